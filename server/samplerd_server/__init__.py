@@ -1,0 +1,1 @@
+"""samplerd: a gRPC server that turns logits into samples."""

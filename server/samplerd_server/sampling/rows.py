@@ -1,0 +1,183 @@
+"""The rows of a batch, as every sampler takes them and answers them: structs of arrays, no objects.
+
+A batch holds rows of different callers, vocabulary sizes, dtypes and parameters. Each row is one record of `ROW`: where
+its numbers lie, how many, and what to do with them. A row's result depends on its record and its numbers alone.
+
+Rule 1: addresses in a record point into memory that `RowBatch.keepalive` owns; they were checked for length when the
+request was decoded. Rule 2: `ROW` is packed in two parts. The hot part is different in every row; the cold part is
+`COLD_DEFAULT`, byte for byte, in every row whose parameters are plain. Rule 3: no torch here.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from samplerd_server.request import NOTHING, LogprobKind, Wanted
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["COLD", "COLD_DEFAULT", "HOT", "ROW", "RowBatch", "RowResults", "Step", "new_results"]
+
+
+class Step(IntEnum):
+    """The steps of the pipeline after which nothing may be left to draw."""
+
+    INPUT = 0
+    MASK = 1
+    BIAS = 2
+    PENALTIES = 3
+    FILTERS = 4
+
+
+_HOT_FIELDS: list[tuple[str, str]] = [
+    ("data", "u8"),  # address of the row's numbers; with candidates, of their float32 logits
+    ("seed", "u8"),  # Philox key
+    ("draw_offset", "u8"),  # index of the first draw
+    ("sample_at", "i8"),  # where the row's samples begin in the flat outputs
+    ("temperature", "f8"),
+    ("width", "i4"),  # numbers at `data`: V, or the number of candidates
+    ("vocab_size", "i4"),  # V
+    ("row_index", "u4"),  # Philox counter word 2
+    ("num_samples", "i4"),  # S
+    ("wanted", "u4"),  # request.Wanted
+    ("dtype", "u1"),  # request.Dtype
+    ("kind", "u1"),  # request.InputKind
+    ("without", "u1"),  # 1 = without replacement
+    ("plain", "u1"),  # 1 = the cold part is COLD_DEFAULT
+]
+_COLD_FIELDS: list[tuple[str, str, float]] = [
+    ("candidate_ids", "u8", 0),  # address of int32[width]; 0 = a dense row
+    ("history", "u8", 0),  # address of int32[history_len]
+    ("breakers", "u8", 0),  # address of int32[breakers_len]: DRY sequence breakers
+    ("bias_ids", "u8", 0),  # address of int32[bias_len]
+    ("bias_values", "u8", 0),  # address of float32[bias_len]
+    ("allowed", "u8", 0),  # address of int32[allowed_len]
+    ("bitmask", "u8", 0),  # address of int32[bitmask_words], not necessarily aligned
+    ("named", "u8", 0),  # address of int32[named_len]
+    ("top_at", "i8", 0),  # where the row's top-n begins in the flat top outputs
+    ("named_at", "i8", 0),  # where the row's named ids begin in the flat named outputs
+    ("rest_logsumexp", "f8", float("-inf")),  # candidates: ln of the mass that was not sent
+    ("top_p", "f8", 1),
+    ("min_p", "f8", 0),
+    ("typical_p", "f8", 1),
+    ("epsilon_cutoff", "f8", 0),
+    ("eta_cutoff", "f8", 0),
+    ("top_n_sigma", "f8", 0),
+    ("xtc_threshold", "f8", 0),
+    ("xtc_probability", "f8", 0),
+    ("dynamic_temperature_range", "f8", 0),
+    ("dynamic_temperature_exponent", "f8", 1),
+    ("repetition_penalty", "f8", 1),
+    ("frequency_penalty", "f8", 0),
+    ("presence_penalty", "f8", 0),
+    ("dry_multiplier", "f8", 0),
+    ("dry_base", "f8", 1.75),
+    ("top_k", "i4", 0),
+    ("min_tokens_to_keep", "i4", 1),
+    ("dry_allowed_length", "i4", 2),
+    ("dry_range", "i4", 0),
+    ("history_len", "i4", 0),
+    ("breakers_len", "i4", 0),
+    ("bias_len", "i4", 0),
+    ("allowed_len", "i4", 0),
+    ("bitmask_words", "i4", 0),
+    ("named_len", "i4", 0),
+    ("top_n", "i4", 0),
+    ("has_bitmask", "u1", 0),
+    ("has_allowed", "u1", 0),
+    ("order", "u1", 1),  # request.Order
+    ("reserved", "u1", 0),
+]
+_STRUCT_CODE = {"u8": "Q", "i8": "q", "f8": "d", "u4": "I", "i4": "i", "u1": "B"}
+
+ROW = np.dtype([*_HOT_FIELDS, *((name, code) for name, code, _ in _COLD_FIELDS)], align=True)
+"""One row of a batch."""
+HOT = struct.Struct("<" + "".join(_STRUCT_CODE[code] for _, code in _HOT_FIELDS))
+"""Packs the first fields of `ROW`, in order."""
+COLD = struct.Struct("<" + "".join(_STRUCT_CODE[code] for _, code, _ in _COLD_FIELDS))
+"""Packs the other fields of `ROW`, in order."""
+COLD_DEFAULT = COLD.pack(*(default if code == "f8" else int(default) for _, code, default in _COLD_FIELDS))
+"""The cold part of a row whose parameters are plain."""
+
+assert HOT.size + COLD.size == ROW.itemsize, "the record must have no padding. This is a bug."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowBatch:
+    """Rows to draw from, with the sizes of the outputs they ask for."""
+
+    rows: NDArray[np.void]
+    """ROW[B]."""
+    samples: int
+    """Length of the flat outputs per sample: the sum of num_samples."""
+    top: int = 0
+    """Length of the flat top-n outputs."""
+    named: int = 0
+    """Length of the flat named-id outputs."""
+    wanted: Wanted = NOTHING
+    """What any row wants; outputs that no row wants are not allocated."""
+    keepalive: object = None
+    """Owns the memory that the records point to."""
+
+    def __len__(self) -> int:
+        """B."""
+        return len(self.rows)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowResults:
+    """What became of each row. Arrays that nobody wanted are None (or missing, in the dicts)."""
+
+    samples: NDArray[np.int32]
+    """int32[samples], at each row's `sample_at`; -1 for failed rows."""
+    status: NDArray[np.int32]
+    """int32[B]: request.RowErrorReason, 0 = drawn."""
+    detail: NDArray[np.int64]
+    """int64[B]: for NAN, POSITIVE_INFINITY and NEGATIVE_WEIGHT the first id in error; for NOTHING_TO_DRAW the Step that
+    left nothing; for TOO_FEW_TO_DRAW the number of categories with positive probability."""
+    logprobs: dict[LogprobKind, NDArray[np.float32]] = field(default_factory=dict)
+    """float32[samples] of each wanted kind; NaN for failed rows."""
+    top_ids: dict[LogprobKind, NDArray[np.int32]] = field(default_factory=dict)
+    """int32[top] of each wanted kind; -1 beyond a row's end."""
+    top_logprobs: dict[LogprobKind, NDArray[np.float32]] = field(default_factory=dict)
+    """float32[top] of each wanted kind."""
+    named: dict[LogprobKind, NDArray[np.float32]] = field(default_factory=dict)
+    """float32[named] of each wanted kind."""
+    entropy: dict[LogprobKind, NDArray[np.float32]] = field(default_factory=dict)
+    """float32[B] of each wanted kind, in nats."""
+    ranks: NDArray[np.int32] | None = None
+    """int32[samples], 1-based."""
+    kept_count: NDArray[np.int32] | None = None
+    """int32[B]."""
+    kept_mass: NDArray[np.float32] | None = None
+    """float32[B]."""
+
+
+def new_results(batch: RowBatch) -> RowResults:
+    """Allocate the outputs of a batch, filled with what a failed row answers."""
+    rows, wanted = len(batch), batch.wanted
+    kinds = [kind for kind in LogprobKind if wanted & Wanted(1 << (kind - 1))]
+    entropies = [kind for kind in LogprobKind if wanted & Wanted(Wanted.ENTROPY_RAW << (kind - 1))]
+
+    def nan(size: int) -> NDArray[np.float32]:
+        return np.full(size, np.nan, np.float32)
+
+    return RowResults(
+        samples=np.full(batch.samples, -1, np.int32),
+        status=np.zeros(rows, np.int32),
+        detail=np.zeros(rows, np.int64),
+        logprobs={kind: nan(batch.samples) for kind in kinds},
+        top_ids={kind: np.full(batch.top, -1, np.int32) for kind in kinds} if batch.top else {},
+        top_logprobs={kind: nan(batch.top) for kind in kinds} if batch.top else {},
+        named={kind: nan(batch.named) for kind in kinds} if batch.named else {},
+        entropy={kind: nan(rows) for kind in entropies},
+        ranks=np.zeros(batch.samples, np.int32) if wanted & Wanted.RANK else None,
+        kept_count=np.zeros(rows, np.int32) if wanted & Wanted.KEPT else None,
+        kept_mass=nan(rows) if wanted & Wanted.KEPT else None,
+    )

@@ -1,0 +1,36 @@
+"""The seam between the engine and the mathematics: what every sampler offers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from samplerd_server.sampling.rows import RowBatch, RowResults
+
+__all__ = ["Sampler"]
+
+
+class Sampler(Protocol):
+    """Draws from rows. One thread at a time calls it; a result depends on its row alone, whatever the batch."""
+
+    @property
+    def name(self) -> str:
+        """Which implementation this is: ``numba`` or ``torch``. Shown in GetServerInfo and in the log."""
+        ...
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """Fields of the contract that work, dotted: ``SamplingParams.top_k``, ``Outputs.rank``. The basics are implied."""
+        ...
+
+    def warm_up(self) -> None:
+        """Compile and allocate whatever the first batch would otherwise wait for."""
+        ...
+
+    def sample(self, batch: RowBatch) -> RowResults:
+        """Draw from every row of the batch. Never raises for what a row holds: that is the row's own status."""
+        ...
+
+    def close(self) -> None:
+        """Stop threads and free memory. Nothing may be called afterwards."""
+        ...
