@@ -1,0 +1,277 @@
+"""The two arrows around the engine: requests to a `RowBatch`, and its `RowResults` back to one result per request.
+
+Packing copies no row: a record says where the numbers lie, and the batch keeps the requests' buffers alive. Event-loop
+thread; pure.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from samplerd_server.request import (
+    NOTHING,
+    CandidateRows,
+    LogprobValues,
+    RowError,
+    RowErrorReason,
+    SampleResult,
+    Wanted,
+)
+from samplerd_server.sampling.rows import COLD, COLD_DEFAULT, HOT, ROW, RowBatch, RowResults, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from samplerd_server.request import DenseRows, SampleRequest, SamplingParams, Timing
+
+__all__ = ["pack", "unpack"]
+
+_T = TypeVar("_T", bound=np.generic)
+
+
+def pack(requests: Sequence[SampleRequest]) -> RowBatch:
+    """Lay the rows of `requests` side by side, in order.
+
+    Args:
+        requests: checked requests of any mix of vocabulary sizes, dtypes and parameters.
+
+    Returns:
+        Their rows as one batch; row r of request i stands after all rows of the requests before it.
+
+    """
+    packer = _Packer()
+    for request in requests:
+        packer.add(request)
+    return packer.finish()
+
+
+class _Packer:
+    """Records so far, and how long the flat outputs have become."""
+
+    __slots__ = ("_base", "_keepalive", "_named", "_records", "_samples", "_top", "_wanted")
+
+    def __init__(self) -> None:
+        self._records: list[bytes] = []
+        self._keepalive: list[object] = []
+        self._base = 0  # address of the present request's first row
+        self._samples = 0
+        self._top = 0
+        self._named = 0
+        self._wanted = NOTHING
+
+    def add(self, request: SampleRequest) -> None:
+        params, outputs = request.params, request.outputs
+        has_cold_outputs = outputs.top_n or outputs.logprob_ids is not None
+        sparse = isinstance(request.source, CandidateRows)
+        wanted = outputs.wanted
+        for row in range(request.rows):
+            own = params[row] if len(params) > 1 else params[0]
+            data, width, candidates, rest = self._locate(request.source, row)
+            is_plain = own.is_plain and not has_cold_outputs and not sparse
+            seeded_alone = request.row_seeds is not None
+            hot = HOT.pack(
+                data,
+                int(request.row_seeds[row]) if request.row_seeds is not None else request.seed,
+                request.draw_offset,
+                self._samples,
+                own.temperature,
+                width,
+                request.source.vocab_size,
+                0 if seeded_alone else row,
+                request.num_samples,
+                wanted,
+                1 if sparse else request.source.dtype,  # type: ignore[union-attr]  # only dense rows have a dtype
+                request.kind,
+                not request.with_replacement,
+                is_plain,
+            )
+            cold = COLD_DEFAULT if is_plain else self._cold(own, request, candidates, rest)
+            self._records.append(hot + cold)
+            self._samples += request.num_samples
+            self._top += outputs.top_n
+            self._named += 0 if outputs.logprob_ids is None else len(outputs.logprob_ids)
+        self._wanted |= wanted
+
+    def _locate(self, source: DenseRows | CandidateRows, row: int) -> tuple[int, int, int, float]:
+        """Address and length of the row's numbers; with candidates, also the address of their ids and the rest."""
+        if isinstance(source, CandidateRows):
+            own = source.candidates[row]
+            return self._address(own.logits), len(own.ids), self._address(own.ids), own.rest_logsumexp
+        if row == 0:
+            self._base = self._address(source.data)
+        return self._base + row * source.vocab_size * source.dtype.itemsize, source.vocab_size, 0, 0.0
+
+    def _address(self, buffer: object) -> int:
+        """Where the bytes of a buffer begin; the batch will keep it alive."""
+        array = buffer if isinstance(buffer, np.ndarray) else np.frombuffer(buffer, np.uint8)  # type: ignore[call-overload]
+        self._keepalive.append(array)
+        address: int = array.__array_interface__["data"][0]
+        return address
+
+    def _slice(self, values: NDArray[np.int32] | NDArray[np.float32] | None) -> tuple[int, int]:
+        """Address and length of an optional array."""
+        if values is None or not len(values):
+            return 0, 0
+        return self._address(values), len(values)
+
+    def _cold(self, params: SamplingParams, request: SampleRequest, candidates: int, rest: float) -> bytes:
+        outputs, dry = request.outputs, params.dry
+        history, history_len = self._slice(params.history)
+        breakers, breakers_len = self._slice(dry.sequence_breakers if dry else None)
+        bias_ids, bias_len = self._slice(params.bias_ids)
+        bias_values, _ = self._slice(params.bias_values)
+        allowed, allowed_len = self._slice(params.allowed_tokens)
+        named, named_len = self._slice(outputs.logprob_ids)
+        mask = params.token_bitmask
+        return COLD.pack(
+            candidates,
+            history,
+            breakers,
+            bias_ids,
+            bias_values,
+            allowed,
+            0 if mask is None else self._address(mask),
+            named,
+            self._top,
+            self._named,
+            rest if candidates else float("-inf"),
+            params.top_p,
+            params.min_p,
+            params.typical_p,
+            params.epsilon_cutoff,
+            params.eta_cutoff,
+            params.top_n_sigma,
+            params.xtc_threshold,
+            params.xtc_probability,
+            params.dynamic_temperature_range,
+            params.dynamic_temperature_exponent,
+            params.repetition_penalty,
+            params.frequency_penalty,
+            params.presence_penalty,
+            dry.multiplier if dry else 0.0,
+            dry.base if dry else 1.75,
+            params.top_k,
+            params.min_tokens_to_keep,
+            dry.allowed_length if dry else 2,
+            dry.range if dry else 0,
+            history_len,
+            breakers_len,
+            bias_len,
+            allowed_len,
+            0 if mask is None else len(mask) // 4,
+            named_len,
+            outputs.top_n,
+            mask is not None,
+            params.allowed_tokens is not None,
+            params.order,
+            0,
+        )
+
+    def finish(self) -> RowBatch:
+        # A bytearray, so that the records are writable, as numba's type for them says.
+        rows = np.frombuffer(bytearray(b"".join(self._records)), ROW)
+        return RowBatch(
+            rows=rows,
+            samples=self._samples,
+            top=self._top,
+            named=self._named,
+            wanted=self._wanted,
+            keepalive=self._keepalive,
+        )
+
+
+def unpack(requests: Sequence[SampleRequest], results: RowResults, timings: Sequence[Timing]) -> list[SampleResult]:
+    """Cut the results of a batch into one per request; the inverse of `pack`.
+
+    Args:
+        requests: the very requests that were packed, in the same order.
+        results: what the sampler returned.
+        timings: one per request.
+
+    Returns:
+        One result per request; arrays are views of the batch's.
+
+    """
+    answers: list[SampleResult] = []
+    row = sample = top = named = 0
+    any_failed = bool(results.status.any())
+    for request, timing in zip(requests, timings, strict=True):
+        rows, outputs = request.rows, request.outputs
+        end = sample + rows * request.num_samples
+        top_end = top + rows * outputs.top_n
+        named_end = named + (0 if outputs.logprob_ids is None else rows * len(outputs.logprob_ids))
+        errors = _row_errors(request, results, row) if any_failed else ()
+        if outputs.wanted == NOTHING:
+            answers.append(SampleResult(samples=results.samples[sample:end], row_errors=errors, timing=timing))
+        else:
+            answers.append(
+                SampleResult(
+                    samples=results.samples[sample:end],
+                    row_errors=errors,
+                    timing=timing,
+                    logprobs=tuple(
+                        LogprobValues(
+                            kind=kind,
+                            samples=results.logprobs[kind][sample:end],
+                            top_ids=results.top_ids[kind][top:top_end] if outputs.top_n else None,
+                            top=results.top_logprobs[kind][top:top_end] if outputs.top_n else None,
+                            named=results.named[kind][named:named_end] if outputs.logprob_ids is not None else None,
+                        )
+                        for kind in outputs.logprobs
+                    ),
+                    ranks=_cut(results.ranks, sample, end) if outputs.wanted & Wanted.RANK else None,
+                    entropies=tuple((kind, results.entropy[kind][row : row + rows]) for kind in outputs.entropy),
+                    kept_count=_cut(results.kept_count, row, row + rows) if outputs.kept else None,
+                    kept_mass=_cut(results.kept_mass, row, row + rows) if outputs.kept else None,
+                ),
+            )
+        row, sample, top, named = row + rows, end, top_end, named_end
+    return answers
+
+
+def _cut(values: NDArray[_T] | None, begin: int, end: int) -> NDArray[_T]:
+    assert values is not None, "an output that a request wants was not allocated. This is a bug."
+    return values[begin:end]
+
+
+def _row_errors(request: SampleRequest, results: RowResults, first: int) -> tuple[RowError, ...]:
+    status = results.status[first : first + request.rows]
+    return tuple(
+        RowError(
+            row=int(row),
+            reason=RowErrorReason(int(status[row])),
+            message=_describe(RowErrorReason(int(status[row])), int(results.detail[first + row]), request),
+        )
+        for row in status.nonzero()[0]
+    )
+
+
+_STEP_NAMES = {
+    Step.INPUT: "the input has no category with positive probability",
+    Step.MASK: "the allowed tokens or the bitmask leave no category with positive probability",
+    Step.BIAS: "the logit bias leaves no category with positive probability",
+    Step.PENALTIES: "the penalties leave no category with positive probability",
+    Step.FILTERS: "the filters leave no category with positive probability",
+}
+
+
+def _describe(reason: RowErrorReason, detail: int, request: SampleRequest) -> str:
+    match reason:
+        case RowErrorReason.NAN:
+            return f"NaN at id {detail}"
+        case RowErrorReason.POSITIVE_INFINITY:
+            return f"+inf, or a value beyond the range of binary32, at id {detail}"
+        case RowErrorReason.NEGATIVE_WEIGHT:
+            return f"negative weight at id {detail}"
+        case RowErrorReason.NOTHING_TO_DRAW:
+            return _STEP_NAMES[Step(detail)]
+        case RowErrorReason.TOO_FEW_TO_DRAW:
+            return f"{request.num_samples} samples without replacement, but only {detail} categories can be drawn"
+        case RowErrorReason.OUTSIDE_CANDIDATES:
+            return "the draw, or a filter's cut, falls outside the candidates that were sent"
+        case _:
+            return "failed"
