@@ -1,0 +1,350 @@
+"""The configuration: a frozen tree with the unit, range and default of every setting.
+
+Rule 1: flag > environment > file > default. Rule 2: an unknown key or a bad value is a `ConfigError` that names the
+setting, where it came from and what is allowed. Rule 3: this is the only module that reads the environment.
+
+One name serves everywhere: the flag ``--max-batch-rows`` is ``max_batch_rows`` under ``[batching]`` in the file and
+``SAMPLERD_MAX_BATCH_ROWS`` in the environment. Inside, the section is the prefix: ``config.batching.max_rows``.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from samplerd_server.units import format_bytes, format_duration, parse_address, parse_bytes, parse_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = [
+    "SECTIONS",
+    "AdmissionConfig",
+    "BatchingConfig",
+    "ConfigError",
+    "EngineConfig",
+    "LimitsConfig",
+    "LogConfig",
+    "MetricsConfig",
+    "ServerConfig",
+    "Setting",
+    "TransportConfig",
+    "environment",
+]
+
+_T = TypeVar("_T")
+
+
+class ConfigError(Exception):
+    """Expected: a setting is unknown or its value is not allowed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What is known of a setting beside its name, type and default."""
+
+    flag: str
+    """The flag without its dashes."""
+    help: str
+    """What it does, with unit and range."""
+    parse: Callable[[Any], Any]
+    """From text, or from a value of the file, to the value; raises ValueError saying what is allowed."""
+    show: Callable[[Any], object] = lambda value: value
+    """From the value to what the file would hold."""
+    is_list: bool = False
+    """The flag may be repeated; the variable is split at commas."""
+
+    @property
+    def key(self) -> str:
+        """Name in the file."""
+        return self.flag.replace("-", "_")
+
+    @property
+    def variable(self) -> str:
+        """Name of the environment variable."""
+        return "SAMPLERD_" + self.key.upper()
+
+
+def _setting(default: _T, setting: Setting) -> _T:
+    value: _T = field(default=default, metadata={"setting": setting})
+    return value
+
+
+def _integer(low: int, high: int) -> Callable[[Any], int]:
+    def parse(value: object) -> int:
+        try:
+            number = int(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else None
+        except ValueError:
+            number = None
+        if number is None or not low <= number <= high:
+            raise ValueError(f"expected an integer from {low} to {high}")
+        return number
+
+    return parse
+
+
+def _choice(*allowed: str) -> Callable[[Any], str]:
+    def parse(value: object) -> str:
+        if value not in allowed:
+            raise ValueError(f"expected one of {', '.join(allowed)}")
+        return str(value)
+
+    return parse
+
+
+def _switch(value: object) -> bool:
+    truths = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+    if isinstance(value, bool):
+        return value
+    if str(value).lower() not in truths:
+        raise ValueError("expected true or false")
+    return truths[str(value).lower()]
+
+
+def _path(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("expected a path")
+    return value
+
+
+def _device(value: object) -> str:
+    text = str(value)
+    if text in {"auto", "cpu", "cuda"} or (text.startswith("cuda:") and text[5:].isdigit()):
+        return text
+    raise ValueError("expected auto, cpu, cuda or cuda:N")
+
+
+def _optional_address(value: object) -> str:
+    if value in {"", "off"}:
+        return ""
+    address = parse_address(str(value))
+    if address.startswith("unix"):
+        raise ValueError("expected host:port, or off")
+    return address
+
+
+def _bounded_bytes(low: int, high: int) -> Callable[[Any], int]:
+    def parse(value: str | float) -> int:
+        size = parse_bytes(value)
+        if not low <= size <= high:
+            raise ValueError(f"expected from {format_bytes(low)} to {format_bytes(high)}")
+        return size
+
+    return parse
+
+
+def _bounded_duration(high_s: float) -> Callable[[Any], float]:
+    def parse(value: str | float) -> float:
+        seconds = parse_duration(value)
+        if seconds > high_s:
+            raise ValueError(f"expected at most {format_duration(high_s)}")
+        return seconds
+
+    return parse
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransportConfig:
+    """Where and how the server speaks gRPC."""
+
+    listen: tuple[str, ...] = _setting(
+        ("127.0.0.1:50051",),
+        Setting(
+            flag="listen",
+            help="address to serve gRPC on: host:port, [v6]:port, unix:/path; repeat for more",
+            parse=lambda value: parse_address(str(value)),
+            is_list=True,
+        ),
+    )
+    max_message_bytes: int = _setting(
+        64 << 20,
+        Setting(
+            flag="max-message-bytes",
+            help="largest request message",
+            parse=_bounded_bytes(1 << 10, (1 << 31) - 1),
+            show=format_bytes,
+        ),
+    )
+    max_concurrent_streams: int = _setting(
+        1024,
+        Setting(
+            flag="max-concurrent-streams",
+            help="calls in flight per connection; more wait in the client",
+            parse=_integer(1, 1 << 20),
+        ),
+    )
+    max_stream_requests: int = _setting(
+        256,
+        Setting(
+            flag="max-stream-requests",
+            help="requests in flight per SampleStream call; the server reads no further until one is answered",
+            parse=_integer(1, 1 << 20),
+        ),
+    )
+    reflection: bool = _setting(
+        False,  # noqa: FBT003  # the default of a switch
+        Setting(flag="reflection", help="serve gRPC reflection, for grpcurl and buf curl", parse=_switch),
+    )
+    drain_grace_s: float = _setting(
+        10.0,
+        Setting(
+            flag="drain-grace",
+            help="how long work in flight may take to finish after SIGTERM or SIGINT",
+            parse=_bounded_duration(3600),
+            show=format_duration,
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitsConfig:
+    """The largest request that is taken."""
+
+    max_rows: int = _setting(
+        4096, Setting(flag="max-rows-per-request", help="rows of a request", parse=_integer(1, 1 << 20))
+    )
+    max_vocab_size: int = _setting(
+        1 << 25, Setting(flag="max-vocab-size", help="numbers in a row", parse=_integer(1, 1 << 28))
+    )
+    max_samples: int = _setting(
+        1 << 24,
+        Setting(flag="max-samples-per-request", help="rows x num_samples of a request", parse=_integer(1, 1 << 28)),
+    )
+    max_top_n: int = _setting(1024, Setting(flag="max-top-n", help="outputs.top_n", parse=_integer(0, 1 << 20)))
+    max_tokens: int = _setting(
+        1 << 18,
+        Setting(
+            flag="max-tokens-per-row",
+            help="tokens of history, allowed_tokens, logit_bias and logprob_ids, each",
+            parse=_integer(1, 1 << 24),
+        ),
+    )
+    chunk_samples: int = _setting(
+        1 << 18,
+        Setting(flag="chunk-samples", help="samples in one chunk of a streamed reply", parse=_integer(1, 1 << 26)),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdmissionConfig:
+    """How much may wait."""
+
+    queue_rows: int = _setting(
+        16384,
+        Setting(flag="queue-rows", help="rows that may wait; past it RESOURCE_EXHAUSTED", parse=_integer(1, 1 << 24)),
+    )
+    queue_bytes: int = _setting(
+        1 << 30,
+        Setting(
+            flag="queue-bytes",
+            help="bytes of rows that may wait; past it RESOURCE_EXHAUSTED",
+            parse=_bounded_bytes(1 << 10, 1 << 42),
+            show=format_bytes,
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchingConfig:
+    """When a batch is closed."""
+
+    max_rows: int = _setting(256, Setting(flag="max-batch-rows", help="rows in one batch", parse=_integer(1, 1 << 20)))
+    max_bytes: int = _setting(
+        128 << 20,
+        Setting(
+            flag="max-batch-bytes",
+            help="bytes of rows in one batch; a larger request is a batch of its own",
+            parse=_bounded_bytes(1 << 10, 1 << 40),
+            show=format_bytes,
+        ),
+    )
+    max_queue_delay_s: float = _setting(
+        0.0,
+        Setting(
+            flag="max-queue-delay",
+            help="how long a request may wait, from its arrival, for its batch to fill while the device is idle",
+            parse=_bounded_duration(60),
+            show=format_duration,
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineConfig:
+    """What draws."""
+
+    device: str = _setting(
+        "auto",
+        Setting(flag="device", help="auto, cpu, cuda or cuda:N; auto takes CUDA where there is one", parse=_device),
+    )
+    kernel: str = _setting(
+        "auto",
+        Setting(
+            flag="kernel",
+            help="auto, numba or torch: the implementation of the sampler; auto takes numba on a CPU, torch on CUDA",
+            parse=_choice("auto", "numba", "torch"),
+        ),
+    )
+    threads: int = _setting(
+        0,
+        Setting(
+            flag="threads",
+            help="CPU threads that draw; 0 leaves one core to the event loop and takes the rest",
+            parse=_integer(0, 1024),
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsConfig:
+    """Where Prometheus scrapes."""
+
+    listen: str = _setting(
+        "127.0.0.1:9464",
+        Setting(flag="metrics-listen", help="address of /metrics, host:port, or off", parse=_optional_address),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogConfig:
+    """What is logged, to standard error."""
+
+    level: str = _setting(
+        "info", Setting(flag="log-level", help="least severity", parse=_choice("debug", "info", "warning", "error"))
+    )
+    format: str = _setting(
+        "text", Setting(flag="log-format", help="text, or json with one object a line", parse=_choice("text", "json"))
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig:
+    """The whole tree."""
+
+    transport: TransportConfig = field(default_factory=TransportConfig)
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
+    admission: AdmissionConfig = field(default_factory=AdmissionConfig)
+    batching: BatchingConfig = field(default_factory=BatchingConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+
+
+SECTIONS: Mapping[str, type] = {
+    "transport": TransportConfig,
+    "limits": LimitsConfig,
+    "admission": AdmissionConfig,
+    "batching": BatchingConfig,
+    "engine": EngineConfig,
+    "metrics": MetricsConfig,
+    "log": LogConfig,
+}
+"""Name of each section and its class."""
+
+assert set(SECTIONS) == {item.name for item in fields(ServerConfig)}, "a section has no class. This is a bug."
+
+
+def environment() -> Mapping[str, str]:
+    """Give the variables of samplerd: those that begin with ``SAMPLERD_``."""
+    return {name: value for name, value in os.environ.items() if name.startswith("SAMPLERD_")}

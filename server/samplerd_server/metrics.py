@@ -1,0 +1,262 @@
+"""The metric table and its exporter.
+
+What happens is counted in plain integers by the event loop, one addition each, and turned into Prometheus' text only
+when somebody scrapes (the exporter's thread reads; it never writes). That keeps all of it far under one per cent of a
+request: prometheus_client's own counters take a lock for every addition.
+
+Rule 1: labels are bounded: RPCs, codes, reasons; never a client's own words. Rule 2: every series exists from the
+start, at zero. Rule 3: base units, `_total` for counters.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+)
+from prometheus_client.registry import Collector
+
+from samplerd_server.errors import Code
+from samplerd_server.request import RowErrorReason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from threading import Thread
+    from wsgiref.simple_server import WSGIServer
+
+    from prometheus_client.metrics_core import Metric
+
+__all__ = ["Counter", "Exporter", "Histogram", "Metrics"]
+
+_SECONDS = (
+    *(1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0),
+)
+"""1-2-5 from 10 us (a small batch on a CPU) to 10 s (a queue about to be shed)."""
+_ROWS = tuple(float(1 << power) for power in range(13))
+"""Powers of two from 1 to 4,096, past any sensible max_batch_rows."""
+
+BATCH_REASONS = ("full", "idle", "delay", "deadline")
+SHED_REASONS = ("queue_rows", "queue_bytes", "deadline", "draining")
+CANCELLED_STAGES = ("queued", "computed", "expired")
+PATHS = ("greedy", "random")
+
+
+class Counter:
+    """A count for each combination of label values. One thread adds."""
+
+    __slots__ = ("_counts", "help", "labels", "name")
+
+    def __init__(self, name: str, help: str, labels: Sequence[str] = (), known: Iterable[tuple[str, ...]] = ()) -> None:  # noqa: A002  # Prometheus' own word
+        self.name = name
+        self.help = help
+        self.labels = tuple(labels)
+        self._counts: defaultdict[tuple[str, ...], float] = defaultdict(float, dict.fromkeys(known, 0.0))
+        if not labels:
+            self._counts[()] = 0.0
+
+    def add(self, amount: float = 1.0, *values: str) -> None:
+        """Add `amount` to the series of these label values."""
+        self._counts[values] += amount
+
+    def value(self, *values: str) -> float:
+        """Read one series."""
+        return self._counts.get(values, 0.0)
+
+    def family(self) -> CounterMetricFamily:
+        """As Prometheus wants it."""
+        family = CounterMetricFamily(self.name, self.help, labels=self.labels)
+        for values, count in list(self._counts.items()):
+            family.add_metric(values, count)
+        return family
+
+
+class Histogram:
+    """Counts by upper bound, for each combination of label values. One thread observes."""
+
+    __slots__ = ("_bounds", "_series", "help", "labels", "name")
+
+    def __init__(
+        self,
+        name: str,
+        help: str,  # noqa: A002  # Prometheus' own word
+        bounds: Sequence[float],
+        labels: Sequence[str] = (),
+        known: Iterable[tuple[str, ...]] = (),
+    ) -> None:
+        self.name = name
+        self.help = help
+        self.labels = tuple(labels)
+        self._bounds = tuple(bounds)
+        self._series: dict[tuple[str, ...], list[float]] = {}
+        for values in known if labels else [()]:
+            self._new(values)
+
+    def _new(self, values: tuple[str, ...]) -> list[float]:
+        # One count a bucket, one past the last bound, and at the end the sum of what was observed.
+        return self._series.setdefault(values, [0.0] * (len(self._bounds) + 2))
+
+    def observe(self, amount: float, *values: str) -> None:
+        """Count one observation."""
+        series = self._series.get(values) or self._new(values)
+        series[bisect_left(self._bounds, amount)] += 1
+        series[-1] += amount
+
+    def family(self) -> HistogramMetricFamily:
+        """As Prometheus wants it: cumulative counts."""
+        family = HistogramMetricFamily(self.name, self.help, labels=self.labels)
+        for values, series in list(self._series.items()):
+            counts, total, seen = series[:-1], series[-1], 0.0
+            buckets: list[tuple[str, float]] = []
+            for bound, count in zip((*map(str, self._bounds), "+Inf"), counts, strict=True):
+                seen += count
+                buckets.append((bound, seen))
+            family.add_metric(values, buckets, sum_value=total)
+        return family
+
+
+_RPC_TYPES = {
+    "Sample": "unary",
+    "SampleStream": "bidi_stream",
+    "CreateDistribution": "unary",
+    "GetDistribution": "unary",
+    "DeleteDistribution": "unary",
+    "ListDistributions": "unary",
+    "VerifyDraft": "unary",
+    "VerifyDraftStream": "bidi_stream",
+    "GetServerInfo": "unary",
+}
+_SERVICE = "samplerd.v1.SamplerService"
+
+
+class Metrics(Collector):
+    """Everything that is counted. The event loop adds; a scrape reads."""
+
+    def __init__(self) -> None:
+        rpcs = [(kind, _SERVICE, rpc) for rpc, kind in _RPC_TYPES.items()]
+        self._grpc_labels = {rpc: (kind, service, rpc) for kind, service, rpc in rpcs}
+        grpc = ("grpc_type", "grpc_service", "grpc_method")
+        self.requests = Counter(
+            "samplerd_requests",
+            "Requests answered, by RPC and code; a stream counts each of its requests.",
+            ("rpc", "code"),
+            [(rpc, Code.OK.name) for rpc in _RPC_TYPES],
+        )
+        self.rows = Counter("samplerd_rows", "Rows drawn from, by path.", ("path",), [(path,) for path in PATHS])
+        self.samples = Counter("samplerd_samples", "Samples drawn.")
+        self.input_bytes = Counter("samplerd_input_bytes", "Bytes of rows computed on.")
+        self.batches = Counter(
+            "samplerd_batches",
+            "Batches, by why they were closed: full, the device was idle, max_queue_delay, or a deadline was near.",
+            ("reason",),
+            [(reason,) for reason in BATCH_REASONS],
+        )
+        self.row_errors = Counter(
+            "samplerd_row_errors",
+            "Rows that failed alone, by reason.",
+            ("reason",),
+            [(reason.name.lower(),) for reason in RowErrorReason if reason],
+        )
+        self.shed = Counter(
+            "samplerd_shed",
+            "Requests refused at the door, by reason.",
+            ("reason",),
+            [(reason,) for reason in SHED_REASONS],
+        )
+        self.cancelled = Counter(
+            "samplerd_cancelled",
+            "Requests whose caller had gone: while queued (never computed), once computed, or expired while queued.",
+            ("stage",),
+            [(stage,) for stage in CANCELLED_STAGES],
+        )
+        self.batch_rows = Histogram("samplerd_batch_rows", "Rows in a batch.", _ROWS)
+        self.queue_wait = Histogram("samplerd_queue_wait_seconds", "From arrival until the batch was formed.", _SECONDS)
+        self.compute = Histogram("samplerd_compute_seconds", "Of a batch on the device.", _SECONDS)
+        self.request_time = Histogram(
+            "samplerd_request_seconds",
+            "From arrival until the reply was encoded.",
+            _SECONDS,
+            ("rpc",),
+            [(rpc,) for rpc in _RPC_TYPES],
+        )
+        self.grpc_started = Counter("grpc_server_started", "RPCs started.", grpc, rpcs)
+        self.grpc_handled = Counter(
+            "grpc_server_handled", "RPCs completed.", (*grpc, "grpc_code"), [(*rpc, "OK") for rpc in rpcs]
+        )
+        self.grpc_handling = Histogram("grpc_server_handling_seconds", "Time that RPCs took.", _SECONDS, grpc, rpcs)
+        self._gauges: list[tuple[str, str, Callable[[], float]]] = []
+        self._build: dict[str, str] = {}
+
+    def describe_build(self, **labels: str) -> None:
+        """Say what samplerd_build_info shows."""
+        self._build = labels
+
+    def watch(self, name: str, help: str, read: Callable[[], float]) -> None:  # noqa: A002  # Prometheus' own word
+        """Export a gauge that is read when somebody scrapes; `read` runs on the exporter's thread."""
+        self._gauges.append((name, help, read))
+
+    def rpc_started(self, rpc: str) -> None:
+        """Count an RPC that begins."""
+        self.grpc_started.add(1, *self._grpc_labels[rpc])
+
+    def rpc_handled(self, rpc: str, code: Code, seconds: float) -> None:
+        """Count an RPC that ended, with the time it took."""
+        labels = self._grpc_labels[rpc]
+        self.grpc_handled.add(1, *labels, _GRPC_CODES[code])
+        self.grpc_handling.observe(seconds, *labels)
+
+    def request_answered(self, rpc: str, code: Code, seconds: float) -> None:
+        """Count a request that was answered, one of a stream included."""
+        self.requests.add(1, rpc, code.name)
+        self.request_time.observe(seconds, rpc)
+
+    def collect(self) -> Iterator[Metric]:
+        """Give every metric to prometheus_client. On the exporter's thread."""
+        for value in vars(self).values():
+            if isinstance(value, (Counter, Histogram)):
+                yield value.family()
+        for name, text, read in self._gauges:
+            yield GaugeMetricFamily(name, text, value=read())
+        if self._build:
+            yield InfoMetricFamily("samplerd_build", "What this server is.", value=self._build)
+
+
+# The names that grpc-ecosystem dashboards expect: CamelCase.
+_GRPC_CODES = {code: "OK" if code is Code.OK else code.name.title().replace("_", "") for code in Code}
+
+
+class Exporter:
+    """Serves /metrics on its own thread."""
+
+    def __init__(self, metrics: Metrics, listen: str) -> None:
+        self._listen = listen
+        self._registry = CollectorRegistry()
+        self._registry.register(metrics)
+        ProcessCollector(registry=self._registry)
+        self._server: WSGIServer | None = None
+        self._thread: Thread | None = None
+
+    def start(self) -> int:
+        """Begin to serve; returns the port, which the system chose if the configured one was 0.
+
+        Raises:
+            OSError: the address cannot be listened on.
+
+        """
+        host, _, port = self._listen.rpartition(":")
+        self._server, self._thread = start_http_server(int(port), host.strip("[]"), self._registry)
+        return int(self._server.server_port)
+
+    def stop(self) -> None:
+        """Stop serving and wait for the thread."""
+        if self._server is not None and self._thread is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._thread.join()
+            self._server = None

@@ -1,0 +1,122 @@
+"""How the CPU kernels are compiled: one decorator, so that no kernel is compiled in a way of its own.
+
+Rule 1: no fast-math flag, ever. Reassociation optimises away rounding tricks and makes sums depend on the vector width;
+a kernel vectorises because its loops are elementwise, or reductions of integers. Rule 2: machine code is cached on disk
+and keyed by the CPU, so that compiling happens at install, at image build or at warm-up, never on a request. Rule 3: no
+call into libm, whose last bits differ between machines; exp2.py has what is needed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import numba
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = [
+    "as_bits",
+    "as_bits64",
+    "as_float",
+    "as_float64",
+    "fma32",
+    "fma64",
+    "jit",
+    "load_bf16",
+    "load_f16",
+    "load_f32",
+    "load_f64",
+    "load_i32",
+    "rint32",
+    "rint64",
+]
+
+_F = TypeVar("_F", bound="Callable[..., Any]")
+Loader = "Callable[[int, int], float]"
+
+
+def jit(function: _F) -> _F:
+    """Compile without the interpreter lock, with C's arithmetic errors, cached on disk."""
+    return cast("_F", numba.njit(nogil=True, cache=True, error_model="numpy")(function))
+
+
+def _unary(name: str, take: types.Type, give: types.Type, build: Callable[[ir.IRBuilder, ir.Value], ir.Value]) -> Any:
+    """One LLVM operation of one operand, as a function that kernels can call."""
+
+    def typer(_context: Any, _x: Any) -> Any:
+        return give(take), lambda _c, builder, _s, args: build(builder, args[0])
+
+    typer.__name__ = typer.__qualname__ = name
+    return intrinsic(typer)
+
+
+def _fused(name: str, kind: types.Type, llvm: ir.Type) -> Any:
+    """A multiply-add with one rounding: ``a * b + c``."""
+
+    def typer(_context: Any, _a: Any, _b: Any, _c: Any) -> Any:
+        def build(_context: Any, builder: ir.IRBuilder, _signature: Any, args: Any) -> ir.Value:
+            return builder.fma(*args)
+
+        return kind(kind, kind, kind), build
+
+    assert llvm is not None
+    typer.__name__ = typer.__qualname__ = name
+    return intrinsic(typer)
+
+
+def _round(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
+    """To the nearest whole number, ties to even; one instruction everywhere."""
+    return builder.call(builder.module.declare_intrinsic("llvm.rint", [x.type]), [x])
+
+
+def _load(name: str, stored: ir.Type, give: types.Type, build: Callable[[ir.IRBuilder, ir.Value], ir.Value]) -> Any:
+    """Number ``index`` of those stored at ``address``, which need not be aligned."""
+
+    def typer(_context: Any, _address: Any, _index: Any) -> Any:
+        def code(_context: Any, builder: ir.IRBuilder, _signature: Any, args: Any) -> ir.Value:
+            first = builder.inttoptr(args[0], stored.as_pointer())
+            value = builder.load(builder.gep(first, [args[1]]))
+            value.align = 1
+            return build(builder, value)
+
+        return give(types.uint64, types.int64), code
+
+    typer.__name__ = typer.__qualname__ = name
+    return intrinsic(typer)
+
+
+_I16, _I32, _I64, _HALF = ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.HalfType()
+_F32, _F64 = ir.FloatType(), ir.DoubleType()
+
+
+def _widen_bf16(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
+    return builder.bitcast(builder.shl(builder.zext(value, _I32), ir.Constant(_I32, 16)), _F32)
+
+
+def _narrow_f64(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
+    """To binary32; what was finite and is not any more becomes +inf, which every row check reports."""
+    narrow = builder.fptrunc(value, _F32)
+    lost = builder.and_(
+        builder.fcmp_ordered("==", narrow, ir.Constant(_F32, float("-inf"))),
+        builder.fcmp_ordered("!=", value, ir.Constant(_F64, float("-inf"))),
+    )
+    return builder.select(lost, ir.Constant(_F32, float("inf")), narrow)
+
+
+fma32 = _fused("fma32", types.float32, _F32)
+fma64 = _fused("fma64", types.float64, _F64)
+rint32 = _unary("rint32", types.float32, types.float32, _round)
+rint64 = _unary("rint64", types.float64, types.float64, _round)
+as_bits = _unary("as_bits", types.float32, types.int32, lambda builder, x: builder.bitcast(x, _I32))
+as_float = _unary("as_float", types.int32, types.float32, lambda builder, x: builder.bitcast(x, _F32))
+as_bits64 = _unary("as_bits64", types.float64, types.int64, lambda builder, x: builder.bitcast(x, _I64))
+as_float64 = _unary("as_float64", types.int64, types.float64, lambda builder, x: builder.bitcast(x, _F64))
+load_f32 = _load("load_f32", _F32, types.float32, lambda _builder, value: value)
+load_f16 = _load("load_f16", _HALF, types.float32, lambda builder, value: builder.fpext(value, _F32))
+load_bf16 = _load("load_bf16", _I16, types.float32, _widen_bf16)
+load_f64 = _load("load_f64", _F64, types.float32, _narrow_f64)
+load_i32 = _load("load_i32", _I32, types.int32, lambda _builder, value: value)
