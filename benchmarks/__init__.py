@@ -1,0 +1,1 @@
+"""How fast samplerd is, measured against references in the same run. Run as `python -m benchmarks`; see README.md."""

@@ -1,0 +1,137 @@
+"""Load from h2load: one pre-encoded call, repeated over a few HTTP/2 connections with many calls in flight.
+
+h2load is the lightest gRPC client there is: it repeats bytes and never decodes a reply. It counts HTTP 200 as success
+and does not look at grpc-status, so whoever uses this module checks success on the server's side.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from samplerd.v1 import sampler_pb2 as pb
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = [
+    "CONNECTIONS",
+    "SAMPLE_PATH",
+    "STREAMS",
+    "LoadError",
+    "LoadResult",
+    "frame",
+    "parse_h2load",
+    "percentiles_s",
+    "run_load",
+    "sample_request",
+]
+
+SAMPLE_PATH = "/samplerd.v1.SamplerService/Sample"
+"""Where the calls go."""
+CONNECTIONS = 4
+"""HTTP/2 connections."""
+STREAMS = 16
+"""Calls in flight on each connection: 64 in all, what a busy engine would have."""
+
+_FINISHED = re.compile(r"finished in ([\d.]+)(us|ms|s|m|h), ([\d.]+) req/s")
+_REQUESTS = re.compile(
+    r"requests: (\d+) total, (\d+) started, (\d+) done, (\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout"
+)
+_UNIT_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+class LoadError(RuntimeError):
+    """h2load is missing, or did not do what it was asked to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadResult:
+    """One run of h2load."""
+
+    requests: int
+    """Calls that were answered with HTTP 200."""
+    elapsed_s: float
+    """From the first call to the last reply."""
+    rate: float
+    """Calls per second."""
+    latency_s: dict[str, float]
+    """Percentiles of a call's time by name ("p50"). Closed loop: how long a call took, given 64 in flight."""
+
+
+def sample_request(vocab_size: int, *, seed: int = 1) -> pb.SampleRequest:
+    """Make the call that is repeated: one f32 row of normal logits, drawn once at T = 0.8, unseeded."""
+    logits = np.random.default_rng(seed).normal(0.0, 3.0, vocab_size).astype("<f4")
+    return pb.SampleRequest(
+        id=1,
+        params=pb.SamplingParams(temperature=0.8),
+        tensor=pb.Tensor(dtype=pb.DTYPE_F32, rows=1, vocab_size=vocab_size, data=logits.tobytes()),
+    )
+
+
+def frame(message: bytes) -> bytes:
+    """Put gRPC's prefix before a message: a byte that says "not compressed", and the length, big-endian."""
+    return b"\0" + len(message).to_bytes(4, "big") + message
+
+
+def run_load(port: int, body: Path, *, requests: int, timeout_s: float = 600.0) -> LoadResult:
+    """Send the call in `body` this many times and wait for all replies.
+
+    Raises:
+        LoadError: h2load is missing or failed, or not every call got its HTTP 200.
+
+    """
+    program = shutil.which("h2load")
+    if program is None:
+        raise LoadError("h2load is missing: install Debian's package nghttp2-client")
+    with tempfile.TemporaryDirectory(prefix="samplerd-bench-") as folder:
+        log = Path(folder) / "requests.tsv"
+        command = [
+            program,
+            f"--requests={requests}",
+            f"--clients={CONNECTIONS}",
+            f"--max-concurrent-streams={STREAMS}",
+            f"--data={body}",
+            f"--log-file={log}",
+            "--header=content-type: application/grpc",
+            "--header=te: trailers",
+            f"http://127.0.0.1:{port}{SAMPLE_PATH}",
+        ]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
+        except subprocess.TimeoutExpired as error:
+            raise LoadError(f"h2load did not finish {requests} calls within {timeout_s:g} s") from error
+        if done.returncode != 0:
+            raise LoadError(f"h2load exited with {done.returncode}: {done.stderr.strip() or done.stdout.strip()}")
+        succeeded, elapsed_s, rate = parse_h2load(done.stdout)
+        if succeeded != requests:
+            raise LoadError(f"h2load sent {requests} calls and {succeeded} were answered:\n{done.stdout}")
+        # Columns: start in microseconds since the epoch, HTTP status, microseconds until the end of the reply.
+        durations_us = np.loadtxt(log, usecols=2, ndmin=1)
+    return LoadResult(requests=succeeded, elapsed_s=elapsed_s, rate=rate, latency_s=percentiles_s(durations_us * 1e-6))
+
+
+def parse_h2load(output: str) -> tuple[int, float, float]:
+    """Read (calls succeeded, seconds, calls per second) from what h2load prints.
+
+    Raises:
+        LoadError: the lines are not there.
+
+    """
+    finished, counted = _FINISHED.search(output), _REQUESTS.search(output)
+    if finished is None or counted is None:
+        raise LoadError(f"h2load printed no result:\n{output}")
+    return int(counted[4]), float(finished[1]) * _UNIT_S[finished[2]], float(finished[3])
+
+
+def percentiles_s(durations_s: NDArray[np.float64]) -> dict[str, float]:
+    """Take p50, p90, p99 and p99.9: each the smallest duration that at least that share of all do not exceed."""
+    names = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99.9": 99.9}
+    return {name: float(np.percentile(durations_s, percent, method="inverted_cdf")) for name, percent in names.items()}

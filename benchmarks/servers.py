@@ -1,0 +1,182 @@
+"""Servers as processes of their own: started on free ports, waited for, looked at, and stopped by their own pid."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+
+__all__ = ["EmptyServer", "SamplerServer", "ServerError", "ServerProcess", "free_ports"]
+
+_START_TIMEOUT_S = 120.0
+"""A first start compiles kernels."""
+_STOP_TIMEOUT_S = 30.0
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+class ServerError(RuntimeError):
+    """A server did not start, died, or did not stop as it should."""
+
+
+def free_ports(count: int) -> list[int]:
+    """Find ports of 127.0.0.1 that nobody listens on now."""
+    holders = [socket.socket() for _ in range(count)]
+    try:
+        for holder in holders:
+            holder.bind(("127.0.0.1", 0))
+        return [int(holder.getsockname()[1]) for holder in holders]
+    finally:
+        for holder in holders:
+            holder.close()
+
+
+@dataclass(slots=True)
+class ServerProcess:
+    """A server that runs as a child. Use it as a context manager."""
+
+    command: Sequence[str]
+    port: int
+    """Where it serves gRPC, on 127.0.0.1."""
+    is_ready: Callable[[], bool]
+    """Asks it whether it serves."""
+    process: subprocess.Popen[bytes] | None = None
+    log: Path | None = None
+    """What it prints."""
+    start_s: float = 0.0
+    """How long it took from its start until it served."""
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        assert self.process is not None, "the server was not started. This is a bug."
+        return self.process.pid
+
+    def __enter__(self) -> Self:
+        """Start it and wait until it serves.
+
+        Raises:
+            ServerError: it exited or took too long; the message holds the end of what it printed.
+
+        """
+        handle, name = tempfile.mkstemp(prefix="samplerd-", suffix=".log")
+        self.log = Path(name)
+        started = time.monotonic()
+        try:
+            self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=handle, stderr=handle)
+        finally:
+            os.close(handle)
+        try:
+            self._await_ready(started + _START_TIMEOUT_S)
+        except BaseException:
+            self._end()
+            raise
+        self.start_s = time.monotonic() - started
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop it, if `stop` was not called."""
+        self._end()
+
+    def stop(self) -> int:
+        """Ask it to stop (SIGTERM) and return its exit status.
+
+        Raises:
+            ServerError: it still ran after a generous while; it was killed.
+
+        """
+        assert self.process is not None, "the server was not started. This is a bug."
+        self.process.terminate()
+        try:
+            return self.process.wait(_STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired as error:
+            self.process.kill()
+            self.process.wait()
+            raise ServerError(
+                f"pid {self.pid} still ran {_STOP_TIMEOUT_S:g} s after SIGTERM:\n{self.tail()}"
+            ) from error
+
+    def rss_bytes(self) -> int:
+        """Resident memory now."""
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) * 1024
+        raise ServerError(f"pid {self.pid} has no resident memory: it exited")
+
+    def cpu_s(self) -> float:
+        """Processor time used so far, of all threads, in user and system mode."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+
+    def tail(self, lines: int = 20) -> str:
+        """Return the end of what it printed."""
+        if self.log is None or not self.log.exists():
+            return ""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    def _await_ready(self, deadline: float) -> None:
+        while not self.is_ready():
+            self._check_alive()
+            if time.monotonic() > deadline:
+                raise ServerError(f"pid {self.pid} does not serve after {_START_TIMEOUT_S:g} s:\n{self.tail()}")
+            time.sleep(0.05)
+        self._check_alive()  # something else could be answering on its port
+
+    def _check_alive(self) -> None:
+        if self.process is not None and self.process.poll() is not None:
+            raise ServerError(f"{self.command[0]} exited with {self.process.returncode}:\n{self.tail()}")
+
+    def _end(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.stop()
+        if self.log is not None:
+            self.log.unlink(missing_ok=True)
+
+
+class SamplerServer(ServerProcess):
+    """samplerd itself, with its metrics."""
+
+    def __init__(self, *flags: str) -> None:
+        port, metrics_port = free_ports(2)
+        command = [sys.executable, "-m", "samplerd_server"]
+        command += ["--listen", f"127.0.0.1:{port}", "--metrics-listen", f"127.0.0.1:{metrics_port}", *flags]
+        super().__init__(command, port, lambda: _is_serving(port))
+        self.metrics_url = f"http://127.0.0.1:{metrics_port}/metrics"
+
+
+class EmptyServer(ServerProcess):
+    """An empty grpc.aio handler that answers every call with the same bytes: what samplerd is compared with."""
+
+    def __init__(self, reply: bytes) -> None:
+        (port,) = free_ports(1)
+        command = [sys.executable, "-m", "benchmarks.empty_server", "--port", str(port), "--reply", reply.hex()]
+        super().__init__(command, port, lambda: _is_listening(port))
+
+
+def _is_serving(port: int) -> bool:
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        try:
+            reply = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=1)
+        except grpc.RpcError:
+            return False
+        return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def _is_listening(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
