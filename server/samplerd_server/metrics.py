@@ -206,13 +206,15 @@ class Metrics(Collector):
         self.grpc_started.add(1, *self._grpc_labels[rpc])
 
     def rpc_handled(self, rpc: str, code: Code, seconds: float) -> None:
-        """Count an RPC that ended, with the time it took."""
+        """Count an RPC that ended, with the time it took; a unary one is also a request."""
         labels = self._grpc_labels[rpc]
         self.grpc_handled.add(1, *labels, _GRPC_CODES[code])
         self.grpc_handling.observe(seconds, *labels)
+        if labels[0] == "unary":
+            self.request_answered(rpc, code, seconds)
 
     def request_answered(self, rpc: str, code: Code, seconds: float) -> None:
-        """Count a request that was answered, one of a stream included."""
+        """Count a request that was answered; a stream counts each of its own."""
         self.requests.add(1, rpc, code.name)
         self.request_time.observe(seconds, rpc)
 

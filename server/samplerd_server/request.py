@@ -187,7 +187,7 @@ class CandidateRow:
     """The most likely categories of one row."""
 
     ids: _Ids
-    """int32[n], distinct, within [0, V)."""
+    """int32[n], ascending, distinct, within [0, V)."""
     logits: _Floats
     """float32[n]."""
     rest_logsumexp: float

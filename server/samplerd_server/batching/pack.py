@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from samplerd_server.batching.row_errors import row_errors
 from samplerd_server.request import (
     NOTHING,
     CandidateRows,
     LogprobValues,
-    RowError,
-    RowErrorReason,
     SampleResult,
     Wanted,
 )
-from samplerd_server.sampling.rows import COLD, COLD_DEFAULT, HOT, ROW, RowBatch, RowResults, Step
+from samplerd_server.sampling.rows import COLD, COLD_DEFAULT, HOT, ROW, RowBatch, RowResults
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -204,7 +203,7 @@ def unpack(requests: Sequence[SampleRequest], results: RowResults, timings: Sequ
         end = sample + rows * request.num_samples
         top_end = top + rows * outputs.top_n
         named_end = named + (0 if outputs.logprob_ids is None else rows * len(outputs.logprob_ids))
-        errors = _row_errors(request, results, row) if any_failed else ()
+        errors = row_errors(request, results, row) if any_failed else ()
         if outputs.wanted == NOTHING:
             answers.append(SampleResult(samples=results.samples[sample:end], row_errors=errors, timing=timing))
         else:
@@ -236,42 +235,3 @@ def unpack(requests: Sequence[SampleRequest], results: RowResults, timings: Sequ
 def _cut(values: NDArray[_T] | None, begin: int, end: int) -> NDArray[_T]:
     assert values is not None, "an output that a request wants was not allocated. This is a bug."
     return values[begin:end]
-
-
-def _row_errors(request: SampleRequest, results: RowResults, first: int) -> tuple[RowError, ...]:
-    status = results.status[first : first + request.rows]
-    return tuple(
-        RowError(
-            row=int(row),
-            reason=RowErrorReason(int(status[row])),
-            message=_describe(RowErrorReason(int(status[row])), int(results.detail[first + row]), request),
-        )
-        for row in status.nonzero()[0]
-    )
-
-
-_STEP_NAMES = {
-    Step.INPUT: "the input has no category with positive probability",
-    Step.MASK: "the allowed tokens or the bitmask leave no category with positive probability",
-    Step.BIAS: "the logit bias leaves no category with positive probability",
-    Step.PENALTIES: "the penalties leave no category with positive probability",
-    Step.FILTERS: "the filters leave no category with positive probability",
-}
-
-
-def _describe(reason: RowErrorReason, detail: int, request: SampleRequest) -> str:
-    match reason:
-        case RowErrorReason.NAN:
-            return f"NaN at id {detail}"
-        case RowErrorReason.POSITIVE_INFINITY:
-            return f"+inf, or a value beyond the range of binary32, at id {detail}"
-        case RowErrorReason.NEGATIVE_WEIGHT:
-            return f"negative weight at id {detail}"
-        case RowErrorReason.NOTHING_TO_DRAW:
-            return _STEP_NAMES[Step(detail)]
-        case RowErrorReason.TOO_FEW_TO_DRAW:
-            return f"{request.num_samples} samples without replacement, but only {detail} categories can be drawn"
-        case RowErrorReason.OUTSIDE_CANDIDATES:
-            return "the draw, or a filter's cut, falls outside the candidates that were sent"
-        case _:
-            return "failed"

@@ -1,0 +1,88 @@
+"""Who may enter the queue: bounded permits in rows and bytes, and no request that is bound to be late.
+
+Refuses at the door, at once, with a hint when to come back. Event loop; pure but for its own counts.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from samplerd_server.errors import DeadlineError, InvalidRequestError, OverloadedError, UnavailableError
+
+if TYPE_CHECKING:
+    from samplerd_server.batching.pending import Pending
+    from samplerd_server.batching.ticket import Ticket
+    from samplerd_server.config import AdmissionConfig
+
+__all__ = ["Admission", "CostModel"]
+
+_SMOOTHING = 0.1
+"""Weight of the newest batch in the cost model: the last ten or so batches count."""
+_RETRY_LOW_S, _RETRY_HIGH_S = 0.005, 5.0
+"""Bounds of the retry hint: a client that comes back sooner finds the same batch running."""
+
+
+class CostModel:
+    """How long a byte of rows takes, learned from finished batches."""
+
+    __slots__ = ("_seconds_per_byte",)
+
+    def __init__(self) -> None:
+        self._seconds_per_byte = 0.0
+
+    def learn(self, size_bytes: int, seconds: float) -> None:
+        """Take a finished batch into account."""
+        cost = seconds / max(1, size_bytes)
+        if self._seconds_per_byte == 0.0:
+            self._seconds_per_byte = cost
+        else:
+            self._seconds_per_byte += _SMOOTHING * (cost - self._seconds_per_byte)
+
+    def predict(self, size_bytes: int) -> float:
+        """Seconds that so many bytes of rows will take; 0 as long as nothing is known."""
+        return size_bytes * self._seconds_per_byte
+
+
+class Admission:
+    """The door."""
+
+    def __init__(self, config: AdmissionConfig, pending: Pending, costs: CostModel) -> None:
+        self._config = config
+        self._pending = pending
+        self._costs = costs
+        self._is_open = True
+
+    def close(self) -> None:
+        """Refuse everything from now on: the server drains."""
+        self._is_open = False
+
+    def check(self, ticket: Ticket, now: float) -> None:
+        """Let a ticket in, or raise.
+
+        Raises:
+            UnavailableError: the server drains.
+            DeadlineError: the deadline has already passed.
+            InvalidRequestError: the request alone is larger than the whole queue.
+            OverloadedError: the queue is full, or the answer would come after the deadline.
+
+        """
+        rows, size = ticket.request.rows, ticket.request.size_bytes
+        if not self._is_open:
+            raise UnavailableError("the server is draining; ask another one")
+        if ticket.is_expired(now):
+            raise DeadlineError("the deadline had passed on arrival")
+        if rows > self._config.queue_rows:
+            raise InvalidRequestError("tensor.rows", f"{rows} rows are more than the queue holds")
+        if size > self._config.queue_bytes:
+            raise InvalidRequestError("tensor.data", f"{size} bytes are more than the queue holds")
+        if self._pending.rows + rows > self._config.queue_rows:
+            raise self._overloaded("queue_rows", f"the queue is full: {self._pending.rows} rows wait")
+        if self._pending.bytes + size > self._config.queue_bytes:
+            raise self._overloaded("queue_bytes", f"the queue is full: {self._pending.bytes} bytes wait")
+        wait = self._costs.predict(self._pending.bytes + size)
+        if now + wait > ticket.deadline:
+            raise self._overloaded("deadline", f"the queue takes {wait:.3f} s, which is past the deadline")
+
+    def _overloaded(self, reason: str, message: str) -> OverloadedError:
+        drained = self._costs.predict(self._pending.bytes)
+        return OverloadedError(message, reason=reason, retry_after_s=min(max(drained, _RETRY_LOW_S), _RETRY_HIGH_S))

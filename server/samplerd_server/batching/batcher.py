@@ -1,0 +1,197 @@
+"""The batcher: queue, policy and device put together.
+
+Rule 1: everything here runs on the event loop, between two awaits; the device thread only ever calls back through the
+loop. Rule 2: requests that arrive in one turn of the loop are looked at together at its end, so a burst is one batch.
+Rule 3: a ticket that was cancelled or has expired is dropped when its batch is formed, and never computed.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from samplerd_server.batching.pack import pack, unpack
+from samplerd_server.batching.policy import Close, DeviceState, QueueState, Wait, decide
+from samplerd_server.batching.ticket import NO_DEADLINE
+from samplerd_server.errors import DeadlineError, InternalError
+from samplerd_server.request import RowErrorReason, Timing
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, TimerHandle
+
+    from samplerd_server.admission import CostModel
+    from samplerd_server.batching.pending import Pending
+    from samplerd_server.batching.ticket import Ticket
+    from samplerd_server.config import BatchingConfig
+    from samplerd_server.engine.engine import Engine
+    from samplerd_server.engine.worker import Outcome
+    from samplerd_server.metrics import Metrics
+    from samplerd_server.sampling.rows import RowBatch, RowResults
+
+__all__ = ["Batcher"]
+
+_LOG = logging.getLogger("samplerd.batching")
+
+
+class Batcher:
+    """Forms batches and delivers their results."""
+
+    def __init__(
+        self,
+        config: BatchingConfig,
+        *,
+        pending: Pending,
+        costs: CostModel,
+        engine: Engine,
+        metrics: Metrics,
+        loop: AbstractEventLoop,
+    ) -> None:
+        self._config = config
+        self._pending = pending
+        self._costs = costs
+        self._engine = engine
+        self._metrics = metrics
+        self._loop = loop
+        self._batches = 0
+        self._rows = 0
+        self._tickets = 0
+        self._is_look_due = False
+        self._timer: TimerHandle | None = None
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that wait or are at the device."""
+        return len(self._pending) + self._tickets
+
+    def enqueue(self, ticket: Ticket) -> None:
+        """Put an admitted ticket in the queue; its reply is resolved later."""
+        self._pending.add(ticket)
+        self._look_soon()
+
+    def _look_soon(self) -> None:
+        if not self._is_look_due:
+            self._is_look_due = True
+            self._loop.call_soon(self._look)
+
+    def _look(self) -> None:
+        """Close as many batches as the policy says."""
+        self._is_look_due = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while True:
+            now = time.monotonic()
+            decision = self._decide(now)
+            if isinstance(decision, Close):
+                self._form(decision, now)
+                continue
+            if decision.until is not None:
+                # uvloop's timers count whole milliseconds; one that fires early only looks again.
+                self._timer = self._loop.call_later(max(0.0, decision.until - now), self._look_soon)
+            return
+
+    def _decide(self, now: float) -> Close | Wait:
+        pending, delay = self._pending, self._config.max_queue_delay_s
+        is_timed = delay > 0.0 and pending.rows > 0
+        queue = QueueState(
+            rows=pending.rows,
+            bytes=pending.bytes,
+            oldest_arrival=pending.oldest_arrival() if is_timed else now,
+            nearest_deadline=pending.nearest_deadline() if is_timed else NO_DEADLINE,
+        )
+        return decide(
+            now,
+            queue,
+            DeviceState(batches=self._batches, rows=self._rows),
+            max_rows=self._config.max_rows,
+            max_bytes=self._config.max_bytes,
+            max_queue_delay_s=delay,
+        )
+
+    def _form(self, close: Close, now: float) -> None:
+        """Take a batch from the queue, drop what is of no more use, and hand the rest to the device."""
+        tickets = [
+            ticket
+            for ticket in self._pending.take(self._config.max_rows, self._config.max_bytes)
+            if self._is_wanted(ticket, now)
+        ]
+        if not tickets:
+            return
+        try:
+            batch = pack([ticket.request for ticket in tickets])
+        except Exception:  # noqa: BLE001  # a bug of ours fails this batch and nothing else
+            _LOG.exception("a batch could not be packed")
+            _fail(tickets)
+            return
+        size = sum(ticket.request.size_bytes for ticket in tickets)
+        self._batches += 1
+        self._rows += len(batch)
+        self._tickets += len(tickets)
+        self._count(batch, close, size, [now - ticket.arrival for ticket in tickets])
+
+        def deliver(outcome: Outcome) -> None:
+            self._batches -= 1
+            self._rows -= len(batch)
+            self._tickets -= len(tickets)
+            self._look_soon()
+            self._costs.learn(size, outcome.compute_s)
+            self._deliver(tickets, outcome, formed=now, rows=len(batch))
+
+        self._engine.submit(batch, deliver)
+
+    def _is_wanted(self, ticket: Ticket, now: float) -> bool:
+        if ticket.is_cancelled:
+            self._metrics.cancelled.add(1, "queued")
+            return False
+        if ticket.is_expired(now):
+            self._metrics.cancelled.add(1, "expired")
+            ticket.fail(DeadlineError("the deadline passed while the request was queued; nothing was computed"))
+            return False
+        return True
+
+    def _count(self, batch: RowBatch, close: Close, size: int, waits: list[float]) -> None:
+        metrics = self._metrics
+        greedy = int(np.count_nonzero(batch.rows["temperature"] == 0.0))
+        metrics.batches.add(1, close.reason)
+        metrics.batch_rows.observe(len(batch))
+        metrics.rows.add(greedy, "greedy")
+        metrics.rows.add(len(batch) - greedy, "random")
+        metrics.samples.add(batch.samples)
+        metrics.input_bytes.add(size)
+        for wait in waits:
+            metrics.queue_wait.observe(wait)
+
+    def _deliver(self, tickets: list[Ticket], outcome: Outcome, *, formed: float, rows: int) -> None:
+        """Give every ticket its part of the results."""
+        self._metrics.compute.observe(outcome.compute_s)
+        self._metrics.cancelled.add(sum(ticket.is_cancelled for ticket in tickets), "computed")
+        if outcome.results is None:
+            _fail(tickets)
+            return
+        timings = [
+            Timing(queue_s=formed - ticket.arrival, compute_s=outcome.compute_s, batch_rows=rows) for ticket in tickets
+        ]
+        try:
+            self._count_row_errors(outcome.results)
+            answers = unpack([ticket.request for ticket in tickets], outcome.results, timings)
+        except Exception:  # noqa: BLE001  # a bug of ours fails this batch and nothing else
+            _LOG.exception("the results of a batch could not be unpacked")
+            _fail(tickets)
+            return
+        for ticket, answer in zip(tickets, answers, strict=True):
+            ticket.succeed(answer)
+
+    def _count_row_errors(self, results: RowResults) -> None:
+        if results.status.any():
+            for reason, count in enumerate(np.bincount(results.status)):
+                if reason and count:
+                    self._metrics.row_errors.add(int(count), RowErrorReason(reason).name.lower())
+
+
+def _fail(tickets: list[Ticket]) -> None:
+    """Tell every caller of a batch that it failed through a bug of ours."""
+    for ticket in tickets:
+        ticket.fail(InternalError())

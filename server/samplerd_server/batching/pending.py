@@ -1,0 +1,107 @@
+"""The queue: tickets that wait, most urgent first, with a fair share for every connection.
+
+Owned by the event loop. It does not bound itself; admission does, with the counts that it keeps.
+"""
+
+from __future__ import annotations
+
+import heapq
+from itertools import count
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from samplerd_server.batching.ticket import Ticket
+
+__all__ = ["Pending"]
+
+_Heap = list[tuple[float, int, "Ticket"]]
+
+
+class Pending:
+    """Tickets by connection, each connection's most urgent first (`Ticket.urgency`, then arrival)."""
+
+    __slots__ = ("_connections", "_order", "_tickets", "bytes", "rows")
+
+    def __init__(self) -> None:
+        self._connections: dict[str, _Heap] = {}
+        self._order = count()
+        self._tickets = 0
+        self.rows = 0
+        """Rows that wait."""
+        self.bytes = 0
+        """Bytes of rows that wait."""
+
+    def __len__(self) -> int:
+        """Tickets that wait."""
+        return self._tickets
+
+    def add(self, ticket: Ticket) -> None:
+        """Put a ticket in the queue."""
+        heap = self._connections.setdefault(ticket.connection, [])
+        heapq.heappush(heap, (ticket.urgency, next(self._order), ticket))
+        self._tickets += 1
+        self.rows += ticket.request.rows
+        self.bytes += ticket.request.size_bytes
+
+    def oldest_arrival(self) -> float:
+        """When the ticket that has waited longest came. The queue must not be empty."""
+        return min(entry[2].arrival for heap in self._connections.values() for entry in heap)
+
+    def nearest_deadline(self) -> float:
+        """When the first of the tickets is due. The queue must not be empty."""
+        return min(entry[2].deadline for heap in self._connections.values() for entry in heap)
+
+    def take(self, max_rows: int, max_bytes: int) -> list[Ticket]:
+        """Remove a batch: the most urgent tickets that fit, or one ticket if that alone is too large.
+
+        When not all fit, a connection gets its even share of the rows first; what others leave of theirs then goes to
+        the most urgent.
+
+        Args:
+            max_rows: at most so many rows.
+            max_bytes: at most so many bytes of rows.
+
+        Returns:
+            The tickets, most urgent first within each of the two rounds.
+
+        """
+        batch: list[Ticket] = []
+        fits_whole = self.rows <= max_rows and self.bytes <= max_bytes
+        share = max_rows if fits_whole else max(1, max_rows // max(1, len(self._connections)))
+        rows, size = self._round(batch, max_rows, max_bytes, share)
+        if not fits_whole and self._connections:
+            self._round(batch, max_rows - rows, max_bytes - size, max_rows)
+        return batch
+
+    def _round(self, batch: list[Ticket], max_rows: int, max_bytes: int, share: int) -> tuple[int, int]:
+        """Append what fits, at most `share` rows of each connection; returns the rows and bytes taken."""
+        heads = [(heap[0], connection) for connection, heap in self._connections.items()]
+        heapq.heapify(heads)
+        taken: dict[str, int] = {}
+        rows = size = 0
+        while heads:
+            (_, _, ticket), connection = heads[0]
+            own_rows, own_size = ticket.request.rows, ticket.request.size_bytes
+            is_within_share = not batch or taken.get(connection, 0) + own_rows <= share
+            if batch and (rows + own_rows > max_rows or size + own_size > max_bytes):
+                if is_within_share:
+                    break  # the batch is full for the most urgent; it must not be overtaken by smaller ones for ever
+                heapq.heappop(heads)
+                continue
+            if not is_within_share:
+                heapq.heappop(heads)
+                continue
+            batch.append(ticket)
+            self._tickets -= 1
+            rows, size = rows + own_rows, size + own_size
+            taken[connection] = taken.get(connection, 0) + own_rows
+            heap = self._connections[connection]
+            heapq.heappop(heap)
+            if heap:
+                heapq.heapreplace(heads, (heap[0], connection))
+            else:
+                heapq.heappop(heads)
+                del self._connections[connection]
+        self.rows -= rows
+        self.bytes -= size
+        return rows, size

@@ -1,0 +1,51 @@
+"""A failed row's status, in words for its caller."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from samplerd_server.request import RowError, RowErrorReason
+from samplerd_server.sampling.rows import Step
+
+if TYPE_CHECKING:
+    from samplerd_server.request import SampleRequest
+    from samplerd_server.sampling.rows import RowResults
+
+__all__ = ["row_errors"]
+
+
+def row_errors(request: SampleRequest, results: RowResults, first: int) -> tuple[RowError, ...]:
+    """Describe the rows of `request` that failed; its rows are those from `first` on in the batch."""
+    status = results.status[first : first + request.rows]
+    return tuple(
+        RowError(
+            row=int(row),
+            reason=RowErrorReason(int(status[row])),
+            message=_describe(RowErrorReason(int(status[row])), int(results.detail[first + row]), request),
+        )
+        for row in status.nonzero()[0]
+    )
+
+
+_STEP_NAMES = {
+    Step.INPUT: "the input has no category with positive probability",
+    Step.MASK: "the allowed tokens or the bitmask leave no category with positive probability",
+    Step.BIAS: "the logit bias leaves no category with positive probability",
+    Step.PENALTIES: "the penalties leave no category with positive probability",
+    Step.FILTERS: "the filters leave no category with positive probability",
+}
+
+
+_MESSAGES = {
+    RowErrorReason.NAN: "NaN at id {detail}",
+    RowErrorReason.POSITIVE_INFINITY: "+inf, or a value beyond the range of binary32, at id {detail}",
+    RowErrorReason.NEGATIVE_WEIGHT: "negative weight at id {detail}",
+    RowErrorReason.TOO_FEW_TO_DRAW: "{samples} samples without replacement, but only {detail} categories can be drawn",
+    RowErrorReason.OUTSIDE_CANDIDATES: "the draw, or a filter's cut, falls outside the candidates that were sent",
+}
+
+
+def _describe(reason: RowErrorReason, detail: int, request: SampleRequest) -> str:
+    if reason is RowErrorReason.NOTHING_TO_DRAW:
+        return _STEP_NAMES[Step(detail)]
+    return _MESSAGES[reason].format(detail=detail, samples=request.num_samples)

@@ -1,0 +1,56 @@
+"""Which device draws, and with how many threads."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+__all__ = ["Device", "DeviceError", "choose_device", "choose_threads"]
+
+
+class DeviceError(Exception):
+    """Expected: the configured device is not there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """The device that draws."""
+
+    name: str
+    """As torch names it: ``cpu``, ``cuda:0``."""
+    description: str
+    """As its maker names it."""
+
+
+def choose_device(configured: str) -> Device:
+    """Turn ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` into a device.
+
+    Raises:
+        DeviceError: there is no such device.
+
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if configured == "cpu" or (configured == "auto" and count == 0):
+        return Device(name="cpu", description=_cpu_name())
+    index = int(configured.partition(":")[2] or 0)
+    if index >= count:
+        raise DeviceError(f"device {configured} is not there: torch sees {count} CUDA devices")
+    return Device(name=f"cuda:{index}", description=torch.cuda.get_device_name(index))
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def choose_threads(configured: int) -> int:
+    """CPU threads that draw: as configured, or all cores that this process may use but one for the event loop."""
+    return configured or max(1, len(os.sched_getaffinity(0)) - 1)

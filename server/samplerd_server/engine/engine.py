@@ -1,0 +1,56 @@
+"""The engine: a device, a sampler on it, and the thread that runs it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import torch
+
+from samplerd_server.engine.device import choose_device, choose_threads
+from samplerd_server.engine.worker import DeviceThread, Outcome
+from samplerd_server.sampling.choose import choose_sampler
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+    from collections.abc import Callable
+
+    from samplerd_server.config import EngineConfig
+    from samplerd_server.sampling.rows import RowBatch
+
+__all__ = ["Engine"]
+
+
+class Engine:
+    """Draws batches, one after the other.
+
+    Raises:
+        DeviceError: the configured device is not there.
+
+    """
+
+    def __init__(self, config: EngineConfig) -> None:
+        self.device = choose_device(config.device)
+        self.threads = choose_threads(config.threads)
+        self.sampler = choose_sampler(self.device.name, config.kernel, self.threads)  # type: ignore[arg-type]  # config checked it
+        self._thread = DeviceThread(self.sampler)
+        self.torch_version = str(torch.__version__)
+
+    def warm_up(self) -> float:
+        """Compile and allocate what the first batch would wait for; returns the seconds it took."""
+        began = time.monotonic()
+        torch.set_num_threads(self.threads)
+        self.sampler.warm_up()
+        return time.monotonic() - began
+
+    def start(self, loop: AbstractEventLoop) -> None:
+        """Begin to take batches."""
+        self._thread.start(loop)
+
+    def submit(self, batch: RowBatch, deliver: Callable[[Outcome], None]) -> None:
+        """Run a batch after those before it, then call `deliver` on the event loop."""
+        self._thread.submit(batch, deliver)
+
+    def stop(self) -> None:
+        """Finish what was submitted and end the thread."""
+        self._thread.stop()

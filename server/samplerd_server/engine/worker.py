@@ -1,0 +1,79 @@
+"""The one device thread: takes batches in order, draws, and hands the results to the event loop.
+
+Rule 1: only this thread calls the sampler. Rule 2: a sampler that raises fails its batch, not the thread; the thread
+ends only when it is told to. Rule 3: one wake-up of the event loop per batch, whatever its rows.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+from samplerd_server.log import event
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+    from collections.abc import Callable
+
+    from samplerd_server.sampling.rows import RowBatch, RowResults
+    from samplerd_server.sampling.sampler import Sampler
+
+__all__ = ["DeviceThread", "Outcome"]
+
+_LOG = logging.getLogger("samplerd.engine")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of a batch."""
+
+    results: RowResults | None
+    """None: the sampler raised, which is a bug of ours; the cause is in the log."""
+    compute_s: float
+    """Seconds on the device."""
+
+
+class DeviceThread:
+    """Runs batches one after the other."""
+
+    def __init__(self, sampler: Sampler) -> None:
+        self._sampler = sampler
+        self._inbox: SimpleQueue[tuple[RowBatch, Callable[[Outcome], None]] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="samplerd-device", daemon=True)
+        self._loop: AbstractEventLoop | None = None
+
+    def start(self, loop: AbstractEventLoop) -> None:
+        """Begin to take batches; their outcomes are delivered on `loop`."""
+        self._loop = loop
+        self._thread.start()
+
+    def submit(self, batch: RowBatch, deliver: Callable[[Outcome], None]) -> None:
+        """Run a batch after those before it, then call `deliver` on the event loop."""
+        self._inbox.put((batch, deliver))
+
+    def stop(self) -> None:
+        """Finish what was submitted, end the thread and close the sampler."""
+        self._inbox.put(None)
+        self._thread.join()
+        self._sampler.close()
+
+    def _run(self) -> None:
+        assert self._loop is not None, "the device thread runs before it was started. This is a bug."
+        while (job := self._inbox.get()) is not None:
+            batch, deliver = job
+            began = time.monotonic()
+            try:
+                results = self._sampler.sample(batch)
+            except Exception:  # noqa: BLE001  # whatever a sampler raises fails this batch and no other
+                event(_LOG, logging.ERROR, "the sampler raised", rows=len(batch))
+                _LOG.exception("the sampler raised")
+                results = None
+            outcome = Outcome(results=results, compute_s=time.monotonic() - began)
+            # The names would keep the batch's memory alive while the thread waits for the next one.
+            del job, batch, results
+            self._loop.call_soon_threadsafe(deliver, outcome)
+            del deliver, outcome

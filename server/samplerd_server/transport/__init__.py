@@ -1,0 +1,1 @@
+"""gRPC: the only package that knows grpc and the generated stubs, and one that knows no torch."""

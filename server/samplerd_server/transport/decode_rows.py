@@ -1,0 +1,117 @@
+"""The arrow from a request's source to its rows: lengths, shapes and limits, without looking at the numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from samplerd_server.errors import InvalidRequestError, NotImplementedFieldError
+from samplerd_server.request import CandidateRow, CandidateRows, DenseRows, Dtype
+
+if TYPE_CHECKING:
+    from samplerd.v1 import sampler_pb2 as pb
+    from samplerd_server.config import LimitsConfig
+
+__all__ = ["decode_rows"]
+
+_DTYPES = {0: Dtype.F32} | {int(dtype): dtype for dtype in Dtype}
+_SOURCES = "tensor, values, candidates, distribution, shared_memory"
+
+
+def decode_rows(
+    message: pb.SampleRequest, limits: LimitsConfig, capabilities: frozenset[str]
+) -> DenseRows | CandidateRows:
+    """Find the rows of a request.
+
+    Raises:
+        InvalidRequestError: no source, or a malformed one.
+        NotImplementedFieldError: a source that does not work here.
+
+    """
+    source = message.WhichOneof("source")
+    if source == "tensor":
+        return _decode_tensor(message.tensor, limits)
+    if source is None:
+        raise InvalidRequestError("source", f"no rows were sent; one of {_SOURCES} is needed")
+    if source == "values":
+        return _decode_values(message.values, limits)
+    if f"SampleRequest.{source}" not in capabilities:
+        raise NotImplementedFieldError(source)
+    return _decode_candidates(message.candidates, limits)
+
+
+def _check_shape(path: str, rows: int, vocab_size: int, limits: LimitsConfig) -> None:
+    if vocab_size == 0:
+        raise InvalidRequestError(f"{path}.vocab_size", "must be at least 1")
+    if vocab_size > limits.max_vocab_size:
+        raise InvalidRequestError(
+            f"{path}.vocab_size", f"{vocab_size} is more than the limit of {limits.max_vocab_size}"
+        )
+    if rows > limits.max_rows:
+        raise InvalidRequestError(f"{path}.rows", f"{rows} rows are more than the limit of {limits.max_rows}")
+
+
+def _decode_tensor(tensor: pb.Tensor, limits: LimitsConfig) -> DenseRows:
+    dtype = _DTYPES.get(int(tensor.dtype))
+    if dtype is None:
+        raise InvalidRequestError("tensor.dtype", f"{int(tensor.dtype)} is not a known Dtype")
+    rows, vocab_size, data = tensor.rows or 1, tensor.vocab_size, tensor.data
+    _check_shape("tensor", rows, vocab_size, limits)
+    needed = rows * vocab_size * dtype.itemsize
+    if len(data) != needed:
+        raise InvalidRequestError(
+            "tensor.data",
+            f"{len(data)} bytes, but {rows} rows x {vocab_size} numbers x {dtype.itemsize} bytes are {needed}",
+        )
+    return DenseRows(dtype=dtype, rows=rows, vocab_size=vocab_size, data=data)
+
+
+def _decode_values(values: pb.Values, limits: LimitsConfig) -> DenseRows:
+    rows = [np.array(row.values, "<f4") for row in values.row]
+    if not rows:
+        raise InvalidRequestError("values.row", "no rows were sent")
+    vocab_size = len(rows[0])
+    for at, row in enumerate(rows):
+        if len(row) == 0:
+            raise InvalidRequestError(f"values.row[{at}].values", "an empty row")
+        if len(row) != vocab_size:
+            raise InvalidRequestError(
+                f"values.row[{at}].values", f"{len(row)} numbers, but the first row has {vocab_size}"
+            )
+    _check_shape("values", len(rows), vocab_size, limits)
+    return DenseRows(dtype=Dtype.F32, rows=len(rows), vocab_size=vocab_size, data=np.concatenate(rows).tobytes())
+
+
+def _decode_candidates(candidates: pb.Candidates, limits: LimitsConfig) -> CandidateRows:
+    if not candidates.row:
+        raise InvalidRequestError("candidates.row", "no rows were sent")
+    _check_shape("candidates", len(candidates.row), candidates.vocab_size, limits)
+    rows = tuple(
+        _decode_candidate_row(row, f"candidates.row[{at}]", candidates.vocab_size)
+        for at, row in enumerate(candidates.row)
+    )
+    return CandidateRows(vocab_size=candidates.vocab_size, candidates=rows)
+
+
+def _decode_candidate_row(row: pb.Candidates.Row, path: str, vocab_size: int) -> CandidateRow:
+    if not row.ids:
+        raise InvalidRequestError(f"{path}.ids", "no candidates were sent")
+    if len(row.ids) != len(row.logits):
+        raise InvalidRequestError(f"{path}.logits", f"{len(row.logits)} logits for {len(row.ids)} ids")
+    ids = np.array(row.ids, np.int32)
+    outside = (ids < 0) | (ids >= vocab_size)
+    if outside.any():
+        at = int(outside.argmax())
+        raise InvalidRequestError(f"{path}.ids[{at}]", f"{ids[at]} is not in [0, {vocab_size})")
+    order = np.argsort(ids, kind="stable")
+    ids = ids[order]
+    if (ids[1:] == ids[:-1]).any():
+        raise InvalidRequestError(f"{path}.ids", "the ids are not distinct")
+    rest = row.rest_logsumexp if row.HasField("rest_logsumexp") else float("-inf")
+    if np.isnan(rest) or rest == np.inf:
+        raise InvalidRequestError(f"{path}.rest_logsumexp", f"{rest} is NaN or +inf")
+    if rest > float("-inf") and len(ids) == vocab_size:
+        raise InvalidRequestError(f"{path}.rest_logsumexp", "all categories were sent, so nothing is left for the rest")
+    logits = np.array(row.logits, np.float32)[order]
+    return CandidateRow(ids=ids, logits=logits, rest_logsumexp=rest)

@@ -1,0 +1,113 @@
+"""The arrow ``SampleResult -> bytes``: one reply, or the chunks of a large one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from samplerd.v1 import sampler_pb2 as pb
+from samplerd_server.errors import Code
+from samplerd_server.request import RNG
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+    from google.protobuf.duration_pb2 import Duration
+    from google.rpc import status_pb2
+    from numpy.typing import NDArray
+
+    from samplerd_server.request import SampleRequest, SampleResult
+
+__all__ = ["encode", "encode_chunks", "encode_error"]
+
+
+def encode(request: SampleRequest, result: SampleResult) -> bytes:
+    """Encode the whole result as one message."""
+    reply = _new_reply(request)
+    _add_samples(reply, request, result, 0, len(result.samples))
+    _add_row_outputs(reply, result)
+    reply.final = True
+    return reply.SerializeToString()
+
+
+def encode_chunks(request: SampleRequest, result: SampleResult, chunk_samples: int) -> Iterator[bytes]:
+    """Encode a result as messages of at most `chunk_samples` samples; the last one is final.
+
+    Per-row outputs and row errors come with the first.
+    """
+    total = len(result.samples)
+    if total <= chunk_samples:
+        yield encode(request, result)
+        return
+    for chunk, begin in enumerate(range(0, total, chunk_samples)):
+        reply = _new_reply(request)
+        _add_samples(reply, request, result, begin, min(begin + chunk_samples, total))
+        if chunk == 0:
+            _add_row_outputs(reply, result)
+        reply.chunk = chunk
+        reply.final = begin + chunk_samples >= total
+        yield reply.SerializeToString()
+
+
+def encode_error(request_id: int, status: status_pb2.Status) -> bytes:
+    """Encode the failure of one request of a stream."""
+    return pb.SampleResponse(id=request_id, error=status, rng=RNG, final=True).SerializeToString()
+
+
+def _new_reply(request: SampleRequest) -> pb.SampleResponse:
+    return pb.SampleResponse(id=request.id, seed=request.seed, rng=RNG)
+
+
+def _add_samples(reply: pb.SampleResponse, request: SampleRequest, result: SampleResult, begin: int, end: int) -> None:
+    """Add everything that comes one per sample, from sample `begin` to before `end`."""
+    is_raw = request.outputs.raw_samples
+    samples = result.samples[begin:end]
+    if is_raw:
+        reply.raw_samples = _little_endian(samples)
+    else:
+        reply.samples.extend(samples.tolist())
+    if result.ranks is not None:
+        reply.ranks.extend(result.ranks[begin:end].tolist())
+    for values in result.logprobs:
+        own = values.samples[begin:end]
+        entry = reply.logprobs.add(kind=int(values.kind))
+        if is_raw:
+            entry.raw_samples = _little_endian(own)
+        else:
+            entry.samples.extend(own.tolist())
+
+
+def _add_row_outputs(reply: pb.SampleResponse, result: SampleResult) -> None:
+    """Add everything that comes one per row or per request."""
+    for entry, values in zip(reply.logprobs, result.logprobs, strict=True):
+        if values.top_ids is not None and values.top is not None:
+            entry.top_ids.extend(values.top_ids.tolist())
+            entry.top.extend(values.top.tolist())
+        if values.named is not None:
+            entry.named.extend(values.named.tolist())
+    for kind, nats in result.entropies:
+        reply.entropies.add(kind=int(kind), nats=nats.tolist())
+    if result.kept_count is not None and result.kept_mass is not None:
+        reply.kept_count.extend(result.kept_count.tolist())
+        reply.kept_mass.extend(result.kept_mass.tolist())
+    for error in result.row_errors:
+        reply.row_errors.add(
+            row=error.row,
+            code=int(Code.INVALID_ARGUMENT),
+            reason=int(error.reason),
+            message=error.message,
+        )
+    timing = result.timing
+    _set_duration(reply.timing.queue, timing.queue_s)
+    _set_duration(reply.timing.compute, timing.compute_s)
+    reply.timing.batch_rows = timing.batch_rows
+
+
+def _set_duration(duration: Duration, seconds: float) -> None:
+    whole = int(seconds)
+    duration.seconds = whole
+    duration.nanos = int((seconds - whole) * 1e9)
+
+
+def _little_endian(values: NDArray[np.int32] | NDArray[np.float32]) -> bytes:
+    return values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()

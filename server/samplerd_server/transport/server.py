@@ -1,0 +1,103 @@
+"""The gRPC server: grpc.aio with the settings that this work needs, health, reflection, and a clean end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from samplerd_server.transport.service import SERVICE_NAME
+
+if TYPE_CHECKING:
+    from samplerd_server.config import TransportConfig
+    from samplerd_server.transport.calls import Calls
+    from samplerd_server.transport.service import SamplerService
+
+__all__ = ["BindError", "GrpcServer"]
+
+_KILL_AFTER_S = 1.0
+"""What calls still in flight at the end of the grace are given to notice that they were cancelled."""
+
+
+class BindError(Exception):
+    """Expected: an address cannot be listened on."""
+
+
+class GrpcServer:
+    """Serves one `SamplerService` on all configured addresses."""
+
+    def __init__(self, config: TransportConfig, service: SamplerService, calls: Calls) -> None:
+        self._config = config
+        self._service = service
+        self._calls = calls
+        self._health = health.aio.HealthServicer()
+        self._server: grpc.aio.Server | None = None
+        self.addresses: tuple[str, ...] = ()
+        """Where it listens, with the ports that the system chose."""
+
+    async def start(self) -> None:
+        """Listen and answer.
+
+        Raises:
+            BindError: an address cannot be listened on.
+
+        """
+        limit = self._config.max_message_bytes
+        server = grpc.aio.server(
+            options=(
+                ("grpc.max_receive_message_length", limit),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.max_concurrent_streams", self._config.max_concurrent_streams),
+                # Two servers that share a port by accident answer each other's clients.
+                ("grpc.so_reuseport", 0),
+                # Only identity: a compressed message is inflated before its size is checked.
+                ("grpc.compression_enabled_algorithms_bitset", 1),
+                # Clients in a decode loop ping to keep their connection through balancers.
+                ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+                ("grpc.server_handshake_timeout_ms", 10_000),
+            )
+        )
+        server.add_generic_rpc_handlers((self._service.handlers(),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        if self._config.reflection:
+            names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, server)
+        self.addresses = tuple(self._bind(server, address) for address in self._config.listen)
+        await server.start()
+        self._server = server
+        for name in ("", SERVICE_NAME):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    def _bind(self, server: grpc.aio.Server, address: str) -> str:
+        try:
+            port = server.add_insecure_port(address)
+        except RuntimeError as error:
+            port = 0
+            cause: Exception | None = error
+        else:
+            cause = None
+        is_unix = address.startswith("unix")
+        if port == 0:
+            hint = "is the path writable?" if is_unix else "is the port taken?"
+            raise BindError(f"cannot listen on {address}: {hint}") from cause
+        return address if is_unix else f"{address.rpartition(':')[0]}:{port}"
+
+    async def drain(self) -> bool:
+        """Turn away what is new, finish what is in flight; returns whether all of it finished within the grace."""
+        if self._server is None:
+            return True
+        await self._health.enter_graceful_shutdown()
+        self._service.drain()
+        grace = self._config.drain_grace_s
+        stopping = asyncio.ensure_future(self._server.stop(grace))
+        # Server.stop does not wait for handlers that are just aborting, so the calls are counted here.
+        finishing = asyncio.ensure_future(self._calls.wait_idle())
+        done, _ = await asyncio.wait({finishing}, timeout=grace)
+        is_clean = bool(done)
+        await asyncio.wait({finishing, stopping}, timeout=_KILL_AFTER_S)
+        for task in (finishing, stopping):
+            task.cancel()
+        return is_clean

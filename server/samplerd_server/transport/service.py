@@ -1,0 +1,158 @@
+"""samplerd.v1.SamplerService: the handlers, from bytes to bytes.
+
+They are generic handlers without serializers of grpcio's: the bytes are decoded and encoded here, where the errors can
+name a field.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import grpc
+
+from samplerd.v1 import sampler_pb2 as pb
+from samplerd_server.batching.ticket import NO_DEADLINE, Ticket
+from samplerd_server.errors import InvalidRequestError, NotImplementedFieldError, OverloadedError
+from samplerd_server.transport.encode import encode
+from samplerd_server.transport.status import check_any_row_drawn
+from samplerd_server.transport.stream import SampleStream
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Future
+    from collections.abc import Awaitable, Callable
+
+    from grpc.aio import ServicerContext
+
+    from samplerd_server.admission import Admission
+    from samplerd_server.batching.batcher import Batcher
+    from samplerd_server.config import ServerConfig
+    from samplerd_server.metrics import Metrics
+    from samplerd_server.request import SampleRequest, SampleResult
+    from samplerd_server.transport.calls import Calls
+    from samplerd_server.transport.decode import Decoder
+
+__all__ = ["SERVICE_NAME", "SamplerService"]
+
+SERVICE_NAME = "samplerd.v1.SamplerService"
+_NOT_BUILT = ("CreateDistribution", "GetDistribution", "DeleteDistribution", "ListDistributions", "VerifyDraft")
+
+
+class SamplerService:
+    """Answers the RPCs of the contract."""
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        *,
+        decoder: Decoder,
+        admission: Admission,
+        batcher: Batcher,
+        calls: Calls,
+        metrics: Metrics,
+        info: pb.GetServerInfoResponse,
+        loop: AbstractEventLoop,
+    ) -> None:
+        self._config = config
+        self._decoder = decoder
+        self._admission = admission
+        self._batcher = batcher
+        self._calls = calls
+        self._metrics = metrics
+        self._info = info.SerializeToString()
+        self._loop = loop
+        self._streams: set[SampleStream] = set()
+
+    def handlers(self) -> grpc.GenericRpcHandler:
+        """Give the handlers as grpcio wants them."""
+        methods: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
+            "Sample": grpc.unary_unary_rpc_method_handler(self.sample),
+            "SampleStream": grpc.stream_stream_rpc_method_handler(self.sample_stream),
+            "GetServerInfo": grpc.unary_unary_rpc_method_handler(self.get_server_info),
+            "VerifyDraftStream": grpc.stream_stream_rpc_method_handler(self._not_built_stream("VerifyDraftStream")),
+        }
+        for rpc in _NOT_BUILT:
+            methods[rpc] = grpc.unary_unary_rpc_method_handler(self._not_built(rpc))
+        return grpc.method_handlers_generic_handler(SERVICE_NAME, methods)
+
+    async def sample(self, data: bytes, context: ServicerContext[bytes, bytes]) -> bytes:
+        """Answer Sample."""
+        began = time.monotonic()
+        reply = b""
+        async with self._calls.handle("Sample", context, began):
+            request = self._decoder.decode(self._decoder.parse(data))
+            remaining = context.time_remaining()
+            deadline = NO_DEADLINE if remaining is None else began + remaining
+            result = await self.submit(request, began, deadline, context.peer())
+            check_any_row_drawn(request, result)
+            reply = encode(request, result)
+        return reply  # noqa: RET504  # the context manager may swallow nothing, but a type checker cannot know
+
+    def submit(self, request: SampleRequest, arrival: float, deadline: float, connection: str) -> Future[SampleResult]:
+        """Admit a request and queue it; the future resolves to its result. Cancel it when nobody waits any more.
+
+        Raises:
+            SamplerdError: it was not admitted.
+
+        """
+        reply: Future[SampleResult] = self._loop.create_future()
+        ticket = Ticket(request, arrival=arrival, deadline=deadline, connection=connection, reply=reply)
+        try:
+            self._admission.check(ticket, time.monotonic())
+        except OverloadedError as error:
+            self._metrics.shed.add(1, error.reason)
+            raise
+        self._batcher.enqueue(ticket)
+        return reply
+
+    async def sample_stream(self, _requests: object, context: ServicerContext[bytes, bytes]) -> None:
+        """Answer SampleStream."""
+        began = time.monotonic()
+        stream = SampleStream(
+            context,
+            decoder=self._decoder,
+            submit=self.submit,
+            metrics=self._metrics,
+            limit=self._config.transport.max_stream_requests,
+            chunk_samples=self._config.limits.chunk_samples,
+        )
+        async with self._calls.handle("SampleStream", context, began):
+            self._streams.add(stream)
+            try:
+                await stream.run()
+            finally:
+                self._streams.discard(stream)
+
+    def drain(self) -> None:
+        """Refuse new requests, and end every stream once what it has in flight is answered."""
+        self._admission.close()
+        for stream in self._streams:
+            stream.drain()
+
+    async def get_server_info(self, data: bytes, context: ServicerContext[bytes, bytes]) -> bytes:
+        """Answer GetServerInfo."""
+        async with self._calls.handle("GetServerInfo", context, time.monotonic()):
+            try:
+                pb.GetServerInfoRequest.FromString(data)
+            except Exception as error:
+                raise InvalidRequestError("request", "not a GetServerInfoRequest") from error
+        return self._info
+
+    def _not_built(self, rpc: str) -> Callable[..., Awaitable[bytes]]:
+        async def handler(_data: bytes, context: ServicerContext[bytes, bytes]) -> bytes:
+            async with self._calls.handle(rpc, context, time.monotonic()):
+                _refuse(rpc)
+            return b""
+
+        return handler
+
+    def _not_built_stream(self, rpc: str) -> Callable[..., Awaitable[None]]:
+        async def handler(_requests: object, context: ServicerContext[bytes, bytes]) -> None:
+            async with self._calls.handle(rpc, context, time.monotonic()):
+                _refuse(rpc)
+
+        return handler
+
+
+def _refuse(rpc: str) -> None:
+    raise NotImplementedFieldError(rpc)
