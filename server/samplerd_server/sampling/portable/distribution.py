@@ -1,0 +1,71 @@
+"""A distribution over the categories of each row, from which to draw and of which to know log-probabilities.
+
+Rule 1: masses are exp(exponent - largest), float64, in a `MassTree`; see there for why padding never matters.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from samplerd_server.sampling.portable.tree import MassTree
+
+__all__ = ["SHALLOW", "Distribution"]
+
+SHALLOW = 2.0**-500
+"""Without replacement: where what is left weighs less than this, relative to the heaviest category at the start, masses
+lose their bits (binary64 ends at 2^-1074), and the row is drawn again by `Distribution.rebase` before every draw."""
+
+
+class Distribution:
+    """Masses over positions 0 .. n-1 of each row; positions are ids, or `ids` names them (ascending)."""
+
+    __slots__ = ("_exponents", "_ids", "_tree")
+
+    def __init__(self, exponents: Tensor, ids: Tensor | None = None, *, will_forget: bool = False) -> None:
+        """Take ln p, up to a constant: float64[B, n] with maximum 0 in each row, -inf for what cannot be drawn.
+
+        With `will_forget` the exponents are overwritten, and `logprobs` and `rebase` cannot be asked for.
+        """
+        self._ids = ids
+        self._exponents = None if will_forget else exponents
+        self._tree = MassTree(exponents.exp_() if will_forget else exponents.exp())
+
+    @property
+    def total(self) -> Tensor:
+        """float64[B, 1]: the mass left."""
+        return self._tree.total
+
+    def draw(self, uniforms: Tensor) -> Tensor:
+        """Positions int64[B, S] of uniforms float64[B, S]: the first whose cumulative mass exceeds u x total."""
+        return self._tree.find(uniforms * self.total)
+
+    def ids(self, positions: Tensor) -> Tensor:
+        """Ids int64[B, S] of positions."""
+        return positions if self._ids is None else self._ids.gather(1, positions)
+
+    def logprobs(self, positions: Tensor) -> Tensor:
+        """Ln p, float64[B, S], of positions, given what was removed before."""
+        return self._kept_exponents().gather(1, positions) - self.total.log()
+
+    def entropy(self) -> Tensor:
+        """H in nats, float64[B, 1]: ln Z - sum(m x exponent) / Z, with 0 ln 0 = 0."""
+        exponents = self._kept_exponents()
+        masses = exponents.exp()
+        surprise = torch.where(masses > 0, masses * exponents, 0.0)
+        return (self.total.log() - MassTree(surprise).total / self.total).clamp_(min=0.0)
+
+    def remove(self, positions: Tensor) -> None:
+        """Take one position, int64[B, 1], out of each row."""
+        self._tree.remove(positions)
+
+    def rebase(self, removed: Tensor) -> None:
+        """Rescale what is left to a largest exponent of 0, without `removed`, int64[B, 1]; costs a pass over the rows."""
+        exponents = self._kept_exponents().scatter(1, removed, float("-inf"))
+        exponents = exponents - exponents.amax(1, keepdim=True)
+        self._exponents = exponents
+        self._tree = MassTree(exponents.exp())
+
+    def _kept_exponents(self) -> Tensor:
+        assert self._exponents is not None, "the exponents were given up. This is a bug."
+        return self._exponents

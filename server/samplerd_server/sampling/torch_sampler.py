@@ -1,0 +1,74 @@
+"""The portable sampler: torch operators on any device. The CUDA path, and the CPU's when there is no compiled kernel.
+
+Owns nothing but the choice of device; `portable/` does the work and says why a row's bits never depend on the batch.
+Device thread.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from samplerd_server.request import Dtype, InputKind
+from samplerd_server.sampling.portable.answers import fetch, needs_depth, write
+from samplerd_server.sampling.portable.chunks import chunks
+from samplerd_server.sampling.portable.pipeline import run_chunk
+from samplerd_server.sampling.rows import COLD_DEFAULT, HOT, ROW, RowBatch, new_results
+
+if TYPE_CHECKING:
+    from samplerd_server.sampling.rows import RowResults
+
+__all__ = ["TorchSampler"]
+
+_CHUNK_CPU = 1 << 18
+"""Numbers of a chunk on the CPU: 2 MiB of float64, which stays in the second-level cache."""
+_CHUNK_CUDA = 1 << 25
+"""Numbers of a chunk on a GPU: 256 MiB of float64 a tensor, of which a chunk needs some five."""
+
+
+class TorchSampler:
+    """See `sampling.sampler.Sampler`."""
+
+    def __init__(self, device: str = "cpu", threads: int = 1) -> None:
+        self._device = torch.device(device)
+        self._threads = threads
+        self._limit = _CHUNK_CUDA if self._device.type == "cuda" else _CHUNK_CPU
+
+    @property
+    def name(self) -> str:
+        """``torch``."""
+        return "torch"
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """Fields of the contract that work."""
+        return frozenset()
+
+    def warm_up(self) -> None:
+        """Load the device's libraries by drawing from one row of each dtype."""
+        torch.set_num_threads(self._threads)
+        for dtype in Dtype:
+            numbers = np.zeros(8, np.uint8)  # one zero, of any dtype
+            hot = HOT.pack(
+                numbers.__array_interface__["data"][0], 0, 0, 0, 1.0, 1, 1, 0, 1, 0, dtype, InputKind.LOGITS, 0, 1
+            )
+            records = np.frombuffer(bytearray(hot + COLD_DEFAULT), ROW)
+            self.sample(RowBatch(rows=records, samples=1, keepalive=numbers))
+
+    def sample(self, batch: RowBatch) -> RowResults:
+        """Draw from every row of the batch; a row's failure is its own status."""
+        results = new_results(batch)
+        with torch.inference_mode():
+            for chunk in chunks(batch.rows, self._limit):
+                columns = fetch(run_chunk(chunk, self._device))
+                deep = needs_depth(chunk, columns)
+                write(chunk, columns, results)
+                for index in deep:
+                    alone = chunk.only(index)
+                    write(alone, fetch(run_chunk(alone, self._device, is_deep=True)), results)
+        return results
+
+    def close(self) -> None:
+        """Nothing to stop: torch owns its threads."""
