@@ -10,37 +10,15 @@ from typing import TYPE_CHECKING
 from samplerd_server.errors import DeadlineError, InvalidRequestError, OverloadedError, UnavailableError
 
 if TYPE_CHECKING:
+    from samplerd_server.batching.costs import CostModel
     from samplerd_server.batching.pending import Pending
     from samplerd_server.batching.ticket import Ticket
     from samplerd_server.config import AdmissionConfig
 
-__all__ = ["Admission", "CostModel"]
+__all__ = ["Admission"]
 
-_SMOOTHING = 0.1
-"""Weight of the newest batch in the cost model: the last ten or so batches count."""
 _RETRY_LOW_S, _RETRY_HIGH_S = 0.005, 5.0
 """Bounds of the retry hint: a client that comes back sooner finds the same batch running."""
-
-
-class CostModel:
-    """How long a byte of rows takes, learned from finished batches."""
-
-    __slots__ = ("_seconds_per_byte",)
-
-    def __init__(self) -> None:
-        self._seconds_per_byte = 0.0
-
-    def learn(self, size_bytes: int, seconds: float) -> None:
-        """Take a finished batch into account."""
-        cost = seconds / max(1, size_bytes)
-        if self._seconds_per_byte == 0.0:
-            self._seconds_per_byte = cost
-        else:
-            self._seconds_per_byte += _SMOOTHING * (cost - self._seconds_per_byte)
-
-    def predict(self, size_bytes: int) -> float:
-        """Seconds that so many bytes of rows will take; 0 as long as nothing is known."""
-        return size_bytes * self._seconds_per_byte
 
 
 class Admission:

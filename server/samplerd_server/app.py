@@ -1,8 +1,8 @@
-"""The composition root: the only file that knows everyone. Start order and stop order stand in `serve`.
+"""The composition root: the only file that knows everyone. The orders of start and stop stand in `App`.
 
 ::
 
-    start   engine (warm) -> device thread -> queue, admission, batcher -> service -> gRPC -> /metrics -> SERVING
+    start   engine (warm) -> device thread -> gRPC, SERVING -> /metrics
     stop    NOT_SERVING, refuse what is new -> finish what is in flight -> gRPC -> device thread -> /metrics
 """
 
@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 from samplerd import __version__
 from samplerd.v1 import sampler_pb2 as pb
-from samplerd_server.admission import Admission, CostModel
+from samplerd_server.admission import Admission
 from samplerd_server.batching.batcher import Batcher
+from samplerd_server.batching.costs import CostModel
 from samplerd_server.batching.pending import Pending
 from samplerd_server.engine.engine import Engine
 from samplerd_server.log import event
@@ -30,10 +31,74 @@ from samplerd_server.transport.service import SamplerService
 if TYPE_CHECKING:
     from samplerd_server.config import ServerConfig
 
-__all__ = ["serve"]
+__all__ = ["App", "serve"]
 
 _LOG = logging.getLogger("samplerd")
 _RPCS = ("Sample", "SampleStream", "GetServerInfo")
+
+
+class App:
+    """Everything that serves, put together."""
+
+    def __init__(self, config: ServerConfig, engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
+        self._config = config
+        self._engine = engine
+        self._loop = loop
+        self.metrics = Metrics()
+        self.pending = Pending()
+        costs = CostModel()
+        self.batcher = Batcher(
+            config.batching, pending=self.pending, costs=costs, engine=engine, metrics=self.metrics, loop=loop
+        )
+        calls = Calls(self.metrics)
+        service = SamplerService(
+            config,
+            decoder=Decoder(limits=config.limits, capabilities=engine.sampler.capabilities),
+            admission=Admission(config.admission, self.pending, costs),
+            batcher=self.batcher,
+            calls=calls,
+            metrics=self.metrics,
+            info=_describe(config, engine),
+            loop=loop,
+        )
+        self.server = GrpcServer(config.transport, service, calls)
+        self._exporter = Exporter(self.metrics, config.metrics.listen) if config.metrics.listen else None
+        self.metrics_address = "off"
+        self._watch()
+
+    def _watch(self) -> None:
+        engine, pending, batcher = self._engine, self.pending, self.batcher
+        self.metrics.describe_build(version=__version__, device=engine.device.name, kernel=engine.sampler.name, rng=RNG)
+        self.metrics.watch("samplerd_queue_rows", "Rows that wait.", lambda: pending.rows)
+        self.metrics.watch("samplerd_queue_bytes", "Bytes of rows that wait.", lambda: pending.bytes)
+        self.metrics.watch(
+            "samplerd_in_flight_requests", "Requests that wait or are at the device.", lambda: batcher.in_flight
+        )
+
+    async def start(self) -> None:
+        """Start everything.
+
+        Raises:
+            BindError: an address cannot be listened on.
+
+        """
+        self._engine.start(self._loop)
+        await self.server.start()
+        if self._exporter is not None:
+            listen = self._config.metrics.listen
+            try:
+                port = self._exporter.start()
+            except OSError as error:
+                raise BindError(f"cannot listen on {listen} for /metrics: {error.strerror}") from error
+            self.metrics_address = f"{listen.rpartition(':')[0]}:{port}"
+
+    async def stop(self) -> bool:
+        """Drain, then stop everything; returns whether all work in flight finished within the grace."""
+        is_clean = await self.server.drain()
+        await self._loop.run_in_executor(None, self._engine.stop)
+        if self._exporter is not None:
+            self._exporter.stop()
+        return is_clean
 
 
 async def serve(config: ServerConfig) -> None:
@@ -48,63 +113,29 @@ async def serve(config: ServerConfig) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-
     engine = Engine(config.engine)
     warm_up_s = await loop.run_in_executor(None, engine.warm_up)
-    engine.start(loop)
-    metrics = Metrics()
-    pending, costs = Pending(), CostModel()
-    admission = Admission(config.admission, pending, costs)
-    batcher = Batcher(config.batching, pending=pending, costs=costs, engine=engine, metrics=metrics, loop=loop)
-    calls = Calls(metrics)
-    service = SamplerService(
-        config,
-        decoder=Decoder(limits=config.limits, capabilities=engine.sampler.capabilities),
-        admission=admission,
-        batcher=batcher,
-        calls=calls,
-        metrics=metrics,
-        info=_describe(config, engine),
-        loop=loop,
-    )
-    server = GrpcServer(config.transport, service, calls)
-    metrics.describe_build(version=__version__, device=engine.device.name, kernel=engine.sampler.name, rng=RNG)
-    metrics.watch("samplerd_queue_rows", "Rows that wait.", lambda: pending.rows)
-    metrics.watch("samplerd_queue_bytes", "Bytes of rows that wait.", lambda: pending.bytes)
-    metrics.watch("samplerd_in_flight_requests", "Requests that wait or are at the device.", lambda: batcher.in_flight)
-    exporter = Exporter(metrics, config.metrics.listen) if config.metrics.listen else None
+    app = App(config, engine, loop)
     try:
-        await server.start()
-        metrics_port = _start_exporter(exporter, config)
+        await app.start()
         event(
             _LOG,
             logging.INFO,
             "serving",
             version=__version__,
-            listen=",".join(server.addresses),
-            metrics=f"{config.metrics.listen.rpartition(':')[0]}:{metrics_port}" if exporter else "off",
+            listen=",".join(app.server.addresses),
+            metrics=app.metrics_address,
             device=engine.device.name,
             kernel=engine.sampler.name,
             threads=engine.threads,
             warm_up=f"{warm_up_s:.2f}s",
         )
         await stop.wait()
-        event(_LOG, logging.INFO, "draining", grace=f"{config.transport.drain_grace_s}s", in_flight=batcher.in_flight)
+        grace = config.transport.drain_grace_s
+        event(_LOG, logging.INFO, "draining", grace=f"{grace:g}s", in_flight=app.batcher.in_flight)
     finally:
-        is_clean = await server.drain()
-        await loop.run_in_executor(None, engine.stop)
-        if exporter:
-            exporter.stop()
+        is_clean = await app.stop()
     event(_LOG, logging.INFO if is_clean else logging.WARNING, "stopped", finished_in_grace=is_clean)
-
-
-def _start_exporter(exporter: Exporter | None, config: ServerConfig) -> int:
-    if exporter is None:
-        return 0
-    try:
-        return exporter.start()
-    except OSError as error:
-        raise BindError(f"cannot listen on {config.metrics.listen} for /metrics: {error.strerror}") from error
 
 
 def _describe(config: ServerConfig, engine: Engine) -> pb.GetServerInfoResponse:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -21,12 +21,12 @@ from samplerd_server.request import RowErrorReason, Timing
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, TimerHandle
+    from collections.abc import Callable
 
-    from samplerd_server.admission import CostModel
+    from samplerd_server.batching.costs import CostModel
     from samplerd_server.batching.pending import Pending
     from samplerd_server.batching.ticket import Ticket
     from samplerd_server.config import BatchingConfig
-    from samplerd_server.engine.engine import Engine
     from samplerd_server.engine.worker import Outcome
     from samplerd_server.metrics import Metrics
     from samplerd_server.sampling.rows import RowBatch, RowResults
@@ -34,6 +34,14 @@ if TYPE_CHECKING:
 __all__ = ["Batcher"]
 
 _LOG = logging.getLogger("samplerd.batching")
+
+
+class Runs(Protocol):
+    """The part of the engine that the batcher uses."""
+
+    def submit(self, batch: RowBatch, deliver: Callable[[Outcome], None]) -> None:
+        """Run a batch after those before it, then call `deliver` on the event loop."""
+        ...
 
 
 class Batcher:
@@ -45,7 +53,7 @@ class Batcher:
         *,
         pending: Pending,
         costs: CostModel,
-        engine: Engine,
+        engine: Runs,
         metrics: Metrics,
         loop: AbstractEventLoop,
     ) -> None:

@@ -1,0 +1,103 @@
+# The only vocabulary of this project: CI and people call these targets. `make help` lists them.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules --warn-undefined-variables
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+STUBS := protos/gen/python
+PROTO := samplerd/v1/sampler.proto
+CODE := server client/python tests benchmarks examples docs
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# What running and the examples need; the kernels are compiled here, so that no server start waits for it.
+$(VENV)/.server: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) --editable '.[server,examples]'
+	$(BIN)/python -m samplerd_server.sampling.kernels
+	touch $@
+
+# What tests, checks and benchmarks need on top.
+$(VENV)/.dev: $(VENV)/.server
+	$(INSTALL) --editable '.[server,examples,bench,dev]'
+	touch $@
+
+.PHONY: setup
+setup: $(VENV)/.dev ## Install everything into .venv
+
+.PHONY: demo
+demo: $(VENV)/.server ## Start a server, generate texts, draw words, show throughput and metrics, stop
+	$(BIN)/python -m examples.demo $(ARGS)
+
+.PHONY: run
+run: $(VENV)/.server ## Serve on 127.0.0.1:50051, metrics on 127.0.0.1:9464 (ARGS="--listen ... ")
+	$(BIN)/samplerd $(ARGS)
+
+.PHONY: test
+test: $(VENV)/.dev ## Run the tests (ARGS="-k name")
+	$(BIN)/python -m pytest -m 'not gpu' $(ARGS)
+
+.PHONY: test-gpu
+test-gpu: ## Run the tests that need a CUDA device, with the python of the environment in PYTHON
+	$(PYTHON) -m pytest -m gpu $(ARGS)
+
+.PHONY: lint
+lint: $(VENV)/.dev ## Check style, types and the contract
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/mypy server client/python examples benchmarks
+	cd protos && ../$(BIN)/buf lint
+
+.PHONY: format
+format: $(VENV)/.dev ## Format the code
+	$(BIN)/ruff check --fix --exit-zero $(CODE)
+	$(BIN)/ruff format $(CODE)
+	cd protos && ../$(BIN)/buf format --write --path samplerd
+
+define GENERATE
+$(BIN)/python -m grpc_tools.protoc -Iprotos -Iprotos/third_party \
+	--plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
+	--python_out=$(1) --grpc_python_out=$(1) --mypy_out=quiet:$(1) --mypy_grpc_out=quiet:$(1) $(PROTO)
+endef
+
+.PHONY: proto
+proto: $(VENV)/.dev ## Generate the Python stubs
+	$(call GENERATE,$(STUBS))
+
+.PHONY: check-proto
+check-proto: $(VENV)/.dev ## Prove that the committed stubs are those of the proto
+	fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
+	$(call GENERATE,$$fresh); \
+	for stub in "$$fresh"/samplerd/v1/*; do \
+		diff -u "$(STUBS)/samplerd/v1/$${stub##*/}" "$$stub" || { echo "stale: run make proto"; exit 1; }; \
+	done; echo "stubs are fresh"
+
+.PHONY: check-wheel
+check-wheel: $(VENV)/.dev ## Build the wheel and use it as a client's user would: no torch, no server
+	rm -rf build/wheel && mkdir -p build/wheel
+	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheel .
+	$(PYTHON) -m venv build/wheel/venv
+	build/wheel/venv/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt build/wheel/*.whl
+	cd build/wheel && venv/bin/python -W error -c 'import samplerd_client, samplerd.v1.sampler_pb2_grpc' && venv/bin/samplerctl --help >/dev/null
+	! build/wheel/venv/bin/python -c 'import torch' 2>/dev/null
+	@echo "the wheel's client works without torch"
+
+.PHONY: bench
+bench: $(VENV)/.dev ## Measure, show a table, and store results under benchmarks/results
+	command -v h2load >/dev/null || { apt-get update -qq && apt-get install -y -qq nghttp2-client; }
+	$(BIN)/python -m benchmarks $(ARGS)
+
+.PHONY: clean
+clean: ## Remove what the targets above made
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,89 @@
+"""A real samplerd in its own process, on ports that the system chooses."""
+
+from __future__ import annotations
+
+import json
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+START_S = 120.0
+STOP_S = 60.0
+
+
+class Daemon:
+    """Starts on entry, stops by its own process id on exit and checks that it ended well."""
+
+    def __init__(self, *flags: str, unix: Path | None = None, env: dict[str, str] | None = None) -> None:
+        self._flags = [*flags, *(["--listen", f"unix:{unix}"] if unix else [])]
+        self._env = env
+        self._events: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self.log: list[str] = []
+        self.unix_address = f"unix:{unix}" if unix else ""
+
+    def __enter__(self) -> Daemon:
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "samplerd_server", "--log-format", "json"),
+                *("--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", *self._flags),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=self._env,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        serving = self.wait_event("serving", START_S)
+        self.address = serving["listen"].split(",")[0]
+        self.metrics_address = serving["metrics"]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        code = self.wait()
+        assert code == 0, f"samplerd ended with {code}:\n" + "\n".join(self.log)
+        bad = [line for line in self.log if '"level": "error"' in line]
+        assert not bad, "samplerd logged errors:\n" + "\n".join(bad)
+
+    def wait(self) -> int:
+        """Wait for the end of the process; returns its exit code."""
+        try:
+            code = self.process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError("samplerd did not stop:\n" + "\n".join(self.log)) from None
+        self._reader.join()
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+        return code
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.log.append(line.rstrip())
+            if line.startswith("{"):
+                self._events.put(json.loads(line))
+        self._events.put(None)
+
+    def wait_event(self, message: str, timeout_s: float = 30.0) -> dict[str, Any]:
+        """Wait for a line of the log."""
+        while True:
+            event = self._events.get(timeout=timeout_s)
+            assert event is not None, "samplerd ended:\n" + "\n".join(self.log)
+            if event["message"] == message:
+                return event
+
+    def metrics(self) -> dict[str, float]:
+        """Scrape: value by series as Prometheus writes it."""
+        with urllib.request.urlopen(f"http://{self.metrics_address}/metrics", timeout=30) as reply:
+            lines = reply.read().decode().splitlines()
+        return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if not line.startswith("#")}
