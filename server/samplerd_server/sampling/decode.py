@@ -25,7 +25,7 @@ def read_bytes(address: int, size: int) -> NDArray[np.uint8]:
     """View `size` bytes of memory at `address`; whoever owns them must outlive the view (rows.py, rule 1)."""
     if size == 0:
         return np.empty(0, np.uint8)
-    return np.frombuffer((ctypes.c_char * size).from_address(address), np.uint8)
+    return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
 
 
 def decode(data: Buffer | NDArray[np.uint8], dtype: Dtype) -> NDArray[np.float32]:

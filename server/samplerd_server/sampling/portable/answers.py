@@ -39,7 +39,7 @@ def needs_depth(chunk: Chunk, columns: HostColumns) -> list[int]:
         return []
     own = np.arange(columns["left"].shape[1]) < chunk.records["num_samples"][:, None]
     is_good = np.isfinite(columns["health"][:, 0]) & (columns["positive"][:, 0] >= chunk.records["num_samples"])
-    return np.flatnonzero(((columns["left"] < SHALLOW) & own).any(axis=1) & is_good).tolist()  # type: ignore[no-any-return]
+    return np.flatnonzero(((columns["left"] < SHALLOW) & own).any(axis=1) & is_good).tolist()
 
 
 def write(chunk: Chunk, columns: HostColumns, results: RowResults) -> None:

@@ -1,4 +1,4 @@
-"""Which rows are computed together: rows that take the same path, of like width, as many as fit the cache or the device.
+"""Which rows are computed together: rows that take the same path, of like width, as many as fit.
 
 Rule 1: how rows are cut into chunks changes nothing but the speed (portable/__init__.py, rule 1). Rule 2: decided from
 the records alone, before anything is copied.
@@ -107,7 +107,7 @@ def _keys(records: NDArray[np.void]) -> list[list[int]]:
 
 
 def _size_class(width: int) -> int:
-    """A class of widths of which none is more than a quarter larger than another."""
+    """Classify a width, so that none of a class is more than a quarter larger than another."""
     shift = max(0, width.bit_length() - 3)
     return shift << 4 | (width - 1) >> shift
 

@@ -60,7 +60,7 @@ class Distribution:
         self._tree.remove(positions)
 
     def rebase(self, removed: Tensor) -> None:
-        """Rescale what is left to a largest exponent of 0, without `removed`, int64[B, 1]; costs a pass over the rows."""
+        """Rescale what is left to a largest exponent of 0, without `removed`, int64[B, 1]; a pass over the rows."""
         exponents = self._kept_exponents().scatter(1, removed, float("-inf"))
         exponents = exponents - exponents.amax(1, keepdim=True)
         self._exponents = exponents

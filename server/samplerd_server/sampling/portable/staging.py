@@ -32,8 +32,8 @@ _TORCH = {
 def stage(records: NDArray[np.void], dtype: Dtype, device: torch.device) -> Tensor:
     """Gather the numbers of rows.
 
-    Args: records, ROW[B], all of one dtype. Returns a tensor [B, W] of that dtype, W the largest width of them; what lies
-    beyond a row's own width is undefined.
+    Args: records, ROW[B], all of one dtype. Returns a tensor [B, W] of that dtype, W the largest width of them;
+    what lies beyond a row's own width is undefined.
     """
     widths: list[int] = records["width"].tolist()
     addresses: list[int] = records["data"].tolist()

@@ -46,7 +46,7 @@ class MassTree:
         step = max(1, _CHUNK_DRAWS // max(1, targets.shape[0]))
         if targets.shape[1] <= step:
             return self._descend(targets)
-        return torch.cat([self._descend(part) for part in targets.split(step, dim=1)], dim=1)
+        return torch.cat([self._descend(part) for part in torch.split(targets, step, dim=1)], dim=1)
 
     def _descend(self, targets: Tensor) -> Tensor:
         node = torch.zeros(targets.shape, dtype=torch.int64, device=targets.device)
