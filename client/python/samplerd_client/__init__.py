@@ -1,0 +1,75 @@
+"""The Python client of samplerd: logits in, samples out.
+
+`SamplerClient` is for asyncio, `SyncSamplerClient` for everything else, ``samplerctl`` for the command line. Needs
+grpcio, protobuf and numpy; takes tensors of torch and others without importing them.
+"""
+
+from samplerd import __version__
+from samplerd_client.channel import TlsConfig
+from samplerd_client.client import SamplerClient
+from samplerd_client.distributions import Distribution
+from samplerd_client.errors import (
+    AlreadyExistsError,
+    ConnectionLostError,
+    DeadlineError,
+    FieldViolation,
+    InternalError,
+    InvalidRequestError,
+    MessageTooLargeError,
+    NotFoundError,
+    NotImplementedFieldError,
+    OverloadedError,
+    PermissionDeniedError,
+    RowError,
+    RowErrorReason,
+    RowsFailedError,
+    SamplerdError,
+    UnauthenticatedError,
+    UnavailableError,
+)
+from samplerd_client.info import Health, Limits, ServerInfo
+from samplerd_client.params import Candidates, Dry, SamplingParams, SharedMemory
+from samplerd_client.request import SampleOptions
+from samplerd_client.result import SampleChunk, SampleResult, Timing
+from samplerd_client.retry import RetryPolicy
+from samplerd_client.stream import SampleStream
+from samplerd_client.sync import SyncSamplerClient, SyncSampleStream
+
+__all__ = [
+    "AlreadyExistsError",
+    "Candidates",
+    "ConnectionLostError",
+    "DeadlineError",
+    "Distribution",
+    "Dry",
+    "FieldViolation",
+    "Health",
+    "InternalError",
+    "InvalidRequestError",
+    "Limits",
+    "MessageTooLargeError",
+    "NotFoundError",
+    "NotImplementedFieldError",
+    "OverloadedError",
+    "PermissionDeniedError",
+    "RetryPolicy",
+    "RowError",
+    "RowErrorReason",
+    "RowsFailedError",
+    "SampleChunk",
+    "SampleOptions",
+    "SampleResult",
+    "SampleStream",
+    "SamplerClient",
+    "SamplerdError",
+    "SamplingParams",
+    "ServerInfo",
+    "SharedMemory",
+    "SyncSampleStream",
+    "SyncSamplerClient",
+    "Timing",
+    "TlsConfig",
+    "UnauthenticatedError",
+    "UnavailableError",
+    "__version__",
+]

@@ -1,0 +1,150 @@
+"""From anything that holds numbers to rows of raw bytes: numpy arrays, lists, buffers, and tensors of other libraries.
+
+Rule 1: no other library is imported; a tensor is met through DLPack, the buffer protocol or ``__array__``. Rule 2: rows
+that are already contiguous, little-endian and of a dtype of the contract are not copied here at all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import numpy as np
+
+from samplerd.v1 import sampler_pb2 as pb
+from samplerd_client import dlpack
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["ArrayLike", "Rows", "SupportsDlpack", "as_rows", "bfloat16_bits"]
+
+
+class SupportsDlpack(Protocol):
+    """An array of any library that speaks DLPack (torch, jax, cupy, ...)."""
+
+    def __dlpack__(self) -> Any:
+        """Return a capsule over the array's memory."""
+
+    def __dlpack_device__(self) -> tuple[Any, Any]:
+        """Return where the memory is."""
+
+
+ArrayLike: TypeAlias = "np.typing.ArrayLike | SupportsDlpack"
+"""What `sample` takes: 1-D = one row, 2-D = rows; numpy arrays, lists, buffers, tensors in host memory."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """Rows of V numbers each, ready to be sent."""
+
+    dtype: pb.Dtype.ValueType
+    rows: int
+    vocab_size: int
+    data: memoryview
+    """rows x vocab_size numbers, little-endian, row-major, as bytes."""
+
+
+_NAMES = {
+    "f32": pb.DTYPE_F32,
+    "float32": pb.DTYPE_F32,
+    "f16": pb.DTYPE_F16,
+    "float16": pb.DTYPE_F16,
+    "bf16": pb.DTYPE_BF16,
+    "bfloat16": pb.DTYPE_BF16,
+    "f64": pb.DTYPE_F64,
+    "float64": pb.DTYPE_F64,
+}
+
+_NATIVE = {np.dtype(np.float32): pb.DTYPE_F32, np.dtype(np.float16): pb.DTYPE_F16, np.dtype(np.float64): pb.DTYPE_F64}
+
+_NUMPY: dict[pb.Dtype.ValueType, np.dtype[Any]] = {
+    pb.DTYPE_F32: np.dtype("<f4"),
+    pb.DTYPE_F16: np.dtype("<f2"),
+    pb.DTYPE_BF16: np.dtype("<u2"),
+    pb.DTYPE_F64: np.dtype("<f8"),
+}
+
+
+def as_rows(values: ArrayLike, dtype: str | None = None) -> Rows:
+    """Return rows of bytes.
+
+    Args:
+        values: [V] or [B, V]. Integers and lists become float32; floats of 2, 4 and 8 bytes and bfloat16
+            stay as they are.
+        dtype: convert to "f32", "f16", "bf16" or "f64" first; None leaves the numbers as they are.
+
+    Raises:
+        TypeError: there are no real numbers in it, or they are not in host memory.
+        ValueError: not 1-D or 2-D, nothing in it, an unknown dtype, or a finite number that the dtype cannot hold.
+
+    """
+    array, kind = _as_array(values)
+    if array.ndim == 1:
+        array = array.reshape(1, -1)
+    if array.ndim != 2:
+        raise ValueError(f"expected one row [V] or rows [B, V], got an array of {array.ndim} dimensions")
+    if array.size == 0:
+        raise ValueError(f"expected at least one row of at least one number, got shape {array.shape}")
+    if dtype is not None:
+        if dtype not in _NAMES:
+            raise ValueError(f"dtype must be one of f32, f16, bf16, f64; got {dtype!r}")
+        array, kind = _convert(array, kind, _NAMES[dtype]), _NAMES[dtype]
+    array = np.ascontiguousarray(array, dtype=_NUMPY[kind])
+    rows, vocab_size = array.shape
+    return Rows(dtype=kind, rows=rows, vocab_size=vocab_size, data=array.data.cast("B"))
+
+
+def _as_array(values: ArrayLike) -> tuple[NDArray[Any], pb.Dtype.ValueType]:
+    """Return the numbers, for bfloat16 as their bits, and how they are stored."""
+    if isinstance(values, (str, bytes, bytearray)):
+        raise TypeError(f"expected an array of numbers, got {type(values).__name__}; see numpy.frombuffer")
+    if isinstance(values, (list, tuple)):
+        try:
+            return np.asarray(values, dtype=np.float32), pb.DTYPE_F32
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"expected rows of numbers, all of the same length: {error}") from error
+    if not isinstance(values, np.ndarray) and hasattr(values, "__dlpack__"):
+        detach = getattr(values, "detach", None)  # torch exports no tensor that wants a gradient
+        tensor: Any = detach() if callable(detach) else values
+        if str(tensor.dtype).endswith("bfloat16"):  # numpy has no such dtype, so it cannot be asked to import it
+            return dlpack.bits16(tensor), pb.DTYPE_BF16
+        dlpack.require_host(tensor)
+        array: NDArray[Any] = np.from_dlpack(tensor)
+    else:
+        array = np.asarray(values)
+    if array.dtype.name == "bfloat16":  # of a library that teaches numpy the dtype
+        return array.view(np.uint16), pb.DTYPE_BF16
+    native = array.dtype.newbyteorder("=")
+    if native in _NATIVE:
+        return array, _NATIVE[native]
+    if array.dtype.kind in "biu":
+        return array.astype(np.float32), pb.DTYPE_F32
+    raise TypeError(f"expected real numbers of at most 8 bytes, got dtype {array.dtype}")
+
+
+def _convert(array: NDArray[Any], have: pb.Dtype.ValueType, want: pb.Dtype.ValueType) -> NDArray[Any]:
+    if have == want:
+        return array
+    if have == pb.DTYPE_BF16:
+        array = (array.astype(np.uint32) << 16).view(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if want == pb.DTYPE_BF16:
+            single = array.astype(np.float32)
+            converted: NDArray[Any] = bfloat16_bits(single)
+            infinite = (converted & 0x7FFF) == 0x7F80
+        else:
+            converted = array.astype(_NUMPY[want])
+            infinite = np.isinf(converted)
+    if np.any(infinite & np.isfinite(array)):
+        raise ValueError(f"a number is too large for {pb.Dtype.Name(want)}; clip the row or send it as it is")
+    return converted
+
+
+def bfloat16_bits(values: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """Return the bfloat16 nearest to each number (ties to even; NaN stays NaN), as bits, in the same shape."""
+    bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
+    rounded = (bits + (0x7FFF + ((bits >> 16) & 1))) >> 16
+    quiet = (bits >> 16) | 0x40
+    result: NDArray[np.uint16] = np.where(np.isnan(values), quiet, rounded).astype(np.uint16)
+    return result

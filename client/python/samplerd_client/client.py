@@ -1,0 +1,250 @@
+"""The asyncio client: unary calls with deadlines and retries, and the door to streams.
+
+Rule 1: construction does nothing; `async with` (or `connect`) opens the channel on the running loop, `aclose` ends it.
+Rule 2: every failure of a call is a `SamplerdError`. One event loop per process may use gRPC's asyncio; see `sync`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
+
+import grpc
+from google.protobuf import wrappers_pb2
+
+from samplerd.v1 import sampler_pb2 as pb
+from samplerd_client.channel import DEFAULT_MAX_MESSAGE_BYTES, ChannelConfig, TlsConfig, open_channel
+from samplerd_client.distributions import DistributionCalls
+from samplerd_client.errors import ConnectionLostError, DeadlineError, NotImplementedFieldError, SamplerdError
+from samplerd_client.info import Health, ServerInfo, decode_info
+from samplerd_client.request import SampleOptions, build
+from samplerd_client.result import SampleResult, assemble
+from samplerd_client.retry import Deadline, RetryBudget, RetryPolicy, SystemClock, with_retries
+from samplerd_client.status import error_from_rpc
+from samplerd_client.stream import SampleStream
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from types import TracebackType
+
+    from samplerd_client.arrays import ArrayLike
+
+__all__ = ["DEFAULT_TIMEOUT_S", "SamplerClient"]
+
+_T = TypeVar("_T")
+
+DEFAULT_TIMEOUT_S = 30.0
+"""A call without an end is a leak; this is far above any draw."""
+
+_READY_POLL_S = 0.05
+_SERVICE = "/samplerd.v1.SamplerService/"
+_NO_RETRY = RetryPolicy(max_attempts=1)
+
+
+class SamplerClient(DistributionCalls):
+    """A client of one samplerd, or of whatever stands behind one target.
+
+    ::
+
+        async with SamplerClient("127.0.0.1:50051") as client:
+            result = await client.sample(logits, temperature=0.7, top_p=0.9, seed=1)
+
+    Args:
+        target: ``host:port`` or ``unix:/path``.
+        tls: whom to trust and who to be; None = no encryption.
+        token: sent as ``authorization: Bearer``; never over an unencrypted network unless `allow_plaintext_token`.
+        allow_plaintext_token: see `token`.
+        timeout_s: seconds for a call with its retries, where the call does not say; None = no end.
+        retry: how often and after how long a call is tried again.
+        max_message_bytes: largest reply that is taken.
+
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        tls: TlsConfig | None = None,
+        token: str | None = None,
+        allow_plaintext_token: bool = False,
+        timeout_s: float | None = DEFAULT_TIMEOUT_S,
+        retry: RetryPolicy | None = None,
+        max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
+    ) -> None:
+        self._config = ChannelConfig(
+            target=target,
+            tls=tls,
+            token=token,
+            allow_plaintext_token=allow_plaintext_token,
+            max_message_bytes=max_message_bytes,
+        )
+        self._timeout_s = timeout_s
+        self._policy = retry or RetryPolicy()
+        self._budget = RetryBudget(self._policy)
+        self._clock = SystemClock()
+        self._channel: grpc.aio.Channel | None = None
+        self._methods: dict[str, Any] = {}
+        self._streams: set[SampleStream] = set()
+
+    @property
+    def target(self) -> str:
+        """Where the server is."""
+        return self._config.target
+
+    async def connect(self) -> Self:
+        """Open the channel, on the running loop. The connection itself is made by the first call."""
+        if self._channel is None:
+            self._channel = open_channel(self._config)
+        return self
+
+    async def aclose(self) -> None:
+        """Close streams and the channel; calls still open fail with ConnectionLostError."""
+        channel, self._channel = self._channel, None
+        self._methods.clear()
+        for stream in tuple(self._streams):
+            await stream.abort()
+        if channel is not None:
+            await channel.close()
+
+    async def __aenter__(self) -> Self:
+        return await self.connect()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def sample(
+        self, logits: ArrayLike | None = None, *, timeout_s: float | None = None, **options: Unpack[SampleOptions]
+    ) -> SampleResult:
+        """Draw from every row.
+
+        Args:
+            logits: [V] (one row) or [B, V]: a numpy array, a list, a buffer, or a tensor of any library that speaks
+                DLPack. None when `candidates`, `distribution`, `values` or `shared_memory` says what to draw from.
+            timeout_s: seconds for this call with its retries. None = the client's.
+            options: every field of `SamplingParams` (temperature, top_k, top_p, ...), and those of `SampleOptions`:
+                num_samples, replacement, seed, logprobs, ...
+
+        Returns:
+            The samples as int32[B, S] and whatever else was asked for. A row that failed alone is -1 there and listed
+            in `row_errors`; `raise_for_rows` makes an exception of it.
+
+        Raises:
+            SamplerdError: the call as a whole failed; see `errors` for the tree.
+            TypeError, ValueError: the arguments make no request.
+
+        """
+        plan = build(logits, options)
+        body = plan.encode()
+        response = await self._call("Sample", body, pb.SampleResponse.FromString, timeout_s)
+        return assemble([response], plan)
+
+    def stream(self, *, max_in_flight: int = 256) -> SampleStream:
+        """Return a stream of requests, to be entered with ``async with``.
+
+        Args:
+            max_in_flight: requests sent and not answered; past it `sample` waits.
+
+        """
+        method = self._method("SampleStream", pb.SampleResponse.FromString, is_stream=True)
+        return SampleStream(
+            lambda: method(metadata=self._config.metadata or None),
+            max_in_flight=max_in_flight,
+            timeout_s=self._timeout_s,
+            policy=self._policy,
+            budget=self._budget,
+            registry=self._streams,
+        )
+
+    async def server_info(self, *, timeout_s: float | None = None) -> ServerInfo:
+        """Return what the server is, what it can do and where its limits are."""
+        response = await self._call("GetServerInfo", b"", pb.GetServerInfoResponse.FromString, timeout_s)
+        return decode_info(response)
+
+    async def health(self, service: str = "", *, timeout_s: float | None = None) -> Health:
+        """Return what the health service says of the server, or of one service of it. Never tried again."""
+        return await self._health(service, timeout_s, wait_for_ready=False)
+
+    async def wait_ready(self, timeout_s: float | None = None) -> None:
+        """Return once the server is there and serving.
+
+        Raises:
+            DeadlineError: it was not within `timeout_s` (None = the client's).
+
+        """
+        deadline = Deadline.after(self._default(timeout_s), self._clock)
+        while True:
+            try:
+                if await self._health("", deadline.remaining_s(), wait_for_ready=True) is Health.SERVING:
+                    return
+            except NotImplementedFieldError:
+                return  # there is no health service, but there is a server
+            except SamplerdError as error:
+                if not error.is_retryable:
+                    raise
+            if not deadline.allows(_READY_POLL_S):
+                raise DeadlineError(f"the server at {self.target} was not ready in time")
+            await self._clock.sleep(_READY_POLL_S)
+
+    async def _health(self, service: str, timeout_s: float | None, *, wait_for_ready: bool) -> Health:
+        # The messages of grpc.health.v1 are a string and an enum, each field 1: on the wire they are these wrappers,
+        # which spares the client a dependency.
+        request = wrappers_pb2.StringValue(value=service).SerializeToString()
+        response = await self._call(
+            "/grpc.health.v1.Health/Check",
+            request,
+            wrappers_pb2.Int32Value.FromString,
+            timeout_s,
+            policy=_NO_RETRY,
+            wait_for_ready=wait_for_ready,
+        )
+        return Health(response.value) if response.value in set(Health) else Health.UNKNOWN
+
+    def _default(self, timeout_s: float | None) -> float | None:
+        return self._timeout_s if timeout_s is None else timeout_s
+
+    def _method(self, name: str, decode: Callable[[bytes], Any], *, is_stream: bool = False) -> Any:
+        """Return the callable of an RPC, whose requests are bytes already."""
+        if self._channel is None:
+            raise ConnectionLostError("the client is not connected; use it as `async with SamplerClient(...)`")
+        if name not in self._methods:
+            make = self._channel.stream_stream if is_stream else self._channel.unary_unary
+            path = name if name.startswith("/") else _SERVICE + name
+            self._methods[name] = make(path, request_serializer=None, response_deserializer=decode)
+        return self._methods[name]
+
+    async def _call(
+        self,
+        name: str,
+        body: bytes,
+        decode: Callable[[bytes], _T],
+        timeout_s: float | None,
+        *,
+        policy: RetryPolicy | None = None,
+        wait_for_ready: bool | None = None,
+    ) -> _T:
+        """Return the reply of a unary RPC, tried again as the policy says."""
+
+        def attempt(left_s: float | None) -> Awaitable[_T]:
+            method = self._method(name, decode)
+            metadata = self._config.metadata or None
+            return self._attempt(method(body, timeout=left_s, metadata=metadata, wait_for_ready=wait_for_ready))
+
+        return await with_retries(
+            attempt,
+            policy=policy or self._policy,
+            budget=self._budget,
+            deadline=Deadline.after(self._default(timeout_s), self._clock),
+        )
+
+    async def _attempt(self, call: grpc.aio.UnaryUnaryCall[bytes, _T]) -> _T:
+        try:
+            return await call
+        except grpc.aio.AioRpcError as error:
+            raise error_from_rpc(error) from error
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise ConnectionLostError("the client was closed during the call") from None

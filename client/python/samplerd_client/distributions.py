@@ -1,0 +1,141 @@
+"""Uploaded distributions: rows that are sent once and sampled by name many times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, TypeVar
+
+from google.protobuf import duration_pb2
+
+from samplerd.v1 import sampler_pb2 as pb
+from samplerd_client.arrays import ArrayLike, as_rows
+from samplerd_client.request import with_tensor
+from samplerd_client.retry import RetryPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from samplerd_client.params import SamplingParams, SharedMemory
+
+__all__ = ["Distribution", "DistributionCalls"]
+
+_T = TypeVar("_T")
+
+_ONCE = RetryPolicy(max_attempts=1)
+"""What changes the server's state is not tried again: ALREADY_EXISTS could come from one's own first attempt."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Distribution:
+    """An uploaded distribution."""
+
+    name: str
+    rows: int
+    vocab_size: int
+    are_probabilities: bool
+    """The numbers are weights, not logits."""
+    memory_bytes: int
+    """What it takes on the server."""
+    create_time: datetime
+    expire_time: datetime | None
+    """When it is freed unless it is used before; None = never."""
+
+
+def _decode(message: pb.Distribution) -> Distribution:
+    return Distribution(
+        name=message.name,
+        rows=message.rows,
+        vocab_size=message.vocab_size,
+        are_probabilities=message.kind == pb.INPUT_KIND_PROBABILITIES,
+        memory_bytes=message.memory_bytes,
+        create_time=message.create_time.ToDatetime(tzinfo=UTC),
+        expire_time=message.expire_time.ToDatetime(tzinfo=UTC) if message.HasField("expire_time") else None,
+    )
+
+
+class DistributionCalls:
+    """The part of the client that manages uploaded distributions."""
+
+    async def create_distribution(
+        self,
+        logits: ArrayLike | None = None,
+        *,
+        name: str = "",
+        probabilities: bool = False,
+        ttl_s: float | None = None,
+        params: SamplingParams | None = None,
+        shared_memory: SharedMemory | None = None,
+        dtype: str | None = None,
+        timeout_s: float | None = None,
+    ) -> Distribution:
+        """Upload rows, to be sampled with ``sample(distribution=name)``.
+
+        Args:
+            logits: [V] or [B, V], as for `sample`; None with shared_memory.
+            name: 1 to 128 of ``A-Z a-z 0-9 . _ -``; empty lets the server choose.
+            probabilities: the numbers are weights, not logits.
+            ttl_s: free it when it was not used for so many seconds; None = the server's default.
+            params: baked in; requests then carry no parameters.
+            shared_memory: rows in the server's shared memory, copied once.
+            dtype: convert the rows before sending.
+            timeout_s: seconds for this call; None = the client's.
+
+        Raises:
+            AlreadyExistsError: the name is taken.
+            OverloadedError: the server has no memory left for distributions.
+
+        """
+        if (logits is None) == (shared_memory is None):
+            raise ValueError("give the rows exactly once: as the first argument, or as shared_memory")
+        request = pb.CreateDistributionRequest(name=name)
+        if probabilities:
+            request.kind = pb.INPUT_KIND_PROBABILITIES
+        if ttl_s is not None:
+            nanos = round(ttl_s * 1e9)
+            request.ttl.CopyFrom(duration_pb2.Duration(seconds=nanos // 10**9, nanos=nanos % 10**9))
+        if params is not None:
+            request.params.CopyFrom(params.to_proto())
+        if shared_memory is not None:
+            request.shared_memory.CopyFrom(shared_memory.to_proto())
+        rows = None if logits is None else as_rows(logits, dtype)
+        body = with_tensor(request.SerializeToString(), rows, pb.CreateDistributionRequest.TENSOR_FIELD_NUMBER)
+        decode = pb.CreateDistributionResponse.FromString
+        response = await self._call("CreateDistribution", body, decode, timeout_s, policy=_ONCE)
+        return _decode(response.distribution)
+
+    async def get_distribution(self, name: str, *, timeout_s: float | None = None) -> Distribution:
+        """Describe one uploaded distribution; NotFoundError when there is none of that name."""
+        body = pb.GetDistributionRequest(name=name).SerializeToString()
+        response = await self._call("GetDistribution", body, pb.GetDistributionResponse.FromString, timeout_s)
+        return _decode(response.distribution)
+
+    async def delete_distribution(self, name: str, *, timeout_s: float | None = None) -> None:
+        """Free one uploaded distribution; NotFoundError when there is none of that name."""
+        body = pb.DeleteDistributionRequest(name=name).SerializeToString()
+        await self._call("DeleteDistribution", body, pb.DeleteDistributionResponse.FromString, timeout_s, policy=_ONCE)
+
+    async def list_distributions(self, *, timeout_s: float | None = None) -> AsyncIterator[Distribution]:
+        """Yield the uploaded distributions in order of name, page by page; the timeout is for each page."""
+        token = ""
+        while True:
+            body = pb.ListDistributionsRequest(page_token=token).SerializeToString()
+            page = await self._call("ListDistributions", body, pb.ListDistributionsResponse.FromString, timeout_s)
+            for message in page.distributions:
+                yield _decode(message)
+            token = page.next_page_token
+            if not token:
+                return
+
+    async def _call(
+        self,
+        name: str,
+        body: bytes,
+        decode: Callable[[bytes], _T],
+        timeout_s: float | None,
+        *,
+        policy: RetryPolicy | None = None,
+        wait_for_ready: bool | None = None,
+    ) -> _T:
+        """Make a unary call; the client does."""
+        raise NotImplementedError

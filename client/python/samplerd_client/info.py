@@ -1,0 +1,81 @@
+"""What a server says of itself: its version, device, limits and health."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from samplerd.v1 import sampler_pb2 as pb
+
+__all__ = ["Health", "Limits", "ServerInfo", "decode_info"]
+
+
+class Health(IntEnum):
+    """The answer of grpc.health.v1; the numbers of its enum."""
+
+    UNKNOWN = 0
+    SERVING = 1
+    NOT_SERVING = 2
+    SERVICE_UNKNOWN = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The limits in force; see the contract's message of this name."""
+
+    max_message_bytes: int
+    max_rows_per_request: int
+    max_vocab_size: int
+    max_samples_per_request: int
+    chunk_samples: int
+    max_batch_rows: int
+    max_batch_bytes: int
+    queue_rows: int
+    queue_bytes: int
+    max_top_n: int
+    max_tokens_per_row: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerInfo:
+    """What the server is."""
+
+    version: str
+    """Of samplerd."""
+    device: str
+    """Which device draws: "cpu", "cuda:0", ..."""
+    device_name: str
+    """As the maker calls it."""
+    kernel: str
+    """Which implementation of the sampler runs."""
+    rng: str
+    """Name and version of the noise and of the law."""
+    limits: Limits
+    capabilities: frozenset[str]
+    """Names of the fields and RPCs that work here."""
+    start_time: datetime | None
+    """When the server started, in UTC."""
+    torch_version: str
+    threads: int
+    """Threads that draw."""
+
+
+def decode_info(response: pb.GetServerInfoResponse) -> ServerInfo:
+    """Return what the reply says."""
+    names = Limits.__dataclass_fields__
+    started = response.start_time.ToDatetime(tzinfo=UTC) if response.HasField("start_time") else None
+    return ServerInfo(
+        version=response.version,
+        device=response.device,
+        device_name=response.device_name,
+        kernel=response.kernel,
+        rng=response.rng,
+        limits=Limits(**{name: getattr(response.limits, name) for name in names}),
+        capabilities=frozenset(response.capabilities),
+        start_time=started,
+        torch_version=response.torch_version,
+        threads=response.threads,
+    )

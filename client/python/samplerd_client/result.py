@@ -1,0 +1,197 @@
+"""From the bytes of a reply to numpy arrays.
+
+Letters: B rows, S draws per row, N top_n, M logprob_ids. Rule 1: arrays are the caller's own: writable, native.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from samplerd.v1 import sampler_pb2 as pb
+from samplerd_client.errors import InternalError, RowError, RowsFailedError
+from samplerd_client.status import row_error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from google.protobuf import duration_pb2
+    from numpy.typing import NDArray
+
+    from samplerd_client.params import LogprobKind
+    from samplerd_client.request import Plan
+
+__all__ = ["SampleChunk", "SampleResult", "Timing", "assemble", "decode_chunk"]
+
+_KINDS: dict[int, LogprobKind] = {
+    pb.LOGPROB_KIND_RAW: "raw",
+    pb.LOGPROB_KIND_SCALED: "scaled",
+    pb.LOGPROB_KIND_PROCESSED: "processed",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """Where the time of a request went on the server."""
+
+    queue_s: float
+    """From arrival until its batch was formed, in seconds."""
+    compute_s: float
+    """Of its batch on the device, in seconds."""
+    batch_rows: int
+    """Rows in its batch, its own included."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleResult:
+    """The answer to one request."""
+
+    samples: NDArray[np.int32]
+    """int32[B, S]: the ids drawn, in order of draw; -1 for a failed row."""
+    seed: int
+    """The seed that was used; 0 with row_seeds."""
+    rng: str
+    """Name and version of the noise and of the law that turns it into ids."""
+    row_errors: tuple[RowError, ...] = ()
+    """The rows that failed, in order of row."""
+    timing: Timing
+    logprobs: dict[LogprobKind, NDArray[np.float32]] = field(default_factory=dict)
+    """Kind -> float32[B, S]: of the drawn ids; NaN for a failed row."""
+    top_ids: dict[LogprobKind, NDArray[np.int32]] = field(default_factory=dict)
+    """Kind -> int32[B, N]: the most likely ids; -1 beyond the end of a row."""
+    top_logprobs: dict[LogprobKind, NDArray[np.float32]] = field(default_factory=dict)
+    """Kind -> float32[B, N]: their log-probabilities; -inf beyond the end of a row."""
+    named_logprobs: dict[LogprobKind, NDArray[np.float32]] = field(default_factory=dict)
+    """Kind -> float32[B, M]: of logprob_ids."""
+    ranks: NDArray[np.int32] | None = None
+    """int32[B, S]: 1 for the most likely; 0 for a failed row. None unless asked for."""
+    entropies: dict[LogprobKind, NDArray[np.float32]] = field(default_factory=dict)
+    """Kind -> float32[B], in nats."""
+    kept_count: NDArray[np.int32] | None = None
+    """int32[B]: categories that the filters kept. None unless asked for."""
+    kept_mass: NDArray[np.float32] | None = None
+    """float32[B]: their mass. None unless asked for."""
+
+    def raise_for_rows(self) -> SampleResult:
+        """Return the result itself, or raise RowsFailedError if a row failed."""
+        if self.row_errors:
+            first = self.row_errors[0]
+            more = f" (and {len(self.row_errors) - 1} more)" if len(self.row_errors) > 1 else ""
+            text = f"row {first.row}: {first.message}{more}"
+            raise RowsFailedError(text, reason=first.reason.name, row_errors=self.row_errors)
+        return self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleChunk:
+    """A part of a large draw, as it comes."""
+
+    index: int
+    """Which part, from 0."""
+    offset: int
+    """Where its samples begin in the row-major sequence of all rows x S samples."""
+    samples: NDArray[np.int32]
+    """int32[n]."""
+    logprobs: dict[LogprobKind, NDArray[np.float32]]
+    """Kind -> float32[n]."""
+    ranks: NDArray[np.int32] | None
+    """int32[n], or None unless asked for."""
+    row_errors: tuple[RowError, ...]
+    """The rows that failed; only in the first chunk."""
+    seed: int
+    is_final: bool
+    """Nothing comes after this one."""
+
+
+def decode_chunk(response: pb.SampleResponse, offset: int) -> SampleChunk:
+    """Return one chunk of a reply, whose samples begin at `offset`."""
+    return SampleChunk(
+        index=response.chunk,
+        offset=offset,
+        samples=_samples(response),
+        logprobs={_KINDS[entry.kind]: _sample_logprobs(entry) for entry in response.logprobs},
+        ranks=_array(response.ranks, np.int32) if response.ranks else None,
+        row_errors=tuple(map(row_error, response.row_errors)),
+        seed=response.seed,
+        is_final=response.final,
+    )
+
+
+def assemble(chunks: Sequence[pb.SampleResponse], plan: Plan) -> SampleResult:
+    """Return the result that these replies make up.
+
+    Raises:
+        InternalError: a chunk is missing, or a number of samples is not rows x S.
+
+    """
+    parts = sorted(chunks, key=lambda part: part.chunk)
+    if [part.chunk for part in parts] != list(range(len(parts))):
+        raise InternalError(f"the reply came in chunks {[part.chunk for part in parts]}")
+    first, width = parts[0], plan.num_samples
+    outputs = plan.message.outputs
+    try:
+        top_n, named = outputs.top_n, len(outputs.logprob_ids)
+        return SampleResult(
+            samples=_join(map(_samples, parts), width),
+            seed=first.seed,
+            rng=first.rng,
+            row_errors=tuple(map(row_error, first.row_errors)),
+            timing=_timing(parts[-1].timing if parts[-1].HasField("timing") else first.timing),
+            logprobs={
+                _KINDS[entry.kind]: _join((_sample_logprobs(_of_kind(part, entry.kind)) for part in parts), width)
+                for entry in first.logprobs
+            },
+            top_ids=_per_row(first, "top_ids", np.int32, top_n),
+            top_logprobs=_per_row(first, "top", np.float32, top_n),
+            named_logprobs=_per_row(first, "named", np.float32, named),
+            ranks=_join((_array(part.ranks, np.int32) for part in parts), width) if outputs.rank else None,
+            entropies={_KINDS[entry.kind]: _array(entry.nats, np.float32) for entry in first.entropies},
+            kept_count=_array(first.kept_count, np.int32) if outputs.kept else None,
+            kept_mass=_array(first.kept_mass, np.float32) if outputs.kept else None,
+        )
+    except (KeyError, ValueError) as error:
+        raise InternalError(f"the reply does not fit the request: {error}") from error
+
+
+def _samples(response: pb.SampleResponse) -> NDArray[np.int32]:
+    if raw := response.raw_samples:
+        return np.frombuffer(raw, dtype="<i4").astype(np.int32)
+    return _array(response.samples, np.int32)
+
+
+def _sample_logprobs(entry: pb.Logprobs) -> NDArray[np.float32]:
+    if raw := entry.raw_samples:
+        return np.frombuffer(raw, dtype="<f4").astype(np.float32)
+    return _array(entry.samples, np.float32)
+
+
+def _of_kind(response: pb.SampleResponse, kind: int) -> pb.Logprobs:
+    for entry in response.logprobs:
+        if entry.kind == kind:
+            return entry
+    raise ValueError(f"chunk {response.chunk} has no log-probabilities of kind {kind}")
+
+
+def _per_row(response: pb.SampleResponse, name: str, dtype: Any, width: int) -> dict[LogprobKind, NDArray[Any]]:
+    if width == 0:
+        return {}
+    return {_KINDS[entry.kind]: _array(getattr(entry, name), dtype).reshape(-1, width) for entry in response.logprobs}
+
+
+def _array(values: Sequence[Any], dtype: Any) -> NDArray[Any]:
+    return np.fromiter(values, dtype=dtype, count=len(values))
+
+
+def _join(parts: Iterable[NDArray[Any]], width: int) -> NDArray[Any]:
+    arrays = list(parts)
+    return (arrays[0] if len(arrays) == 1 else np.concatenate(arrays)).reshape(-1, width)
+
+
+def _timing(timing: pb.Timing) -> Timing:
+    return Timing(queue_s=_seconds(timing.queue), compute_s=_seconds(timing.compute), batch_rows=timing.batch_rows)
+
+
+def _seconds(duration: duration_pb2.Duration) -> float:
+    return duration.seconds + duration.nanos * 1e-9
