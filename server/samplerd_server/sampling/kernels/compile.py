@@ -8,11 +8,11 @@ call into libm, whose last bits differ between machines; exp2.py has what is nee
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any
 
 import numba
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba.core import types
 from numba.extending import intrinsic
 
 if TYPE_CHECKING:
@@ -35,13 +35,11 @@ __all__ = [
     "rint64",
 ]
 
-_F = TypeVar("_F", bound="Callable[..., Any]")
-Loader = "Callable[[int, int], float]"
 
-
-def jit(function: _F) -> _F:
+def jit(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile without the interpreter lock, with C's arithmetic errors, cached on disk."""
-    return cast("_F", numba.njit(nogil=True, cache=True, error_model="numpy")(function))
+    compiled: Callable[..., Any] = numba.njit(nogil=True, cache=True, error_model="numpy")(function)
+    return compiled
 
 
 def _unary(name: str, take: types.Type, give: types.Type, build: Callable[[ir.IRBuilder, ir.Value], ir.Value]) -> Any:
@@ -54,8 +52,8 @@ def _unary(name: str, take: types.Type, give: types.Type, build: Callable[[ir.IR
     return intrinsic(typer)
 
 
-def _fused(name: str, kind: types.Type, llvm: ir.Type) -> Any:
-    """A multiply-add with one rounding: ``a * b + c``."""
+def _fused(name: str, kind: types.Type) -> Any:
+    """Multiply and add with one rounding: ``a * b + c``."""
 
     def typer(_context: Any, _a: Any, _b: Any, _c: Any) -> Any:
         def build(_context: Any, builder: ir.IRBuilder, _signature: Any, args: Any) -> ir.Value:
@@ -63,7 +61,6 @@ def _fused(name: str, kind: types.Type, llvm: ir.Type) -> Any:
 
         return kind(kind, kind, kind), build
 
-    assert llvm is not None
     typer.__name__ = typer.__qualname__ = name
     return intrinsic(typer)
 
@@ -74,7 +71,7 @@ def _round(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
 
 
 def _load(name: str, stored: ir.Type, give: types.Type, build: Callable[[ir.IRBuilder, ir.Value], ir.Value]) -> Any:
-    """Number ``index`` of those stored at ``address``, which need not be aligned."""
+    """Load number ``index`` of those stored at ``address``, which need not be aligned."""
 
     def typer(_context: Any, _address: Any, _index: Any) -> Any:
         def code(_context: Any, builder: ir.IRBuilder, _signature: Any, args: Any) -> ir.Value:
@@ -107,8 +104,8 @@ def _narrow_f64(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
     return builder.select(lost, ir.Constant(_F32, float("inf")), narrow)
 
 
-fma32 = _fused("fma32", types.float32, _F32)
-fma64 = _fused("fma64", types.float64, _F64)
+fma32 = _fused("fma32", types.float32)
+fma64 = _fused("fma64", types.float64)
 rint32 = _unary("rint32", types.float32, types.float32, _round)
 rint64 = _unary("rint64", types.float64, types.float64, _round)
 as_bits = _unary("as_bits", types.float32, types.int32, lambda builder, x: builder.bitcast(x, _I32))

@@ -1,0 +1,116 @@
+"""The sampler of the CPU: fused loops compiled by numba, at the addresses that the records name.
+
+Rule 1: one kernel call for a share of rows, and nothing in Python for a row. Rule 2: a row is drawn by one thread from
+start to end, in one fixed order, so that results do not depend on the number of threads. Rule 3: small batches stay on
+the calling thread, since handing work to another costs tens of microseconds.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from samplerd_server.request import NOTHING
+from samplerd_server.sampling.kernels.plain import draw_plain
+from samplerd_server.sampling.kernels.split import share_out
+from samplerd_server.sampling.kernels.workspace import Workspace
+from samplerd_server.sampling.rows import RowBatch, RowResults, new_results
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from numpy.typing import NDArray
+
+__all__ = ["NumbaSampler"]
+
+_WORTH_A_THREAD = 1 << 18
+"""Numbers to read, in all, before a second thread is asked: about 150 us of work."""
+
+
+class NumbaSampler:
+    """Implements `sampling.sampler.Sampler` with compiled loops over rows in place."""
+
+    __slots__ = ("_bounds", "_pool", "_threads", "_workspaces")
+
+    def __init__(self, threads: int = 1) -> None:
+        self._threads = max(1, threads)
+        self._workspaces = [Workspace() for _ in range(self._threads)]
+        self._bounds = np.zeros(self._threads + 1, np.int64)
+        self._pool: ThreadPoolExecutor | None = None
+
+    @property
+    def name(self) -> str:
+        """As GetServerInfo and the log show it."""
+        return "numba"
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """Fields of the contract that work."""
+        return frozenset()
+
+    def warm_up(self) -> None:
+        """Load or compile the kernels, and start the threads."""
+        if self._threads > 1 and self._pool is None:
+            self._pool = ThreadPoolExecutor(self._threads - 1, "samplerd-draw")
+        from samplerd_server.sampling.kernels.warm_up import batches  # noqa: PLC0415  # it calls back into samplers
+
+        for batch in batches():
+            self.sample(batch)
+
+    def sample(self, batch: RowBatch) -> RowResults:
+        """Draw from every row; see the protocol."""
+        rows = batch.rows
+        if not rows.flags.carray:  # numba would compile for read-only or unaligned records; nobody waits for that
+            rows = rows.copy()
+        if batch.wanted is NOTHING or not batch.wanted:
+            count = len(rows)
+            results = RowResults(
+                samples=np.empty(batch.samples, np.int32),
+                status=np.empty(count, np.int32),
+                detail=np.empty(count, np.int64),
+            )
+        else:
+            results = new_results(batch)
+        if self._pool is None or len(rows) == 1 or share_out(rows, self._bounds) < _WORTH_A_THREAD:
+            self._draw(rows, 0, len(rows), results, self._workspaces[0])
+        else:
+            self._draw_shared(self._pool, rows, results)
+        return results
+
+    def close(self) -> None:
+        """Stop the threads."""
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
+
+    def _draw_shared(self, pool: ThreadPoolExecutor, rows: NDArray[np.void], results: RowResults) -> None:
+        """Draw the last share here and the others on the pool's threads."""
+        bounds = self._bounds.tolist()
+        others: list[Future[None]] = [
+            pool.submit(self._draw, rows, bounds[i], bounds[i + 1], results, self._workspaces[i])
+            for i in range(self._threads - 1)
+        ]
+        self._draw(rows, bounds[-2], bounds[-1], results, self._workspaces[-1])
+        for other in others:
+            other.result()
+
+    def _draw(self, rows: NDArray[np.void], begin: int, end: int, results: RowResults, space: Workspace) -> None:
+        """Draw rows [begin, end) on this thread."""
+        widest, left = draw_plain(
+            rows,
+            begin,
+            end,
+            results.samples,
+            results.status,
+            results.detail,
+            space.taken,
+            space.small32,
+            space.small64,
+        )
+        if widest:
+            space.grow(widest)
+            self._draw(rows, begin, end, results, space)
+        elif left:
+            raise NotImplementedError
