@@ -7,8 +7,19 @@ import re
 
 __all__ = ["format_bytes", "format_duration", "parse_address", "parse_bytes", "parse_duration"]
 
-_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "kB": 10**3, "MB": 10**6, "GB": 10**9}
+_Units = dict[str, tuple[int, int]]
+
+# Each unit as (times, over): 9 / 1000 is the float that one writes as 0.009, and 9 * 0.001 is not.
+_SECONDS: _Units = {"us": (1, 10**6), "ms": (1, 1000), "s": (1, 1), "m": (60, 1), "h": (3600, 1)}
+_BYTES: _Units = {
+    "B": (1, 1),
+    "KiB": (1 << 10, 1),
+    "MiB": (1 << 20, 1),
+    "GiB": (1 << 30, 1),
+    "kB": (10**3, 1),
+    "MB": (10**6, 1),
+    "GB": (10**9, 1),
+}
 _QUANTITY = re.compile(r"^\s*([0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?)\s*([A-Za-z]*)\s*$")
 
 
@@ -29,37 +40,41 @@ def parse_bytes(text: str | float) -> int:
         ValueError: not such a quantity.
 
     """
-    return int(_parse(text, _BYTES, default="B", example="65536, 64KiB, 256MiB, 1GiB"))
-
-
-def _parse(text: str | float, units: dict[str, float] | dict[str, int], *, default: str, example: str) -> float:
-    if isinstance(text, bool):
+    example = "65536, 64KiB, 256MiB, 1GiB"
+    size = _parse(text, _BYTES, default="B", example=example)
+    if not size.is_integer():
         raise ValueError(f"expected a quantity such as {example}")
-    if isinstance(text, (int, float)):
-        value, unit = float(text), default
-    else:
-        match = _QUANTITY.match(text)
-        if match is None:
-            raise ValueError(f"expected a quantity such as {example}")
+    return int(size)
+
+
+def _parse(quantity: object, units: _Units, *, default: str, example: str) -> float:
+    value, unit = math.nan, default
+    if isinstance(quantity, (int, float)) and not isinstance(quantity, bool):
+        value = float(quantity)
+    elif isinstance(quantity, str) and (match := _QUANTITY.match(quantity)) is not None:
         value, unit = float(match[1]), match[2] or default
-    if unit not in units or not math.isfinite(value) or value < 0:
-        raise ValueError(f"expected a quantity such as {example}")
-    return value * units[unit]
+    if unit in units and value >= 0.0:
+        times, over = units[unit]
+        value = value * times / over
+        if math.isfinite(value):
+            return value
+    raise ValueError(f"expected a quantity such as {example}")
 
 
 def format_duration(seconds: float) -> str:
     """``0.01`` as ``10ms``: the shortest exact form that `parse_duration` reads back."""
-    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
-        if seconds == 0 or round(seconds / scale, 6) == round(seconds / scale) != 0:
-            return f"{round(seconds / scale)}{unit}"
+    for unit, per_second in (("s", 1), ("ms", 1000), ("us", 10**6)):
+        amount = round(seconds * per_second)
+        if amount / per_second == seconds:
+            return f"{amount}{unit}"
     return f"{seconds!r}s"
 
 
 def format_bytes(size: int) -> str:
     """``268435456`` as ``256MiB``."""
     for unit in ("GiB", "MiB", "KiB"):
-        if size and size % _BYTES[unit] == 0:
-            return f"{size // _BYTES[unit]}{unit}"
+        if size and size % _BYTES[unit][0] == 0:
+            return f"{size // _BYTES[unit][0]}{unit}"
     return str(size)
 
 
