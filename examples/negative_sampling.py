@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import sys
 import time
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from examples.terminal import bold, dim, table
-from samplerd_client import SamplerClient, SamplerError
+from samplerd_client import SamplerClient, SamplerdError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -88,7 +89,7 @@ class NegativeSampling:
         filled = cells_expected > 0
         chi_square = float(((cells_counts - cells_expected)[filled] ** 2 / cells_expected[filled]).sum())
         freedom = int(filled.sum()) - 1
-        return (chi_square - freedom) / (2 * freedom) ** 0.5
+        return (chi_square - freedom) / math.sqrt(2 * freedom)
 
 
 async def run(stream: SampleStream, vocabulary: WordFrequencies, *, draws: int, seed: int) -> NegativeSampling:
@@ -161,7 +162,7 @@ def main() -> int:
     except ModuleNotFoundError as error:
         print(f"negative_sampling: {error.name} is missing: install the extra samplerd[examples]", file=sys.stderr)
         return 1
-    except SamplerError as error:
+    except SamplerdError as error:
         print(f"negative_sampling: {error}", file=sys.stderr)
         return 1
     return 0

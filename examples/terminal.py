@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import unicodedata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Live", "bold", "columns", "dim", "heat", "is_live", "table"]
+__all__ = ["Live", "bold", "clip", "columns", "dim", "heat", "is_live", "status", "table"]
 
 _HEAT = {0.0: "38;5;75", 0.5: "38;5;114", 1.0: "38;5;221", 1.5: "38;5;209"}
 """Colours of temperatures, from cool to hot."""
@@ -48,6 +49,28 @@ def columns() -> int:
     return shutil.get_terminal_size((100, 24)).columns
 
 
+def clip(text: str, width: int) -> str:
+    """Cut a text to so many columns, with an ellipsis; characters that would move the cursor are left out."""
+    shown: list[str] = []
+    used = 0
+    for char in text:
+        if unicodedata.category(char) in {"Cc", "Cf"}:
+            continue
+        size = 0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in {"W", "F"} else 1
+        if used + size > width - 1:
+            return "".join(shown) + "…"
+        shown.append(char)
+        used += size
+    return "".join(shown)
+
+
+def status(text: str) -> None:
+    """Show what is being waited for, on a line that the next output overwrites; nothing without a terminal."""
+    if is_live():
+        sys.stdout.write(f"\x1b[2K{dim(text)}\r")
+        sys.stdout.flush()
+
+
 class Live:
     """A block of lines that is drawn over and over in its place; without a terminal, only its last state is printed."""
 
@@ -71,16 +94,16 @@ class Live:
             print("\n".join(lines))
 
 
-def table(rows: Sequence[Sequence[str]], *, header: Sequence[str] = (), indent: str = "  ") -> str:
-    """Lay cells out in columns: the first to the left, numbers and all others to the right."""
+def table(rows: Sequence[Sequence[str]], *, header: Sequence[str] = (), notes: bool = False) -> str:
+    """Lay cells out in columns, the first to the left, the others to the right; with `notes`, the last is an aside."""
     everything = [*([header] if header else []), *rows]
     widths = [max(len(row[column]) for row in everything) for column in range(len(everything[0]))]
 
     def line(row: Sequence[str]) -> str:
-        first, *others = (
-            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        )
-        return (indent + "  ".join([first, *others])).rstrip()
+        cells = [row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]
+        if notes:
+            cells[-1] = dim(row[-1])
+        return "  " + "  ".join(cells).rstrip()
 
     lines = [line(row) for row in rows]
     return "\n".join([dim(line(header)), *lines] if header else lines)

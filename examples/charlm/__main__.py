@@ -8,8 +8,8 @@ import sys
 
 from examples.charlm.generate import Text, draw_from, generate
 from examples.charlm.model import CharModel
-from examples.terminal import bold, dim, heat
-from samplerd_client import SamplerClient, SamplerError
+from examples.terminal import bold, clip, columns, dim, heat
+from samplerd_client import SamplerClient, SamplerdError
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -53,7 +53,7 @@ async def run(args: argparse.Namespace) -> None:
         print(bold(f"T = {temperature:g}"))
         for text in texts:
             if text.temperature == temperature:
-                print("  " + heat(temperature, text.written + ("" if text.is_complete else "…")))
+                print("  " + heat(temperature, clip(text.written, 10 * columns()) + ("" if text.is_complete else "…")))
     print(
         dim(
             f"{len(texts)} texts, {took.rows:,} rows in {took.steps} steps: "
@@ -67,7 +67,7 @@ def main() -> int:
     args = parse_args()
     try:
         asyncio.run(run(args))
-    except (SamplerError, ValueError) as error:
+    except (SamplerdError, ValueError) as error:
         print(f"charlm: {error}", file=sys.stderr)
         return 1
     return 0
