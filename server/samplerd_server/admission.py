@@ -57,10 +57,10 @@ class Admission:
             raise self._overloaded("queue_rows", f"the queue is full: {self._pending.rows} rows wait")
         if self._pending.bytes + size > self._config.queue_bytes:
             raise self._overloaded("queue_bytes", f"the queue is full: {self._pending.bytes} bytes wait")
-        wait = self._costs.predict(self._pending.bytes + size)
+        wait = self._costs.predict(self._pending.work + ticket.request.work)
         if now + wait > ticket.deadline:
             raise self._overloaded("deadline", f"the queue takes {wait:.3f} s, which is past the deadline")
 
     def _overloaded(self, reason: str, message: str) -> OverloadedError:
-        drained = self._costs.predict(self._pending.bytes)
+        drained = self._costs.predict(self._pending.work)
         return OverloadedError(message, reason=reason, retry_after_s=min(max(drained, _RETRY_LOW_S), _RETRY_HIGH_S))

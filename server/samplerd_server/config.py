@@ -10,6 +10,7 @@ One name serves everywhere: the flag ``--max-batch-rows`` is ``max_batch_rows`` 
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -110,13 +111,13 @@ def _path(value: object) -> str:
 
 def _device(value: object) -> str:
     text = str(value)
-    if text in {"auto", "cpu", "cuda"} or (text.startswith("cuda:") and text[5:].isdigit()):
+    if text in {"auto", "cpu", "cuda"} or (text.startswith("cuda:") and text.isascii() and text[5:].isdigit()):
         return text
     raise ValueError("expected auto, cpu, cuda or cuda:N")
 
 
 def _optional_address(value: object) -> str:
-    if value in {"", "off"}:
+    if value in ("", "off"):  # a file may hold a list, which a set could not look up
         return ""
     address = parse_address(str(value))
     if address.startswith("unix"):
@@ -294,6 +295,15 @@ class EngineConfig:
             parse=_integer(0, 1024),
         ),
     )
+    inline_budget_s: float = _setting(
+        500e-6,
+        Setting(
+            flag="inline-budget",
+            help="on a CPU, a batch predicted to take less is drawn by the event loop itself; 0 = never",
+            parse=_bounded_duration(1.0),
+            show=format_duration,
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -345,6 +355,14 @@ SECTIONS: Mapping[str, type] = {
 assert set(SECTIONS) == {item.name for item in fields(ServerConfig)}, "a section has no class. This is a bug."
 
 
+_SERVICE_LINK = re.compile(r"SAMPLERD_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)")
+"""What Kubernetes puts into every container of a namespace that has a Service named samplerd."""
+
+
 def environment() -> Mapping[str, str]:
-    """Give the variables of samplerd: those that begin with ``SAMPLERD_``."""
-    return {name: value for name, value in os.environ.items() if name.startswith("SAMPLERD_")}
+    """Give the variables of samplerd: those that begin with ``SAMPLERD_``, but for Kubernetes' service links."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith("SAMPLERD_") and not _SERVICE_LINK.fullmatch(name)
+    }

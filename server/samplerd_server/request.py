@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -249,6 +249,10 @@ class SampleRequest:
     draw_offset: int = 0
     outputs: Outputs = field(default_factory=Outputs)
     priority: int = 0
+    greedy_rows: int = 0
+    """Rows with T = 0. Set at decode."""
+    work: int = 0
+    """What it takes to compute, in bytes of plain rows: what predictions of time are based on. Set at decode."""
 
     @property
     def rows(self) -> int:
@@ -285,8 +289,7 @@ class LogprobValues:
     """float32[B * ids]."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timing:
+class Timing(NamedTuple):
     """Where the time of a request went, in seconds."""
 
     queue_s: float

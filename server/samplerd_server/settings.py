@@ -6,6 +6,7 @@ The arrow: ``flags, variables, file -> resolve -> ServerConfig -> render -> TOML
 from __future__ import annotations
 
 import difflib
+import json
 import tomllib
 from dataclasses import fields
 from pathlib import Path
@@ -55,7 +56,8 @@ def read_file(path: str) -> dict[str, dict[str, Any]]:
 
 def _suggest(word: str, known: Iterable[str]) -> str:
     allowed = sorted(known)
-    close = difflib.get_close_matches(word, allowed, n=1)
+    # Above the default of 0.6, which the common prefix of two variables alone reaches.
+    close = difflib.get_close_matches(word, allowed, n=1, cutoff=0.75)
     return f"; did you mean {close[0]}?" if close else f"; allowed: {', '.join(allowed)}"
 
 
@@ -124,5 +126,5 @@ def _toml(value: object) -> str:
         return repr(value)
     if isinstance(value, list):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
-    text = str(value).replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{text}"'
+    # JSON's escapes are TOML's, but for DEL, which TOML wants escaped as well.
+    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -43,6 +43,15 @@ class Runs(Protocol):
         """Run a batch after those before it, then call `deliver` on the event loop."""
         ...
 
+    def run(self, batch: RowBatch) -> Outcome:
+        """Run a batch on the calling thread. Only while nothing is submitted."""
+        ...
+
+    @property
+    def inline_budget_s(self) -> float:
+        """A batch predicted to take less than so many seconds is better run than submitted; 0 = never."""
+        ...
+
 
 class Batcher:
     """Forms batches and delivers their results."""
@@ -90,7 +99,7 @@ class Batcher:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        while True:
+        while self._pending.rows:
             now = time.monotonic()
             decision = self._decide(now)
             if isinstance(decision, Close):
@@ -134,21 +143,24 @@ class Batcher:
             _LOG.exception("a batch could not be packed")
             _fail(tickets)
             return
-        size = sum(ticket.request.size_bytes for ticket in tickets)
+        work = sum(ticket.request.work for ticket in tickets)
         self._batches += 1
         self._rows += len(batch)
         self._tickets += len(tickets)
-        self._count(batch, close, size, [now - ticket.arrival for ticket in tickets])
+        self._count(batch, close, tickets, now)
 
         def deliver(outcome: Outcome) -> None:
             self._batches -= 1
             self._rows -= len(batch)
             self._tickets -= len(tickets)
             self._look_soon()
-            self._costs.learn(size, outcome.compute_s)
+            self._costs.learn(work, outcome.compute_s)
             self._deliver(tickets, outcome, formed=now, rows=len(batch))
 
-        self._engine.submit(batch, deliver)
+        if self._batches == 1 and self._costs.knows and self._costs.predict(work) < self._engine.inline_budget_s:
+            deliver(self._engine.run(batch))
+        else:
+            self._engine.submit(batch, deliver)
 
     def _is_wanted(self, ticket: Ticket, now: float) -> bool:
         if ticket.is_cancelled:
@@ -160,17 +172,17 @@ class Batcher:
             return False
         return True
 
-    def _count(self, batch: RowBatch, close: Close, size: int, waits: list[float]) -> None:
+    def _count(self, batch: RowBatch, close: Close, tickets: list[Ticket], now: float) -> None:
         metrics = self._metrics
-        greedy = int(np.count_nonzero(batch.rows["temperature"] == 0.0))
+        greedy = sum(ticket.request.greedy_rows for ticket in tickets)
         metrics.batches.add(1, close.reason)
         metrics.batch_rows.observe(len(batch))
         metrics.rows.add(greedy, "greedy")
         metrics.rows.add(len(batch) - greedy, "random")
         metrics.samples.add(batch.samples)
-        metrics.input_bytes.add(size)
-        for wait in waits:
-            metrics.queue_wait.observe(wait)
+        metrics.input_bytes.add(sum(ticket.request.size_bytes for ticket in tickets))
+        for ticket in tickets:
+            metrics.queue_wait.observe(now - ticket.arrival)
 
     def _deliver(self, tickets: list[Ticket], outcome: Outcome, *, formed: float, rows: int) -> None:
         """Give every ticket its part of the results."""

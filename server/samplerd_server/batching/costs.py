@@ -1,29 +1,49 @@
-"""What a batch costs, learned from those that finished: the base of every prediction that admission makes."""
+"""What a batch costs, learned from those that finished: the base of every prediction that is made about time.
+
+The model is a line: seconds = overhead + work x rate, fitted by least squares over batches that are forgotten
+exponentially. `SampleRequest.work` is in bytes of plain rows, so the rate is about the time to read a byte twice.
+"""
 
 from __future__ import annotations
 
 __all__ = ["CostModel"]
 
-_SMOOTHING = 0.1
-"""Weight of the newest batch: the last ten or so count."""
+_MEMORY = 0.98
+"""Weight that a batch keeps with each newer one: the last fifty or so count."""
 
 
 class CostModel:
-    """How long a byte of rows takes, learned from finished batches."""
+    """Predicts the seconds that a batch will take on the device."""
 
-    __slots__ = ("_seconds_per_byte",)
+    __slots__ = ("_count", "_overhead", "_rate", "_square", "_time", "_time_work", "_work")
 
     def __init__(self) -> None:
-        self._seconds_per_byte = 0.0
+        # Decayed sums over batches of 1, work, work^2, seconds and seconds x work.
+        self._count = self._work = self._square = self._time = self._time_work = 0.0
+        self._overhead = self._rate = 0.0
 
-    def learn(self, size_bytes: int, seconds: float) -> None:
+    def learn(self, work: int, seconds: float) -> None:
         """Take a finished batch into account."""
-        cost = seconds / max(1, size_bytes)
-        if self._seconds_per_byte == 0.0:
-            self._seconds_per_byte = cost
+        self._count = self._count * _MEMORY + 1.0
+        self._work = self._work * _MEMORY + work
+        self._square = self._square * _MEMORY + float(work) * work
+        self._time = self._time * _MEMORY + seconds
+        self._time_work = self._time_work * _MEMORY + seconds * work
+        mean_work, mean_time = self._work / self._count, self._time / self._count
+        variance = self._square / self._count - mean_work * mean_work
+        if variance > 1e-6 * mean_work * mean_work:
+            slope = (self._time_work / self._count - mean_work * mean_time) / variance
+            # Outside of these bounds the line is noise: time never falls with work, nor comes before it.
+            self._rate = min(max(slope, 0.0), mean_time / mean_work)
+            self._overhead = mean_time - self._rate * mean_work
         else:
-            self._seconds_per_byte += _SMOOTHING * (cost - self._seconds_per_byte)
+            self._rate, self._overhead = mean_time / max(1.0, mean_work), 0.0
 
-    def predict(self, size_bytes: int) -> float:
-        """Seconds that so many bytes of rows will take; 0 as long as nothing is known."""
-        return size_bytes * self._seconds_per_byte
+    @property
+    def knows(self) -> bool:
+        """Whether any batch has finished."""
+        return self._count > 0.0
+
+    def predict(self, work: int) -> float:
+        """Seconds that so much work will take in one batch; 0 as long as nothing is known."""
+        return self._overhead + work * self._rate

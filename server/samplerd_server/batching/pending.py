@@ -20,7 +20,7 @@ _Heap = list[tuple[float, int, "Ticket"]]
 class Pending:
     """Tickets by connection, each connection's most urgent first (`Ticket.urgency`, then arrival)."""
 
-    __slots__ = ("_connections", "_order", "_tickets", "bytes", "rows")
+    __slots__ = ("_connections", "_order", "_tickets", "bytes", "rows", "work")
 
     def __init__(self) -> None:
         self._connections: dict[str, _Heap] = {}
@@ -30,6 +30,8 @@ class Pending:
         """Rows that wait."""
         self.bytes = 0
         """Bytes of rows that wait."""
+        self.work = 0
+        """Work that waits: the sum of `SampleRequest.work`."""
 
     def __len__(self) -> int:
         """Tickets that wait."""
@@ -42,6 +44,7 @@ class Pending:
         self._tickets += 1
         self.rows += ticket.request.rows
         self.bytes += ticket.request.size_bytes
+        self.work += ticket.request.work
 
     def oldest_arrival(self) -> float:
         """When the ticket that has waited longest came. The queue must not be empty."""
@@ -93,6 +96,7 @@ class Pending:
                 continue
             batch.append(ticket)
             self._tickets -= 1
+            self.work -= ticket.request.work
             rows, size = rows + own_rows, size + own_size
             taken[connection] = taken.get(connection, 0) + own_rows
             heap = self._connections[connection]

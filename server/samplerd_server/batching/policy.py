@@ -7,16 +7,14 @@ idle device is ever made to wait, for `max_queue_delay` after the oldest arrival
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 __all__ = ["Close", "DeviceState", "QueueState", "Wait", "decide"]
 
 Reason = Literal["full", "idle", "delay", "deadline"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueueState:
+class QueueState(NamedTuple):
     """What waits."""
 
     rows: int
@@ -27,8 +25,7 @@ class QueueState:
     """Only looked at with a max_queue_delay."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceState:
+class DeviceState(NamedTuple):
     """What runs."""
 
     batches: int
@@ -37,15 +34,13 @@ class DeviceState:
     """Rows of the batches counted above."""
 
 
-@dataclass(frozen=True, slots=True)
-class Close:
+class Close(NamedTuple):
     """Close a batch now."""
 
     reason: Reason
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(NamedTuple):
     """Do nothing until something arrives or finishes, or until `until`."""
 
     until: float | None = None

@@ -34,6 +34,8 @@ class Engine:
         self.threads = choose_threads(config.threads)
         self.sampler = choose_sampler(self.device.name, config.kernel, self.threads)  # type: ignore[arg-type]  # config checked it
         self._thread = DeviceThread(self.sampler)
+        self.inline_budget_s = config.inline_budget_s if self.device.name == "cpu" else 0.0
+        """A batch predicted to take less than this, in seconds, is better run by the caller: see `run`."""
         self.torch_version = str(torch.__version__)
 
     def warm_up(self) -> float:
@@ -50,6 +52,10 @@ class Engine:
     def submit(self, batch: RowBatch, deliver: Callable[[Outcome], None]) -> None:
         """Run a batch after those before it, then call `deliver` on the event loop."""
         self._thread.submit(batch, deliver)
+
+    def run(self, batch: RowBatch) -> Outcome:
+        """Run a batch on the calling thread. Only while the device thread has nothing to do."""
+        return self._thread.run(batch)
 
     def stop(self) -> None:
         """Finish what was submitted and end the thread."""

@@ -1,7 +1,8 @@
 """The one device thread: takes batches in order, draws, and hands the results to the event loop.
 
-Rule 1: only this thread calls the sampler. Rule 2: a sampler that raises fails its batch, not the thread; the thread
-ends only when it is told to. Rule 3: one wake-up of the event loop per batch, whatever its rows.
+Rule 1: one thread at a time calls the sampler: this one, or the event loop for a small batch while this one has nothing
+to do (docs/design/0002-small-batches-on-the-event-loop.md). Rule 2: a sampler that raises fails its batch, not the
+thread; the thread ends only when it is told to. Rule 3: one wake-up of the event loop per batch, whatever its rows.
 """
 
 from __future__ import annotations
@@ -9,11 +10,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
-
-from samplerd_server.log import event
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -27,8 +25,7 @@ __all__ = ["DeviceThread", "Outcome"]
 _LOG = logging.getLogger("samplerd.engine")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of a batch."""
 
     results: RowResults | None
@@ -61,19 +58,21 @@ class DeviceThread:
         self._thread.join()
         self._sampler.close()
 
+    def run(self, batch: RowBatch) -> Outcome:
+        """Run a batch on the calling thread. Only while nothing is submitted."""
+        began = time.monotonic()
+        try:
+            results = self._sampler.sample(batch)
+        except Exception:  # noqa: BLE001  # whatever a sampler raises fails this batch and no other
+            _LOG.exception("the sampler raised", extra={"values": {"rows": len(batch)}})
+            results = None
+        return Outcome(results=results, compute_s=time.monotonic() - began)
+
     def _run(self) -> None:
         assert self._loop is not None, "the device thread runs before it was started. This is a bug."
         while (job := self._inbox.get()) is not None:
             batch, deliver = job
-            began = time.monotonic()
-            try:
-                results = self._sampler.sample(batch)
-            except Exception:  # noqa: BLE001  # whatever a sampler raises fails this batch and no other
-                event(_LOG, logging.ERROR, "the sampler raised", rows=len(batch))
-                _LOG.exception("the sampler raised")
-                results = None
-            outcome = Outcome(results=results, compute_s=time.monotonic() - began)
-            # The names would keep the batch's memory alive while the thread waits for the next one.
-            del job, batch, results
+            outcome = self.run(batch)
             self._loop.call_soon_threadsafe(deliver, outcome)
-            del deliver, outcome
+            # The names would keep the batch's memory alive while the thread waits for the next one.
+            del job, batch, deliver, outcome

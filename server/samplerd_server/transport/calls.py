@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import grpc
@@ -19,8 +18,6 @@ from samplerd_server.errors import Code, InternalError, SamplerdError
 from samplerd_server.transport.status import trailers_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from grpc.aio import ServicerContext
 
     from samplerd_server.metrics import Metrics
@@ -41,39 +38,62 @@ class Calls:
         self.in_flight = 0
         """Calls that have begun and not ended."""
 
-    @asynccontextmanager
-    async def handle(self, rpc: str, context: ServicerContext[bytes, bytes], began: float) -> AsyncIterator[None]:
-        """Surround the body of a handler.
+    def handle(self, rpc: str, context: ServicerContext[bytes, bytes], began: float) -> _Call:
+        """Give what surrounds the body of a handler: ``async with calls.handle(...):``."""
+        return _Call(self, rpc, context, began)
+
+    def begin(self, rpc: str) -> None:
+        """Count a call that begins."""
+        self._metrics.rpc_started(rpc)
+        self.in_flight += 1
+        self._idle.clear()
+
+    def end(self, rpc: str, code: Code, seconds: float) -> None:
+        """Count a call that ended."""
+        self._metrics.rpc_handled(rpc, code, seconds)
+        self.in_flight -= 1
+        if self.in_flight == 0:
+            self._idle.set()
+
+    async def wait_idle(self) -> None:
+        """Wait until no call is in flight."""
+        await self._idle.wait()
+
+
+class _Call:
+    """One call. A class of its own rather than a generator: it is on the path of every request."""
+
+    __slots__ = ("_began", "_calls", "_context", "_rpc")
+
+    def __init__(self, calls: Calls, rpc: str, context: ServicerContext[bytes, bytes], began: float) -> None:
+        self._calls = calls
+        self._rpc = rpc
+        self._context = context
+        self._began = began
+
+    async def __aenter__(self) -> None:
+        self._calls.begin(self._rpc)
+
+    async def __aexit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        """Count the outcome; an error becomes the status of the call.
 
         Raises:
             AbortError: grpcio's own, once the status is sent; every handler lets it pass.
 
         """
         code = Code.OK
-        self._metrics.rpc_started(rpc)
-        self.in_flight += 1
-        self._idle.clear()
         try:
-            yield
-        except asyncio.CancelledError:
-            code = Code.CANCELLED
-            raise
-        except SamplerdError as error:
-            code = error.code
-            await _abort(context, error)
-        except Exception:  # noqa: BLE001  # whatever it is, it must not reach the client
-            _LOG.exception("a handler raised", extra={"values": {"rpc": rpc}})
-            code = Code.INTERNAL
-            await _abort(context, InternalError())
+            if isinstance(error, SamplerdError):
+                code = error.code
+                await _abort(self._context, error)
+            elif isinstance(error, Exception):
+                _LOG.error("a handler raised", exc_info=error, extra={"values": {"rpc": self._rpc}})
+                code = Code.INTERNAL
+                await _abort(self._context, InternalError())
+            elif error is not None:
+                code = Code.CANCELLED
         finally:
-            self.in_flight -= 1
-            if self.in_flight == 0:
-                self._idle.set()
-            self._metrics.rpc_handled(rpc, code, time.monotonic() - began)
-
-    async def wait_idle(self) -> None:
-        """Wait until no call is in flight."""
-        await self._idle.wait()
+            self._calls.end(self._rpc, code, time.monotonic() - self._began)
 
 
 async def _abort(context: ServicerContext[bytes, bytes], error: SamplerdError) -> None:

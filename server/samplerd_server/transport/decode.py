@@ -6,7 +6,7 @@ field as the proto does. Event loop; pure but for the random seed of a request t
 
 from __future__ import annotations
 
-import secrets
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -86,10 +86,13 @@ class Decoder:
             vocab_size=source.vocab_size, max_tokens=self.limits.max_tokens, capabilities=self.capabilities
         )
         seed, row_seeds = _decode_seeds(message, rows)
+        params = _decode_all_params(message, rows, context)
         return SampleRequest(
             id=message.id,
             source=source,
-            params=_decode_all_params(message, rows, context),
+            params=params,
+            greedy_rows=rows * params[0].is_greedy if len(params) == 1 else sum(own.is_greedy for own in params),
+            work=_work_of(source.size_bytes, rows * num_samples, params),
             num_samples=num_samples,
             with_replacement=with_replacement,
             kind=kind,
@@ -140,6 +143,18 @@ class Decoder:
         )
 
 
+_WORK_OF_SAMPLE = 256
+"""Searching one block for one sample takes about as long as reading so many bytes of a plain row."""
+_WORK_OF_FILTERS = 3
+"""A row with filters is read about so many times as often as a plain one."""
+
+
+def _work_of(size_bytes: int, samples: int, params: tuple[SamplingParams, ...]) -> int:
+    is_plain = params[0].is_plain if len(params) == 1 else all(own.is_plain for own in params)
+    passes = 1 if is_plain else _WORK_OF_FILTERS
+    return size_bytes * passes + samples * _WORK_OF_SAMPLE
+
+
 def _decode_seeds(message: pb.SampleRequest, rows: int) -> tuple[int, NDArray[np.uint64] | None]:
     if message.row_seeds:
         if message.HasField("seed"):
@@ -147,7 +162,18 @@ def _decode_seeds(message: pb.SampleRequest, rows: int) -> tuple[int, NDArray[np
         if len(message.row_seeds) != rows:
             raise InvalidRequestError("row_seeds", f"{len(message.row_seeds)} seeds for {rows} rows")
         return 0, np.array(message.row_seeds, np.uint64)
-    return message.seed if message.HasField("seed") else secrets.randbits(64), None
+    return message.seed if message.HasField("seed") else _fresh_seed(), None
+
+
+_SEEDS_AT_ONCE = 512
+_fresh_seeds: list[int] = []
+
+
+def _fresh_seed() -> int:
+    """Draw a seed that nobody can predict; asking the system for many at once makes it cheap."""
+    if not _fresh_seeds:
+        _fresh_seeds.extend(np.frombuffer(os.urandom(8 * _SEEDS_AT_ONCE), np.uint64).tolist())
+    return _fresh_seeds.pop()
 
 
 def _decode_all_params(message: pb.SampleRequest, rows: int, context: ParamsContext) -> tuple[SamplingParams, ...]:
