@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
 from examples.charlm.generate import Text, generate
 from examples.charlm.model import CharModel
-from numpy.typing import NDArray
 
 
 @pytest.fixture(scope="module")

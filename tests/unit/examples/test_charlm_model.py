@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from examples.charlm.model import PAD, WINDOW, CharModel
 
 

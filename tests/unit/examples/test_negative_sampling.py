@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from examples.negative_sampling import NegativeSampling, WordFrequencies, show
 
 pytest.importorskip("wordfreq")

@@ -1,6 +1,7 @@
 """What is printed fits its place."""
 
 import pytest
+
 from examples.terminal import Live, clip, table
 
 

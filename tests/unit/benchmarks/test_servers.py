@@ -1,0 +1,43 @@
+"""Servers as child processes: found ready, read, stopped by their own pid, and loud when they fail."""
+
+import sys
+
+import grpc
+import pytest
+
+from benchmarks.load import SAMPLE_PATH
+from benchmarks.servers import EmptyServer, ServerError, ServerProcess, free_ports
+
+
+def test_free_ports_differ() -> None:
+    assert len(set(free_ports(5))) == 5
+
+
+def test_the_empty_server_answers_with_its_bytes_and_stops() -> None:
+    with EmptyServer(b"\x08\x2a") as server:
+        with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+            assert channel.unary_unary(SAMPLE_PATH)(b"anything", timeout=10) == b"\x08\x2a"
+        assert server.rss_bytes() > 1 << 20
+        assert server.cpu_s() > 0
+        assert server.stop() == 0
+    assert server.process is not None
+    assert server.process.poll() == 0
+
+
+def test_a_server_that_dies_says_why() -> None:
+    server = ServerProcess([sys.executable, "-c", "raise SystemExit('no such device')"], 1, lambda: False)
+    with pytest.raises(ServerError, match="no such device"), server:
+        pass
+
+
+def test_somebody_elses_server_on_the_port_is_not_taken_for_ours() -> None:
+    server = ServerProcess([sys.executable, "-c", "raise SystemExit('address in use')"], 1, lambda: _gone(server))
+    with pytest.raises(ServerError, match="address in use"), server:
+        pass
+
+
+def _gone(server: ServerProcess) -> bool:
+    """Answer only once the process has exited, as another server on its port would."""
+    assert server.process is not None
+    server.process.wait(10)
+    return True
