@@ -1,0 +1,126 @@
+"""The image's recipe: what can be checked without an engine that builds it."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.daemon import Daemon
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCKERFILE = ROOT / "Dockerfile"
+
+
+def instructions() -> list[tuple[str, str]]:
+    """Every instruction with its arguments, comments dropped and continued lines joined."""
+    lines = [line for line in DOCKERFILE.read_text().splitlines() if not line.lstrip().startswith("#")]
+    joined = re.sub(r"\\\n", "", "\n".join(lines))
+    found = []
+    for line in joined.splitlines():
+        if line.strip():
+            name, _, arguments = line.strip().partition(" ")
+            found.append((name, arguments.strip()))
+    return found
+
+
+def last_stage() -> list[tuple[str, str]]:
+    every = instructions()
+    start = max(index for index, (name, _) in enumerate(every) if name == "FROM")
+    return every[start:]
+
+
+def arguments(name: str) -> list[str]:
+    """Arguments of all instructions of this name in the last stage."""
+    return [given for instruction, given in last_stage() if instruction == name]
+
+
+def health_probe() -> str:
+    """The Python text of the health check."""
+    (check,) = arguments("HEALTHCHECK")
+    command = json.loads(check[check.index("CMD ") + 4 :])
+    assert command[:2] == ["python", "-c"]
+    return str(command[2])
+
+
+def test_the_build_and_the_image_are_two_stages() -> None:
+    stages = [given for name, given in instructions() if name == "FROM"]
+    assert len(stages) == 2
+    assert stages[0].endswith(" AS build")
+    assert " AS " not in stages[1]
+    assert not [given for name, given in last_stage() if name == "RUN"], "what is built belongs to the first stage"
+    assert all(given.startswith("--from=build") for given in arguments("COPY"))
+
+
+def test_it_does_not_run_as_root() -> None:
+    (user,) = arguments("USER")
+    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", user), "a number, which an orchestrator can check"
+
+
+def test_it_serves_on_all_addresses_and_says_so() -> None:
+    assert arguments("EXPOSE") == ["50051 9464"]
+    environment = " ".join(arguments("ENV"))
+    assert "SAMPLERD_LISTEN=0.0.0.0:50051" in environment
+    assert "SAMPLERD_METRICS_LISTEN=0.0.0.0:9464" in environment
+    assert arguments("ENTRYPOINT") == ['["samplerd"]']
+
+
+def test_the_kernel_cache_is_built_in_writable_and_found() -> None:
+    (volume,) = arguments("VOLUME")
+    assert f"NUMBA_CACHE_DIR={volume}" in " ".join(arguments("ENV"))
+    build = "\n".join(given for _, given in instructions()[: -len(last_stage())])
+    assert f"NUMBA_CACHE_DIR={volume}" in build
+    assert "python -m samplerd_server.sampling.kernels" in build
+    assert any(f"--chown={arguments('USER')[0]} {volume}" in given for given in arguments("COPY"))
+
+
+def test_its_variables_are_a_configuration_that_samplerd_takes() -> None:
+    variables = dict(re.findall(r"(SAMPLERD_\w+)=(\S+)", " ".join(arguments("ENV"))))
+    assert variables.pop("SAMPLERD_DEVICE") == "${DEVICE}"
+    assert "cpu" in [given.removeprefix("DEVICE=") for given in arguments("ARG")]
+    for device in ("cpu", "cuda"):
+        checked = subprocess.run(
+            [sys.executable, "-m", "samplerd_server", "--check-config"],
+            env={**variables, "SAMPLERD_DEVICE": device},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert checked.returncode == 0, checked.stderr
+        assert "0.0.0.0:50051" in checked.stdout
+
+
+def test_the_context_is_what_the_wheel_is_made_of_and_nothing_else() -> None:
+    lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and line[0] != "#"]
+    assert lines[0] == "*"
+    allowed = [line[1:] for line in lines if line.startswith("!")]
+    assert sorted(allowed) == [
+        *("LICENSE", "README.md", "client/python", "constraints.txt", "protos", "pyproject.toml", "server"),
+    ]
+    assert all((ROOT / path).exists() for path in allowed)
+
+
+def test_no_host_of_packages_is_written_into_it() -> None:
+    assert not re.search(r"https?://", DOCKERFILE.read_text())
+
+
+def test_the_health_check_tells_a_server_from_none() -> None:
+    def probe(port: str) -> int:
+        text = health_probe().replace("127.0.0.1:50051", f"127.0.0.1:{port}")
+        return subprocess.run([sys.executable, "-c", text], capture_output=True, check=False, timeout=60).returncode
+
+    with Daemon() as daemon:
+        assert probe(daemon.address.rpartition(":")[2]) == 0
+    assert probe("1") != 0
+
+
+def test_hadolint_is_content() -> None:
+    beside = Path(sys.executable).with_name("hadolint")
+    program = str(beside) if beside.exists() else shutil.which("hadolint")
+    if program is None:
+        pytest.skip("hadolint is not installed")
+    done = subprocess.run([program, str(DOCKERFILE)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
