@@ -130,8 +130,16 @@ def _decode_all(
     )
 
 
-def decode_ids(values: Sequence[int], path: str, context: ParamsContext) -> NDArray[np.int32] | None:
+def decode_ids(
+    values: Sequence[int], path: str, context: ParamsContext, *, member: str = ""
+) -> NDArray[np.int32] | None:
     """Check a list of ids: each within [0, V), at most limits.max_tokens_per_row of them; None for an empty one.
+
+    Args:
+        values: the ids.
+        path: where the list stands in the request, for errors.
+        context: vocabulary size and limits.
+        member: where the id stands within an entry of the list: ``.id``, or nothing if the entry is the id.
 
     Raises:
         InvalidRequestError: too many, or one out of range.
@@ -145,7 +153,7 @@ def decode_ids(values: Sequence[int], path: str, context: ParamsContext) -> NDAr
     outside = (ids < 0) | (ids >= context.vocab_size)
     if outside.any():
         at = int(outside.argmax())
-        raise InvalidRequestError(f"{path}[{at}]", f"{ids[at]} is not in [0, {context.vocab_size})")
+        raise InvalidRequestError(f"{path}[{at}]{member}", f"{ids[at]} is not in [0, {context.vocab_size})")
     return ids
 
 
@@ -153,7 +161,7 @@ def _decode_bias(
     message: pb.SamplingParams, path: str, context: ParamsContext
 ) -> tuple[NDArray[np.int32] | None, NDArray[np.float32] | None]:
     entries = message.logit_bias
-    ids = decode_ids([entry.id for entry in entries], f"{path}.logit_bias", context)
+    ids = decode_ids([entry.id for entry in entries], f"{path}.logit_bias", context, member=".id")
     if ids is None:
         return None, None
     values = np.array([entry.bias for entry in entries], np.float32)
@@ -172,6 +180,7 @@ def _decode_dry(message: pb.SamplingParams, path: str, context: ParamsContext) -
         raise InvalidRequestError(f"{path}.dry.multiplier", f"{dry.multiplier} is not a finite number >= 0")
     if dry.base != 0.0 and not (math.isfinite(dry.base) and dry.base >= 1.0):
         raise InvalidRequestError(f"{path}.dry.base", f"{dry.base} is not a finite number >= 1")
+    breakers = decode_ids(dry.sequence_breakers, f"{path}.dry.sequence_breakers", context)
     if dry.multiplier == 0.0:
         return None
     most = 2**31 - 1
@@ -180,7 +189,7 @@ def _decode_dry(message: pb.SamplingParams, path: str, context: ParamsContext) -
         base=dry.base or 1.75,
         allowed_length=min(dry.allowed_length or 2, most),
         range=min(dry.range, most),
-        sequence_breakers=decode_ids(dry.sequence_breakers, f"{path}.dry.sequence_breakers", context),
+        sequence_breakers=breakers,
     )
 
 

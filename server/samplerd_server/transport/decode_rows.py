@@ -41,15 +41,13 @@ def decode_rows(
     return _decode_candidates(message.candidates, limits)
 
 
-def _check_shape(path: str, rows: int, vocab_size: int, limits: LimitsConfig) -> None:
+def _check_shape(rows: int, rows_path: str, vocab_size: int, vocab_path: str, limits: LimitsConfig) -> None:
     if vocab_size == 0:
-        raise InvalidRequestError(f"{path}.vocab_size", "must be at least 1")
+        raise InvalidRequestError(vocab_path, "must be at least 1")
     if vocab_size > limits.max_vocab_size:
-        raise InvalidRequestError(
-            f"{path}.vocab_size", f"{vocab_size} is more than the limit of {limits.max_vocab_size}"
-        )
+        raise InvalidRequestError(vocab_path, f"{vocab_size} is more than the limit of {limits.max_vocab_size}")
     if rows > limits.max_rows:
-        raise InvalidRequestError(f"{path}.rows", f"{rows} rows are more than the limit of {limits.max_rows}")
+        raise InvalidRequestError(rows_path, f"{rows} rows are more than the limit of {limits.max_rows}")
 
 
 def _decode_tensor(tensor: pb.Tensor, limits: LimitsConfig) -> DenseRows:
@@ -57,7 +55,7 @@ def _decode_tensor(tensor: pb.Tensor, limits: LimitsConfig) -> DenseRows:
     if dtype is None:
         raise InvalidRequestError("tensor.dtype", f"{int(tensor.dtype)} is not a known Dtype")
     rows, vocab_size, data = tensor.rows or 1, tensor.vocab_size, tensor.data
-    _check_shape("tensor", rows, vocab_size, limits)
+    _check_shape(rows, "tensor.rows", vocab_size, "tensor.vocab_size", limits)
     needed = rows * vocab_size * dtype.itemsize
     if len(data) != needed:
         raise InvalidRequestError(
@@ -79,14 +77,14 @@ def _decode_values(values: pb.Values, limits: LimitsConfig) -> DenseRows:
             raise InvalidRequestError(
                 f"values.row[{at}].values", f"{len(row)} numbers, but the first row has {vocab_size}"
             )
-    _check_shape("values", len(rows), vocab_size, limits)
+    _check_shape(len(rows), "values.row", vocab_size, "values.row[0].values", limits)
     return DenseRows(dtype=Dtype.F32, rows=len(rows), vocab_size=vocab_size, data=np.concatenate(rows).tobytes())
 
 
 def _decode_candidates(candidates: pb.Candidates, limits: LimitsConfig) -> CandidateRows:
     if not candidates.row:
         raise InvalidRequestError("candidates.row", "no rows were sent")
-    _check_shape("candidates", len(candidates.row), candidates.vocab_size, limits)
+    _check_shape(len(candidates.row), "candidates.row", candidates.vocab_size, "candidates.vocab_size", limits)
     rows = tuple(
         _decode_candidate_row(row, f"candidates.row[{at}]", candidates.vocab_size)
         for at, row in enumerate(candidates.row)
