@@ -1,7 +1,7 @@
 # samplerd as an image: no root, no shell needed, and a root file system that may be read-only.
 #
 #   docker build -t samplerd .
-#   docker run --read-only --tmpfs /tmp --cap-drop ALL -p 50051:50051 -p 127.0.0.1:9464:9464 samplerd
+#   docker run --read-only --cap-drop ALL -p 50051:50051 -p 127.0.0.1:9464:9464 samplerd
 #
 # Flags of samplerd go after the image's name; SAMPLERD_* variables and --config work too.
 #
