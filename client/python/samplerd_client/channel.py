@@ -7,7 +7,7 @@ insists. Rule 2: gRPC's own retries are off; `retry` makes them.
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
@@ -28,7 +28,7 @@ class TlsConfig:
     """Certificates of the authorities that may vouch for the server. None = the ones gRPC brings."""
     certificate: bytes | Path | None = None
     """This client's certificate chain, for servers that ask for one."""
-    key: bytes | Path | None = None
+    key: bytes | Path | None = field(default=None, repr=False)
     """Its private key."""
     server_name: str | None = None
     """The name to look for in the server's certificate, when it is not the target's."""
@@ -51,7 +51,7 @@ class ChannelConfig:
     target: str
     """``host:port``, ``unix:/path``, or any other name gRPC resolves."""
     tls: TlsConfig | None = None
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
     """Sent as ``authorization: Bearer``."""
     allow_plaintext_token: bool = False
     """Send the token over an unencrypted network too."""

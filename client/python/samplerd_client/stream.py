@@ -33,6 +33,9 @@ __all__ = ["SampleStream"]
 _CLOSE_GRACE_S = 5.0
 """How long a stream that is being closed waits for the server's last replies."""
 
+_CORE_ERROR = "Internal error from Core"
+"""What grpcio makes of the status when a write fails before the server's own status has come; the real one is lost."""
+
 _Reply = pb.SampleResponse | SamplerdError
 
 
@@ -222,11 +225,7 @@ class SampleStream:
             while (response := await self._call.read()) is not grpc.aio.EOF:
                 self._deliver(response)
         except grpc.aio.AioRpcError as error:
-            status = error_from_rpc(error)
-            failure = ConnectionLostError(
-                f"the stream broke: {error.code().name}: {status.message}", reason=status.reason
-            )
-            failure.__cause__ = status
+            failure = _broken(error)
         except asyncio.CancelledError:
             failure = ConnectionLostError("the stream was closed")
             if (task := asyncio.current_task()) is not None and task.cancelling():
@@ -259,6 +258,16 @@ def _take(reply: _Reply) -> pb.SampleResponse:
     if isinstance(reply, SamplerdError):
         raise reply
     return reply
+
+
+def _broken(error: grpc.aio.AioRpcError) -> ConnectionLostError:
+    """Return the failure of a stream that the server, or the network, has ended."""
+    if error.details() == _CORE_ERROR:
+        return ConnectionLostError("the stream broke while a request was being written")
+    status = error_from_rpc(error)
+    failure = ConnectionLostError(f"the stream broke: {error.code().name}: {status.message}", reason=status.reason)
+    failure.__cause__ = status
+    return failure
 
 
 def _copy(failure: SamplerdError) -> SamplerdError:
