@@ -12,7 +12,7 @@ from samplerd_server.log import set_up
 from samplerd_server.settings import render
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from samplerd_server.config import ServerConfig
 
@@ -34,14 +34,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(config: ServerConfig) -> int:
     # torch takes a second to import, which --help and --check-config need not wait for.
-    from samplerd_server.app import serve  # noqa: PLC0415
-    from samplerd_server.engine.device import DeviceError  # noqa: PLC0415
-    from samplerd_server.transport.server import BindError  # noqa: PLC0415
+    if config.transport.transport == "envoy":
+        from samplerd_server.envoy import EnvoyError, serve_envoy  # noqa: PLC0415
 
+        expected: tuple[type[Exception], ...] = (EnvoyError,)
+        main: Coroutine[None, None, None] = serve_envoy(config)
+    else:
+        from samplerd_server.app import serve  # noqa: PLC0415
+        from samplerd_server.engine.device import DeviceError  # noqa: PLC0415
+        from samplerd_server.transport.server import BindError  # noqa: PLC0415
+
+        expected = (BindError, DeviceError)
+        main = serve(config)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(serve(config))
-    except (BindError, DeviceError) as error:
+            runner.run(main)
+    except expected as error:
         return _fail(error)
     return 0
 

@@ -25,6 +25,7 @@ from samplerd_server.metrics import Exporter, Metrics
 from samplerd_server.request import RNG
 from samplerd_server.transport.calls import Calls
 from samplerd_server.transport.decode import Decoder
+from samplerd_server.transport.handlers import Handlers
 from samplerd_server.transport.server import BindError, GrpcServer
 from samplerd_server.transport.service import SamplerService
 
@@ -61,7 +62,9 @@ class App:
             info=_describe(config, engine),
             loop=loop,
         )
-        self.server = GrpcServer(config.transport, service, calls)
+        self.handlers = Handlers(service, has_reflection=config.transport.reflection)
+        self._calls = calls
+        self.server = GrpcServer(config.transport, self.handlers, calls)
         self._exporter = Exporter(self.metrics, config.metrics.listen) if config.metrics.listen else None
         self.metrics_address = "off"
         self._watch()
@@ -83,7 +86,10 @@ class App:
 
         """
         self._engine.start(self._loop)
-        await self.server.start()
+        if self._config.transport.transport == "grpcio":
+            await self.server.start()
+        else:
+            await self.handlers.set_serving()
         if self._exporter is not None:
             listen = self._config.metrics.listen
             try:
@@ -92,9 +98,20 @@ class App:
                 raise BindError(f"cannot listen on {listen} for /metrics: {error.strerror}") from error
             self.metrics_address = f"{listen.rpartition(':')[0]}:{port}"
 
+    async def drain(self) -> bool:
+        """Refuse what is new and finish what is in flight; returns whether all of it finished within the grace."""
+        await self.handlers.drain()
+        idle = asyncio.ensure_future(self._calls.wait_idle())
+        done, _ = await asyncio.wait({idle}, timeout=self._config.transport.drain_grace_s)
+        idle.cancel()
+        return bool(done)
+
     async def stop(self) -> bool:
         """Drain, then stop everything; returns whether all work in flight finished within the grace."""
-        is_clean = await self.server.drain()
+        if self._config.transport.transport == "grpcio":
+            is_clean = await self.server.drain()
+        else:
+            is_clean = await self.drain()
         await self._loop.run_in_executor(None, self._engine.stop)
         if self._exporter is not None:
             self._exporter.stop()

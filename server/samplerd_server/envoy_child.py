@@ -1,0 +1,105 @@
+"""Inside Envoy: the ASGI application that Envoy's embedded Python imports, and its life.
+
+The supervisor (`envoy.py`) hands the configuration over as a file, in ``SAMPLERD_CONFIG``, and holds one connection to
+a control socket beside that file: it writes ``drain``, and is answered once everything in flight is finished. When that
+connection ends without it, the supervisor has died, and so does Envoy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from samplerd_server.app import App
+from samplerd_server.config import environment
+from samplerd_server.engine.engine import Engine
+from samplerd_server.log import event, set_up
+from samplerd_server.settings import read_file, resolve
+from samplerd_server.transport.asgi import AsgiApp
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+__all__ = ["application"]
+
+_LOG = logging.getLogger("samplerd")
+
+
+class _Child:
+    """The application before and after it has started."""
+
+    def __init__(self) -> None:
+        self._app: App | None = None
+        self._asgi: AsgiApp | None = None
+        self._control: asyncio.Server | None = None
+        self._is_drained = False
+
+    async def __call__(
+        self,
+        scope: Mapping[str, Any],
+        receive: Callable[[], Awaitable[Mapping[str, Any]]],
+        send: Callable[[Mapping[str, Any]], Awaitable[None]],
+    ) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif self._asgi is not None:
+            await self._asgi(scope, receive, send)
+
+    async def _live(
+        self,
+        receive: Callable[[], Awaitable[Mapping[str, Any]]],
+        send: Callable[[Mapping[str, Any]], Awaitable[None]],
+    ) -> None:
+        await receive()
+        try:
+            await self._start()
+        except Exception as error:  # noqa: BLE001  # Envoy must hear of it, whatever it is
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        if self._app is not None:
+            await self._app.stop()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _start(self) -> None:
+        path = environment()["SAMPLERD_CONFIG"]
+        config = resolve({}, {}, read_file(path), path)
+        set_up(config.log)
+        loop = asyncio.get_running_loop()
+        engine = Engine(config.engine)
+        warm_up_s = await loop.run_in_executor(None, engine.warm_up)
+        self._app = App(config, engine, loop)
+        await self._app.start()
+        self._asgi = AsgiApp(self._app.handlers.generic, max_message_bytes=config.transport.max_message_bytes)
+        self._control = await asyncio.start_unix_server(self._obey, str(Path(path).with_suffix(".control")))
+        event(
+            _LOG,
+            logging.INFO,
+            "ready",
+            device=engine.device.name,
+            kernel=engine.sampler.name,
+            threads=engine.threads,
+            metrics=self._app.metrics_address,
+            warm_up=f"{warm_up_s:.2f}s",
+        )
+
+    async def _obey(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve the supervisor: first the metrics address, then whatever it asks."""
+        assert self._app is not None, "the control socket opened before the application. This is a bug."
+        writer.write(f"{self._app.metrics_address}\n".encode())
+        while line := await reader.readline():
+            if line == b"drain\n":
+                is_clean = await self._app.drain()
+                self._is_drained = True
+                writer.write(b"clean\n" if is_clean else b"late\n")
+                await writer.drain()
+        if not self._is_drained:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+application = _Child()

@@ -1,0 +1,53 @@
+"""The table of handlers that a transport runs: our service, health, and reflection where it is wanted.
+
+The seam between the service and its transports is gRPC's own: generic handlers and a servicer context.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from samplerd_server.transport.service import SERVICE_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import grpc
+
+    from samplerd_server.transport.service import SamplerService
+
+__all__ = ["Handlers"]
+
+
+class Handlers:
+    """Everything that is served, with the health of it."""
+
+    def __init__(self, service: SamplerService, *, has_reflection: bool) -> None:
+        self.service = service
+        self.generic: list[grpc.GenericRpcHandler] = [service.handlers()]
+        """What to register with grpcio, or to look a method up in."""
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self)  # type: ignore[arg-type]  # it only registers
+        if has_reflection:
+            names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, self)  # type: ignore[arg-type]  # it only registers
+
+    def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
+        """Take handlers as a grpcio server does: what generated code calls."""
+        self.generic.extend(handlers)
+
+    def add_registered_method_handlers(self, _service: str, _methods: Mapping[str, object]) -> None:
+        """Ignore the second registration of what `add_generic_rpc_handlers` took."""
+
+    async def set_serving(self) -> None:
+        """Say that all services can be used."""
+        for name in ("", SERVICE_NAME):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    async def drain(self) -> None:
+        """Say NOT_SERVING for good, and refuse what is new."""
+        await self._health.enter_graceful_shutdown()
+        self.service.drain()
