@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import inspect
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,6 +76,8 @@ def run_one(name: str, module: ModuleType, *, quick: bool, output: Path, progres
 def main() -> int:
     """Run the command."""
     args = parse_args()
+    # `kill` shall end the servers too, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     progress = Console()
     about = machine()
     tables = []
@@ -84,6 +87,9 @@ def main() -> int:
             module = importlib.import_module(f"benchmarks.{name}")
             tables.append(run_one(name, module, quick=args.quick, output=args.output, progress=progress))
         except (LoadError, ServerError, ModuleNotFoundError) as error:
+            if isinstance(error, ModuleNotFoundError) and error.name == f"benchmarks.{name}" and not args.names:
+                progress(f"skipped {name}: it is not written yet")
+                continue
             print(f"{name} failed: {error}", file=sys.stderr)
             failed = True
     packages = ", ".join(f"{package} {version}" for package, version in about["packages"].items() if version)
