@@ -1,1 +1,60 @@
-"""The command-line client."""
+"""The command-line client: draw, look, measure, audit.
+
+Rule 1: what a person reads goes to standard output, what went wrong to standard error, as one line. Rule 2: the exit
+status says what kind of thing went wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from samplerd_client.errors import ConnectionLostError, DeadlineError, SamplerdError, UnavailableError
+from samplerd_client.samplerctl import bench, info, sample, verify
+from samplerd_client.samplerctl.arguments import build_parser, join_negative_values
+from samplerd_client.samplerctl.inputs import InputError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+__all__ = ["main"]
+
+_COMMANDS = {"sample": sample.run, "info": info.run, "bench": bench.run, "verify": verify.run}
+
+_REFUSED, _USAGE, _UNREACHED, _INTERRUPTED, _PIPE = 1, 2, 3, 130, 141
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run samplerctl; returns its exit status."""
+    arguments = join_negative_values(sys.argv[1:] if argv is None else argv)
+    args = build_parser().parse_args(arguments)
+    try:
+        return asyncio.run(_COMMANDS[args.command](args))
+    except InputError as error:
+        return _fail(str(error), _USAGE)
+    except UnavailableError as error:
+        return _fail(f"no samplerd answers at {_server(args)}: {error.message}", _UNREACHED)
+    except (ConnectionLostError, DeadlineError) as error:
+        return _fail(f"{_server(args)}: {error.message}", _UNREACHED)
+    except SamplerdError as error:
+        return _fail(error.message, _REFUSED)
+    except BrokenPipeError:
+        # The reader of our output has left (`| head`). What is still buffered has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _PIPE
+    except (TypeError, ValueError, OSError) as error:
+        return _fail(str(error), _USAGE)
+    except KeyboardInterrupt:
+        return _fail("interrupted", _INTERRUPTED)
+
+
+def _server(args: argparse.Namespace) -> str:
+    return str(getattr(args, "host", None) or args.server)
+
+
+def _fail(text: str, status: int) -> int:
+    sys.stderr.write(f"samplerctl: {text}\n")
+    return status

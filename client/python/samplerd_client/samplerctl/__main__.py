@@ -1,0 +1,7 @@
+"""``python -m samplerd_client.samplerctl``."""
+
+import sys
+
+from samplerd_client.samplerctl import main
+
+sys.exit(main())

@@ -1,0 +1,182 @@
+"""``samplerctl bench``: how much the server does for one client, and how fast.
+
+Closed loop: each of C workers sends its next request when the last one is answered. That measures what C patient
+callers see; it does not show what a queue does to callers who come regardless (coordinated omission).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from array import array
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from samplerd_client.arrays import as_rows
+from samplerd_client.errors import SamplerdError
+from samplerd_client.retry import RetryPolicy
+from samplerd_client.samplerctl import render
+from samplerd_client.samplerctl.arguments import sampling_options
+from samplerd_client.samplerctl.connection import client_of
+from samplerd_client.samplerctl.statistics import percentile
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Awaitable, Callable
+
+    from samplerd_client.result import SampleResult
+
+__all__ = ["Tally", "run"]
+
+_PROGRESS_S = 0.5
+_PAYLOADS = 8
+"""Different requests, so that no cache of the server's sees one row all the time."""
+
+_PERCENTILES = (50.0, 90.0, 99.0, 99.9)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the workers have seen; written by them on one loop, so without a lock."""
+
+    rows: int
+    """In a request."""
+    is_measuring: bool = False
+    latencies_s: array[float] = field(default_factory=lambda: array("d"))
+    errors: Counter[str] = field(default_factory=Counter)
+    failed_rows: int = 0
+
+    def summary(self, elapsed_s: float) -> dict[str, float]:
+        """Return the figures, durations in seconds."""
+        ordered = np.sort(np.frombuffer(self.latencies_s, dtype=np.float64)) if self.latencies_s else np.empty(0)
+        figures: dict[str, float] = {
+            "seconds": elapsed_s,
+            "requests": len(ordered),
+            "requests_per_s": len(ordered) / elapsed_s,
+            "rows_per_s": len(ordered) * self.rows / elapsed_s,
+            "errors": self.errors.total(),
+            "failed_rows": self.failed_rows,
+        }
+        for percent in _PERCENTILES:
+            figures[f"p{percent:g}_s"] = percentile(ordered, percent)
+        figures["max_s"] = float(ordered[-1]) if len(ordered) else float("nan")
+        return figures
+
+
+async def run(args: argparse.Namespace) -> int:
+    """Load the server, print the figures; 1 when a call failed."""
+    generator = np.random.default_rng(0)
+    shape = (_PAYLOADS, args.rows, args.vocab_size)
+    payloads = generator.standard_normal(shape, dtype=np.float32)
+    kind = "f32" if args.dtype == "bf16" else args.dtype  # numpy has no bf16; it is converted call by call
+    ready = [payload.astype({"f32": "<f4", "f16": "<f2", "f64": "<f8"}[kind]) for payload in payloads]
+    request_bytes = len(as_rows(ready[0], args.dtype).data)
+    options = sampling_options(args)
+    options["num_samples"] = args.num_samples
+    if args.dtype == "bf16":
+        options["dtype"] = "bf16"
+    tally = Tally(rows=args.rows)
+    # An overload should be seen, not smoothed away by retries.
+    async with client_of(args, retry=RetryPolicy(max_attempts=1)) as client:
+        info = await client.server_info()
+        if args.stream:
+            async with client.stream(max_in_flight=args.concurrency) as stream:
+                call = _caller(stream.sample, ready, **options)
+                elapsed_s = await _load(call, tally, args)
+        else:
+            elapsed_s = await _load(_caller(client.sample, ready, **options), tally, args)
+    figures = tally.summary(elapsed_s)
+    if args.json:
+        finite = {name: value if value == value else None for name, value in figures.items()}  # noqa: PLR0124
+        sys.stdout.write(json.dumps(finite | {"errors_by_kind": dict(tally.errors)}) + "\n")
+    else:
+        rows_text = f"{args.rows} x {args.vocab_size:,} {args.dtype} ({render.size(request_bytes)})"
+        mode = "one stream" if args.stream else "unary"
+        server = f"{args.server}: samplerd {info.version} on {info.device}"
+        sys.stdout.write(f"{server}, {mode}, {args.concurrency} in flight, {rows_text}\n\n")
+        sys.stdout.write(_report(figures, tally))
+    return 1 if tally.errors else 0
+
+
+def _caller(
+    sample: Callable[..., Awaitable[SampleResult]], payloads: list[np.ndarray], **options: object
+) -> Callable[[int], Awaitable[SampleResult]]:
+    return lambda number: sample(payloads[number % len(payloads)], **options)
+
+
+async def _load(call: Callable[[int], Awaitable[SampleResult]], tally: Tally, args: argparse.Namespace) -> float:
+    """Run the workers; returns the seconds that were measured."""
+    stop = asyncio.Event()
+    workers = [asyncio.create_task(_work(call, tally, stop, first)) for first in range(args.concurrency)]
+    try:
+        await asyncio.sleep(args.warm_up)
+        tally.is_measuring = True
+        start_s = time.perf_counter()
+        while (left_s := start_s + args.duration - time.perf_counter()) > 0:
+            await asyncio.sleep(min(_PROGRESS_S, left_s))
+            _progress(tally, time.perf_counter() - start_s, args.duration)
+        elapsed_s = time.perf_counter() - start_s
+        tally.is_measuring = False
+    finally:
+        stop.set()
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+        if sys.stderr.isatty():
+            sys.stderr.write("\r\x1b[K")
+    for worker in workers:
+        if not worker.cancelled() and (error := worker.exception()) is not None:
+            raise error
+    return elapsed_s
+
+
+async def _work(call: Callable[[int], Awaitable[SampleResult]], tally: Tally, stop: asyncio.Event, first: int) -> None:
+    number = first
+    while not stop.is_set():
+        start_s = time.perf_counter()
+        try:
+            result = await call(number)
+        except SamplerdError as error:
+            if tally.is_measuring:
+                tally.errors[type(error).__name__] += 1
+            await asyncio.sleep(0.001)  # a server that refuses everything must not make this a busy loop
+        else:
+            if tally.is_measuring:
+                tally.latencies_s.append(time.perf_counter() - start_s)
+                tally.failed_rows += len(result.row_errors)
+        number += 1
+
+
+def _progress(tally: Tally, elapsed_s: float, duration_s: float) -> None:
+    """Draw the live line, on a terminal only."""
+    if not sys.stderr.isatty():
+        return
+    recent = np.sort(np.array(tally.latencies_s[-5000:]))
+    rate = len(tally.latencies_s) * tally.rows / elapsed_s
+    text = (
+        f"{elapsed_s:5.1f} / {duration_s:.0f} s   {render.count(rate)} rows/s"
+        f"   p50 {render.milliseconds(percentile(recent, 50.0))}   p99 {render.milliseconds(percentile(recent, 99.0))}"
+        f"   errors {tally.errors.total()}"
+    )
+    sys.stderr.write(f"\r\x1b[K{text}")
+    sys.stderr.flush()
+
+
+def _report(figures: dict[str, float], tally: Tally) -> str:
+    rows = [
+        ["requests", render.count(figures["requests"])],
+        ["requests/s", render.count(figures["requests_per_s"])],
+        ["rows/s", render.count(figures["rows_per_s"])],
+        *([f"p{percent:g}", render.milliseconds(figures[f"p{percent:g}_s"])] for percent in _PERCENTILES),
+        ["max", render.milliseconds(figures["max_s"])],
+        ["errors", render.count(figures["errors"])],
+    ]
+    rows += [[f"  {name}", render.count(times)] for name, times in tally.errors.most_common()]
+    if tally.failed_rows:
+        rows.append(["failed rows", render.count(tally.failed_rows)])
+    return render.table(["", f"in {figures['seconds']:.1f} s"], rows, "<>") + "\n"

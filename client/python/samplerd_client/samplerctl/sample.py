@@ -1,0 +1,230 @@
+"""``samplerctl sample``: draw, and set what came up beside what should have."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from samplerd_client.errors import NotImplementedFieldError
+from samplerd_client.replay import masses
+from samplerd_client.samplerctl import inputs, render
+from samplerd_client.samplerctl.arguments import sample_options, sampling_options
+from samplerd_client.samplerctl.connection import client_of
+from samplerd_client.samplerctl.statistics import chi_square_fit
+
+if TYPE_CHECKING:
+    import argparse
+
+    from numpy.typing import NDArray
+
+    from samplerd_client.client import SamplerClient
+    from samplerd_client.request import SampleOptions
+    from samplerd_client.result import SampleResult
+
+__all__ = ["run"]
+
+_MAX_NAMED = 65_536
+"""Categories up to which the expected frequencies under filters are asked of the server."""
+
+_BAR_WIDTH = 40
+
+
+async def run(args: argparse.Namespace) -> int:
+    """Draw and print; 1 when a row failed."""
+    rows = _read(args)
+    if args.output == "npy" and args.output_file is None and sys.stdout.isatty():
+        raise inputs.InputError("--output npy writes bytes: give a file with -o, or send standard output elsewhere")
+    options = sample_options(args)
+    wants_expected = args.output == "table" and rows is not None
+    async with client_of(args) as client:
+        result, expected = await _draw(client, rows, options, args, wants_expected=wants_expected)
+    if args.output == "npy":
+        buffer = io.BytesIO()
+        np.save(buffer, result.samples)
+        _write(buffer.getvalue(), args.output_file)
+    elif args.output == "jsonl":
+        lines = "".join(json.dumps(entry) + "\n" for entry in _records(result))
+        _write(lines.encode(), args.output_file)
+    else:
+        encoding = "utf-8" if args.output_file else (sys.stdout.encoding or "ascii")
+        unicode = encoding.lower().replace("-", "") == "utf8"
+        text = _report(result, expected, args.show, unicode=unicode)
+        _write(text.encode(encoding, errors="replace"), args.output_file)
+    for error in result.row_errors:
+        sys.stderr.write(f"samplerctl: row {error.row} failed: {error.message} ({error.reason.name})\n")
+    return 1 if result.row_errors else 0
+
+
+def _read(args: argparse.Namespace) -> NDArray[Any] | None:
+    if args.distribution is not None:
+        return None
+    if args.npy is not None:
+        return inputs.read_npy(args.npy)
+    text = args.logits if args.logits is not None else args.probabilities
+    return inputs.read_standard_input() if text == "-" else inputs.parse_rows(text)
+
+
+async def _draw(
+    client: SamplerClient,
+    rows: NDArray[Any] | None,
+    options: SampleOptions,
+    args: argparse.Namespace,
+    *,
+    wants_expected: bool,
+) -> tuple[SampleResult, NDArray[np.float64] | None]:
+    """Return the result, and the expected frequencies float64[B, V] where they can be known."""
+    matrix = None if rows is None else np.atleast_2d(rows)
+    given = set(sampling_options(args))
+    if matrix is None or not wants_expected or not options["replacement"] or "xtc_probability" in given:
+        return await client.sample(rows, **options), None
+    if given <= {"temperature"}:
+        result = await client.sample(rows, **options)
+        failed = {error.row for error in result.row_errors}
+        temperature, weights = args.temperature, options["probabilities"]
+        law = [
+            masses(row, 1.0 if temperature is None else temperature, probabilities=weights)
+            if index not in failed
+            else np.zeros(len(row))
+            for index, row in enumerate(matrix)
+        ]
+        return result, np.array(law)
+    if matrix.shape[1] > _MAX_NAMED:
+        return await client.sample(rows, **options), None
+    named: SampleOptions = {**options, "logprob_ids": list(range(matrix.shape[1]))}
+    named["logprobs"] = cast("Any", (*dict.fromkeys((*options["logprobs"], "processed")),))
+    try:
+        result = await client.sample(rows, **named)
+    except NotImplementedFieldError as error:
+        if not error.name.startswith("outputs"):
+            raise
+        return await client.sample(rows, **options), None
+    law = np.exp(result.named_logprobs["processed"].astype(np.float64))
+    asked = {kind: values for kind, values in result.logprobs.items() if kind in options["logprobs"]}
+    return replace(result, logprobs=asked), law
+
+
+def _records(result: SampleResult) -> list[dict[str, Any]]:
+    failed = {error.row: error for error in result.row_errors}
+    records = []
+    for row, samples in enumerate(result.samples):
+        record: dict[str, Any] = {"row": row, "seed": result.seed, "rng": result.rng, "samples": samples.tolist()}
+        if row in failed:
+            record["error"] = {"reason": failed[row].reason.name, "message": failed[row].message}
+        by_kind: dict[str, Any] = {
+            "logprobs": result.logprobs,
+            "top_ids": result.top_ids,
+            "top_logprobs": result.top_logprobs,
+            "entropy": result.entropies,
+        }
+        for name, arrays in by_kind.items():
+            if arrays:
+                record[name] = {kind: _plain(cast("Any", array)[row]) for kind, array in arrays.items()}
+        for name, values in (("ranks", result.ranks), ("kept", result.kept_count), ("kept_mass", result.kept_mass)):
+            if values is not None:
+                record[name] = _plain(values[row])
+        records.append(record)
+    return records
+
+
+def _plain(values: Any) -> Any:
+    """Return numbers as JSON has them: what is not finite is null."""
+    if isinstance(values, np.ndarray):
+        return [_plain(value) for value in values]
+    return values.item() if np.isfinite(values) else None
+
+
+def _report(result: SampleResult, expected: NDArray[np.float64] | None, show: int, *, unicode: bool) -> str:
+    rows, width = result.samples.shape
+    timing = result.timing
+    lines = [
+        (
+            f"{render.count(rows)} row{'s' * (rows != 1)} x {render.count(width)} sample{'s' * (width != 1)}"
+            f"   seed {result.seed}   rng {result.rng}"
+            f"   queue {render.milliseconds(timing.queue_s)}   compute {render.milliseconds(timing.compute_s)}"
+        )
+    ]
+    failed = {error.row for error in result.row_errors}
+    drawn = [row for row in range(rows) if row not in failed]
+    for row in drawn[:show]:
+        lines += ["", *_row_report(result, row, None if expected is None else expected[row], show, unicode=unicode)]
+    if len(drawn) > show:
+        lines += ["", f"... and {render.count(len(drawn) - show)} more rows"]
+    return "\n".join(lines) + "\n"
+
+
+def _row_report(
+    result: SampleResult, row: int, law: NDArray[np.float64] | None, show: int, *, unicode: bool
+) -> list[str]:
+    samples = result.samples[row]
+    ids, counts = np.unique(samples, return_counts=True)
+    seen = dict(zip(ids.tolist(), counts.tolist(), strict=True))
+    if law is None:
+        shown = [int(entry) for entry in ids[np.argsort(-counts, kind="stable")][:show]]
+        categories = len(ids)
+    else:
+        shown = [int(entry) for entry in np.argsort(-law, kind="stable")[:show] if law[entry] > 0 or entry in seen]
+        categories = int(np.count_nonzero(law))
+    if categories <= show:
+        shown.sort()
+    scale = max([seen.get(entry, 0) / len(samples) for entry in shown] + ([] if law is None else [float(law.max())]))
+    cells = []
+    for entry in shown:
+        observed = seen.get(entry, 0) / len(samples)
+        wanted = None if law is None else float(law[entry])
+        drawn = render.bar(observed, wanted, scale, min(_BAR_WIDTH, _columns() - 50), unicode=unicode)
+        cells.append(
+            [
+                *(str(entry), render.count(seen.get(entry, 0)), render.probability(observed)),
+                *("-" if wanted is None else render.probability(wanted), drawn),
+            ]
+        )
+    mark = "│" if unicode else "|"
+    title = "" if law is None else f"observed, {mark} expected"
+    lines = [f"row {row}", render.table(["id", "count", "observed", "expected", title], cells, ">>>><")]
+    if categories > len(shown):
+        lines.append(f"... and {render.count(categories - len(shown))} more ids")
+    return lines + _row_summary(result, row, law)
+
+
+def _row_summary(result: SampleResult, row: int, law: NDArray[np.float64] | None) -> list[str]:
+    lines = []
+    samples = result.samples[row]
+    if law is not None and len(samples) >= 20:
+        fit = chi_square_fit(np.bincount(samples, minlength=len(law)), law / law.sum())
+        if fit.degrees:
+            lines.append(
+                f"chi-square {fit.statistic:.2f}, {fit.degrees} degrees of freedom, p = {render.p_value(fit.p_value)}"
+            )
+    for kind, nats in result.entropies.items():
+        lines.append(f"entropy ({kind}): {nats[row]:.4f} nats")
+    for kind, logprobs in result.logprobs.items():
+        lines.append(f"mean log-probability ({kind}): {float(np.mean(logprobs[row])):.4f}")
+    for kind, ids in result.top_ids.items():
+        values = result.top_logprobs[kind][row]
+        pairs = (f"{entry} ({value:.3f})" for entry, value in zip(ids[row], values, strict=True) if entry >= 0)
+        lines.append(f"most likely ({kind}): {', '.join(pairs)}")
+    if result.ranks is not None:
+        lines.append(f"mean rank: {float(np.mean(result.ranks[row])):.2f}")
+    if result.kept_count is not None and result.kept_mass is not None:
+        lines.append(f"kept: {render.count(float(result.kept_count[row]))} ids with mass {result.kept_mass[row]:.4f}")
+    return lines
+
+
+def _columns() -> int:
+    return max(70, shutil.get_terminal_size((100, 24)).columns)
+
+
+def _write(data: bytes, path: str | None) -> None:
+    if path is not None and path != "-":
+        Path(path).write_bytes(data)
+        return
+    sys.stdout.flush()
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()

@@ -1,0 +1,72 @@
+"""``samplerctl verify``: the audits, run against a live server and put in a table."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from samplerd_client.errors import (
+    ConnectionLostError,
+    DeadlineError,
+    NotImplementedFieldError,
+    SamplerdError,
+    UnavailableError,
+)
+from samplerd_client.samplerctl import render
+from samplerd_client.samplerctl.audits import AUDITS, Auditor
+from samplerd_client.samplerctl.connection import client_of
+from samplerd_client.samplerctl.laws import LAWS
+
+if TYPE_CHECKING:
+    import argparse
+
+__all__ = ["FAILED", "run"]
+
+FAILED = 4
+"""The exit status when an audit failed."""
+
+
+async def run(args: argparse.Namespace) -> int:
+    """Run every audit and print the table; `FAILED` when one failed."""
+    target = args.host or args.server
+    rows, failures, skipped = [], 0, 0
+    async with client_of(args, target=target) as client:
+        info = await client.server_info()
+        auditor = Auditor(
+            client=client,
+            info=info,
+            draws=args.draws,
+            vocab_size=args.vocab_size,
+            alpha=args.alpha,
+            seed=args.seed,
+        )
+        sys.stdout.write(f"{target}: samplerd {info.version}, {info.kernel} on {info.device}, {info.rng}\n\n")
+        for name, audit in (*AUDITS, *LAWS):
+            _progress(name)
+            try:
+                outcome = await audit(auditor)
+            except NotImplementedFieldError as error:
+                skipped += 1
+                rows.append([name, "-", "-", "skipped", error.message])
+            except (ConnectionLostError, DeadlineError, UnavailableError):
+                raise
+            except SamplerdError as error:
+                failures += 1
+                rows.append([name, "-", "-", "FAILED", error.message])
+            else:
+                failures += not outcome.is_ok
+                p_value = "-" if outcome.p_value is None else render.p_value(outcome.p_value)
+                verdict = "ok" if outcome.is_ok else "FAILED"
+                rows.append([name, render.count(outcome.draws), p_value, verdict, outcome.detail])
+    _progress("")
+    sys.stdout.write(render.table(["audit", "draws", "p-value", "", ""], rows, "<>><<") + "\n\n")
+    passed = len(rows) - failures - skipped
+    sys.stdout.write(f"{passed} passed, {failures} failed, {skipped} skipped (not implemented by this server)\n")
+    return FAILED if failures else 0
+
+
+def _progress(name: str) -> None:
+    """Say what is running, on a terminal only; "" wipes it."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{name + ' ...' if name else ''}")
+        sys.stderr.flush()
