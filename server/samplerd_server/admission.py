@@ -50,15 +50,16 @@ class Admission:
         if ticket.is_expired(now):
             raise DeadlineError("the deadline had passed on arrival")
         if rows > self._config.queue_rows:
-            raise InvalidRequestError("tensor.rows", f"{rows} rows are more than the queue holds")
+            raise InvalidRequestError("source", f"{rows} rows are more than the queue holds")
         if size > self._config.queue_bytes:
-            raise InvalidRequestError("tensor.data", f"{size} bytes are more than the queue holds")
+            raise InvalidRequestError("source", f"{size} bytes are more than the queue holds")
         if self._pending.rows + rows > self._config.queue_rows:
             raise self._overloaded("queue_rows", f"the queue is full: {self._pending.rows} rows wait")
         if self._pending.bytes + size > self._config.queue_bytes:
             raise self._overloaded("queue_bytes", f"the queue is full: {self._pending.bytes} bytes wait")
         wait = self._costs.predict(self._pending.work + ticket.request.work)
-        if now + wait > ticket.deadline:
+        # An empty queue lets anybody in, so that a prediction that is wrong gets corrected rather than kept.
+        if len(self._pending) and now + wait > ticket.deadline:
             raise self._overloaded("deadline", f"the queue takes {wait:.3f} s, which is past the deadline")
 
     def _overloaded(self, reason: str, message: str) -> OverloadedError:

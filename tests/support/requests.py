@@ -30,7 +30,9 @@ def request(rows: Any, **fields: Any) -> SampleRequest:
     """A decoded request of float32 rows."""
     array = np.atleast_2d(np.asarray(rows, np.float32))
     source = DenseRows(dtype=Dtype.F32, rows=array.shape[0], vocab_size=array.shape[1], data=array.tobytes())
-    return SampleRequest(**{"id": 1, "source": source, "params": (SamplingParams(),), **fields})
+    fields = {"id": 1, "source": source, "params": (SamplingParams(),), "work": array.nbytes, **fields}
+    greedy = sum(own.is_greedy for own in fields["params"]) * (array.shape[0] if len(fields["params"]) == 1 else 1)
+    return SampleRequest(**{"greedy_rows": greedy, **fields})
 
 
 class Reply(Future):

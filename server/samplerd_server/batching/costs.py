@@ -10,6 +10,9 @@ __all__ = ["CostModel"]
 
 _MEMORY = 0.98
 """Weight that a batch keeps with each newer one: the last fifty or so count."""
+_FASTEST = 5e-11
+"""Seconds per byte that no device beats by much: 20 GB/s. Small batches alone say little about the rate, and a line
+through them must never make a large one look free."""
 
 
 class CostModel:
@@ -34,10 +37,10 @@ class CostModel:
         if variance > 1e-6 * mean_work * mean_work:
             slope = (self._time_work / self._count - mean_work * mean_time) / variance
             # Outside of these bounds the line is noise: time never falls with work, nor comes before it.
-            self._rate = min(max(slope, 0.0), mean_time / mean_work)
-            self._overhead = mean_time - self._rate * mean_work
+            self._rate = max(_FASTEST, min(slope, mean_time / mean_work))
+            self._overhead = max(0.0, mean_time - self._rate * mean_work)
         else:
-            self._rate, self._overhead = mean_time / max(1.0, mean_work), 0.0
+            self._rate, self._overhead = max(_FASTEST, mean_time / max(1.0, mean_work)), 0.0
 
     @property
     def knows(self) -> bool:
