@@ -24,9 +24,9 @@ from samplerd_server.sampling.kernels.compile import (
     load_f32,
     load_f64,
 )
-from samplerd_server.sampling.kernels.exp2 import exp2_32
+from samplerd_server.sampling.kernels.exp2 import exp2, exp2_32, log2
 
-__all__ = ["BLOCK", "TINY", "block_maximum", "load_block", "sum_block", "weigh_block"]
+__all__ = ["BLOCK", "TINY", "block_maximum", "load_block", "sum_block", "weigh_block", "weigh_powers"]
 
 BLOCK = 512
 """Numbers in a block: 2 KiB, so that a block, its masses and its partial sums stay in the first-level cache."""
@@ -79,6 +79,13 @@ def weigh_block(x, maximum, c, mass):
     """Compute mass: float32[BLOCK] of x: float32[BLOCK]; the maximum is finite."""
     for i in range(BLOCK):
         mass[i] = exp2_32((x[i] - maximum) * c)
+
+
+@jit
+def weigh_powers(x, maximum, power, mass):
+    """Compute mass: float32[BLOCK] = (x / maximum)^power of weights x: float32[BLOCK]; the maximum is positive."""
+    for i in range(BLOCK):
+        mass[i] = np.float32(exp2(log2(np.float64(x[i]) / np.float64(maximum)) * power))
 
 
 @jit

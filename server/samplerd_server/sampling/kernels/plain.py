@@ -1,9 +1,9 @@
-"""Rows without filters: temperature and a draw, nothing else. One pass over the row, then one block for each draw.
+"""Draws from a row as it stands: one pass over its numbers, then one block for each draw.
 
 Law (docs/sampling.md): with masses m_i and their cumulative sums c_i in ascending id order, the draw for a uniform u is
 the first id with c_i > u c_V. Each block has the sum of its masses relative to its own maximum; cumulative sums over
-blocks are float64 in block order; the search inside a block adds the same masses in id order. A category of no mass
-cannot be the first to pass anything, and where rounding leaves u c_V beyond the last sum the last category of positive mass
+blocks are float64 in block order; the search inside a block adds the same masses in id order. A category of no mass is
+never the first to pass anything, and where rounding leaves u c_V beyond the last sum the last category of positive mass
 is drawn. Without replacement a drawn number is read as "never" from then on, and its block is measured again: no sum is
 ever made by subtraction, so categories of any positive probability are reached once the likelier ones are gone.
 """
@@ -13,23 +13,117 @@ ever made by subtraction, so categories of any positive probability are reached 
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numpy as np
 
-from samplerd_server.request import InputKind, RowErrorReason
-from samplerd_server.sampling.kernels.blocks import BLOCK, TINY, block_maximum, load_block, sum_block, weigh_block
+from samplerd_server.request import RowErrorReason
+from samplerd_server.sampling.kernels.blocks import (
+    BLOCK,
+    TINY,
+    block_maximum,
+    load_block,
+    sum_block,
+    weigh_block,
+    weigh_powers,
+)
 from samplerd_server.sampling.kernels.compile import jit
-from samplerd_server.sampling.kernels.exp2 import LOG2_E, exp2, ln
-from samplerd_server.sampling.kernels.philox import DRAW, uniform
+from samplerd_server.sampling.kernels.exp2 import LN_2, LOG2_E, exp, exp2, ln, log2
+from samplerd_server.sampling.kernels.philox import uniform
+from samplerd_server.sampling.kernels.search import first_largest, locate, search_blocks
 
-__all__ = ["draw_plain", "find_bad", "is_bad", "locate", "search_blocks"]
+__all__ = [
+    "Noise",
+    "Scratch",
+    "View",
+    "cut_scratch",
+    "draw_view",
+    "find_bad",
+    "is_bad",
+    "mark",
+    "measure_view",
+    "unmark",
+]
 
-_WEIGHTS = int(InputKind.PROBABILITIES)
 _NAN, _INFINITE = int(RowErrorReason.NAN), int(RowErrorReason.POSITIVE_INFINITY)
 _NEGATIVE, _NOTHING = int(RowErrorReason.NEGATIVE_WEIGHT), int(RowErrorReason.NOTHING_TO_DRAW)
-_TOO_FEW = int(RowErrorReason.TOO_FEW_TO_DRAW)
+_TOO_FEW, _OUTSIDE = int(RowErrorReason.TOO_FEW_TO_DRAW), int(RowErrorReason.OUTSIDE_CANDIDATES)
 _NEGATIVE_ZERO, _NEGATIVE_INFINITY = np.uint32(0x80000000), np.uint32(0xFF800000)
 _ONE = np.uint64(1)
 _WORDS = BLOCK // 64
+
+
+class View(NamedTuple):
+    """The numbers of a row, where they lie."""
+
+    address: Any
+    """uint64."""
+    dtype: Any
+    """request.Dtype."""
+    width: Any
+    """How many, int64."""
+    is_weights: Any
+    """Whether they are weights rather than logits."""
+
+
+class Noise(NamedTuple):
+    """Which uniforms a row draws with: see philox.py."""
+
+    seed: Any
+    first: Any
+    """Index of the first draw."""
+    row: Any
+    purpose: Any
+
+
+class Scratch(NamedTuple):
+    """A thread's memory for one row in blocks."""
+
+    x: Any
+    """float32[BLOCK]: the numbers of one block."""
+    mass: Any
+    """float32[BLOCK]: their masses."""
+    half: Any
+    """float64[BLOCK / 2]: partial sums of one block."""
+    maxima: Any
+    """float32[blocks]: the largest number of each block."""
+    sums: Any
+    """float64[blocks]: the sum of each block, relative to its maximum."""
+    scales: Any
+    """float64[blocks]: what brings it to the largest maximum."""
+    ends: Any
+    """float64[blocks]: cumulative sums."""
+    taken: Any
+    """uint64[8 blocks]: a bit for each number that was drawn already; all 0 between rows."""
+
+
+@jit
+def cut_scratch(w32, w64, taken):
+    """Cut a thread's flat arrays up; see workspace.py for their lengths."""
+    blocks = len(taken) // _WORDS
+    half = BLOCK // 2
+    return Scratch(
+        w32[:BLOCK],
+        w32[BLOCK : 2 * BLOCK],
+        w64[:half],
+        w32[2 * BLOCK : 2 * BLOCK + blocks],
+        w64[half : half + blocks],
+        w64[half + blocks : half + 2 * blocks],
+        w64[half + 2 * blocks : half + 3 * blocks],
+        taken,
+    )
+
+
+@jit
+def mark(taken, at):
+    """Set the bit of number `at`."""
+    taken[at // 64] |= _ONE << np.uint64(at % 64)
+
+
+@jit
+def unmark(taken, at):
+    """Clear the bit of number `at`, and its neighbours': for clearing all."""
+    taken[at // 64] = np.uint64(0)
 
 
 @jit
@@ -39,9 +133,9 @@ def is_bad(maximum, bits, is_weights):
 
 
 @jit
-def find_bad(x, low, count, is_weights):
+def find_bad(x, low, is_weights):
     """Find the reason and the id of the first number of a bad block that no row may hold."""
-    for i in range(count):
+    for i in range(BLOCK):
         if np.isnan(x[i]):
             return _NAN, low + i
         if x[i] == np.inf:
@@ -63,193 +157,147 @@ def _take_out(x, taken, block, fill):
 
 
 @jit
-def _measure(row, block, c, taken, x, mass, half):
+def _measure(view, block, c, has_taken, scratch):
     """Read, weigh and sum one block. Returns its maximum, its largest bits and its sum, relative to the maximum.
 
     With c = 0 the numbers are weights at T = 1 and are masses as they are; with c < 0 nothing is weighed (argmax).
     """
-    is_weights = row.kind == _WEIGHTS
-    fill = np.float32(0) if is_weights else TINY
+    x = scratch.x
+    fill = np.float32(0) if view.is_weights else TINY
     low = np.int64(block) * BLOCK
-    load_block(row.data, row.dtype, low, min(BLOCK, row.width - low), fill, x)
-    if row.without:
-        _take_out(x, taken, block, fill)
+    load_block(view.address, view.dtype, low, min(BLOCK, view.width - low), fill, x)
+    if has_taken:
+        _take_out(x, scratch.taken, block, fill)
     maximum, bits = block_maximum(x)
-    if c < 0 or is_bad(maximum, bits, is_weights):
+    if c < 0 or is_bad(maximum, bits, view.is_weights):
         return maximum, bits, 0.0
     if c == 0:
-        return maximum, bits, sum_block(x, half)
-    if is_weights:
-        for i in range(BLOCK):
-            x[i] = np.float32(ln(np.float64(x[i])))
-        maximum = np.float32(ln(np.float64(maximum)))
+        return maximum, bits, sum_block(x, scratch.half)
+    if view.is_weights:
+        if maximum > 0:
+            weigh_powers(x, maximum, c * LN_2, scratch.mass)
+            return maximum, bits, sum_block(scratch.mass, scratch.half)
+        return maximum, bits, 0.0
     if maximum == -np.inf:
         return maximum, bits, 0.0
-    weigh_block(x, maximum, np.float32(min(c, 3e38)), mass)
-    return maximum, bits, sum_block(mass, half)
+    weigh_block(x, maximum, np.float32(min(c, 3e38)), scratch.mass)
+    return maximum, bits, sum_block(scratch.mass, scratch.half)
 
 
 @jit
-def _accumulate(maxima, sums, blocks, c, scales, ends):
-    """Bring the sums of all blocks to the scale of the largest maximum; ends: float64[blocks], cumulative."""
+def _accumulate(blocks, c, is_weights, scratch):
+    """Bring the sums of all blocks to the scale of the largest maximum, and cumulate. Returns that maximum, the total."""
     top = TINY
     for b in range(blocks):
-        top = max(top, maxima[b])
+        top = max(top, scratch.maxima[b])
     total = 0.0
     if c == 0:
+        scratch.scales[:blocks] = 1.0
+    elif is_weights:
         for b in range(blocks):
-            scales[b] = 1.0
+            scratch.scales[b] = (
+                exp2(log2(np.float64(scratch.maxima[b]) / np.float64(top)) * (c * LN_2)) if top > 0 else 0.0
+            )
     else:
         for b in range(blocks):
-            scales[b] = exp2((np.float64(maxima[b]) - np.float64(top)) * min(c, 1e300))
+            scratch.scales[b] = exp2((np.float64(scratch.maxima[b]) - np.float64(top)) * min(c, 1e300))
     for b in range(blocks):
-        if sums[b] > 0:
-            total += sums[b] * scales[b]
-        ends[b] = total
-    return total
+        if scratch.sums[b] > 0:
+            total += scratch.sums[b] * scratch.scales[b]
+        scratch.ends[b] = total
+    return top, total
 
 
 @jit
-def search_blocks(ends, blocks, target):
-    """Find the first block whose cumulative sum exceeds `target`; if none does, the last one that adds to the sum."""
-    low, high = 0, blocks
-    while low < high:
-        middle = (low + high) >> 1
-        if ends[middle] > target:
-            high = middle
-        else:
-            low = middle + 1
-    if low == blocks:
-        low = blocks - 1
-        while low > 0 and ends[low] == ends[low - 1]:
-            low -= 1
-    return low
-
-
-@jit
-def locate(mass, scale, before, target):
-    """Find the first of mass: float32[BLOCK] at which before + scale * cumulative > target; else the last positive.
-
-    Sixteen at a time, so that the chain of dependent additions is short.
-    """
-    last = 0
-    for group in range(0, BLOCK, 16):
-        s = 0.0
-        for i in range(16):
-            s += np.float64(mass[group + i])
-        if s > 0:
-            if before + s * scale > target:
-                inside = 0.0
-                for i in range(16):
-                    if mass[group + i] > 0:
-                        last = group + i
-                        inside += np.float64(mass[group + i])
-                        if before + inside * scale > target:
-                            return last
-                return last
-            for i in range(16):
-                if mass[group + i] > 0:
-                    last = group + i
-            before += s * scale
-    return last
-
-
-@jit
-def _first_largest(maxima, blocks, nothing):
-    """Find the first block with the largest maximum, -1 if that is `nothing`."""
-    best = -1
-    top = nothing
-    for b in range(blocks):
-        if maxima[b] > top:
-            top = maxima[b]
-            best = b
-    return best
-
-
-@jit
-def _inverse(row):
+def _inverse(view, temperature):
     """Tell _measure how to weigh: log2(e) / T; 0 for weights at T = 1; -1 for T = 0."""
-    if row.temperature == 0:
+    if temperature == 0:
         return -1.0
-    if row.kind == _WEIGHTS and row.temperature == 1:
+    if view.is_weights and temperature == 1:
         return 0.0
-    return LOG2_E / row.temperature
+    return LOG2_E / temperature
 
 
 @jit
-def _draw_row(row, samples, taken, w32, w64):
-    """Draw S ids from one row. Returns its status and detail."""
-    blocks = (row.width + BLOCK - 1) // BLOCK
-    x, mass, maxima = w32[:BLOCK], w32[BLOCK : 2 * BLOCK], w32[2 * BLOCK :]
-    half, rest = w64[: BLOCK // 2], w64[BLOCK // 2 :]
-    sums, scales, ends = rest[:blocks], rest[blocks : 2 * blocks], rest[2 * blocks : 3 * blocks]
-    is_weights = row.kind == _WEIGHTS
-    nothing = np.float32(0) if is_weights else TINY
-    c = _inverse(row)
-    for b in range(blocks):
-        maxima[b], bits, sums[b] = _measure(row, b, c, taken, x, mass, half)
-        if is_bad(maxima[b], bits, is_weights):
-            return find_bad(x, b * BLOCK, min(BLOCK, row.width - b * BLOCK), is_weights)
-    if is_weights and c > 0:
-        nothing = TINY
-    if _first_largest(maxima, blocks, nothing) < 0:
-        return _NOTHING, 0
-    total = _accumulate(maxima, sums, blocks, c, scales, ends)
-    inside = mass if c > 0 else x
-    ready = blocks - 1
-    for d in range(row.num_samples):
-        if c < 0:
-            b = _first_largest(maxima, blocks, nothing)
-            if b < 0:
-                return _TOO_FEW, d
-        else:
-            if not total > 0:
-                return _TOO_FEW, d
-            target = uniform(row.seed, row.draw_offset + np.uint64(d), row.row_index, DRAW) * total
-            b = search_blocks(ends, blocks, target)
-        if b != ready:
-            _measure(row, b, c, taken, x, mass, half)
-            ready = b
-        if c < 0:
-            at = 0
-            while x[at] != maxima[b]:
-                at += 1
-        else:
-            at = locate(inside, scales[b], ends[b - 1] if b else 0.0, target)
-        samples[row.sample_at + d] = b * BLOCK + at
-        if row.without:
-            taken[b * _WORDS + at // 64] |= _ONE << np.uint64(at % 64)
-            maxima[b], _, sums[b] = _measure(row, b, c, taken, x, mass, half)
-            if c >= 0:
-                total = _accumulate(maxima, sums, blocks, c, scales, ends)
+def _measure_all(view, c, has_taken, scratch):
+    """Measure every block. Returns the reason and id of the first bad number, or zeros."""
+    for b in range((view.width + BLOCK - 1) // BLOCK):
+        scratch.maxima[b], bits, scratch.sums[b] = _measure(view, b, c, has_taken, scratch)
+        if is_bad(scratch.maxima[b], bits, view.is_weights):
+            return find_bad(scratch.x, b * BLOCK, view.is_weights)
     return 0, 0
 
 
 @jit
-def draw_plain(rows, begin, end, samples, status, detail, taken, w32, w64):
-    """Draw from the plain rows of rows: ROW[B] in [begin, end).
+def _exponent(view, temperature, top):
+    """Compute ln of what masses are relative to: the largest number's exponent; 0 for weights at T = 1."""
+    if view.is_weights:
+        return 0.0 if temperature == 1 or not top > 0 else ln(np.float64(top)) / temperature
+    return np.float64(top) / temperature
 
-    samples: int32, flat; status, detail: of these rows. Rows that are not plain, or want more than samples, get status
-    -1. Workspaces: taken: uint64, all 0; w32: float32, w64: float64 (see `Workspace`). Returns the width of the widest
-    row it had no room for (those get -1 too), or 0; and how many rows got -1.
+
+@jit
+def measure_view(view, temperature, has_taken, scratch):
+    """Weigh a row without drawing: an exponent t and the sum of exp(exponent - t), of what is not taken.
+
+    Exponents are logits / T (ln w / T for weights). t is the largest; 0 for weights at T = 1. The row was checked; T > 0.
     """
-    room = len(taken) // _WORDS * BLOCK
-    widest = 0
-    left = 0
-    for i in range(begin, end):
-        row = rows[i]
-        if not row.plain or row.wanted or row.width > room:
-            if row.width > room:
-                widest = max(widest, row.width)
-            status[i] = -1
-            left += 1
-            continue
-        status[i], detail[i] = _draw_row(row, samples, taken, w32, w64)
-        first = row.sample_at
-        if row.without and (status[i] == 0 or status[i] == _TOO_FEW):
-            for d in range(row.num_samples if status[i] == 0 else detail[i]):
-                taken[samples[first + d] // 64] = np.uint64(0)
-        if status[i] != 0:
-            for d in range(row.num_samples):
-                samples[first + d] = -1
-    return widest, left
+    c = _inverse(view, temperature)
+    _measure_all(view, c, has_taken, scratch)
+    top, total = _accumulate((view.width + BLOCK - 1) // BLOCK, c, view.is_weights, scratch)
+    return _exponent(view, temperature, top), total
+
+
+@jit
+def draw_view(view, temperature, draws, without, rest, noise, samples, scratch):
+    """Draw from a row.
+
+    rest: ln of the mass of candidates that were not sent, at T = 1, -inf if there are none; a draw that falls there, past
+    all others, is OUTSIDE_CANDIDATES.
+
+    samples: int32[draws], positions within the row. Returns status and detail as RowResults has them (the step of
+    NOTHING_TO_DRAW is left to the caller), then the largest exponent and the sum that measure_view would return.
+    After draws without replacement the bits of what was drawn are set: the caller clears them. TOO_FEW_TO_DRAW and
+    OUTSIDE_CANDIDATES come with how many were drawn as their detail.
+    """
+    blocks = (view.width + BLOCK - 1) // BLOCK
+    c = _inverse(view, temperature)
+    reason, at = _measure_all(view, c, False, scratch)  # noqa: FBT003 -- kernels have no keywords
+    if reason:
+        return reason, at, 0.0, 0.0
+    nothing = np.float32(0) if view.is_weights else TINY
+    if first_largest(scratch.maxima, blocks, nothing) < 0:
+        return _NOTHING, 0, 0.0, 0.0
+    top, total = _accumulate(blocks, c, view.is_weights, scratch)
+    first_total = total
+    exponent = _exponent(view, temperature, top) if c >= 0 else 0.0
+    ready = blocks - 1
+    target = 0.0
+    for d in range(draws):
+        if c < 0:
+            b = first_largest(scratch.maxima, blocks, nothing)
+        else:
+            outside = 0.0 if rest == -np.inf else exp(min(rest - _exponent(view, temperature, top), 700.0))
+            target = uniform(noise.seed, noise.first + np.uint64(d), noise.row, noise.purpose) * (total + outside)
+            if outside > 0 and not total > target:
+                return _OUTSIDE, d, exponent, first_total
+            b = search_blocks(scratch.ends, blocks, target) if total > 0 else -1
+        if b < 0:
+            return _TOO_FEW, d, exponent, first_total
+        if b != ready:
+            _measure(view, b, c, without, scratch)
+            ready = b
+        inside = 0
+        if c < 0:
+            while scratch.x[inside] != scratch.maxima[b]:
+                inside += 1
+        else:
+            mass = scratch.mass if c > 0 else scratch.x
+            inside = locate(mass, scratch.scales[b], scratch.ends[b - 1] if b else 0.0, target)
+        samples[d] = b * BLOCK + inside
+        if without:
+            mark(scratch.taken, b * BLOCK + inside)
+            scratch.maxima[b], _, scratch.sums[b] = _measure(view, b, c, True, scratch)  # noqa: FBT003
+            if c >= 0:
+                top, total = _accumulate(blocks, c, view.is_weights, scratch)
+    return 0, 0, exponent, first_total

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from samplerd_server.request import NOTHING
-from samplerd_server.sampling.kernels.plain import draw_plain
+from samplerd_server.request import NOTHING, LogprobKind
+from samplerd_server.sampling.kernels.answer import Outputs, draw_full
+from samplerd_server.sampling.kernels.kernel import draw_plain
 from samplerd_server.sampling.kernels.split import share_out
 from samplerd_server.sampling.kernels.workspace import Workspace
 from samplerd_server.sampling.rows import RowBatch, RowResults, new_results
@@ -24,6 +25,19 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["NumbaSampler"]
+
+_PARAMETERS = (
+    "temperature top_k top_p min_p typical_p epsilon_cutoff eta_cutoff top_n_sigma xtc_threshold xtc_probability "
+    "dynamic_temperature_range dynamic_temperature_exponent repetition_penalty frequency_penalty presence_penalty dry "
+    "history logit_bias allowed_tokens token_bitmask min_tokens_to_keep order"
+)
+_CAPABILITIES = frozenset(
+    [
+        *(f"SamplingParams.{name}" for name in _PARAMETERS.split()),
+        *(f"Outputs.{name}" for name in ("top_n", "logprob_ids", "rank", "entropy", "kept", "logprobs.processed")),
+        "SampleRequest.candidates",
+    ]
+)
 
 _WORTH_A_THREAD = 1 << 18
 """Numbers to read, in all, before a second thread is asked: about 150 us of work."""
@@ -48,7 +62,7 @@ class NumbaSampler:
     @property
     def capabilities(self) -> frozenset[str]:
         """Fields of the contract that work."""
-        return frozenset()
+        return _CAPABILITIES
 
     def warm_up(self) -> None:
         """Load or compile the kernels, and start the threads."""
@@ -113,4 +127,34 @@ class NumbaSampler:
             space.grow(widest)
             self._draw(rows, begin, end, results, space)
         elif left:
-            raise NotImplementedError
+            draw_full(
+                rows,
+                begin,
+                end,
+                results.samples,
+                results.status,
+                results.detail,
+                _outputs(results),
+                space.full(),
+                space.taken,
+                space.small32,
+                space.small64,
+            )
+
+
+_NO_FLOATS, _NO_IDS = np.empty(0, np.float32), np.empty(0, np.int32)
+_KINDS = (LogprobKind.RAW, LogprobKind.SCALED, LogprobKind.PROCESSED)
+
+
+def _outputs(results: RowResults) -> Outputs:
+    """Lay results out as the kernel takes them: always the same arrays, empty where nobody wants them."""
+    return Outputs(
+        logprobs=tuple(results.logprobs.get(kind, _NO_FLOATS) for kind in _KINDS),
+        top_ids=tuple(results.top_ids.get(kind, _NO_IDS) for kind in _KINDS),
+        top_logprobs=tuple(results.top_logprobs.get(kind, _NO_FLOATS) for kind in _KINDS),
+        named=tuple(results.named.get(kind, _NO_FLOATS) for kind in _KINDS),
+        entropy=tuple(results.entropy.get(kind, _NO_FLOATS) for kind in _KINDS),
+        ranks=_NO_IDS if results.ranks is None else results.ranks,
+        kept_count=_NO_IDS if results.kept_count is None else results.kept_count,
+        kept_mass=_NO_FLOATS if results.kept_mass is None else results.kept_mass,
+    )

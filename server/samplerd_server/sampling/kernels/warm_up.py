@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from samplerd_server.sampling.rows import COLD, COLD_DEFAULT, HOT, ROW, RowBatch
+from samplerd_server.sampling.rows import COLD_DEFAULT, HOT, ROW, RowBatch
 
 __all__ = ["batches"]
 
-assert COLD.size == len(COLD_DEFAULT)
-
 
 def batches() -> list[RowBatch]:
-    """One plain row: the kernels are compiled for the types of their arguments, whatever a row asks for."""
+    """One plain row, and one that is not: kernels are compiled for the types of their arguments, whatever a row asks."""
     numbers = np.zeros(8, np.float32)
     address = numbers.__array_interface__["data"][0]
-    hot = HOT.pack(address, 1, 0, 0, 1.0, 8, 8, 0, 1, 0, 1, 1, 0, 1)
-    rows = np.frombuffer(bytearray(hot + COLD_DEFAULT), ROW)
-    return [RowBatch(rows=rows, samples=1, keepalive=numbers)]
+    made = []
+    for is_plain in (1, 0):
+        hot = HOT.pack(address, 1, 0, 0, 1.0, 8, 8, 0, 1, 0, 1, 1, 0, is_plain)
+        rows = np.frombuffer(bytearray(hot + COLD_DEFAULT), ROW)
+        made.append(RowBatch(rows=rows, samples=1, keepalive=numbers))
+    return made

@@ -5,16 +5,18 @@ from __future__ import annotations
 import numpy as np
 
 from samplerd_server.sampling.kernels.blocks import BLOCK
+from samplerd_server.sampling.kernels.work import BINS, Work
 
 __all__ = ["Workspace"]
 
 
 class Workspace:
-    """Scratch arrays of one thread; the layouts are those that plain.py documents."""
+    """Scratch arrays of one thread."""
 
-    __slots__ = ("small32", "small64", "taken", "width")
+    __slots__ = ("small32", "small64", "taken", "width", "work")
 
     def __init__(self) -> None:
+        self.work: Work | None = None
         self.grow(1 << 17)
 
     def grow(self, width: int) -> None:
@@ -28,3 +30,28 @@ class Workspace:
         """Partial sums of one block; sum, scale and cumulative sum of each block."""
         self.taken = np.zeros(blocks * BLOCK // 64, np.uint64)
         """One bit for each number: drawn already. All 0 between rows."""
+        if self.work is not None:
+            self.work = self._make_work()
+
+    def full(self) -> Work:
+        """Memory for rows that are adjusted and filtered; made when the first one comes."""
+        if self.work is None:
+            self.work = self._make_work()
+        return self.work
+
+    def _make_work(self) -> Work:
+        n = self.width
+        return Work(
+            x=np.zeros(n, np.float32),
+            y=np.zeros(n, np.float32),
+            raw=np.zeros(n, np.float32),
+            at=np.zeros(n, np.int32),
+            mass=np.zeros(n, np.float64),
+            key=np.zeros(n, np.uint64),
+            members=np.zeros(n, np.int32),
+            counts=np.zeros(n, np.int32),
+            tokens=np.zeros(n, np.int32),
+            bin_count=np.zeros(BINS, np.int64),
+            bin_mass=np.zeros(BINS, np.float64),
+            spare=np.zeros(1 << 16, np.int32),
+        )

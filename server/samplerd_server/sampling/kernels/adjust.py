@@ -1,0 +1,152 @@
+"""Mask, bias and penalties: what a row's parameters make of its numbers, in place, before the temperature.
+
+Law: docs/sampling.md, steps 2 to 4. A finite logit stays within float32; only the mask and a bias of -inf forbid. With
+candidates, an adjustment of tokens that were not sent leaves the rest's mass unknown (NaN) if it can only lower them,
+and else nothing to say (`RAISED`).
+"""
+
+# mypy: disable-error-code="no-untyped-def"
+
+from __future__ import annotations
+
+import numpy as np
+
+from samplerd_server.sampling.kernels.compile import jit, load_f32, load_i32
+
+__all__ = ["RAISED", "add_bias", "find_token", "has_penalties", "mask_tokens", "penalise", "saturate", "touch_rest"]
+
+_LARGEST = 3.4028234663852886e38
+"""The largest float32."""
+RAISED = np.inf
+"""In place of the rest's mass: something unknown was made likelier."""
+
+
+@jit
+def find_token(row, work, token):
+    """Find the position of a token in the row, -1 if it is a candidate that was not sent."""
+    if row.candidate_ids == 0:
+        return np.int64(token)
+    low, high = 0, np.int64(row.width)
+    while low < high:
+        middle = (low + high) >> 1
+        if work.tokens[middle] < token:
+            low = middle + 1
+        else:
+            high = middle
+    return low if low < row.width and work.tokens[low] == token else -1
+
+
+@jit
+def saturate(logit):
+    """Keep a finite logit within float32; -inf stays."""
+    return np.float32(logit if logit == -np.inf else min(max(logit, -_LARGEST), _LARGEST))
+
+
+@jit
+def touch_rest(rest, change):
+    """Account for a token that was not sent and moves by `change`."""
+    if rest == -np.inf or rest == RAISED or change == 0:
+        return rest
+    return RAISED if change > 0 else np.nan
+
+
+@jit
+def _is_in_bitmask(row, token):
+    word = np.int64(token) >> 5
+    return word < row.bitmask_words and ((load_i32(row.bitmask, word) >> np.int32(token & 31)) & np.int32(1)) != 0
+
+
+@jit
+def _mask_dense(row, work, never):
+    if row.has_bitmask:
+        for low in range(0, row.width, 32):
+            word = load_i32(row.bitmask, low >> 5) if (low >> 5) < row.bitmask_words else np.int32(0)
+            if word == -1:
+                continue
+            for j in range(min(32, row.width - low)):
+                if not (word >> np.int32(j)) & np.int32(1):
+                    work.x[low + j] = never
+        return
+    for i in range(row.allowed_len):
+        token = load_i32(row.allowed, i)
+        work.y[token] = work.x[token]
+    work.x[: row.width] = never
+    for i in range(row.allowed_len):
+        token = load_i32(row.allowed, i)
+        work.x[token] = work.y[token]
+
+
+@jit
+def mask_tokens(row, work, never, rest):
+    """Step 2: only allowed tokens keep their numbers. Returns what is known of the rest."""
+    if row.candidate_ids == 0:
+        _mask_dense(row, work, never)
+        return rest
+    allowed = 0
+    if row.has_allowed:
+        for i in range(row.allowed_len):
+            token = load_i32(row.allowed, i)
+            allowed += work.counts[token] == 0
+            work.counts[token] = 1
+    else:
+        for token in range(min(row.vocab_size, row.bitmask_words * 32)):
+            allowed += _is_in_bitmask(row, token)
+    for i in range(row.width):
+        token = work.tokens[i]
+        if work.counts[token] if row.has_allowed else _is_in_bitmask(row, token):
+            allowed -= 1
+        else:
+            work.x[i] = never
+    if row.has_allowed:
+        for i in range(row.allowed_len):
+            work.counts[load_i32(row.allowed, i)] = 0
+    if allowed == 0:
+        return -np.inf
+    return rest if allowed == row.vocab_size - row.width else touch_rest(rest, -1.0)
+
+
+@jit
+def add_bias(row, work, rest):
+    """Step 3: the amounts of logit_bias are added. Returns what is known of the rest."""
+    for i in range(row.bias_len):
+        token, amount = load_i32(row.bias_ids, i), np.float64(load_f32(row.bias_values, i))
+        at = find_token(row, work, token)
+        if at >= 0:
+            work.x[at] = saturate(np.float64(work.x[at]) + amount)
+        else:
+            rest = touch_rest(rest, amount)
+    return rest
+
+
+@jit
+def has_penalties(row):
+    """Tell whether history changes anything."""
+    return row.history_len > 0 and (
+        row.repetition_penalty != 1 or row.frequency_penalty != 0 or row.presence_penalty != 0 or row.dry_multiplier > 0
+    )
+
+
+@jit
+def penalise(row, work, rest):
+    """Step 4: repetition, frequency and presence penalties, once for each distinct token. Returns as add_bias does."""
+    repetition = row.repetition_penalty
+    for i in range(row.history_len):
+        work.counts[load_i32(row.history, i)] += 1
+    for i in range(row.history_len):
+        token = load_i32(row.history, i)
+        count = work.counts[token]
+        if count == 0:
+            continue
+        work.counts[token] = 0
+        loss = count * row.frequency_penalty + row.presence_penalty
+        at = find_token(row, work, token)
+        if at < 0:
+            rest = touch_rest(touch_rest(rest, -loss), 1.0 - repetition)
+            continue
+        logit = np.float64(work.x[at])
+        if logit > 0:
+            logit /= repetition
+        else:
+            logit *= repetition
+        work.x[at] = saturate(np.float64(saturate(logit)) - count * row.frequency_penalty - row.presence_penalty)
+    return rest

@@ -1,0 +1,235 @@
+"""The kernel for rows that are more than plain: the pipeline, the draws, and the outputs that a row asks for."""
+
+# mypy: disable-error-code="no-untyped-def"
+# ruff: noqa: PLR0917 -- a kernel takes its arrays one by one, and branches where a row does
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from samplerd_server.request import LogprobKind, RowErrorReason, Wanted
+from samplerd_server.sampling.kernels.adjust import find_token
+from samplerd_server.sampling.kernels.compile import jit, load_i32
+from samplerd_server.sampling.kernels.exp2 import exp
+from samplerd_server.sampling.kernels.full import prepare
+from samplerd_server.sampling.kernels.outputs import (
+    entropy_view,
+    load_number,
+    logprobs_of_draws,
+    normaliser,
+    rank_of,
+    relative,
+)
+from samplerd_server.sampling.kernels.philox import DRAW
+from samplerd_server.sampling.kernels.plain import Noise, cut_scratch, draw_view, unmark
+
+__all__ = ["Outputs", "draw_full"]
+
+_TOO_FEW, _OUTSIDE = int(RowErrorReason.TOO_FEW_TO_DRAW), int(RowErrorReason.OUTSIDE_CANDIDATES)
+_RANK, _KEPT, _ENTROPY = int(Wanted.RANK), int(Wanted.KEPT), int(Wanted.ENTROPY_RAW)
+_PROCESSED = int(LogprobKind.PROCESSED) - 1
+_QUIET = Noise(np.uint64(0), np.uint64(0), np.uint32(0), np.int64(DRAW))
+"""For argmax, which draws no noise."""
+
+
+class Outputs(NamedTuple):
+    """The arrays of RowResults, flat; empty where nobody wants them. Triples are by kind: raw, scaled, processed."""
+
+    logprobs: Any
+    top_ids: Any
+    top_logprobs: Any
+    named: Any
+    entropy: Any
+    ranks: Any
+    kept_count: Any
+    kept_mass: Any
+
+
+@jit
+def _kind_of(kept, k):
+    if k == 0:
+        return kept.raw
+    return kept.scaled if k == 1 else kept.final
+
+
+@jit
+def _to_source(kept, k, work, position):
+    """Translate a position in a distribution to one in the row."""
+    return np.int64(work.at[position]) if k == _PROCESSED and kept.is_filtered else np.int64(position)
+
+
+@jit
+def _from_source(kept, k, work, at):
+    """Translate a position in the row to one in a distribution, -1 if the filters dropped it."""
+    if k != _PROCESSED or not kept.is_filtered:
+        return at
+    low, high = 0, kept.final.numbers.width
+    while low < high:
+        middle = (low + high) >> 1
+        if work.at[middle] < at:
+            low = middle + 1
+        else:
+            high = middle
+    return low if low < kept.final.numbers.width and work.at[low] == at else -1
+
+
+@jit
+def _token(row, work, at):
+    return work.tokens[at] if row.candidate_ids else np.int32(at)
+
+
+@jit
+def _clear(scratch, positions, count):
+    for d in range(count):
+        unmark(scratch.taken, positions[d])
+
+
+@jit
+def _write_top(row, kept, k, kind, top, whole, out, work, scratch):
+    """The most likely n of one kind."""
+    n = np.int64(row.top_n)
+    spare = work.spare[:n]
+    limit = 1 if kind.temperature == 0 else kind.numbers.width
+    if k and row.candidate_ids:
+        limit = min(limit, kept.certain)
+    n_drawn = min(n, limit)
+    status, found, _, _ = draw_view(kind.numbers, 0.0, n_drawn, True, -np.inf, _QUIET, spare, scratch)  # noqa: FBT003
+    found = found if status else n_drawn
+    _clear(scratch, spare, found)
+    for d in range(n):
+        out.top_logprobs[k][row.top_at + d] = -np.inf if kind.rest == -np.inf else np.nan
+        if d < found:
+            out.top_ids[k][row.top_at + d] = _token(row, work, _to_source(kept, k, work, spare[d]))
+            out.top_logprobs[k][row.top_at + d] = (
+                0.0 if kind.temperature == 0 else relative(kind, spare[d], top) - whole
+            )
+
+
+@jit
+def _write_named(row, kept, k, kind, top, whole, out, work):
+    """The named ids of one kind."""
+    for j in range(row.named_len):
+        at = find_token(row, work, load_i32(row.named, j))
+        value = np.nan
+        if at < 0:
+            value = -np.inf if kind.rest == -np.inf else np.nan
+        else:
+            position = _from_source(kept, k, work, at)
+            if position < 0:
+                value = -np.inf
+            elif kind.temperature == 0:
+                value = 0.0 if position == kind.first else -np.inf
+            else:
+                value = relative(kind, position, top) - whole
+        out.named[k][row.named_at + j] = value
+
+
+@jit
+def _write_kind(row, kept, k, positions, out, work, scratch):
+    """Log-probabilities of one kind: of the draws, the most likely, the named."""
+    kind = _kind_of(kept, k)
+    draws = np.int64(row.num_samples)
+    own = positions
+    if k != _PROCESSED and kept.is_filtered:
+        own = work.members[:draws] if draws <= len(work.members) else np.empty(draws, np.int32)
+        for d in range(draws):
+            own[d] = work.at[positions[d]]
+    logprobs_of_draws(kind, own, row.sample_at, draws, row.without, out.logprobs[k], scratch)
+    if row.top_n == 0 and row.named_len == 0:
+        return
+    top, whole = 0.0, 0.0
+    if kind.temperature > 0:
+        top, whole = normaliser(kind, False, scratch)  # noqa: FBT003
+    if row.top_n:
+        _write_top(row, kept, k, kind, top, whole, out, work, scratch)
+    if row.named_len:
+        _write_named(row, kept, k, kind, top, whole, out, work)
+
+
+@jit
+def _write_kept(i, row, kept, positions, out, scratch):
+    """How many the filters kept, and their mass in the scaled distribution."""
+    scaled, final = kept.scaled, kept.final
+    if row.temperature == 0:
+        count = np.int64(row.num_samples) if row.without else 1
+        top, whole = normaliser(scaled, False, scratch)  # noqa: FBT003
+        mass = 0.0
+        for d in range(count):
+            mass += exp(relative(scaled, positions[d], top) - whole)
+        out.kept_count[i] = count
+        out.kept_mass[i] = min(mass, 1.0)
+        return
+    if final.rest != -np.inf:
+        out.kept_count[i] = 0
+        out.kept_mass[i] = 1.0 if not kept.is_filtered else np.nan
+        return
+    if kept.is_filtered:
+        out.kept_count[i] = final.numbers.width
+    else:
+        least = np.float32(1e-45) if final.numbers.is_weights else np.float32(-3.4028234663852886e38)
+        count = np.int64(0)
+        for at in range(final.numbers.width):
+            count += load_number(final.numbers, at) >= least
+        out.kept_count[i] = count
+    if not kept.is_filtered:
+        out.kept_mass[i] = 1.0
+    elif np.isnan(scaled.rest):
+        out.kept_mass[i] = np.nan
+    elif final.temperature == 0:
+        out.kept_mass[i] = 1.0
+    else:
+        top, whole = normaliser(scaled, False, scratch)  # noqa: FBT003
+        own_top, own = normaliser(final, False, scratch)  # noqa: FBT003
+        out.kept_mass[i] = min(exp(own + own_top - (whole + top)), 1.0)
+
+
+@jit
+def _answer(i, row, samples, out, work, scratch):
+    """Draw from one row and write what it asks for. Returns status and detail."""
+    kept = prepare(row, work, scratch)
+    if kept.status:
+        return kept.status, kept.detail
+    draws, at = np.int64(row.num_samples), row.sample_at
+    own = samples[at : at + draws]
+    noise = Noise(row.seed, row.draw_offset, row.row_index, np.int64(DRAW))
+    final = kept.final
+    status, detail, _, _ = draw_view(
+        final.numbers, final.temperature, draws, row.without, final.rest, noise, own, scratch
+    )
+    if row.without:
+        _clear(scratch, own, draws if status == 0 else detail)
+    if status:
+        return status, detail if status == _TOO_FEW else 0
+    for k in range(3):
+        if row.wanted & (1 << k):
+            _write_kind(row, kept, k, own, out, work, scratch)
+        if row.wanted & (_ENTROPY << k):
+            out.entropy[k][i] = entropy_view(_kind_of(kept, k), scratch)
+    if row.wanted & _KEPT:
+        _write_kept(i, row, kept, own, out, scratch)
+    for d in range(draws):
+        source = _to_source(kept, _PROCESSED, work, own[d])
+        if row.wanted & _RANK:
+            rank = rank_of(work.x, np.int64(row.width), source)
+            out.ranks[at + d] = rank if rank <= kept.certain else 0
+        own[d] = _token(row, work, source)
+    return status, detail
+
+
+@jit
+def draw_full(rows, begin, end, samples, status, detail, out, work, taken, w32, w64):
+    """Draw from those rows of rows: ROW[B] in [begin, end) whose status is -1.
+
+    samples, status, detail as in RowResults; out: Outputs; the rest: see workspace.py.
+    """
+    scratch = cut_scratch(w32, w64, taken)
+    for i in range(begin, end):
+        if status[i] != -1:
+            continue
+        row = rows[i]
+        status[i], detail[i] = _answer(i, row, samples, out, work, scratch)
+        if status[i] != 0:
+            for d in range(row.num_samples):
+                samples[row.sample_at + d] = -1

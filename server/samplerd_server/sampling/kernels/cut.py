@@ -1,0 +1,130 @@
+"""Where a prefix of the total order ends, without sorting.
+
+The order is (key descending, position ascending). The end of its shortest prefix with a given count or mass is found
+by histograms over the bits of the keys, from the highest that differ: each round keeps the members of one bucket, so
+that it looks at few numbers from the second round on, and three rounds do for any 32 bits. (Radix selection; for
+top-p as in AIR top-k, Zhang et al., SC 2023.) Masses are added in order of position: the same sums in every run.
+"""
+
+# mypy: disable-error-code="no-untyped-def"
+# ruff: noqa: PLR0917 -- a kernel takes its arrays one by one
+
+from __future__ import annotations
+
+import numpy as np
+
+from samplerd_server.sampling.kernels.compile import as_bits, as_bits64, jit
+
+__all__ = ["find_cut", "keep", "key_of", "key_of_distance", "kth_largest"]
+
+_SMALL = 256
+"""Up to this many members, buckets are 8 bits wide: clearing 2,048 would cost more than reading the members."""
+_ONE = np.uint64(1)
+
+
+@jit
+def key_of(x):
+    """Map a float32 to a uint64 that orders like it; -0.0 as 0.0."""
+    bits = as_bits(x + np.float32(0))
+    flipped = bits ^ ((bits >> np.int32(31)) & np.int32(0x7FFFFFFF))
+    return np.uint64(np.int64(flipped) + np.int64(0x80000000))
+
+
+@jit
+def key_of_distance(s):
+    """Map a float64 >= 0 to a uint64 that orders against it: the smallest distance first."""
+    return np.uint64(0x7FFFFFFFFFFFFFFF) - np.uint64(as_bits64(s + 0.0))
+
+
+@jit
+def _bit_length(value):
+    length = 0
+    while value:
+        value >>= _ONE
+        length += 1
+    return length
+
+
+@jit
+def _narrow(key, members, count, shift, digit, mask):
+    """Keep those members whose bits from `shift` are `digit`. Returns how many."""
+    kept = 0
+    for i in range(count):
+        member = members[i]
+        members[kept] = member
+        kept += ((key[member] >> np.uint64(shift)) & mask) == digit
+    return kept
+
+
+@jit
+def find_cut(key, mass, count, least_count, least_mass, work):
+    """Find the shortest prefix of `count` numbers with `least_count` of them, or a mass of `least_mass`.
+
+    Whichever comes first; one of them may be infinite. Returns the key of the prefix's last number, how many of that
+    key belong to the prefix (the first ones), and the length of the prefix. If neither is reached, all.
+    """
+    members = work.members
+    low, high = key[0], key[0]
+    for i in range(count):
+        members[i] = i
+        low = min(low, key[i])
+        high = max(high, key[i])
+    width = _bit_length(low ^ high)
+    above, above_mass = 0, 0.0
+    left = count
+    while width > 0 and left > 1:
+        bits = min(8 if left <= _SMALL else 11, width)
+        shift = width - bits
+        mask = np.uint64((1 << bits) - 1)
+        bins = 1 << bits
+        work.bin_count[:bins] = 0
+        work.bin_mass[:bins] = 0.0
+        for i in range(left):
+            digit = np.int64((key[members[i]] >> np.uint64(shift)) & mask)
+            work.bin_count[digit] += 1
+            work.bin_mass[digit] += mass[members[i]]
+        digit = bins - 1
+        while True:
+            own, own_mass = work.bin_count[digit], work.bin_mass[digit]
+            if own and (above + own >= least_count or above_mass + own_mass >= least_mass):
+                break
+            if above + own == count or digit == 0:
+                return low, count, count
+            above += own
+            above_mass += own_mass
+            digit -= 1
+        left = _narrow(key, members, left, shift, np.uint64(digit), mask)
+        width = shift
+    for taken in range(left):
+        above_mass += mass[members[taken]]
+        if above + taken + 1 >= least_count or above_mass >= least_mass:
+            return key[members[0]], taken + 1, above + taken + 1
+    return key[members[0]], left, above + left
+
+
+@jit
+def keep(work, count, cut, first):
+    """Keep of y, at and mass what has a key above `cut`, and the first `first` at it. Returns how many."""
+    kept = 0
+    for i in range(count):
+        key = work.key[i]
+        equal = key == cut and first > 0
+        first -= equal
+        work.y[kept] = work.y[i]
+        work.at[kept] = work.at[i]
+        work.mass[kept] = work.mass[i]
+        kept += (key > cut) | equal
+    return kept
+
+
+@jit
+def kth_largest(maxima, blocks, k, work):
+    """Find the k-th largest of maxima: float32[blocks]; k <= blocks."""
+    for b in range(blocks):
+        work.key[b] = key_of(maxima[b])
+        work.mass[b] = 0.0
+    cut, _, _ = find_cut(work.key, work.mass, blocks, k, np.inf, work)
+    for b in range(blocks):
+        if work.key[b] == cut:
+            return maxima[b]
+    return np.float32(-np.inf)

@@ -1,0 +1,268 @@
+"""The filters, in the total order (probability descending, id ascending), on what is gathered of a row.
+
+What may survive the first filter is gathered from the row in order of position, with float64 masses; each filter then
+keeps some of it, renormalised by the filters before. All but typical_p and XTC keep a prefix of the order, whose end
+cut.py finds without sorting. At least min_tokens_to_keep stay.
+
+With candidates the rest, what was not sent, is one unknown at the end of the order, of a mass that is known (at T = 1)
+or not (NaN). A filter whose cut lies before it drops it; a cut that depends on more than is known is OUTSIDE.
+"""
+
+# mypy: disable-error-code="no-untyped-def"
+# ruff: noqa: PLR0917 -- a kernel takes its arrays one by one, and branches where a row does
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from samplerd_server.request import Order
+from samplerd_server.sampling.kernels.compile import jit
+from samplerd_server.sampling.kernels.cut import find_cut, keep, key_of, key_of_distance
+from samplerd_server.sampling.kernels.exp2 import LOG2_E, exp, exp2, ln, log2
+from samplerd_server.sampling.kernels.philox import XTC as XTC_PURPOSE
+from samplerd_server.sampling.kernels.philox import uniform
+
+__all__ = [
+    "FILTERS",
+    "Scale",
+    "apply_filter",
+    "entropy",
+    "exponent",
+    "is_on",
+    "keep_prefix",
+    "mass_of",
+    "total_of",
+    "weigh",
+]
+
+SIGMA, TOP_K, TOP_P, MIN_P, TYPICAL, EPSILON, ETA, XTC, JOINT = range(9)
+
+FILTERS = np.array(
+    [
+        [SIGMA, TOP_K, TOP_P, MIN_P, TYPICAL, EPSILON, ETA, XTC],
+        [SIGMA, TOP_K, TOP_P, MIN_P, TYPICAL, EPSILON, ETA, XTC],
+        [SIGMA, MIN_P, TOP_K, TOP_P, TYPICAL, EPSILON, ETA, XTC],
+        [SIGMA, TOP_K, TYPICAL, TOP_P, MIN_P, EPSILON, ETA, XTC],
+        [SIGMA, JOINT, MIN_P, TYPICAL, EPSILON, ETA, XTC, XTC],
+    ],
+    np.int64,
+)
+"""The filters of each order, first to last, by request.Order; the last place of JOINT is never reached twice."""
+assert [order.value for order in Order] == [1, 2, 3, 4]
+
+
+class Scale(NamedTuple):
+    """How numbers become masses in the filters: relative to the largest number."""
+
+    top: Any
+    """float32: the largest number."""
+    temperature: Any
+    is_weights: Any
+    bound: Any
+    """float32: no number of the rest is above it."""
+    certain: Any
+    """So many of the first of the order are known to precede the rest."""
+
+
+@jit
+def exponent(scale, y):
+    """Compute ln of a number's mass."""
+    if scale.is_weights:
+        return ln(np.float64(y)) if scale.temperature == 1 else ln(np.float64(y) / scale.top) / scale.temperature
+    return (np.float64(y) - np.float64(scale.top)) / scale.temperature
+
+
+@jit
+def mass_of(scale, y):
+    """Compute a number's mass: a weight at T = 1 is its own."""
+    if scale.is_weights:
+        if scale.temperature == 1:
+            return np.float64(y)
+        return exp2(log2(np.float64(y) / scale.top) / scale.temperature)
+    return exp2((np.float64(y) - np.float64(scale.top)) * min(LOG2_E / scale.temperature, 1e300))
+
+
+@jit
+def weigh(scale, work, count):
+    """Fill in masses and keys of y. Returns the total."""
+    if scale.is_weights:
+        for i in range(count):
+            work.mass[i] = mass_of(scale, work.y[i])
+    else:
+        top, c = np.float64(scale.top), min(LOG2_E / scale.temperature, 1e300)
+        for i in range(count):
+            work.mass[i] = exp2((np.float64(work.y[i]) - top) * c)
+    return total_of(work, count)
+
+
+@jit
+def total_of(work, count):
+    """Add masses in order of position, four sums side by side."""
+    a, b, c, d = 0.0, 0.0, 0.0, 0.0
+    whole = count & ~3
+    for i in range(0, whole, 4):
+        a += work.mass[i]
+        b += work.mass[i + 1]
+        c += work.mass[i + 2]
+        d += work.mass[i + 3]
+    for i in range(whole, count):
+        a += work.mass[i]
+    return (a + b) + (c + d)
+
+
+@jit
+def entropy(scale, work, count, total):
+    """H of what is kept, in nats."""
+    moment = 0.0
+    for i in range(count):
+        if work.mass[i] > 0:
+            moment += work.mass[i] * exponent(scale, work.y[i])
+    return max(0.0, ln(total) - moment / total)
+
+
+@jit
+def is_on(row, code):
+    """Tell whether a row uses a filter."""
+    if code == SIGMA:
+        return row.top_n_sigma > 0
+    if code == TOP_K:
+        return row.top_k > 0
+    if code == TOP_P:
+        return row.top_p < 1
+    if code == MIN_P:
+        return row.min_p > 0
+    if code == TYPICAL:
+        return row.typical_p < 1
+    if code == EPSILON:
+        return row.epsilon_cutoff > 0
+    if code == ETA:
+        return row.eta_cutoff > 0
+    if code == XTC:
+        return row.xtc_probability > 0 and row.xtc_threshold <= 0.5
+    return row.top_k > 0 or row.top_p < 1
+
+
+@jit
+def keep_prefix(row, scale, work, count, rest, length, mass):
+    """Keep the shortest prefix of this length or mass, and at least min_tokens_to_keep; drop the rest.
+
+    Returns the new count, -1 if the cut is outside.
+    """
+    if length >= count and mass == np.inf:
+        cut, first, found = np.uint64(0), count, length if rest != 0 else count
+    else:
+        for i in range(count):
+            work.key[i] = key_of(work.y[i])
+        cut, first, found = find_cut(work.key, work.mass, count, length, mass, work)
+    if found < row.min_tokens_to_keep:
+        if row.min_tokens_to_keep >= count:
+            cut, first, found = np.uint64(0), count, row.min_tokens_to_keep if rest != 0 else count
+        else:
+            cut, first, found = find_cut(work.key, work.mass, count, row.min_tokens_to_keep, np.inf, work)
+    if rest != 0 and found > scale.certain:
+        return -1
+    return count if found >= count else keep(work, count, cut, first)
+
+
+@jit
+def _at_least(row, scale, work, count, rest, threshold):
+    """Keep masses of at least `threshold`."""
+    if rest != 0 and not mass_of(scale, scale.bound) < threshold:
+        return -1
+    length = 0
+    for i in range(count):
+        length += work.mass[i] >= threshold
+    if length == count:
+        return count
+    return keep_prefix(row, scale, work, count, rest, max(length, 1), np.inf)
+
+
+@jit
+def _typical(row, scale, work, count, total):
+    """Keep the shortest prefix, by (abs(-ln p - H), id) ascending, with mass >= typical_p."""
+    shift = ln(total) - entropy(scale, work, count, total)
+    for i in range(count):
+        work.key[i] = key_of_distance(np.abs(shift - exponent(scale, work.y[i])))
+    cut, first, found = find_cut(work.key, work.mass, count, np.inf, row.typical_p * total, work)
+    if found < row.min_tokens_to_keep:
+        cut, first, found = find_cut(work.key, work.mass, count, min(row.min_tokens_to_keep, count), np.inf, work)
+    return keep(work, count, cut, first)
+
+
+@jit
+def _xtc(row, scale, work, count, total, rest):
+    """Drop all but the least likely of those with probability >= xtc_threshold, if the row's own noise says so."""
+    if not uniform(row.seed, row.draw_offset, row.row_index, XTC_PURPOSE) < row.xtc_probability:
+        return count
+    threshold = row.xtc_threshold * total
+    if rest != 0 and not mass_of(scale, scale.bound) < threshold:
+        return -1
+    length = 0
+    for i in range(count):
+        length += work.mass[i] >= threshold
+    if length < 2 or count - length + 1 < row.min_tokens_to_keep:
+        return count
+    for i in range(count):
+        work.key[i] = np.uint64(0xFFFFFFFF) - key_of(work.y[i])
+    # In the opposite order the last `count - length + 1` stay; of equal numbers those of the highest position.
+    for i in range(count // 2):
+        _swap(work, i, count - 1 - i)
+    cut, first, _ = find_cut(work.key, work.mass, count, count - length + 1, np.inf, work)
+    kept = keep(work, count, cut, first)
+    for i in range(kept // 2):
+        _swap(work, i, kept - 1 - i)
+    return kept
+
+
+@jit
+def _swap(work, i, j):
+    work.y[i], work.y[j] = work.y[j], work.y[i]
+    work.at[i], work.at[j] = work.at[j], work.at[i]
+    work.mass[i], work.mass[j] = work.mass[j], work.mass[i]
+    work.key[i], work.key[j] = work.key[j], work.key[i]
+
+
+@jit
+def _run(code, row, scale, work, count, total, rest):
+    """Apply one filter. Returns the new count, -1 if the cut is outside."""
+    if code == TOP_K:
+        return keep_prefix(row, scale, work, count, rest, row.top_k, np.inf)
+    if code == MIN_P:
+        largest = np.float64(scale.top) if scale.is_weights and scale.temperature == 1 else 1.0
+        if count and not rest:
+            largest = 0.0
+            for i in range(count):
+                largest = max(largest, work.mass[i])
+        return _at_least(row, scale, work, count, rest, row.min_p * largest)
+    if np.isnan(rest) or (rest != 0 and code in (TYPICAL, ETA)):
+        return -1
+    if code in (TOP_P, JOINT):
+        length = np.inf if code == TOP_P or row.top_k == 0 else np.float64(row.top_k)
+        mass = row.top_p * total if row.top_p < 1 else np.inf
+        if rest != 0 and total_of(work, count) < mass and length > count:
+            return -1
+        return keep_prefix(row, scale, work, count, rest, length, mass)
+    if code == TYPICAL:
+        return _typical(row, scale, work, count, total)
+    if code == EPSILON:
+        return _at_least(row, scale, work, count, rest, row.epsilon_cutoff * total)
+    if code == ETA:
+        h = entropy(scale, work, count, total)
+        return _at_least(row, scale, work, count, rest, min(row.eta_cutoff, np.sqrt(row.eta_cutoff) * exp(-h)) * total)
+    return _xtc(row, scale, work, count, total, rest)
+
+
+@jit
+def apply_filter(code, row, scale, work, count, total, rest):
+    """Apply one filter to y: float32[count] of mass `total`, the rest's included.
+
+    Returns the new count (-1: the cut is outside), the new total, and what is left of the rest.
+    """
+    kept = _run(code, row, scale, work, count, total, rest)
+    if kept < 0:
+        return kept, total, rest
+    if code == XTC:
+        return kept, total_of(work, kept) + rest, rest
+    return kept, total_of(work, kept), 0.0

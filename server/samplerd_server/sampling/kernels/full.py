@@ -1,0 +1,274 @@
+"""Rows with parameters: the whole pipeline of one row, step by step, and its outputs.
+
+The row is read once into the thread's memory, adjusted there, gathered and filtered; what is left is drawn from by the
+same code as a plain row. A row pays for the steps that it asks for.
+"""
+
+# mypy: disable-error-code="no-untyped-def"
+# ruff: noqa: PLR0912, PLR0915, PLR0917 -- a kernel takes its arrays one by one, and branches where a row does
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from samplerd_server.request import Dtype, InputKind, Order, RowErrorReason
+from samplerd_server.sampling.kernels.adjust import RAISED, add_bias, has_penalties, mask_tokens, penalise
+from samplerd_server.sampling.kernels.blocks import BLOCK, TINY, block_maximum, load_block
+from samplerd_server.sampling.kernels.compile import jit, load_i32
+from samplerd_server.sampling.kernels.dry import dry
+from samplerd_server.sampling.kernels.exp2 import exp, exp2, ln, log2
+from samplerd_server.sampling.kernels.filters import (
+    FILTERS,
+    Scale,
+    apply_filter,
+    entropy,
+    is_on,
+    keep_prefix,
+    total_of,
+    weigh,
+)
+from samplerd_server.sampling.kernels.gather import count_at_least, gather, largest_of_blocks, lower_bound, sigma_bound
+from samplerd_server.sampling.kernels.outputs import Kind, entropy_view
+from samplerd_server.sampling.kernels.plain import View, find_bad, is_bad, measure_view
+from samplerd_server.sampling.rows import Step
+
+__all__ = ["Kept", "prepare"]
+
+_WEIGHTS, _F32 = int(InputKind.PROBABILITIES), int(Dtype.F32)
+_LLAMA = int(Order.LLAMA_CPP)
+_NOTHING, _OUTSIDE = int(RowErrorReason.NOTHING_TO_DRAW), int(RowErrorReason.OUTSIDE_CANDIDATES)
+_MASK, _BIAS = int(Step.MASK), int(Step.BIAS)
+_LEAST = np.float32(-3.4028234663852886e38)
+_SMALLEST = np.float32(1e-45)
+
+
+class Kept(NamedTuple):
+    """What the pipeline made of a row."""
+
+    status: Any
+    detail: Any
+    raw: Any
+    """Kind: as sent."""
+    scaled: Any
+    """Kind: adjusted, at T."""
+    final: Any
+    """Kind: what is drawn from."""
+    is_filtered: Any
+    """Whether positions in `final` are indices of work.at."""
+    certain: Any
+    """So many of the first of the order precede what was not sent."""
+
+
+@jit
+def _address(array):
+    return np.uint64(array.ctypes.data)
+
+
+@jit
+def _read(row, work):
+    """Steps 0 and 1: the row into x; candidates in order of id, also into raw. Returns status and detail."""
+    is_weights = row.kind == _WEIGHTS
+    fill = np.float32(0) if is_weights else TINY
+    width = np.int64(row.width)
+    for low in range(0, width, BLOCK):
+        x = work.x[low : low + BLOCK]
+        load_block(row.data, row.dtype, low, min(BLOCK, width - low), fill, x)
+        maximum, bits = block_maximum(x)
+        if is_bad(maximum, bits, is_weights):
+            return find_bad(x, low, is_weights)
+    if row.candidate_ids:
+        for i in range(width):
+            work.tokens[i] = load_i32(row.candidate_ids, i)
+        order = np.argsort(work.tokens[:width])
+        for i in range(width):
+            work.tokens[i] = load_i32(row.candidate_ids, order[i])
+            work.raw[i] = work.x[order[i]]
+        work.x[:width] = work.raw[:width]
+    return 0, 0
+
+
+@jit
+def _to_logits(work, width):
+    """Make logits of weights, before something is added to them."""
+    for i in range((width + BLOCK - 1) // BLOCK * BLOCK):
+        work.x[i] = np.float32(ln(np.float64(work.x[i])))
+
+
+@jit
+def _adjust(row, work, scratch, is_weights, rest):
+    """Steps 2 to 4. Returns status, detail, the largest number, whether numbers are still weights, and the rest."""
+    nothing = np.float32(0) if is_weights else TINY
+    width = np.int64(row.width)
+    top = largest_of_blocks(work, width, scratch)
+    if not top > nothing and rest == -np.inf:
+        return _NOTHING, 0, top, is_weights, rest
+    if row.has_bitmask or row.has_allowed:
+        rest = mask_tokens(row, work, nothing, rest)
+        top = largest_of_blocks(work, width, scratch)
+        if not top > nothing and rest == -np.inf:
+            return _NOTHING, _MASK, top, is_weights, rest
+    if row.bias_len == 0 and not has_penalties(row):
+        return 0, 0, top, is_weights, rest
+    if is_weights:
+        _to_logits(work, width)
+    if row.bias_len:
+        rest = add_bias(row, work, rest)
+        top = largest_of_blocks(work, width, scratch)
+        if top == -np.inf and rest == -np.inf:
+            return _NOTHING, _BIAS, top, False, rest
+    if has_penalties(row):
+        rest = penalise(row, work, rest)
+        if row.dry_multiplier > 0:
+            rest = dry(row, work, rest)
+        top = largest_of_blocks(work, width, scratch)
+    return 0, 0, top, False, rest
+
+
+@jit
+def _dynamic(row, h, count):
+    """T = low + (high - low) (H / ln V')^exponent."""
+    share = min(h / ln(np.float64(count)), 1.0) if count > 1 else 0.0
+    spread = row.dynamic_temperature_range
+    lift = exp2(row.dynamic_temperature_exponent * log2(share)) if share > 0 else 0.0
+    return row.temperature - spread + 2.0 * spread * lift
+
+
+@jit
+def _rest_mass(rest, top, temperature, is_weights):
+    """Compute the rest's mass on the scale of the filters; NaN = unknown."""
+    if rest == -np.inf:
+        return 0.0
+    if temperature != 1 or np.isnan(rest):
+        return np.nan
+    return exp(min(rest - (0.0 if is_weights else np.float64(top)), 700.0))
+
+
+@jit
+def _filter(row, work, scratch, scale, first, whole, rest, view):
+    """Step 7. Returns the count of y (-1: outside), its total and what is left of the rest."""
+    width = np.int64(row.width)
+    codes = FILTERS[row.order]
+    total = np.nan
+    lowest = _SMALLEST if scale.is_weights else _LEAST
+    missing = 0
+    if codes[first] == 0:
+        if rest != 0:
+            return -1, 0.0, rest
+        count = gather(work, width, lowest, scratch)
+        bound, survivors = sigma_bound(row, work, count, scale)
+        missing = max(1, row.min_tokens_to_keep) if survivors < max(1, row.min_tokens_to_keep) else 0
+        lowest = lowest if missing else max(lowest, bound)
+    elif whole:
+        _, total = measure_view(view, scale.temperature, False, scratch)  # noqa: FBT003 -- kernels have no keywords
+        total += rest
+        largest_of_blocks(work, width, scratch)  # measuring may have left other maxima
+        lowest = lower_bound(row, codes[first], scale, total, width, work, scratch)
+    else:
+        lowest = lower_bound(row, codes[first], scale, total, width, work, scratch)
+    count = gather(work, width, lowest, scratch)
+    gathered = weigh(scale, work, count)
+    if not whole:
+        total = gathered + rest
+    if missing:
+        count = keep_prefix(row, scale, work, count, rest, missing, np.inf)
+        total = total_of(work, count)
+    for place in range(first + (codes[first] == 0), len(codes)):
+        code = codes[place]
+        if is_on(row, code) and not (place and codes[place - 1] == code):
+            count, total, rest = apply_filter(code, row, scale, work, count, total, rest)
+            if count < 0:
+                return count, total, rest
+    return count, total, rest
+
+
+@jit
+def prepare(row, work, scratch):
+    """Take a row through steps 0 to 7. Returns `Kept`."""
+    width = np.int64(row.width)
+    source_weights = row.kind == _WEIGHTS
+    is_sparse = row.candidate_ids != 0
+    raw_view = View(np.uint64(row.data), np.int64(row.dtype), width, source_weights)
+    if is_sparse:
+        raw_view = View(_address(work.raw), np.int64(_F32), width, source_weights)
+    rest = row.rest_logsumexp if is_sparse else -np.inf
+    raw = Kind(raw_view, 1.0, rest, np.int64(0))
+    status, detail = _read(row, work)
+    bound, certain, top = TINY, width, TINY
+    is_weights = source_weights
+    if status == 0:
+        if rest != -np.inf:
+            bound = work.x[0]
+            for i in range(width):
+                bound = min(bound, work.x[i])
+        status, detail, top, is_weights, rest = _adjust(row, work, scratch, is_weights, rest)
+        if is_weights != source_weights and rest != -np.inf:
+            bound = np.float32(ln(np.float64(bound)))
+    view = View(_address(work.x), np.int64(_F32), width, is_weights)
+    lowest = _SMALLEST if is_weights else _LEAST
+    if status == 0 and (rest == RAISED or not top >= lowest):
+        status, detail = _OUTSIDE, np.int64(0)
+    if status:
+        return Kept(status, detail, raw, raw, raw, False, certain)
+    if rest != -np.inf:
+        certain = count_at_least(work, width, bound)
+    # Greedy rows leave here; their scaled distribution is that of T = 1.
+    if row.temperature == 0:
+        first = np.int64(0)
+        while work.x[first] != top:
+            first += 1
+        if rest != -np.inf and max(1, row.num_samples if row.without else 1) > certain:
+            status = _OUTSIDE
+        scaled = Kind(view, 1.0, rest, first)
+        return Kept(status, detail, raw, scaled, Kind(view, 0.0, -np.inf, first), False, certain)
+    is_late = row.order == _LLAMA
+    temperature = row.temperature
+    if row.dynamic_temperature_range > 0 and not is_late:
+        if rest != -np.inf:
+            return Kept(_OUTSIDE, np.int64(0), raw, raw, raw, False, certain)
+        h = entropy_view(Kind(view, 1.0, rest, np.int64(0)), scratch)
+        temperature = _dynamic(row, h, count_at_least(work, width, lowest))
+        largest_of_blocks(work, width, scratch)
+    judged = 1.0 if is_late else max(temperature, 1e-300)
+    codes = FILTERS[row.order]
+    first_filter = 0
+    while first_filter < len(codes) and not is_on(row, codes[first_filter]):
+        first_filter += 1
+    left = rest
+    if first_filter == len(codes) and not (is_late and row.dynamic_temperature_range > 0):
+        final_view, is_filtered, first = view, False, np.int64(0)
+        if left != -np.inf and temperature != 1:
+            left = np.nan
+    else:
+        scale = Scale(top, judged, is_weights, bound, certain)
+        mass = _rest_mass(rest, top, judged, is_weights)
+        if first_filter == len(codes):
+            count = gather(work, width, lowest, scratch)
+            total = weigh(scale, work, count) + mass
+        else:
+            code = codes[first_filter]
+            whole = not np.isnan(mass) and (code in (2, 5) or (code == 8 and row.top_p < 1))
+            count, total, mass = _filter(row, work, scratch, scale, first_filter, whole, mass, view)
+        if count > 0 and row.dynamic_temperature_range > 0 and is_late:
+            if mass != 0:
+                count = -1
+            else:
+                temperature = _dynamic(row, entropy(scale, work, count, total), count)
+        if count < 0:
+            return Kept(_OUTSIDE, np.int64(0), raw, raw, raw, False, certain)
+        final_view, is_filtered = View(_address(work.y), np.int64(_F32), count, is_weights), True
+        left = -np.inf if mass == 0 else (rest if temperature == 1 else np.nan)
+        first = np.int64(0)
+        for i in range(count):
+            first = i if work.y[i] > work.y[first] else first
+    if np.isnan(left):
+        status = _OUTSIDE
+    if rest != -np.inf and temperature != 1:
+        rest = np.nan
+    if temperature == 0 and not is_filtered:
+        while work.x[first] != top:
+            first += 1
+    scaled_first = np.int64(work.at[first]) if is_filtered else first
+    scaled = Kind(view, temperature, rest, scaled_first)
+    return Kept(status, detail, raw, scaled, Kind(final_view, temperature, left, first), is_filtered, certain)

@@ -1,0 +1,58 @@
+"""The kernel for plain rows: most of what is asked, with the least said."""
+
+# mypy: disable-error-code="no-untyped-def"
+# ruff: noqa: PLR0917 -- a kernel takes its arrays one by one
+
+from __future__ import annotations
+
+import numpy as np
+
+from samplerd_server.request import InputKind, RowErrorReason
+from samplerd_server.sampling.kernels.blocks import BLOCK
+from samplerd_server.sampling.kernels.compile import jit
+from samplerd_server.sampling.kernels.philox import DRAW
+from samplerd_server.sampling.kernels.plain import Noise, View, cut_scratch, draw_view, unmark
+
+__all__ = ["draw_plain"]
+
+_WEIGHTS = int(InputKind.PROBABILITIES)
+_TOO_FEW = int(RowErrorReason.TOO_FEW_TO_DRAW)
+
+
+@jit
+def draw_plain(rows, begin, end, samples, status, detail, taken, w32, w64):
+    """Draw from the plain rows of rows: ROW[B] in [begin, end) that want samples only; the others get status -1.
+
+    samples: int32, flat; status: int32[B]; detail: int64[B]; the rest: see workspace.py. Returns the width of the
+    widest row, or of the largest vocabulary, if there is no room for it (then nothing was drawn), else 0; and how many
+    rows got -1.
+    """
+    scratch = cut_scratch(w32, w64, taken)
+    room = len(taken) * 64
+    widest = 0
+    for i in range(begin, end):
+        widest = max(widest, rows[i].width, rows[i].vocab_size)
+    if widest > room:
+        return widest, 0
+    left = 0
+    for i in range(begin, end):
+        row = rows[i]
+        if not row.plain or row.wanted:
+            status[i] = -1
+            left += 1
+            continue
+        view = View(np.uint64(row.data), np.int64(row.dtype), np.int64(row.width), row.kind == _WEIGHTS)
+        own = samples[row.sample_at : row.sample_at + row.num_samples]
+        noise = Noise(row.seed, row.draw_offset, row.row_index, np.int64(DRAW))
+        status[i], detail[i], _, _ = draw_view(
+            view, row.temperature, row.num_samples, row.without, -np.inf, noise, own, scratch
+        )
+        if row.without and (status[i] == 0 or status[i] == _TOO_FEW):
+            for d in range(row.num_samples if status[i] == 0 else detail[i]):
+                unmark(taken, own[d])
+        if status[i] != 0:
+            own[:] = -1
+    return 0, left
+
+
+assert BLOCK % 64 == 0, "a block's bits are whole words. This is a bug."

@@ -1,0 +1,139 @@
+"""What a row answers beside its samples: log-probabilities of three kinds, entropies, ranks.
+
+Law: a log-probability is exponent - ln(sum of exp(exponent)), float64 until it is stored. Of successive draws without
+replacement it is conditional: with L_d the ln of the mass left before draw d, L_S is measured once, with everything
+drawn taken out, and L_(d-1) = ln(e^L_d + e^(exponent of draw d - 1)): sums of positive numbers only, nothing cancels.
+"""
+
+# mypy: disable-error-code="no-untyped-def"
+# ruff: noqa: PLR0917 -- a kernel takes its arrays one by one, and branches where a row does
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from samplerd_server.request import Dtype
+from samplerd_server.sampling.kernels.blocks import BLOCK, TINY, block_maximum, load_block, sum_block, weigh_block
+from samplerd_server.sampling.kernels.compile import jit, load_bf16, load_f16, load_f32, load_f64
+from samplerd_server.sampling.kernels.exp2 import LOG2_E, exp, ln, log_add
+from samplerd_server.sampling.kernels.plain import mark, measure_view, unmark
+
+__all__ = ["Kind", "entropy_view", "load_number", "logprobs_of_draws", "normaliser", "rank_of", "relative"]
+
+_F16, _BF16, _F64 = int(Dtype.F16), int(Dtype.BF16), int(Dtype.F64)
+
+
+class Kind(NamedTuple):
+    """A distribution over the numbers of a view."""
+
+    numbers: Any
+    temperature: Any
+    """0 = certainty of position `first`."""
+    rest: Any
+    """ln of the mass of what was not sent, at T = 1; -inf = none, NaN = unknown."""
+    first: Any
+    """Position of the most likely; used where the temperature is 0."""
+
+
+@jit
+def load_number(view, at):
+    """Load one number of a row."""
+    if view.dtype == _F16:
+        return load_f16(view.address, at)
+    if view.dtype == _BF16:
+        return load_bf16(view.address, at)
+    if view.dtype == _F64:
+        return load_f64(view.address, at)
+    return load_f32(view.address, at)
+
+
+@jit
+def relative(kind, at, top):
+    """Compute the exponent of the number at a position, relative to the largest exponent `top`."""
+    value = np.float64(load_number(kind.numbers, at))
+    if kind.numbers.is_weights:
+        return ln(value) / kind.temperature - top
+    # A difference of exponents, not of logits: top came from a division by the same T, so that the largest gives 0.
+    return value / kind.temperature - top
+
+
+@jit
+def normaliser(kind, has_taken, scratch):
+    """Compute the largest exponent, and ln of the sum of masses relative to it, the rest's included."""
+    top, total = measure_view(kind.numbers, kind.temperature, has_taken, scratch)
+    if not total > 0:
+        top = 0.0
+    return top, log_add(ln(total), kind.rest - top) if kind.rest != -np.inf else ln(total)
+
+
+@jit
+def logprobs_of_draws(kind, positions, samples_at, draws, without, out, scratch):
+    """Write the log-probabilities of drawn positions: int64[draws], -1 = not in this distribution, to out."""
+    if kind.temperature == 0:
+        for d in range(draws):
+            out[samples_at + d] = 0.0
+        return
+    if np.isnan(kind.rest):
+        return
+    top, whole = normaliser(kind, False, scratch)  # noqa: FBT003 -- kernels have no keywords
+    if not without:
+        for d in range(draws):
+            out[samples_at + d] = relative(kind, positions[d], top) - whole
+        return
+    for d in range(draws):
+        mark(scratch.taken, positions[d])
+    left_top, left = normaliser(kind, True, scratch)  # noqa: FBT003
+    for d in range(draws):
+        unmark(scratch.taken, positions[d])
+    left += left_top - top
+    for d in range(draws - 1, -1, -1):
+        own = relative(kind, positions[d], top)
+        left = log_add(left, own)
+        out[samples_at + d] = own - left
+
+
+@jit
+def entropy_view(kind, scratch):
+    """H in nats of a distribution; NaN with a rest."""
+    if kind.rest != -np.inf:
+        return np.nan
+    if kind.temperature == 0:
+        return 0.0
+    numbers = kind.numbers
+    fill = np.float32(0) if numbers.is_weights else TINY
+    c = LOG2_E / kind.temperature
+    top, total = measure_view(numbers, kind.temperature, False, scratch)  # noqa: FBT003
+    moment = 0.0
+    for b in range((numbers.width + BLOCK - 1) // BLOCK):
+        load_block(numbers.address, numbers.dtype, b * BLOCK, min(BLOCK, numbers.width - b * BLOCK), fill, scratch.x)
+        if numbers.is_weights:
+            for i in range(BLOCK):
+                if scratch.x[i] > 0:
+                    gap = ln(np.float64(scratch.x[i])) / kind.temperature - top
+                    moment += exp(gap) * gap
+            continue
+        maximum, _ = block_maximum(scratch.x)
+        if maximum == -np.inf:
+            continue
+        weigh_block(scratch.x, maximum, np.float32(min(c, 3e38)), scratch.mass)
+        own = sum_block(scratch.mass, scratch.half)
+        for i in range(BLOCK):
+            scratch.mass[i] *= max(scratch.x[i] - maximum, np.float32(-1e30))
+        gaps = sum_block(scratch.mass, scratch.half) / kind.temperature
+        away = np.float64(maximum) / kind.temperature - top
+        moment += exp(away) * (gaps + max(away, -1e300) * own)
+    return max(0.0, ln(total) - moment / total)
+
+
+@jit
+def rank_of(x, width, at):
+    """Count the numbers of x: float32[width] that precede the one at a position in the total order, and it."""
+    value = x[at]
+    rank = np.int64(1)
+    for i in range(width):
+        rank += x[i] > value
+    for i in range(at):
+        rank += x[i] == value
+    return rank
