@@ -80,6 +80,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     progress = Console()
     about = machine()
+    if about["load_average_1m"] > 0.5 * about["cores"]:
+        progress(f"this machine is busy (load average {about['load_average_1m']}): expect figures to be off")
     tables = []
     failed = False
     for name in args.names or BENCHMARKS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import importlib.metadata
 import json
 import os
@@ -41,8 +42,9 @@ class Console:
         print(f"[{time.monotonic() - self._started:6.1f} s] {message}", file=sys.stderr, flush=True)
 
 
+@functools.cache
 def machine() -> dict[str, Any]:
-    """Say where and when this runs, and of what."""
+    """Say where and when this runs, and of what: as things stand when first asked, before any load of ours."""
     return {
         "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "commit": _git("rev-parse", "HEAD"),
@@ -50,6 +52,7 @@ def machine() -> dict[str, Any]:
         "command": "python -m benchmarks " + " ".join(sys.argv[1:]),
         "cpu_model": _cpu_model(),
         "cores": len(os.sched_getaffinity(0)),
+        "load_average_1m": round(os.getloadavg()[0], 2),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "system": platform.platform(),
         "python": platform.python_version(),

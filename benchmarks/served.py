@@ -32,9 +32,9 @@ NOTE = f"one f32 row a call, {CONNECTIONS * STREAMS} calls in flight, both serve
 class Plan:
     """How long to measure."""
 
-    seconds: float = 5.0
-    """Of each run of h2load, about."""
-    rounds: int = 5
+    seconds: float = 2.5
+    """Of each run of h2load, about. Short, so that the two of a pair meet the same machine."""
+    rounds: int = 9
     """Pairs of runs."""
     warm_up: int = 500
     """Calls before, to each; their rate sizes the runs."""
