@@ -131,8 +131,7 @@ def typical_p(kept: Kept, params: SamplingParams) -> Kept:
     """Keep the shortest prefix, by (abs(-ln p - H), id) ascending, with mass >= typical_p."""
     typical = entropy(kept)
     masses = kept.own
-    with np.errstate(divide="ignore"):
-        surprise = np.abs(math.log(kept.total) - np.log(masses) - typical)
+    surprise = np.abs(math.log(kept.total) - (kept.logits - kept.origin) / kept.temperature - typical)
     order = [at for at in np.lexsort((kept.ids, surprise)) if kept.kept[at]]
     reached = np.flatnonzero(np.cumsum(masses[order]) >= params.typical_p * kept.total)
     length = max(int(reached[0]) + 1 if len(reached) else len(order), kept.least)

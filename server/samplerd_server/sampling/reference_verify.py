@@ -5,8 +5,8 @@ Law. At position i, with p the target's processed distribution and q the draft's
 stops; if all n are accepted, one more is drawn from row n + 1. What comes out follows the target's law exactly.
 
 Noise. Position i (from 0) is row i of the counter, the draw index is draw_offset; purpose ACCEPT decides, CORRECT
-draws. Without draft rows every q is certainty of its token. Should p - q be positive nowhere, which only rounding can bring
-about, the correction is drawn from p.
+draws. Without draft rows every q is certainty of its token. Should p - q be positive nowhere, which only rounding can
+bring about, the correction is drawn from p.
 
 Source: Leviathan, Kalman, Matias: Fast inference from transformers via speculative decoding (ICML 2023), algorithm 1;
 Chen et al.: Accelerating large language model decoding with speculative sampling (2023).
@@ -82,7 +82,8 @@ def _draft_row(
 ) -> NDArray[np.float64] | tuple[RowErrorReason, int]:
     """Normalise q of one position, or say why its row is bad."""
     if draft is None:
-        return (np.arange(vocab_size) == token).astype(np.float64)
+        certain: NDArray[np.float64] = (np.arange(vocab_size) == token).astype(np.float64)
+        return certain
     size = draft.vocab_size * draft.dtype.itemsize
     data = bytes(draft.data[position * size : (position + 1) * size])
     fault = first_fault(data, draft.dtype, InputKind.PROBABILITIES)
@@ -91,7 +92,8 @@ def _draft_row(
     weights: NDArray[np.float64] = decode(data, draft.dtype).astype(np.float64)
     if not weights.any():
         return RowErrorReason.NOTHING_TO_DRAW, 0
-    return np.divide(weights, float(weights.sum()))
+    q: NDArray[np.float64] = np.asarray(weights / weights.sum(), np.float64)
+    return q
 
 
 def _probabilities(row: reference.RowOutcome) -> NDArray[np.float64]:

@@ -12,12 +12,13 @@ import numpy as np
 import torch
 
 from samplerd_server.request import Dtype, InputKind
-from samplerd_server.sampling.portable.answers import fetch, needs_depth, write
+from samplerd_server.sampling.portable.answers import fetch, needs_depth, needs_full_list, write
 from samplerd_server.sampling.portable.chunks import chunks
 from samplerd_server.sampling.portable.pipeline import run_chunk
 from samplerd_server.sampling.rows import COLD_DEFAULT, HOT, ROW, RowBatch, new_results
 
 if TYPE_CHECKING:
+    from samplerd_server.sampling.portable.chunks import Chunk
     from samplerd_server.sampling.rows import RowResults
 
 __all__ = ["TorchSampler"]
@@ -26,6 +27,18 @@ _CHUNK_CPU = 1 << 18
 """Numbers of a chunk on the CPU: 2 MiB of float64, which stays in the second-level cache."""
 _CHUNK_CUDA = 1 << 25
 """Numbers of a chunk on a GPU: 256 MiB of float64 a tensor, of which a chunk needs some five."""
+
+_PARAMS = """
+top_k top_p min_p typical_p epsilon_cutoff eta_cutoff top_n_sigma xtc_threshold xtc_probability
+dynamic_temperature_range dynamic_temperature_exponent repetition_penalty frequency_penalty presence_penalty dry
+history logit_bias allowed_tokens token_bitmask min_tokens_to_keep order
+"""
+_OUTPUTS = "top_n logprob_ids rank entropy kept logprobs.processed"
+_CAPABILITIES = frozenset(
+    {f"SamplingParams.{name}" for name in _PARAMS.split()}
+    | {f"Outputs.{name}" for name in _OUTPUTS.split()}
+    | {"SampleRequest.candidates"}
+)
 
 
 class TorchSampler:
@@ -44,7 +57,7 @@ class TorchSampler:
     @property
     def capabilities(self) -> frozenset[str]:
         """Fields of the contract that work."""
-        return frozenset()
+        return _CAPABILITIES
 
     def warm_up(self) -> None:
         """Load the device's libraries by drawing from one row of each dtype."""
@@ -62,13 +75,19 @@ class TorchSampler:
         results = new_results(batch)
         with torch.inference_mode():
             for chunk in chunks(batch.rows, self._limit):
-                columns = fetch(run_chunk(chunk, self._device))
-                deep = needs_depth(chunk, columns)
-                write(chunk, columns, results)
-                for index in deep:
-                    alone = chunk.only(index)
-                    write(alone, fetch(run_chunk(alone, self._device, is_deep=True)), results)
+                self._run(chunk, results)
         return results
+
+    def _run(self, chunk: Chunk, results: RowResults, *, is_full: bool = False) -> None:
+        """Draw from a chunk, and again from those of its rows that need more than the usual path."""
+        columns = fetch(run_chunk(chunk, self._device, is_full=is_full))
+        write(chunk, columns, results)
+        if not is_full:
+            for index in needs_full_list(chunk, columns):
+                self._run(chunk.only(index), results, is_full=True)
+        for index in needs_depth(chunk, columns):
+            alone = chunk.only(index)
+            write(alone, fetch(run_chunk(alone, self._device, is_deep=True, is_full=is_full)), results)
 
     def close(self) -> None:
         """Nothing to stop: torch owns its threads."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from samplerd_server.request import Dtype, InputKind, RowErrorReason
+from samplerd_server.request import Dtype, InputKind, RowErrorReason, Wanted
 from samplerd_server.sampling.decode import first_fault, read_bytes
 from samplerd_server.sampling.portable.distribution import SHALLOW
 from samplerd_server.sampling.rows import Step
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from samplerd_server.sampling.portable.pipeline import Columns
     from samplerd_server.sampling.rows import RowResults
 
-__all__ = ["HostColumns", "fetch", "needs_depth", "write"]
+__all__ = ["HostColumns", "fetch", "needs_depth", "needs_full_list", "write"]
 
 HostColumns = dict[str, "NDArray[np.float64]"]
 """`Columns` on the host."""
@@ -33,13 +33,21 @@ def fetch(columns: Columns) -> HostColumns:
     return dict(zip(columns, parts, strict=True))
 
 
+def needs_full_list(chunk: Chunk, columns: HostColumns) -> list[int]:
+    """Find the rows whose cut lies beyond the head of the order that was listed."""
+    if chunk.is_sparse or not columns["undecided"].any():
+        return []
+    return [int(row) for row in np.flatnonzero(columns["undecided"][:, 0] * np.isfinite(columns["health"][:, 0]))]
+
+
 def needs_depth(chunk: Chunk, columns: HostColumns) -> list[int]:
-    """Rows of the chunk whose masses ran out of range before their last draw without replacement."""
+    """Find the rows whose masses ran out of range before their last draw without replacement."""
     if "left" not in columns:
         return []
     own = np.arange(columns["left"].shape[1]) < chunk.records["num_samples"][:, None]
     is_good = np.isfinite(columns["health"][:, 0]) & (columns["positive"][:, 0] >= chunk.records["num_samples"])
-    return np.flatnonzero(((columns["left"] < SHALLOW) & own).any(axis=1) & is_good).tolist()
+    is_good &= (columns["undecided"][:, 0] == 0) & (columns["beyond"][:, 0] == 0)
+    return [int(row) for row in np.flatnonzero(((columns["left"] < SHALLOW) & own).any(axis=1) & is_good)]
 
 
 def write(chunk: Chunk, columns: HostColumns, results: RowResults) -> None:
@@ -47,20 +55,45 @@ def write(chunk: Chunk, columns: HostColumns, results: RowResults) -> None:
     for index, row in enumerate(chunk.rows.tolist()):
         record = chunk.records[index]
         reason, detail = _verdict(record, index, columns)
+        results.status[row], results.detail[row] = reason, detail
         if reason != RowErrorReason.NONE:
-            results.status[row], results.detail[row] = reason, detail
             continue
         begin, draws = int(record["sample_at"]), int(record["num_samples"])
         own = slice(begin, begin + draws)
         results.samples[own] = columns["ids"][index, :draws]
-        for kind, logprobs in results.logprobs.items():
-            name = f"logprobs_{kind.name.lower()}"
-            if name in columns and int(record["wanted"]) >> (kind - 1) & 1:
-                logprobs[own] = columns[name][index, :draws]
+        if record["wanted"]:
+            _write_outputs(row, own, record, {name: column[index] for name, column in columns.items()}, results)
+
+
+def _write_outputs(
+    row: int, own: slice, record: np.void, columns: dict[str, NDArray[np.float64]], results: RowResults
+) -> None:
+    """Write what a row wants beside its samples."""
+    wanted, draws = Wanted(int(record["wanted"])), own.stop - own.start
+    top = slice(int(record["top_at"]), int(record["top_at"]) + int(record["top_n"]))
+    named = slice(int(record["named_at"]), int(record["named_at"]) + int(record["named_len"]))
+    for kind, logprobs in results.logprobs.items():
+        if not wanted & Wanted(1 << (kind - 1)):
+            continue
+        name = kind.name.lower()
+        logprobs[own] = columns[f"logprobs_{name}"][:draws]
+        if record["top_n"]:
+            results.top_ids[kind][top] = columns[f"top_ids_{name}"][: record["top_n"]]
+            results.top_logprobs[kind][top] = columns[f"top_logprobs_{name}"][: record["top_n"]]
+        if record["named_len"]:
+            results.named[kind][named] = columns[f"named_{name}"][: record["named_len"]]
+    for kind, entropies in results.entropy.items():
+        if wanted & Wanted(Wanted.ENTROPY_RAW << (kind - 1)):
+            entropies[row] = columns[f"entropy_{kind.name.lower()}"][0]
+    if results.ranks is not None and wanted & Wanted.RANK:
+        results.ranks[own] = columns["ranks"][:draws]
+    if results.kept_count is not None and results.kept_mass is not None and wanted & Wanted.KEPT:
+        results.kept_count[row] = columns["kept_count"][0]
+        results.kept_mass[row] = columns["kept_mass"][0]
 
 
 def _verdict(record: np.void, index: int, columns: HostColumns) -> tuple[RowErrorReason, int]:
-    """Why the row failed, and the detail; NONE when it did not."""
+    """Say why the row failed, and the detail; NONE when it did not."""
     health = columns["health"][index, 0]
     if np.isnan(health) or health == np.inf:
         dtype = Dtype(int(record["dtype"]))
@@ -68,8 +101,26 @@ def _verdict(record: np.void, index: int, columns: HostColumns) -> tuple[RowErro
         fault = first_fault(numbers, dtype, InputKind(int(record["kind"])))
         assert fault is not None, "a row was found faulty and then faultless. This is a bug."
         return fault
-    if health == -np.inf:
-        return RowErrorReason.NOTHING_TO_DRAW, Step.INPUT
-    if record["without"] and columns["positive"][index, 0] < record["num_samples"]:
+    draws, is_dense = int(record["num_samples"]), record["candidate_ids"] == 0
+    has_rest = not is_dense and record["rest_logsumexp"] != -np.inf
+    emptied_by = _emptied_by(index, columns)
+    if emptied_by is not None and not (has_rest and columns["beyond"][index, 0] + columns["undecided"][index, 0]):
+        return RowErrorReason.NOTHING_TO_DRAW, emptied_by
+    if columns["undecided"][index, 0] or ("outside" in columns and columns["outside"][index, :draws].any()):
+        return RowErrorReason.OUTSIDE_CANDIDATES, 0
+    is_short = record["without"] and columns["positive"][index, 0] < draws
+    if is_short and columns["beyond"][index, 0]:
+        return RowErrorReason.OUTSIDE_CANDIDATES, 0
+    if is_short:
         return RowErrorReason.TOO_FEW_TO_DRAW, int(columns["positive"][index, 0])
     return RowErrorReason.NONE, 0
+
+
+def _emptied_by(index: int, columns: HostColumns) -> Step | None:
+    """Find the first step that left nothing to draw."""
+    if columns["health"][index, 0] == -np.inf:
+        return Step.INPUT
+    for step in (Step.MASK, Step.BIAS, Step.PENALTIES):
+        if f"after_{int(step)}" in columns and columns[f"after_{int(step)}"][index, 0] == -np.inf:
+            return step
+    return None

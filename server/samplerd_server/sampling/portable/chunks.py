@@ -6,13 +6,14 @@ the records alone, before anything is copied.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from samplerd_server.request import Dtype, InputKind, Wanted
 from samplerd_server.sampling.noise import Purpose, uniform, uniforms
+from samplerd_server.sampling.portable.filters import filters_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +38,10 @@ class Chunk:
     """Temperature is the only parameter, and nothing but the basic outputs is wanted."""
     is_greedy: bool
     """T = 0."""
+    is_sparse: bool
+    """Rows of candidates."""
+    has_filters: bool
+    """Some filter is on."""
     without: bool
     """Drawn without replacement."""
     wanted: Wanted
@@ -59,14 +64,7 @@ class Chunk:
 
     def only(self, index: int) -> Chunk:
         """One row of the chunk, alone."""
-        return Chunk(
-            rows=self.rows[index : index + 1],
-            records=self.records[index : index + 1],
-            is_plain=self.is_plain,
-            is_greedy=self.is_greedy,
-            without=self.without,
-            wanted=self.wanted,
-        )
+        return replace(self, rows=self.rows[index : index + 1], records=self.records[index : index + 1])
 
 
 def chunks(records: NDArray[np.void], limit: int) -> Iterator[Chunk]:
@@ -86,6 +84,8 @@ def chunks(records: NDArray[np.void], limit: int) -> Iterator[Chunk]:
                 records=own,
                 is_plain=bool(own["plain"][0]),
                 is_greedy=bool(own["temperature"][0] == 0.0),
+                is_sparse=bool(own["candidate_ids"][0]),
+                has_filters=bool(filters_on(own)[0]),
                 without=bool(own["without"][0]),
                 wanted=Wanted(int(np.bitwise_or.reduce(own["wanted"]))),
             )
@@ -100,6 +100,8 @@ def _keys(records: NDArray[np.void]) -> list[list[int]]:
         records["without"].tolist(),
         (records["temperature"] == 0.0).tolist(),
         (records["candidate_ids"] != 0).tolist(),
+        filters_on(records).tolist(),
+        records["order"].tolist(),
         records["wanted"].tolist(),
         [_size_class(width) for width in records["width"].tolist()],
         [draws.bit_length() for draws in records["num_samples"].tolist()],

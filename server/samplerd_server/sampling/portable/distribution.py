@@ -20,25 +20,41 @@ lose their bits (binary64 ends at 2^-1074), and the row is drawn again by `Distr
 class Distribution:
     """Masses over positions 0 .. n-1 of each row; positions are ids, or `ids` names them (ascending)."""
 
-    __slots__ = ("_exponents", "_ids", "_tree")
+    __slots__ = ("_exponents", "_ids", "_rest", "_tree")
 
-    def __init__(self, exponents: Tensor, ids: Tensor | None = None, *, will_forget: bool = False) -> None:
-        """Take ln p, up to a constant: float64[B, n] with maximum 0 in each row, -inf for what cannot be drawn.
+    def __init__(
+        self,
+        exponents: Tensor,
+        ids: Tensor | None = None,
+        *,
+        rest: Tensor | None = None,
+        will_forget: bool = False,
+    ) -> None:
+        """Take ln p, up to a constant.
 
-        With `will_forget` the exponents are overwritten, and `logprobs` and `rebase` cannot be asked for.
+        Args: exponents, float64[B, n] with maximum 0 in each row, -inf for what cannot be drawn; ids, int64[B, n];
+        rest, float64[B, 1], the mass of what was not sent, NaN = unknown. With `will_forget` the exponents are
+        overwritten, and `logprobs` and `rebase` cannot be asked for.
         """
         self._ids = ids
+        self._rest = rest
         self._exponents = None if will_forget else exponents
         self._tree = MassTree(exponents.exp_() if will_forget else exponents.exp())
 
     @property
     def total(self) -> Tensor:
-        """float64[B, 1]: the mass left."""
-        return self._tree.total
+        """float64[B, 1]: the mass left, the rest's included."""
+        return self._tree.total if self._rest is None else self._tree.total + self._rest
 
     def draw(self, uniforms: Tensor) -> Tensor:
         """Positions int64[B, S] of uniforms float64[B, S]: the first whose cumulative mass exceeds u x total."""
         return self._tree.find(uniforms * self.total)
+
+    def falls_outside(self, uniforms: Tensor) -> Tensor | None:
+        """Whether draws fall into the rest, bool[B, S]; None where there is none."""
+        if self._rest is None:
+            return None
+        return (self._rest > 0) & (uniforms * self.total >= self._tree.total)
 
     def ids(self, positions: Tensor) -> Tensor:
         """Ids int64[B, S] of positions."""
@@ -49,11 +65,12 @@ class Distribution:
         return self._kept_exponents().gather(1, positions) - self.total.log()
 
     def entropy(self) -> Tensor:
-        """H in nats, float64[B, 1]: ln Z - sum(m x exponent) / Z, with 0 ln 0 = 0."""
+        """H in nats, float64[B, 1]: ln Z - sum(m x exponent) / Z, with 0 ln 0 = 0; NaN with a rest."""
         exponents = self._kept_exponents()
         masses = exponents.exp()
         surprise = torch.where(masses > 0, masses * exponents, 0.0)
-        return (self.total.log() - MassTree(surprise).total / self.total).clamp_(min=0.0)
+        entropy = (self.total.log() - MassTree(surprise).total / self.total).clamp_(min=0.0)
+        return entropy if self._rest is None else torch.where(self._rest == 0, entropy, float("nan"))
 
     def remove(self, positions: Tensor) -> None:
         """Take one position, int64[B, 1], out of each row."""
@@ -62,9 +79,22 @@ class Distribution:
     def rebase(self, removed: Tensor) -> None:
         """Rescale what is left to a largest exponent of 0, without `removed`, int64[B, 1]; a pass over the rows."""
         exponents = self._kept_exponents().scatter(1, removed, float("-inf"))
-        exponents = exponents - exponents.amax(1, keepdim=True)
+        largest = exponents.amax(1, keepdim=True)
+        exponents = exponents - largest
+        if self._rest is not None:
+            self._rest = self._rest * torch.exp(-largest)
         self._exponents = exponents
         self._tree = MassTree(exponents.exp())
+
+    @property
+    def exponents(self) -> Tensor:
+        """float64[B, n]: ln p + ln total."""
+        return self._kept_exponents()
+
+    @property
+    def rest(self) -> Tensor | None:
+        """float64[B, 1]: the mass of what was not sent; None where there is none."""
+        return self._rest
 
     def _kept_exponents(self) -> Tensor:
         assert self._exponents is not None, "the exponents were given up. This is a bug."

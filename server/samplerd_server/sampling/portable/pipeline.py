@@ -1,4 +1,4 @@
-"""One chunk of rows through all steps: stage, decode, scale, draw, and what was wanted beside the samples.
+"""One chunk of rows through all steps: stage, decode, adjust, scale, filter, draw.
 
 Returns columns: float64[B, k] tensors by name, all still on the device; `answers.py` copies them back and writes them
 down. Ids up to 2^53 are exact in them.
@@ -8,129 +8,122 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from samplerd_server.request import Dtype, InputKind, LogprobKind, Wanted
+from samplerd_server.request import LogprobKind, Wanted
 from samplerd_server.sampling.noise import Purpose
 from samplerd_server.sampling.portable.chunks import draw_uniforms
-from samplerd_server.sampling.portable.distribution import Distribution
-from samplerd_server.sampling.portable.staging import decode_rows, stage
+from samplerd_server.sampling.portable.listing import Processed, process
+from samplerd_server.sampling.portable.logits import Rows, load
+from samplerd_server.sampling.portable.outputs import describe, sample_outputs
 
 if TYPE_CHECKING:
     from samplerd_server.sampling.portable.chunks import Chunk
+    from samplerd_server.sampling.portable.distribution import Distribution
 
 __all__ = ["Columns", "run_chunk"]
 
 Columns: TypeAlias = dict[str, Tensor]
 """What is known of a chunk's rows: float64[B, k] by name."""
 
-_NEVER = float("-inf")
 
-
-def run_chunk(chunk: Chunk, device: torch.device, *, is_deep: bool = False) -> Columns:
+def run_chunk(chunk: Chunk, device: torch.device, *, is_deep: bool = False, is_full: bool = False) -> Columns:
     """Draw from every row of a chunk.
 
     `is_deep`: rescale before every draw without replacement; for rows whose column ``left`` fell below `SHALLOW`.
+    `is_full`: list all of a row for the filters; for rows whose column ``undecided`` said so.
     """
-    raw = stage(chunk.records, chunk.dtype, device)
-    logits, health = _logits(raw, chunk, device)
-    columns = {"health": health}
+    rows = load(chunk, device)
+    processed = process(rows, is_full=is_full)
+    columns: Columns = {"health": rows.health, **rows.emptied}
+    columns["undecided"], columns["beyond"] = processed.undecided, processed.beyond
     if chunk.without:
-        columns["positive"] = (logits > _NEVER).sum(1, keepdim=True)
+        columns["positive"] = processed.count
+    describe(rows, processed, columns)  # before any draw takes something away
     if chunk.is_greedy:
-        _greedy(logits, chunk, columns)
+        drawn = processed.firsts if chunk.without else processed.firsts[:, :1].expand(-1, chunk.draws)
+        _follow(rows, processed, drawn, columns)
     else:
-        _draw(logits, health, chunk, columns, is_deep=is_deep)
+        uniforms = torch.from_numpy(draw_uniforms(chunk.records, chunk.draws, Purpose.DRAW)).to(device)
+        outside = processed.drawn_from.falls_outside(uniforms)
+        if outside is not None:
+            columns["outside"] = outside
+        if chunk.without:
+            _draw_without(rows, processed, uniforms, columns, is_deep=is_deep)
+        else:
+            found = processed.drawn_from.draw(uniforms)
+            _with_logprobs(rows, processed, found, columns)
     return columns
 
 
-def _logits(raw: Tensor, chunk: Chunk, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Decode rows to logits float64[B, W], and their health float64[B, 1].
-
-    Health is the largest logit; -inf: nothing to draw; NaN or +inf: a fault, which the host looks up.
-    """
-    widths = chunk.records["width"]
-    ragged = None
-    if int(widths.min()) != raw.shape[1]:
-        ragged = torch.from_numpy(widths.astype(np.int64)[:, None]).to(device)
-    is_weights = chunk.kind == InputKind.PROBABILITIES
-    logits = decode_rows(raw, ragged, 0.0 if is_weights else _NEVER)
-    fault = None
-    if is_weights:
-        fault = logits.amin(1, keepdim=True) < 0
-        logits.log_()
-    elif chunk.dtype == Dtype.F64:
-        overflowed = (logits == _NEVER) & (raw != _NEVER)
-        fault = overflowed.any(1, keepdim=True)
-        if ragged is not None:  # the padding of a row is no overflow
-            inside = torch.arange(raw.shape[1], device=device) < ragged
-            fault = (overflowed & inside).any(1, keepdim=True)
-    health = logits.amax(1, keepdim=True)
-    return logits, health if fault is None else torch.where(fault, float("nan"), health)
+def _with_logprobs(rows: Rows, processed: Processed, found: Tensor, columns: Columns) -> None:
+    """Note what draws with replacement found: places in the distribution that was drawn from."""
+    positions = processed.drawn_from.ids(found)
+    sample_outputs(rows, processed, positions, columns)
+    wanted = rows.chunk.wanted
+    if wanted & Wanted.RAW:
+        columns["logprobs_raw"] = rows.raw_distribution.logprobs(positions)
+    if wanted & Wanted.SCALED:
+        columns["logprobs_scaled"] = rows.scaled.logprobs(positions)
+    if wanted & Wanted.PROCESSED:
+        columns["logprobs_processed"] = processed.drawn_from.logprobs(found)
 
 
-def _greedy(logits: Tensor, chunk: Chunk, columns: Columns) -> None:
-    """T = 0: the argmax S times, or the S highest in order without replacement; ties to the lowest id."""
-    left, taken = logits, []
-    for _ in range(chunk.draws if chunk.without else 1):
-        columns_of = torch.arange(left.shape[1], device=left.device)
-        is_best = left == left.amax(1, keepdim=True)
-        best = torch.where(is_best, columns_of, left.shape[1] - 1).amin(1, keepdim=True)
-        taken.append(best)
-        if chunk.without:
-            left = left.scatter(1, best, _NEVER)
-    ids = torch.cat(taken, dim=1)
-    columns["ids"] = ids if chunk.without else ids.expand(-1, chunk.draws)
+def _watched(rows: Rows) -> dict[LogprobKind, Distribution]:
+    """List the distributions over whole rows that logprobs are wanted of."""
+    watched = {}
+    if rows.chunk.wanted & Wanted.RAW:
+        watched[LogprobKind.RAW] = rows.raw_distribution
+    if rows.chunk.wanted & Wanted.SCALED:
+        watched[LogprobKind.SCALED] = rows.scaled
+    return watched
 
 
-def _draw(logits: Tensor, largest: Tensor, chunk: Chunk, columns: Columns, *, is_deep: bool) -> None:
-    """T > 0: draws from softmax(logits / T), with what is wanted of them."""
-    device = logits.device
-    temperature = torch.from_numpy(chunk.records["temperature"][:, None].copy()).to(device)
-    uniforms = torch.from_numpy(draw_uniforms(chunk.records, chunk.draws, Purpose.DRAW)).to(device)
-    wants_more = bool(chunk.wanted & ~Wanted.KEPT)
-    exponents = (logits - largest).div_(temperature)
-    scaled = Distribution(exponents, will_forget=not (wants_more or chunk.without))
-    watched: dict[LogprobKind, Distribution] = {LogprobKind.SCALED: scaled}
-    if chunk.wanted & (Wanted.RAW | Wanted.ENTROPY_RAW):
-        watched[LogprobKind.RAW] = Distribution(logits - largest)
-    if chunk.wanted & Wanted.ENTROPY_RAW:
-        columns["entropy_raw"] = watched[LogprobKind.RAW].entropy()
-    if chunk.wanted & (Wanted.ENTROPY_SCALED | Wanted.ENTROPY_PROCESSED):
-        columns["entropy_scaled"] = columns["entropy_processed"] = scaled.entropy()
-    if chunk.without:
-        _draw_without(scaled, watched, uniforms, columns, is_deep=is_deep)
-    else:
-        columns["ids"] = scaled.draw(uniforms)
-        if wants_more:
-            for kind, distribution in watched.items():
-                columns[f"logprobs_{kind.name.lower()}"] = distribution.logprobs(columns["ids"])
+def _follow(rows: Rows, processed: Processed, positions: Tensor, columns: Columns) -> None:
+    """Note greedy choices: certain in their own distribution, with their probabilities in the others."""
+    sample_outputs(rows, processed, positions, columns)
+    if rows.chunk.wanted & Wanted.PROCESSED:
+        columns["logprobs_processed"] = torch.zeros_like(positions, dtype=torch.float64)
+    for kind, distribution in _watched(rows).items():
+        name = f"logprobs_{kind.name.lower()}"
+        if not rows.chunk.without:
+            columns[name] = distribution.logprobs(positions)
+            continue
+        parts = []
+        for draw in range(positions.shape[1]):
+            own = positions[:, draw : draw + 1]
+            parts.append(distribution.logprobs(own))
+            distribution.rebase(own)
+        columns[name] = torch.cat(parts, dim=1)
 
 
-def _draw_without(
-    drawn: Distribution,
-    watched: dict[LogprobKind, Distribution],
-    uniforms: Tensor,
-    columns: Columns,
-    *,
-    is_deep: bool,
-) -> None:
+def _draw_without(rows: Rows, processed: Processed, uniforms: Tensor, columns: Columns, *, is_deep: bool) -> None:
     """Successive draws; each takes its category out of every distribution that is watched."""
-    ids, left = [], []
-    logprobs: dict[LogprobKind, list[Tensor]] = {kind: [] for kind in watched}
+    drawn_from = processed.drawn_from
+    watched = _watched(rows)
+    # The distribution that is drawn from may be the scaled one itself: it must give up a category once only.
+    others = {kind: own for kind, own in watched.items() if own is not drawn_from}
+    names = [LogprobKind.PROCESSED, *others]
+    found_at, left = [], []
+    logprobs: dict[LogprobKind, list[Tensor]] = {kind: [] for kind in names}
     for draw in range(uniforms.shape[1]):
-        left.append(torch.cat([one.total for one in watched.values()], dim=1).amin(1, keepdim=True))
-        found = drawn.draw(uniforms[:, draw : draw + 1])
-        ids.append(found)
-        for kind, distribution in watched.items():
-            logprobs[kind].append(distribution.logprobs(found))
+        left.append(torch.cat([own.total for own in (drawn_from, *others.values())], dim=1).amin(1, keepdim=True))
+        found = drawn_from.draw(uniforms[:, draw : draw + 1])
+        position = drawn_from.ids(found)
+        found_at.append(position)
+        for kind, distribution, place in (
+            (LogprobKind.PROCESSED, drawn_from, found),
+            *((kind, own, position) for kind, own in others.items()),
+        ):
+            logprobs[kind].append(distribution.logprobs(place))
             if is_deep:
-                distribution.rebase(found)
+                distribution.rebase(place)
             else:
-                distribution.remove(found)
-    columns["ids"] = torch.cat(ids, dim=1)
+                distribution.remove(place)
     columns["left"] = torch.cat(left, dim=1)
     for kind, parts in logprobs.items():
         columns[f"logprobs_{kind.name.lower()}"] = torch.cat(parts, dim=1)
+    if LogprobKind.SCALED in watched and LogprobKind.SCALED not in others:
+        columns["logprobs_scaled"] = columns["logprobs_processed"]
+    sample_outputs(rows, processed, torch.cat(found_at, dim=1), columns)

@@ -1,0 +1,203 @@
+"""Steps 0 to 6 of a chunk: from memory to adjusted logits, their health, their temperature and their distributions."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from samplerd_server.request import Dtype, InputKind, Order, Wanted
+from samplerd_server.sampling.decode import read_bytes
+from samplerd_server.sampling.portable.adjust import Adjuster, read_ids
+from samplerd_server.sampling.portable.distribution import Distribution
+from samplerd_server.sampling.portable.staging import decode_rows, stage
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from samplerd_server.sampling.portable.chunks import Chunk
+
+__all__ = ["COLDEST", "Rows", "dynamic_temperature", "load", "to_column"]
+
+_NEVER = float("-inf")
+COLDEST = 1e-300
+"""What a dynamic temperature of 0 becomes: certainty of the most likely, with nothing divided by zero."""
+
+
+def to_column(values: NDArray[np.generic], device: torch.device) -> Tensor:
+    """Bring one number a row to the device, [B, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(values)[:, None].copy()).to(device)
+
+
+class Rows:
+    """The rows of a chunk on the device; distributions are made when first asked for."""
+
+    def __init__(self, chunk: Chunk, raw: Tensor, health: Tensor, ids: list[NDArray[np.int64]] | None) -> None:
+        """Take raw logits float64[B, W], their largest (health) float64[B, 1], and the ids of candidates."""
+        self.chunk = chunk
+        self.raw = raw
+        self.health = health
+        self.adjusted = raw
+        self.largest = health
+        self.host_ids = ids
+        self.ids: Tensor | None = None
+        self.raw_rest: Tensor | None = None
+        self.rest: Tensor | None = None
+        self.undecided = torch.zeros_like(health, dtype=torch.bool)
+        self.emptied: dict[str, Tensor] = {}
+        if ids is not None:
+            self._load_rest(ids)
+        if not chunk.is_plain:
+            self._adjust()
+
+    def _load_rest(self, ids: list[NDArray[np.int64]]) -> None:
+        device, records = self.raw.device, self.chunk.records
+        padded = np.zeros(tuple(self.raw.shape), np.int64)
+        for row, own in enumerate(ids):
+            padded[row, : len(own)] = own
+        self.ids = torch.from_numpy(padded).to(device)
+        self.raw_rest = self.rest = to_column(records["rest_logsumexp"], device)
+
+    def _adjust(self) -> None:
+        adjuster = Adjuster(self.chunk.records, self.raw.shape[1], self.host_ids)
+        self.adjusted, largest = adjuster.apply(self.raw)
+        self.emptied = {f"after_{int(step)}": value for step, value in largest.items()}
+        self.largest = self.adjusted.amax(1, keepdim=True)
+        if self.rest is not None:
+            self.rest = to_column(adjuster.rest, self.raw.device)
+            self.undecided = to_column(adjuster.undecided, self.raw.device)
+
+    def ids_at(self, positions: Tensor) -> Tensor:
+        """Ids, int64[B, k], of positions."""
+        return positions if self.ids is None else self.ids.gather(1, positions)
+
+    @cached_property
+    def temperature(self) -> Tensor:
+        """float64[B, 1]; 1 for greedy rows; before the filters of ORDER_LLAMA_CPP, the one that was asked for."""
+        records = self.chunk.records
+        own = to_column(records["temperature"], self.raw.device)
+        if self.chunk.is_greedy:
+            return torch.ones_like(own)
+        if self.chunk.is_plain or not records["dynamic_temperature_range"].any():
+            return own
+        if int(records["order"][0]) == Order.LLAMA_CPP:
+            return own
+        at_one = Distribution(self.adjusted - self.largest)
+        is_on = to_column(records["dynamic_temperature_range"] > 0, self.raw.device)
+        if self.rest is not None:
+            self.undecided = self.undecided | (is_on & (self.rest != _NEVER))
+        return dynamic_temperature(self, at_one.entropy(), self.positive)
+
+    @cached_property
+    def positive(self) -> Tensor:
+        """int64[B, 1]: categories with positive probability, of those that were sent."""
+        return (self.adjusted > _NEVER).sum(1, keepdim=True)
+
+    def rest_mass(self, rest: Tensor | None, largest: Tensor, temperature: Tensor | None) -> Tensor | None:
+        """Mass of the rest, float64[B, 1], where `largest` has mass 1: NaN where T is not 1 and there is a rest."""
+        if rest is None:
+            return None
+        mass = torch.exp((rest - largest).clamp(max=700.0))
+        if temperature is not None:
+            mass = torch.where(temperature == 1, mass, float("nan"))
+        return torch.where(rest == _NEVER, 0.0, mass)
+
+    @cached_property
+    def has_rest(self) -> Tensor:
+        """bool[B, 1]: something that was not sent may have positive probability."""
+        return torch.zeros_like(self.undecided) if self.rest is None else self.rest != _NEVER
+
+    @cached_property
+    def bound(self) -> Tensor:
+        """Of candidates: the smallest logit sent, float64[B, 1]; none of the rest is above it."""
+        widths = to_column(self.chunk.records["width"], self.raw.device)
+        inside = torch.arange(self.raw.shape[1], device=self.raw.device) < widths
+        return torch.where(inside, self.raw, float("inf")).amin(1, keepdim=True)
+
+    def certain(self, logits: Tensor) -> Tensor:
+        """Count the listed, float64[B, n], that precede all that was not sent; int64[B, 1]."""
+        if self.rest is None:
+            return torch.full_like(self.positive, logits.shape[1])
+        bound = torch.where(self.has_rest, self.bound, _NEVER)
+        return ((logits >= bound) & (logits > _NEVER)).sum(1, keepdim=True)
+
+    @cached_property
+    def raw_distribution(self) -> Distribution:
+        """Of the row as sent."""
+        return Distribution(self.raw - self.health, rest=self.rest_mass(self.raw_rest, self.health, None))
+
+    @cached_property
+    def scaled(self) -> Distribution:
+        """Of the adjusted row at its temperature."""
+        exponents = (self.adjusted - self.largest) / self.temperature
+        chunk = self.chunk
+        is_bare = chunk.is_plain and not chunk.without and not (chunk.wanted & ~(Wanted.KEPT | Wanted.RANK))
+        rest = self.rest_mass(self.rest, self.largest, self.temperature)
+        return Distribution(exponents, rest=rest, will_forget=is_bare)
+
+    def with_temperature(self, temperature: Tensor) -> None:
+        """Settle a temperature that was not known before the filters."""
+        self.__dict__["temperature"] = temperature
+        self.__dict__.pop("scaled", None)
+
+
+def dynamic_temperature(rows: Rows, entropy: Tensor, count: Tensor) -> Tensor:
+    """Low + (high - low) x (H / ln V')^exponent where a row has a range, else its T; float64[B, 1].
+
+    Elementwise in float64.
+    """
+    records, device = rows.chunk.records, rows.raw.device
+    spread = to_column(records["dynamic_temperature_range"], device)
+    exponent = to_column(records["dynamic_temperature_exponent"], device)
+    own = to_column(records["temperature"], device)
+    share = torch.where(count > 1, entropy / count.to(torch.float64).log(), 0.0).clamp_(0.0, 1.0)
+    scaled = (own - spread) + 2 * spread * share.pow(exponent)
+    return torch.where(spread > 0, scaled, own).clamp_(min=COLDEST)
+
+
+def load(chunk: Chunk, device: torch.device) -> Rows:
+    """Stage and decode the rows of a chunk.
+
+    Health is the largest logit; -inf: nothing to draw; NaN or +inf: a fault, which the host looks up.
+    """
+    widths = chunk.records["width"]
+    ids = None
+    if chunk.is_sparse:
+        raw, ids = _sorted_candidates(chunk)
+        raw = raw.to(device)
+    else:
+        raw = stage(chunk.records, chunk.dtype, device)
+    ragged = None
+    if int(widths.min()) != raw.shape[1]:
+        ragged = to_column(widths.astype(np.int64), device)
+    is_weights = chunk.kind == InputKind.PROBABILITIES
+    logits = decode_rows(raw, ragged, 0.0 if is_weights else _NEVER)
+    fault = None
+    if is_weights:
+        fault = logits.amin(1, keepdim=True) < 0
+        logits.log_()
+    elif chunk.dtype == Dtype.F64:
+        overflowed = (logits == _NEVER) & (raw != _NEVER)
+        if ragged is not None:  # the padding of a row is no overflow
+            overflowed &= torch.arange(raw.shape[1], device=device) < ragged
+        fault = overflowed.any(1, keepdim=True)
+    health = logits.amax(1, keepdim=True)
+    if fault is not None:
+        health = torch.where(fault, float("nan"), health)
+    return Rows(chunk, logits, health, ids)
+
+
+def _sorted_candidates(chunk: Chunk) -> tuple[Tensor, list[NDArray[np.int64]]]:
+    """Read candidates: logits float32[B, W] with ids ascending, and the ids."""
+    records = chunk.records
+    logits = np.zeros((len(records), int(records["width"].max())), np.float32)
+    ids = []
+    for row, record in enumerate(records):
+        own = read_ids(record, "candidate_ids", "width").astype(np.int64)
+        by_id = np.argsort(own)
+        ids.append(own[by_id])
+        logits[row, : len(own)] = read_bytes(int(record["data"]), 4 * len(own)).view("<f4")[by_id]
+    return torch.from_numpy(logits), ids
