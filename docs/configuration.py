@@ -1,0 +1,42 @@
+"""Write docs/configuration.md from the settings themselves: ``python docs/configuration.py``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from samplerd_server.config import ServerConfig
+from samplerd_server.settings import all_settings, render
+
+PAGE = Path(__file__).with_suffix(".md")
+HEAD = """\
+# Configuration
+
+Every setting can be a flag, an environment variable or a key of the TOML file named by `--config`. A flag goes before a
+variable, a variable before the file, the file before the default. An unknown name or a value that is not allowed is an
+error that says so; nothing is silently ignored. `samplerd --check-config` prints the outcome as a file.
+
+Durations are written `250us`, `10ms`, `1.5s`, `2m`; sizes `65536`, `64KiB`, `256MiB`, `1GiB`.
+
+This page is generated from the settings by `python docs/configuration.py`.
+"""
+
+
+def page() -> str:
+    """Give the page as text."""
+    lines = [HEAD]
+    before = ""
+    for section, _, setting, default in all_settings():
+        if section != before:
+            lines += [f"\n## [{section}]\n", "| flag | variable | default | |", "|---|---|---|---|"]
+            before = section
+        shown = " ".join(str(setting.show(item)) for item in default) if setting.is_list else setting.show(default)
+        if isinstance(default, bool):
+            shown = str(default).lower()
+        text = setting.help.replace("|", "\\|")
+        lines.append(f"| `--{setting.flag}` | `{setting.variable}` | `{shown}` | {text} |")
+    lines += ["\n## The defaults as a file\n", "```toml", render(ServerConfig()).rstrip(), "```"]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
