@@ -12,6 +12,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+KERNEL = "torch"
+"""Which sampler the tests' servers run."""
 START_S = 120.0
 STOP_S = 60.0
 
@@ -29,7 +31,7 @@ class Daemon:
     def __enter__(self) -> Daemon:
         self.process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "samplerd_server", "--log-format", "json"),
+                *(sys.executable, "-m", "samplerd_server", "--log-format", "json", "--kernel", KERNEL),
                 *("--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", *self._flags),
             ],
             stdin=subprocess.DEVNULL,
@@ -40,7 +42,12 @@ class Daemon:
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        serving = self.wait_event("serving", START_S)
+        try:
+            serving = self.wait_event("serving", START_S)
+        except BaseException:
+            self.process.kill()
+            self.wait()
+            raise
         self.address = serving["listen"].split(",")[0]
         self.metrics_address = serving["metrics"]
         return self

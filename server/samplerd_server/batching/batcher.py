@@ -163,12 +163,13 @@ class Batcher:
             self._engine.submit(batch, deliver)
 
     def _is_wanted(self, ticket: Ticket, now: float) -> bool:
-        if ticket.is_cancelled:
-            self._metrics.cancelled.add(1, "queued")
-            return False
+        # Looked at first, since grpcio cancels a call whose deadline passes.
         if ticket.is_expired(now):
             self._metrics.cancelled.add(1, "expired")
             ticket.fail(DeadlineError("the deadline passed while the request was queued; nothing was computed"))
+            return False
+        if ticket.is_cancelled:
+            self._metrics.cancelled.add(1, "queued")
             return False
         return True
 

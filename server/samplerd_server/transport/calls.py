@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["Calls"]
 
 _LOG = logging.getLogger("samplerd.transport")
+_CLOCKS_DIFFER_S = 1e-3
+"""grpcio times deadlines by another clock than the one it tells the remaining time by."""
 _STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -91,7 +93,10 @@ class _Call:
                 code = Code.INTERNAL
                 await _abort(self._context, InternalError())
             elif error is not None:
-                code = Code.CANCELLED
+                # grpcio cancels a handler both when its client does and when its deadline passes.
+                remaining = self._context.time_remaining()
+                is_late = remaining is not None and remaining < _CLOCKS_DIFFER_S
+                code = Code.DEADLINE_EXCEEDED if is_late else Code.CANCELLED
         finally:
             self._calls.end(self._rpc, code, time.monotonic() - self._began)
 

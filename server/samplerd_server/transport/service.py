@@ -13,7 +13,7 @@ import grpc
 
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.batching.ticket import NO_DEADLINE, Ticket
-from samplerd_server.errors import InvalidRequestError, NotImplementedFieldError, OverloadedError
+from samplerd_server.errors import InvalidRequestError, NotImplementedFieldError, OverloadedError, UnavailableError
 from samplerd_server.transport.encode import encode
 from samplerd_server.transport.status import check_any_row_drawn
 from samplerd_server.transport.stream import SampleStream
@@ -101,6 +101,9 @@ class SamplerService:
             self._admission.check(ticket, time.monotonic())
         except OverloadedError as error:
             self._metrics.shed.add(1, error.reason)
+            raise
+        except UnavailableError:
+            self._metrics.shed.add(1, "draining")
             raise
         self._batcher.enqueue(ticket)
         return reply

@@ -129,6 +129,7 @@ class SampleStream:
         def finish(reply: Future[SampleResult]) -> None:
             self._replies.discard(reply)
             if reply.cancelled():
+                self._count(Code.CANCELLED, began)
                 return
             error = reply.exception()
             if error is None:
@@ -144,6 +145,9 @@ class SampleStream:
     def _finish(self, messages: Iterable[bytes], code: Code, began: float) -> None:
         self._done.append(messages)
         self._wake_writer.set()
+        self._count(code, began)
+
+    def _count(self, code: Code, began: float) -> None:
         self._metrics.request_answered("SampleStream", code, time.monotonic() - began)
 
     async def _write(self, reader: asyncio.Task[None]) -> None:
