@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from samplerd_client.errors import NotImplementedFieldError
 from samplerd_client.philox import RNG, philox4x32, uniforms
 from samplerd_client.replay import follows, masses
 from samplerd_client.samplerctl.statistics import chi_square_fit
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     from samplerd_client.client import SamplerClient
     from samplerd_client.info import ServerInfo
+    from samplerd_client.request import SampleOptions
+    from samplerd_client.result import SampleResult
 
 __all__ = ["AUDITS", "Auditor", "Outcome"]
 
@@ -38,6 +41,8 @@ _KNOWN_ANSWERS = (
 
 _MATES = 48
 """Rows that keep the audited one company."""
+
+_SHUFFLES = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +80,7 @@ class Auditor:
     def judge(self, counts: NDArray[Any], law: NDArray[np.float64], what: str) -> Outcome:
         """Judge counts by the chi-square test."""
         fit = chi_square_fit(counts, law)
-        detail = f"{what}: chi-square {fit.statistic:.1f}, {fit.degrees} degrees of freedom"
+        detail = f"{what}, chi-square {fit.statistic:.1f}, df {fit.degrees}"
         return Outcome(is_ok=fit.p_value >= self.alpha, draws=int(counts.sum()), detail=detail, p_value=fit.p_value)
 
 
@@ -85,10 +90,9 @@ async def noise_is_philox(auditor: Auditor) -> Outcome:
         philox4x32(np.array([counter], dtype=np.uint32), key)[0].tolist() != list(output)
         for counter, key, output in _KNOWN_ANSWERS
     )
-    is_ok = wrong == 0 and auditor.info.rng == RNG
-    return Outcome(
-        is_ok=is_ok, draws=0, detail=f"{3 - wrong} of 3 known answers; the server draws with {auditor.info.rng}"
-    )
+    theirs = auditor.info.rng
+    named = "" if theirs == RNG else f", but the server draws with {theirs or 'a noise without a name'}"
+    return Outcome(is_ok=wrong == 0 and not named, draws=0, detail=f"{3 - wrong} of 3 known answers{named}")
 
 
 async def draws_can_be_replayed(auditor: Auditor) -> Outcome:
@@ -106,7 +110,7 @@ async def draws_can_be_replayed(auditor: Auditor) -> Outcome:
         wrong += int(np.count_nonzero(~follows(result.samples[0], law, noise)))
         exact = np.searchsorted(np.cumsum(law), noise, side="right")
         rounded += int(np.count_nonzero(exact != result.samples[0]))
-    detail = f"{wrong} wrong, {rounded - wrong} on the other side of a boundary within rounding"
+    detail = f"{wrong} wrong, {rounded - wrong} within rounding of a boundary"
     return Outcome(is_ok=wrong == 0, draws=width * len(cases), detail=detail)
 
 
@@ -132,7 +136,7 @@ async def seeds_repeat(auditor: Auditor) -> Outcome:
     again = await auditor.client.sample(row, num_samples=64, seed=one.seed)
     repeats = np.array_equal(one.samples, again.samples)
     differ = one.seed != two.seed
-    detail = f"{'repeated' if repeats else 'NOT repeated'}; unseeded requests {'differ' if differ else 'share a seed'}"
+    detail = f"{'repeated' if repeats else 'NOT repeated'}, unseeded ones {'differ' if differ else 'SHARE A SEED'}"
     return Outcome(is_ok=repeats and differ, draws=192, detail=detail)
 
 
@@ -151,37 +155,58 @@ async def company_changes_nothing(auditor: Auditor) -> Outcome:
     generator = np.random.default_rng((auditor.seed, 2))
     mates = np.stack([auditor.row(number) for number in range(_MATES)])
     keys = [auditor.key(number) for number in range(_MATES)]
-    alone = await auditor.client.sample(mates[0], num_samples=32, row_seeds=keys[:1], temperature=0.9)
-    differ = comparisons = 0
-    batches = 0
-    for _ in range(4):
+    options = await _richest_options(auditor)
+    client = auditor.client
+    mine: SampleOptions = {**options, "row_seeds": keys[:1]}
+    alone = await client.sample(mates[0], **mine)
+    differ, largest = 0, 0
+    for _ in range(_SHUFFLES):
         order = generator.permutation(_MATES)
-        seeds = [keys[index] for index in order]
-        together = await auditor.client.sample(mates[order], num_samples=32, row_seeds=seeds, temperature=0.9)
-        place = int(np.flatnonzero(order == 0)[0])
-        differ += not np.array_equal(together.samples[place], alone.samples[0])
-        comparisons += 1
-    async with auditor.client.stream() as stream:
-        for _ in range(4):
+        everyone: SampleOptions = {**options, "row_seeds": [keys[index] for index in order]}
+        result = await client.sample(mates[order], **everyone)
+        differ += not _is_same(result, int(np.flatnonzero(order == 0)[0]), alone)
+        largest = max(largest, result.timing.batch_rows)
+    async with client.stream() as stream:
+        for _ in range(_SHUFFLES):
             order = generator.permutation(_MATES)
-            results = await asyncio.gather(
-                *(
-                    stream.sample(mates[index], num_samples=32, row_seeds=[keys[index]], temperature=0.9)
-                    if index == 0
-                    else stream.sample(
+            strangers = [
+                asyncio.create_task(
+                    stream.sample(
                         np.repeat(mates[index : index + 1], 1 + index % 3, axis=0),
                         num_samples=1 + int(index),
                         temperature=float(index % 5),
                     )
-                    for index in order
+                    if index
+                    else stream.sample(mates[0], **mine)
                 )
-            )
+                for index in order
+            ]
+            results = await asyncio.gather(*strangers)
             ours = results[int(np.flatnonzero(order == 0)[0])]
-            batches = max(batches, ours.timing.batch_rows)
-            differ += not np.array_equal(ours.samples[0], alone.samples[0])
-            comparisons += 1
-    detail = f"{differ} of {comparisons} differ; in batches of up to {max(batches, _MATES)} rows"
-    return Outcome(is_ok=differ == 0, draws=32 * comparisons, detail=detail)
+            differ += not _is_same(ours, 0, alone)
+            largest = max(largest, ours.timing.batch_rows)
+    detail = f"{differ} of {2 * _SHUFFLES} differ, batches of up to {largest} rows"
+    return Outcome(is_ok=differ == 0, draws=2 * _SHUFFLES * alone.samples.size, detail=detail)
+
+
+async def _richest_options(auditor: Auditor) -> SampleOptions:
+    """Return parameters and outputs that exercise as much of the pipeline as this server has."""
+    options: SampleOptions = {"num_samples": 32, "temperature": 0.9}
+    if {"SamplingParams.top_k", "SamplingParams.top_p"} <= auditor.info.capabilities:
+        options |= {"top_k": 50, "top_p": 0.95}
+    with_logprobs: SampleOptions = {**options, "logprobs": ("raw", "processed")}
+    try:
+        await auditor.client.sample(auditor.row(0), **with_logprobs)
+    except NotImplementedFieldError:
+        return options
+    return with_logprobs
+
+
+def _is_same(result: SampleResult, row: int, alone: SampleResult) -> bool:
+    """Say whether a row drew the same, to the last bit of its log-probabilities."""
+    return np.array_equal(result.samples[row], alone.samples[0]) and all(
+        values[row].tobytes() == alone.logprobs[kind][0].tobytes() for kind, values in result.logprobs.items()
+    )
 
 
 async def bad_rows_fail_alone(auditor: Auditor) -> Outcome:
@@ -198,7 +223,7 @@ async def bad_rows_fail_alone(auditor: Auditor) -> Outcome:
     failed = [error.row for error in result.row_errors]
     same = np.array_equal(result.samples[places], clean.samples)
     is_ok = failed == [1, 3, 4] and same and bool((result.samples[failed] == -1).all())
-    detail = f"rows {failed} of [1, 3, 4] failed; the others {'are unchanged' if same else 'CHANGED'}"
+    detail = f"{failed} of [1, 3, 4] failed, others {'unchanged' if same else 'CHANGED'}"
     return Outcome(is_ok=is_ok, draws=2 * 4 * 16, detail=detail)
 
 

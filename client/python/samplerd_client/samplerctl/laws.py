@@ -32,8 +32,8 @@ async def the_example_fits(auditor: Auditor) -> Outcome:
         EXAMPLE, temperature=EXAMPLE_TEMPERATURE, num_samples=auditor.draws, seed=auditor.key(10)
     )
     observed = np.bincount(result.samples[0], minlength=4)
-    shares = ", ".join(f"{share:.4f}" for share in observed / observed.sum())
-    return auditor.judge(observed, law, f"[{shares}]")
+    shares = " ".join(f"{share:.4f}" for share in observed / observed.sum())
+    return auditor.judge(observed, law, shares)
 
 
 async def weights_fit(auditor: Auditor) -> Outcome:
@@ -41,7 +41,7 @@ async def weights_fit(auditor: Auditor) -> Outcome:
     weights = np.array([0.1, 0.0, 0.2, 0.3, 0.4], dtype=np.float32)
     result = await auditor.client.sample(weights, probabilities=True, num_samples=auditor.draws, seed=auditor.key(11))
     law = masses(weights, probabilities=True)
-    return auditor.judge(np.bincount(result.samples[0], minlength=5), law, "weights 0.1, 0, 0.2, 0.3, 0.4")
+    return auditor.judge(np.bincount(result.samples[0], minlength=5), law, "4 weights and a zero")
 
 
 async def seeds_fit(auditor: Auditor) -> Outcome:
@@ -51,7 +51,7 @@ async def seeds_fit(auditor: Auditor) -> Outcome:
         rows = np.broadcast_to(EXAMPLE, (len(keys), 4))
         result = await auditor.client.sample(rows, temperature=EXAMPLE_TEMPERATURE, row_seeds=list(keys))
         counts += np.bincount(result.samples[:, 0], minlength=4)
-    return auditor.judge(counts, masses(EXAMPLE, EXAMPLE_TEMPERATURE), "consecutive seeds")
+    return auditor.judge(counts, masses(EXAMPLE, EXAMPLE_TEMPERATURE), "4 categories")
 
 
 async def ordered_pairs_fit(auditor: Auditor) -> Outcome:
@@ -97,6 +97,6 @@ LAWS: tuple[tuple[str, Callable[[Auditor], Awaitable[Outcome]]], ...] = (
     ("weights fit, zero never drawn", weights_fit),
     ("draws are independent", draws_are_independent),
     ("consecutive seeds fit", seeds_fit),
-    ("ordered pairs fit, no replacement", ordered_pairs_fit),
+    ("ordered pairs fit", ordered_pairs_fit),
 )
 """Name and audit, in the order of the table."""

@@ -105,9 +105,9 @@ async def _draw(
         if not error.name.startswith("outputs"):
             raise
         return await client.sample(rows, **options), None
-    law = np.exp(result.named_logprobs["processed"].astype(np.float64))
+    expected: NDArray[np.float64] = np.exp(result.named_logprobs["processed"].astype(np.float64))
     asked = {kind: values for kind, values in result.logprobs.items() if kind in options["logprobs"]}
-    return replace(result, logprobs=asked), law
+    return replace(result, logprobs=asked), expected
 
 
 def _records(result: SampleResult) -> list[dict[str, Any]]:
@@ -144,11 +144,9 @@ def _report(result: SampleResult, expected: NDArray[np.float64] | None, show: in
     rows, width = result.samples.shape
     timing = result.timing
     lines = [
-        (
-            f"{render.count(rows)} row{'s' * (rows != 1)} x {render.count(width)} sample{'s' * (width != 1)}"
-            f"   seed {result.seed}   rng {result.rng}"
-            f"   queue {render.milliseconds(timing.queue_s)}   compute {render.milliseconds(timing.compute_s)}"
-        )
+        f"{render.count(rows)} row{'s' * (rows != 1)} x {render.count(width)} sample{'s' * (width != 1)}",
+        f"queued {render.milliseconds(timing.queue_s)}   computed {render.milliseconds(timing.compute_s)}",
+        f"seed {result.seed}   rng {result.rng}",
     ]
     failed = {error.row for error in result.row_errors}
     drawn = [row for row in range(rows) if row not in failed]
@@ -225,6 +223,7 @@ def _write(data: bytes, path: str | None) -> None:
     if path is not None and path != "-":
         Path(path).write_bytes(data)
         return
-    sys.stdout.flush()
-    sys.stdout.buffer.write(data)
+    left = memoryview(data)
+    while left:  # with PYTHONUNBUFFERED a pipe takes no more at once than it has room for
+        left = left[sys.stdout.buffer.write(left) :]
     sys.stdout.buffer.flush()

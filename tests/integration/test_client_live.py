@@ -1,0 +1,217 @@
+"""The client and samplerctl against a real samplerd in its own process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from samplerd_client import (
+    Health,
+    InvalidRequestError,
+    RowErrorReason,
+    RowsFailedError,
+    SamplerClient,
+    SyncSamplerClient,
+)
+from samplerd_client.replay import replay
+from samplerd_client.samplerctl import main
+from tests.support import fake_sampler
+from tests.support.daemon import Daemon
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+EXAMPLE = [1.0, 2.0, 0.5, 1.5]
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    # What configures samplerctl in the shell of whoever runs the tests is not the server's.
+    env = {name: value for name, value in os.environ.items() if not name.startswith("SAMPLERD_")}
+    with Daemon(env=env) as daemon:
+        yield daemon.address
+
+
+async def test_a_draw_can_be_replayed_from_its_result(address: str) -> None:
+    async with SamplerClient(address) as client:
+        await client.wait_ready()
+        assert await client.health() is Health.SERVING
+        result = await client.sample(EXAMPLE, temperature=0.7, num_samples=1000)
+        again = replay(np.array(EXAMPLE), result.seed, 1000, temperature=0.7)
+        assert np.count_nonzero(result.samples[0] != again) <= 1, "a boundary may be hit within rounding"
+
+
+async def test_tensors_of_every_kind_draw_alike(address: str) -> None:
+    import torch  # noqa: PLC0415
+
+    row = torch.tensor([[0.5, 1.5, -2.0, 3.0], [1.0, 1.0, 0.25, 0.0]])  # exact in every dtype
+    async with SamplerClient(address) as client:
+        draws = [
+            (await client.sample(sent, seed=3, num_samples=50, dtype=dtype)).samples.tolist()
+            for sent, dtype in [
+                *((row, None), (row.bfloat16(), None), (row.half(), None), (row.double(), None)),
+                *((row.tolist(), None), (row, "bf16"), (row, "f16")),
+            ]
+        ]
+    assert all(draw == draws[0] for draw in draws)
+
+
+async def test_typed_errors(address: str) -> None:
+    async with SamplerClient(address) as client:
+        with pytest.raises(InvalidRequestError) as caught:
+            await client.sample(EXAMPLE, temperature=-1.0)
+        assert caught.value.violations[0].field == "params.temperature"
+        with pytest.raises(RowsFailedError) as failed:
+            await client.sample([float("nan"), 1.0])
+        assert failed.value.row_errors[0].reason is RowErrorReason.NAN
+        result = await client.sample([[1.0, 2.0], [float("inf"), 1.0]])
+        assert [error.row for error in result.row_errors] == [1]
+        assert result.samples[1].tolist() == [-1]
+
+
+async def test_a_stream_with_failures_and_chunks(address: str) -> None:
+    async with SamplerClient(address) as client:
+        chunk = (await client.server_info()).limits.chunk_samples
+        async with client.stream(max_in_flight=32) as stream:
+            calls = [
+                stream.sample(EXAMPLE, seed=number, temperature=-1.0 if number % 10 == 0 else 0.7)
+                for number in range(100)
+            ]
+            large = stream.sample(EXAMPLE, seed=1, num_samples=chunk + 17)
+            *results, whole = await asyncio.gather(*calls, large, return_exceptions=True)
+            parts = [part async for part in stream.sample_chunks(EXAMPLE, seed=1, num_samples=chunk + 17)]
+        one: Any = await client.sample(EXAMPLE, seed=1, num_samples=chunk + 17)
+    for number, result in enumerate(results):
+        if number % 10 == 0:
+            assert isinstance(result, InvalidRequestError)
+        else:
+            assert not isinstance(result, BaseException)
+            assert result.samples[0, 0] == replay(np.array(EXAMPLE), number, 1, temperature=0.7)[0]
+    assert not isinstance(whole, BaseException)
+    assert len(parts) >= 2
+    assert np.array_equal(whole.samples, one.samples)
+    assert np.array_equal(np.concatenate([part.samples for part in parts]), one.samples[0])
+
+
+def test_the_synchronous_client(address: str) -> None:
+    with SyncSamplerClient(address) as client, client.stream() as stream:
+        client.wait_ready(20.0)
+        futures = [stream.submit(EXAMPLE, seed=seed) for seed in range(10)]
+        assert [f.result().samples.tolist() for f in futures] == [
+            client.sample(EXAMPLE, seed=s).samples.tolist() for s in range(10)
+        ]
+
+
+# ------------------------------------------------------------------------------------------------ samplerctl
+
+
+def test_sample_table(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = [
+        "sample",
+        "--logits",
+        "1,2,0.5,1.5",
+        "--temperature",
+        "0.7",
+        "-n",
+        "20000",
+        "--seed",
+        "5",
+        "--server",
+        address,
+    ]
+    assert main(argv) == 0
+    out = capsys.readouterr().out
+    for expected in ("0.1298", "0.5416", "0.0635", "0.2651", "seed 5", "chi-square", "p = "):
+        assert expected in out
+
+
+def test_sample_jsonl_and_npy(address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "rows.npy", np.array([EXAMPLE, EXAMPLE[::-1]], dtype=np.float32))
+    source = ["sample", "--npy", str(tmp_path / "rows.npy"), "--seed", "5", "-n", "7", "--server", address]
+    assert main([*source, "--output", "npy", "-o", str(tmp_path / "out.npy")]) == 0
+    samples = np.load(tmp_path / "out.npy")
+    assert samples.shape == (2, 7)
+    assert main([*source, "--output", "jsonl"]) == 0
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [record["samples"] for record in records] == samples.tolist()
+    assert records[0]["seed"] == 5
+
+
+def test_a_row_that_fails_is_told(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sample", "--logits", "1,2;nan,1", "--output", "jsonl", "--server", address]) == 1
+    streams = capsys.readouterr()
+    assert "row 1 failed" in streams.err
+    assert json.loads(streams.out.splitlines()[1])["error"]["reason"] == "NAN"
+    assert main(["sample", "--logits", "1,2", "--temperature", "-1", "--server", address]) == 1
+    assert "params.temperature" in capsys.readouterr().err
+
+
+def test_nobody_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "--server", "127.0.0.1:1", "--timeout", "5"]) == 3
+    error = capsys.readouterr().err
+    assert error.startswith("samplerctl: no samplerd answers at 127.0.0.1:1")
+
+
+def test_info(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "--server", address]) == 0
+    assert "philox4x32-10/1" in capsys.readouterr().out
+    assert main(["info", "--server", address, "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["health"] == "SERVING"
+    assert record["limits"]["max_vocab_size"] > 0
+
+
+@pytest.mark.parametrize("mode", [[], ["--stream"]])
+def test_bench(address: str, mode: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    load = ["--vocab-size", "100", "--rows", "2", "--concurrency", "4", "--duration", "0.3", "--warm-up", "0"]
+    assert main(["bench", *load, *mode, "--dtype", "bf16", "--json", "--server", address]) == 0
+    streams = capsys.readouterr()
+    figures = json.loads(streams.out)
+    assert figures["requests"] > 0
+    assert figures["rows_per_s"] == pytest.approx(2 * figures["requests_per_s"])
+    assert figures["errors"] == 0
+    assert 0 < figures["p50_s"] <= figures["p99_s"] <= figures["max_s"]
+    assert streams.err == "", "no progress line unless on a terminal"
+    assert main(["bench", *load, *mode, "--server", address]) == 0
+    assert "rows/s" in capsys.readouterr().out
+
+
+def test_verify(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", address, "--draws", "20000"]) == 0
+    out = capsys.readouterr().out
+    assert "0 failed" in out
+    assert "FAILED" not in out
+
+
+async def test_verify_finds_a_server_that_lies(capsys: pytest.CaptureFixture[str]) -> None:
+    """A server that always answers with the argmax is no sampler."""
+    server, target = await fake_sampler.start(fake_sampler.FakeSampler())
+    assert await asyncio.to_thread(main, ["verify", target, "--draws", "2000", "--vocab-size", "50"]) == 4
+    out = capsys.readouterr().out
+    verdicts = {line[:29].strip(): "FAILED" in line for line in out.splitlines()[4:]}
+    assert verdicts["draws can be replayed"]
+    assert verdicts["the worked example fits"]
+    assert verdicts["ordered pairs fit"]
+    assert not verdicts["temperature 0 is argmax"]
+    await server.stop(0)
+
+
+def test_the_reader_of_our_output_may_leave(address: str) -> None:
+    command = [sys.executable, "-m", "samplerd_client.samplerctl", "sample", "--logits", "1,2,3", "-n", "1000000"]
+    with subprocess.Popen(
+        [*command, "--output", "jsonl", "--server", address], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(10)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(60) == 141

@@ -1,0 +1,218 @@
+"""Flags, inputs and rendering of samplerctl, without a server."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from samplerd_client import Dry, SamplingParams
+from samplerd_client.samplerctl import environment, inputs, main, render
+from samplerd_client.samplerctl.arguments import build_parser, join_negative_values, sample_options, sampling_options
+from samplerd_client.samplerctl.bench import Tally
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def parse(*argv: str) -> argparse.Namespace:
+    return build_parser().parse_args(join_negative_values(argv))
+
+
+def test_every_sampling_parameter_has_a_flag() -> None:
+    args = parse(
+        *("sample", "--logits", "1,2"),
+        *("--temperature", "0.5", "--top-k", "3", "--top-p", "0.9", "--min-p", "0.1", "--typical-p", "0.8"),
+        *("--epsilon-cutoff", "0.01", "--eta-cutoff", "0.02", "--top-n-sigma", "1.5", "--xtc-threshold", "0.2"),
+        *("--xtc-probability", "0.3", "--dynamic-temperature-range", "0.4", "--dynamic-temperature-exponent", "2"),
+        *("--repetition-penalty", "1.1", "--frequency-penalty", "-0.5", "--presence-penalty", "-.6"),
+        *(
+            "--history",
+            "5,6",
+            "--logit-bias",
+            "2:-1.5,3:-inf",
+            "--allowed-tokens",
+            "1,2",
+            "--token-bitmask",
+            "ff000000",
+        ),
+        *("--min-tokens-to-keep", "2", "--order", "vllm"),
+        *("--dry-multiplier", "0.7", "--dry-base", "1.8", "--dry-range", "9", "--dry-sequence-breakers", "1,2"),
+    )
+    options: dict[str, Any] = dict(sampling_options(args))
+    assert options.keys() == {field.name for field in fields(SamplingParams)}
+    assert options["frequency_penalty"] == -0.5
+    assert options["logit_bias"] == {2: -1.5, 3: -np.inf}
+    assert options["token_bitmask"] == b"\xff\0\0\0"
+    assert options["dry"] == Dry(multiplier=0.7, base=1.8, range=9, sequence_breakers=[1, 2])
+    assert SamplingParams(**options).to_proto().min_p == 0.1
+
+
+def test_nothing_given_is_nothing_sent() -> None:
+    assert sampling_options(parse("sample", "--logits", "1")) == {}
+    options = sample_options(parse("sample", "--logits", "1"))
+    assert options["replacement"] is True
+    assert options["probabilities"] is False
+    assert options["num_samples"] == 1
+
+
+def test_options_of_the_draw() -> None:
+    args = parse(
+        *("sample", "--probabilities", "1", "-n", "5", "--without-replacement", "--seed", str(2**64 - 1)),
+        *("--logprobs", "raw,processed", "--top-n", "2", "--rank", "--entropy", "scaled", "--kept", "--priority", "-7"),
+    )
+    options = sample_options(args)
+    assert options["probabilities"] is True
+    assert options["replacement"] is False
+    assert options["seed"] == 2**64 - 1
+    assert options["logprobs"] == ("raw", "processed")
+    assert options["priority"] == -7
+
+
+def test_negative_values_are_values() -> None:
+    assert join_negative_values(["sample", "--logits", "-1,2", "-n", "3"]) == ["sample", "--logits=-1,2", "-n", "3"]
+    assert join_negative_values(["--logits", "-inf,0"]) == ["--logits=-inf,0"]
+    assert join_negative_values(["--logits", "-.5"]) == ["--logits=-.5"]
+    assert join_negative_values(["--rank", "--kept", "-n", "1"]) == ["--rank", "--kept", "-n", "1"]
+    assert join_negative_values(["--logits=1", "-1"]) == ["--logits=1", "-1"]
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["sample"],
+        ["sample", "--logits", "1", "--npy", "f"],
+        ["sample", "--logits", "1", "--logprobs", "cooked"],
+        ["sample", "--logits", "1", "--order", "mine"],
+        ["sample", "--logits", "1", "--token-bitmask", "xyz"],
+        ["bench", "--rows", "0"],
+        ["bench", "--duration", "-1"],
+        ["bench", "--duration", "nan"],
+    ],
+)
+def test_wrong_usage(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(argv)
+    assert caught.value.code == 2
+    assert "usage: samplerctl" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["sample", "--help"], ["bench", "--help"], ["verify", "--help"]])
+def test_help(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(argv)
+    assert caught.value.code == 0
+    assert "usage: samplerctl" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "text"),
+    [
+        (["--logits", "1,two"], "'two' is not a number"),
+        (["--logits", "1,2;3"], "different lengths: 2, 1"),
+        (["--logits", " ; "], "no numbers"),
+        (["--npy", "/does/not/exist.npy"], "cannot read /does/not/exist.npy"),
+        (["--logits", "1", "--tls-ca", "/does/not/exist.pem"], "/does/not/exist.pem"),
+        (["--logits", "1", "--tls-key", "/does/not/exist.pem"], "certificate"),
+        (["--logits", "1", "--seed", "-1"], "seed"),
+    ],
+)
+def test_what_cannot_be_read(argv: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sample", *argv]) == 2
+    error = capsys.readouterr().err
+    assert text in error
+    assert error.startswith("samplerctl: ")
+    assert error.count("\n") == 1
+
+
+def test_rows_from_text() -> None:
+    assert inputs.parse_rows("1, 2;\n3 4\n").tolist() == [[1.0, 2.0], [3.0, 4.0]]
+    assert inputs.parse_rows("-inf,1e3").tolist() == [[-np.inf, 1000.0]]
+    assert inputs.parse_rows("1").dtype == np.float32
+
+
+def test_standard_input(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def given(data: bytes) -> None:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+    buffer = io.BytesIO()
+    np.save(buffer, np.array([[1.0, 2.0]]))
+    given(buffer.getvalue())
+    assert inputs.read_standard_input().tolist() == [[1.0, 2.0]]
+    given(buffer.getvalue())
+    assert inputs.read_npy("-").tolist() == [[1.0, 2.0]]
+    given(b"1 2\n3 4\n")
+    assert inputs.read_standard_input().tolist() == [[1.0, 2.0], [3.0, 4.0]]
+    given(b"\xff\xfe")
+    with pytest.raises(inputs.InputError, match="neither text"):
+        inputs.read_standard_input()
+    (tmp_path / "f.npy").write_bytes(b"\x93NUMPY\x01\x00rubbish")
+    with pytest.raises(inputs.InputError, match=r"not a \.npy file"):
+        inputs.read_npy(str(tmp_path / "f.npy"))
+    np.save(tmp_path / "o.npy", np.array([None]), allow_pickle=True)
+    with pytest.raises(inputs.InputError, match="allow_pickle"):
+        inputs.read_npy(str(tmp_path / "o.npy"))
+
+
+def test_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SAMPLERD_SERVER", raising=False)
+    monkeypatch.delenv("SAMPLERD_TOKEN", raising=False)
+    assert environment.default_server() == "127.0.0.1:50051"
+    assert environment.default_token() is None
+    monkeypatch.setenv("SAMPLERD_SERVER", "unix:/run/s")
+    monkeypatch.setenv("SAMPLERD_TOKEN", "t")
+    assert parse("info").server == "unix:/run/s"
+    assert environment.default_token() == "t"
+
+
+def test_table() -> None:
+    text = render.table(["id", "name"], [["1", "a"], ["10", "bcdef"]], "><")
+    assert text.splitlines() == ["id  name", "--  -----", " 1  a", "10  bcdef"]
+
+
+def test_bars() -> None:
+    assert render.bar(0.5, None, 1.0, 8, unicode=True) == "████"
+    assert render.bar(0.5, None, 1.0, 8, unicode=False) == "####"
+    assert render.bar(0.5625, None, 1.0, 8, unicode=True) == "████▌"
+    assert render.bar(0.5, 0.75, 1.0, 8, unicode=True) == "████  │"
+    assert render.bar(0.75, 0.5, 1.0, 8, unicode=True) == "████┃█"
+    assert render.bar(1.0, 1.0, 1.0, 8, unicode=False) == "#######|"
+    assert render.bar(0.0, 0.0, 0.0, 8, unicode=True) == ""
+    assert len(render.bar(2.0, 3.0, 1.0, 8, unicode=True)) == 8
+
+
+def test_numbers() -> None:
+    assert render.count(1234567.0) == "1,234,567"
+    assert (render.probability(0.25), render.probability(0.0), render.probability(1e-5)) == (
+        "0.2500",
+        "0.0000",
+        "1.0e-05",
+    )
+    assert (render.p_value(0.5), render.p_value(1e-9)) == ("0.500", "1e-09")
+    assert (render.milliseconds(0.00125), render.milliseconds(float("nan"))) == ("1.25 ms", "-")
+    assert [render.size(value) for value in (5, 2048, 64 << 20, 3 << 40)] == [
+        "5 B",
+        "2.0 KiB",
+        "64.0 MiB",
+        "3072.0 GiB",
+    ]
+
+
+def test_tally() -> None:
+    tally = Tally(rows=4)
+    tally.latencies_s.extend(number / 1000 for number in range(1000, 0, -1))
+    tally.errors["OverloadedError"] += 2
+    figures = tally.summary(10.0)
+    assert figures["rows_per_s"] == 400.0
+    assert figures["requests_per_s"] == 100.0
+    assert (figures["p50_s"], figures["p99.9_s"], figures["max_s"]) == (0.5, 0.999, 1.0)
+    assert figures["errors"] == 2
+    empty = Tally(rows=1).summary(1.0)
+    assert empty["requests"] == 0
+    assert np.isnan(empty["p50_s"])
