@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 __all__ = ["App", "serve"]
 
 _LOG = logging.getLogger("samplerd")
+_ABANDON_AFTER_S = 2.0
+"""After the drain nobody waits for what the device still computes; it is given this long to come to its end."""
 _RPCS = ("Sample", "SampleStream", "GetServerInfo")
 
 
@@ -67,6 +70,8 @@ class App:
         self.server = GrpcServer(config.transport, self.handlers, calls)
         self._exporter = Exporter(self.metrics, config.metrics.listen) if config.metrics.listen else None
         self.metrics_address = "off"
+        self.has_ended = False
+        """Whether the device thread has ended: the process can end as any other does."""
         self._watch()
 
     def _watch(self) -> None:
@@ -112,7 +117,7 @@ class App:
             is_clean = await self.server.drain()
         else:
             is_clean = await self.drain()
-        await self._loop.run_in_executor(None, self._engine.stop)
+        self.has_ended = await self._loop.run_in_executor(None, self._engine.stop, _ABANDON_AFTER_S)
         if self._exporter is not None:
             self._exporter.stop()
         return is_clean
@@ -153,6 +158,10 @@ async def serve(config: ServerConfig) -> None:
     finally:
         is_clean = await app.stop()
     event(_LOG, logging.INFO if is_clean else logging.WARNING, "stopped", finished_in_grace=is_clean)
+    if not app.has_ended:
+        # A thread deep in native code would abort the interpreter's own way out.
+        logging.shutdown()
+        os._exit(0)
 
 
 def _describe(config: ServerConfig, engine: Engine) -> pb.GetServerInfoResponse:

@@ -109,5 +109,5 @@ class StubEngine:
     def run(self, batch: RowBatch) -> Outcome:
         return self._thread.run(batch)
 
-    def stop(self) -> None:
-        self._thread.stop()
+    def stop(self, wait_s: float) -> bool:
+        return self._thread.stop(wait_s)

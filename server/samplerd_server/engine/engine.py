@@ -57,6 +57,6 @@ class Engine:
         """Run a batch on the calling thread. Only while the device thread has nothing to do."""
         return self._thread.run(batch)
 
-    def stop(self) -> None:
-        """Finish what was submitted and end the thread."""
-        self._thread.stop()
+    def stop(self, wait_s: float) -> bool:
+        """Finish what was submitted within `wait_s` and end the thread; returns whether it has ended."""
+        return self._thread.stop(wait_s)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -52,11 +53,22 @@ class DeviceThread:
         """Run a batch after those before it, then call `deliver` on the event loop."""
         self._inbox.put((batch, deliver))
 
-    def stop(self) -> None:
-        """Finish what was submitted, end the thread and close the sampler."""
+    def stop(self, wait_s: float) -> bool:
+        """Finish what was submitted, end the thread and close the sampler.
+
+        Args:
+            wait_s: how long to wait for that.
+
+        Returns:
+            Whether the thread has ended; if not, it computes on, and the process must end without it.
+
+        """
         self._inbox.put(None)
-        self._thread.join()
+        self._thread.join(wait_s)
+        if self._thread.is_alive():
+            return False
         self._sampler.close()
+        return True
 
     def run(self, batch: RowBatch) -> Outcome:
         """Run a batch on the calling thread. Only while nothing is submitted."""
@@ -73,6 +85,7 @@ class DeviceThread:
         while (job := self._inbox.get()) is not None:
             batch, deliver = job
             outcome = self.run(batch)
-            self._loop.call_soon_threadsafe(deliver, outcome)
+            with suppress(RuntimeError):  # the loop is closed: the stop did not wait for this batch
+                self._loop.call_soon_threadsafe(deliver, outcome)
             # The names would keep the batch's memory alive while the thread waits for the next one.
             del job, batch, deliver, outcome

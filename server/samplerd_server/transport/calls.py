@@ -39,6 +39,8 @@ class Calls:
         self._idle.set()
         self.in_flight = 0
         """Calls that have begun and not ended."""
+        self.begun = 0
+        """Calls that ever began."""
 
     def handle(self, rpc: str, context: ServicerContext[bytes, bytes], began: float) -> _Call:
         """Give what surrounds the body of a handler: ``async with calls.handle(...):``."""
@@ -48,6 +50,7 @@ class Calls:
         """Count a call that begins."""
         self._metrics.rpc_started(rpc)
         self.in_flight += 1
+        self.begun += 1
         self._idle.clear()
 
     def end(self, rpc: str, code: Code, seconds: float) -> None:

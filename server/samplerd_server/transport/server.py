@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 __all__ = ["BindError", "GrpcServer"]
 
+_QUIET_S = 0.05
+"""No new call for so long, and clients have understood that the server drains."""
+_QUIET_TURNS = 10
+"""Bounds the wait where they do not."""
 _KILL_AFTER_S = 1.0
 """What calls still in flight at the end of the grace are given to notice that they were cancelled."""
 
@@ -80,6 +84,7 @@ class GrpcServer:
         if self._server is None:
             return True
         await self._handlers.drain()
+        await self._wait_quiet()
         grace = self._config.drain_grace_s
         stopping = asyncio.ensure_future(self._server.stop(grace))
         # Server.stop does not wait for handlers that are just aborting, so the calls are counted here.
@@ -90,3 +95,11 @@ class GrpcServer:
         for task in (finishing, stopping):
             task.cancel()
         return is_clean
+
+    async def _wait_quiet(self) -> None:
+        """Let the calls of the moment arrive and be refused: once it stops, grpcio ends them as CANCELLED."""
+        for _ in range(_QUIET_TURNS):
+            begun = self._calls.begun
+            await asyncio.sleep(_QUIET_S)
+            if self._calls.begun == begun:
+                return

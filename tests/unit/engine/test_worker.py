@@ -11,6 +11,7 @@ import numpy as np
 
 from samplerd_server.engine.worker import DeviceThread, Outcome
 from samplerd_server.sampling.rows import ROW, RowBatch, new_results
+from tests.support.engine import HeldSampler
 
 
 def batch(rows: int = 1) -> RowBatch:
@@ -64,7 +65,7 @@ async def test_batches_are_run_in_order_on_one_thread_and_delivered_on_the_loop(
     assert [len(outcome.results.status) for outcome in outcomes] == list(range(1, 13))
     assert all(outcome.compute_s >= 0 for outcome in outcomes)
     assert sampler.threads == {"samplerd-device"}
-    device.stop()
+    assert device.stop(30)
     assert sampler.is_closed
 
 
@@ -75,7 +76,7 @@ async def test_a_sampler_that_raises_fails_its_batch_and_the_thread_lives(caplog
         outcomes = await run(device, 1, 13, 2)
     assert [outcome.results is None for outcome in outcomes] == [False, True, False]
     assert "thirteen rows" in caplog.text
-    device.stop()
+    assert device.stop(30)
 
 
 def test_a_batch_can_be_run_by_the_caller(caplog):
@@ -93,7 +94,7 @@ async def test_what_was_submitted_is_finished_before_the_stop():
     outcomes: list[Outcome] = []
     for size in range(1, 6):
         device.submit(batch(size), outcomes.append)
-    device.stop()
+    assert device.stop(30)
     for _ in range(10):
         await asyncio.sleep(0)
     assert len(outcomes) == 5
@@ -113,4 +114,29 @@ async def test_an_idle_thread_keeps_no_batch_alive():
     del owner
     await asyncio.wait_for(done.wait(), 30)
     assert freed.wait(30), "the thread waits for the next batch with this one in its hand"
-    device.stop()
+    assert device.stop(30)
+
+
+async def test_the_stop_waits_no_longer_than_it_is_told(caplog):
+    held = HeldSampler()
+    device = DeviceThread(held)
+    device.start(asyncio.get_running_loop())
+    outcomes: list[Outcome] = []
+    device.submit(batch(), outcomes.append)
+    held.wait_entered()
+    assert not device.stop(0.01)
+    held.open()
+    assert device.stop(30)
+
+
+def test_a_batch_that_ends_after_its_loop_is_dropped_quietly():
+    held = HeldSampler()
+    device = DeviceThread(held)
+    loop = asyncio.new_event_loop()
+    device.start(loop)
+    device.submit(batch(), lambda outcome: None)
+    held.wait_entered()
+    loop.close()
+    held.open()
+    # An exception in the thread would fail the test as a warning.
+    assert device.stop(30)

@@ -1,0 +1,36 @@
+"""One daemon for all tests that only need a server, on TCP and on a Unix socket."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.support.daemon import Daemon
+from tests.support.served import connect, stub
+
+MAX_MESSAGE_BYTES = 4 << 20
+
+
+@pytest.fixture(scope="session")
+def daemon(tmp_path_factory):
+    flags = (
+        *("--max-message-bytes", str(MAX_MESSAGE_BYTES), "--chunk-samples", "1000"),
+        *("--max-rows-per-request", "4096", "--queue-rows", "16384"),
+    )
+    with Daemon(*flags, unix=tmp_path_factory.mktemp("daemon") / "samplerd.sock") as daemon:
+        yield daemon
+
+
+@pytest.fixture(params=["tcp", "unix"])
+def address(request, daemon) -> str:
+    """Where the daemon listens: the test runs once for each."""
+    return daemon.address if request.param == "tcp" else daemon.unix_address
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def service(address) -> Any:
+    """A stub with a connection of its own."""
+    async with connect(address) as channel:
+        yield stub(channel)

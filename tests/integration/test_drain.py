@@ -1,0 +1,177 @@
+"""The end of a server: what is in flight is finished, what is new is refused, and the process ends whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from samplerd.v1 import sampler_pb2 as pb
+from tests.support.daemon import Daemon
+from tests.support.requests import one_hot, tensor
+from tests.support.served import WAIT_S, Served, connect, failure, stub
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+CODE = grpc.StatusCode
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+def ask(number: int, **fields) -> pb.SampleRequest:
+    return pb.SampleRequest(id=number, tensor=tensor(one_hot(1, 100, number % 100)), **fields)
+
+
+def watch(channel, service=""):
+    return health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service=service))
+
+
+async def test_a_drain_finishes_what_is_in_flight_and_refuses_what_is_new():
+    async with Served() as served:
+        watching = watch(served.channel)
+        assert (await watching.read()).status == SERVING
+        calls = [served.stub.Sample(ask(1))]
+        await served.entered()
+        calls += [served.stub.Sample(ask(number)) for number in (2, 3)]
+        busy, idle = served.stub.SampleStream(), served.stub.SampleStream()
+        await busy.write(ask(4))
+        await idle.write(pb.SampleRequest(id=5))
+        assert (await idle.read()).id == 5
+        await served.until(lambda: served.app.batcher.in_flight == 4)
+
+        stopping = served.stop()
+        assert (await asyncio.wait_for(watching.read(), WAIT_S)).status == NOT_SERVING
+        # The idle stream ends at once and says why; the busy one takes no more requests, but answers what it has.
+        assert (await failure(idle.read())).code() is CODE.UNAVAILABLE
+        assert "draining" in await idle.details()
+        assert (await failure(served.stub.Sample(ask(6)))).code() is CODE.UNAVAILABLE
+        assert not stopping.done()
+
+        served.sampler.open()
+        assert [list((await call).samples) for call in calls] == [[1], [2], [3]]
+        assert (await busy.read()).id == 4
+        assert (await failure(busy.read())).code() is CODE.UNAVAILABLE
+        assert await asyncio.wait_for(stopping, WAIT_S)
+        assert served.app.has_ended
+        assert served.sampler.batches == [1, 1, 2]
+
+
+async def test_what_reaches_a_draining_server_is_refused_and_counted():
+    async with Served() as served:
+        stream = served.stub.SampleStream()
+        await stream.write(ask(1))
+        await served.entered()
+        # What the transport still lets through while the drain has begun.
+        served.app.handlers.service.drain()
+        assert (await failure(served.stub.Sample(ask(2)))).code() is CODE.UNAVAILABLE
+        await stream.write(ask(3))
+        refused = await asyncio.wait_for(stream.read(), WAIT_S)
+        assert (refused.id, refused.error.code) == (3, CODE.UNAVAILABLE.value[0])
+        assert served.metrics.shed.value("draining") == 2
+        served.sampler.open()
+        assert (await stream.read()).id == 1
+        assert (await failure(stream.read())).code() is CODE.UNAVAILABLE
+
+
+async def test_a_stream_that_the_client_has_closed_ends_well_during_a_drain():
+    async with Served() as served:
+        stream = served.stub.SampleStream()
+        await stream.write(ask(1))
+        await stream.done_writing()
+        await served.entered()
+        await served.round_trip()
+        stopping = served.stop()
+        await asyncio.sleep(0)
+        served.sampler.open()
+        assert [reply.id async for reply in stream] == [1]
+        assert await stream.code() is CODE.OK
+        assert await stopping
+
+
+async def test_a_drain_beyond_its_grace_ends_anyway_and_says_so(monkeypatch):
+    monkeypatch.setattr("samplerd_server.app._ABANDON_AFTER_S", 0.05)
+    async with Served(transport={"drain_grace_s": 0.05}) as served:
+        call = served.stub.Sample(ask(1))
+        await served.entered()
+        assert not await asyncio.wait_for(served.stop(), WAIT_S)
+        assert not served.app.has_ended
+        assert (await failure(call)).code() in {CODE.UNAVAILABLE, CODE.CANCELLED}
+
+
+async def test_a_watcher_of_health_does_not_hold_the_drain_up():
+    async with Served(transport={"drain_grace_s": WAIT_S}) as served:
+        watching = [watch(served.channel, name) for name in ("", "samplerd.v1.SamplerService", "unknown")]
+        for one in watching:
+            await one.read()
+        began = time.monotonic()
+        assert await asyncio.wait_for(served.stop(), WAIT_S)
+        assert time.monotonic() - began < WAIT_S / 2
+
+
+# The daemon.
+
+
+async def hammer(address: str, seen: dict, stop: asyncio.Event, warm: asyncio.Event) -> None:
+    """Ask until refused; every answer must be right and every refusal UNAVAILABLE."""
+    async with connect(address) as channel:
+        service = stub(channel)
+        number = 0
+        while not stop.is_set():
+            number += 1
+            try:
+                reply = await service.Sample(ask(number), timeout=WAIT_S)
+            except grpc.aio.AioRpcError as error:
+                seen["codes"].add(error.code())
+                return
+            assert list(reply.samples) == [number % 100]
+            seen["ok"] += 1
+            if seen["ok"] == 100:
+                warm.set()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+async def test_a_signal_under_load_drains_and_exits_with_0(number, tmp_path):
+    daemon = await asyncio.to_thread(Daemon(unix=tmp_path / "s.sock").__enter__)
+    seen = {"ok": 0, "codes": set()}
+    warm, stop = asyncio.Event(), asyncio.Event()
+    addresses = [daemon.address, daemon.unix_address]
+    async with connect(daemon.address) as channel:
+        watching = watch(channel)
+        assert (await watching.read()).status == SERVING
+        load = [asyncio.create_task(hammer(addresses[n % 2], seen, stop, warm)) for n in range(16)]
+        stream = stub(channel).SampleStream()
+        await stream.write(ask(1))
+        assert (await stream.read()).id == 1
+        await asyncio.wait_for(warm.wait(), WAIT_S)
+        daemon.process.send_signal(number)
+        assert (await asyncio.wait_for(watching.read(), WAIT_S)).status == NOT_SERVING
+        assert (await failure(stream.read())).code() is CODE.UNAVAILABLE
+        await asyncio.wait_for(asyncio.gather(*load), WAIT_S)
+        assert seen["codes"] == {CODE.UNAVAILABLE}
+        assert await asyncio.to_thread(daemon.wait) == 0
+        daemon.__exit__()
+    assert daemon.wait_event("stopped")["finished_in_grace"] is True
+    assert not (tmp_path / "s.sock").exists()
+
+
+async def test_a_daemon_with_more_work_than_grace_exits_soon():
+    daemon = await asyncio.to_thread(Daemon("--drain-grace", "0", "--max-samples-per-request", str(1 << 28)).__enter__)
+    async with connect(daemon.address) as channel:
+        # Half a billion draws: far more than the grace, and than what is waited for afterwards.
+        work = pb.SampleRequest(id=1, tensor=tensor([[0.0, 1.0]]), num_samples=1 << 28, seed=1)
+        work.outputs.raw_samples = True
+        call = stub(channel).Sample(work)
+        probe = stub(channel)
+        async with asyncio.timeout(WAIT_S):
+            while (await asyncio.to_thread(daemon.metrics))["samplerd_samples_total"] == 0:
+                await probe.GetServerInfo(pb.GetServerInfoRequest())
+        began = time.monotonic()
+        daemon.process.send_signal(signal.SIGTERM)
+        assert (await failure(call)).code() in {CODE.UNAVAILABLE, CODE.CANCELLED}
+        assert await asyncio.to_thread(daemon.wait) == 0
+        assert time.monotonic() - began < 15
+    assert daemon.wait_event("stopped")["finished_in_grace"] is False
