@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import subprocess
 import sys
 from contextlib import aclosing
@@ -34,6 +35,7 @@ from samplerd_client import (
     SamplerdError,
     SamplingParams,
     SyncSamplerClient,
+    TlsConfig,
     UnauthenticatedError,
     UnavailableError,
 )
@@ -327,6 +329,43 @@ async def test_unix_socket(tmp_path: Path) -> None:
     await server.stop(0)
 
 
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """A certificate that signs itself, and its key."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("needs openssl to make a certificate")
+    paths = tmp_path / "cert.pem", tmp_path / "key.pem"
+    subprocess.run(
+        [
+            *(openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
+            *("-days", "2", "-subj", "/CN=sampler.test", "-addext", "subjectAltName=DNS:sampler.test"),
+            *("-out", str(paths[0]), "-keyout", str(paths[1])),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return paths
+
+
+async def test_tls(certificate: tuple[Path, Path]) -> None:
+    cert, key = certificate
+    pair = (key.read_bytes(), cert.read_bytes())
+    mutual = grpc.ssl_server_credentials([pair], root_certificates=cert.read_bytes(), require_client_auth=True)
+    fake = FakeSampler()
+    server, target = await fake_module.start(fake, credentials=mutual)
+    tls = TlsConfig(ca=cert, certificate=cert, key=key.read_bytes(), server_name="sampler.test")
+    async with SamplerClient(target, tls=tls, token="secret") as client:
+        assert (await client.sample(peak(4))).samples.tolist() == [[4]]
+    assert fake.metadata[0]["authorization"] == "Bearer secret"
+    for wrong in (TlsConfig(ca=cert, server_name="sampler.test"), TlsConfig(server_name="sampler.test"), None):
+        async with SamplerClient(target, tls=wrong, retry=QUICK, timeout_s=10.0) as client:
+            with pytest.raises(UnavailableError):
+                await client.sample(peak(4))
+    assert len(fake.requests) == 1
+    await server.stop(0)
+
+
 def test_torch_stays_out() -> None:
     code = "import sys, samplerd_client, samplerd_client.samplerctl; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -568,6 +607,7 @@ async def test_the_synchronous_client(fake: Any) -> None:
                 assert [chunk.samples.tolist() for chunk in stream.sample_chunks(peak(3))] == [[3]]
             with pytest.raises(NotImplementedFieldError):
                 client.list_distributions()
+        client.close()
         with pytest.raises(ConnectionLostError):
             client.sample(peak(1))
 

@@ -72,6 +72,10 @@ class _Runner:
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
 
+    @property
+    def is_started(self) -> bool:
+        return self._loop is not None
+
     def start(self) -> None:
         if self._loop is None:
             self._loop = _LOOP.acquire()
@@ -191,7 +195,9 @@ class SyncSamplerClient:
         self._runner.run(self._client.connect())
 
     def close(self) -> None:
-        """Close streams and the channel."""
+        """Close streams and the channel; nothing happens when they are closed already."""
+        if not self._runner.is_started:
+            return
         self._runner.run(self._client.aclose())
         self._runner.stop()
 
