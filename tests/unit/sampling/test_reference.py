@@ -1,0 +1,288 @@
+"""The reference against numbers worked out by hand: what everything else is measured by."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import chisquare
+
+from samplerd_server.request import Dry, InputKind, LogprobKind, Order, RowErrorReason
+from samplerd_server.sampling.dry import dry_penalties, repeat_lengths
+from samplerd_server.sampling.noise import Purpose, uniform
+from samplerd_server.sampling.reference import find, sample
+from samplerd_server.sampling.reference_verify import verify
+from samplerd_server.sampling.rows import Step
+from tests.support.samplers import encode, params, request, sparse
+
+PROBABILITIES = InputKind.PROBABILITIES
+
+
+def kept_ids(weights, **fields) -> list[int]:
+    """Ids that the filters keep of weights, ascending."""
+    outcome = sample(request(weights, kind=PROBABILITIES, params=params(**fields)))[0]
+    return sorted(outcome.processed.ids[outcome.processed.kept].tolist())
+
+
+def test_the_worked_example():
+    outcome = sample(request([1.0, 2.0, 0.5, 1.5], params=params(temperature=0.7)))[0]
+    scaled = np.exp(outcome.distributions[LogprobKind.SCALED].logprobs)
+    assert scaled.round(4).tolist() == [0.1298, 0.5416, 0.0635, 0.2651]
+    assert sample(request([1.0, 2.0, 0.5, 1.5], params=params(temperature=0.0)))[0].samples == (1,)
+    assert sample(request([0.1, 0.2, 0.3, 0.4], kind=PROBABILITIES, params=params(temperature=0.0)))[0].samples == (3,)
+
+
+def test_a_draw_is_the_first_cumulative_sum_above_u():
+    masses = np.array([0.0, 0.25, 0.0, 0.5, 0.25, 0.0])
+    assert [find(masses, 0.0, u) for u in (2.0**-54, 0.2499, 0.25, 0.7499, 0.75, 1 - 2.0**-53)] == [1, 1, 3, 3, 4, 4]
+    for seed in range(50):
+        drawn = sample(request([0.1, 0.2, 0.3, 0.4], kind=PROBABILITIES, seed=seed))[0].samples[0]
+        assert drawn == np.searchsorted(np.cumsum([0.1, 0.2, 0.3, 0.4]), uniform(seed, 0), side="right")
+
+
+def test_weights_are_raised_to_the_inverse_temperature():
+    outcome = sample(request([1, 2, 3], kind=PROBABILITIES, params=params(temperature=0.5)))[0]
+    assert np.exp(outcome.distributions[LogprobKind.SCALED].logprobs) * 14 == pytest.approx([1, 4, 9])
+
+
+def test_top_k_breaks_ties_by_id():
+    assert kept_ids([1, 3, 2, 2, 2], top_k=3) == [1, 2, 3]
+    assert kept_ids([1, 3, 2, 2, 2], top_k=99) == [0, 1, 2, 3, 4]
+
+
+def test_top_p_keeps_the_shortest_prefix_that_reaches_it():
+    weights = [4, 2, 1, 1]  # 0.5, 0.25, 0.125, 0.125
+    assert kept_ids(weights, top_p=0.5) == [0]
+    assert kept_ids(weights, top_p=0.5000001) == [0, 1]
+    assert kept_ids(weights, top_p=0.875) == [0, 1, 2]
+    assert kept_ids(weights, top_p=1e-9) == [0]
+    assert kept_ids(weights, top_p=1e-9, min_tokens_to_keep=2) == [0, 1]
+
+
+def test_top_p_is_judged_on_what_top_k_left():
+    weights = [4, 3, 2, 1]
+    assert kept_ids(weights, top_k=2, top_p=0.57) == [0]  # 4 / 7 = 0.571
+    assert kept_ids(weights, top_k=2, top_p=0.57, order=Order.JOINT) == [0, 1]  # 4 / 10
+
+
+def test_min_p_is_relative_to_the_largest():
+    assert kept_ids([8, 4, 2, 1], min_p=0.25) == [0, 1, 2]
+    assert kept_ids([8, 8, 2, 1], min_p=1.0) == [0, 1]
+
+
+def test_vllm_judges_min_p_before_top_p():
+    weights = [8, 4, 3, 1]
+    assert kept_ids(weights, min_p=0.5, top_p=0.7, order=Order.VLLM) == [0, 1]  # 8 / 12 < 0.7
+    assert kept_ids(weights, min_p=0.5, top_p=0.5) == [0]
+
+
+def test_epsilon_and_eta_cut_absolute_probabilities():
+    weights = [8, 4, 2, 2]
+    assert kept_ids(weights, epsilon_cutoff=0.125) == [0, 1, 2, 3]
+    assert kept_ids(weights, epsilon_cutoff=0.126) == [0, 1]
+    assert kept_ids(weights, epsilon_cutoff=0.9) == [0]  # at least one stays
+    # H = 1.75 ln 2, so sqrt(eta) exp(-H) = 0.297 sqrt(eta) < eta for eta = 0.36: the threshold is 0.178.
+    assert kept_ids(weights, eta_cutoff=0.36) == [0, 1]
+
+
+def test_typical_keeps_what_surprises_as_much_as_the_entropy_says():
+    # H = 1.75 ln 2 = 1.213; surprises 0.693, 1.386, 2.079, 2.079: the second is nearest, then the first.
+    assert kept_ids([8, 4, 2, 2], typical_p=0.2) == [1]
+    assert kept_ids([8, 4, 2, 2], typical_p=0.5) == [0, 1]
+    assert kept_ids([8, 4, 2, 2], typical_p=0.2, min_tokens_to_keep=2) == [0, 1]
+
+
+def test_top_n_sigma_measures_from_the_largest_in_standard_deviations():
+    logits = [4.0, 2.0, 0.0, -2.0, -np.inf]  # deviation of the finite ones: sqrt(5) = 2.236
+    for temperature in (0.5, 1.0, 3.0):
+        outcome = sample(request(logits, params=params(top_n_sigma=0.9, temperature=temperature)))[0]
+        assert outcome.kept_count == 2
+
+
+def test_xtc_drops_all_but_the_least_likely_above_the_threshold():
+    weights = [8, 4, 3, 1]
+    assert kept_ids(weights, xtc_threshold=0.15, xtc_probability=1.0) == [2, 3]
+    assert kept_ids(weights, xtc_threshold=0.3, xtc_probability=1.0) == [0, 1, 2, 3]  # only one is above
+    assert kept_ids(weights, xtc_threshold=0.51, xtc_probability=1.0) == [0, 1, 2, 3]  # never acts
+    assert kept_ids(weights, xtc_threshold=0.15, xtc_probability=1.0, min_tokens_to_keep=3) == [0, 1, 2, 3]
+    acted = [
+        sample(request([3, 2, 1], kind=PROBABILITIES, seed=seed, params=params(xtc_threshold=0.2, xtc_probability=0.5)))
+        for seed in range(40)
+    ]
+    noise = [uniform(seed, 0, 0, Purpose.XTC) < 0.5 for seed in range(40)]
+    assert [outcome[0].kept_count == 2 for outcome in acted] == noise
+
+
+def test_llama_cpp_judges_before_the_temperature():
+    weights = [4, 2, 1, 1]
+    assert kept_ids(weights, temperature=100.0, top_p=0.5, order=Order.LLAMA_CPP) == [0]
+    assert kept_ids(weights, temperature=100.0, top_p=0.5) == [0, 1]
+
+
+def test_dynamic_temperature_follows_the_entropy():
+    fields = {"temperature": 1.0, "dynamic_temperature_range": 0.5}
+    flat = sample(request([1, 1, 1, 1], params=params(**fields)))[0]
+    assert flat.distributions[LogprobKind.SCALED].entropy() == pytest.approx(math.log(4))
+    outcome = sample(request([2, 1, 1], kind=PROBABILITIES, params=params(**fields)))[0]
+    temperature = 0.5 + 1.0 * (1.5 * math.log(2)) / math.log(3)
+    expected = np.array([2, 1, 1]) ** (1 / temperature)
+    assert np.exp(outcome.distributions[LogprobKind.SCALED].logprobs) == pytest.approx(expected / expected.sum())
+
+
+def test_penalties_in_their_order():
+    fields = {"repetition_penalty": 2.0, "frequency_penalty": 0.5, "presence_penalty": 0.25}
+    history = np.array([0, 0, 1], np.int32)
+    own = sample(request([4.0, -1.0, 3.0], params=params(history=history, **fields)))[0].processed
+    by_id = dict(zip(own.ids.tolist(), own.logits.tolist(), strict=True))
+    assert by_id == {0: 4 / 2 - 2 * 0.5 - 0.25, 1: -1 * 2 - 0.5 - 0.25, 2: 3.0}
+
+
+def test_bias_comes_before_the_penalties_and_saturates():
+    fields = {"bias_ids": np.array([0, 1], np.int32), "bias_values": np.array([3, -np.inf], np.float32)}
+    fields |= {"history": np.array([0], np.int32), "repetition_penalty": 2.0}
+    own = sample(request([1.0, 5.0, 3e38], params=params(**fields)))[0].processed
+    assert own.ids.tolist() == [2, 0]
+    assert own.logits.tolist()[1] == 2.0
+    huge = {"bias_ids": np.array([0], np.int32), "bias_values": np.array([3e38], np.float32)}
+    assert np.isfinite(sample(request([3e38, 0.0], params=params(**huge)))[0].processed.logits).all()
+
+
+def test_dry_penalises_what_would_continue_a_repeat():
+    assert repeat_lengths([1, 2, 1, 2, 1]) == [0, 0, 3, 0, 1]
+    history = [7, 1, 2, 3, 9, 1, 2]  # "1 2" was followed by 3
+    arguments = {"multiplier": 0.5, "base": 2.0, "allowed_length": 1}
+    assert dry_penalties(history, breakers=set(), **arguments) == {3: 0.5 * 2.0 ** (2 - 1)}
+    assert dry_penalties(history, breakers={1}, **arguments) == {3: 0.5}  # the repeat ends at the breaker
+    assert dry_penalties(history, breakers={2}, **arguments) == {}
+    assert dry_penalties(history, breakers={3}, **arguments) == {}  # a breaker is not penalised
+    outcome = sample(
+        request(
+            np.zeros(10),
+            params=params(
+                history=np.array(history, np.int32), dry=Dry(multiplier=0.5, base=2.0, allowed_length=1, range=2)
+            ),
+        )
+    )[0]
+    assert (outcome.processed.logits == 0).all()  # within the last two tokens nothing repeats
+
+
+def test_a_mask_counts_bits_from_the_least_significant():
+    words = np.array([0b1001, 0b1], np.uint32)
+    own = sample(request(np.zeros(40), params=params(token_bitmask=words.tobytes())))[0].processed
+    assert own.ids.tolist() == [0, 3, 32]
+
+
+def test_the_step_that_left_nothing_is_named():
+    minus = np.array([-np.inf, -np.inf], np.float32)
+    cases = {
+        Step.INPUT: request([-np.inf, -np.inf]),
+        Step.MASK: request([0.0, -np.inf], params=params(allowed_tokens=np.array([1], np.int32))),
+        Step.BIAS: request([0.0, 0.0], params=params(bias_ids=np.array([0, 1], np.int32), bias_values=minus)),
+    }
+    for step, asked in cases.items():
+        outcome = sample(asked)[0]
+        assert (outcome.reason, outcome.detail) == (RowErrorReason.NOTHING_TO_DRAW, step)
+
+
+def test_without_replacement_logprobs_are_conditional_and_ranks_are_of_the_whole():
+    outcome = sample(request([4, 3, 2, 1], kind=PROBABILITIES, num_samples=4, with_replacement=False, seed=3))[0]
+    left, weights = 10.0, [4, 3, 2, 1]
+    for token, logprob, rank in zip(outcome.samples, outcome.logprobs[LogprobKind.RAW], outcome.ranks, strict=True):
+        assert math.exp(logprob) == pytest.approx(weights[token] / left)
+        assert rank == token + 1
+        left -= weights[token]
+    assert sorted(outcome.samples) == [0, 1, 2, 3]
+
+
+def test_a_category_that_underflows_is_drawn_once_nothing_else_is_left():
+    outcome = sample(request([0.0, -1000.0, -3000.0], num_samples=3, with_replacement=False))[0]
+    assert outcome.samples == (0, 1, 2)
+    assert outcome.logprobs[LogprobKind.RAW] == pytest.approx([0.0, 0.0, 0.0])
+
+
+def test_draws_continue_where_another_request_stopped():
+    row = np.random.default_rng(0).normal(size=50)
+    whole = sample(request(row, num_samples=10, seed=5))[0].samples
+    first = sample(request(row, num_samples=4, seed=5))[0].samples
+    rest = sample(request(row, num_samples=6, seed=5, draw_offset=4))[0].samples
+    assert first + rest == whole
+
+
+def test_row_seeds_free_a_row_from_its_index():
+    rows = np.random.default_rng(0).normal(size=(3, 50))
+    seeds = np.array([7, 8, 9], np.uint64)
+    together = sample(request(rows, row_seeds=seeds, num_samples=5))
+    alone = sample(request(rows[2], row_seeds=seeds[2:], num_samples=5))
+    assert together[2].samples == alone[0].samples
+
+
+@pytest.mark.parametrize(
+    ("fields", "decided"),
+    [
+        ({"top_k": 2}, True),
+        ({"top_k": 3}, False),
+        ({"top_k": 2, "temperature": 0.5}, True),
+        ({"temperature": 0.5}, False),
+        ({"temperature": 0.0}, True),
+        ({"top_p": 0.6}, True),
+        ({"top_p": 0.6, "temperature": 0.5}, False),
+        ({"top_p": 0.6, "temperature": 0.5, "order": Order.LLAMA_CPP}, True),
+        ({"top_p": 0.95}, False),
+        ({"min_p": 0.6}, True),
+        ({"min_p": 0.6, "temperature": 2.0}, False),
+        ({"min_p": 0.6, "temperature": 0.5}, True),
+        ({"min_p": 0.4}, False),
+        ({"epsilon_cutoff": 0.3}, True),
+        ({"epsilon_cutoff": 0.2}, False),
+        ({"typical_p": 0.1}, False),
+        ({"eta_cutoff": 0.5}, False),
+        ({"top_n_sigma": 0.1}, False),
+        ({"dynamic_temperature_range": 0.5}, False),
+        ({"top_k": 2, "typical_p": 0.5}, True),
+        ({"allowed_tokens": np.array([0, 1], np.int32)}, True),
+        ({"history": np.array([3], np.int32), "presence_penalty": 1.0, "top_k": 2}, True),
+        ({"history": np.array([3], np.int32), "presence_penalty": -1.0, "top_k": 2}, False),
+        ({"history": np.array([3], np.int32), "presence_penalty": 1.0, "top_p": 0.6}, False),
+    ],
+)
+def test_what_candidates_decide(fields, decided):
+    """Weights 2, 1 were sent and 1 in all was not: 0.5, 0.25 and 0.25; seed 0 draws neither from the rest."""
+    asked = sparse([0, 1], [math.log(2), 0.0], 0.0, 4, params=params(**fields))
+    reason = sample(asked)[0].reason
+    assert reason == (RowErrorReason.NONE if decided else RowErrorReason.OUTSIDE_CANDIDATES)
+
+
+def test_a_draw_into_the_rest_is_outside_the_candidates():
+    reasons = [sample(sparse([0, 1], [math.log(2), 0.0], 0.0, 4, seed=seed))[0].reason for seed in range(200)]
+    outside = [uniform(seed, 0) >= 0.75 for seed in range(200)]
+    assert [reason == RowErrorReason.OUTSIDE_CANDIDATES for reason in reasons] == outside
+
+
+def test_verification_follows_the_law_of_the_target():
+    """Null: the first token that comes out has the target's law. n = 3,000 verifications, chi-square, alpha 1e-4."""
+    target, q = [0.5, 0.2, 0.2, 0.1], [0.1, 0.6, 0.2, 0.1]
+    counts, accepted = np.zeros(4), 0
+    for seed in range(3_000):
+        drafted = int(np.searchsorted(np.cumsum(q), uniform(seed + 10**6, 0), side="right"))
+        verdict = verify(request([target, target], kind=PROBABILITIES, seed=seed), [drafted], encode(q))
+        counts[verdict.samples[0]] += 1
+        accepted += verdict.accepted
+        assert len(verdict.samples) == verdict.accepted + 1
+    assert chisquare(counts, np.array(target) * 3_000).pvalue > 1e-4
+    assert accepted / 3_000 == pytest.approx(0.6, abs=0.04)  # the sum of min(p, q)
+
+
+def test_verification_of_a_greedy_draft_stops_at_the_first_other_token():
+    rows = np.full((4, 5), -np.inf)
+    rows[np.arange(4), [1, 2, 3, 4]] = 0
+    asked = request(rows, params=params(temperature=0.0))
+    assert verify(asked, [1, 2, 3], None).samples == (1, 2, 3, 4)
+    stopped = verify(asked, [1, 0, 3], None)
+    assert (stopped.samples, stopped.accepted) == ((1, 2), 1)
+
+
+def test_verification_stops_before_a_bad_row():
+    rows = np.array([[1.0, 0.0], [np.nan, 1.0], [1.0, 1.0]])
+    verdict = verify(request(rows, kind=PROBABILITIES), [0, 1], None)
+    assert (verdict.samples, verdict.failed_row, verdict.reason) == ((0,), 1, RowErrorReason.NAN)
