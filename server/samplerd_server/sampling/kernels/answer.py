@@ -11,7 +11,7 @@ import numpy as np
 
 from samplerd_server.request import LogprobKind, RowErrorReason, Wanted
 from samplerd_server.sampling.kernels.adjust import find_token
-from samplerd_server.sampling.kernels.compile import jit, load_i32
+from samplerd_server.sampling.kernels.compile import jit, kernel, load_i32
 from samplerd_server.sampling.kernels.exp2 import exp
 from samplerd_server.sampling.kernels.full import prepare
 from samplerd_server.sampling.kernels.outputs import (
@@ -218,7 +218,7 @@ def _answer(i, row, samples, out, work, scratch):
     return status, detail
 
 
-@jit
+@kernel
 def draw_full(rows, begin, end, samples, status, detail, out, work, taken, w32, w64):
     """Draw from those rows of rows: ROW[B] in [begin, end) whose status is -1.
 

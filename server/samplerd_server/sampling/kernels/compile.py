@@ -23,9 +23,13 @@ __all__ = [
     "as_bits64",
     "as_float",
     "as_float64",
+    "float32_at",
+    "float64_at",
     "fma32",
     "fma64",
+    "int32_at",
     "jit",
+    "kernel",
     "load_bf16",
     "load_f16",
     "load_f32",
@@ -33,11 +37,20 @@ __all__ = [
     "load_i32",
     "rint32",
     "rint64",
+    "uint64_at",
 ]
 
 
 def jit(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile without the interpreter lock, with C's arithmetic errors, cached on disk."""
+    """Compile a part of kernels: without the interpreter lock, with C's arithmetic errors; callable from kernels only."""
+    compiled: Callable[..., Any] = numba.njit(
+        nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True
+    )(function)
+    return compiled
+
+
+def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile an entry point, with all its parts, and keep its machine code on disk."""
     compiled: Callable[..., Any] = numba.njit(nogil=True, cache=True, error_model="numpy")(function)
     return compiled
 
@@ -86,6 +99,21 @@ def _load(name: str, stored: ir.Type, give: types.Type, build: Callable[[ir.IRBu
     return intrinsic(typer)
 
 
+def _pointer(name: str, element: types.Type) -> Any:
+    """Take an address as a pointer; an array made of it has no owner, so that passing it on counts no references."""
+
+    def typer(_context: Any, _address: Any) -> Any:
+        give = types.CPointer(element)
+
+        def code(context: Any, builder: ir.IRBuilder, _signature: Any, args: Any) -> ir.Value:
+            return builder.inttoptr(args[0], context.get_value_type(give))
+
+        return give(types.uint64), code
+
+    typer.__name__ = typer.__qualname__ = name
+    return intrinsic(typer)
+
+
 _I16, _I32, _I64, _HALF = ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.HalfType()
 _F32, _F64 = ir.FloatType(), ir.DoubleType()
 
@@ -117,3 +145,7 @@ load_f16 = _load("load_f16", _HALF, types.float32, lambda builder, value: builde
 load_bf16 = _load("load_bf16", _I16, types.float32, _widen_bf16)
 load_f64 = _load("load_f64", _F64, types.float32, _narrow_f64)
 load_i32 = _load("load_i32", _I32, types.int32, lambda _builder, value: value)
+float32_at = _pointer("float32_at", types.float32)
+float64_at = _pointer("float64_at", types.float64)
+uint64_at = _pointer("uint64_at", types.uint64)
+int32_at = _pointer("int32_at", types.int32)

@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import numpy as np
+from numba import carray
 
 from samplerd_server.request import InputKind, RowErrorReason
 from samplerd_server.sampling.kernels.blocks import BLOCK
-from samplerd_server.sampling.kernels.compile import jit
+from samplerd_server.sampling.kernels.compile import int32_at, kernel
 from samplerd_server.sampling.kernels.philox import DRAW
 from samplerd_server.sampling.kernels.plain import Noise, View, cut_scratch, draw_view, unmark
 
@@ -19,7 +20,7 @@ _WEIGHTS = int(InputKind.PROBABILITIES)
 _TOO_FEW = int(RowErrorReason.TOO_FEW_TO_DRAW)
 
 
-@jit
+@kernel
 def draw_plain(rows, begin, end, samples, status, detail, taken, w32, w64):
     """Draw from the plain rows of rows: ROW[B] in [begin, end) that want samples only; the others get status -1.
 
@@ -35,6 +36,7 @@ def draw_plain(rows, begin, end, samples, status, detail, taken, w32, w64):
     if widest > room:
         return widest, 0
     left = 0
+    first = np.uint64(samples.ctypes.data)
     for i in range(begin, end):
         row = rows[i]
         if not row.plain or row.wanted:
@@ -42,7 +44,7 @@ def draw_plain(rows, begin, end, samples, status, detail, taken, w32, w64):
             left += 1
             continue
         view = View(np.uint64(row.data), np.int64(row.dtype), np.int64(row.width), row.kind == _WEIGHTS)
-        own = samples[row.sample_at : row.sample_at + row.num_samples]
+        own = carray(int32_at(first + np.uint64(4 * row.sample_at)), row.num_samples)
         noise = Noise(row.seed, row.draw_offset, row.row_index, np.int64(DRAW))
         status[i], detail[i], _, _ = draw_view(
             view, row.temperature, row.num_samples, row.without, -np.inf, noise, own, scratch

@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba import carray
 
 from samplerd_server.request import RowErrorReason
 from samplerd_server.sampling.kernels.blocks import (
@@ -27,7 +28,7 @@ from samplerd_server.sampling.kernels.blocks import (
     weigh_block,
     weigh_powers,
 )
-from samplerd_server.sampling.kernels.compile import jit
+from samplerd_server.sampling.kernels.compile import float32_at, float64_at, jit, uint64_at
 from samplerd_server.sampling.kernels.exp2 import LN_2, LOG2_E, exp, exp2, ln, log2
 from samplerd_server.sampling.kernels.philox import uniform
 from samplerd_server.sampling.kernels.search import first_largest, locate, search_blocks
@@ -102,15 +103,19 @@ def cut_scratch(w32, w64, taken):
     """Cut a thread's flat arrays up; see workspace.py for their lengths."""
     blocks = len(taken) // _WORDS
     half = BLOCK // 2
+    singles, doubles = np.uint64(w32.ctypes.data), np.uint64(w64.ctypes.data)
+    block_bytes, maxima = np.uint64(4 * BLOCK), np.uint64(8 * BLOCK)
+    per_block = np.uint64(8 * blocks)
+    sums = doubles + np.uint64(8 * half)
     return Scratch(
-        w32[:BLOCK],
-        w32[BLOCK : 2 * BLOCK],
-        w64[:half],
-        w32[2 * BLOCK : 2 * BLOCK + blocks],
-        w64[half : half + blocks],
-        w64[half + blocks : half + 2 * blocks],
-        w64[half + 2 * blocks : half + 3 * blocks],
-        taken,
+        carray(float32_at(singles), BLOCK),
+        carray(float32_at(singles + block_bytes), BLOCK),
+        carray(float64_at(doubles), half),
+        carray(float32_at(singles + maxima), blocks),
+        carray(float64_at(sums), blocks),
+        carray(float64_at(sums + per_block), blocks),
+        carray(float64_at(sums + np.uint64(2) * per_block), blocks),
+        carray(uint64_at(np.uint64(taken.ctypes.data)), len(taken)),
     )
 
 

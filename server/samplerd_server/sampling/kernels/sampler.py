@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from samplerd_server.request import NOTHING, LogprobKind
+from samplerd_server.request import LogprobKind
 from samplerd_server.sampling.kernels.answer import Outputs, draw_full
 from samplerd_server.sampling.kernels.kernel import draw_plain
 from samplerd_server.sampling.kernels.split import share_out
@@ -72,23 +72,29 @@ class NumbaSampler:
 
         for batch in batches():
             self.sample(batch)
+            share_out(batch.rows, self._bounds)
 
     def sample(self, batch: RowBatch) -> RowResults:
         """Draw from every row; see the protocol."""
         rows = batch.rows
         if not rows.flags.carray:  # numba would compile for read-only or unaligned records; nobody waits for that
             rows = rows.copy()
-        if batch.wanted is NOTHING or not batch.wanted:
-            count = len(rows)
+        count = len(rows)
+        if batch.wanted:
+            results = new_results(batch)
+        else:
             results = RowResults(
                 samples=np.empty(batch.samples, np.int32),
                 status=np.empty(count, np.int32),
                 detail=np.empty(count, np.int64),
+                logprobs=_NONE,
+                top_ids=_NO_TOP,
+                top_logprobs=_NONE,
+                named=_NONE,
+                entropy=_NONE,
             )
-        else:
-            results = new_results(batch)
-        if self._pool is None or len(rows) == 1 or share_out(rows, self._bounds) < _WORTH_A_THREAD:
-            self._draw(rows, 0, len(rows), results, self._workspaces[0])
+        if self._pool is None or count == 1 or share_out(rows, self._bounds) < _WORTH_A_THREAD:
+            self._draw(rows, 0, count, results, self._workspaces[0])
         else:
             self._draw_shared(self._pool, rows, results)
         return results
@@ -142,6 +148,9 @@ class NumbaSampler:
             )
 
 
+_NONE: dict[LogprobKind, NDArray[np.float32]] = {}
+_NO_TOP: dict[LogprobKind, NDArray[np.int32]] = {}
+"""What most rows answer beside samples: shared, so that a small batch does not pay for making five of them."""
 _NO_FLOATS, _NO_IDS = np.empty(0, np.float32), np.empty(0, np.int32)
 _KINDS = (LogprobKind.RAW, LogprobKind.SCALED, LogprobKind.PROCESSED)
 

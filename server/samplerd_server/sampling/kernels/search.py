@@ -49,14 +49,17 @@ def locate(mass, scale, before, target):
     """
     last = 0
     for group in range(0, BLOCK, 16):
-        s = 0.0
-        for i in range(16):
-            s += np.float64(mass[group + i])
-        if s > 0:
-            if before + s * scale > target:
-                return _locate_in_group(mass, group, scale, before, target)
-            last = group
-            before += s * scale
+        a, b, c, d = 0.0, 0.0, 0.0, 0.0
+        for i in range(group, group + 16, 4):
+            a += np.float64(mass[i])
+            b += np.float64(mass[i + 1])
+            c += np.float64(mass[i + 2])
+            d += np.float64(mass[i + 3])
+        s = (a + b) + (c + d)
+        if before + s * scale > target and s > 0:
+            return _locate_in_group(mass, group, scale, before, target)
+        last = group if s > 0 else last
+        before += s * scale
     for i in range(15, -1, -1):
         if mass[last + i] > 0:
             return last + i

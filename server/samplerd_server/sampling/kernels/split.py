@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from samplerd_server.sampling.kernels.compile import jit
+from samplerd_server.sampling.kernels.compile import kernel
 
 __all__ = ["PER_DRAW", "share_out"]
 
@@ -17,7 +17,7 @@ PER_DRAW = 512
 """What one draw costs, in numbers read: it reads one block again."""
 
 
-@jit
+@kernel
 def share_out(rows, bounds):
     """Cut rows: ROW[B] into len(bounds) - 1 consecutive shares of about equal work; returns the work, in numbers read.
 
