@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import TYPE_CHECKING
 
 import grpc
@@ -66,6 +67,8 @@ class GrpcServer:
         await self._handlers.set_serving()
 
     def _bind(self, server: grpc.aio.Server, address: str) -> str:
+        if address.startswith("unix:") and _is_served(address.removeprefix("unix:")):
+            raise BindError(f"cannot listen on {address}: is the path taken?")
         try:
             port = server.add_insecure_port(address)
         except RuntimeError as error:
@@ -103,3 +106,13 @@ class GrpcServer:
             await asyncio.sleep(_QUIET_S)
             if self._calls.begun == begun:
                 return
+
+
+def _is_served(path: str) -> bool:
+    """Whether somebody listens on a Unix socket; grpcio would take the path away from them without a word."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,93 @@
+"""Starting: what cannot be listened on or read is said on standard error, with a non-zero exit."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.daemon import KERNEL, Daemon
+
+
+def run(*flags: str, env: dict[str, str] | None = None) -> tuple[int, str]:
+    """The exit code and standard error of a daemon that ends by itself."""
+    defaults = ("--listen=127.0.0.1:0", "--metrics-listen=127.0.0.1:0", f"--kernel={KERNEL}")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "samplerd_server", *defaults, *flags],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=env,
+        check=False,
+    )
+    return done.returncode, done.stderr
+
+
+@pytest.fixture
+def taken():
+    """A port that somebody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+def last_line(text: str) -> str:
+    assert "Traceback" not in text
+    return text.strip().splitlines()[-1]
+
+
+def test_a_taken_port_is_named(taken):
+    code, text = run(f"--listen=127.0.0.1:{taken}")
+    assert code == 2
+    assert last_line(text) == f"samplerd: cannot listen on 127.0.0.1:{taken}: is the port taken?"
+
+
+def test_a_port_that_another_samplerd_serves_is_taken_too(daemon):
+    code, text = run(f"--listen={daemon.address}")
+    assert code == 2
+    assert f"cannot listen on {daemon.address}" in last_line(text)
+
+
+def test_a_taken_metrics_port_is_named(taken):
+    code, text = run(f"--metrics-listen=127.0.0.1:{taken}")
+    assert code == 2
+    assert last_line(text) == f"samplerd: cannot listen on 127.0.0.1:{taken} for /metrics: Address already in use"
+
+
+def test_a_socket_in_a_missing_folder_is_named(tmp_path):
+    code, text = run(f"--listen=unix:{tmp_path}/missing/s.sock")
+    assert code == 2
+    assert last_line(text) == f"samplerd: cannot listen on unix:{tmp_path}/missing/s.sock: is the path writable?"
+
+
+def test_a_unix_socket_that_another_samplerd_serves_is_not_taken_away(daemon):
+    code, text = run(f"--listen={daemon.unix_address}")
+    assert code == 2
+    assert last_line(text) == f"samplerd: cannot listen on {daemon.unix_address}: is the path taken?"
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.connect(daemon.unix_address.removeprefix("unix:"))
+
+
+def test_a_socket_that_a_dead_server_left_behind_is_taken_over(tmp_path):
+    path = tmp_path / "s.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    assert path.exists()
+    with Daemon(unix=path) as daemon, socket.socket(socket.AF_UNIX) as probe:
+        assert daemon.unix_address == f"unix:{path}"
+        probe.connect(str(path))
+
+
+def test_a_device_that_is_not_there_is_named():
+    code, text = run("--device=cuda:99", "--kernel=torch")
+    assert code == 2
+    assert "samplerd: device cuda:99 is not there" in last_line(text)
+
+
+def test_a_bad_configuration_is_named_before_anything_starts():
+    code, text = run("--max-batch-rows=none")
+    assert code == 2
+    assert text.startswith("samplerd: --max-batch-rows: 'none' is not allowed: expected an integer")
