@@ -5,7 +5,7 @@ candidates, an adjustment of tokens that were not sent leaves the rest's mass un
 and else nothing to say (`RAISED`).
 """
 
-# mypy: disable-error-code="no-untyped-def"
+# mypy: disable-error-code="no-untyped-def, assignment"
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def find_token(row, work, token):
 
 @jit
 def saturate(logit):
-    """Keep a finite logit within float32; -inf stays."""
-    return np.float32(logit if logit == -np.inf else min(max(logit, -_LARGEST), _LARGEST))
+    """Keep a finite logit, float64, within float32; -inf stays."""
+    return logit if logit == -np.inf else min(max(logit, -_LARGEST), _LARGEST)
 
 
 @jit
 def touch_rest(rest, change):
     """Account for a token that was not sent and moves by `change`."""
-    if rest == -np.inf or rest == RAISED or change == 0:
+    if rest == RAISED or not (rest > -np.inf or np.isnan(rest)) or change == 0:
         return rest
     return RAISED if change > 0 else np.nan
 
@@ -129,24 +129,24 @@ def has_penalties(row):
 @jit
 def penalise(row, work, rest):
     """Step 4: repetition, frequency and presence penalties, once for each distinct token. Returns as add_bias does."""
-    repetition = row.repetition_penalty
+    repetition, frequency, presence = row.repetition_penalty, row.frequency_penalty, row.presence_penalty
+    is_dense = row.candidate_ids == 0
+    x, counts, history = work.x, work.counts, row.history
     for i in range(row.history_len):
-        work.counts[load_i32(row.history, i)] += 1
+        counts[load_i32(history, i)] += 1
     for i in range(row.history_len):
-        token = load_i32(row.history, i)
-        count = work.counts[token]
+        token = load_i32(history, i)
+        count = counts[token]
         if count == 0:
             continue
-        work.counts[token] = 0
-        loss = count * row.frequency_penalty + row.presence_penalty
-        at = find_token(row, work, token)
+        counts[token] = 0
+        loss = count * frequency + presence
+        at = np.int64(token) if is_dense else find_token(row, work, token)
         if at < 0:
             rest = touch_rest(touch_rest(rest, -loss), 1.0 - repetition)
             continue
-        logit = np.float64(work.x[at])
-        if logit > 0:
-            logit /= repetition
-        else:
-            logit *= repetition
-        work.x[at] = saturate(np.float64(saturate(logit)) - count * row.frequency_penalty - row.presence_penalty)
+        logit = np.float64(x[at])
+        divided, multiplied = logit / repetition, logit * repetition  # both, since which one is a coin toss
+        logit = divided if logit > 0 else multiplied
+        x[at] = saturate(saturate(logit) - count * frequency - presence)
     return rest

@@ -1,7 +1,7 @@
 """The kernel for rows that are more than plain: the pipeline, the draws, and the outputs that a row asks for."""
 
-# mypy: disable-error-code="no-untyped-def"
-# ruff: noqa: PLR0917 -- a kernel takes its arrays one by one, and branches where a row does
+# mypy: disable-error-code="no-untyped-def, assignment"
+# ruff: noqa: FBT003, PLR0917 -- kernels have no keywords, and branch where a row does
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import numpy as np
 
 from samplerd_server.request import LogprobKind, RowErrorReason, Wanted
 from samplerd_server.sampling.kernels.adjust import find_token
-from samplerd_server.sampling.kernels.compile import jit, kernel, load_i32
+from samplerd_server.sampling.kernels.compile import carray, int32_at, jit, kernel, load_i32
 from samplerd_server.sampling.kernels.exp2 import exp
 from samplerd_server.sampling.kernels.full import prepare
+from samplerd_server.sampling.kernels.memory import Noise, cut_scratch, unmark
 from samplerd_server.sampling.kernels.outputs import (
     entropy_view,
     load_number,
@@ -23,7 +24,8 @@ from samplerd_server.sampling.kernels.outputs import (
     relative,
 )
 from samplerd_server.sampling.kernels.philox import DRAW
-from samplerd_server.sampling.kernels.plain import Noise, cut_scratch, draw_view, unmark
+from samplerd_server.sampling.kernels.plain import draw_view
+from samplerd_server.sampling.kernels.work import disown
 
 __all__ = ["Outputs", "draw_full"]
 
@@ -88,14 +90,14 @@ def _clear(scratch, positions, count):
 
 @jit
 def _write_top(row, kept, k, kind, top, whole, out, work, scratch):
-    """The most likely n of one kind."""
+    """Write the most likely n of one kind."""
     n = np.int64(row.top_n)
     spare = work.spare[:n]
     limit = 1 if kind.temperature == 0 else kind.numbers.width
     if k and row.candidate_ids:
         limit = min(limit, kept.certain)
     n_drawn = min(n, limit)
-    status, found, _, _ = draw_view(kind.numbers, 0.0, n_drawn, True, -np.inf, _QUIET, spare, scratch)  # noqa: FBT003
+    status, found, _, _ = draw_view(kind.numbers, 0.0, n_drawn, True, -np.inf, _QUIET, spare, scratch)
     found = found if status else n_drawn
     _clear(scratch, spare, found)
     for d in range(n):
@@ -109,7 +111,7 @@ def _write_top(row, kept, k, kind, top, whole, out, work, scratch):
 
 @jit
 def _write_named(row, kept, k, kind, top, whole, out, work):
-    """The named ids of one kind."""
+    """Write the named ids of one kind."""
     for j in range(row.named_len):
         at = find_token(row, work, load_i32(row.named, j))
         value = np.nan
@@ -128,7 +130,7 @@ def _write_named(row, kept, k, kind, top, whole, out, work):
 
 @jit
 def _write_kind(row, kept, k, positions, out, work, scratch):
-    """Log-probabilities of one kind: of the draws, the most likely, the named."""
+    """Write log-probabilities of one kind: of the draws, the most likely, the named."""
     kind = _kind_of(kept, k)
     draws = np.int64(row.num_samples)
     own = positions
@@ -141,7 +143,7 @@ def _write_kind(row, kept, k, positions, out, work, scratch):
         return
     top, whole = 0.0, 0.0
     if kind.temperature > 0:
-        top, whole = normaliser(kind, False, scratch)  # noqa: FBT003
+        top, whole = normaliser(kind, False, scratch)
     if row.top_n:
         _write_top(row, kept, k, kind, top, whole, out, work, scratch)
     if row.named_len:
@@ -150,11 +152,11 @@ def _write_kind(row, kept, k, positions, out, work, scratch):
 
 @jit
 def _write_kept(i, row, kept, positions, out, scratch):
-    """How many the filters kept, and their mass in the scaled distribution."""
+    """Write how many the filters kept, and their mass in the scaled distribution."""
     scaled, final = kept.scaled, kept.final
     if row.temperature == 0:
         count = np.int64(row.num_samples) if row.without else 1
-        top, whole = normaliser(scaled, False, scratch)  # noqa: FBT003
+        top, whole = normaliser(scaled, False, scratch)
         mass = 0.0
         for d in range(count):
             mass += exp(relative(scaled, positions[d], top) - whole)
@@ -180,8 +182,8 @@ def _write_kept(i, row, kept, positions, out, scratch):
     elif final.temperature == 0:
         out.kept_mass[i] = 1.0
     else:
-        top, whole = normaliser(scaled, False, scratch)  # noqa: FBT003
-        own_top, own = normaliser(final, False, scratch)  # noqa: FBT003
+        top, whole = normaliser(scaled, False, scratch)
+        own_top, own = normaliser(final, False, scratch)
         out.kept_mass[i] = min(exp(own + own_top - (whole + top)), 1.0)
 
 
@@ -225,11 +227,14 @@ def draw_full(rows, begin, end, samples, status, detail, out, work, taken, w32, 
     samples, status, detail as in RowResults; out: Outputs; the rest: see workspace.py.
     """
     scratch = cut_scratch(w32, w64, taken)
+    memory = disown(work)
+    first = np.uint64(samples.ctypes.data)
+    unowned = carray(int32_at(first), len(samples))
     for i in range(begin, end):
         if status[i] != -1:
             continue
         row = rows[i]
-        status[i], detail[i] = _answer(i, row, samples, out, work, scratch)
+        status[i], detail[i] = _answer(i, row, unowned, out, memory, scratch)
         if status[i] != 0:
             for d in range(row.num_samples):
                 samples[row.sample_at + d] = -1

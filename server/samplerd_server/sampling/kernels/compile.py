@@ -23,11 +23,13 @@ __all__ = [
     "as_bits64",
     "as_float",
     "as_float64",
+    "carray",
     "float32_at",
     "float64_at",
     "fma32",
     "fma64",
     "int32_at",
+    "int64_at",
     "jit",
     "kernel",
     "load_bf16",
@@ -42,10 +44,9 @@ __all__ = [
 
 
 def jit(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a part of kernels: without the interpreter lock, with C's arithmetic errors; callable from kernels only."""
-    compiled: Callable[..., Any] = numba.njit(
-        nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True
-    )(function)
+    """Compile a part of kernels: without the interpreter lock, with C's arithmetic errors, for kernels to call."""
+    options: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    compiled: Callable[..., Any] = numba.njit(nogil=True, error_model="numpy", **options)(function)
     return compiled
 
 
@@ -103,7 +104,7 @@ def _pointer(name: str, element: types.Type) -> Any:
     """Take an address as a pointer; an array made of it has no owner, so that passing it on counts no references."""
 
     def typer(_context: Any, _address: Any) -> Any:
-        give = types.CPointer(element)
+        give = types.CPointer(element)  # type: ignore[no-untyped-call]
 
         def code(context: Any, builder: ir.IRBuilder, _signature: Any, args: Any) -> ir.Value:
             return builder.inttoptr(args[0], context.get_value_type(give))
@@ -113,6 +114,8 @@ def _pointer(name: str, element: types.Type) -> Any:
     typer.__name__ = typer.__qualname__ = name
     return intrinsic(typer)
 
+
+carray: Callable[..., Any] = numba.carray  # type: ignore[attr-defined]  # it is; its stubs forget it
 
 _I16, _I32, _I64, _HALF = ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.HalfType()
 _F32, _F64 = ir.FloatType(), ir.DoubleType()
@@ -149,3 +152,4 @@ float32_at = _pointer("float32_at", types.float32)
 float64_at = _pointer("float64_at", types.float64)
 uint64_at = _pointer("uint64_at", types.uint64)
 int32_at = _pointer("int32_at", types.int32)
+int64_at = _pointer("int64_at", types.int64)

@@ -6,8 +6,8 @@ that it looks at few numbers from the second round on, and three rounds do for a
 top-p as in AIR top-k, Zhang et al., SC 2023.) Masses are added in order of position: the same sums in every run.
 """
 
-# mypy: disable-error-code="no-untyped-def"
-# ruff: noqa: PLR0917 -- a kernel takes its arrays one by one
+# mypy: disable-error-code="no-untyped-def, assignment"
+# ruff: noqa: PLR0917 -- kernels have no keywords, and branch where a row does
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from samplerd_server.sampling.kernels.compile import as_bits, as_bits64, jit
 
-__all__ = ["find_cut", "keep", "key_of", "key_of_distance", "kth_largest"]
+__all__ = ["fill_keys", "find_cut", "keep", "key_of", "key_of_distance", "kth_largest"]
 
 _SMALL = 256
 """Up to this many members, buckets are 8 bits wide: clearing 2,048 would cost more than reading the members."""
@@ -34,6 +34,13 @@ def key_of(x):
 def key_of_distance(s):
     """Map a float64 >= 0 to a uint64 that orders against it: the smallest distance first."""
     return np.uint64(0x7FFFFFFFFFFFFFFF) - np.uint64(as_bits64(s + 0.0))
+
+
+@jit
+def fill_keys(y, key, count):
+    """Fill in the keys of y: float32[count]."""
+    for i in range(count):
+        key[i] = key_of(y[i])
 
 
 @jit
@@ -63,7 +70,7 @@ def find_cut(key, mass, count, least_count, least_mass, work):
     Whichever comes first; one of them may be infinite. Returns the key of the prefix's last number, how many of that
     key belong to the prefix (the first ones), and the length of the prefix. If neither is reached, all.
     """
-    members = work.members
+    members, bin_count, bin_mass = work.members, work.bin_count, work.bin_mass
     low, high = key[0], key[0]
     for i in range(count):
         members[i] = i
@@ -77,15 +84,16 @@ def find_cut(key, mass, count, least_count, least_mass, work):
         shift = width - bits
         mask = np.uint64((1 << bits) - 1)
         bins = 1 << bits
-        work.bin_count[:bins] = 0
-        work.bin_mass[:bins] = 0.0
+        bin_count[:bins] = 0
+        bin_mass[:bins] = 0.0
         for i in range(left):
-            digit = np.int64((key[members[i]] >> np.uint64(shift)) & mask)
-            work.bin_count[digit] += 1
-            work.bin_mass[digit] += mass[members[i]]
+            member = members[i]
+            digit = np.int64((key[member] >> np.uint64(shift)) & mask)
+            bin_count[digit] += 1
+            bin_mass[digit] += mass[member]
         digit = bins - 1
         while True:
-            own, own_mass = work.bin_count[digit], work.bin_mass[digit]
+            own, own_mass = bin_count[digit], bin_mass[digit]
             if own and (above + own >= least_count or above_mass + own_mass >= least_mass):
                 break
             if above + own == count or digit == 0:
@@ -106,13 +114,14 @@ def find_cut(key, mass, count, least_count, least_mass, work):
 def keep(work, count, cut, first):
     """Keep of y, at and mass what has a key above `cut`, and the first `first` at it. Returns how many."""
     kept = 0
+    keys, y, at, mass = work.key, work.y, work.at, work.mass
     for i in range(count):
-        key = work.key[i]
+        key = keys[i]
         equal = key == cut and first > 0
         first -= equal
-        work.y[kept] = work.y[i]
-        work.at[kept] = work.at[i]
-        work.mass[kept] = work.mass[i]
+        y[kept] = y[i]
+        at[kept] = at[i]
+        mass[kept] = mass[i]
         kept += (key > cut) | equal
     return kept
 

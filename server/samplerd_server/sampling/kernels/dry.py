@@ -5,7 +5,7 @@ logit loses multiplier x base^(n - allowed_length). No repeat reaches past a seq
 Source: p-e-w's DRY for text-generation-webui (2024); the Z array is Gusfield's, of the reversed history.
 """
 
-# mypy: disable-error-code="no-untyped-def"
+# mypy: disable-error-code="no-untyped-def, assignment"
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _LARGEST = 3.4028234663852886e38
 
 @jit
 def _is_breaker(row, token):
+    found = False
     for i in range(row.breakers_len):  # a handful
-        if load_i32(row.breakers, i) == token:
-            return True
-    return False
+        found |= load_i32(row.breakers, i) == token
+    return found
 
 
 @jit

@@ -8,8 +8,8 @@ With candidates the rest, what was not sent, is one unknown at the end of the or
 or not (NaN). A filter whose cut lies before it drops it; a cut that depends on more than is known is OUTSIDE.
 """
 
-# mypy: disable-error-code="no-untyped-def"
-# ruff: noqa: PLR0917 -- a kernel takes its arrays one by one, and branches where a row does
+# mypy: disable-error-code="no-untyped-def, assignment"
+# ruff: noqa: PLR0917 -- kernels have no keywords, and branch where a row does
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from samplerd_server.request import Order
 from samplerd_server.sampling.kernels.compile import jit
-from samplerd_server.sampling.kernels.cut import find_cut, keep, key_of, key_of_distance
+from samplerd_server.sampling.kernels.cut import fill_keys, find_cut, keep, key_of, key_of_distance
 from samplerd_server.sampling.kernels.exp2 import LOG2_E, exp, exp2, ln, log2
 from samplerd_server.sampling.kernels.philox import XTC as XTC_PURPOSE
 from samplerd_server.sampling.kernels.philox import uniform
@@ -92,8 +92,9 @@ def weigh(scale, work, count):
             work.mass[i] = mass_of(scale, work.y[i])
     else:
         top, c = np.float64(scale.top), min(LOG2_E / scale.temperature, 1e300)
+        y, mass = work.y, work.mass
         for i in range(count):
-            work.mass[i] = exp2((np.float64(work.y[i]) - top) * c)
+            mass[i] = exp2((np.float64(y[i]) - top) * c)
     return total_of(work, count)
 
 
@@ -101,14 +102,15 @@ def weigh(scale, work, count):
 def total_of(work, count):
     """Add masses in order of position, four sums side by side."""
     a, b, c, d = 0.0, 0.0, 0.0, 0.0
+    mass = work.mass
     whole = count & ~3
     for i in range(0, whole, 4):
-        a += work.mass[i]
-        b += work.mass[i + 1]
-        c += work.mass[i + 2]
-        d += work.mass[i + 3]
+        a += mass[i]
+        b += mass[i + 1]
+        c += mass[i + 2]
+        d += mass[i + 3]
     for i in range(whole, count):
-        a += work.mass[i]
+        a += mass[i]
     return (a + b) + (c + d)
 
 
@@ -153,8 +155,7 @@ def keep_prefix(row, scale, work, count, rest, length, mass):
     if length >= count and mass == np.inf:
         cut, first, found = np.uint64(0), count, length if rest != 0 else count
     else:
-        for i in range(count):
-            work.key[i] = key_of(work.y[i])
+        fill_keys(work.y, work.key, count)
         cut, first, found = find_cut(work.key, work.mass, count, length, mass, work)
     if found < row.min_tokens_to_keep:
         if row.min_tokens_to_keep >= count:

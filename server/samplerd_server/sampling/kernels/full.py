@@ -4,8 +4,8 @@ The row is read once into the thread's memory, adjusted there, gathered and filt
 same code as a plain row. A row pays for the steps that it asks for.
 """
 
-# mypy: disable-error-code="no-untyped-def"
-# ruff: noqa: PLR0912, PLR0915, PLR0917 -- a kernel takes its arrays one by one, and branches where a row does
+# mypy: disable-error-code="no-untyped-def, assignment"
+# ruff: noqa: FBT003, PLR0912, PLR0915, PLR0917 -- kernels have no keywords, and branch where a row does
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ from samplerd_server.sampling.kernels.filters import (
     weigh,
 )
 from samplerd_server.sampling.kernels.gather import count_at_least, gather, largest_of_blocks, lower_bound, sigma_bound
+from samplerd_server.sampling.kernels.memory import View
 from samplerd_server.sampling.kernels.outputs import Kind, entropy_view
-from samplerd_server.sampling.kernels.plain import View, find_bad, is_bad, measure_view
+from samplerd_server.sampling.kernels.plain import find_bad, is_bad, measure_view
 from samplerd_server.sampling.rows import Step
 
 __all__ = ["Kept", "prepare"]
@@ -67,8 +68,8 @@ def _address(array):
 
 
 @jit
-def _read(row, work):
-    """Steps 0 and 1: the row into x; candidates in order of id, also into raw. Returns status and detail."""
+def _read(row, work, scratch):
+    """Take steps 0 and 1: the row into x; candidates in order of id, also into raw. Returns status and detail."""
     is_weights = row.kind == _WEIGHTS
     fill = np.float32(0) if is_weights else TINY
     width = np.int64(row.width)
@@ -76,6 +77,7 @@ def _read(row, work):
         x = work.x[low : low + BLOCK]
         load_block(row.data, row.dtype, low, min(BLOCK, width - low), fill, x)
         maximum, bits = block_maximum(x)
+        scratch.maxima[low // BLOCK] = maximum
         if is_bad(maximum, bits, is_weights):
             return find_bad(x, low, is_weights)
     if row.candidate_ids:
@@ -98,10 +100,14 @@ def _to_logits(work, width):
 
 @jit
 def _adjust(row, work, scratch, is_weights, rest):
-    """Steps 2 to 4. Returns status, detail, the largest number, whether numbers are still weights, and the rest."""
+    """Take steps 2 to 4. Returns status, detail, the largest number, whether they are still weights, the rest."""
     nothing = np.float32(0) if is_weights else TINY
     width = np.int64(row.width)
-    top = largest_of_blocks(work, width, scratch)
+    top = TINY
+    for b in range((width + BLOCK - 1) // BLOCK):  # as _read found them; candidates are in another order now
+        top = max(top, scratch.maxima[b])
+    if row.candidate_ids:
+        largest_of_blocks(work, width, scratch)
     if not top > nothing and rest == -np.inf:
         return _NOTHING, 0, top, is_weights, rest
     if row.has_bitmask or row.has_allowed:
@@ -161,7 +167,7 @@ def _filter(row, work, scratch, scale, first, whole, rest, view):
         missing = max(1, row.min_tokens_to_keep) if survivors < max(1, row.min_tokens_to_keep) else 0
         lowest = lowest if missing else max(lowest, bound)
     elif whole:
-        _, total = measure_view(view, scale.temperature, False, scratch)  # noqa: FBT003 -- kernels have no keywords
+        _, total = measure_view(view, scale.temperature, False, scratch)
         total += rest
         largest_of_blocks(work, width, scratch)  # measuring may have left other maxima
         lowest = lower_bound(row, codes[first], scale, total, width, work, scratch)
@@ -194,7 +200,7 @@ def prepare(row, work, scratch):
         raw_view = View(_address(work.raw), np.int64(_F32), width, source_weights)
     rest = row.rest_logsumexp if is_sparse else -np.inf
     raw = Kind(raw_view, 1.0, rest, np.int64(0))
-    status, detail = _read(row, work)
+    status, detail = _read(row, work, scratch)
     bound, certain, top = TINY, width, TINY
     is_weights = source_weights
     if status == 0:

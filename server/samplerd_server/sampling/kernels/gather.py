@@ -1,7 +1,7 @@
 """What of a row may survive its first filter: gathered in order of position, so that filters read few numbers."""
 
-# mypy: disable-error-code="no-untyped-def"
-# ruff: noqa: PLR0917 -- a kernel takes its arrays one by one
+# mypy: disable-error-code="no-untyped-def, assignment"
+# ruff: noqa: PLR0917 -- kernels have no keywords, and branch where a row does
 
 from __future__ import annotations
 
@@ -31,13 +31,14 @@ def largest_of_blocks(work, width, scratch):
 def gather(work, width, lowest, scratch):
     """Copy numbers of x of at least `lowest` to y, and their positions to at. Returns how many."""
     count = 0
+    x, y, at, maxima = work.x, work.y, work.at, scratch.maxima
     for b in range((width + BLOCK - 1) // BLOCK):
-        if not scratch.maxima[b] >= lowest:
+        if not maxima[b] >= lowest:
             continue
         for i in range(b * BLOCK, min((b + 1) * BLOCK, width)):
-            work.y[count] = work.x[i]
-            work.at[count] = i
-            count += work.x[i] >= lowest
+            y[count] = x[i]
+            at[count] = i
+            count += x[i] >= lowest
     return count
 
 
@@ -45,8 +46,9 @@ def gather(work, width, lowest, scratch):
 def count_at_least(work, width, lowest):
     """Count numbers of x of at least `lowest`."""
     count = np.int64(0)
+    x = work.x
     for i in range(width):
-        count += work.x[i] >= lowest
+        count += x[i] >= lowest
     return count
 
 

@@ -1,18 +1,18 @@
 """The kernel for plain rows: most of what is asked, with the least said."""
 
-# mypy: disable-error-code="no-untyped-def"
-# ruff: noqa: PLR0917 -- a kernel takes its arrays one by one
+# mypy: disable-error-code="no-untyped-def, assignment"
+# ruff: noqa: PLR0917 -- kernels have no keywords, and branch where a row does
 
 from __future__ import annotations
 
 import numpy as np
-from numba import carray
 
 from samplerd_server.request import InputKind, RowErrorReason
 from samplerd_server.sampling.kernels.blocks import BLOCK
-from samplerd_server.sampling.kernels.compile import int32_at, kernel
+from samplerd_server.sampling.kernels.compile import carray, int32_at, kernel
+from samplerd_server.sampling.kernels.memory import Noise, View, cut_scratch, unmark
 from samplerd_server.sampling.kernels.philox import DRAW
-from samplerd_server.sampling.kernels.plain import Noise, View, cut_scratch, draw_view, unmark
+from samplerd_server.sampling.kernels.plain import draw_view
 
 __all__ = ["draw_plain"]
 

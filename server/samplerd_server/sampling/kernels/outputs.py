@@ -5,8 +5,8 @@ replacement it is conditional: with L_d the ln of the mass left before draw d, L
 drawn taken out, and L_(d-1) = ln(e^L_d + e^(exponent of draw d - 1)): sums of positive numbers only, nothing cancels.
 """
 
-# mypy: disable-error-code="no-untyped-def"
-# ruff: noqa: PLR0917 -- a kernel takes its arrays one by one, and branches where a row does
+# mypy: disable-error-code="no-untyped-def, assignment"
+# ruff: noqa: FBT003, PLR0917 -- kernels have no keywords, and branch where a row does
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from samplerd_server.request import Dtype
 from samplerd_server.sampling.kernels.blocks import BLOCK, TINY, block_maximum, load_block, sum_block, weigh_block
 from samplerd_server.sampling.kernels.compile import jit, load_bf16, load_f16, load_f32, load_f64
 from samplerd_server.sampling.kernels.exp2 import LOG2_E, exp, ln, log_add
-from samplerd_server.sampling.kernels.plain import mark, measure_view, unmark
+from samplerd_server.sampling.kernels.memory import mark, unmark
+from samplerd_server.sampling.kernels.plain import measure_view
 
 __all__ = ["Kind", "entropy_view", "load_number", "logprobs_of_draws", "normaliser", "rank_of", "relative"]
 
@@ -77,14 +78,14 @@ def logprobs_of_draws(kind, positions, samples_at, draws, without, out, scratch)
         return
     if np.isnan(kind.rest):
         return
-    top, whole = normaliser(kind, False, scratch)  # noqa: FBT003 -- kernels have no keywords
+    top, whole = normaliser(kind, False, scratch)
     if not without:
         for d in range(draws):
             out[samples_at + d] = relative(kind, positions[d], top) - whole
         return
     for d in range(draws):
         mark(scratch.taken, positions[d])
-    left_top, left = normaliser(kind, True, scratch)  # noqa: FBT003
+    left_top, left = normaliser(kind, True, scratch)
     for d in range(draws):
         unmark(scratch.taken, positions[d])
     left += left_top - top
@@ -104,7 +105,7 @@ def entropy_view(kind, scratch):
     numbers = kind.numbers
     fill = np.float32(0) if numbers.is_weights else TINY
     c = LOG2_E / kind.temperature
-    top, total = measure_view(numbers, kind.temperature, False, scratch)  # noqa: FBT003
+    top, total = measure_view(numbers, kind.temperature, False, scratch)
     moment = 0.0
     for b in range((numbers.width + BLOCK - 1) // BLOCK):
         load_block(numbers.address, numbers.dtype, b * BLOCK, min(BLOCK, numbers.width - b * BLOCK), fill, scratch.x)

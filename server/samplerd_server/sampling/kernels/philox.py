@@ -4,8 +4,8 @@ Source: Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2, 3 
 which numba neither widens nor overflows them.
 """
 
-# mypy: disable-error-code="no-untyped-def"
-# ruff: noqa: PLR0917 -- a kernel takes its arrays one by one
+# mypy: disable-error-code="no-untyped-def, assignment"
+# ruff: noqa: PLR0917 -- kernels have no keywords, and branch where a row does
 
 from __future__ import annotations
 

@@ -8,15 +8,12 @@ is drawn. Without replacement a drawn number is read as "never" from then on, an
 ever made by subtraction, so categories of any positive probability are reached once the likelier ones are gone.
 """
 
-# mypy: disable-error-code="no-untyped-def"
-# ruff: noqa: PLR0912, PLR0917 -- a kernel takes its arrays one by one, and branches where a row does
+# mypy: disable-error-code="no-untyped-def, assignment"
+# ruff: noqa: FBT003, PLR0912, PLR0917 -- kernels have no keywords, and branch where a row does
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
 import numpy as np
-from numba import carray
 
 from samplerd_server.request import RowErrorReason
 from samplerd_server.sampling.kernels.blocks import (
@@ -28,107 +25,19 @@ from samplerd_server.sampling.kernels.blocks import (
     weigh_block,
     weigh_powers,
 )
-from samplerd_server.sampling.kernels.compile import float32_at, float64_at, jit, uint64_at
+from samplerd_server.sampling.kernels.compile import jit
 from samplerd_server.sampling.kernels.exp2 import LN_2, LOG2_E, exp, exp2, ln, log2
+from samplerd_server.sampling.kernels.memory import WORDS, mark
 from samplerd_server.sampling.kernels.philox import uniform
 from samplerd_server.sampling.kernels.search import first_largest, locate, search_blocks
 
-__all__ = [
-    "Noise",
-    "Scratch",
-    "View",
-    "cut_scratch",
-    "draw_view",
-    "find_bad",
-    "is_bad",
-    "mark",
-    "measure_view",
-    "unmark",
-]
+__all__ = ["draw_view", "find_bad", "is_bad", "measure_view"]
 
 _NAN, _INFINITE = int(RowErrorReason.NAN), int(RowErrorReason.POSITIVE_INFINITY)
 _NEGATIVE, _NOTHING = int(RowErrorReason.NEGATIVE_WEIGHT), int(RowErrorReason.NOTHING_TO_DRAW)
 _TOO_FEW, _OUTSIDE = int(RowErrorReason.TOO_FEW_TO_DRAW), int(RowErrorReason.OUTSIDE_CANDIDATES)
 _NEGATIVE_ZERO, _NEGATIVE_INFINITY = np.uint32(0x80000000), np.uint32(0xFF800000)
 _ONE = np.uint64(1)
-_WORDS = BLOCK // 64
-
-
-class View(NamedTuple):
-    """The numbers of a row, where they lie."""
-
-    address: Any
-    """uint64."""
-    dtype: Any
-    """request.Dtype."""
-    width: Any
-    """How many, int64."""
-    is_weights: Any
-    """Whether they are weights rather than logits."""
-
-
-class Noise(NamedTuple):
-    """Which uniforms a row draws with: see philox.py."""
-
-    seed: Any
-    first: Any
-    """Index of the first draw."""
-    row: Any
-    purpose: Any
-
-
-class Scratch(NamedTuple):
-    """A thread's memory for one row in blocks."""
-
-    x: Any
-    """float32[BLOCK]: the numbers of one block."""
-    mass: Any
-    """float32[BLOCK]: their masses."""
-    half: Any
-    """float64[BLOCK / 2]: partial sums of one block."""
-    maxima: Any
-    """float32[blocks]: the largest number of each block."""
-    sums: Any
-    """float64[blocks]: the sum of each block, relative to its maximum."""
-    scales: Any
-    """float64[blocks]: what brings it to the largest maximum."""
-    ends: Any
-    """float64[blocks]: cumulative sums."""
-    taken: Any
-    """uint64[8 blocks]: a bit for each number that was drawn already; all 0 between rows."""
-
-
-@jit
-def cut_scratch(w32, w64, taken):
-    """Cut a thread's flat arrays up; see workspace.py for their lengths."""
-    blocks = len(taken) // _WORDS
-    half = BLOCK // 2
-    singles, doubles = np.uint64(w32.ctypes.data), np.uint64(w64.ctypes.data)
-    block_bytes, maxima = np.uint64(4 * BLOCK), np.uint64(8 * BLOCK)
-    per_block = np.uint64(8 * blocks)
-    sums = doubles + np.uint64(8 * half)
-    return Scratch(
-        carray(float32_at(singles), BLOCK),
-        carray(float32_at(singles + block_bytes), BLOCK),
-        carray(float64_at(doubles), half),
-        carray(float32_at(singles + maxima), blocks),
-        carray(float64_at(sums), blocks),
-        carray(float64_at(sums + per_block), blocks),
-        carray(float64_at(sums + np.uint64(2) * per_block), blocks),
-        carray(uint64_at(np.uint64(taken.ctypes.data)), len(taken)),
-    )
-
-
-@jit
-def mark(taken, at):
-    """Set the bit of number `at`."""
-    taken[at // 64] |= _ONE << np.uint64(at % 64)
-
-
-@jit
-def unmark(taken, at):
-    """Clear the bit of number `at`, and its neighbours': for clearing all."""
-    taken[at // 64] = np.uint64(0)
 
 
 @jit
@@ -153,8 +62,8 @@ def find_bad(x, low, is_weights):
 @jit
 def _take_out(x, taken, block, fill):
     """Overwrite what was drawn from this block, as the bits of `taken` say."""
-    for word in range(_WORDS):
-        bits = taken[block * _WORDS + word]
+    for word in range(WORDS):
+        bits = taken[block * WORDS + word]
         if bits:
             for j in range(64):
                 if (bits >> np.uint64(j)) & _ONE:
@@ -191,7 +100,7 @@ def _measure(view, block, c, has_taken, scratch):
 
 @jit
 def _accumulate(blocks, c, is_weights, scratch):
-    """Bring the sums of all blocks to the scale of the largest maximum, and cumulate. Returns that maximum, the total."""
+    """Bring the sums of all blocks to the scale of the largest maximum, and cumulate. Returns it, the total."""
     top = TINY
     for b in range(blocks):
         top = max(top, scratch.maxima[b])
@@ -245,7 +154,8 @@ def _exponent(view, temperature, top):
 def measure_view(view, temperature, has_taken, scratch):
     """Weigh a row without drawing: an exponent t and the sum of exp(exponent - t), of what is not taken.
 
-    Exponents are logits / T (ln w / T for weights). t is the largest; 0 for weights at T = 1. The row was checked; T > 0.
+    Exponents are logits / T (ln w / T for weights). t is the largest, or 0 for weights at T = 1. The row is a
+    checked one; T > 0.
     """
     c = _inverse(view, temperature)
     _measure_all(view, c, has_taken, scratch)
@@ -257,8 +167,8 @@ def measure_view(view, temperature, has_taken, scratch):
 def draw_view(view, temperature, draws, without, rest, noise, samples, scratch):
     """Draw from a row.
 
-    rest: ln of the mass of candidates that were not sent, at T = 1, -inf if there are none; a draw that falls there, past
-    all others, is OUTSIDE_CANDIDATES.
+    rest: ln of the mass of candidates that were not sent, at T = 1, -inf if there are none; a draw that falls
+    there, past all others, is OUTSIDE_CANDIDATES.
 
     samples: int32[draws], positions within the row. Returns status and detail as RowResults has them (the step of
     NOTHING_TO_DRAW is left to the caller), then the largest exponent and the sum that measure_view would return.
@@ -267,7 +177,7 @@ def draw_view(view, temperature, draws, without, rest, noise, samples, scratch):
     """
     blocks = (view.width + BLOCK - 1) // BLOCK
     c = _inverse(view, temperature)
-    reason, at = _measure_all(view, c, False, scratch)  # noqa: FBT003 -- kernels have no keywords
+    reason, at = _measure_all(view, c, False, scratch)
     if reason:
         return reason, at, 0.0, 0.0
     nothing = np.float32(0) if view.is_weights else TINY
@@ -302,7 +212,7 @@ def draw_view(view, temperature, draws, without, rest, noise, samples, scratch):
         samples[d] = b * BLOCK + inside
         if without:
             mark(scratch.taken, b * BLOCK + inside)
-            scratch.maxima[b], _, scratch.sums[b] = _measure(view, b, c, True, scratch)  # noqa: FBT003
+            scratch.maxima[b], _, scratch.sums[b] = _measure(view, b, c, True, scratch)
             if c >= 0:
                 top, total = _accumulate(blocks, c, view.is_weights, scratch)
     return 0, 0, exponent, first_total

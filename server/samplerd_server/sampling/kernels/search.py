@@ -1,6 +1,6 @@
 """Searching: from a target on the cumulative sum to a block, and to a number inside it."""
 
-# mypy: disable-error-code="no-untyped-def"
+# mypy: disable-error-code="no-untyped-def, assignment"
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 Which thread draws a row changes nothing about the row, so the shares only have to be of about the same work.
 """
 
-# mypy: disable-error-code="no-untyped-def"
+# mypy: disable-error-code="no-untyped-def, assignment"
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ __all__ = ["batches"]
 
 
 def batches() -> list[RowBatch]:
-    """One plain row, and one that is not: kernels are compiled for the types of their arguments, whatever a row asks."""
+    """Make one plain row, and one that is not: kernels are compiled for types, whatever a row asks for."""
     numbers = np.zeros(8, np.float32)
     address = numbers.__array_interface__["data"][0]
     made = []

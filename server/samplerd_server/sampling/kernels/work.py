@@ -1,10 +1,16 @@
 """A thread's memory for rows that are adjusted and filtered, as kernels see it."""
 
+# mypy: disable-error-code="no-untyped-def, assignment"
+
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-__all__ = ["BINS", "Work"]
+import numpy as np
+
+from samplerd_server.sampling.kernels.compile import carray, float32_at, float64_at, int32_at, int64_at, jit, uint64_at
+
+__all__ = ["BINS", "Work", "disown"]
 
 BINS = 2048
 """Buckets of a histogram: their counts and masses take 32 KiB, and three rounds of 11 bits sort out 32."""
@@ -37,3 +43,22 @@ class Work(NamedTuple):
     """float64[BINS]."""
     spare: Any
     """int32: positions of the most likely."""
+
+
+@jit
+def disown(work):
+    """Make arrays of the same memory that nobody owns, so that passing them on counts no references."""
+    return Work(
+        carray(float32_at(np.uint64(work.x.ctypes.data)), len(work.x)),
+        carray(float32_at(np.uint64(work.y.ctypes.data)), len(work.y)),
+        carray(float32_at(np.uint64(work.raw.ctypes.data)), len(work.raw)),
+        carray(int32_at(np.uint64(work.at.ctypes.data)), len(work.at)),
+        carray(float64_at(np.uint64(work.mass.ctypes.data)), len(work.mass)),
+        carray(uint64_at(np.uint64(work.key.ctypes.data)), len(work.key)),
+        carray(int32_at(np.uint64(work.members.ctypes.data)), len(work.members)),
+        carray(int32_at(np.uint64(work.counts.ctypes.data)), len(work.counts)),
+        carray(int32_at(np.uint64(work.tokens.ctypes.data)), len(work.tokens)),
+        carray(int64_at(np.uint64(work.bin_count.ctypes.data)), len(work.bin_count)),
+        carray(float64_at(np.uint64(work.bin_mass.ctypes.data)), len(work.bin_mass)),
+        carray(int32_at(np.uint64(work.spare.ctypes.data)), len(work.spare)),
+    )
