@@ -207,7 +207,10 @@ async def test_verify_finds_a_server_that_lies(capsys: pytest.CaptureFixture[str
 def test_the_reader_of_our_output_may_leave(address: str) -> None:
     command = [sys.executable, "-m", "samplerd_client.samplerctl", "sample", "--logits", "1,2,3", "-n", "1000000"]
     with subprocess.Popen(
-        [*command, "--output", "jsonl", "--server", address], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*command, "--output", "jsonl", "--server", address],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONASYNCIODEBUG": ""},  # it would have asyncio write to standard error
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None

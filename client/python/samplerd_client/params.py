@@ -18,7 +18,17 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Candidates", "Dry", "Ids", "LogprobKind", "Order", "SamplingParams", "SharedMemory", "kind_number"]
+__all__ = [
+    "Candidates",
+    "Dry",
+    "Ids",
+    "LogprobKind",
+    "Order",
+    "SamplingParams",
+    "SharedMemory",
+    "kind_number",
+    "params_message",
+]
 
 Ids: TypeAlias = "Sequence[int] | NDArray[Any]"
 """Integers: a list, or a numpy array."""
@@ -75,9 +85,13 @@ class Dry:
 
     def to_proto(self) -> pb.DryParams:
         """Return the message."""
-        message = pb.DryParams(sequence_breakers=integers(self.sequence_breakers))
-        _set_scalars(message, self, ("multiplier", "base", "allowed_length", "range"))
-        return message
+        return pb.DryParams(
+            multiplier=self.multiplier,
+            base=self.base or 0.0,  # 0 is the default, on the wire
+            allowed_length=self.allowed_length or 0,
+            range=self.range or 0,
+            sequence_breakers=integers(self.sequence_breakers),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,39 +145,51 @@ class SamplingParams:
 
     def to_proto(self) -> pb.SamplingParams:
         """Return the message; ValueError for an unknown order or a number that the field cannot hold."""
-        message = pb.SamplingParams()
-        _set_scalars(message, self, _SCALARS)
-        if self.dry is not None:
-            message.dry.CopyFrom(self.dry.to_proto())
-        if self.history is not None:
-            message.history.extend(integers(self.history))
-        for token, bias in (self.logit_bias or {}).items():
-            message.logit_bias.add(id=token, bias=bias)
-        if self.allowed_tokens is not None:
-            message.allowed_tokens.extend(integers(self.allowed_tokens))
-        if isinstance(self.token_bitmask, np.ndarray):
-            message.token_bitmask = self.token_bitmask.astype("<i4", casting="same_kind").tobytes()
-        elif self.token_bitmask is not None:
-            message.token_bitmask = bytes(self.token_bitmask)
-        if self.order is not None:
-            if self.order not in _ORDERS:
-                raise ValueError(f"order must be one of {', '.join(_ORDERS)}; got {self.order!r}")
-            message.order = _ORDERS[self.order]
-        return message
+        return params_message({name: getattr(self, name) for name in FIELD_NAMES})
 
 
-_COMPOUND = {"dry", "history", "logit_bias", "allowed_tokens", "token_bitmask", "order"}
-_SCALARS = tuple(field.name for field in fields(SamplingParams) if field.name not in _COMPOUND)
+FIELD_NAMES = tuple(field.name for field in fields(SamplingParams))
+"""The fields of SamplingParams, here and in the proto."""
+
+_COMPOUND = frozenset({"dry", "history", "logit_bias", "allowed_tokens", "token_bitmask", "order"})
 
 
-def _set_scalars(message: pb.SamplingParams | pb.DryParams, source: object, names: tuple[str, ...]) -> None:
-    for name in names:
-        value = getattr(source, name)
-        if value is not None:
-            try:
+def params_message(given: Mapping[str, Any]) -> pb.SamplingParams:
+    """Return the message with these fields of SamplingParams; None is as good as absent.
+
+    Raises:
+        TypeError, ValueError: a value that its field cannot hold; the text begins with the field's name.
+
+    """
+    message = pb.SamplingParams()
+    for name, value in given.items():
+        if value is None:
+            continue
+        try:
+            if name in _COMPOUND:
+                _set_compound(message, name, value)
+            else:
                 setattr(message, name, value)
-            except (TypeError, ValueError) as error:
-                raise type(error)(f"{name}: {error}") from error
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{name}: {error}") from error
+    return message
+
+
+def _set_compound(message: pb.SamplingParams, name: str, value: Any) -> None:
+    if name == "dry":
+        message.dry.CopyFrom(value.to_proto())
+    elif name == "logit_bias":
+        for token, bias in value.items():
+            message.logit_bias.add(id=token, bias=bias)
+    elif name == "order":
+        if value not in _ORDERS:
+            raise ValueError(f"must be one of {', '.join(_ORDERS)}; got {value!r}")
+        message.order = _ORDERS[value]
+    elif name == "token_bitmask":
+        words = isinstance(value, np.ndarray)
+        message.token_bitmask = value.astype("<i4", casting="same_kind").tobytes() if words else bytes(value)
+    else:
+        getattr(message, name).extend(integers(value))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,15 +8,13 @@ by hand.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict, cast
-
-import numpy as np
 
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_client.arrays import ArrayLike, Rows, as_rows
 from samplerd_client.params import (
+    FIELD_NAMES,
     Candidates,
     Dry,
     Ids,
@@ -26,9 +24,12 @@ from samplerd_client.params import (
     SharedMemory,
     integers,
     kind_number,
+    params_message,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from numpy.typing import NDArray
 
 __all__ = ["Plan", "SampleOptions", "SamplingFields", "build", "with_tensor"]
@@ -106,7 +107,9 @@ class SampleOptions(SamplingFields, total=False):
     """Convert the rows before sending: "f32", "f16", "bf16", "f64". None sends them as they are."""
 
 
-_SAMPLING = frozenset(field.name for field in fields(SamplingParams))
+_SAMPLING = frozenset(FIELD_NAMES)
+_SCALARS = ("num_samples", "seed", "row_seeds", "draw_offset", "priority")
+_OUTPUTS = frozenset({"logprobs", "top_n", "logprob_ids", "rank", "entropy", "kept"})
 _OPTIONS = frozenset(SampleOptions.__annotations__)
 
 
@@ -156,11 +159,8 @@ def build(logits: ArrayLike | None, options: SampleOptions) -> Plan:
     if unknown := sorted(given.keys() - _OPTIONS):
         raise TypeError(f"sample() has no argument {unknown[0]!r}")
     message = pb.SampleRequest()
-    _set(message, "num_samples", options.get("num_samples", 1))
-    _set(message, "draw_offset", options.get("draw_offset", 0))
-    _set(message, "priority", options.get("priority", 0))
-    _set(message, "seed", options.get("seed"))
-    _set(message, "row_seeds", options.get("row_seeds"))
+    message.num_samples = 1
+    _set_scalars(message, given)
     if not options.get("replacement", True):
         message.replacement = pb.REPLACEMENT_WITHOUT
     if options.get("probabilities", False):
@@ -170,14 +170,18 @@ def build(logits: ArrayLike | None, options: SampleOptions) -> Plan:
     return Plan(message=message, rows=_set_source(message, logits, options))
 
 
-def _set(message: pb.SampleRequest, name: str, value: object) -> None:
-    try:
-        if isinstance(value, (Sequence, np.ndarray)):
-            getattr(message, name).extend(integers(value))
-        elif value is not None:
-            setattr(message, name, value)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{name}: {error}") from error
+def _set_scalars(message: pb.SampleRequest, options: Mapping[str, Any]) -> None:
+    for name in _SCALARS:
+        value = options.get(name)
+        if value is None:
+            continue
+        try:
+            if name == "row_seeds":
+                message.row_seeds.extend(integers(value))
+            else:
+                setattr(message, name, value)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{name}: {error}") from error
 
 
 def _set_params(message: pb.SampleRequest, options: SampleOptions) -> None:
@@ -190,11 +194,13 @@ def _set_params(message: pb.SampleRequest, options: SampleOptions) -> None:
     elif params is not None:
         message.params.CopyFrom(params.to_proto())
     elif single:
-        message.params.CopyFrom(SamplingParams(**cast("Any", single)).to_proto())
+        message.params.CopyFrom(params_message(single))
 
 
 def _set_outputs(outputs: pb.Outputs, options: SampleOptions) -> None:
     outputs.raw_samples = True
+    if not options.keys() & _OUTPUTS:
+        return
     outputs.logprobs.extend(map(kind_number, _several(options.get("logprobs", ()))))
     outputs.entropy.extend(map(kind_number, _several(options.get("entropy", ()))))
     outputs.logprob_ids.extend(integers(_present(options.get("logprob_ids"))))
