@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,9 +13,11 @@ from samplerd_server.sampling.portable.order import scan
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from samplerd_server.sampling.portable.kept import Kept
+    from samplerd_server.sampling.portable.logits import Rows
 
 __all__ = ["Filters", "filters_on"]
 
@@ -47,22 +48,16 @@ def filters_on(records: NDArray[np.void]) -> NDArray[np.bool_]:
 class Filters:
     """The filters of a chunk."""
 
-    def __init__(
-        self,
-        records: NDArray[np.void],
-        listed: tuple[Tensor, Tensor],
-        sigma: Tensor | None,
-        xtc: NDArray[np.float64],
-    ) -> None:
-        """Bring the parameters to the device.
+    def __init__(self, rows: Rows, listed: tuple[Tensor, Tensor], sigma: Tensor | None, xtc: Tensor | None) -> None:
+        """Take what the filters look at beside the masses.
 
-        Args: records, ROW[B], of one order; listed, logits float64[B, n] and ids int64[B, n] along the total order;
-        sigma, float64[B, 1], the deviation of the finite logits, NaN = unknown, or None if no row asks; xtc,
-        float64[B], the uniforms that decide XTC.
+        Args: rows, of one order; listed, logits float64[B, n] and positions int64[B, n] along the total order; sigma,
+        float64[B, 1], the deviation of the finite logits, NaN = unknown, and xtc, float64[B, 1], the uniforms that
+        decide XTC; each None if no row asks.
         """
-        self._records, self._sigma = records, sigma
+        self._records, self._column = rows.chunk.records, rows.parameters.column
+        self._sigma, self._xtc = sigma, xtc
         self._logits, self._ids = listed
-        self._xtc = self._float(xtc)
 
     def apply(self, kept: Kept) -> None:
         """Narrow `kept` by every filter that is on."""
@@ -82,16 +77,9 @@ class Filters:
         for name in _ORDERS[order]:
             steps[name](kept)
 
-    def _float(self, values: NDArray[np.float64]) -> Tensor:
-        column = np.ascontiguousarray(values, np.float64)[:, None]
-        return torch.from_numpy(column.copy()).to(self._ids.device)
-
-    def _column(self, name: str) -> Tensor:
-        return self._float(self._records[name])
-
     def _lengths(self) -> tuple[Tensor, Tensor]:
         """K of each row, and whether it is on."""
-        k = self._column("top_k").long()
+        k = self._column("top_k")
         return k, k > 0
 
     def _joint(self, unfiltered: Kept) -> tuple[Tensor, Tensor]:
@@ -159,7 +147,7 @@ class Filters:
         kept.narrow(kept.kept & chosen, p < 1)
 
     def _act_xtc(self, kept: Kept) -> None:
-        if not (self._records["xtc_probability"] > 0).any():
+        if self._xtc is None:
             return
         share = self._column("xtc_threshold")
         on = (share <= 0.5) & (self._xtc < self._column("xtc_probability"))

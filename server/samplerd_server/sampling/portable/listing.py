@@ -14,7 +14,7 @@ from samplerd_server.sampling.portable.chunks import draw_uniforms
 from samplerd_server.sampling.portable.distribution import Distribution
 from samplerd_server.sampling.portable.filters import Filters
 from samplerd_server.sampling.portable.kept import Kept
-from samplerd_server.sampling.portable.logits import COLDEST, Rows, dynamic_temperature, to_column
+from samplerd_server.sampling.portable.logits import COLDEST, Rows, dynamic_temperature
 from samplerd_server.sampling.portable.order import first
 from samplerd_server.sampling.portable.tree import MassTree
 
@@ -82,7 +82,7 @@ def _choose(rows: Rows) -> Processed:
     if missing > 0:  # these rows have too few
         positions = torch.nn.functional.pad(positions, (0, missing))
     certain = rows.certain(logits)
-    draws = to_column(rows.chunk.records["num_samples"].astype("int64"), rows.raw.device)
+    draws = rows.parameters.column("num_samples")
     own = draws if rows.chunk.without else torch.ones_like(draws)
     undecided = rows.undecided | (rows.has_rest & (own > certain))
     is_first = torch.arange(logits.shape[1], device=logits.device).expand_as(logits) == 0
@@ -117,18 +117,25 @@ def _filter(rows: Rows, *, is_full: bool) -> Processed:
     judged_at = torch.ones_like(rows.temperature) if is_last else rows.temperature
     exponents = (logits - rows.largest) / judged_at
     kept = _start(rows, logits, exponents, judged_at)
-    xtc = draw_uniforms(records, 1, Purpose.XTC)[:, 0]
-    Filters(records, (logits, positions), _deviation(rows), xtc).apply(kept)
+    Filters(rows, (logits, positions), _deviation(rows), _xtc_uniforms(rows)).apply(kept)
     if is_last and records["dynamic_temperature_range"].any():
-        is_on = to_column(records["dynamic_temperature_range"] > 0, rows.raw.device)
+        is_on = rows.parameters.column("dynamic_temperature_range") > 0
         kept.undecided |= is_on & kept.beyond
         rows.with_temperature(dynamic_temperature(rows, kept.entropy(), kept.count))
     return _finish(rows, kept, logits, positions)
 
 
+def _xtc_uniforms(rows: Rows) -> Tensor | None:
+    """Compute the uniforms that decide XTC, float64[B, 1]; None if no row asks."""
+    records = rows.chunk.records
+    if not (records["xtc_probability"] > 0).any():
+        return None
+    return torch.from_numpy(draw_uniforms(records, 1, Purpose.XTC)).to(rows.raw.device)
+
+
 def _start(rows: Rows, logits: Tensor, exponents: Tensor, temperature: Tensor) -> Kept:
     """Start with everything kept, judged at a temperature."""
-    least = to_column(rows.chunk.records["min_tokens_to_keep"].astype("int64"), rows.raw.device)
+    least = rows.parameters.column("min_tokens_to_keep")
     certain = rows.certain(logits)
     if rows.rest is None:
         whole = Distribution((rows.adjusted - rows.largest) / temperature, will_forget=True)

@@ -13,6 +13,7 @@ from samplerd_server.request import Dtype, InputKind, Order, Wanted
 from samplerd_server.sampling.decode import read_bytes
 from samplerd_server.sampling.portable.adjust import Adjuster, read_ids
 from samplerd_server.sampling.portable.distribution import Distribution
+from samplerd_server.sampling.portable.records import DeviceRecords, to_column
 from samplerd_server.sampling.portable.staging import decode_rows, stage
 
 if TYPE_CHECKING:
@@ -20,24 +21,27 @@ if TYPE_CHECKING:
 
     from samplerd_server.sampling.portable.chunks import Chunk
 
-__all__ = ["COLDEST", "Rows", "dynamic_temperature", "load", "to_column"]
+__all__ = ["COLDEST", "Rows", "dynamic_temperature", "load"]
 
 _NEVER = float("-inf")
 COLDEST = 1e-300
 """What a dynamic temperature of 0 becomes: certainty of the most likely, with nothing divided by zero."""
 
 
-def to_column(values: NDArray[np.generic], device: torch.device) -> Tensor:
-    """Bring one number a row to the device, [B, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(values)[:, None].copy()).to(device)
-
-
 class Rows:
     """The rows of a chunk on the device; distributions are made when first asked for."""
 
-    def __init__(self, chunk: Chunk, raw: Tensor, health: Tensor, ids: list[NDArray[np.int64]] | None) -> None:
+    def __init__(
+        self,
+        chunk: Chunk,
+        parameters: DeviceRecords,
+        raw: Tensor,
+        health: Tensor,
+        ids: list[NDArray[np.int64]] | None,
+    ) -> None:
         """Take raw logits float64[B, W], their largest (health) float64[B, 1], and the ids of candidates."""
         self.chunk = chunk
+        self.parameters = parameters
         self.raw = raw
         self.health = health
         self.adjusted = raw
@@ -54,12 +58,11 @@ class Rows:
             self._adjust()
 
     def _load_rest(self, ids: list[NDArray[np.int64]]) -> None:
-        device, records = self.raw.device, self.chunk.records
         padded = np.zeros(tuple(self.raw.shape), np.int64)
         for row, own in enumerate(ids):
             padded[row, : len(own)] = own
-        self.ids = torch.from_numpy(padded).to(device)
-        self.raw_rest = self.rest = to_column(records["rest_logsumexp"], device)
+        self.ids = torch.from_numpy(padded).to(self.raw.device)
+        self.raw_rest = self.rest = self.parameters.column("rest_logsumexp")
 
     def _adjust(self) -> None:
         adjuster = Adjuster(self.chunk.records, self.raw.shape[1], self.host_ids)
@@ -78,7 +81,7 @@ class Rows:
     def temperature(self) -> Tensor:
         """float64[B, 1]; 1 for greedy rows; before the filters of ORDER_LLAMA_CPP, the one that was asked for."""
         records = self.chunk.records
-        own = to_column(records["temperature"], self.raw.device)
+        own = self.parameters.column("temperature")
         if self.chunk.is_greedy:
             return torch.ones_like(own)
         if self.chunk.is_plain or not records["dynamic_temperature_range"].any():
@@ -86,7 +89,7 @@ class Rows:
         if int(records["order"][0]) == Order.LLAMA_CPP:
             return own
         at_one = Distribution(self.adjusted - self.largest)
-        is_on = to_column(records["dynamic_temperature_range"] > 0, self.raw.device)
+        is_on = self.parameters.column("dynamic_temperature_range") > 0
         if self.rest is not None:
             self.undecided = self.undecided | (is_on & (self.rest != _NEVER))
         return dynamic_temperature(self, at_one.entropy(), self.positive)
@@ -113,7 +116,7 @@ class Rows:
     @cached_property
     def bound(self) -> Tensor:
         """Of candidates: the smallest logit sent, float64[B, 1]; none of the rest is above it."""
-        widths = to_column(self.chunk.records["width"], self.raw.device)
+        widths = self.parameters.column("width")
         inside = torch.arange(self.raw.shape[1], device=self.raw.device) < widths
         return torch.where(inside, self.raw, float("inf")).amin(1, keepdim=True)
 
@@ -149,10 +152,9 @@ def dynamic_temperature(rows: Rows, entropy: Tensor, count: Tensor) -> Tensor:
 
     Elementwise in float64.
     """
-    records, device = rows.chunk.records, rows.raw.device
-    spread = to_column(records["dynamic_temperature_range"], device)
-    exponent = to_column(records["dynamic_temperature_exponent"], device)
-    own = to_column(records["temperature"], device)
+    spread = rows.parameters.column("dynamic_temperature_range")
+    exponent = rows.parameters.column("dynamic_temperature_exponent")
+    own = rows.parameters.column("temperature")
     share = torch.where(count > 1, entropy / count.to(torch.float64).log(), 0.0).clamp_(0.0, 1.0)
     scaled = (own - spread) + 2 * spread * share.pow(exponent)
     return torch.where(spread > 0, scaled, own).clamp_(min=COLDEST)
@@ -164,6 +166,7 @@ def load(chunk: Chunk, device: torch.device) -> Rows:
     Health is the largest logit; -inf: nothing to draw; NaN or +inf: a fault, which the host looks up.
     """
     widths = chunk.records["width"]
+    parameters = DeviceRecords(chunk.records, device)
     ids = None
     if chunk.is_sparse:
         raw, ids = _sorted_candidates(chunk)
@@ -172,7 +175,7 @@ def load(chunk: Chunk, device: torch.device) -> Rows:
         raw = stage(chunk.records, chunk.dtype, device)
     ragged = None
     if int(widths.min()) != raw.shape[1]:
-        ragged = to_column(widths.astype(np.int64), device)
+        ragged = parameters.column("width")
     is_weights = chunk.kind == InputKind.PROBABILITIES
     logits = decode_rows(raw, ragged, 0.0 if is_weights else _NEVER)
     fault = None
@@ -187,7 +190,7 @@ def load(chunk: Chunk, device: torch.device) -> Rows:
     health = logits.amax(1, keepdim=True)
     if fault is not None:
         health = torch.where(fault, float("nan"), health)
-    return Rows(chunk, logits, health, ids)
+    return Rows(chunk, parameters, logits, health, ids)
 
 
 def _sorted_candidates(chunk: Chunk) -> tuple[Tensor, list[NDArray[np.int64]]]:

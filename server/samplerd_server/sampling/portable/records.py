@@ -1,0 +1,34 @@
+"""The records of a chunk on the device: every parameter of every row in one copy, a column at a time when asked for."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from samplerd_server.sampling.rows import ROW
+
+__all__ = ["DeviceRecords", "to_column"]
+
+_TORCH = {np.dtype("f8"): torch.float64, np.dtype("i4"): torch.int32}
+
+
+class DeviceRecords:
+    """ROW[B] as bytes on the device."""
+
+    def __init__(self, records: np.ndarray[tuple[int], np.dtype[np.void]], device: torch.device) -> None:
+        """Copy the records."""
+        host = torch.from_numpy(np.ascontiguousarray(records).view(np.uint8).reshape(len(records), -1))
+        self._bytes = host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host
+
+    def column(self, name: str) -> Tensor:
+        """One field of all rows, [B, 1]: float64, or int64 of an int32 field."""
+        kind, offset = ROW.fields[name][:2]  # type: ignore[index]  # ROW is a struct
+        values = self._bytes[:, offset : offset + kind.itemsize].clone(memory_format=torch.contiguous_format)
+        column = values.view(_TORCH[kind])
+        return column if column.dtype == torch.float64 else column.long()
+
+
+def to_column(values: np.ndarray[tuple[int], np.dtype[np.generic]], device: torch.device) -> Tensor:
+    """Bring one number a row to the device, [B, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(values)[:, None].copy()).to(device)
