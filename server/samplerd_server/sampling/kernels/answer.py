@@ -27,7 +27,7 @@ from samplerd_server.sampling.kernels.philox import DRAW
 from samplerd_server.sampling.kernels.plain import draw_view
 from samplerd_server.sampling.kernels.work import disown
 
-__all__ = ["Outputs", "draw_full"]
+__all__ = ["Outputs", "draw_full", "from_source", "to_source"]
 
 _TOO_FEW, _OUTSIDE = int(RowErrorReason.TOO_FEW_TO_DRAW), int(RowErrorReason.OUTSIDE_CANDIDATES)
 _RANK, _KEPT, _ENTROPY = int(Wanted.RANK), int(Wanted.KEPT), int(Wanted.ENTROPY_RAW)
@@ -57,13 +57,13 @@ def _kind_of(kept, k):
 
 
 @jit
-def _to_source(kept, k, work, position):
+def to_source(kept, k, work, position):
     """Translate a position in a distribution to one in the row."""
     return np.int64(work.at[position]) if k == _PROCESSED and kept.is_filtered else np.int64(position)
 
 
 @jit
-def _from_source(kept, k, work, at):
+def from_source(kept, k, work, at):
     """Translate a position in the row to one in a distribution, -1 if the filters dropped it."""
     if k != _PROCESSED or not kept.is_filtered:
         return at
@@ -103,7 +103,7 @@ def _write_top(row, kept, k, kind, top, whole, out, work, scratch):
     for d in range(n):
         out.top_logprobs[k][row.top_at + d] = -np.inf if kind.rest == -np.inf else np.nan
         if d < found:
-            out.top_ids[k][row.top_at + d] = _token(row, work, _to_source(kept, k, work, spare[d]))
+            out.top_ids[k][row.top_at + d] = _token(row, work, to_source(kept, k, work, spare[d]))
             out.top_logprobs[k][row.top_at + d] = (
                 0.0 if kind.temperature == 0 else relative(kind, spare[d], top) - whole
             )
@@ -118,7 +118,7 @@ def _write_named(row, kept, k, kind, top, whole, out, work):
         if at < 0:
             value = -np.inf if kind.rest == -np.inf else np.nan
         else:
-            position = _from_source(kept, k, work, at)
+            position = from_source(kept, k, work, at)
             if position < 0:
                 value = -np.inf
             elif kind.temperature == 0:
@@ -212,7 +212,7 @@ def _answer(i, row, samples, out, work, scratch):
     if row.wanted & _KEPT:
         _write_kept(i, row, kept, own, out, scratch)
     for d in range(draws):
-        source = _to_source(kept, _PROCESSED, work, own[d])
+        source = to_source(kept, _PROCESSED, work, own[d])
         if row.wanted & _RANK:
             rank = rank_of(work.x, np.int64(row.width), source)
             out.ranks[at + d] = rank if rank <= kept.certain else 0

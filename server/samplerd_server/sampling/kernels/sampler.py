@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from samplerd_server.request import LogprobKind
+from samplerd_server.request import LogprobKind, RowErrorReason
 from samplerd_server.sampling.kernels.answer import Outputs, draw_full
 from samplerd_server.sampling.kernels.kernel import draw_plain
 from samplerd_server.sampling.kernels.split import share_out
+from samplerd_server.sampling.kernels.verify import DraftVerdict, verify_rows
 from samplerd_server.sampling.kernels.workspace import Workspace
 from samplerd_server.sampling.rows import RowBatch, RowResults, new_results
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from numpy.typing import NDArray
+
+    from samplerd_server.request import DenseRows
 
 __all__ = ["NumbaSampler"]
 
@@ -73,6 +76,7 @@ class NumbaSampler:
         for batch in batches():
             self.sample(batch)
             share_out(batch.rows, self._bounds)
+            self.verify(batch, np.empty(0, np.int32), None)
 
     def sample(self, batch: RowBatch) -> RowResults:
         """Draw from every row; see the protocol."""
@@ -98,6 +102,40 @@ class NumbaSampler:
         else:
             self._draw_shared(self._pool, rows, results)
         return results
+
+    def verify(self, target: RowBatch, draft_ids: NDArray[np.int32], draft: DenseRows | None) -> DraftVerdict:
+        """Verify the draft of one sequence; see verify.py for the law.
+
+        Args: target, the n + 1 packed rows of the target model; draft_ids, int32[n]; draft, the n rows of weights that
+        they were drawn from, or None if each was certain.
+        """
+        space = self._workspaces[0]
+        widest = int(target.rows["width"].max())
+        if widest > space.width:
+            space.grow(widest)
+        rows = target.rows if target.rows.flags.carray else target.rows.copy()
+        samples = np.full(len(draft_ids) + 1, -1, np.int32)
+        held = None if draft is None else np.frombuffer(draft.data, np.uint8)
+        accepted, failed, status, detail = verify_rows(
+            rows,
+            np.ascontiguousarray(draft_ids, np.int32),
+            0 if held is None else held.__array_interface__["data"][0],
+            0 if draft is None else int(draft.dtype),
+            0 if draft is None else draft.vocab_size * draft.dtype.itemsize,
+            samples,
+            space.full(),
+            space.taken,
+            space.small32,
+            space.small64,
+        )
+        count = accepted if failed >= 0 else accepted + 1
+        return DraftVerdict(
+            samples=tuple(samples[:count].tolist()),
+            accepted=accepted,
+            failed_row=failed,
+            reason=RowErrorReason(status),
+            detail=detail,
+        )
 
     def close(self) -> None:
         """Stop the threads."""
