@@ -190,6 +190,21 @@ def test_batch_mates_never_change_a_bit_of_a_row(sampler):
             row, sample, top, named = row + rows, sample + samples, top + tops, named + names
 
 
+def test_rows_of_unlike_sizes_side_by_side_do_not_leak_into_each_other(sampler):
+    """Sizes near enough to share a padded tensor: what lies beyond a row's end must weigh nothing."""
+    numbers = np.random.default_rng(4)
+    requests = [
+        request(numbers.normal(size=int(size)) - 50.0, seed=seed, num_samples=8, outputs=RAW)
+        for seed, size in enumerate(numbers.integers(900, 1000, 30))
+    ]
+    together = draw(sampler, *requests)
+    for at, one in enumerate(requests):
+        own, alone = slice(8 * at, 8 * at + 8), draw(sampler, one)
+        assert (together.samples[own] < one.source.vocab_size).all()
+        assert together.samples[own].tolist() == alone.samples.tolist()
+        assert together.logprobs[LogprobKind.RAW][own].tobytes() == alone.logprobs[LogprobKind.RAW].tobytes()
+
+
 def test_the_reply_goes_to_the_right_one_of_many_equal_requests(sampler):
     row = np.random.default_rng(0).normal(size=200)
     seeds = range(40)
