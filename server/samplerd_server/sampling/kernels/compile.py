@@ -8,6 +8,8 @@ call into libm, whose last bits differ between machines; exp2.py has what is nee
 
 from __future__ import annotations
 
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numba
@@ -41,6 +43,19 @@ __all__ = [
     "rint64",
     "uint64_at",
 ]
+
+
+def _forget_stale() -> None:
+    """Drop machine code that is older than any source here: numba looks at the file of the entry point only."""
+    here = Path(__file__).parent
+    newest = max(source.stat().st_mtime for source in here.glob("*.py"))
+    for index in (here / "__pycache__").glob("*.nbi"):
+        with suppress(OSError):  # another process was first, or the folder is read-only: then nothing was edited either
+            if index.stat().st_mtime < newest:
+                index.unlink()
+
+
+_forget_stale()
 
 
 def jit(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -16,9 +16,9 @@ from samplerd_server.request import LogprobKind, RowErrorReason
 from samplerd_server.sampling.kernels.answer import Outputs, draw_full
 from samplerd_server.sampling.kernels.kernel import draw_plain
 from samplerd_server.sampling.kernels.split import share_out
-from samplerd_server.sampling.kernels.verify import DraftVerdict, verify_rows
+from samplerd_server.sampling.kernels.verify import verify_rows
 from samplerd_server.sampling.kernels.workspace import Workspace
-from samplerd_server.sampling.rows import RowBatch, RowResults, new_results
+from samplerd_server.sampling.rows import DraftVerdict, RowBatch, RowResults, new_results
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

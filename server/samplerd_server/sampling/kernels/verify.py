@@ -12,11 +12,9 @@ Source: Leviathan et al. (ICML 2023), algorithm 1; Chen et al. (2023).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from samplerd_server.request import Dtype, RowErrorReason
+from samplerd_server.request import Dtype
 from samplerd_server.sampling.kernels.answer import from_source, to_source
 from samplerd_server.sampling.kernels.compile import jit, kernel
 from samplerd_server.sampling.kernels.exp2 import exp
@@ -27,24 +25,10 @@ from samplerd_server.sampling.kernels.philox import ACCEPT, CORRECT, uniform
 from samplerd_server.sampling.kernels.plain import draw_view
 from samplerd_server.sampling.kernels.work import disown
 
-__all__ = ["DraftVerdict", "verify_rows"]
+__all__ = ["verify_rows"]
 
 _F32 = int(Dtype.F32)
 _FINAL = 2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DraftVerdict:
-    """What was accepted of a draft."""
-
-    samples: tuple[int, ...]
-    """The accepted tokens and, unless a row failed, one more."""
-    accepted: int
-    failed_row: int = -1
-    """The row that verification stopped before; -1 = none."""
-    reason: RowErrorReason = RowErrorReason.NONE
-    detail: int = 0
-    """As in RowResults."""
 
 
 @jit
