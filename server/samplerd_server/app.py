@@ -38,7 +38,7 @@ __all__ = ["App", "serve"]
 _LOG = logging.getLogger("samplerd")
 _ABANDON_AFTER_S = 2.0
 """After the drain nobody waits for what the device still computes; it is given this long to come to its end."""
-_RPCS = ("Sample", "SampleStream", "GetServerInfo")
+_RPCS = ("Sample", "SampleStream", "VerifyDraft", "VerifyDraftStream", "GetServerInfo")
 
 
 class App:

@@ -371,10 +371,17 @@ _SERVICE_LINK = re.compile(r"SAMPLERD_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_[0-9]+_(
 """What Kubernetes puts into every container of a namespace that has a Service named samplerd."""
 
 
+_CLIENTS = frozenset({"SAMPLERD_SERVER", "SAMPLERD_TOKEN"})
+"""The variables of samplerctl: whoever uses both on one machine sets them beside the server's."""
+
+
 def environment() -> Mapping[str, str]:
-    """Give the variables of samplerd: those that begin with ``SAMPLERD_``, but for Kubernetes' service links."""
+    """Give the variables of samplerd: those that begin with ``SAMPLERD_``, but for others' words.
+
+    Those are Kubernetes' service links, and what the client reads.
+    """
     return {
         name: value
         for name, value in os.environ.items()
-        if name.startswith("SAMPLERD_") and not _SERVICE_LINK.fullmatch(name)
+        if name.startswith("SAMPLERD_") and name not in _CLIENTS and not _SERVICE_LINK.fullmatch(name)
     }

@@ -34,6 +34,8 @@ __all__ = [
     "SampleResult",
     "SamplingParams",
     "Timing",
+    "VerifyRequest",
+    "VerifyResult",
     "Wanted",
 ]
 
@@ -311,3 +313,48 @@ class SampleResult:
     entropies: tuple[tuple[LogprobKind, _Floats], ...] = ()
     kept_count: _Ids | None = None
     kept_mass: _Floats | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyRequest:
+    """The drafted tokens of one sequence, to be accepted or corrected."""
+
+    id: int
+    target: SampleRequest
+    """The n + 1 rows of the target model, one sample each."""
+    draft_ids: _Ids
+    """int32[n], within [0, V)."""
+    draft: DenseRows | None
+    """n rows of weights that they were drawn from; None = each was certain."""
+    priority: int = 0
+
+    @property
+    def rows(self) -> int:
+        """Rows of the target model."""
+        return self.target.rows
+
+    @property
+    def size_bytes(self) -> int:
+        """What the request counts against the queue's bytes."""
+        return self.target.size_bytes + (self.draft.size_bytes if self.draft else 0)
+
+    @property
+    def work(self) -> int:
+        """What it takes to compute, in bytes of plain rows."""
+        return self.target.work + (self.draft.size_bytes if self.draft else 0)
+
+    @property
+    def greedy_rows(self) -> int:
+        """Rows with T = 0."""
+        return self.target.greedy_rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyResult:
+    """What became of a draft."""
+
+    samples: tuple[int, ...]
+    """The accepted tokens and, unless a row failed, one more."""
+    accepted: int
+    row_errors: tuple[RowError, ...]
+    timing: Timing

@@ -11,13 +11,11 @@ import logging
 import time
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-
-from samplerd_server.batching.pack import pack, unpack
+from samplerd_server.batching.jobs import Job, failures, split
 from samplerd_server.batching.policy import Close, DeviceState, QueueState, Wait, decide
 from samplerd_server.batching.ticket import NO_DEADLINE
 from samplerd_server.errors import DeadlineError, InternalError
-from samplerd_server.request import RowErrorReason, Timing
+from samplerd_server.request import Timing
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, TimerHandle
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
     from samplerd_server.config import BatchingConfig
     from samplerd_server.engine.worker import Outcome
     from samplerd_server.metrics import Metrics
-    from samplerd_server.sampling.rows import RowBatch, RowResults
+    from samplerd_server.sampling.rows import DraftBatch, RowBatch
 
 __all__ = ["Batcher"]
 
@@ -39,11 +37,11 @@ _LOG = logging.getLogger("samplerd.batching")
 class Runs(Protocol):
     """The part of the engine that the batcher uses."""
 
-    def submit(self, batch: RowBatch, deliver: Callable[[Outcome], None]) -> None:
+    def submit(self, batch: RowBatch | DraftBatch, deliver: Callable[[Outcome], None]) -> None:
         """Run a batch after those before it, then call `deliver` on the event loop."""
         ...
 
-    def run(self, batch: RowBatch) -> Outcome:
+    def run(self, batch: RowBatch | DraftBatch) -> Outcome:
         """Run a batch on the calling thread. Only while nothing is submitted."""
         ...
 
@@ -135,10 +133,16 @@ class Batcher:
             for ticket in self._pending.take(self._config.max_rows, self._config.max_bytes)
             if self._is_wanted(ticket, now)
         ]
+        for job in split(tickets):
+            self._run(job, close, now)
+
+    def _run(self, job: Job, close: Close, now: float) -> None:
+        """Hand a job to the device, or run it here if that is sooner done."""
+        tickets = job.tickets
         if not tickets:
             return
         try:
-            batch = pack([ticket.request for ticket in tickets])
+            batch = job.pack()
         except Exception:  # noqa: BLE001  # a bug of ours fails this batch and nothing else
             _LOG.exception("a batch could not be packed")
             _fail(tickets)
@@ -155,7 +159,7 @@ class Batcher:
             self._tickets -= len(tickets)
             self._look_soon()
             self._costs.learn(work, outcome.compute_s)
-            self._deliver(tickets, outcome, formed=now, rows=len(batch))
+            self._deliver(job, outcome, formed=now, rows=len(batch))
 
         if self._batches == 1 and self._costs.knows and self._costs.predict(work) < self._engine.inline_budget_s:
             deliver(self._engine.run(batch))
@@ -173,7 +177,7 @@ class Batcher:
             return False
         return True
 
-    def _count(self, batch: RowBatch, close: Close, tickets: list[Ticket], now: float) -> None:
+    def _count(self, batch: RowBatch | DraftBatch, close: Close, tickets: list[Ticket], now: float) -> None:
         metrics = self._metrics
         greedy = sum(ticket.request.greedy_rows for ticket in tickets)
         metrics.batches.add(1, close.reason)
@@ -185,8 +189,9 @@ class Batcher:
         for ticket in tickets:
             metrics.queue_wait.observe(now - ticket.arrival)
 
-    def _deliver(self, tickets: list[Ticket], outcome: Outcome, *, formed: float, rows: int) -> None:
+    def _deliver(self, job: Job, outcome: Outcome, *, formed: float, rows: int) -> None:
         """Give every ticket its part of the results."""
+        tickets = job.tickets
         self._metrics.compute.observe(outcome.compute_s)
         self._metrics.cancelled.add(sum(ticket.is_cancelled for ticket in tickets), "computed")
         if outcome.results is None:
@@ -196,20 +201,15 @@ class Batcher:
             Timing(queue_s=formed - ticket.arrival, compute_s=outcome.compute_s, batch_rows=rows) for ticket in tickets
         ]
         try:
-            self._count_row_errors(outcome.results)
-            answers = unpack([ticket.request for ticket in tickets], outcome.results, timings)
+            for reason, count in failures(outcome.results):
+                self._metrics.row_errors.add(count, reason.name.lower())
+            answers = job.unpack(outcome.results, timings)
         except Exception:  # noqa: BLE001  # a bug of ours fails this batch and nothing else
             _LOG.exception("the results of a batch could not be unpacked")
             _fail(tickets)
             return
         for ticket, answer in zip(tickets, answers, strict=True):
             ticket.succeed(answer)
-
-    def _count_row_errors(self, results: RowResults) -> None:
-        if results.status.any():
-            for reason, count in enumerate(np.bincount(results.status)):
-                if reason and count:
-                    self._metrics.row_errors.add(int(count), RowErrorReason(reason).name.lower())
 
 
 def _fail(tickets: list[Ticket]) -> None:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from samplerd_server.request import SampleRequest
     from samplerd_server.sampling.rows import RowResults
 
-__all__ = ["row_errors"]
+__all__ = ["describe", "row_errors"]
 
 
 def row_errors(request: SampleRequest, results: RowResults, first: int) -> tuple[RowError, ...]:
@@ -21,7 +21,7 @@ def row_errors(request: SampleRequest, results: RowResults, first: int) -> tuple
         RowError(
             row=int(row),
             reason=RowErrorReason(int(status[row])),
-            message=_describe(RowErrorReason(int(status[row])), int(results.detail[first + row]), request),
+            message=describe(RowErrorReason(int(status[row])), int(results.detail[first + row]), request.num_samples),
         )
         for row in status.nonzero()[0]
     )
@@ -45,7 +45,8 @@ _MESSAGES = {
 }
 
 
-def _describe(reason: RowErrorReason, detail: int, request: SampleRequest) -> str:
+def describe(reason: RowErrorReason, detail: int, num_samples: int) -> str:
+    """Say in words why a row failed; `detail` as in `RowResults`."""
     if reason is RowErrorReason.NOTHING_TO_DRAW:
         return _STEP_NAMES[Step(detail)]
-    return _MESSAGES[reason].format(detail=detail, samples=request.num_samples)
+    return _MESSAGES[reason].format(detail=detail, samples=num_samples)

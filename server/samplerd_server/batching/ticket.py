@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from asyncio import Future
 
-    from samplerd_server.request import SampleRequest, SampleResult
+    from samplerd_server.request import SampleRequest, SampleResult, VerifyRequest, VerifyResult
 
 __all__ = ["AGING_S", "HORIZON_S", "NO_DEADLINE", "Ticket"]
 
@@ -31,12 +31,12 @@ class Ticket:
 
     def __init__(
         self,
-        request: SampleRequest,
+        request: SampleRequest | VerifyRequest,
         *,
         arrival: float,
         deadline: float,
         connection: str,
-        reply: Future[SampleResult],
+        reply: Future[SampleResult] | Future[VerifyResult],
     ) -> None:
         self.request = request
         self.arrival = arrival
@@ -58,10 +58,10 @@ class Ticket:
         """Whether the answer would come too late."""
         return now >= self.deadline
 
-    def succeed(self, result: SampleResult) -> None:
+    def succeed(self, result: SampleResult | VerifyResult) -> None:
         """Deliver the result."""
         if not self.reply.done():
-            self.reply.set_result(result)
+            self.reply.set_result(result)  # type: ignore[arg-type]  # the reply of a kind of request takes its kind of result
 
     def fail(self, error: Exception) -> None:
         """Deliver an error."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from samplerd_server.config import EngineConfig
-    from samplerd_server.sampling.rows import RowBatch
+    from samplerd_server.sampling.rows import DraftBatch, RowBatch
 
 __all__ = ["Engine"]
 
@@ -49,11 +49,11 @@ class Engine:
         """Begin to take batches."""
         self._thread.start(loop)
 
-    def submit(self, batch: RowBatch, deliver: Callable[[Outcome], None]) -> None:
+    def submit(self, batch: RowBatch | DraftBatch, deliver: Callable[[Outcome], None]) -> None:
         """Run a batch after those before it, then call `deliver` on the event loop."""
         self._thread.submit(batch, deliver)
 
-    def run(self, batch: RowBatch) -> Outcome:
+    def run(self, batch: RowBatch | DraftBatch) -> Outcome:
         """Run a batch on the calling thread. Only while the device thread has nothing to do."""
         return self._thread.run(batch)
 

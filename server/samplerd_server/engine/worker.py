@@ -14,11 +14,13 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple
 
+from samplerd_server.sampling.rows import DraftBatch
+
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Callable
 
-    from samplerd_server.sampling.rows import RowBatch, RowResults
+    from samplerd_server.sampling.rows import DraftVerdict, RowBatch, RowResults
     from samplerd_server.sampling.sampler import Sampler
 
 __all__ = ["DeviceThread", "Outcome"]
@@ -29,8 +31,9 @@ _LOG = logging.getLogger("samplerd.engine")
 class Outcome(NamedTuple):
     """What became of a batch."""
 
-    results: RowResults | None
-    """None: the sampler raised, which is a bug of ours; the cause is in the log."""
+    results: RowResults | tuple[DraftVerdict, ...] | None
+    """Of a RowBatch, or of a DraftBatch, one verdict a sequence. None: the sampler raised, which is a bug of ours; the
+    cause is in the log."""
     compute_s: float
     """Seconds on the device."""
 
@@ -40,7 +43,7 @@ class DeviceThread:
 
     def __init__(self, sampler: Sampler) -> None:
         self._sampler = sampler
-        self._inbox: SimpleQueue[tuple[RowBatch, Callable[[Outcome], None]] | None] = SimpleQueue()
+        self._inbox: SimpleQueue[tuple[RowBatch | DraftBatch, Callable[[Outcome], None]] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="samplerd-device", daemon=True)
         self._loop: AbstractEventLoop | None = None
 
@@ -49,7 +52,7 @@ class DeviceThread:
         self._loop = loop
         self._thread.start()
 
-    def submit(self, batch: RowBatch, deliver: Callable[[Outcome], None]) -> None:
+    def submit(self, batch: RowBatch | DraftBatch, deliver: Callable[[Outcome], None]) -> None:
         """Run a batch after those before it, then call `deliver` on the event loop."""
         self._inbox.put((batch, deliver))
 
@@ -70,11 +73,11 @@ class DeviceThread:
         self._sampler.close()
         return True
 
-    def run(self, batch: RowBatch) -> Outcome:
+    def run(self, batch: RowBatch | DraftBatch) -> Outcome:
         """Run a batch on the calling thread. Only while nothing is submitted."""
         began = time.monotonic()
         try:
-            results = self._sampler.sample(batch)
+            results = _draw(self._sampler, batch)
         except Exception:  # noqa: BLE001  # whatever a sampler raises fails this batch and no other
             _LOG.exception("the sampler raised", extra={"values": {"rows": len(batch)}})
             results = None
@@ -89,3 +92,9 @@ class DeviceThread:
                 self._loop.call_soon_threadsafe(deliver, outcome)
             # The names would keep the batch's memory alive while the thread waits for the next one.
             del job, batch, deliver, outcome
+
+
+def _draw(sampler: Sampler, batch: RowBatch | DraftBatch) -> RowResults | tuple[DraftVerdict, ...]:
+    if isinstance(batch, DraftBatch):
+        return tuple(sampler.verify(own.target, own.draft_ids, own.draft) for own in batch.sequences)
+    return sampler.sample(batch)

@@ -17,12 +17,26 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from samplerd_server.request import NOTHING, LogprobKind, Wanted
+from samplerd_server.request import NOTHING, LogprobKind, RowErrorReason, Wanted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["COLD", "COLD_DEFAULT", "HOT", "ROW", "RowBatch", "RowResults", "Step", "new_results"]
+    from samplerd_server.request import DenseRows
+
+__all__ = [
+    "COLD",
+    "COLD_DEFAULT",
+    "HOT",
+    "ROW",
+    "DraftBatch",
+    "DraftSequence",
+    "DraftVerdict",
+    "RowBatch",
+    "RowResults",
+    "Step",
+    "new_results",
+]
 
 
 class Step(IntEnum):
@@ -181,3 +195,45 @@ def new_results(batch: RowBatch) -> RowResults:
         kept_count=np.zeros(rows, np.int32) if wanted & Wanted.KEPT else None,
         kept_mass=nan(rows) if wanted & Wanted.KEPT else None,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DraftSequence:
+    """The drafted tokens of one sequence, with the rows they are judged by."""
+
+    target: RowBatch
+    """The n + 1 rows of the target model."""
+    draft_ids: NDArray[np.int32]
+    """int32[n], within [0, V)."""
+    draft: DenseRows | None
+    """n rows of weights that they were drawn from; None = each was certain."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DraftBatch:
+    """Sequences to verify."""
+
+    sequences: tuple[DraftSequence, ...]
+
+    @property
+    def samples(self) -> int:
+        """Tokens that are drawn: one a sequence."""
+        return len(self.sequences)
+
+    def __len__(self) -> int:
+        """Rows of the target model, in all."""
+        return sum(len(sequence.target) for sequence in self.sequences)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DraftVerdict:
+    """What was accepted of a draft."""
+
+    samples: tuple[int, ...]
+    """The accepted tokens and, unless a row failed, one more."""
+    accepted: int
+    failed_row: int = -1
+    """The row that verification stopped before; -1 = none."""
+    reason: RowErrorReason = RowErrorReason.NONE
+    detail: int = 0
+    """As in RowResults."""

@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from samplerd_server.sampling.rows import RowBatch, RowResults
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from samplerd_server.request import DenseRows
+    from samplerd_server.sampling.rows import DraftVerdict, RowBatch, RowResults
 
 __all__ = ["Sampler"]
 
@@ -20,7 +24,7 @@ class Sampler(Protocol):
 
     @property
     def capabilities(self) -> frozenset[str]:
-        """Fields of the contract that work, dotted: ``SamplingParams.top_k``, ``Outputs.rank``. The basics are implied."""
+        """Fields of the contract that work, dotted (``SamplingParams.top_k``, ``Outputs.rank``), beyond the basics."""
         ...
 
     def warm_up(self) -> None:
@@ -29,6 +33,17 @@ class Sampler(Protocol):
 
     def sample(self, batch: RowBatch) -> RowResults:
         """Draw from every row of the batch. Never raises for what a row holds: that is the row's own status."""
+        ...
+
+    def verify(self, target: RowBatch, draft_ids: NDArray[np.int32], draft: DenseRows | None) -> DraftVerdict:
+        """Accept or correct the drafted tokens of one sequence.
+
+        Args:
+            target: the n + 1 rows of the target model.
+            draft_ids: int32[n], within [0, V).
+            draft: n rows of weights that they were drawn from, or None if each was certain.
+
+        """
         ...
 
     def close(self) -> None:

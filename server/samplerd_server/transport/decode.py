@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from samplerd_server.config import LimitsConfig
-    from samplerd_server.request import SamplingParams
+    from samplerd_server.request import CandidateRows, DenseRows, SamplingParams
 
 __all__ = ["Decoder"]
 
@@ -63,6 +63,16 @@ class Decoder:
             NotImplementedFieldError: a field is used that does not work here.
 
         """
+        return self.decode_with(message, decode_rows(message, self.limits, self.capabilities))
+
+    def decode_with(self, message: pb.SampleRequest, source: DenseRows | CandidateRows) -> SampleRequest:
+        """Check all of one request but its rows, which the caller has found.
+
+        Raises:
+            InvalidRequestError: a field is malformed, contradictory or out of range.
+            NotImplementedFieldError: a field is used that does not work here.
+
+        """
         kind = _KINDS.get(int(message.kind))
         if kind is None:
             raise InvalidRequestError("kind", f"{int(message.kind)} is not a known InputKind")
@@ -71,7 +81,6 @@ class Decoder:
             raise InvalidRequestError("replacement", f"{int(message.replacement)} is not a known Replacement")
         if message.priority not in _PRIORITIES:
             raise InvalidRequestError("priority", f"{message.priority} is not in [-100, 100]")
-        source = decode_rows(message, self.limits, self.capabilities)
         rows, num_samples = source.rows, message.num_samples or 1
         if rows * num_samples > self.limits.max_samples:
             raise InvalidRequestError(

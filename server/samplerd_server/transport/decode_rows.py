@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from samplerd.v1 import sampler_pb2 as pb
     from samplerd_server.config import LimitsConfig
 
-__all__ = ["decode_rows"]
+__all__ = ["decode_rows", "decode_tensor"]
 
 _DTYPES = {0: Dtype.F32} | {int(dtype): dtype for dtype in Dtype}
 _SOURCES = "tensor, values, candidates, distribution, shared_memory"
@@ -31,7 +31,7 @@ def decode_rows(
     """
     source = message.WhichOneof("source")
     if source == "tensor":
-        return _decode_tensor(message.tensor, limits)
+        return decode_tensor(message.tensor, limits)
     if source is None:
         raise InvalidRequestError("source", f"no rows were sent; one of {_SOURCES} is needed")
     if source == "values":
@@ -50,16 +50,22 @@ def _check_shape(rows: int, rows_path: str, vocab_size: int, vocab_path: str, li
         raise InvalidRequestError(rows_path, f"{rows} rows are more than the limit of {limits.max_rows}")
 
 
-def _decode_tensor(tensor: pb.Tensor, limits: LimitsConfig) -> DenseRows:
+def decode_tensor(tensor: pb.Tensor, limits: LimitsConfig, path: str = "tensor") -> DenseRows:
+    """Check the shape of rows of bytes; `path` is where they stand in the request.
+
+    Raises:
+        InvalidRequestError: an unknown dtype, a shape past the limits, or a wrong number of bytes.
+
+    """
     dtype = _DTYPES.get(int(tensor.dtype))
     if dtype is None:
-        raise InvalidRequestError("tensor.dtype", f"{int(tensor.dtype)} is not a known Dtype")
+        raise InvalidRequestError(f"{path}.dtype", f"{int(tensor.dtype)} is not a known Dtype")
     rows, vocab_size, data = tensor.rows or 1, tensor.vocab_size, tensor.data
-    _check_shape(rows, "tensor.rows", vocab_size, "tensor.vocab_size", limits)
+    _check_shape(rows, f"{path}.rows", vocab_size, f"{path}.vocab_size", limits)
     needed = rows * vocab_size * dtype.itemsize
     if len(data) != needed:
         raise InvalidRequestError(
-            "tensor.data",
+            f"{path}.data",
             f"{len(data)} bytes, but {rows} rows x {vocab_size} numbers x {dtype.itemsize} bytes are {needed}",
         )
     return DenseRows(dtype=dtype, rows=rows, vocab_size=vocab_size, data=data)

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from google.rpc import status_pb2
     from numpy.typing import NDArray
 
-    from samplerd_server.request import SampleRequest, SampleResult
+    from samplerd_server.request import RowError, SampleRequest, SampleResult, Timing, VerifyRequest, VerifyResult
 
-__all__ = ["encode", "encode_chunks", "encode_error"]
+__all__ = ["encode", "encode_chunks", "encode_draft_error", "encode_error", "encode_verdict"]
 
 
 def encode(request: SampleRequest, result: SampleResult) -> bytes:
@@ -52,6 +52,21 @@ def encode_chunks(request: SampleRequest, result: SampleResult, chunk_samples: i
 def encode_error(request_id: int, status: status_pb2.Status) -> bytes:
     """Encode the failure of one request of a stream."""
     return pb.SampleResponse(id=request_id, error=status, rng=RNG, final=True).SerializeToString()
+
+
+def encode_verdict(request: VerifyRequest, result: VerifyResult) -> bytes:
+    """Encode what became of a draft."""
+    reply = pb.VerifyDraftResponse(
+        id=request.id, samples=result.samples, accepted=result.accepted, seed=request.target.seed, rng=RNG
+    )
+    _add_row_errors(reply, result.row_errors)
+    _set_timing(reply.timing, result.timing)
+    return reply.SerializeToString()
+
+
+def encode_draft_error(request_id: int, status: status_pb2.Status) -> bytes:
+    """Encode the failure of one draft of a stream."""
+    return pb.VerifyDraftResponse(id=request_id, error=status, rng=RNG).SerializeToString()
 
 
 def _new_reply(request: SampleRequest) -> pb.SampleResponse:
@@ -90,17 +105,21 @@ def _add_row_outputs(reply: pb.SampleResponse, result: SampleResult) -> None:
     if result.kept_count is not None and result.kept_mass is not None:
         reply.kept_count.extend(result.kept_count.tolist())
         reply.kept_mass.extend(result.kept_mass.tolist())
-    for error in result.row_errors:
+    _add_row_errors(reply, result.row_errors)
+    _set_timing(reply.timing, result.timing)
+
+
+def _add_row_errors(reply: pb.SampleResponse | pb.VerifyDraftResponse, errors: tuple[RowError, ...]) -> None:
+    for error in errors:
         reply.row_errors.add(
-            row=error.row,
-            code=int(Code.INVALID_ARGUMENT),
-            reason=int(error.reason),
-            message=error.message,
+            row=error.row, code=int(Code.INVALID_ARGUMENT), reason=int(error.reason), message=error.message
         )
-    timing = result.timing
-    _set_duration(reply.timing.queue, timing.queue_s)
-    _set_duration(reply.timing.compute, timing.compute_s)
-    reply.timing.batch_rows = timing.batch_rows
+
+
+def _set_timing(message: pb.Timing, timing: Timing) -> None:
+    _set_duration(message.queue, timing.queue_s)
+    _set_duration(message.compute, timing.compute_s)
+    message.batch_rows = timing.batch_rows
 
 
 def _set_duration(duration: Duration, seconds: float) -> None:

@@ -7,16 +7,18 @@ name a field.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.batching.ticket import NO_DEADLINE, Ticket
 from samplerd_server.errors import InvalidRequestError, NotImplementedFieldError, OverloadedError, UnavailableError
-from samplerd_server.transport.encode import encode
+from samplerd_server.transport.decode_draft import DraftDecoder
+from samplerd_server.transport.encode import encode, encode_verdict
+from samplerd_server.transport.messages import DraftMessages, SampleMessages
 from samplerd_server.transport.status import check_any_row_drawn
-from samplerd_server.transport.stream import SampleStream
+from samplerd_server.transport.stream import Message, Messages, Request, Result, Stream
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
@@ -28,14 +30,14 @@ if TYPE_CHECKING:
     from samplerd_server.batching.batcher import Batcher
     from samplerd_server.config import ServerConfig
     from samplerd_server.metrics import Metrics
-    from samplerd_server.request import SampleRequest, SampleResult
+    from samplerd_server.request import SampleRequest, SampleResult, VerifyRequest, VerifyResult
     from samplerd_server.transport.calls import Calls
     from samplerd_server.transport.decode import Decoder
 
 __all__ = ["SERVICE_NAME", "SamplerService"]
 
 SERVICE_NAME = "samplerd.v1.SamplerService"
-_NOT_BUILT = ("CreateDistribution", "GetDistribution", "DeleteDistribution", "ListDistributions", "VerifyDraft")
+_NOT_BUILT = ("CreateDistribution", "GetDistribution", "DeleteDistribution", "ListDistributions")
 
 
 class SamplerService:
@@ -61,7 +63,8 @@ class SamplerService:
         self._metrics = metrics
         self._info = info.SerializeToString()
         self._loop = loop
-        self._streams: set[SampleStream] = set()
+        self._drafts = DraftDecoder(samples=decoder)
+        self._streams: set[Stream[Any, Any, Any]] = set()
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """Give the handlers as grpcio wants them."""
@@ -69,7 +72,8 @@ class SamplerService:
             "Sample": grpc.unary_unary_rpc_method_handler(self.sample),
             "SampleStream": grpc.stream_stream_rpc_method_handler(self.sample_stream),
             "GetServerInfo": grpc.unary_unary_rpc_method_handler(self.get_server_info),
-            "VerifyDraftStream": grpc.stream_stream_rpc_method_handler(self._not_built_stream("VerifyDraftStream")),
+            "VerifyDraft": grpc.unary_unary_rpc_method_handler(self.verify_draft),
+            "VerifyDraftStream": grpc.stream_stream_rpc_method_handler(self.verify_draft_stream),
         }
         for rpc in _NOT_BUILT:
             methods[rpc] = grpc.unary_unary_rpc_method_handler(self._not_built(rpc))
@@ -88,6 +92,17 @@ class SamplerService:
             reply = encode(request, result)
         return reply  # noqa: RET504  # the context manager may swallow nothing, but a type checker cannot know
 
+    async def verify_draft(self, data: bytes, context: ServicerContext[bytes, bytes]) -> bytes:
+        """Answer VerifyDraft."""
+        began = time.monotonic()
+        reply = b""
+        async with self._calls.handle("VerifyDraft", context, began):
+            request = self._drafts.decode(self._drafts.parse(data))
+            remaining = context.time_remaining()
+            deadline = NO_DEADLINE if remaining is None else began + remaining
+            reply = encode_verdict(request, await self.submit_draft(request, began, deadline, context.peer()))
+        return reply  # noqa: RET504  # as above
+
     def submit(self, request: SampleRequest, arrival: float, deadline: float, connection: str) -> Future[SampleResult]:
         """Admit a request and queue it; the future resolves to its result. Cancel it when nobody waits any more.
 
@@ -96,7 +111,23 @@ class SamplerService:
 
         """
         reply: Future[SampleResult] = self._loop.create_future()
-        ticket = Ticket(request, arrival=arrival, deadline=deadline, connection=connection, reply=reply)
+        self._enqueue(Ticket(request, arrival=arrival, deadline=deadline, connection=connection, reply=reply))
+        return reply
+
+    def submit_draft(
+        self, request: VerifyRequest, arrival: float, deadline: float, connection: str
+    ) -> Future[VerifyResult]:
+        """Admit a draft and queue it, as `submit` does with a request.
+
+        Raises:
+            SamplerdError: it was not admitted.
+
+        """
+        reply: Future[VerifyResult] = self._loop.create_future()
+        self._enqueue(Ticket(request, arrival=arrival, deadline=deadline, connection=connection, reply=reply))
+        return reply
+
+    def _enqueue(self, ticket: Ticket) -> None:
         try:
             self._admission.check(ticket, time.monotonic())
         except OverloadedError as error:
@@ -106,20 +137,31 @@ class SamplerService:
             self._metrics.shed.add(1, "draining")
             raise
         self._batcher.enqueue(ticket)
-        return reply
 
     async def sample_stream(self, _requests: object, context: ServicerContext[bytes, bytes]) -> None:
         """Answer SampleStream."""
+        messages = SampleMessages(decoder=self._decoder, chunk_samples=self._config.limits.chunk_samples)
+        await self._run_stream(messages, self.submit, context)
+
+    async def verify_draft_stream(self, _requests: object, context: ServicerContext[bytes, bytes]) -> None:
+        """Answer VerifyDraftStream."""
+        await self._run_stream(DraftMessages(decoder=self._drafts), self.submit_draft, context)
+
+    async def _run_stream(
+        self,
+        messages: Messages[Message, Request, Result],
+        submit: Callable[[Request, float, float, str], Future[Result]],
+        context: ServicerContext[bytes, bytes],
+    ) -> None:
         began = time.monotonic()
-        stream = SampleStream(
+        stream = Stream(
             context,
-            decoder=self._decoder,
-            submit=self.submit,
+            messages=messages,
+            submit=submit,
             metrics=self._metrics,
             limit=self._config.transport.max_stream_requests,
-            chunk_samples=self._config.limits.chunk_samples,
         )
-        async with self._calls.handle("SampleStream", context, began):
+        async with self._calls.handle(messages.rpc, context, began):
             self._streams.add(stream)
             try:
                 await stream.run()
@@ -146,13 +188,6 @@ class SamplerService:
             async with self._calls.handle(rpc, context, time.monotonic()):
                 _refuse(rpc)
             return b""
-
-        return handler
-
-    def _not_built_stream(self, rpc: str) -> Callable[..., Awaitable[None]]:
-        async def handler(_requests: object, context: ServicerContext[bytes, bytes]) -> None:
-            async with self._calls.handle(rpc, context, time.monotonic()):
-                _refuse(rpc)
 
         return handler
 

@@ -1,4 +1,4 @@
-"""One SampleStream call: requests in, replies out in the order of completion.
+"""One streaming call, SampleStream or VerifyDraftStream: requests in, replies out in the order of completion.
 
 The reader takes requests as long as fewer than `limit` are in flight; a request stays in flight until its last chunk is
 written, so a client that does not read stops being read. The writer sends whatever is done. A request that fails is
@@ -13,12 +13,10 @@ import asyncio
 import logging
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from samplerd_server.batching.ticket import NO_DEADLINE
 from samplerd_server.errors import Code, InternalError, SamplerdError, UnavailableError
-from samplerd_server.transport.encode import encode_chunks, encode_error
-from samplerd_server.transport.status import status_of
 
 if TYPE_CHECKING:
     from asyncio import Future
@@ -27,36 +25,66 @@ if TYPE_CHECKING:
     from grpc.aio import ServicerContext
 
     from samplerd_server.metrics import Metrics
-    from samplerd_server.request import SampleRequest, SampleResult
-    from samplerd_server.transport.decode import Decoder
 
-__all__ = ["SampleStream"]
+__all__ = ["Message", "Messages", "Request", "Result", "Stream"]
 
+
+class _Identified(Protocol):
+    """What every message of a stream has."""
+
+    @property
+    def id(self) -> int: ...
+
+
+Message = TypeVar("Message", bound=_Identified)
+Request = TypeVar("Request")
+Result = TypeVar("Result")
+_Result_contra = TypeVar("_Result_contra", contravariant=True)
 _LOG = logging.getLogger("samplerd.transport")
 
 
-class SampleStream:
+class Messages(Protocol[Message, Request, _Result_contra]):
+    """How the messages of one streaming RPC are read and written."""
+
+    rpc: str
+
+    def parse(self, data: bytes) -> Message:
+        """Parse the bytes of one message."""
+        ...
+
+    def decode(self, message: Message) -> Request:
+        """Check one request."""
+        ...
+
+    def encode(self, request: Request, result: _Result_contra) -> Iterable[bytes]:
+        """Encode a result as one or more messages."""
+        ...
+
+    def encode_error(self, request_id: int, error: SamplerdError) -> bytes:
+        """Encode the failure of one request."""
+        ...
+
+
+class Stream(Generic[Message, Request, Result]):
     """The state of one call."""
 
     def __init__(
         self,
         context: ServicerContext[bytes, bytes],
         *,
-        decoder: Decoder,
-        submit: Callable[[SampleRequest, float, float, str], Future[SampleResult]],
+        messages: Messages[Message, Request, Result],
+        submit: Callable[[Request, float, float, str], Future[Result]],
         metrics: Metrics,
         limit: int,
-        chunk_samples: int,
     ) -> None:
         self._context = context
-        self._decoder = decoder
+        self._messages = messages
         self._submit = submit
         self._metrics = metrics
         self._limit = limit
-        self._chunk_samples = chunk_samples
         self._peer = context.peer()
         self._in_flight = 0
-        self._replies: set[Future[SampleResult]] = set()
+        self._replies: set[Future[Result]] = set()
         self._done: deque[Iterable[bytes]] = deque()
         self._wake_writer = asyncio.Event()
         self._wake_reader = asyncio.Event()
@@ -113,9 +141,9 @@ class SampleStream:
         self._in_flight += 1
         request_id = 0
         try:
-            message = self._decoder.parse(data)
+            message = self._messages.parse(data)
             request_id = message.id
-            request = self._decoder.decode(message)
+            request = self._messages.decode(message)
             reply = self._submit(request, began, deadline, self._peer)
         except SamplerdError as error:
             self._fail(request_id, error, began)
@@ -126,21 +154,21 @@ class SampleStream:
             return
         self._replies.add(reply)
 
-        def finish(reply: Future[SampleResult]) -> None:
+        def finish(reply: Future[Result]) -> None:
             self._replies.discard(reply)
             if reply.cancelled():
                 self._count(Code.CANCELLED, began)
                 return
             error = reply.exception()
             if error is None:
-                self._finish(encode_chunks(request, reply.result(), self._chunk_samples), Code.OK, began)
+                self._finish(self._messages.encode(request, reply.result()), Code.OK, began)
             else:
-                self._fail(request.id, error if isinstance(error, SamplerdError) else InternalError(), began)
+                self._fail(request_id, error if isinstance(error, SamplerdError) else InternalError(), began)
 
         reply.add_done_callback(finish)
 
     def _fail(self, request_id: int, error: SamplerdError, began: float) -> None:
-        self._finish((encode_error(request_id, status_of(error)),), error.code, began)
+        self._finish((self._messages.encode_error(request_id, error),), error.code, began)
 
     def _finish(self, messages: Iterable[bytes], code: Code, began: float) -> None:
         self._done.append(messages)
@@ -148,7 +176,7 @@ class SampleStream:
         self._count(code, began)
 
     def _count(self, code: Code, began: float) -> None:
-        self._metrics.request_answered("SampleStream", code, time.monotonic() - began)
+        self._metrics.request_answered(self._messages.rpc, code, time.monotonic() - began)
 
     async def _write(self, reader: asyncio.Task[None]) -> None:
         while True:

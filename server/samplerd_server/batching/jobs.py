@@ -1,0 +1,97 @@
+"""The kinds of batches: what their tickets ask for, and how they are packed for the device and cut apart again.
+
+Rows to draw from and drafts to verify wait in one queue and share its order and its bounds; when a batch is formed,
+each kind becomes one job for the device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from samplerd_server.batching.pack import pack, unpack
+from samplerd_server.batching.row_errors import describe
+from samplerd_server.request import RowError, RowErrorReason, SampleRequest, VerifyRequest, VerifyResult
+from samplerd_server.sampling.rows import DraftBatch, DraftSequence, RowBatch, RowResults
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from samplerd_server.batching.ticket import Ticket
+    from samplerd_server.request import SampleResult, Timing
+    from samplerd_server.sampling.rows import DraftVerdict
+
+__all__ = ["Job", "failures", "pack_drafts", "split"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """Tickets of one kind."""
+
+    tickets: list[Ticket]
+
+    def pack(self) -> RowBatch | DraftBatch:
+        """Lay out the rows of the tickets for the device."""
+        requests = [ticket.request for ticket in self.tickets]
+        drafts = [request for request in requests if isinstance(request, VerifyRequest)]
+        if drafts:
+            return pack_drafts(drafts)
+        return pack([request for request in requests if isinstance(request, SampleRequest)])
+
+    def unpack(
+        self, results: RowResults | tuple[DraftVerdict, ...], timings: Sequence[Timing]
+    ) -> Sequence[SampleResult | VerifyResult]:
+        """Cut the results apart: one per ticket."""
+        requests = [ticket.request for ticket in self.tickets]
+        if isinstance(results, RowResults):
+            return unpack([request for request in requests if isinstance(request, SampleRequest)], results, timings)
+        drafts = [request for request in requests if isinstance(request, VerifyRequest)]
+        return [
+            _verify_result(request, verdict, timing)
+            for request, verdict, timing in zip(drafts, results, timings, strict=True)
+        ]
+
+
+def split(tickets: list[Ticket]) -> Iterator[Job]:
+    """Group tickets by kind; the usual batch is of one kind and stays as it is."""
+    drafts = [ticket for ticket in tickets if isinstance(ticket.request, VerifyRequest)]
+    if not drafts:
+        yield Job(tickets=tickets)
+        return
+    if len(drafts) < len(tickets):
+        yield Job(tickets=[ticket for ticket in tickets if isinstance(ticket.request, SampleRequest)])
+    yield Job(tickets=drafts)
+
+
+def pack_drafts(requests: Sequence[VerifyRequest]) -> DraftBatch:
+    """Lay out the sequences of `requests`, in order; each keeps the records of its own target rows."""
+    return DraftBatch(
+        sequences=tuple(
+            DraftSequence(target=pack([request.target]), draft_ids=request.draft_ids, draft=request.draft)
+            for request in requests
+        )
+    )
+
+
+def failures(results: RowResults | tuple[DraftVerdict, ...]) -> Iterator[tuple[RowErrorReason, int]]:
+    """Count failed rows by reason."""
+    if isinstance(results, RowResults):
+        if not np.count_nonzero(results.status):
+            return
+        for reason, count in enumerate(np.bincount(results.status).tolist()):
+            if reason and count:
+                yield RowErrorReason(reason), count
+    else:
+        for verdict in results:
+            if verdict.reason is not RowErrorReason.NONE:
+                yield verdict.reason, 1
+
+
+def _verify_result(request: VerifyRequest, verdict: DraftVerdict, timing: Timing) -> VerifyResult:
+    errors: tuple[RowError, ...] = ()
+    if verdict.failed_row >= 0:
+        message = describe(verdict.reason, verdict.detail, request.target.num_samples)
+        errors = (RowError(row=verdict.failed_row, reason=verdict.reason, message=message),)
+    return VerifyResult(samples=verdict.samples, accepted=verdict.accepted, row_errors=errors, timing=timing)
