@@ -7,11 +7,14 @@ from dataclasses import replace
 
 import hypothesis.strategies as st
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, assume, given, settings
 
+from samplerd_server.batching.pack import pack
 from samplerd_server.request import Dry, Dtype, InputKind, LogprobKind, Order, RowErrorReason
 from samplerd_server.sampling import reference
-from tests.support.samplers import all_outputs, check, outputs, params, request, require, sparse
+from samplerd_server.sampling.reference_verify import verify
+from tests.support.samplers import all_outputs, check, encode, outputs, params, request, require, sparse
 
 LAWS = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -216,6 +219,22 @@ def test_candidates(sampler, data, row, seed, temperature, with_replacement):
     )
     assume_cuts_are_clear(asked, fields)
     check(sampler, asked)
+
+
+@LAWS
+@given(SEEDS, st.integers(0, 4), st.integers(2, 60), st.sampled_from([0.0, 0.7, 1.0]), st.booleans(), st.booleans())
+def test_verification(sampler, seed, length, width, temperature, has_rows, is_filtered):
+    if not hasattr(sampler, "verify"):
+        pytest.skip(f"{sampler.name} does not verify drafts")
+    numbers = np.random.default_rng(seed)
+    fields = {"top_k": 5, "top_p": 0.8} if is_filtered else {}
+    target = request(
+        numbers.normal(size=(length + 1, width)) * 2, seed=seed, params=params(temperature=temperature, **fields)
+    )
+    ids = numbers.integers(0, width, length).astype(np.int32)
+    draft = encode(numbers.random((length, width)) + 0.01) if has_rows and length else None
+    want, got = verify(target, ids.tolist(), draft), sampler.verify(pack([target]), ids, draft)
+    assert (got.samples, got.accepted, got.failed_row) == (want.samples, want.accepted, want.failed_row)
 
 
 @LAWS

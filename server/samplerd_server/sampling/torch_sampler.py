@@ -15,11 +15,15 @@ from samplerd_server.request import Dtype, InputKind
 from samplerd_server.sampling.portable.answers import fetch, needs_depth, needs_full_list, write
 from samplerd_server.sampling.portable.chunks import chunks
 from samplerd_server.sampling.portable.pipeline import run_chunk
+from samplerd_server.sampling.portable.verify import verify
 from samplerd_server.sampling.rows import COLD_DEFAULT, HOT, ROW, RowBatch, new_results
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from samplerd_server.request import DenseRows
     from samplerd_server.sampling.portable.chunks import Chunk
-    from samplerd_server.sampling.rows import RowResults
+    from samplerd_server.sampling.rows import DraftVerdict, RowResults
 
 __all__ = ["TorchSampler"]
 
@@ -37,7 +41,7 @@ _OUTPUTS = "top_n logprob_ids rank entropy kept logprobs.processed"
 _CAPABILITIES = frozenset(
     {f"SamplingParams.{name}" for name in _PARAMS.split()}
     | {f"Outputs.{name}" for name in _OUTPUTS.split()}
-    | {"SampleRequest.candidates"}
+    | {"SampleRequest.candidates", "SamplingParams.temperature"}
 )
 
 
@@ -77,6 +81,11 @@ class TorchSampler:
             for chunk in chunks(batch.rows, self._limit):
                 self._run(chunk, results)
         return results
+
+    def verify(self, target: RowBatch, draft_ids: NDArray[np.int32], draft: DenseRows | None) -> DraftVerdict:
+        """Accept or correct the drafted tokens of one sequence."""
+        with torch.inference_mode():
+            return verify(target, draft_ids, draft, self._device)
 
     def _run(self, chunk: Chunk, results: RowResults, *, is_full: bool = False) -> None:
         """Draw from a chunk, and again from those of its rows that need more than the usual path."""

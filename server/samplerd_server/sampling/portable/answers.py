@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from samplerd_server.sampling.portable.pipeline import Columns
     from samplerd_server.sampling.rows import RowResults
 
-__all__ = ["HostColumns", "fetch", "needs_depth", "needs_full_list", "write"]
+__all__ = ["HostColumns", "fetch", "needs_depth", "needs_full_list", "verdict", "write"]
 
 HostColumns = dict[str, "NDArray[np.float64]"]
 """`Columns` on the host."""
@@ -54,7 +54,7 @@ def write(chunk: Chunk, columns: HostColumns, results: RowResults) -> None:
     """Write the outcome of every row of the chunk into the batch's results."""
     for index, row in enumerate(chunk.rows.tolist()):
         record = chunk.records[index]
-        reason, detail = _verdict(record, index, columns)
+        reason, detail = verdict(record, index, columns)
         results.status[row], results.detail[row] = reason, detail
         if reason != RowErrorReason.NONE:
             continue
@@ -92,7 +92,7 @@ def _write_outputs(
         results.kept_mass[row] = columns["kept_mass"][0]
 
 
-def _verdict(record: np.void, index: int, columns: HostColumns) -> tuple[RowErrorReason, int]:
+def verdict(record: np.void, index: int, columns: HostColumns) -> tuple[RowErrorReason, int]:
     """Say why the row failed, and the detail; NONE when it did not."""
     health = columns["health"][index, 0]
     if np.isnan(health) or health == np.inf:

@@ -20,7 +20,7 @@ lose their bits (binary64 ends at 2^-1074), and the row is drawn again by `Distr
 class Distribution:
     """Masses over positions 0 .. n-1 of each row; positions are ids, or `ids` names them (ascending)."""
 
-    __slots__ = ("_exponents", "_ids", "_rest", "_tree")
+    __slots__ = ("_exponents", "_ids", "_rest", "_tree", "_width")
 
     def __init__(
         self,
@@ -38,6 +38,7 @@ class Distribution:
         """
         self._ids = ids
         self._rest = rest
+        self._width = exponents.shape[1]
         self._exponents = None if will_forget else exponents
         self._tree = MassTree(exponents.exp_() if will_forget else exponents.exp())
 
@@ -85,6 +86,11 @@ class Distribution:
             self._rest = self._rest * torch.exp(-largest)
         self._exponents = exponents
         self._tree = MassTree(exponents.exp())
+
+    @property
+    def masses(self) -> Tensor:
+        """float64[B, n]: what is left of the masses."""
+        return self._tree.masses[:, : self._width]
 
     @property
     def exponents(self) -> Tensor:

@@ -37,6 +37,11 @@ class MassTree:
         """float64[B, 1]: the sum of all masses."""
         return self._levels[-1]
 
+    @property
+    def masses(self) -> Tensor:
+        """float64[B, n]: level 0, with a zero appended if n was odd."""
+        return self._levels[0]
+
     def find(self, targets: Tensor) -> Tensor:
         """Find the categories at `targets`.
 
