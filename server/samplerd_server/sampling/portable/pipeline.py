@@ -46,12 +46,12 @@ def run_chunk(chunk: Chunk, device: torch.device, *, is_deep: bool = False, is_f
         _follow(rows, processed, drawn, columns)
     else:
         uniforms = torch.from_numpy(draw_uniforms(chunk.records, chunk.draws, Purpose.DRAW)).to(device)
-        outside = processed.drawn_from.falls_outside(uniforms)
-        if outside is not None:
-            columns["outside"] = outside
         if chunk.without:
             _draw_without(rows, processed, uniforms, columns, is_deep=is_deep)
         else:
+            outside = processed.drawn_from.falls_outside(uniforms)
+            if outside is not None:
+                columns["outside"] = outside
             found = processed.drawn_from.draw(uniforms)
             _with_logprobs(rows, processed, found, columns)
     return columns
@@ -105,11 +105,14 @@ def _draw_without(rows: Rows, processed: Processed, uniforms: Tensor, columns: C
     # The distribution that is drawn from may be the scaled one itself: it must give up a category once only.
     others = {kind: own for kind, own in watched.items() if own is not drawn_from}
     names = [LogprobKind.PROCESSED, *others]
-    found_at, left = [], []
+    found_at, left, outside = [], [], []
     logprobs: dict[LogprobKind, list[Tensor]] = {kind: [] for kind in names}
     for draw in range(uniforms.shape[1]):
         left.append(torch.cat([own.total for own in (drawn_from, *others.values())], dim=1).amin(1, keepdim=True))
-        found = drawn_from.draw(uniforms[:, draw : draw + 1])
+        own_uniforms = uniforms[:, draw : draw + 1]
+        is_outside = drawn_from.falls_outside(own_uniforms)
+        outside += [] if is_outside is None else [is_outside]
+        found = drawn_from.draw(own_uniforms)
         position = drawn_from.ids(found)
         found_at.append(position)
         for kind, distribution, place in (
@@ -122,6 +125,8 @@ def _draw_without(rows: Rows, processed: Processed, uniforms: Tensor, columns: C
             else:
                 distribution.remove(place)
     columns["left"] = torch.cat(left, dim=1)
+    if outside:
+        columns["outside"] = torch.cat(outside, dim=1)
     for kind, parts in logprobs.items():
         columns[f"logprobs_{kind.name.lower()}"] = torch.cat(parts, dim=1)
     if LogprobKind.SCALED in watched and LogprobKind.SCALED not in others:
