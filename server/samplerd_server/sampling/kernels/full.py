@@ -38,7 +38,7 @@ from samplerd_server.sampling.rows import Step
 __all__ = ["Kept", "prepare"]
 
 _WEIGHTS, _F32 = int(InputKind.PROBABILITIES), int(Dtype.F32)
-_LLAMA = int(Order.LLAMA_CPP)
+_LLAMA, _JOINT = int(Order.LLAMA_CPP), int(Order.JOINT)
 _NOTHING, _OUTSIDE = int(RowErrorReason.NOTHING_TO_DRAW), int(RowErrorReason.OUTSIDE_CANDIDATES)
 _MASK, _BIAS = int(Step.MASK), int(Step.BIAS)
 _LEAST = np.float32(-3.4028234663852886e38)
@@ -180,6 +180,8 @@ def _filter(row, work, scratch, scale, first, whole, rest, view):
     if missing:
         count = keep_prefix(row, scale, work, count, rest, missing, np.inf)
         total = total_of(work, count)
+    if codes[first] == 0 and row.order == _JOINT and row.top_p < 1:  # judged on the unfiltered distribution
+        _, total = measure_view(view, scale.temperature, False, scratch)
     for place in range(first + (codes[first] == 0), len(codes)):
         code = codes[place]
         if is_on(row, code) and not (place and codes[place - 1] == code):
