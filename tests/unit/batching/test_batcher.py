@@ -224,16 +224,14 @@ def test_results_that_cannot_be_unpacked_fail_their_batch(bench, caplog):
     assert bench.batcher.in_flight == 0
 
 
-def test_a_batch_that_cannot_be_packed_fails_and_the_queue_lives_on(bench, monkeypatch, caplog):
-    def broken(_requests):
-        raise RuntimeError("the cause")
-
-    first = bench.send()
-    with monkeypatch.context() as patch, caplog.at_level(logging.ERROR):
-        patch.setattr("samplerd_server.batching.batcher.pack", broken)
+def test_a_batch_that_cannot_be_packed_fails_and_the_queue_lives_on(bench, caplog):
+    impossible = request([[0.0]], params=())
+    first = Ticket(impossible, arrival=bench.now, deadline=NO_DEADLINE, connection="a", reply=Reply())
+    bench.batcher.enqueue(first)
+    with caplog.at_level(logging.ERROR):
         bench.loop.turn()
     assert isinstance(first.reply.exception(), InternalError)
-    assert "the cause" in caplog.text
+    assert "a batch could not be packed" in caplog.text
     second = bench.send()
     bench.loop.turn()
     bench.finish()
