@@ -99,7 +99,9 @@ def ln(x):
 
 @jit
 def log_add(a, b):
-    """Compute ln(e^a + e^b) as float64; either may be -inf."""
+    """Compute ln(e^a + e^b) as float64; either may be -inf, or NaN, which stays."""
+    if np.isnan(a) or np.isnan(b):
+        return np.nan
     high = max(a, b)
     low = min(a, b)
     if low == -np.inf:
