@@ -12,9 +12,9 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-KERNEL = "torch"
-"""Which sampler the tests' servers run."""
-START_S = 120.0
+KERNEL = "auto"
+"""Which sampler the tests' servers run; the first start after a change of the kernels compiles them for a minute."""
+START_S = 240.0
 STOP_S = 60.0
 
 
