@@ -8,6 +8,7 @@ from samplerd import __version__
 from samplerd_client.channel import TlsConfig
 from samplerd_client.client import SamplerClient
 from samplerd_client.distributions import Distribution
+from samplerd_client.draft import VerifyOptions, VerifyResult
 from samplerd_client.errors import (
     AlreadyExistsError,
     ConnectionLostError,
@@ -32,8 +33,8 @@ from samplerd_client.params import Candidates, Dry, SamplingParams, SharedMemory
 from samplerd_client.request import SampleOptions
 from samplerd_client.result import SampleChunk, SampleResult, Timing
 from samplerd_client.retry import RetryPolicy
-from samplerd_client.stream import SampleStream
-from samplerd_client.sync import SyncSamplerClient, SyncSampleStream
+from samplerd_client.stream import SampleStream, VerifyStream
+from samplerd_client.sync import SyncSamplerClient, SyncSampleStream, SyncVerifyStream
 
 __all__ = [
     "AlreadyExistsError",
@@ -67,9 +68,13 @@ __all__ = [
     "SharedMemory",
     "SyncSampleStream",
     "SyncSamplerClient",
+    "SyncVerifyStream",
     "Timing",
     "TlsConfig",
     "UnauthenticatedError",
     "UnavailableError",
+    "VerifyOptions",
+    "VerifyResult",
+    "VerifyStream",
     "__version__",
 ]

@@ -15,19 +15,22 @@ from google.protobuf import wrappers_pb2
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_client.channel import DEFAULT_MAX_MESSAGE_BYTES, ChannelConfig, TlsConfig, open_channel
 from samplerd_client.distributions import DistributionCalls
+from samplerd_client.draft import VerifyOptions, VerifyResult, build_draft, decode_verdict
 from samplerd_client.errors import ConnectionLostError, DeadlineError, NotImplementedFieldError, SamplerdError
 from samplerd_client.info import Health, ServerInfo, decode_info
 from samplerd_client.request import SampleOptions, build
 from samplerd_client.result import SampleResult, assemble
 from samplerd_client.retry import Deadline, RetryBudget, RetryPolicy, SystemClock, with_retries
 from samplerd_client.status import error_from_rpc
-from samplerd_client.stream import SampleStream
+from samplerd_client.stream import SampleStream, VerifyStream
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from types import TracebackType
 
     from samplerd_client.arrays import ArrayLike
+    from samplerd_client.multiplex import MultiplexedStream
+    from samplerd_client.params import Ids
 
 __all__ = ["DEFAULT_TIMEOUT_S", "SamplerClient"]
 
@@ -84,7 +87,7 @@ class SamplerClient(DistributionCalls):
         self._clock = SystemClock()
         self._channel: grpc.aio.Channel | None = None
         self._methods: dict[str, Any] = {}
-        self._streams: set[SampleStream] = set()
+        self._streams: set[MultiplexedStream[Any]] = set()
 
     @property
     def target(self) -> str:
@@ -147,15 +150,53 @@ class SamplerClient(DistributionCalls):
             max_in_flight: requests sent and not answered; past it `sample` waits.
 
         """
-        method = self._method("SampleStream", pb.SampleResponse.FromString, is_stream=True)
-        return SampleStream(
-            lambda: method(metadata=self._config.metadata or None),
-            max_in_flight=max_in_flight,
-            timeout_s=self._timeout_s,
-            policy=self._policy,
-            budget=self._budget,
-            registry=self._streams,
-        )
+        return SampleStream(**self._stream_parts("SampleStream", pb.SampleResponse.FromString, max_in_flight))
+
+    async def verify_draft(
+        self,
+        target: ArrayLike,
+        draft_ids: Ids,
+        draft: ArrayLike | None = None,
+        *,
+        timeout_s: float | None = None,
+        **options: Unpack[VerifyOptions],
+    ) -> VerifyResult:
+        """Accept or correct the n drafted tokens of one sequence; what comes out has the target's law, exactly.
+
+        Args:
+            target: [n + 1, V], the target model's rows: those of the drafted positions and the one that follows.
+            draft_ids: the n drafted tokens.
+            draft: [n, V], the probabilities (or weights) that they were drawn from; None = each was certain.
+            timeout_s: seconds for this call with its retries. None = the client's.
+            options: every field of `SamplingParams`, which make the target's distribution; and those of
+                `VerifyOptions`: row_params, seed, draw_offset, probabilities, ...
+
+        Returns:
+            The tokens to go on with. A row that cannot be drawn from ends them early and is in `row_errors`.
+
+        Raises:
+            SamplerdError: the call as a whole failed; see `errors` for the tree.
+            TypeError, ValueError: the arguments make no request.
+
+        """
+        body = build_draft(target, draft_ids, draft, options).encode()
+        return decode_verdict(await self._call("VerifyDraft", body, pb.VerifyDraftResponse.FromString, timeout_s))
+
+    def verify_stream(self, *, max_in_flight: int = 256) -> VerifyStream:
+        """Return a stream of drafts, to be entered with ``async with``; `max_in_flight` as for `stream`."""
+        parts = self._stream_parts("VerifyDraftStream", pb.VerifyDraftResponse.FromString, max_in_flight)
+        return VerifyStream(**parts)
+
+    def _stream_parts(self, name: str, decode: Callable[[bytes], Any], max_in_flight: int) -> dict[str, Any]:
+        method = self._method(name, decode, is_stream=True)
+        return {
+            "open_call": lambda: method(metadata=self._config.metadata or None),
+            "max_in_flight": max_in_flight,
+            "timeout_s": self._timeout_s,
+            "policy": self._policy,
+            "budget": self._budget,
+            "registry": self._streams,
+        }
 
     async def server_info(self, *, timeout_s: float | None = None) -> ServerInfo:
         """Return what the server is, what it can do and where its limits are."""

@@ -32,7 +32,16 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Plan", "SampleOptions", "SamplingFields", "build", "with_tensor"]
+__all__ = [
+    "Plan",
+    "SampleOptions",
+    "SamplingFields",
+    "build",
+    "set_params",
+    "set_scalars",
+    "tensor_parts",
+    "with_tensor",
+]
 
 
 class SamplingFields(TypedDict, total=False):
@@ -108,7 +117,7 @@ class SampleOptions(SamplingFields, total=False):
 
 
 _SAMPLING = frozenset(FIELD_NAMES)
-_SCALARS = ("num_samples", "seed", "row_seeds", "draw_offset", "priority")
+_SCALARS = ("num_samples", "seed", "draw_offset", "priority")
 _OUTPUTS = frozenset({"logprobs", "top_n", "logprob_ids", "rank", "entropy", "kept"})
 _OPTIONS = frozenset(SampleOptions.__annotations__)
 
@@ -135,12 +144,15 @@ class Plan:
 
 def with_tensor(head: bytes, rows: Rows | None, field: int = pb.SampleRequest.TENSOR_FIELD_NUMBER) -> bytes:
     """Return an encoded message with its tensor appended."""
-    if rows is None:
-        return head
+    return head if rows is None else b"".join((head, *tensor_parts(rows, field)))
+
+
+def tensor_parts(rows: Rows, field: int) -> tuple[bytes | memoryview, ...]:
+    """Return what follows one another in an encoded message where its field of this number is a tensor."""
     tensor = pb.Tensor(dtype=rows.dtype, rows=rows.rows, vocab_size=rows.vocab_size).SerializeToString()
     data = _length_delimited(pb.Tensor.DATA_FIELD_NUMBER, len(rows.data))
     size = len(tensor) + len(data) + len(rows.data)
-    return b"".join((head, _length_delimited(field, size), tensor, data, rows.data))
+    return _length_delimited(field, size), tensor, data, rows.data
 
 
 def build(logits: ArrayLike | None, options: SampleOptions) -> Plan:
@@ -160,33 +172,55 @@ def build(logits: ArrayLike | None, options: SampleOptions) -> Plan:
         raise TypeError(f"sample() has no argument {unknown[0]!r}")
     message = pb.SampleRequest()
     message.num_samples = 1
-    _set_scalars(message, given)
+    set_scalars(message, given, _SCALARS)
+    _set_row_seeds(message, options.get("row_seeds"))
     if not options.get("replacement", True):
         message.replacement = pb.REPLACEMENT_WITHOUT
     if options.get("probabilities", False):
         message.kind = pb.INPUT_KIND_PROBABILITIES
-    _set_params(message, options)
+    set_params(message, given)
     _set_outputs(message.outputs, options)
     return Plan(message=message, rows=_set_source(message, logits, options))
 
 
-def _set_scalars(message: pb.SampleRequest, options: Mapping[str, Any]) -> None:
-    for name in _SCALARS:
+def set_scalars(
+    message: pb.SampleRequest | pb.VerifyDraftRequest, options: Mapping[str, Any], names: Sequence[str]
+) -> None:
+    """Set the fields of these names, where they are given.
+
+    Raises:
+        TypeError, ValueError: one cannot hold what it is given; the text begins with its name.
+
+    """
+    for name in names:
         value = options.get(name)
         if value is None:
             continue
         try:
-            if name == "row_seeds":
-                message.row_seeds.extend(integers(value))
-            else:
-                setattr(message, name, value)
+            setattr(message, name, value)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{name}: {error}") from error
 
 
-def _set_params(message: pb.SampleRequest, options: SampleOptions) -> None:
+def _set_row_seeds(message: pb.SampleRequest, row_seeds: Ids | None) -> None:
+    if row_seeds is None:
+        return
+    try:
+        message.row_seeds.extend(integers(row_seeds))
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"row_seeds: {error}") from error
+
+
+def set_params(message: pb.SampleRequest | pb.VerifyDraftRequest, options: Mapping[str, Any]) -> None:
+    """Set the sampling parameters, which are given at once, row by row, or as single keywords.
+
+    Raises:
+        ValueError: they are given in two of these ways, or a value cannot be held by its field.
+
+    """
     single = {name: value for name, value in options.items() if name in _SAMPLING and value is not None}
-    params, row_params = options.get("params"), options.get("row_params")
+    params: SamplingParams | None = options.get("params")
+    row_params: Sequence[SamplingParams] | None = options.get("row_params")
     if (bool(single) + (params is not None) + (row_params is not None)) > 1:
         raise ValueError("give params, or row_params, or single parameters, not two of them")
     if row_params is not None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from samplerd_client.params import LogprobKind
     from samplerd_client.request import Plan
 
-__all__ = ["SampleChunk", "SampleResult", "Timing", "assemble", "decode_chunk"]
+__all__ = ["SampleChunk", "SampleResult", "Timing", "assemble", "decode_chunk", "raise_for_rows", "timing_of"]
 
 _KINDS: dict[int, LogprobKind] = {
     pb.LOGPROB_KIND_RAW: "raw",
@@ -42,6 +42,15 @@ class Timing:
     """Of its batch on the device, in seconds."""
     batch_rows: int
     """Rows in its batch, its own included."""
+
+
+def raise_for_rows(errors: Sequence[RowError]) -> None:
+    """Raise RowsFailedError if there are any."""
+    if errors:
+        first = errors[0]
+        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+        text = f"row {first.row}: {first.message}{more}"
+        raise RowsFailedError(text, reason=first.reason.name, row_errors=tuple(errors))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,11 +85,7 @@ class SampleResult:
 
     def raise_for_rows(self) -> SampleResult:
         """Return the result itself, or raise RowsFailedError if a row failed."""
-        if self.row_errors:
-            first = self.row_errors[0]
-            more = f" (and {len(self.row_errors) - 1} more)" if len(self.row_errors) > 1 else ""
-            text = f"row {first.row}: {first.message}{more}"
-            raise RowsFailedError(text, reason=first.reason.name, row_errors=self.row_errors)
+        raise_for_rows(self.row_errors)
         return self
 
 
@@ -138,7 +143,7 @@ def assemble(chunks: Sequence[pb.SampleResponse], plan: Plan) -> SampleResult:
             seed=first.seed,
             rng=first.rng,
             row_errors=tuple(map(row_error, first.row_errors)),
-            timing=_timing(parts[-1].timing if parts[-1].HasField("timing") else first.timing),
+            timing=timing_of(parts[-1].timing if parts[-1].HasField("timing") else first.timing),
             logprobs={
                 _KINDS[entry.kind]: _join((_sample_logprobs(_of_kind(part, entry.kind)) for part in parts), width)
                 for entry in first.logprobs
@@ -189,7 +194,8 @@ def _join(parts: Iterable[NDArray[Any]], width: int) -> NDArray[Any]:
     return (arrays[0] if len(arrays) == 1 else np.concatenate(arrays)).reshape(-1, width)
 
 
-def _timing(timing: pb.Timing) -> Timing:
+def timing_of(timing: pb.Timing) -> Timing:
+    """Return a reply's timing."""
     return Timing(queue_s=_seconds(timing.queue), compute_s=_seconds(timing.compute), batch_rows=timing.batch_rows)
 
 

@@ -1,109 +1,41 @@
 """The synchronous client: a thin face of the asyncio one, whose loop runs in a thread of its own.
 
-Rule 1: no logic here; every method hands its arguments on. Rule 2: all clients of a process share one loop and thread,
-since gRPC's asyncio wants one loop per process; the thread starts with the first open client and ends with the last.
+Rule 1: no logic here; every method hands its arguments on.
 """
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack
 
 from samplerd_client.channel import DEFAULT_MAX_MESSAGE_BYTES, TlsConfig
 from samplerd_client.client import DEFAULT_TIMEOUT_S, SamplerClient
-from samplerd_client.errors import ConnectionLostError
+from samplerd_client.loop_thread import Runner
+from samplerd_client.multiplex import MultiplexedStream
+from samplerd_client.stream import SampleStream, VerifyStream
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import Iterator
     from concurrent.futures import Future
     from types import TracebackType
 
     from samplerd_client.arrays import ArrayLike
     from samplerd_client.distributions import Distribution
+    from samplerd_client.draft import VerifyOptions, VerifyResult
     from samplerd_client.info import Health, ServerInfo
-    from samplerd_client.params import SamplingParams, SharedMemory
+    from samplerd_client.params import Ids, SamplingParams, SharedMemory
     from samplerd_client.request import SampleOptions
     from samplerd_client.result import SampleChunk, SampleResult
     from samplerd_client.retry import RetryPolicy
-    from samplerd_client.stream import SampleStream
 
-__all__ = ["SyncSampleStream", "SyncSamplerClient"]
+__all__ = ["SyncSampleStream", "SyncSamplerClient", "SyncVerifyStream"]
 
-_T = TypeVar("_T")
-
-
-class _LoopThread:
-    """The one loop and its thread, counted by the clients that use it."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._users = 0
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-
-    def acquire(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=self._loop.run_forever, name="samplerd-client", daemon=True)
-                self._thread.start()
-            self._users += 1
-            return self._loop
-
-    def release(self) -> None:
-        with self._lock:
-            self._users -= 1
-            if self._users or self._loop is None or self._thread is None:
-                return
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-            self._loop.close()
-            self._loop = self._thread = None
+_Stream = TypeVar("_Stream", bound=MultiplexedStream[Any])
 
 
-_LOOP = _LoopThread()
+class _SyncStream(Generic[_Stream]):
+    """What the streams have in common."""
 
-
-class _Runner:
-    """Runs coroutines of one client on the shared loop, from any thread but the loop's."""
-
-    def __init__(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    @property
-    def is_started(self) -> bool:
-        return self._loop is not None
-
-    def start(self) -> None:
-        if self._loop is None:
-            self._loop = _LOOP.acquire()
-
-    def stop(self) -> None:
-        if self._loop is not None:
-            self._loop = None
-            _LOOP.release()
-
-    def submit(self, work: Coroutine[Any, Any, _T]) -> Future[_T]:
-        if self._loop is None:
-            work.close()
-            raise ConnectionLostError("the client is not connected; use it as `with SyncSamplerClient(...)`")
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
-
-    def run(self, work: Coroutine[Any, Any, _T]) -> _T:
-        future = self.submit(work)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()  # after Ctrl-C the call must not live on
-            raise
-
-
-class SyncSampleStream:
-    """A stream of requests; made by `SyncSamplerClient.stream`, entered with ``with``."""
-
-    def __init__(self, runner: _Runner, stream: SampleStream) -> None:
+    def __init__(self, runner: Runner, stream: _Stream) -> None:
         self._runner = runner
         self._stream = stream
 
@@ -115,6 +47,10 @@ class SyncSampleStream:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._runner.run(self._stream.__aexit__(kind, error, trace))
+
+
+class SyncSampleStream(_SyncStream[SampleStream]):
+    """A stream of requests; made by `SyncSamplerClient.stream`, entered with ``with``."""
 
     def sample(
         self, logits: ArrayLike | None = None, *, timeout_s: float | None = None, **options: Unpack[SampleOptions]
@@ -145,6 +81,34 @@ class SyncSampleStream:
                 yield chunk
         finally:
             self._runner.run(close())
+
+
+class SyncVerifyStream(_SyncStream[VerifyStream]):
+    """A stream of drafts; made by `SyncSamplerClient.verify_stream`, entered with ``with``."""
+
+    def verify(
+        self,
+        target: ArrayLike,
+        draft_ids: Ids,
+        draft: ArrayLike | None = None,
+        *,
+        timeout_s: float | None = None,
+        **options: Unpack[VerifyOptions],
+    ) -> VerifyResult:
+        """As `VerifyStream.verify`."""
+        return self._runner.run(self._stream.verify(target, draft_ids, draft, timeout_s=timeout_s, **options))
+
+    def submit(
+        self,
+        target: ArrayLike,
+        draft_ids: Ids,
+        draft: ArrayLike | None = None,
+        *,
+        timeout_s: float | None = None,
+        **options: Unpack[VerifyOptions],
+    ) -> Future[VerifyResult]:
+        """As `verify`, but return a future at once."""
+        return self._runner.submit(self._stream.verify(target, draft_ids, draft, timeout_s=timeout_s, **options))
 
 
 class SyncSamplerClient:
@@ -178,7 +142,7 @@ class SyncSamplerClient:
             retry=retry,
             max_message_bytes=max_message_bytes,
         )
-        self._runner = _Runner()
+        self._runner = Runner()
 
     def __enter__(self) -> Self:
         self.connect()
@@ -210,6 +174,22 @@ class SyncSamplerClient:
     def stream(self, *, max_in_flight: int = 256) -> SyncSampleStream:
         """As `SamplerClient.stream`, to be entered with ``with``."""
         return SyncSampleStream(self._runner, self._client.stream(max_in_flight=max_in_flight))
+
+    def verify_draft(
+        self,
+        target: ArrayLike,
+        draft_ids: Ids,
+        draft: ArrayLike | None = None,
+        *,
+        timeout_s: float | None = None,
+        **options: Unpack[VerifyOptions],
+    ) -> VerifyResult:
+        """As `SamplerClient.verify_draft`."""
+        return self._runner.run(self._client.verify_draft(target, draft_ids, draft, timeout_s=timeout_s, **options))
+
+    def verify_stream(self, *, max_in_flight: int = 256) -> SyncVerifyStream:
+        """As `SamplerClient.verify_stream`, to be entered with ``with``."""
+        return SyncVerifyStream(self._runner, self._client.verify_stream(max_in_flight=max_in_flight))
 
     def server_info(self, *, timeout_s: float | None = None) -> ServerInfo:
         """As `SamplerClient.server_info`."""

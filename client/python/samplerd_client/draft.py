@@ -1,0 +1,141 @@
+"""Speculative verification on the client's side: from a call's arguments to a VerifyDraft request, and back.
+
+Rule 1: the unary call, the stream and the synchronous ones take the same arguments and go through `build_draft`. Rule
+2: rows are copied exactly once, as in `request`; the draft and the target have the highest field numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from samplerd.v1 import sampler_pb2 as pb
+from samplerd_client.arrays import ArrayLike, Rows, as_rows
+from samplerd_client.errors import InternalError, RowError
+from samplerd_client.params import Ids, SamplingParams, integers
+from samplerd_client.request import SamplingFields, set_params, set_scalars, tensor_parts
+from samplerd_client.result import Timing, raise_for_rows, timing_of
+from samplerd_client.status import row_error
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+__all__ = ["DraftPlan", "VerifyOptions", "VerifyResult", "build_draft", "decode_verdict"]
+
+
+class VerifyOptions(SamplingFields, total=False):
+    """The keywords of `verify_draft`: the fields of SamplingParams, and these."""
+
+    params: SamplingParams | None
+    """Parameters of all target rows, instead of single keywords."""
+    row_params: Sequence[SamplingParams] | None
+    """Parameters of each target row: n + 1 of them."""
+    seed: int | None
+    """Key of the noise, 0 to 2^64 - 1. None: the server draws one, and the result says which."""
+    draw_offset: int
+    """Index of the draw, so that one seed can serve a whole sequence of drafts. Default 0."""
+    probabilities: bool
+    """The numbers of the target rows are weights, not logits; those of the draft always are. Default False."""
+    dtype: str | None
+    """Convert target and draft before sending: "f32", "f16", "bf16", "f64". None sends them as they are."""
+
+
+_OPTIONS = frozenset(VerifyOptions.__annotations__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyResult:
+    """What became of a draft."""
+
+    samples: NDArray[np.int32]
+    """int32[k]: the accepted tokens and, unless a row failed, one more: the correction of the first rejected token, or
+    a draw from row n + 1 if all were accepted."""
+    accepted: int
+    """How many drafted tokens were accepted, 0 to n."""
+    seed: int
+    """The seed that was used."""
+    rng: str
+    """Name and version of the noise and of the law that turns it into ids."""
+    row_errors: tuple[RowError, ...] = ()
+    """The row that failed, if one did; verification stopped before it."""
+    timing: Timing
+
+    def raise_for_rows(self) -> VerifyResult:
+        """Return the result itself, or raise RowsFailedError if a row failed."""
+        raise_for_rows(self.row_errors)
+        return self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DraftPlan:
+    """A request that waits to be numbered and sent."""
+
+    message: pb.VerifyDraftRequest
+    """All of the request but id and rows."""
+    target: Rows
+    draft: Rows | None
+
+    def encode(self, request_id: int = 0) -> bytes:
+        """Return the bytes of the request."""
+        self.message.id = request_id
+        parts: list[Any] = [self.message.SerializeToString()]
+        if self.draft is not None:
+            parts.extend(tensor_parts(self.draft, pb.VerifyDraftRequest.DRAFT_FIELD_NUMBER))
+        parts.extend(tensor_parts(self.target, pb.VerifyDraftRequest.TARGET_FIELD_NUMBER))
+        return b"".join(parts)
+
+
+def build_draft(target: ArrayLike, draft_ids: Ids, draft: ArrayLike | None, options: VerifyOptions) -> DraftPlan:
+    """Return the request.
+
+    Args:
+        target: [n + 1, V].
+        draft_ids: the n drafted tokens.
+        draft: [n, V] weights that they were drawn from ([V] for one); None = each was certain.
+        options: the keywords of `verify_draft`.
+
+    Raises:
+        TypeError: an unknown keyword, or something that is no array of numbers.
+        ValueError: a number that its field cannot hold, arguments that exclude others.
+
+    """
+    given = cast("dict[str, Any]", options)
+    if unknown := sorted(given.keys() - _OPTIONS):
+        raise TypeError(f"verify_draft() has no argument {unknown[0]!r}")
+    message = pb.VerifyDraftRequest()
+    set_scalars(message, given, ("seed", "draw_offset"))
+    if options.get("probabilities", False):
+        message.kind = pb.INPUT_KIND_PROBABILITIES
+    set_params(message, given)
+    try:
+        message.draft_ids.extend(integers(draft_ids))
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"draft_ids: {error}") from error
+    dtype = options.get("dtype")
+    return DraftPlan(
+        message=message, target=as_rows(target, dtype), draft=None if draft is None else as_rows(draft, dtype)
+    )
+
+
+def decode_verdict(response: pb.VerifyDraftResponse) -> VerifyResult:
+    """Return what the reply says.
+
+    Raises:
+        InternalError: the numbers of accepted and of returned tokens contradict each other.
+
+    """
+    drawn = len(response.samples) - response.accepted
+    if drawn != (0 if response.row_errors else 1):
+        raise InternalError(f"the reply has {len(response.samples)} tokens, of which {response.accepted} accepted")
+    return VerifyResult(
+        samples=np.fromiter(response.samples, dtype=np.int32, count=len(response.samples)),
+        accepted=response.accepted,
+        seed=response.seed,
+        rng=response.rng,
+        row_errors=tuple(map(row_error, response.row_errors)),
+        timing=timing_of(response.timing),
+    )

@@ -1,0 +1,93 @@
+"""The event loop of the synchronous clients, in a thread of its own.
+
+Rule 1: all clients of a process share one loop and thread, since gRPC's asyncio wants one loop per process; the thread
+starts with the first open client and ends with the last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from samplerd_client.errors import ConnectionLostError
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from concurrent.futures import Future
+
+__all__ = ["Runner"]
+
+_T = TypeVar("_T")
+
+
+class _LoopThread:
+    """The one loop and its thread, counted by the clients that use it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def acquire(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=self._loop.run_forever, name="samplerd-client", daemon=True)
+                self._thread.start()
+            self._users += 1
+            return self._loop
+
+    def release(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users or self._loop is None or self._thread is None:
+                return
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            self._loop.close()
+            self._loop = self._thread = None
+
+
+_LOOP = _LoopThread()
+
+
+class Runner:
+    """Runs coroutines of one client on the shared loop, from any thread but the loop's."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def is_started(self) -> bool:
+        """Whether there is a loop to run on."""
+        return self._loop is not None
+
+    def start(self) -> None:
+        """Have a share in the loop."""
+        if self._loop is None:
+            self._loop = _LOOP.acquire()
+
+    def stop(self) -> None:
+        """Give the share back."""
+        if self._loop is not None:
+            self._loop = None
+            _LOOP.release()
+
+    def submit(self, work: Coroutine[Any, Any, _T]) -> Future[_T]:
+        """Begin, and return what will hold the outcome."""
+        if self._loop is None:
+            work.close()
+            raise ConnectionLostError("the client is not connected; use it as `with SyncSamplerClient(...)`")
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def run(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Begin, wait for the outcome and return it."""
+        future = self.submit(work)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()  # after Ctrl-C the call must not live on
+            raise
