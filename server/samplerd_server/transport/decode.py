@@ -17,7 +17,8 @@ from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.errors import InvalidRequestError, NotImplementedFieldError
 from samplerd_server.request import InputKind, LogprobKind, Outputs, SampleRequest, Wanted
 from samplerd_server.transport.decode_params import DEFAULT_PARAMS, ParamsContext, decode_ids, decode_params
-from samplerd_server.transport.decode_rows import decode_rows
+from samplerd_server.transport.decode_rows import decode_rows, decode_tensor
+from samplerd_server.transport.scan import locate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,6 +34,8 @@ _NO_OUTPUTS = Outputs()
 _KINDS = {0: InputKind.LOGITS, 1: InputKind.LOGITS, 2: InputKind.PROBABILITIES}
 _WITH_REPLACEMENT = {0: True, 1: True, 2: False}
 _PRIORITIES = range(-100, 101)
+_WORTH_A_SCAN = 16 << 10
+"""Bytes of a message from which on two copies of it cost more than a scan of its tags (about 5 us)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +57,24 @@ class Decoder:
             return pb.SampleRequest.FromString(data)
         except DecodeError as error:
             raise InvalidRequestError("request", "not a SampleRequest") from error
+
+    def decode_bytes(self, data: bytes) -> SampleRequest:
+        """Parse and check one request; the rows of a large one stay where they are in `data`.
+
+        Raises:
+            InvalidRequestError: a field is malformed, contradictory or out of range.
+            NotImplementedFieldError: a field is used that does not work here.
+
+        """
+        located = locate(data) if len(data) >= _WORTH_A_SCAN else None
+        if located is None:
+            return self.decode(self.parse(data))
+        try:
+            shape = pb.Tensor.FromString(located.shape)
+        except DecodeError as error:
+            raise InvalidRequestError("request", "not a SampleRequest") from error
+        message = self.parse(located.rest)
+        return self.decode_with(message, decode_tensor(shape, self.limits, data=located.data))
 
     def decode(self, message: pb.SampleRequest) -> SampleRequest:
         """Check one request.

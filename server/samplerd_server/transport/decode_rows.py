@@ -12,6 +12,7 @@ from samplerd_server.request import CandidateRow, CandidateRows, DenseRows, Dtyp
 if TYPE_CHECKING:
     from samplerd.v1 import sampler_pb2 as pb
     from samplerd_server.config import LimitsConfig
+    from samplerd_server.request import Buffer
 
 __all__ = ["decode_rows", "decode_tensor"]
 
@@ -50,8 +51,12 @@ def _check_shape(rows: int, rows_path: str, vocab_size: int, vocab_path: str, li
         raise InvalidRequestError(rows_path, f"{rows} rows are more than the limit of {limits.max_rows}")
 
 
-def decode_tensor(tensor: pb.Tensor, limits: LimitsConfig, path: str = "tensor") -> DenseRows:
+def decode_tensor(
+    tensor: pb.Tensor, limits: LimitsConfig, path: str = "tensor", *, data: Buffer | None = None
+) -> DenseRows:
     """Check the shape of rows of bytes; `path` is where they stand in the request.
+
+    With `data`, that is where the bytes are, and the message has only the shape.
 
     Raises:
         InvalidRequestError: an unknown dtype, a shape past the limits, or a wrong number of bytes.
@@ -60,7 +65,9 @@ def decode_tensor(tensor: pb.Tensor, limits: LimitsConfig, path: str = "tensor")
     dtype = _DTYPES.get(int(tensor.dtype))
     if dtype is None:
         raise InvalidRequestError(f"{path}.dtype", f"{int(tensor.dtype)} is not a known Dtype")
-    rows, vocab_size, data = tensor.rows or 1, tensor.vocab_size, tensor.data
+    rows, vocab_size = tensor.rows or 1, tensor.vocab_size
+    if data is None:
+        data = tensor.data
     _check_shape(rows, f"{path}.rows", vocab_size, f"{path}.vocab_size", limits)
     needed = rows * vocab_size * dtype.itemsize
     if len(data) != needed:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from google.protobuf.message import DecodeError
+
+from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.transport.encode import encode_chunks, encode_draft_error, encode_error, encode_verdict
 from samplerd_server.transport.status import status_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from samplerd.v1 import sampler_pb2 as pb
     from samplerd_server.errors import SamplerdError
     from samplerd_server.request import SampleRequest, SampleResult, VerifyRequest, VerifyResult
     from samplerd_server.transport.decode import Decoder
@@ -28,13 +30,13 @@ class SampleMessages:
     chunk_samples: int
     rpc: str = "SampleStream"
 
-    def parse(self, data: bytes) -> pb.SampleRequest:
-        """Parse the bytes of one message."""
-        return self.decoder.parse(data)
+    def decode(self, data: bytes) -> SampleRequest:
+        """Parse and check one request."""
+        return self.decoder.decode_bytes(data)
 
-    def decode(self, message: pb.SampleRequest) -> SampleRequest:
-        """Check one request."""
-        return self.decoder.decode(message)
+    def identify(self, data: bytes) -> int:
+        """Read the id of a request that could not be decoded."""
+        return _identify(pb.SampleRequest, data)
 
     def encode(self, request: SampleRequest, result: SampleResult) -> Iterable[bytes]:
         """Encode a result as one or more chunks."""
@@ -52,13 +54,13 @@ class DraftMessages:
     decoder: DraftDecoder
     rpc: str = "VerifyDraftStream"
 
-    def parse(self, data: bytes) -> pb.VerifyDraftRequest:
-        """Parse the bytes of one message."""
-        return self.decoder.parse(data)
+    def decode(self, data: bytes) -> VerifyRequest:
+        """Parse and check one request."""
+        return self.decoder.decode(self.decoder.parse(data))
 
-    def decode(self, message: pb.VerifyDraftRequest) -> VerifyRequest:
-        """Check one request."""
-        return self.decoder.decode(message)
+    def identify(self, data: bytes) -> int:
+        """Read the id of a request that could not be decoded."""
+        return _identify(pb.VerifyDraftRequest, data)
 
     def encode(self, request: VerifyRequest, result: VerifyResult) -> Iterable[bytes]:
         """Encode a verdict."""
@@ -67,3 +69,10 @@ class DraftMessages:
     def encode_error(self, request_id: int, error: SamplerdError) -> bytes:
         """Encode the failure of one request."""
         return encode_draft_error(request_id, status_of(error))
+
+
+def _identify(kind: type[pb.SampleRequest] | type[pb.VerifyDraftRequest], data: bytes) -> int:
+    try:
+        return kind.FromString(data).id
+    except DecodeError:
+        return 0

@@ -18,7 +18,7 @@ from samplerd_server.transport.decode_draft import DraftDecoder
 from samplerd_server.transport.encode import encode, encode_verdict
 from samplerd_server.transport.messages import DraftMessages, SampleMessages
 from samplerd_server.transport.status import check_any_row_drawn
-from samplerd_server.transport.stream import Message, Messages, Request, Result, Stream
+from samplerd_server.transport.stream import Messages, Request, Result, Stream
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
@@ -64,7 +64,7 @@ class SamplerService:
         self._info = info.SerializeToString()
         self._loop = loop
         self._drafts = DraftDecoder(samples=decoder)
-        self._streams: set[Stream[Any, Any, Any]] = set()
+        self._streams: set[Stream[Any, Any]] = set()
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """Give the handlers as grpcio wants them."""
@@ -84,7 +84,7 @@ class SamplerService:
         began = time.monotonic()
         reply = b""
         async with self._calls.handle("Sample", context, began):
-            request = self._decoder.decode(self._decoder.parse(data))
+            request = self._decoder.decode_bytes(data)
             remaining = context.time_remaining()
             deadline = NO_DEADLINE if remaining is None else began + remaining
             result = await self.submit(request, began, deadline, context.peer())
@@ -149,7 +149,7 @@ class SamplerService:
 
     async def _run_stream(
         self,
-        messages: Messages[Message, Request, Result],
+        messages: Messages[Request, Result],
         submit: Callable[[Request, float, float, str], Future[Result]],
         context: ServicerContext[bytes, bytes],
     ) -> None:

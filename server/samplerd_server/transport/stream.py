@@ -26,34 +26,33 @@ if TYPE_CHECKING:
 
     from samplerd_server.metrics import Metrics
 
-__all__ = ["Message", "Messages", "Request", "Result", "Stream"]
+__all__ = ["Messages", "Request", "Result", "Stream"]
 
 
 class _Identified(Protocol):
-    """What every message of a stream has."""
+    """What every request has."""
 
     @property
     def id(self) -> int: ...
 
 
-Message = TypeVar("Message", bound=_Identified)
-Request = TypeVar("Request")
+Request = TypeVar("Request", bound=_Identified)
 Result = TypeVar("Result")
 _Result_contra = TypeVar("_Result_contra", contravariant=True)
 _LOG = logging.getLogger("samplerd.transport")
 
 
-class Messages(Protocol[Message, Request, _Result_contra]):
+class Messages(Protocol[Request, _Result_contra]):
     """How the messages of one streaming RPC are read and written."""
 
     rpc: str
 
-    def parse(self, data: bytes) -> Message:
-        """Parse the bytes of one message."""
+    def decode(self, data: bytes) -> Request:
+        """Parse and check one request."""
         ...
 
-    def decode(self, message: Message) -> Request:
-        """Check one request."""
+    def identify(self, data: bytes) -> int:
+        """Read the id of a request that could not be decoded; 0 if not even that can be read."""
         ...
 
     def encode(self, request: Request, result: _Result_contra) -> Iterable[bytes]:
@@ -65,14 +64,14 @@ class Messages(Protocol[Message, Request, _Result_contra]):
         ...
 
 
-class Stream(Generic[Message, Request, Result]):
+class Stream(Generic[Request, Result]):
     """The state of one call."""
 
     def __init__(
         self,
         context: ServicerContext[bytes, bytes],
         *,
-        messages: Messages[Message, Request, Result],
+        messages: Messages[Request, Result],
         submit: Callable[[Request, float, float, str], Future[Result]],
         metrics: Metrics,
         limit: int,
@@ -139,18 +138,15 @@ class Stream(Generic[Message, Request, Result]):
         """Submit one request; its reply, or its error, reaches the writer."""
         began = time.monotonic()
         self._in_flight += 1
-        request_id = 0
         try:
-            message = self._messages.parse(data)
-            request_id = message.id
-            request = self._messages.decode(message)
+            request = self._messages.decode(data)
             reply = self._submit(request, began, deadline, self._peer)
         except SamplerdError as error:
-            self._fail(request_id, error, began)
+            self._fail(self._messages.identify(data), error, began)
             return
         except Exception:  # noqa: BLE001  # a bug of ours fails this request and not the stream
             _LOG.exception("a request of a stream raised")
-            self._fail(request_id, InternalError(), began)
+            self._fail(self._messages.identify(data), InternalError(), began)
             return
         self._replies.add(reply)
 
@@ -163,7 +159,7 @@ class Stream(Generic[Message, Request, Result]):
             if error is None:
                 self._finish(self._messages.encode(request, reply.result()), Code.OK, began)
             else:
-                self._fail(request_id, error if isinstance(error, SamplerdError) else InternalError(), began)
+                self._fail(request.id, error if isinstance(error, SamplerdError) else InternalError(), began)
 
         reply.add_done_callback(finish)
 
