@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from samplerd_client import SamplerClient
 from tests.support.daemon import Daemon
 from tests.support.served import connect, stub
 
@@ -34,3 +35,10 @@ async def service(address) -> Any:
     """A stub with a connection of its own."""
     async with connect(address) as channel:
         yield stub(channel)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def stream(daemon) -> Any:
+    """A stream of drafts."""
+    async with SamplerClient(daemon.address, timeout_s=120.0) as client, client.verify_stream() as stream:
+        yield stream
