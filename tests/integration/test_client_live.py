@@ -192,7 +192,7 @@ def test_verify(address: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 async def test_verify_finds_a_server_that_lies(capsys: pytest.CaptureFixture[str]) -> None:
-    """A server that always answers with the argmax is no sampler."""
+    """A server that always answers with the argmax, and accepts every draft, is no sampler."""
     server, target = await fake_sampler.start(fake_sampler.FakeSampler())
     assert await asyncio.to_thread(main, ["verify", target, "--draws", "2000", "--vocab-size", "50"]) == 4
     out = capsys.readouterr().out
@@ -200,6 +200,8 @@ async def test_verify_finds_a_server_that_lies(capsys: pytest.CaptureFixture[str
     assert verdicts["draws can be replayed"]
     assert verdicts["the worked example fits"]
     assert verdicts["ordered pairs fit"]
+    assert verdicts["drafts can be replayed"]
+    assert verdicts["verified drafts fit"]
     assert not verdicts["temperature 0 is argmax"]
     await server.stop(0)
 

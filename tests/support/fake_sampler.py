@@ -72,6 +72,15 @@ def reply_to(request: pb.SampleRequest) -> pb.SampleResponse:
     return reply
 
 
+def verdict_of(request: pb.VerifyDraftRequest) -> pb.VerifyDraftResponse:
+    """Answer a draft: every token is accepted, and the argmax of the last row follows."""
+    rows = rows_of(pb.SampleRequest(tensor=request.target))
+    reply = pb.VerifyDraftResponse(id=request.id, seed=request.seed, rng="philox4x32-10/1")
+    reply.samples.extend([*request.draft_ids, int(rows[-1].argmax())])
+    reply.accepted = len(request.draft_ids)
+    return reply
+
+
 def chunks_of(request: pb.SampleRequest, size: int) -> list[pb.SampleResponse]:
     """Answer a request in chunks of so many samples."""
     whole = reply_to(request)
@@ -138,6 +147,7 @@ class FakeSampler(sampler_pb2_grpc.SamplerServiceServicer):
         self.script: list[Step] = []
         self.stream_step: StreamStep | None = None
         self.requests: list[pb.SampleRequest] = []
+        self.drafts: list[pb.VerifyDraftRequest] = []
         self.metadata: list[dict[str, Any]] = []
         self.health = health.aio.HealthServicer()
         self.received = asyncio.Event()
@@ -165,8 +175,23 @@ class FakeSampler(sampler_pb2_grpc.SamplerServiceServicer):
             self.received.set()
             yield request
 
+    async def VerifyDraft(self, request: pb.VerifyDraftRequest, context: Context) -> pb.VerifyDraftResponse:  # noqa: N802
+        self.drafts.append(request)
+        step: Any = self.script.pop(0) if self.script else None
+        return verdict_of(request) if step is None else await step(request, context)
+
+    async def VerifyDraftStream(  # noqa: N802
+        self, requests: AsyncIterator[pb.VerifyDraftRequest], context: Context
+    ) -> AsyncIterator[pb.VerifyDraftResponse]:
+        async for request in requests:
+            self.drafts.append(request)
+            step: Any = self.script.pop(0) if self.script else None
+            yield verdict_of(request) if step is None else await step(request, context)
+
     async def GetServerInfo(self, request: pb.GetServerInfoRequest, context: Context) -> pb.GetServerInfoResponse:  # noqa: N802
-        reply = pb.GetServerInfoResponse(version="9.9.9", device="cpu", capabilities=["Sample"], threads=3)
+        reply = pb.GetServerInfoResponse(
+            version="9.9.9", device="cpu", capabilities=["Sample", "VerifyDraft"], threads=3
+        )
         reply.limits.max_vocab_size = 1000
         reply.start_time.FromSeconds(1_700_000_000)
         return reply

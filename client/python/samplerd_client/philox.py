@@ -13,18 +13,23 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["PURPOSE_DRAW", "RNG", "philox4x32", "uniforms"]
+__all__ = ["PURPOSE_ACCEPT", "PURPOSE_CORRECT", "PURPOSE_DRAW", "RNG", "philox4x32", "uniforms"]
 
 RNG = "philox4x32-10/1"
 """Name and version of the noise and of the law that turns it into ids."""
 
 PURPOSE_DRAW = 0
 """The last word of the counter: 0 the draw itself, 1 XTC, 2 draft acceptance, 3 draft correction."""
+PURPOSE_ACCEPT = 2
+PURPOSE_CORRECT = 3
 
 _ROUNDS = 10
 _MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 """The key grows by the golden ratio and sqrt(3) - 1, as 32-bit fractions, between rounds."""
+
+_LARGEST = 1.0 - 2.0**-53
+"""What would be rounded to 1 is this instead."""
 
 _LOW = np.uint64(0xFFFFFFFF)
 _WORD = np.uint64(32)
@@ -59,5 +64,5 @@ def uniforms(
     words = philox4x32(counters, (seed & 0xFFFFFFFF, seed >> 32)).astype(np.float64)
     # 27 bits of the first word and 26 of the second; the half keeps both ends open.
     high, low = np.floor(words[:, 0] / 32.0), np.floor(words[:, 1] / 64.0)
-    result: NDArray[np.float64] = (high * 2.0**26 + low + 0.5) * 2.0**-53
+    result: NDArray[np.float64] = np.minimum((high * 2.0**26 + low + 0.5) * 2.0**-53, _LARGEST)
     return result

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from samplerd_client.philox import uniforms
+from samplerd_client.philox import PURPOSE_ACCEPT, PURPOSE_CORRECT, uniforms
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
-__all__ = ["ROUNDING", "draw", "follows", "masses", "replay"]
+__all__ = ["ROUNDING", "draw", "follows", "masses", "replay", "verdict_follows"]
 
 ROUNDING = 1e-6
 """How far from a boundary, as a share of all mass, float32 arithmetic can put a draw on the other side."""
@@ -88,3 +90,43 @@ def follows(samples: NDArray[Any], law: NDArray[np.float64], noise: NDArray[np.f
     below = position < cumulative[safe + 1] + ROUNDING
     result: NDArray[np.bool_] = legal & above & below & (law[safe] > 0.0)
     return result
+
+
+def verdict_follows(
+    samples: NDArray[Any],
+    target: NDArray[np.float64],
+    draft_ids: Sequence[int],
+    draft: NDArray[np.float64],
+    *,
+    seed: int,
+    draw_offset: int = 0,
+) -> bool:
+    """Say whether a verified draft is what its noise makes of it, rounding at the boundaries allowed for.
+
+    The law: the drafted token d of position i is accepted if u q(d) < p(d), u of purpose 2; the first that is not is
+    replaced by a draw, with purpose 3, from max(p - q, 0), and ends the reply; after the last one more is drawn from p.
+
+    Args:
+        samples: int32[k], the reply.
+        target: float64[n + 1, V], the masses of each position, each of sum 1; filters already applied.
+        draft_ids: the n drafted tokens.
+        draft: float64[n, V], the draft's masses, each of sum 1.
+        seed: as in the result.
+        draw_offset: as in the request.
+
+    """
+    last = len(samples) - 1
+    if not 0 <= last <= len(draft_ids) or samples[:last].tolist() != list(draft_ids[:last]):
+        return False
+    for position in range(min(last + 1, len(draft_ids))):
+        token = draft_ids[position]
+        noise = uniforms(seed, 1, row=position, draw_offset=draw_offset, purpose=PURPOSE_ACCEPT)[0]
+        margin = target[position, token] - noise * draft[position, token]
+        if (margin < -ROUNDING) if position < last else (margin > ROUNDING):
+            return False
+    law = target[last]
+    if last < len(draft_ids):
+        law = np.maximum(law - draft[last], 0.0)
+        law = law / law.sum() if law.any() else target[last]
+    noise = uniforms(seed, 1, row=last, draw_offset=draw_offset, purpose=PURPOSE_CORRECT)
+    return bool(follows(samples[last:], law, noise).all())

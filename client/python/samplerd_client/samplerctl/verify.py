@@ -15,6 +15,7 @@ from samplerd_client.errors import (
 from samplerd_client.samplerctl import render
 from samplerd_client.samplerctl.audits import AUDITS, Auditor
 from samplerd_client.samplerctl.connection import client_of
+from samplerd_client.samplerctl.drafts import DRAFTS
 from samplerd_client.samplerctl.laws import LAWS
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ async def run(args: argparse.Namespace) -> int:
             seed=args.seed,
         )
         sys.stdout.write(f"{target}: samplerd {info.version}, {info.kernel} on {info.device}, {info.rng}\n\n")
-        for name, audit in (*AUDITS, *LAWS):
+        for name, audit in (*AUDITS, *LAWS, *DRAFTS):
             _progress(name)
             try:
                 outcome = await audit(auditor)
