@@ -46,7 +46,7 @@ class EnvoyError(Exception):
 
 
 def envoy_config(transport: TransportConfig, folder: Path) -> dict[str, Any]:
-    """Give Envoy's configuration: one listener an address, all with the same chain of filters.
+    """Give Envoy's configuration: one listener on all addresses.
 
     Raises:
         EnvoyError: pyvoy is not installed.
@@ -69,14 +69,15 @@ def envoy_config(transport: TransportConfig, folder: Path) -> dict[str, Any]:
     # Deadlines are gRPC's own; a stream may be idle for as long as its client likes.
     manager["stream_idle_timeout"] = "0s"
     manager["request_timeout"] = "0s"
-    listeners = []
-    for at, address in enumerate(transport.listen):
-        listener = {**template, "name": f"listener-{at}", "address": _envoy_address(address)}
-        listener["per_connection_buffer_limit_bytes"] = _WINDOW_BYTES
+    # One listener with all addresses: pyvoy gives each listener an event loop of its own, and the queue has only one.
+    first, *others = map(_envoy_address, transport.listen)
+    template |= {
+        "address": first,
+        "additional_addresses": [{"address": address} for address in others],
+        "per_connection_buffer_limit_bytes": _WINDOW_BYTES,
         # Two servers that share a port by accident answer each other's clients.
-        listener["enable_reuse_port"] = False
-        listeners.append(listener)
-    config["static_resources"]["listeners"] = listeners
+        "enable_reuse_port": False,
+    }
     return config
 
 
@@ -172,16 +173,16 @@ async def _addresses(transport: TransportConfig, folder: Path) -> list[str]:
     """Ask Envoy where it listens: the system chose the port wherever 0 was configured."""
     loop = asyncio.get_running_loop()
     give_up = loop.time() + _START_S
-    while loop.time() < give_up:
-        reply = await loop.run_in_executor(None, _ask_admin, folder / "admin", "/listeners?format=json")
-        statuses = {entry["name"]: entry["local_address"] for entry in reply.get("listener_statuses", [])}
-        if len(statuses) == len(transport.listen):
-            break
+    while not (statuses := await loop.run_in_executor(None, _ask_admin, folder / "admin", "/listeners?format=json")):
+        if loop.time() > give_up:
+            raise EnvoyError("envoy does not listen")
         await asyncio.sleep(_POLL_S)
+    [status] = statuses["listener_statuses"]
+    bound = [status["local_address"], *status.get("additional_local_addresses", [])]
     addresses = []
-    for at, configured in enumerate(transport.listen):
-        bound = statuses[f"listener-{at}"].get("socket_address")
-        addresses.append(configured if bound is None else f"{configured.rpartition(':')[0]}:{bound['port_value']}")
+    for configured, address in zip(transport.listen, bound, strict=True):
+        port = address.get("socket_address", {}).get("port_value")
+        addresses.append(configured if port is None else f"{configured.rpartition(':')[0]}:{port}")
     return addresses
 
 
