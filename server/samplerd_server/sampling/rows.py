@@ -144,9 +144,13 @@ class RowBatch:
         return len(self.rows)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class RowResults:
-    """What became of each row. Arrays that nobody wanted are None (or missing, in the dicts)."""
+    """What became of each row. Arrays that nobody wanted are None (or missing, in the dicts).
+
+    Not frozen, though nobody assigns to a field: a frozen dataclass sets each through object.__setattr__, which for one
+    row of 1,024 numbers takes longer than the draw.
+    """
 
     samples: NDArray[np.int32]
     """int32[samples], at each row's `sample_at`; -1 for failed rows."""

@@ -127,26 +127,57 @@ def has_penalties(row):
 
 
 @jit
+def _count(row, work):
+    """Count the tokens of history into counts, and list each once in members. Returns how many are listed."""
+    counts, distinct, history = work.counts, work.members, row.history
+    listed = 0
+    for i in range(row.history_len):
+        token = np.uint32(load_i32(history, i))
+        count = counts[token]
+        distinct[listed] = token  # always written and kept if new: whether it is cannot be predicted
+        listed += count == 0
+        counts[token] = count + np.int32(1)
+    return listed
+
+
+@jit
+def _penalised(number, count, repetition, frequency, presence):
+    """Compute what penalties make of one number; what is not finite stays as it is.
+
+    Both factors are applied, one of them 1, since a branch on the sign would be a coin toss.
+    """
+    logit = np.float64(number)
+    is_divided = logit > 0
+    logit = logit * (1.0 if is_divided else repetition) / (repetition if is_divided else 1.0)
+    logit = min(max(logit, -_LARGEST), _LARGEST) - count * frequency - presence
+    return np.float32(min(max(logit, -_LARGEST), _LARGEST)) if np.abs(number) < np.inf else number
+
+
+@jit
 def penalise(row, work, rest):
     """Step 4: repetition, frequency and presence penalties, once for each distinct token. Returns as add_bias does."""
     repetition, frequency, presence = row.repetition_penalty, row.frequency_penalty, row.presence_penalty
-    is_dense = row.candidate_ids == 0
-    x, counts, history = work.x, work.counts, row.history
-    for i in range(row.history_len):
-        counts[load_i32(history, i)] += 1
-    for i in range(row.history_len):
-        token = load_i32(history, i)
-        count = counts[token]
-        if count == 0:
-            continue
+    x, counts, distinct = work.x, work.counts, work.members
+    listed = _count(row, work)
+    if row.candidate_ids == 0:
+        times, numbers = work.at, work.y  # three loops, so that the one with the arithmetic vectorises
+        for i in range(listed):
+            token = np.uint32(distinct[i])
+            times[i] = counts[token]
+            counts[token] = 0
+            numbers[i] = x[token]
+        for i in range(listed):
+            numbers[i] = _penalised(numbers[i], np.float64(times[i]), repetition, frequency, presence)
+        for i in range(listed):
+            x[np.uint32(distinct[i])] = numbers[i]
+        return rest
+    for i in range(listed):
+        token = distinct[i]
+        count = np.float64(counts[token])
         counts[token] = 0
-        loss = count * frequency + presence
-        at = np.int64(token) if is_dense else find_token(row, work, token)
+        at = find_token(row, work, token)
         if at < 0:
-            rest = touch_rest(touch_rest(rest, -loss), 1.0 - repetition)
-            continue
-        logit = np.float64(x[at])
-        divided, multiplied = logit / repetition, logit * repetition  # both, since which one is a coin toss
-        logit = divided if logit > 0 else multiplied
-        x[at] = saturate(saturate(logit) - count * frequency - presence)
+            rest = touch_rest(touch_rest(rest, -(count * frequency + presence)), 1.0 - repetition)
+        else:
+            x[at] = _penalised(x[at], count, repetition, frequency, presence)
     return rest

@@ -14,6 +14,7 @@ from samplerd_server.sampling.kernels.adjust import find_token
 from samplerd_server.sampling.kernels.compile import carray, int32_at, jit, kernel, load_i32
 from samplerd_server.sampling.kernels.exp2 import exp
 from samplerd_server.sampling.kernels.full import prepare
+from samplerd_server.sampling.kernels.light import is_light, light_view
 from samplerd_server.sampling.kernels.memory import Noise, cut_scratch, unmark
 from samplerd_server.sampling.kernels.outputs import (
     entropy_view,
@@ -190,12 +191,18 @@ def _write_kept(i, row, kept, positions, out, scratch):
 @jit
 def _answer(i, row, samples, out, work, scratch):
     """Draw from one row and write what it asks for. Returns status and detail."""
-    kept = prepare(row, work, scratch)
-    if kept.status:
-        return kept.status, kept.detail
     draws, at = np.int64(row.num_samples), row.sample_at
     own = samples[at : at + draws]
     noise = Noise(row.seed, row.draw_offset, row.row_index, np.int64(DRAW))
+    if is_light(row):
+        view = light_view(row, work)
+        status, detail, _, _ = draw_view(view, row.temperature, draws, row.without, -np.inf, noise, own, scratch)
+        if row.without and (status in (0, _TOO_FEW)):
+            _clear(scratch, own, draws if status == 0 else detail)
+        return status, detail
+    kept = prepare(row, work, scratch)
+    if kept.status:
+        return kept.status, kept.detail
     final = kept.final
     status, detail, _, _ = draw_view(
         final.numbers, final.temperature, draws, row.without, final.rest, noise, own, scratch
@@ -221,12 +228,12 @@ def _answer(i, row, samples, out, work, scratch):
 
 
 @kernel
-def draw_full(rows, begin, end, samples, status, detail, out, work, taken, w32, w64):
+def draw_full(rows, begin, end, samples, status, detail, out, work, space):
     """Draw from those rows of rows: ROW[B] in [begin, end) whose status is -1.
 
-    samples, status, detail as in RowResults; out: Outputs; the rest: see workspace.py.
+    samples, status, detail as in RowResults; out: Outputs; work and space: see workspace.py.
     """
-    scratch = cut_scratch(w32, w64, taken)
+    scratch = cut_scratch(space)
     memory = disown(work)
     first = np.uint64(samples.ctypes.data)
     unowned = carray(int32_at(first), len(samples))

@@ -21,21 +21,21 @@ _TOO_FEW = int(RowErrorReason.TOO_FEW_TO_DRAW)
 
 
 @kernel
-def draw_plain(rows, begin, end, samples, status, detail, taken, w32, w64):
+def draw_plain(rows, begin, end, samples, status, detail, space):
     """Draw from the plain rows of rows: ROW[B] in [begin, end) that want samples only; the others get status -1.
 
-    samples: int32, flat; status: int32[B]; detail: int64[B]; the rest: see workspace.py. Returns the width of the
-    widest row, or of the largest vocabulary, if there is no room for it (then nothing was drawn), else 0; and how many
-    rows got -1.
+    samples: int32, flat; status: int32[B]; detail: int64[B]; space: see workspace.py. Returns the width of the
+    widest row, or of the largest vocabulary, if there is no room for it (then nothing was drawn), else minus how many
+    rows got -1: one number, since two would make a tuple.
     """
-    scratch = cut_scratch(w32, w64, taken)
-    room = len(taken) * 64
+    scratch = cut_scratch(space)
+    room = len(scratch.taken) * 64
     widest = 0
     for i in range(begin, end):
         widest = max(widest, rows[i].width, rows[i].vocab_size)
     if widest > room:
-        return widest, 0
-    left = 0
+        return np.int64(widest)
+    left = np.int64(0)
     first = np.uint64(samples.ctypes.data)
     for i in range(begin, end):
         row = rows[i]
@@ -51,10 +51,10 @@ def draw_plain(rows, begin, end, samples, status, detail, taken, w32, w64):
         )
         if row.without and (status[i] == 0 or status[i] == _TOO_FEW):
             for d in range(row.num_samples if status[i] == 0 else detail[i]):
-                unmark(taken, own[d])
+                unmark(scratch.taken, own[d])
         if status[i] != 0:
             own[:] = -1
-    return 0, left
+    return -left
 
 
 assert BLOCK % 64 == 0, "a block's bits are whole words. This is a bug."

@@ -63,11 +63,11 @@ class Scratch(NamedTuple):
 
 
 @jit
-def cut_scratch(w32, w64, taken):
-    """Cut a thread's flat arrays up; see workspace.py for their lengths."""
-    blocks = len(taken) // WORDS
+def cut_scratch(space):
+    """Cut a thread's flat arrays up; `space` is the address of where they lie, see workspace.py."""
+    places = carray(uint64_at(np.uint64(space)), 4)
+    singles, doubles, bits, blocks = places[0], places[1], places[2], np.int64(places[3])
     half = BLOCK // 2
-    singles, doubles = np.uint64(w32.ctypes.data), np.uint64(w64.ctypes.data)
     block_bytes, maxima = np.uint64(4 * BLOCK), np.uint64(8 * BLOCK)
     per_block = np.uint64(8 * blocks)
     sums = doubles + np.uint64(8 * half)
@@ -79,7 +79,7 @@ def cut_scratch(w32, w64, taken):
         carray(float64_at(sums), blocks),
         carray(float64_at(sums + per_block), blocks),
         carray(float64_at(sums + np.uint64(2) * per_block), blocks),
-        carray(uint64_at(np.uint64(taken.ctypes.data)), len(taken)),
+        carray(uint64_at(bits), blocks * WORDS),
     )
 
 

@@ -118,7 +118,6 @@ def _accumulate(blocks, c, is_weights, scratch):
     top = TINY
     for b in range(blocks):
         top = max(top, scratch.maxima[b])
-    total = 0.0
     if c == 0:
         scratch.scales[:blocks] = 1.0
     elif is_weights:
@@ -129,11 +128,18 @@ def _accumulate(blocks, c, is_weights, scratch):
     else:
         for b in range(blocks):
             scratch.scales[b] = exp2((np.float64(scratch.maxima[b]) - np.float64(top)) * min(c, 1e300))
-    for b in range(blocks):
+    return top, _cumulate(0, blocks, scratch)
+
+
+@jit
+def _cumulate(first, blocks, scratch):
+    """Cumulate the sums of blocks from the first that changed on. Returns the total."""
+    total = scratch.ends[first - 1] if first else 0.0
+    for b in range(first, blocks):
         if scratch.sums[b] > 0:
             total += scratch.sums[b] * scratch.scales[b]
         scratch.ends[b] = total
-    return top, total
+    return total
 
 
 @jit
@@ -229,7 +235,13 @@ def draw_view(view, temperature, draws, without, rest, noise, samples, scratch):
         samples[d] = b * BLOCK + inside
         if without:
             mark(scratch.taken, b * BLOCK + inside)
-            scratch.maxima[b], _, scratch.sums[b] = _measure(view, b, c, True, scratch)
-            if c >= 0:
-                top, total = _accumulate(blocks, c, view.is_weights, scratch)
+            if c < 0 or scratch.x[inside] == scratch.maxima[b]:
+                scratch.maxima[b], _, scratch.sums[b] = _measure(view, b, c, True, scratch)
+                if c >= 0:
+                    top, total = _accumulate(blocks, c, view.is_weights, scratch)
+            else:  # the same numbers as _measure would find, since the maximum stays
+                scratch.x[inside] = nothing
+                scratch.mass[inside] = 0
+                scratch.sums[b] = sum_block(scratch.mass if c > 0 else scratch.x, scratch.half)
+                total = _cumulate(b, blocks, scratch)
     return 0, 0, exponent, first_total

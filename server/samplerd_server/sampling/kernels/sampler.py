@@ -88,9 +88,9 @@ class NumbaSampler:
             results = new_results(batch)
         else:
             results = RowResults(
-                samples=np.empty(batch.samples, np.int32),
-                status=np.empty(count, np.int32),
-                detail=np.empty(count, np.int64),
+                samples=np.empty(batch.samples, _INT32),
+                status=np.empty(count, _INT32),
+                detail=np.empty(count, _INT64),
                 logprobs=_NONE,
                 top_ids=_NO_TOP,
                 top_logprobs=_NONE,
@@ -124,9 +124,7 @@ class NumbaSampler:
             0 if draft is None else draft.vocab_size * draft.dtype.itemsize,
             samples,
             space.full(),
-            space.taken,
-            space.small32,
-            space.small64,
+            space.space,
         )
         count = accepted if failed >= 0 else accepted + 1
         return DraftVerdict(
@@ -156,39 +154,20 @@ class NumbaSampler:
 
     def _draw(self, rows: NDArray[np.void], begin: int, end: int, results: RowResults, space: Workspace) -> None:
         """Draw rows [begin, end) on this thread."""
-        widest, left = draw_plain(
-            rows,
-            begin,
-            end,
-            results.samples,
-            results.status,
-            results.detail,
-            space.taken,
-            space.small32,
-            space.small64,
-        )
-        if widest:
-            space.grow(widest)
+        samples, status, detail = results.samples, results.status, results.detail
+        left = draw_plain(rows, begin, end, samples, status, detail, space.space)
+        if left > 0:
+            space.grow(left)
             self._draw(rows, begin, end, results, space)
         elif left:
-            draw_full(
-                rows,
-                begin,
-                end,
-                results.samples,
-                results.status,
-                results.detail,
-                _outputs(results),
-                space.full(),
-                space.taken,
-                space.small32,
-                space.small64,
-            )
+            draw_full(rows, begin, end, samples, status, detail, _outputs(results), space.full(), space.space)
 
 
 _NONE: dict[LogprobKind, NDArray[np.float32]] = {}
 _NO_TOP: dict[LogprobKind, NDArray[np.int32]] = {}
 """What most rows answer beside samples: shared, so that a small batch does not pay for making five of them."""
+_INT32, _INT64 = np.dtype(np.int32), np.dtype(np.int64)
+"""Made once: numpy looks a type up each time it is given a class."""
 _NO_FLOATS, _NO_IDS = np.empty(0, np.float32), np.empty(0, np.int32)
 _KINDS = (LogprobKind.RAW, LogprobKind.SCALED, LogprobKind.PROCESSED)
 

@@ -66,12 +66,12 @@ def _subtract(row, kept, q, q_total, drafted, top, whole, work):
 
 
 @kernel
-def verify_rows(rows, draft_ids, draft, draft_dtype, draft_stride, samples, work, taken, w32, w64):
+def verify_rows(rows, draft_ids, draft, draft_dtype, draft_stride, samples, work, space):
     """Verify one draft: rows: ROW[n + 1], draft_ids: int32[n], q rows at `draft` (0 = none), a stride in bytes apart.
 
     samples: int32[n + 1]. Returns the number of accepted tokens, the row that failed (-1 = none), status and detail.
     """
-    scratch = cut_scratch(w32, w64, taken)
+    scratch = cut_scratch(space)
     memory = disown(work)
     n = len(draft_ids)
     one = memory.spare[:1]

@@ -32,7 +32,7 @@ class Work(NamedTuple):
     key: Any
     """uint64: what the filters sort y by, monotone."""
     members: Any
-    """int32: indices of y that a cut is searched among."""
+    """int32[+ 1]: indices of y that a cut is searched among; before that, the distinct tokens of history."""
     counts: Any
     """int32[V]: a number for each token; all 0 between uses."""
     tokens: Any

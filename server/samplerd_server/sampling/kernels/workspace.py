@@ -13,7 +13,7 @@ __all__ = ["Workspace"]
 class Workspace:
     """Scratch arrays of one thread."""
 
-    __slots__ = ("small32", "small64", "taken", "width", "work")
+    __slots__ = ("places", "small32", "small64", "space", "taken", "width", "work")
 
     def __init__(self) -> None:
         self.work: Work | None = None
@@ -30,6 +30,10 @@ class Workspace:
         """Partial sums of one block; sum, scale and cumulative sum of each block."""
         self.taken = np.zeros(blocks * BLOCK // 64, np.uint64)
         """One bit for each number: drawn already. All 0 between rows."""
+        held = (self.small32, self.small64, self.taken)
+        self.places = np.array([*(array.__array_interface__["data"][0] for array in held), blocks], np.uint64)
+        self.space: int = self.places.__array_interface__["data"][0]
+        """Where the addresses of these arrays lie: one number for a kernel to take, instead of three arrays."""
         if self.work is not None:
             self.work = self._make_work()
 
@@ -48,7 +52,7 @@ class Workspace:
             at=np.zeros(n, np.int32),
             mass=np.zeros(n, np.float64),
             key=np.zeros(n, np.uint64),
-            members=np.zeros(n, np.int32),
+            members=np.zeros(n + 1, np.int32),
             counts=np.zeros(n, np.int32),
             tokens=np.zeros(n, np.int32),
             bin_count=np.zeros(BINS, np.int64),
