@@ -1,4 +1,4 @@
-"""One daemon for all tests that only need a server, on TCP and on a Unix socket."""
+"""One daemon a transport for all tests that only need a server, each on TCP and on a Unix socket."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from tests.support.served import connect, stub
 MAX_MESSAGE_BYTES = 4 << 20
 
 
-@pytest.fixture(scope="session")
-def daemon(tmp_path_factory):
+@pytest.fixture(scope="session", params=["grpcio", "envoy"])
+def daemon(request, tmp_path_factory):
     flags = (
         *("--max-message-bytes", str(MAX_MESSAGE_BYTES), "--chunk-samples", "1000"),
         *("--max-rows-per-request", "4096", "--queue-rows", "16384"),
+        *("--transport", request.param),
     )
     with Daemon(*flags, unix=tmp_path_factory.mktemp("daemon") / "samplerd.sock") as daemon:
         yield daemon
