@@ -14,11 +14,13 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.request import RNG
+from samplerd_server.sampling.choose import choose_sampler
 from tests.integration.conftest import MAX_MESSAGE_BYTES
-from tests.support.daemon import Daemon
+from tests.support.daemon import KERNEL, Daemon
+from tests.support.engine import HeldSampler
 from tests.support.malformed import MALFORMED, good, malformed
 from tests.support.requests import one_hot, tensor
-from tests.support.served import WAIT_S, connect, details, failure, status_of, stub
+from tests.support.served import WAIT_S, Served, connect, details, failure, status_of, stub
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -176,31 +178,56 @@ def bare(reply: pb.SampleResponse) -> bytes:
     return reply.SerializeToString(deterministic=True)
 
 
-async def test_batch_mates_change_nothing(service):
+def seeded() -> pb.SampleRequest:
+    """Three rows that must always draw the same."""
     subject = noisy(3, num_samples=7, seed=99)
     subject.row_params.extend(pb.SamplingParams(temperature=t) for t in (0.0, 0.5, 2.0))
     subject.outputs.logprobs.extend([pb.LOGPROB_KIND_RAW, pb.LOGPROB_KIND_SCALED])
-    alone = bare(await service.Sample(subject))
+    return subject
+
+
+def company(rng: random.Random) -> list[pb.SampleRequest]:
+    """A hundred neighbours of all kinds, one of them bad."""
+    return [*(mixed(rng, number)[0] for number in range(99)), pb.SampleRequest(tensor=tensor([[np.nan, 0.0]]))]
+
+
+async def test_neighbours_change_nothing(service):
+    alone = bare(await service.Sample(seeded()))
     rng = random.Random(7)
-    # Keeps the device busy for a while, so that what comes meanwhile shares a batch.
-    heavy = pb.SampleRequest(tensor=tensor(np.zeros((64, 8192), np.float32)), num_samples=5000)
-    heavy.outputs.raw_samples = True
-    widest = 0
     for _ in range(5):
-        busy = service.Sample(heavy)
-        neighbours = [mixed(rng, number)[0] for number in range(100)]
-        neighbours[50].tensor.CopyFrom(tensor([[np.nan, 0.0]]))
-        neighbours[50].ClearField("row_params")
-        neighbours[50].ClearField("row_seeds")
+        neighbours = company(rng)
         at = rng.randint(0, 100)
         calls = [service.Sample(request) for request in neighbours[:at]]
-        call = service.Sample(subject)
+        call = service.Sample(seeded())
         calls += [service.Sample(request) for request in neighbours[at:]]
+        assert bare(await call) == alone
+        await asyncio.gather(*calls, return_exceptions=True)
+
+
+async def test_a_batch_of_a_hundred_neighbours_changes_nothing():
+    sampler = choose_sampler("cpu", KERNEL)
+    sampler.warm_up()
+    held = HeldSampler(sampler.sample)
+    async with Served(held, batching={"max_rows": 1 << 16}) as served:
+        held.open()
+        alone = bare(await served.stub.Sample(seeded()))
+        held.hold()
+        rng = random.Random(7)
+        # The first is at the device; all others, the subject among them, are closed as the batch behind it.
+        first = served.stub.Sample(noisy(4096, 2))
+        await served.entered()
+        await served.entered()
+        neighbours = company(rng)
+        calls = [served.stub.Sample(request) for request in neighbours[:37]]
+        call = served.stub.Sample(seeded())
+        calls += [served.stub.Sample(request) for request in neighbours[37:]]
+        await served.until(lambda: served.app.batcher.in_flight == 102)
+        held.open()
         reply = await call
-        widest = max(widest, reply.timing.batch_rows)
+        assert reply.timing.batch_rows > 150
         assert bare(reply) == alone
-        await asyncio.gather(busy, *calls, return_exceptions=True)
-    assert widest > 3, "it never had batch-mates"
+        await asyncio.gather(first, *calls, return_exceptions=True)
+    sampler.close()
 
 
 async def test_a_bad_row_fails_alone(service):
