@@ -221,7 +221,7 @@ class LimitsConfig:
         1 << 25, Setting(flag="max-vocab-size", help="numbers in a row", parse=_integer(1, 1 << 28))
     )
     max_samples: int = _setting(
-        1 << 24,
+        1 << 22,
         Setting(flag="max-samples-per-request", help="rows x num_samples of a request", parse=_integer(1, 1 << 28)),
     )
     max_top_n: int = _setting(1024, Setting(flag="max-top-n", help="outputs.top_n", parse=_integer(0, 1 << 20)))

@@ -266,6 +266,11 @@ class SampleRequest:
         """What the request counts against the queue's bytes."""
         return self.source.size_bytes
 
+    @property
+    def samples(self) -> int:
+        """Samples that it is answered with: what it counts against a batch's."""
+        return self.source.rows * self.num_samples
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowError:
@@ -337,6 +342,11 @@ class VerifyRequest:
     def size_bytes(self) -> int:
         """What the request counts against the queue's bytes."""
         return self.target.size_bytes + (self.draft.size_bytes if self.draft else 0)
+
+    @property
+    def samples(self) -> int:
+        """Samples that are drawn: one."""
+        return 1
 
     @property
     def work(self) -> int:

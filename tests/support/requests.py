@@ -61,11 +61,12 @@ def ticket(
     deadline: float = NO_DEADLINE,
     connection: str = "a",
     priority: int = 0,
+    num_samples: int = 1,
     reply: Any = None,
 ) -> Ticket:
     """A ticket of zeros."""
     return Ticket(
-        request(np.zeros((rows, vocab_size)), priority=priority),
+        request(np.zeros((rows, vocab_size)), priority=priority, num_samples=num_samples),
         arrival=arrival,
         deadline=deadline,
         connection=connection,

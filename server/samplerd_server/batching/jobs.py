@@ -54,15 +54,26 @@ class Job:
         ]
 
 
+_MAX_SAMPLES = 1 << 22
+"""Samples of one job, unless one request alone asks for more: bounds what its answers take, 16 MiB of ids, and
+as much again for each kind of log-probabilities; requests may be small and their answers large."""
+
+
 def split(tickets: list[Ticket]) -> Iterator[Job]:
-    """Group tickets by kind; the usual batch is of one kind and stays as it is."""
+    """Group tickets into jobs of one kind and of bounded answers; the usual batch is one job."""
     drafts = [ticket for ticket in tickets if isinstance(ticket.request, VerifyRequest)]
-    if not drafts:
-        yield Job(tickets=tickets)
-        return
-    if len(drafts) < len(tickets):
-        yield Job(tickets=[ticket for ticket in tickets if isinstance(ticket.request, SampleRequest)])
-    yield Job(tickets=drafts)
+    if drafts:
+        tickets = [ticket for ticket in tickets if isinstance(ticket.request, SampleRequest)]
+    begin = samples = 0
+    for at, ticket in enumerate(tickets):
+        samples += ticket.request.samples
+        if samples > _MAX_SAMPLES and at > begin:
+            yield Job(tickets=tickets[begin:at])
+            begin, samples = at, ticket.request.samples
+    if begin < len(tickets):
+        yield Job(tickets=tickets[begin:])
+    if drafts:
+        yield Job(tickets=drafts)
 
 
 def pack_drafts(requests: Sequence[VerifyRequest]) -> DraftBatch:

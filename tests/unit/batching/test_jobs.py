@@ -58,6 +58,13 @@ def test_nothing_becomes_nothing_to_run():
     assert all(not job.tickets for job in split([]))
 
 
+def test_large_answers_are_spread_over_jobs():
+    """Each request is small, but together their answers would take hundreds of MiB."""
+    tickets = [ticket(num_samples=1 << 21) for _ in range(5)] + [ticket(num_samples=1 << 23), ticket()]
+    jobs = [job.tickets for job in split(tickets)]
+    assert jobs == [tickets[0:2], tickets[2:4], tickets[4:5], tickets[5:6], tickets[6:7]]
+
+
 # Packing.
 
 

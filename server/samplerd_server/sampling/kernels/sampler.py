@@ -98,7 +98,11 @@ class NumbaSampler:
                 entropy=_NONE,
             )
         if self._pool is None or count == 1 or share_out(rows, self._bounds) < _WORTH_A_THREAD:
-            self._draw(rows, 0, count, results, self._workspaces[0])
+            # As `_draw` does, without the call: this is the path of a lone row.
+            space = self._workspaces[0]
+            left = draw_plain(rows, 0, count, results.samples, results.status, results.detail, space.space)
+            if left:
+                self._draw_rest(left, rows, 0, count, results, space)
         else:
             self._draw_shared(self._pool, rows, results)
         return results
@@ -154,12 +158,19 @@ class NumbaSampler:
 
     def _draw(self, rows: NDArray[np.void], begin: int, end: int, results: RowResults, space: Workspace) -> None:
         """Draw rows [begin, end) on this thread."""
-        samples, status, detail = results.samples, results.status, results.detail
-        left = draw_plain(rows, begin, end, samples, status, detail, space.space)
+        left = draw_plain(rows, begin, end, results.samples, results.status, results.detail, space.space)
+        if left:
+            self._draw_rest(left, rows, begin, end, results, space)
+
+    def _draw_rest(  # noqa: PLR0917  # the arguments of `_draw`, and what it found
+        self, left: int, rows: NDArray[np.void], begin: int, end: int, results: RowResults, space: Workspace
+    ) -> None:
+        """Draw what `draw_plain` left: all, for want of room, or the rows that are not plain."""
         if left > 0:
             space.grow(left)
             self._draw(rows, begin, end, results, space)
-        elif left:
+        else:
+            samples, status, detail = results.samples, results.status, results.detail
             draw_full(rows, begin, end, samples, status, detail, _outputs(results), space.full(), space.space)
 
 
