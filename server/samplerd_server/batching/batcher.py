@@ -157,7 +157,8 @@ class Batcher:
             self._batches -= 1
             self._rows -= len(batch)
             self._tickets -= len(tickets)
-            self._look_soon()
+            if self._pending.rows:
+                self._look_soon()
             self._costs.learn(work, outcome.compute_s)
             self._deliver(job, outcome, formed=now, rows=len(batch))
 

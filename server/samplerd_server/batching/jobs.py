@@ -6,14 +6,13 @@ each kind becomes one job for the device.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from samplerd_server.batching.pack import pack, unpack
 from samplerd_server.batching.row_errors import describe
-from samplerd_server.request import RowError, RowErrorReason, SampleRequest, VerifyRequest, VerifyResult
+from samplerd_server.request import RowError, RowErrorReason, SampleRequest, VerifyRequest, VerifyResult, entity
 from samplerd_server.sampling.rows import DraftBatch, DraftSequence, RowBatch, RowResults
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Job", "failures", "pack_drafts", "split"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@entity
 class Job:
     """Tickets of one kind."""
 

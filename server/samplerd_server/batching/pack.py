@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["pack", "unpack"]
 
 _T = TypeVar("_T", bound=np.generic)
+_NUMBERS_A_SAMPLE = 512
+"""Each sample reads a block of the row again."""
 
 
 def pack(requests: Sequence[SampleRequest]) -> RowBatch:
@@ -51,12 +53,13 @@ def pack(requests: Sequence[SampleRequest]) -> RowBatch:
 class _Packer:
     """Records so far, and how long the flat outputs have become."""
 
-    __slots__ = ("_base", "_keepalive", "_named", "_records", "_samples", "_top", "_wanted")
+    __slots__ = ("_base", "_keepalive", "_named", "_numbers", "_records", "_samples", "_top", "_wanted")
 
     def __init__(self) -> None:
         self._records: list[bytes] = []
         self._keepalive: list[object] = []
         self._base = 0  # address of the present request's first row
+        self._numbers = 0
         self._samples = 0
         self._top = 0
         self._named = 0
@@ -91,6 +94,7 @@ class _Packer:
             cold = COLD_DEFAULT if is_plain else self._cold(own, request, candidates, rest)
             self._records.append(hot + cold)
             self._samples += request.num_samples
+            self._numbers += width * (request.num_samples if not request.with_replacement else 1)
             self._top += outputs.top_n
             self._named += 0 if outputs.logprob_ids is None else len(outputs.logprob_ids)
         self._wanted |= wanted
@@ -176,6 +180,7 @@ class _Packer:
         return RowBatch(
             rows=rows,
             samples=self._samples,
+            numbers=self._numbers + _NUMBERS_A_SAMPLE * self._samples,
             top=self._top,
             named=self._named,
             wanted=self._wanted,
@@ -197,7 +202,7 @@ def unpack(requests: Sequence[SampleRequest], results: RowResults, timings: Sequ
     """
     answers: list[SampleResult] = []
     row = sample = top = named = 0
-    any_failed = bool(results.status.any())
+    any_failed = np.count_nonzero(results.status) > 0
     for request, timing in zip(requests, timings, strict=True):
         rows, outputs = request.rows, request.outputs
         end = sample + rows * request.num_samples

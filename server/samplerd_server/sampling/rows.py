@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from samplerd_server.request import NOTHING, LogprobKind, RowErrorReason, Wanted
+from samplerd_server.request import NOTHING, LogprobKind, RowErrorReason, Wanted, entity
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -122,7 +122,7 @@ COLD_DEFAULT = COLD.pack(*(default if code == "f8" else int(default) for _, code
 assert HOT.size + COLD.size == ROW.itemsize, "the record must have no padding. This is a bug."
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@entity
 class RowBatch:
     """Rows to draw from, with the sizes of the outputs they ask for."""
 
@@ -134,6 +134,8 @@ class RowBatch:
     """Length of the flat top-n outputs."""
     named: int = 0
     """Length of the flat named-id outputs."""
+    numbers: int = 0
+    """Numbers to read, in all, about: what a sampler may judge the time by; 0 = not counted."""
     wanted: Wanted = NOTHING
     """What any row wants; outputs that no row wants are not allocated."""
     keepalive: object = None
@@ -201,7 +203,7 @@ def new_results(batch: RowBatch) -> RowResults:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@entity
 class DraftSequence:
     """The drafted tokens of one sequence, with the rows they are judged by."""
 
@@ -213,7 +215,7 @@ class DraftSequence:
     """n rows of weights that they were drawn from; None = each was certain."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@entity
 class DraftBatch:
     """Sequences to verify."""
 
@@ -229,7 +231,7 @@ class DraftBatch:
         return sum(len(sequence.target) for sequence in self.sequences)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@entity
 class DraftVerdict:
     """What was accepted of a draft."""
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from samplerd_server.errors import InvalidRequestError, NotImplementedFieldError
-from samplerd_server.request import Dry, Order, SamplingParams
+from samplerd_server.request import Dry, Order, SamplingParams, entity
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -30,7 +29,7 @@ _MAX_REMEMBERED = 1024
 choose the temperatures."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@entity
 class ParamsContext:
     """What the checks depend on beside the message."""
 

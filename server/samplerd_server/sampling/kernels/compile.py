@@ -41,6 +41,7 @@ __all__ = [
     "load_i32",
     "rint32",
     "rint64",
+    "short_kernel",
     "uint64_at",
 ]
 
@@ -68,6 +69,12 @@ def jit(function: Callable[..., Any]) -> Callable[..., Any]:
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile an entry point, with all its parts, and keep its machine code on disk."""
     compiled: Callable[..., Any] = numba.njit(nogil=True, cache=True, error_model="numpy")(function)
+    return compiled
+
+
+def short_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile an entry point that keeps the interpreter lock: for work shorter than it takes to hand the lock over."""
+    compiled: Callable[..., Any] = numba.njit(nogil=False, cache=True, error_model="numpy")(function)
     return compiled
 
 

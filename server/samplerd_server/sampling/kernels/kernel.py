@@ -9,12 +9,12 @@ import numpy as np
 
 from samplerd_server.request import InputKind, RowErrorReason
 from samplerd_server.sampling.kernels.blocks import BLOCK
-from samplerd_server.sampling.kernels.compile import carray, int32_at, kernel
+from samplerd_server.sampling.kernels.compile import carray, int32_at, kernel, short_kernel
 from samplerd_server.sampling.kernels.memory import Noise, View, cut_scratch, unmark
 from samplerd_server.sampling.kernels.philox import DRAW
 from samplerd_server.sampling.kernels.plain import draw_view
 
-__all__ = ["draw_plain"]
+__all__ = ["draw_few", "draw_plain"]
 
 _WEIGHTS = int(InputKind.PROBABILITIES)
 _TOO_FEW = int(RowErrorReason.TOO_FEW_TO_DRAW)
@@ -55,6 +55,12 @@ def draw_plain(rows, begin, end, samples, status, detail, space):
         if status[i] != 0:
             own[:] = -1
     return -left
+
+
+@short_kernel
+def draw_few(rows, begin, end, samples, status, detail, space):
+    """Do as `draw_plain` does, and keep the interpreter lock meanwhile."""
+    return draw_plain(rows, begin, end, samples, status, detail, space)
 
 
 assert BLOCK % 64 == 0, "a block's bits are whole words. This is a bug."

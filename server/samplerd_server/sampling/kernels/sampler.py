@@ -14,7 +14,7 @@ import numpy as np
 
 from samplerd_server.request import LogprobKind, RowErrorReason
 from samplerd_server.sampling.kernels.answer import Outputs, draw_full
-from samplerd_server.sampling.kernels.kernel import draw_plain
+from samplerd_server.sampling.kernels.kernel import draw_few, draw_plain
 from samplerd_server.sampling.kernels.split import share_out
 from samplerd_server.sampling.kernels.verify import verify_rows
 from samplerd_server.sampling.kernels.workspace import Workspace
@@ -44,6 +44,9 @@ _CAPABILITIES = frozenset(
 
 _WORTH_A_THREAD = 1 << 18
 """Numbers to read, in all, before a second thread is asked: about 150 us of work."""
+
+_SHORT = 1 << 16
+"""Numbers to read, in all, below which the interpreter lock is kept: some 50 us, about what handing it over costs."""
 
 
 class NumbaSampler:
@@ -100,7 +103,8 @@ class NumbaSampler:
         if self._pool is None or count == 1 or share_out(rows, self._bounds) < _WORTH_A_THREAD:
             # As `_draw` does, without the call: this is the path of a lone row.
             space = self._workspaces[0]
-            left = draw_plain(rows, 0, count, results.samples, results.status, results.detail, space.space)
+            draw = draw_few if 0 < batch.numbers < _SHORT else draw_plain
+            left = draw(rows, 0, count, results.samples, results.status, results.detail, space.space)
             if left:
                 self._draw_rest(left, rows, 0, count, results, space)
         else:
