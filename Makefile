@@ -32,6 +32,14 @@ $(VENV)/.dev: $(VENV)/.server
 	$(INSTALL) --editable '.[server,examples,bench,dev]'
 	touch $@
 
+# Debian's packages that tests and benchmarks start: a load generator, and what makes a test's certificate.
+.PHONY: tools
+tools:
+	@for tool in h2load:nghttp2-client openssl:openssl; do \
+		command -v "$${tool%%:*}" >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null \
+			|| { apt-get update -qq && apt-get install -y -qq "$${tool##*:}"; }; \
+	done
+
 .PHONY: setup
 setup: $(VENV)/.dev ## Install everything into .venv
 
@@ -44,7 +52,7 @@ run: $(VENV)/.server ## Serve on 127.0.0.1:50051, metrics on 127.0.0.1:9464 (ARG
 	$(BIN)/samplerd $(ARGS)
 
 .PHONY: test
-test: $(VENV)/.dev ## Run the tests (ARGS="-k name")
+test: $(VENV)/.dev tools ## Run the tests (ARGS="-k name")
 	$(BIN)/python -m pytest -m 'not gpu' $(ARGS)
 
 .PHONY: test-gpu
@@ -93,8 +101,7 @@ check-wheel: $(VENV)/.dev ## Build the wheel and use it as a client's user would
 	@echo "the wheel's client works without torch"
 
 .PHONY: bench
-bench: $(VENV)/.dev ## Measure, show a table, and store results under benchmarks/results
-	command -v h2load >/dev/null || { apt-get update -qq && apt-get install -y -qq nghttp2-client; }
+bench: $(VENV)/.dev tools ## Measure, show a table, and store results under benchmarks/results
 	$(BIN)/python -m benchmarks $(ARGS)
 
 .PHONY: clean

@@ -1,19 +1,20 @@
 """The benchmarks run from end to end: a server, the empty handler, h2load, files."""
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.support.tools import need
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("h2load") is None, reason="h2load is not installed")
 def test_a_quick_run_measures_and_writes(tmp_path: Path) -> None:
+    need("h2load")
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", "served", "memory", "--quick", "--output", str(tmp_path)],
         cwd=ROOT,

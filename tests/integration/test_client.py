@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import subprocess
 import sys
 from contextlib import aclosing
@@ -41,6 +40,7 @@ from samplerd_client import (
 )
 from tests.support import fake_sampler as fake_module
 from tests.support.fake_sampler import FakeSampler, chunks_of, fail, hang, reply_to, status_with, violation
+from tests.support.tools import need
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -332,9 +332,7 @@ async def test_unix_socket(tmp_path: Path) -> None:
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[Path, Path]:
     """A certificate that signs itself, and its key."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("needs openssl to make a certificate")
+    openssl = need("openssl")
     paths = tmp_path / "cert.pem", tmp_path / "key.pem"
     subprocess.run(
         [

@@ -2,14 +2,12 @@
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.support.daemon import Daemon
+from tests.support.tools import need
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = ROOT / "Dockerfile"
@@ -118,9 +116,6 @@ def test_the_health_check_tells_a_server_from_none() -> None:
 
 
 def test_hadolint_is_content() -> None:
-    beside = Path(sys.executable).with_name("hadolint")
-    program = str(beside) if beside.exists() else shutil.which("hadolint")
-    if program is None:
-        pytest.skip("hadolint is not installed")
+    program = need("hadolint")
     done = subprocess.run([program, str(DOCKERFILE)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout

@@ -9,6 +9,7 @@ from benchmarks import load
 from benchmarks.load import LoadError, frame, parse_h2load, percentiles_s, run_load, sample_request
 from benchmarks.servers import free_ports
 from samplerd.v1 import sampler_pb2 as pb
+from tests.support.tools import need
 
 OUTPUT = """\
 starting benchmark...
@@ -71,8 +72,8 @@ def test_a_missing_h2load_says_what_to_install(monkeypatch: pytest.MonkeyPatch, 
         run_load(1, tmp_path / "body", requests=1)
 
 
-@pytest.mark.skipif(load.shutil.which("h2load") is None, reason="h2load is not installed")
 def test_calls_that_nobody_answers_are_an_error(tmp_path: Path) -> None:
+    need("h2load")
     body = tmp_path / "body"
     body.write_bytes(frame(b""))
     (port,) = free_ports(1)
