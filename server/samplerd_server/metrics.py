@@ -104,8 +104,12 @@ class Histogram:
 
     def observe(self, amount: float, *values: str) -> None:
         """Count one observation."""
+        self.count(bisect_left(self._bounds, amount), amount, values)
+
+    def count(self, bucket: int, amount: float, values: tuple[str, ...]) -> None:
+        """Count one observation whose bucket is known: the first bound that is not below `amount`."""
         series = self._series.get(values) or self._new(values)
-        series[bisect_left(self._bounds, amount)] += 1
+        series[bucket] += 1
         series[-1] += amount
 
     def family(self) -> HistogramMetricFamily:
@@ -209,9 +213,12 @@ class Metrics(Collector):
         """Count an RPC that ended, with the time it took; a unary one is also a request."""
         labels = self._grpc_labels[rpc]
         self.grpc_handled.add(1, *labels, _GRPC_CODES[code])
-        self.grpc_handling.observe(seconds, *labels)
+        # Both histograms have the same bounds, so the bucket is looked for once.
+        bucket = bisect_left(_SECONDS, seconds)
+        self.grpc_handling.count(bucket, seconds, labels)
         if labels[0] == "unary":
-            self.request_answered(rpc, code, seconds)
+            self.requests.add(1, rpc, code.name)
+            self.request_time.count(bucket, seconds, (rpc,))
 
     def request_answered(self, rpc: str, code: Code, seconds: float) -> None:
         """Count a request that was answered; a stream counts each of its own."""

@@ -183,8 +183,10 @@ class Batcher:
         greedy = sum(ticket.request.greedy_rows for ticket in tickets)
         metrics.batches.add(1, close.reason)
         metrics.batch_rows.observe(len(batch))
-        metrics.rows.add(greedy, "greedy")
-        metrics.rows.add(len(batch) - greedy, "random")
+        if greedy:
+            metrics.rows.add(greedy, "greedy")
+        if greedy < len(batch):
+            metrics.rows.add(len(batch) - greedy, "random")
         metrics.samples.add(batch.samples)
         metrics.input_bytes.add(sum(ticket.request.size_bytes for ticket in tickets))
         for ticket in tickets:
@@ -194,7 +196,8 @@ class Batcher:
         """Give every ticket its part of the results."""
         tickets = job.tickets
         self._metrics.compute.observe(outcome.compute_s)
-        self._metrics.cancelled.add(sum(ticket.is_cancelled for ticket in tickets), "computed")
+        if gone := sum(ticket.is_cancelled for ticket in tickets):
+            self._metrics.cancelled.add(gone, "computed")
         if outcome.results is None:
             _fail(tickets)
             return
