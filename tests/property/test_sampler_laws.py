@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import hypothesis.strategies as st
 import numpy as np
-import pytest
 from hypothesis import HealthCheck, assume, given, settings
 
 from samplerd_server.batching.pack import pack
@@ -224,8 +223,6 @@ def test_candidates(sampler, data, row, seed, temperature, with_replacement):
 @LAWS
 @given(SEEDS, st.integers(0, 4), st.integers(2, 60), st.sampled_from([0.0, 0.7, 1.0]), st.booleans(), st.booleans())
 def test_verification(sampler, seed, length, width, temperature, has_rows, is_filtered):
-    if not hasattr(sampler, "verify"):
-        pytest.skip(f"{sampler.name} does not verify drafts")
     numbers = np.random.default_rng(seed)
     fields = {"top_k": 5, "top_p": 0.8} if is_filtered else {}
     target = request(
