@@ -1,43 +1,52 @@
-"""`python -m benchmarks [NAME ...]`: run benchmarks, show tables, write JSON and pictures."""
+"""`python -m benchmarks [NAME ...]`: run scenarios, show tables and targets, write JSON and pictures."""
 
 from __future__ import annotations
 
 import argparse
-import importlib
-import inspect
+import json
 import signal
 import sys
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from benchmarks import plots
 from benchmarks.load import LoadError
 from benchmarks.report import ROOT, Console, machine, text_table, write_json
+from benchmarks.scenario import ON_REQUEST, TRANSPORTS, Options, Result, Target, load_scenario, titles
 from benchmarks.servers import ServerError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import ModuleType
 
-BENCHMARKS = {
-    "served": "throughput of Sample against an empty handler",
-    "memory": "resident memory over 200,000 requests",
-    "metrics_cost": "what counting costs",
-    "kernels": "the samplers by themselves, without a server",
-}
-"""Modules of this package: each has `run(progress) -> dict`, or `run(progress, *, quick)`, and may have `table(result)`
-and a picture in `plots`."""
+TARGETS = ["target", "promised", "measured", ""]
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
+    known = titles()
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measure samplerd. Without a name, everything.",
-        epilog="\n".join(f"  {name:14}{text}" for name, text in BENCHMARKS.items()),
+        description=f"Measure samplerd. Without a name, everything but {', '.join(sorted(ON_REQUEST))}.",
+        epilog="\n".join(f"  {name:16}{text}" for name, text in known.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="what to measure; see below")
     parser.add_argument("--quick", action="store_true", help="a fast run that shows that all works; no figure to quote")
+    parser.add_argument(
+        "--transport",
+        action="append",
+        choices=TRANSPORTS,
+        help="measure this transport; repeat for more (default: all)",
+    )
+    parser.add_argument(
+        "--memory-requests",
+        type=int,
+        default=None,
+        metavar="N",
+        help="calls that memory is watched over, for each transport (default: 1,000,000; 20,000 with --quick)",
+    )
+    parser.add_argument("--report", action="store_true", help="measure nothing: show and draw what the folder holds")
     parser.add_argument(
         "--output",
         type=Path,
@@ -45,32 +54,40 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="folder for JSON and pictures (default: benchmarks/results; build/benchmarks with --quick)",
     )
     args = parser.parse_args(argv)
-    if unknown := [name for name in args.names if name not in BENCHMARKS]:
-        parser.error(f"unknown benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
+    if unknown := [name for name in args.names if name not in known]:
+        parser.error(f"unknown scenario {', '.join(unknown)}; there are {', '.join(known)}")
     if args.output is None:
         args.output = ROOT / ("build/benchmarks" if args.quick else "benchmarks/results")
+    if not args.names:
+        args.names = [name for name in known if args.report or name not in ON_REQUEST]
+    args.options = Options(
+        quick=args.quick,
+        transports=tuple(args.transport or TRANSPORTS),
+        memory_requests=args.memory_requests or (20_000 if args.quick else 1_000_000),
+    )
     return args
 
 
-def run_one(name: str, module: ModuleType, *, quick: bool, output: Path, progress: Console) -> str:
-    """Run one benchmark, write its files, and return its table."""
-    progress(f"{name}: {BENCHMARKS[name]}")
-    has_quick = "quick" in inspect.signature(module.run).parameters
-    result: dict[str, Any] = module.run(progress, quick=quick) if has_quick else module.run(progress)
-    progress(f"  wrote {write_json(output, name, result)}")
-    try:
-        from benchmarks import plots  # noqa: PLC0415  # matplotlib is an extra
-    except ModuleNotFoundError as error:
-        progress(f"  no picture: {error.name} is missing")
-    else:
-        if name in plots.PLOTS:
-            plots.save(output, name, plots.PLOTS[name](result))
-    lines = [f"\n{name}: {BENCHMARKS[name]}"]
+def measure(name: str, options: Options, output: Path, progress: Console) -> Result:
+    """Run one scenario and write its JSON."""
+    progress(f"{name}: {titles()[name]}")
+    began = time.monotonic()
+    result = load_scenario(name).run(progress, options)
+    result["took_s"] = round(time.monotonic() - began, 1)
+    progress(f"  wrote {write_json(output, name, result)} after {result['took_s']:.0f} s")
+    return result
+
+
+def show(name: str, result: Result, output: Path) -> tuple[str, list[Target]]:
+    """Draw one result, and return its table and its targets."""
+    scenario = load_scenario(name)
+    if scenario.figure is not None:
+        plots.save(output, name, scenario.figure(result))
+    lines = [f"\n{name}: {titles()[name]}"]
     if "note" in result:
         lines.append(f"({result['note']})")
-    if hasattr(module, "table"):
-        lines += ["", text_table(*module.table(result))]
-    return "\n".join(lines)
+    lines += ["", text_table(*scenario.table(result))]
+    return "\n".join(lines), list(scenario.targets(result))
 
 
 def main() -> int:
@@ -80,25 +97,39 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     progress = Console()
     about = machine()
-    if about["load_average_1m"] > 0.5 * about["cores"]:
+    if not args.report and about["load_average_1m"] > 0.5 * about["cores"]:
         progress(f"this machine is busy (load average {about['load_average_1m']}): expect figures to be off")
-    tables = []
-    failed = False
-    for name in args.names or BENCHMARKS:
+    tables: list[str] = []
+    targets: list[Target] = []
+    failed: list[str] = []
+    for name in args.names:
         try:
-            module = importlib.import_module(f"benchmarks.{name}")
-            tables.append(run_one(name, module, quick=args.quick, output=args.output, progress=progress))
-        except (LoadError, ServerError, ModuleNotFoundError) as error:
-            if isinstance(error, ModuleNotFoundError) and error.name == f"benchmarks.{name}" and not args.names:
-                progress(f"skipped {name}: it is not written yet")
-                continue
+            if args.report:
+                path = args.output / f"{name}.json"
+                if not path.exists():
+                    continue
+                result = json.loads(path.read_text())
+            else:
+                result = measure(name, args.options, args.output, progress)
+            table, promised = show(name, result, args.output)
+        except (LoadError, ServerError) as error:
             print(f"{name} failed: {error}", file=sys.stderr)
-            failed = True
+            failed.append(name)
+            continue
+        if args.report:
+            table += f"\n(of {result['machine']['date']}, commit {result['machine']['commit'][:12]})"
+        tables.append(table)
+        targets += promised
     packages = ", ".join(f"{package} {version}" for package, version in about["packages"].items() if version)
     print(f"\n{about['cores']} cores of {about['cpu_model']}, {packages}, commit {about['commit'][:12] or 'unknown'}")
+    print("\n".join(tables))
+    if targets:
+        print("\ntargets\n\n" + text_table(TARGETS, [target.cells() for target in targets]))
+        print(f"{sum(target.is_met for target in targets)} of {len(targets)} met")
     if args.quick:
         print("quick: these figures show that everything runs; do not quote them")
-    print("\n".join(tables))
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
 
 

@@ -3,16 +3,17 @@
 import json
 import math
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
-from benchmarks import memory, metrics_cost, plots, served
-from benchmarks.__main__ import parse_args
+from benchmarks import plots
+from benchmarks.check import expect_all_ok
 from benchmarks.load import LoadError
-from benchmarks.report import ROOT, markdown, text_table, write_json
+from benchmarks.report import markdown, text_table, write_json
+from benchmarks.scenarios import memory, metrics_cost, served
 from benchmarks.scrape import Reading, parse_metrics
-from benchmarks.served import expect_all_ok
 
 BEFORE = """\
 # TYPE samplerd_requests_total counter
@@ -109,9 +110,9 @@ def test_result_tables() -> None:
     assert memory.table(memory_result())[1] == [["10", "300.0", "303.0", "+1.00 %", "yes"]]
 
 
-@pytest.mark.parametrize(("name", "result"), [("served", served_result()), ("memory", memory_result())])
-def test_pictures(name: str, result: dict[str, Any], tmp_path: Path) -> None:
-    png, svg = plots.save(tmp_path, name, plots.PLOTS[name](result))
+@pytest.mark.parametrize(("module", "result"), [(served, served_result()), (memory, memory_result())])
+def test_pictures(module: ModuleType, result: dict[str, Any], tmp_path: Path) -> None:
+    png, svg = plots.save(tmp_path, "picture", module.SCENARIO.figure(result))
     assert png.read_bytes().startswith(b"\x89PNG")
     assert "<svg" in svg.read_text()
 
@@ -123,14 +124,3 @@ def test_results_say_where_they_come_from(tmp_path: Path) -> None:
     assert written["machine"]["packages"]["grpcio"]
     assert written["machine"]["date"].endswith("+00:00")
     assert written["sizes"][0]["ratio"] == 0.8
-
-
-def test_quick_figures_do_not_overwrite_results() -> None:
-    assert parse_args([]).output == ROOT / "benchmarks/results"
-    assert parse_args(["--quick"]).output == ROOT / "build/benchmarks"
-
-
-def test_an_unknown_benchmark_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        parse_args(["surfed"])
-    assert "unknown benchmark surfed" in capsys.readouterr().err

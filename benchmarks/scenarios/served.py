@@ -12,17 +12,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import grpc
-
-from benchmarks.load import CONNECTIONS, SAMPLE_PATH, STREAMS, LoadError, frame, run_load, sample_request
+from benchmarks.check import checked_reply, expect_all_ok
+from benchmarks.load import CONNECTIONS, STREAMS, frame, run_load, sample_request
+from benchmarks.plots import OURS, REFERENCE, plt
+from benchmarks.scenario import Options, Result, Scenario, Table
 from benchmarks.scrape import Reading, read_metrics
 from benchmarks.servers import EmptyServer, SamplerServer, ServerProcess
-from samplerd.v1 import sampler_pb2 as pb
 
 if TYPE_CHECKING:
-    from benchmarks.report import Progress
+    from matplotlib.figure import Figure
 
-__all__ = ["NOTE", "checked_reply", "expect_all_ok", "measure", "run", "table"]
+    from benchmarks.report import Progress
+    from samplerd.v1 import sampler_pb2 as pb
+
+__all__ = ["SCENARIO"]
 
 VOCAB_SIZES = (1_024, 32_768, 131_072)
 NOTE = f"one f32 row a call, {CONNECTIONS * STREAMS} calls in flight, both servers on this machine with the load"
@@ -43,9 +46,9 @@ class Plan:
 QUICK = Plan(seconds=0.7, rounds=2, warm_up=200)
 
 
-def run(progress: Progress, *, quick: bool = False) -> dict[str, Any]:
+def run(progress: Progress, options: Options) -> Result:
     """Measure every vocabulary size."""
-    plan = QUICK if quick else Plan()
+    plan = QUICK if options.quick else Plan()
     results = []
     with SamplerServer() as sampler:
         for vocab_size in VOCAB_SIZES:
@@ -55,31 +58,6 @@ def run(progress: Progress, *, quick: bool = False) -> dict[str, Any]:
                 progress(f"V = {vocab_size:,}: {plan.rounds} rounds of about {2 * plan.seconds:g} s")
                 results.append(measure(request, sampler, empty, plan, progress))
     return {"note": NOTE, "plan": asdict(plan), "sizes": results}
-
-
-def checked_reply(port: int, request: pb.SampleRequest) -> pb.SampleResponse:
-    """Call once with a real client and check the reply, since h2load would not.
-
-    Raises:
-        LoadError: the reply is not one id of the row, or the same seed draws another.
-
-    """
-    replayed = pb.SampleRequest()
-    replayed.CopyFrom(request)
-    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        call = channel.unary_unary(
-            SAMPLE_PATH,
-            request_serializer=pb.SampleRequest.SerializeToString,
-            response_deserializer=pb.SampleResponse.FromString,
-        )
-        reply: pb.SampleResponse = call(request, timeout=60)
-        replayed.seed = reply.seed
-        again: pb.SampleResponse = call(replayed, timeout=60)
-    if len(reply.samples) != 1 or not 0 <= reply.samples[0] < request.tensor.vocab_size or reply.row_errors:
-        raise LoadError(f"not a drawn id: {reply}")
-    if again.samples != reply.samples:
-        raise LoadError(f"seed {reply.seed} drew {reply.samples}, then {again.samples}")
-    return reply
 
 
 def measure(
@@ -118,19 +96,6 @@ def measure(
     }
 
 
-def expect_all_ok(grown: Reading, requests: int) -> None:
-    """Check that the server answered this many calls with OK, and drew a row for each.
-
-    Raises:
-        LoadError: some call failed, or something else was answering.
-
-    """
-    ok = grown.total("samplerd_requests_total", rpc="Sample", code="OK")
-    rows = grown.total("samplerd_rows_total")
-    if not ok == rows == requests == grown.total("samplerd_requests_total", rpc="Sample"):
-        raise LoadError(f"of {requests} calls the server answered {ok:.0f} with OK and drew {rows:.0f} rows")
-
-
 def _load(server: ServerProcess, body: Path, requests: int) -> dict[str, Any]:
     cpu_before = server.cpu_s()
     load = run_load(server.port, body, requests=requests)
@@ -161,7 +126,7 @@ def _stages(grown: Reading) -> dict[str, float]:
     }
 
 
-def table(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+def table(result: Result) -> Table:
     """Lay the figures out: header and rows."""
     header = ["V", "empty/s", "samplerd/s", "ratio", "batch", "compute us/row", "CPU us/call", "p50 ms", "p99 ms"]
     rows = [
@@ -179,3 +144,29 @@ def table(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
         for size in result["sizes"]
     ]
     return header, rows
+
+
+def figure(result: Result) -> Figure:
+    """Draw calls per second by vocabulary size, beside the empty handler's, every round a dot."""
+    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    sizes = result["sizes"]
+    for place, (who, label, colour) in enumerate(
+        [("empty", "empty grpc.aio handler", REFERENCE), ("samplerd", "samplerd", OURS)]
+    ):
+        at = [index + 0.4 * (place - 0.5) for index in range(len(sizes))]
+        axes.bar(at, [size[who]["rate"] for size in sizes], width=0.38, color=colour, label=label)
+        for x, size in zip(at, sizes, strict=True):
+            rates = [entry[who]["rate"] for entry in size["rounds"]]
+            axes.plot([x] * len(rates), rates, ".", color="black", markersize=4, alpha=0.6)
+    for index, size in enumerate(sizes):
+        top = max(max(entry[who]["rate"] for entry in size["rounds"]) for who in ("empty", "samplerd"))
+        axes.annotate(f"{size['ratio']:.2f}", (index, top), (0, 8), textcoords="offset points", ha="center")
+    axes.set_xticks(range(len(sizes)), [f"V = {size['vocab_size']:,}" for size in sizes])
+    axes.set_ylabel("calls per second, one f32 row each")
+    axes.set_ylim(0, axes.get_ylim()[1] * 1.08)
+    axes.set_title("Served throughput of Sample, and its ratio to an empty handler", fontsize=12)
+    axes.legend(frameon=False)
+    return figure
+
+
+SCENARIO = Scenario(run=run, table=table, figure=figure)

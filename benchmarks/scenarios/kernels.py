@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from benchmarks.scenario import Options, Result, Scenario, Table
 from samplerd_server.batching.pack import pack
 from samplerd_server.request import DenseRows, Dtype, InputKind, SampleRequest, SamplingParams
 from samplerd_server.sampling.kernels import NumbaSampler
@@ -20,9 +21,10 @@ from samplerd_server.sampling.noise import uniform
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from benchmarks.report import Progress
     from samplerd_server.sampling.rows import RowBatch
 
-__all__ = ["run", "table"]
+__all__ = ["SCENARIO"]
 
 _T = 0.7
 _KPM: dict[str, Any] = {"top_k": 50, "top_p": 0.9, "min_p": 0.05}
@@ -175,15 +177,15 @@ def disagreements(sampler: NumbaSampler, draws: int) -> Iterator[tuple[int, int,
         yield size, draws, int((got != want).sum())
 
 
-def run(progress: Callable[[str], None], *, quick: bool = False) -> dict[str, Any]:
+def run(progress: Progress, options: Options) -> Result:
     """Measure everything; `table` lays it out."""
     torch.set_num_threads(1)
-    bench = Bench(progress, quick=quick)
+    bench = Bench(progress, quick=options.quick)
     bench.sampler.warm_up()
-    for rows in (1, 2, 16, 256) if not quick else (1, 16):
+    for rows in (1, 2, 16, 256) if not options.quick else (1, 16):
         bench.plain(64, rows, ">= 1")
         bench.plain(1_024, rows, ">= 12")
-    for size in (32_768, 131_072) if not quick else (32_768,):
+    for size in (32_768, 131_072) if not options.quick else (32_768,):
         for rows in (1, 8):
             bench.plain(size, rows, ">= 20")
         bench.plain(size, 64, ">= 30")
@@ -192,15 +194,15 @@ def run(progress: Callable[[str], None], *, quick: bool = False) -> dict[str, An
         bench.threads(size)
     return {
         "ratios": bench.lines,
-        "samples_per_s_of_1000000_categories": bench.many_draws(1_000_000, 10_000 if quick else 100_000),
+        "samples_per_s_of_1000000_categories": bench.many_draws(1_000_000, 10_000 if options.quick else 100_000),
         "differing_from_reference": [
             {"vocab_size": size, "draws": draws, "differ": differ}
-            for size, draws, differ in disagreements(bench.sampler, 2_000 if quick else 100_000)
+            for size, draws, differ in disagreements(bench.sampler, 2_000 if options.quick else 100_000)
         ],
     }
 
 
-def table(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+def table(result: Result) -> Table:
     """Lay the figures out: header and rows."""
     header = ["what", "us", "against us", "ratio", "target"]
     rows = [
@@ -213,3 +215,6 @@ def table(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
         name = f"draws of {entry['draws']:,} unlike the reference's, V = {entry['vocab_size']:,}"
         rows.append([name, "", "", f"{entry['differ']}", ""])
     return header, rows
+
+
+SCENARIO = Scenario(run=run, table=table)

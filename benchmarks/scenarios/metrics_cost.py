@@ -14,17 +14,18 @@ import tempfile
 import threading
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from benchmarks.check import checked_reply
 from benchmarks.load import LoadError, frame, run_load, sample_request
+from benchmarks.scenario import Options, Result, Scenario, Table
 from benchmarks.scrape import read_metrics
-from benchmarks.served import checked_reply
 from benchmarks.servers import SamplerServer
 
 if TYPE_CHECKING:
     from benchmarks.report import Progress
 
-__all__ = ["NOTE", "parse_stacks", "run", "table"]
+__all__ = ["SCENARIO"]
 
 VOCAB_SIZE = 1_024
 SECONDS = 15
@@ -37,9 +38,9 @@ _THREAD = re.compile(r"thread \([^)]*\): (.+)")
 _COUNTING = re.compile(r"samplerd_server/metrics\.py|prometheus_client/")
 
 
-def run(progress: Progress, *, quick: bool = False) -> dict[str, Any]:
+def run(progress: Progress, options: Options) -> Result:
     """Profile a loaded server."""
-    seconds = 3 if quick else SECONDS
+    seconds = 3 if options.quick else SECONDS
     progress(f"profiling a loaded server for {seconds} s")
     with SamplerServer() as server, tempfile.TemporaryDirectory(prefix="samplerd-bench-") as folder:
         body = Path(folder) / "body"
@@ -111,7 +112,7 @@ def _keep_scraping(url: str, done: threading.Event) -> None:
         read_metrics(url)
 
 
-def table(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+def table(result: Result) -> Table:
     """Lay the figures out: header and rows."""
     header = ["", "share", "under 3 %"]
     return header, [
@@ -122,3 +123,6 @@ def table(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
         ],
         ["scraping once a second, of all threads", f"{100 * result['other_threads_share']:.2f} %", ""],
     ]
+
+
+SCENARIO = Scenario(run=run, table=table)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from benchmarks.check import checked_reply, expect_all_ok
 from benchmarks.load import frame, run_load, sample_request
+from benchmarks.plots import OURS, REFERENCE, plt
+from benchmarks.scenario import Options, Result, Scenario, Table
 from benchmarks.scrape import read_metrics
-from benchmarks.served import checked_reply, expect_all_ok
 from benchmarks.servers import SamplerServer
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from benchmarks.report import Progress
 
-__all__ = ["NOTE", "run", "table"]
+__all__ = ["SCENARIO"]
 
 VOCAB_SIZE = 1_024
 WARM_UP = 20_000
@@ -26,9 +30,9 @@ ALLOWED_GROWTH = 0.05
 NOTE = f"one f32 row of {VOCAB_SIZE:,} a call; resident memory (VmRSS) with nothing in flight"
 
 
-def run(progress: Progress, *, quick: bool = False) -> dict[str, Any]:
+def run(progress: Progress, options: Options) -> Result:
     """Send the requests, reading the server's resident memory before, on the way and after."""
-    warm_up, requests = (2_000, 10_000) if quick else (WARM_UP, REQUESTS)
+    warm_up, requests = (2_000, 10_000) if options.quick else (WARM_UP, REQUESTS)
     step = requests // STEPS
     with SamplerServer() as server, tempfile.TemporaryDirectory(prefix="samplerd-bench-") as folder:
         body = Path(folder) / "body"
@@ -59,7 +63,7 @@ def run(progress: Progress, *, quick: bool = False) -> dict[str, Any]:
     }
 
 
-def table(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+def table(result: Result) -> Table:
     """Lay the figures out: header and rows."""
     header = ["requests", "before MiB", "after MiB", "growth", "flat within 5 %"]
     row = [
@@ -70,3 +74,28 @@ def table(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
         "yes" if result["is_flat"] else "NO",
     ]
     return header, [row]
+
+
+def figure(result: Result) -> Figure:
+    """Draw resident memory over the requests, with the band that counts as flat."""
+    figure, axes = plt.subplots(figsize=(8, 3.5), layout="constrained")
+    before = result["before_bytes"] / 2**20
+    axes.axhspan(0.95 * before, 1.05 * before, color=REFERENCE, alpha=0.3, label="within 5 % of the first")
+    axes.plot(
+        [requests for requests, _ in result["series"]],
+        [size / 2**20 for _, size in result["series"]],
+        "o-",
+        color=OURS,
+        markersize=4,
+        label="resident memory",
+    )
+    axes.set_xlabel("requests after warming up")
+    axes.set_ylabel("MiB")
+    axes.set_ylim(0, 1.25 * max(size for _, size in result["series"]) / 2**20)
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.set_title("Resident memory of samplerd", fontsize=12)
+    axes.legend(frameon=False, loc="lower right")
+    return figure
+
+
+SCENARIO = Scenario(run=run, table=table, figure=figure)

@@ -1,0 +1,1 @@
+"""One module a scenario; `benchmarks.scenario` says what it must define."""
