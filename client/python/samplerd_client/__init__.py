@@ -29,8 +29,8 @@ from samplerd_client.errors import (
     UnavailableError,
 )
 from samplerd_client.info import Health, Limits, ServerInfo
+from samplerd_client.options import SampleOptions
 from samplerd_client.params import Candidates, Dry, SamplingParams, SharedMemory
-from samplerd_client.request import SampleOptions
 from samplerd_client.result import SampleChunk, SampleResult, Timing
 from samplerd_client.retry import RetryPolicy
 from samplerd_client.stream import SampleStream, VerifyStream

@@ -97,6 +97,8 @@ def as_rows(values: ArrayLike, dtype: str | None = None) -> Rows:
 
 def _as_array(values: ArrayLike) -> tuple[NDArray[Any], pb.Dtype.ValueType]:
     """Return the numbers, for bfloat16 as their bits, and how they are stored."""
+    if type(values) is np.ndarray and (kind := _NATIVE.get(values.dtype)) is not None:
+        return values, kind  # the usual case, without a detour
     if isinstance(values, (str, bytes, bytearray)):
         raise TypeError(f"expected an array of numbers, got {type(values).__name__}; see numpy.frombuffer")
     if isinstance(values, (list, tuple)):

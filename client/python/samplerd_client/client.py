@@ -18,7 +18,7 @@ from samplerd_client.distributions import DistributionCalls
 from samplerd_client.draft import VerifyOptions, VerifyResult, build_draft, decode_verdict
 from samplerd_client.errors import ConnectionLostError, DeadlineError, NotImplementedFieldError, SamplerdError
 from samplerd_client.info import Health, ServerInfo, decode_info
-from samplerd_client.request import SampleOptions, build
+from samplerd_client.request import build
 from samplerd_client.result import SampleResult, assemble
 from samplerd_client.retry import Deadline, RetryBudget, RetryPolicy, SystemClock, with_retries
 from samplerd_client.status import error_from_rpc
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from samplerd_client.arrays import ArrayLike
     from samplerd_client.multiplex import MultiplexedStream
+    from samplerd_client.options import SampleOptions
     from samplerd_client.params import Ids
 
 __all__ = ["DEFAULT_TIMEOUT_S", "SamplerClient"]
@@ -141,7 +142,7 @@ class SamplerClient(DistributionCalls):
         plan = build(logits, options)
         body = plan.encode()
         response = await self._call("Sample", body, pb.SampleResponse.FromString, timeout_s)
-        return assemble([response], plan)
+        return assemble([response], plan.recipe)
 
     def stream(self, *, max_in_flight: int = 256) -> SampleStream:
         """Return a stream of requests, to be entered with ``async with``.

@@ -10,8 +10,8 @@ from google.protobuf import duration_pb2
 
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_client.arrays import ArrayLike, as_rows
-from samplerd_client.request import with_tensor
 from samplerd_client.retry import RetryPolicy
+from samplerd_client.wire import with_tensor
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -14,10 +14,12 @@ import numpy as np
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_client.arrays import ArrayLike, Rows, as_rows
 from samplerd_client.errors import InternalError, RowError
+from samplerd_client.options import SamplingFields
 from samplerd_client.params import Ids, SamplingParams, integers
-from samplerd_client.request import SamplingFields, set_params, set_scalars, tensor_parts
+from samplerd_client.request import set_params, set_scalars
 from samplerd_client.result import Timing, raise_for_rows, timing_of
 from samplerd_client.status import row_error
+from samplerd_client.wire import tensor_parts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

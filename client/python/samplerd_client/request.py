@@ -1,158 +1,107 @@
 """From a call's arguments to the bytes of a request.
 
-Rule 1: every way of asking (unary, stream, synchronous, command line) takes the same keywords, `SampleOptions`, and
-goes through `build`. Rule 2: the rows are copied exactly once, from the caller's array into the message's bytes:
-protobuf would copy them three times, so the tensor, which has the highest field number, is appended to the encoded rest
-by hand.
+Rule 1: every way of asking takes the same keywords, `SampleOptions`, and goes through `build`. Rule 2: what a call says
+beside its rows and its seed is its `Recipe`; calls repeat themselves, so recipes are remembered and never changed. Rule
+3: the rows are copied exactly once, from the caller's array into the message's bytes (see `wire`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypedDict, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_client.arrays import ArrayLike, Rows, as_rows
-from samplerd_client.params import (
-    FIELD_NAMES,
-    Candidates,
-    Dry,
-    Ids,
-    LogprobKind,
-    Order,
-    SamplingParams,
-    SharedMemory,
-    integers,
-    kind_number,
-    params_message,
-)
+from samplerd_client.options import SampleOptions
+from samplerd_client.params import FIELD_NAMES, integers, kind_number, params_message
+from samplerd_client.wire import length_delimited, with_tensor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from numpy.typing import NDArray
+    from samplerd_client.params import Ids, LogprobKind, SamplingParams
 
-__all__ = [
-    "Plan",
-    "SampleOptions",
-    "SamplingFields",
-    "build",
-    "set_params",
-    "set_scalars",
-    "tensor_parts",
-    "with_tensor",
-]
-
-
-class SamplingFields(TypedDict, total=False):
-    """The fields of SamplingParams as keywords."""
-
-    temperature: float | None
-    top_k: int | None
-    top_p: float | None
-    min_p: float | None
-    typical_p: float | None
-    epsilon_cutoff: float | None
-    eta_cutoff: float | None
-    top_n_sigma: float | None
-    xtc_threshold: float | None
-    xtc_probability: float | None
-    dynamic_temperature_range: float | None
-    dynamic_temperature_exponent: float | None
-    repetition_penalty: float | None
-    frequency_penalty: float | None
-    presence_penalty: float | None
-    dry: Dry | None
-    history: Ids | None
-    logit_bias: Mapping[int, float] | None
-    allowed_tokens: Ids | None
-    token_bitmask: bytes | NDArray[Any] | None
-    min_tokens_to_keep: int | None
-    order: Order | None
-
-
-class SampleOptions(SamplingFields, total=False):
-    """The keywords of `sample`: the fields of SamplingParams, and these."""
-
-    params: SamplingParams | None
-    """Parameters of all rows, instead of single keywords."""
-    row_params: Sequence[SamplingParams] | None
-    """Parameters of each row."""
-    num_samples: int
-    """Samples from each row, S. Default 1."""
-    replacement: bool
-    """Whether an id may be drawn twice from one row. Default True."""
-    seed: int | None
-    """Key of the noise, 0 to 2^64 - 1. None: the server draws one, and the result says which."""
-    row_seeds: Ids | None
-    """A key for each row, which then draws the same whichever request carries it."""
-    draw_offset: int
-    """Index of the first draw, to continue a seeded sequence. Default 0."""
-    probabilities: bool
-    """The numbers are weights, not logits. Default False."""
-    candidates: Candidates | None
-    """Sparse rows, instead of dense ones."""
-    distribution: str | None
-    """Name of an uploaded distribution, instead of rows."""
-    values: Sequence[Sequence[float]] | None
-    """Rows sent as written-out numbers, instead of raw bytes."""
-    shared_memory: SharedMemory | None
-    """Rows in the server's shared memory, instead of rows in the message."""
-    logprobs: Sequence[LogprobKind] | LogprobKind
-    """Kinds of log-probabilities of the drawn ids to return."""
-    top_n: int
-    """For each of these kinds also the most likely n."""
-    logprob_ids: Ids | None
-    """For each of these kinds also those of these ids."""
-    rank: bool
-    """Return the rank of each sample."""
-    entropy: Sequence[LogprobKind] | LogprobKind
-    """Kinds of distribution whose entropies to return."""
-    kept: bool
-    """Return how many categories the filters kept, and their mass."""
-    priority: int
-    """Who goes first when not all can, -100 to 100. Default 0."""
-    dtype: str | None
-    """Convert the rows before sending: "f32", "f16", "bf16", "f64". None sends them as they are."""
-
+__all__ = ["Plan", "Recipe", "Split", "build", "set_params", "set_scalars"]
 
 _SAMPLING = frozenset(FIELD_NAMES)
-_SCALARS = ("num_samples", "seed", "draw_offset", "priority")
+_SCALARS = ("num_samples", "draw_offset", "priority")
 _OUTPUTS = frozenset({"logprobs", "top_n", "logprob_ids", "rank", "entropy", "kept"})
 _OPTIONS = frozenset(SampleOptions.__annotations__)
+_SOURCES = ("candidates", "distribution", "values", "shared_memory")
+_ONCE = f"give the rows exactly once: as the first argument, or as one of {', '.join(_SOURCES)}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """All of a request but its id, its seed and its dense rows. Shared by requests, so never changed."""
+
+    __slots__ = ("_split", "has_source", "is_plain", "is_row_wise", "message", "num_samples")
+
+    def __init__(self, message: pb.SampleRequest) -> None:
+        self.message = message
+        self.num_samples = message.num_samples or 1
+        """S."""
+        self.has_source = message.WhichOneof("source") is not None
+        """It names the rows; there are no dense ones."""
+        self.is_row_wise = bool(message.row_params or message.row_seeds)
+        """It says something of each row."""
+        outputs = message.outputs
+        self.is_plain = not (
+            outputs.logprobs or outputs.entropy or outputs.logprob_ids or outputs.top_n or outputs.rank or outputs.kept
+        )
+        """It asks for samples and nothing beside them."""
+        self._split: Split | None = None
+
+    @property
+    def split(self) -> Split:
+        """The message, encoded, with its parameters apart."""
+        if self._split is None:
+            self._split = _split(self.message)
+        return self._split
+
+
+class Split(NamedTuple):
+    """An encoded request, apart from id, seed and dense rows, cut in two."""
+
+    common: bytes
+    """All but the parameters: requests that agree in it can become rows of one."""
+    params: bytes
+    """The parameters as the field `params`; empty when there are none."""
+    row_params: bytes
+    """The parameters as an entry of the field `row_params`."""
+
+
+def _split(message: pb.SampleRequest) -> Split:
+    params = message.params.SerializeToString()
+    common = message
+    if message.HasField("params"):
+        common = pb.SampleRequest()
+        common.CopyFrom(message)
+        common.ClearField("params")
+    return Split(
+        common=common.SerializeToString(),
+        params=_field(pb.SampleRequest.PARAMS_FIELD_NUMBER, params) if params else b"",
+        row_params=_field(pb.SampleRequest.ROW_PARAMS_FIELD_NUMBER, params),
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """A request that waits to be numbered and sent."""
 
-    message: pb.SampleRequest
-    """All of the request but id and dense rows."""
+    recipe: Recipe
+    seed: int | None
+    """None: the server draws one."""
     rows: Rows | None
     """Dense rows."""
 
-    @property
-    def num_samples(self) -> int:
-        """S."""
-        return max(1, self.message.num_samples)
-
     def encode(self, request_id: int = 0) -> bytes:
         """Return the bytes of the request."""
-        self.message.id = request_id
-        return with_tensor(self.message.SerializeToString(), self.rows)
-
-
-def with_tensor(head: bytes, rows: Rows | None, field: int = pb.SampleRequest.TENSOR_FIELD_NUMBER) -> bytes:
-    """Return an encoded message with its tensor appended."""
-    return head if rows is None else b"".join((head, *tensor_parts(rows, field)))
-
-
-def tensor_parts(rows: Rows, field: int) -> tuple[bytes | memoryview, ...]:
-    """Return what follows one another in an encoded message where its field of this number is a tensor."""
-    tensor = pb.Tensor(dtype=rows.dtype, rows=rows.rows, vocab_size=rows.vocab_size).SerializeToString()
-    data = _length_delimited(pb.Tensor.DATA_FIELD_NUMBER, len(rows.data))
-    size = len(tensor) + len(data) + len(rows.data)
-    return _length_delimited(field, size), tensor, data, rows.data
+        message = pb.SampleRequest()
+        message.CopyFrom(self.recipe.message)
+        message.id = request_id
+        if self.seed is not None:
+            message.seed = self.seed
+        return with_tensor(message.SerializeToString(), self.rows)
 
 
 def build(logits: ArrayLike | None, options: SampleOptions) -> Plan:
@@ -167,20 +116,66 @@ def build(logits: ArrayLike | None, options: SampleOptions) -> Plan:
         ValueError: no rows or two kinds of them, a number that its field cannot hold, arguments that exclude others.
 
     """
-    given = cast("dict[str, Any]", options)
-    if unknown := sorted(given.keys() - _OPTIONS):
+    recipe = _recipe(cast("dict[str, Any]", options))
+    if recipe.has_source is (logits is not None):
+        raise ValueError(_ONCE)
+    rows = None if logits is None else as_rows(logits, options.get("dtype"))
+    return Plan(recipe, _seed(options.get("seed")), rows)
+
+
+_recipes: dict[str, Recipe] = {}
+_MAX_RECIPES = 256
+"""Bounded, since callers choose their parameters freely."""
+_MAX_KEY = 1024
+"""Characters of a key; what takes more is not worth its memory."""
+_TELLING = frozenset({int, float, str, bool, type(None)})
+"""Types whose `repr` tells a value from every other one, 1 from 1.0 and from True, and 0.0 from -0.0."""
+
+
+def _recipe(options: dict[str, Any]) -> Recipe:
+    """Return the recipe of these options, which may be one that was made for equal ones."""
+    said = {name: value for name, value in options.items() if name != "seed"}
+    if not all(type(value) in _TELLING or _is_names(value) for value in said.values()):
+        return _new_recipe(options)
+    key = repr(said)
+    recipe = _recipes.get(key)
+    if recipe is None:
+        recipe = _new_recipe(options)
+        if len(_recipes) >= _MAX_RECIPES:
+            _recipes.clear()
+        if len(key) <= _MAX_KEY:
+            _recipes[key] = recipe
+    return recipe
+
+
+def _is_names(value: Any) -> bool:
+    return type(value) is tuple and all(type(name) is str for name in value)
+
+
+def _new_recipe(options: dict[str, Any]) -> Recipe:
+    if unknown := sorted(options.keys() - _OPTIONS):
         raise TypeError(f"sample() has no argument {unknown[0]!r}")
     message = pb.SampleRequest()
     message.num_samples = 1
-    set_scalars(message, given, _SCALARS)
+    set_scalars(message, options, _SCALARS)
     _set_row_seeds(message, options.get("row_seeds"))
     if not options.get("replacement", True):
         message.replacement = pb.REPLACEMENT_WITHOUT
     if options.get("probabilities", False):
         message.kind = pb.INPUT_KIND_PROBABILITIES
-    set_params(message, given)
+    set_params(message, options)
     _set_outputs(message.outputs, options)
-    return Plan(message=message, rows=_set_source(message, logits, options))
+    _set_source(message, options)
+    return Recipe(message)
+
+
+def _seed(seed: Any) -> int | None:
+    """Return the seed, which its field must be able to hold."""
+    if seed is None or (type(seed) is int and 0 <= seed < 1 << 64):
+        return seed
+    message = pb.SampleRequest()
+    set_scalars(message, {"seed": seed}, ("seed",))
+    return message.seed
 
 
 def set_scalars(
@@ -231,7 +226,7 @@ def set_params(message: pb.SampleRequest | pb.VerifyDraftRequest, options: Mappi
         message.params.CopyFrom(params_message(single))
 
 
-def _set_outputs(outputs: pb.Outputs, options: SampleOptions) -> None:
+def _set_outputs(outputs: pb.Outputs, options: Mapping[str, Any]) -> None:
     outputs.raw_samples = True
     if not options.keys() & _OUTPUTS:
         return
@@ -243,13 +238,10 @@ def _set_outputs(outputs: pb.Outputs, options: SampleOptions) -> None:
     outputs.kept = options.get("kept", False)
 
 
-def _set_source(message: pb.SampleRequest, logits: ArrayLike | None, options: SampleOptions) -> Rows | None:
-    names = ("candidates", "distribution", "values", "shared_memory")
-    given = [name for name in names if cast("dict[str, Any]", options).get(name) is not None]
-    if (len(given) + (logits is not None)) != 1:
-        raise ValueError(f"give the rows exactly once: as the first argument, or as one of {', '.join(names)}")
-    if logits is not None:
-        return as_rows(logits, options.get("dtype"))
+def _set_source(message: pb.SampleRequest, options: Mapping[str, Any]) -> None:
+    given = [name for name in _SOURCES if options.get(name) is not None]
+    if len(given) > 1:
+        raise ValueError(_ONCE)
     if (candidates := options.get("candidates")) is not None:
         message.candidates.CopyFrom(candidates.to_proto())
     elif (distribution := options.get("distribution")) is not None:
@@ -257,9 +249,11 @@ def _set_source(message: pb.SampleRequest, logits: ArrayLike | None, options: Sa
     elif (shared_memory := options.get("shared_memory")) is not None:
         message.shared_memory.CopyFrom(shared_memory.to_proto())
     else:
+        # Even without rows the message then has a source, and the server says what is wrong with it.
         for row in options.get("values") or ():
             message.values.row.add(values=row)
-    return None
+        if given:
+            message.values.SetInParent()
 
 
 def _several(kinds: Sequence[LogprobKind] | LogprobKind) -> Sequence[str]:
@@ -270,13 +264,5 @@ def _present(ids: Ids | None) -> Ids:
     return () if ids is None else ids
 
 
-def _length_delimited(field: int, size: int) -> bytes:
-    """Return the tag of a length-delimited field and its length."""
-    encoded = bytearray()
-    for number in ((field << 3) | 2, size):
-        value = number
-        while value > 0x7F:
-            encoded.append(value & 0x7F | 0x80)
-            value >>= 7
-        encoded.append(value)
-    return bytes(encoded)
+def _field(number: int, content: bytes) -> bytes:
+    return length_delimited(number, len(content)) + content

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from samplerd_client.params import LogprobKind
-    from samplerd_client.request import Plan
+    from samplerd_client.request import Recipe
 
 __all__ = ["SampleChunk", "SampleResult", "Timing", "assemble", "decode_chunk", "raise_for_rows", "timing_of"]
 
@@ -124,19 +124,27 @@ def decode_chunk(response: pb.SampleResponse, offset: int) -> SampleChunk:
     )
 
 
-def assemble(chunks: Sequence[pb.SampleResponse], plan: Plan) -> SampleResult:
-    """Return the result that these replies make up.
+def assemble(chunks: Sequence[pb.SampleResponse], recipe: Recipe) -> SampleResult:
+    """Return the result that these replies to a request of this recipe make up.
 
     Raises:
         InternalError: a chunk is missing, or a number of samples is not rows x S.
 
     """
-    parts = sorted(chunks, key=lambda part: part.chunk)
+    parts = sorted(chunks, key=lambda part: part.chunk) if len(chunks) > 1 else chunks
     if [part.chunk for part in parts] != list(range(len(parts))):
         raise InternalError(f"the reply came in chunks {[part.chunk for part in parts]}")
-    first, width = parts[0], plan.num_samples
-    outputs = plan.message.outputs
+    first, width = parts[0], recipe.num_samples
+    outputs = recipe.message.outputs
     try:
+        if recipe.is_plain and len(parts) == 1:
+            return SampleResult(
+                samples=_samples(first).reshape(-1, width),
+                seed=first.seed,
+                rng=first.rng,
+                row_errors=tuple(map(row_error, first.row_errors)),
+                timing=timing_of(first.timing),
+            )
         top_n, named = outputs.top_n, len(outputs.logprob_ids)
         return SampleResult(
             samples=_join(map(_samples, parts), width),

@@ -9,13 +9,14 @@ from samplerd.v1 import sampler_pb2 as pb
 from samplerd_client.draft import VerifyOptions, VerifyResult, build_draft, decode_verdict
 from samplerd_client.errors import DeadlineError
 from samplerd_client.multiplex import Entry, MultiplexedStream
-from samplerd_client.request import SampleOptions, build
+from samplerd_client.request import build
 from samplerd_client.result import SampleChunk, SampleResult, assemble, decode_chunk
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from samplerd_client.arrays import ArrayLike
+    from samplerd_client.options import SampleOptions
     from samplerd_client.params import Ids
 
 __all__ = ["SampleStream", "VerifyStream"]
@@ -40,7 +41,7 @@ class SampleStream(MultiplexedStream[pb.SampleResponse]):
 
         """
         plan = build(logits, options)
-        return assemble(await self._exchange(plan, timeout_s), plan)
+        return assemble(await self._exchange(plan, timeout_s), plan.recipe)
 
     async def sample_chunks(
         self, logits: ArrayLike | None = None, *, timeout_s: float | None = None, **options: Unpack[SampleOptions]

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from samplerd_client.distributions import Distribution
     from samplerd_client.draft import VerifyOptions, VerifyResult
     from samplerd_client.info import Health, ServerInfo
+    from samplerd_client.options import SampleOptions
     from samplerd_client.params import Ids, SamplingParams, SharedMemory
-    from samplerd_client.request import SampleOptions
     from samplerd_client.result import SampleChunk, SampleResult
     from samplerd_client.retry import RetryPolicy
 

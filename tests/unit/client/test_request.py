@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_client import Candidates, Dry, SamplingParams, SharedMemory
-from samplerd_client.request import SamplingFields, build
+from samplerd_client import request as request_module
+from samplerd_client.options import SamplingFields
+from samplerd_client.request import build
 
 
 def parsed(logits: Any = None, request_id: int = 0, **options: Any) -> pb.SampleRequest:
@@ -134,6 +136,36 @@ def test_options() -> None:
 def test_misuse(arguments: dict[str, Any], error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         parsed(arguments.pop("logits", None), **arguments)
+
+
+ODD = st.sampled_from([0, 1, True, False, 1.0, 0.0, -0.0, 2, "raw", None, ("raw",), ("raw", "scaled"), 2**40, "1"])
+
+
+@given(calls=st.lists(st.dictionaries(st.sampled_from(["temperature", "top_k", "rank", "logprobs"]), ODD), max_size=6))
+def test_a_remembered_recipe_is_that_of_its_call(calls: list[dict[str, Any]]) -> None:
+    """1, 1.0 and True are equal to Python, and not to a field."""
+
+    def outcome(call: dict[str, Any]) -> Any:
+        try:
+            return build([1.0], dict(call)).encode()  # type: ignore[arg-type]
+        except (TypeError, ValueError) as error:
+            return type(error), str(error)
+
+    remembered = [outcome(call) for call in calls]
+    for call, expected in zip(calls, remembered, strict=True):
+        request_module._recipes.clear()
+        assert outcome(call) == expected
+
+
+def test_recipes_are_bounded_and_small() -> None:
+    request_module._recipes.clear()
+    for k in range(3 * request_module._MAX_RECIPES):
+        build([1.0], {"top_k": k})
+    assert 0 < len(request_module._recipes) <= request_module._MAX_RECIPES
+    request_module._recipes.clear()
+    build([1.0], {"distribution": None, "logprobs": ("raw",) * 10_000})
+    build([1.0], {"history": [1, 2, 3]})
+    assert not request_module._recipes, "neither long nor changeable"
 
 
 def test_candidates_keep_all_of_the_mass() -> None:

@@ -14,7 +14,7 @@ from samplerd_client.samplerctl.inputs import integers, parse_bias
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from samplerd_client.request import SampleOptions
+    from samplerd_client.options import SampleOptions
 
 __all__ = ["build_parser", "join_negative_values", "sample_options", "sampling_options"]
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from samplerd_client.client import SamplerClient
     from samplerd_client.info import ServerInfo
-    from samplerd_client.request import SampleOptions
+    from samplerd_client.options import SampleOptions
     from samplerd_client.result import SampleResult
 
 __all__ = ["AUDITS", "Auditor", "Outcome"]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from samplerd_client.client import SamplerClient
-    from samplerd_client.request import SampleOptions
+    from samplerd_client.options import SampleOptions
     from samplerd_client.result import SampleResult
 
 __all__ = ["run"]
