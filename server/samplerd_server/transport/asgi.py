@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from samplerd_server.errors import Code
-from samplerd_server.transport.asgi_context import Aborted, AsgiContext, DisconnectedError
+from samplerd_server.transport.asgi_context import Aborted, AsgiContext
+from samplerd_server.transport.asgi_watch import Watch
 from samplerd_server.transport.frames import FrameError
 
 if TYPE_CHECKING:
@@ -24,13 +25,15 @@ if TYPE_CHECKING:
 __all__ = ["AsgiApp"]
 
 _LOG = logging.getLogger("samplerd.transport")
-_CONTENT_TYPE = b"application/grpc"
+_CONTENT_TYPES = {b"application/grpc", b"application/grpc+proto"}
+_LATE = "the deadline passed"
+_NO_TRAILERS = "te: trailers is missing; does a proxy on the way drop trailers?"
 
 
 @dataclass(frozen=True, slots=True)
 class _CallDetails(grpc.HandlerCallDetails):
     method: str
-    invocation_metadata: tuple[Any, ...] = ()
+    invocation_metadata: tuple[tuple[str, str], ...]
 
 
 class AsgiApp:
@@ -40,6 +43,7 @@ class AsgiApp:
         self._generic = tuple(generic)
         self._max_message_bytes = max_message_bytes
         self._methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+        self._watch = Watch()
 
     async def __call__(
         self,
@@ -48,139 +52,134 @@ class AsgiApp:
         send: Callable[[Mapping[str, Any]], Awaitable[None]],
     ) -> None:
         """Answer one call."""
-        if not _is_grpc(scope):
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        if scope["method"] != "POST" or not _is_grpc(headers):
             await _refuse(send)
             return
-        handler = self._look_up(scope["path"])
         try:
-            context = AsgiContext(
-                scope,
-                receive,
-                send,
-                max_message_bytes=self._max_message_bytes,
-                deserialize=handler.request_deserializer if handler else None,
-                serialize=handler.response_serializer if handler else None,
-            )
+            context = AsgiContext(scope, headers, receive, send, self._max_message_bytes)
         except FrameError as error:
-            context = AsgiContext(
-                {**scope, "headers": ()}, receive, send, max_message_bytes=0, deserialize=None, serialize=None
-            )
+            headers.pop(b"grpc-timeout", None)
+            context = AsgiContext(scope, headers, receive, send, self._max_message_bytes)
             await context.end(error.code, error.message)
             return
+        path = scope["path"]
+        handler = self._methods.get(path) or self._look_up(path, context)
         if handler is None:
-            await context.end(Code.UNIMPLEMENTED, f"unknown method {scope['path']}")
-            return
-        await _Guard(context).run(handler)
+            await context.end(Code.UNIMPLEMENTED, f"unknown method {path}")
+        elif headers.get(b"te") != b"trailers":
+            # Without it pyvoy sends no trailers, and with them no status.
+            await context.end(Code.INTERNAL, _NO_TRAILERS)
+        else:
+            await _Call(context, handler, self._watch).run()
 
-    def _look_up(self, path: str) -> grpc.RpcMethodHandler[Any, Any] | None:
-        handler = self._methods.get(path)
-        if handler is None:
-            for generic in self._generic:
-                handler = generic.service(_CallDetails(path))
-                if handler is not None:
-                    # Only methods that exist are remembered, so clients cannot make this grow.
-                    self._methods[path] = handler
-                    break
-        return handler
+    def _look_up(self, path: str, context: AsgiContext) -> grpc.RpcMethodHandler[Any, Any] | None:
+        for generic in self._generic:
+            handler = generic.service(_CallDetails(path, context.invocation_metadata()))
+            if handler is not None:
+                # Only methods that exist are remembered, so clients cannot make this grow.
+                self._methods[path] = handler
+                return handler
+        return None
 
 
-def _is_grpc(scope: Mapping[str, Any]) -> bool:
-    return scope["method"] == "POST" and any(
-        name == b"content-type" and value.startswith(_CONTENT_TYPE) for name, value in scope["headers"]
-    )
+def _is_grpc(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether the content type is gRPC's, with parameters perhaps. gRPC-Web's is not."""
+    content_type = headers.get(b"content-type", b"")
+    return content_type in _CONTENT_TYPES or content_type.partition(b";")[0].strip().lower() in _CONTENT_TYPES
 
 
 async def _refuse(send: Callable[[Mapping[str, Any]], Awaitable[None]]) -> None:
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"accept-post", _CONTENT_TYPE)]
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"accept-post", b"application/grpc")]
     await send({"type": "http.response.start", "status": 415, "headers": headers})
     await send({"type": "http.response.body", "body": b"this is a gRPC server\n"})
 
 
-class _Guard:
+class _Call:
     """Runs one handler, and cancels it when its client goes or its deadline passes."""
 
-    __slots__ = ("_context", "_is_disconnected", "_is_late", "_loop", "_task", "_timer", "_watch", "_watcher")
+    __slots__ = ("_answer", "_context", "_handler", "_is_late", "_task", "_watch", "pause_s", "poll_at")
 
-    def __init__(self, context: AsgiContext) -> None:
+    def __init__(self, context: AsgiContext, handler: grpc.RpcMethodHandler[Any, Any], watch: Watch) -> None:
         self._context = context
-        self._loop = asyncio.get_running_loop()
-        self._task = asyncio.current_task()
-        self._is_disconnected = False
+        self._handler = handler
+        self._watch = watch
+        self._task: asyncio.Task[Any] | None = None
+        self._answer: asyncio.Task[None] | None = None
         self._is_late = False
-        remaining = context.time_remaining()
-        self._timer = None if remaining is None else self._loop.call_later(remaining, self._expire)
-        self._watch: asyncio.Handle | None = None
-        self._watcher: asyncio.Task[None] | None = None
-        context.on_read = self._watch_soon
+        self.pause_s = 0.0
+        self.poll_at = 0.0
 
-    async def run(self, handler: grpc.RpcMethodHandler[Any, Any]) -> None:
+    async def run(self) -> None:
         context = self._context
+        self._task = task = asyncio.current_task()
+        assert task is not None, "ASGI without a task. This is a bug."
+        remaining = context.time_remaining()
+        timer = None if remaining is None else task.get_loop().call_later(remaining, self._expire)
         try:
-            await _dispatch(handler, context)
+            await self._dispatch(task.get_loop())
         except Aborted as abort:
             await context.end(abort.code, abort.details, abort.trailers)
         except FrameError as error:
             await context.end(error.code, error.message)
-        except DisconnectedError:
-            pass
-        except asyncio.CancelledError:
-            if self._is_late:
-                await context.end(Code.DEADLINE_EXCEEDED, "the deadline passed")
-            elif not self._is_disconnected:
-                raise
+        except asyncio.CancelledError as error:
+            await self._end_cancelled(error)
         except Exception:  # noqa: BLE001  # whatever it is, it must not reach the client
             _LOG.exception("a handler raised")
             await context.end(Code.INTERNAL, "internal error; the server's log has the cause")
         finally:
             self._task = None
-            if self._timer is not None:
-                self._timer.cancel()
-            if self._watch is not None:
-                self._watch.cancel()
-            # A watcher that runs is left to end by itself, as it does with the call: pyvoy resolves the future that it
-            # waits for even when nobody does any more, and complains of one that was cancelled.
+            self._watch.discard(self)
+            if timer is not None:
+                timer.cancel()
+
+    async def _dispatch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Call a handler of any of the four shapes."""
+        handler, context = self._handler, self._context
+        context.deserialize, context.serialize = handler.request_deserializer, handler.response_serializer
+        if handler.request_streaming:
+            context.on_read_all = lambda: self._watch.add(self, loop)
+            argument: Any = context.messages()
+            function = handler.stream_stream if handler.response_streaming else handler.stream_unary
+        else:
+            argument = await context.read_only()
+            if argument is grpc.aio.EOF:
+                raise FrameError(Code.INTERNAL, "a unary call without a message")
+            self._watch.add(self, loop)
+            function = handler.unary_stream if handler.response_streaming else handler.unary_unary
+        assert function is not None, "a handler without a function. This is a bug."
+        outcome: Any = function(argument, context)  # type: ignore[arg-type]  # the part of a context that handlers use
+        if not handler.response_streaming:
+            await context.reply(await outcome)
+            return
+        if inspect.isasyncgen(outcome):
+            async for message in outcome:
+                await context.write(message)
+        else:
+            await outcome
+        await context.end(Code.OK)
+
+    async def _end_cancelled(self, error: asyncio.CancelledError) -> None:
+        if self._is_late:
+            await self._context.end(Code.DEADLINE_EXCEEDED, _LATE)
+        elif not self._context.is_gone:
+            raise error
 
     def _expire(self) -> None:
         self._is_late = True
-        self._cancel()
+        task, context = self._task, self._context
+        if task is not None and context.is_held(task):
+            # The answer ends the call, and that ends the wait.
+            self._answer = task.get_loop().create_task(context.end(Code.DEADLINE_EXCEEDED, _LATE))
+        elif task is not None:
+            task.cancel()
 
-    def _watch_soon(self) -> None:
-        # A handler that never waits needs no watcher; one that does gets it on the loop's next turn.
-        if self._watch is None:
-            self._watch = self._loop.call_soon(self._start_watcher)
+    def poll(self) -> asyncio.Future[Mapping[str, Any]]:
+        """Ask for what the client does next."""
+        return self._context.poll()
 
-    def _start_watcher(self) -> None:
-        self._watcher = self._loop.create_task(self._wait_disconnect())
-
-    async def _wait_disconnect(self) -> None:
-        await self._context.wait_disconnect()
-        self._is_disconnected = True
-        self._cancel()
-
-    def _cancel(self) -> None:
-        if self._task is not None:
+    def leave(self) -> None:
+        """Take notice that the client has gone."""
+        self._context.is_gone = True
+        if self._task is not None and not self._context.is_held(self._task):
             self._task.cancel()
-
-
-async def _dispatch(handler: grpc.RpcMethodHandler[Any, Any], context: AsgiContext) -> None:
-    """Call a handler of any of the four shapes."""
-    if handler.request_streaming:
-        argument: Any = context.messages()
-        function = handler.stream_stream if handler.response_streaming else handler.stream_unary
-    else:
-        argument = await context.read()
-        if argument is grpc.aio.EOF:
-            raise FrameError(Code.INTERNAL, "a unary call without a message")
-        context.on_read()
-        function = handler.unary_stream if handler.response_streaming else handler.unary_unary
-    assert function is not None, "a handler without a function. This is a bug."
-    outcome: Any = function(argument, context)  # type: ignore[arg-type]  # the part of a context that handlers use
-    if not handler.response_streaming:
-        await context.reply(await outcome)
-        return
-    if inspect.isasyncgen(outcome):
-        async for message in outcome:
-            await context.write(message)
-    else:
-        await outcome
-    await context.end(Code.OK)

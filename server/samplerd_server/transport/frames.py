@@ -14,7 +14,7 @@ from samplerd_server.errors import Code, SamplerdError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["FrameError", "FrameReader", "frame", "parse_timeout", "trailer_headers"]
+__all__ = ["FrameError", "FrameReader", "frame", "parse_timeout", "trailer_headers", "whole_message"]
 
 _PREFIX = struct.Struct(">BI")
 _TIMEOUT_UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
@@ -34,12 +34,17 @@ class FrameError(SamplerdError):
 class FrameReader:
     """Cuts the body of a call into messages. The limit is enforced on the announced length, before the bytes come."""
 
-    __slots__ = ("_chunks", "_limit", "_size")
+    __slots__ = ("_at", "_body", "_chunks", "_limit", "_size")
 
     def __init__(self, max_message_bytes: int) -> None:
         self._limit = max_message_bytes
+        self._body = b""
+        self._at = 0
+        """How much of `_body` has been given out."""
         self._chunks: list[bytes] = []
+        """What came after it; joined only when a message reaches into it, so no byte is copied time and again."""
         self._size = 0
+        """Bytes that have come and have not been given out."""
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the body."""
@@ -56,23 +61,26 @@ class FrameReader:
         """
         if self._size < _PREFIX.size:
             return None
-        if len(self._chunks[0]) < _PREFIX.size:
-            self._chunks = [b"".join(self._chunks)]
-        compressed, length = _PREFIX.unpack_from(self._chunks[0])
-        if compressed:
-            raise FrameError(Code.UNIMPLEMENTED, "compressed messages are not supported; send identity")
-        if length > self._limit:
-            raise FrameError(
-                Code.RESOURCE_EXHAUSTED,
-                f"a message of {length} bytes is larger than the limit of {self._limit} (--max-message-bytes)",
-            )
-        end = _PREFIX.size + length
-        if self._size < end:
+        if len(self._body) - self._at < _PREFIX.size:
+            self._join()
+        begin = self._at + _PREFIX.size
+        end = begin + _check_prefix(self._body, self._at, self._limit)
+        if self._size < end - self._at:
             return None
-        body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-        self._chunks = [body[end:]] if len(body) > end else []
-        self._size -= end
-        return body[_PREFIX.size : end]
+        if len(self._body) < end:
+            begin, end = begin - self._at, end - self._at
+            self._join()
+        message = self._body[begin:end]
+        self._size -= end - self._at
+        self._at = end
+        if not self._size:
+            self._body, self._at = b"", 0
+        return message
+
+    def _join(self) -> None:
+        self._body = b"".join([memoryview(self._body)[self._at :], *self._chunks])
+        self._at = 0
+        self._chunks.clear()
 
     def check_ended(self) -> None:
         """Complain of a body that ends within a message.
@@ -83,6 +91,30 @@ class FrameReader:
         """
         if self._size:
             raise FrameError(Code.INTERNAL, "the body ends within a message")
+
+
+def whole_message(body: bytes, max_message_bytes: int) -> bytes | None:
+    """Give the message of a body that is exactly one, as that of most calls is; else None.
+
+    Raises:
+        FrameError: as `FrameReader.next_message`.
+
+    """
+    if len(body) < _PREFIX.size or _check_prefix(body, 0, max_message_bytes) != len(body) - _PREFIX.size:
+        return None
+    return body[_PREFIX.size :]
+
+
+def _check_prefix(body: bytes, at: int, limit: int) -> int:
+    compressed, length = _PREFIX.unpack_from(body, at)
+    if compressed:
+        raise FrameError(Code.UNIMPLEMENTED, "compressed messages are not supported; send identity")
+    if length > limit:
+        raise FrameError(
+            Code.RESOURCE_EXHAUSTED,
+            f"a message of {length} bytes is larger than the limit of {limit} (--max-message-bytes)",
+        )
+    return int(length)
 
 
 def frame(message: bytes) -> bytes:
