@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 TARGETS = ["target", "promised", "measured", ""]
 
 
+class StaleResultError(ValueError):
+    """Expected: a stored result lacks what this version shows."""
+
+
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     known = titles()
@@ -79,15 +83,25 @@ def measure(name: str, options: Options, output: Path, progress: Console) -> Res
 
 
 def show(name: str, result: Result, output: Path) -> tuple[str, list[Target]]:
-    """Draw one result, and return its table and its targets."""
+    """Draw one result, and return its table and its targets.
+
+    Raises:
+        StaleResultError: it was read from a file of another version.
+
+    """
     scenario = load_scenario(name)
-    if scenario.figure is not None:
-        plots.save(output, name, scenario.figure(result))
     lines = [f"\n{name}: {titles()[name]}"]
     if "note" in result:
         lines.append(f"({result['note']})")
-    lines += ["", text_table(*scenario.table(result))]
-    return "\n".join(lines), list(scenario.targets(result))
+    try:
+        lines += ["", text_table(*scenario.table(result))]
+        targets = list(scenario.targets(result))
+        drawing = scenario.figure(result) if scenario.figure is not None else None
+    except KeyError as error:
+        raise StaleResultError(f"the result has no {error}: another version wrote it; measure again") from error
+    if drawing is not None:
+        plots.save(output, name, drawing)
+    return "\n".join(lines), targets
 
 
 def main() -> int:
@@ -112,7 +126,7 @@ def main() -> int:
             else:
                 result = measure(name, args.options, args.output, progress)
             table, promised = show(name, result, args.output)
-        except (LoadError, ServerError) as error:
+        except (LoadError, ServerError, StaleResultError) as error:
             print(f"{name} failed: {error}", file=sys.stderr)
             failed.append(name)
             continue

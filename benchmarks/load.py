@@ -25,6 +25,8 @@ __all__ = [
     "CONNECTIONS",
     "SAMPLE_PATH",
     "STREAMS",
+    "STREAM_PATH",
+    "Load",
     "LoadError",
     "LoadResult",
     "frame",
@@ -35,7 +37,7 @@ __all__ = [
 ]
 
 SAMPLE_PATH = "/samplerd.v1.SamplerService/Sample"
-"""Where the calls go."""
+STREAM_PATH = "/samplerd.v1.SamplerService/SampleStream"
 CONNECTIONS = 4
 """HTTP/2 connections."""
 STREAMS = 16
@@ -53,6 +55,25 @@ class LoadError(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """Which calls to make, and how many at once."""
+
+    path: str = SAMPLE_PATH
+    """Where they go."""
+    connections: int = CONNECTIONS
+    streams: int = STREAMS
+    """Calls in flight on each connection."""
+    socket_path: Path | None = None
+    """A Unix socket to go to, rather than a port of 127.0.0.1."""
+    headers: tuple[str, ...] = ("content-type: application/grpc", "te: trailers")
+
+    @property
+    def in_flight(self) -> int:
+        """Calls in flight in all."""
+        return self.connections * self.streams
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoadResult:
     """One run of h2load."""
 
@@ -63,16 +84,28 @@ class LoadResult:
     rate: float
     """Calls per second."""
     latency_s: dict[str, float]
-    """Percentiles of a call's time by name ("p50"). Closed loop: how long a call took, given 64 in flight."""
+    """Percentiles of a call's time by name ("p50"). Closed loop: how long a call took, given those in flight."""
 
 
-def sample_request(vocab_size: int, *, seed: int = 1) -> pb.SampleRequest:
-    """Make the call that is repeated: one f32 row of normal logits, drawn once at T = 0.8, unseeded."""
-    logits = np.random.default_rng(seed).normal(0.0, 3.0, vocab_size).astype("<f4")
+_DTYPES = {"f32": pb.DTYPE_F32, "bf16": pb.DTYPE_BF16}
+
+
+def sample_request(vocab_size: int, *, rows: int = 1, dtype: str = "f32", seed: int = 1) -> pb.SampleRequest:
+    """Make the call that is repeated: rows of normal logits, each drawn once at T = 0.8, unseeded.
+
+    Args:
+        vocab_size: V.
+        rows: B.
+        dtype: "f32" or "bf16" (the upper halves of the same f32).
+        seed: of the logits.
+
+    """
+    logits = np.random.default_rng(seed).normal(0.0, 3.0, (rows, vocab_size)).astype("<f4")
+    data = logits if dtype == "f32" else (logits.view("<u4") >> 16).astype("<u2")
     return pb.SampleRequest(
         id=1,
         params=pb.SamplingParams(temperature=0.8),
-        tensor=pb.Tensor(dtype=pb.DTYPE_F32, rows=1, vocab_size=vocab_size, data=logits.tobytes()),
+        tensor=pb.Tensor(dtype=_DTYPES[dtype], rows=rows, vocab_size=vocab_size, data=data.tobytes()),
     )
 
 
@@ -81,7 +114,7 @@ def frame(message: bytes) -> bytes:
     return b"\0" + len(message).to_bytes(4, "big") + message
 
 
-def run_load(port: int, body: Path, *, requests: int, timeout_s: float = 600.0) -> LoadResult:
+def run_load(port: int, body: Path, *, requests: int, load: Load = Load(), timeout_s: float = 600.0) -> LoadResult:
     """Send the call in `body` this many times and wait for all replies.
 
     Raises:
@@ -96,13 +129,13 @@ def run_load(port: int, body: Path, *, requests: int, timeout_s: float = 600.0) 
         command = [
             program,
             f"--requests={requests}",
-            f"--clients={CONNECTIONS}",
-            f"--max-concurrent-streams={STREAMS}",
+            f"--clients={min(load.connections, requests)}",
+            f"--max-concurrent-streams={load.streams}",
             f"--data={body}",
             f"--log-file={log}",
-            "--header=content-type: application/grpc",
-            "--header=te: trailers",
-            f"http://127.0.0.1:{port}{SAMPLE_PATH}",
+            *(f"--header={header}" for header in load.headers),
+            *([] if load.socket_path is None else [f"--base-uri=unix:{load.socket_path}"]),
+            f"http://127.0.0.1:{port}{load.path}",
         ]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)

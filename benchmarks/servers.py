@@ -110,17 +110,47 @@ class ServerProcess:
                 f"pid {self.pid} still ran {_STOP_TIMEOUT_S:g} s after SIGTERM:\n{self.tail()}"
             ) from error
 
+    def pids(self) -> list[int]:
+        """List it and everything that it started and that still runs."""
+        found = [self.pid]
+        for pid in found:  # grows meanwhile
+            for children in Path(f"/proc/{pid}/task").glob("*/children"):
+                found += map(int, _read(children).split())
+        return found
+
     def rss_bytes(self) -> int:
-        """Resident memory now."""
-        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1]) * 1024
-        raise ServerError(f"pid {self.pid} has no resident memory: it exited")
+        """Resident memory of all its processes now; what they share counts for each.
+
+        Raises:
+            ServerError: it exited.
+
+        """
+        return self._memory_bytes("status", "VmRSS:")
+
+    def pss_bytes(self) -> int:
+        """Resident memory of all its processes now; what is shared counts once, in shares.
+
+        Raises:
+            ServerError: it exited.
+
+        """
+        return self._memory_bytes("smaps_rollup", "Pss:")
 
     def cpu_s(self) -> float:
-        """Processor time used so far, of all threads, in user and system mode."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+        """Processor time that all its processes and threads used so far, in user and system mode."""
+        fields = [_read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split() for pid in self.pids()]
+        return sum(int(one[11]) + int(one[12]) for one in fields if one) / _TICKS_PER_S
+
+    def _memory_bytes(self, file: str, key: str) -> int:
+        kib = [
+            int(line.split()[1])
+            for pid in self.pids()
+            for line in _read(Path(f"/proc/{pid}/{file}")).splitlines()
+            if line.startswith(key)
+        ]
+        if not kib:
+            raise ServerError(f"pid {self.pid} has no resident memory: it exited")
+        return sum(kib) * 1024
 
     def tail(self, lines: int = 20) -> str:
         """Return the end of what it printed."""
@@ -150,21 +180,34 @@ class ServerProcess:
 class SamplerServer(ServerProcess):
     """samplerd itself, with its metrics."""
 
-    def __init__(self, *flags: str) -> None:
+    def __init__(self, *flags: str, transport: str = "grpcio", socket_path: Path | None = None) -> None:
         port, metrics_port = free_ports(2)
-        command = [sys.executable, "-m", "samplerd_server"]
+        command = [sys.executable, "-m", "samplerd_server", "--transport", transport]
         command += ["--listen", f"127.0.0.1:{port}", "--metrics-listen", f"127.0.0.1:{metrics_port}", *flags]
+        if socket_path is not None:
+            command += ["--listen", f"unix:{socket_path}"]
         super().__init__(command, port, lambda: _is_serving(port))
+        self.transport = transport
         self.metrics_url = f"http://127.0.0.1:{metrics_port}/metrics"
 
 
 class EmptyServer(ServerProcess):
     """An empty grpc.aio handler that answers every call with the same bytes: what samplerd is compared with."""
 
-    def __init__(self, reply: bytes) -> None:
+    def __init__(self, reply: bytes, *, socket_path: Path | None = None) -> None:
         (port,) = free_ports(1)
         command = [sys.executable, "-m", "benchmarks.empty_server", "--port", str(port), "--reply", reply.hex()]
+        if socket_path is not None:
+            command += ["--socket", str(socket_path)]
         super().__init__(command, port, lambda: _is_listening(port))
+
+
+def _read(path: Path) -> str:
+    """Read a file of /proc; nothing if its process has gone."""
+    try:
+        return path.read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def _is_serving(port: int) -> bool:

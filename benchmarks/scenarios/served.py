@@ -1,172 +1,182 @@
-"""Served throughput of `Sample`: samplerd against an empty handler, the same bytes to both, in turns.
+"""Rows a second of Sample over both transports, against an empty handler fed the same bytes.
 
-For every vocabulary size both servers run; h2load loads one, then the other, again and again, so that a machine that
-drifts drifts for both. Figures are medians over the rounds; the ratio is that of each round's pair, then the median.
+All servers run at once and are loaded in turns (`benchmarks.rounds`), f32 and bf16 in the same round.
 """
 
 from __future__ import annotations
 
-import statistics
 import tempfile
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from benchmarks.check import checked_reply, expect_all_ok
-from benchmarks.load import CONNECTIONS, STREAMS, frame, run_load, sample_request
-from benchmarks.plots import OURS, REFERENCE, plt
-from benchmarks.scenario import Options, Result, Scenario, Table
-from benchmarks.scrape import Reading, read_metrics
-from benchmarks.servers import EmptyServer, SamplerServer, ServerProcess
+from benchmarks.check import checked_empty, checked_reply
+from benchmarks.load import Load, frame, sample_request
+from benchmarks.plots import grouped_bars, plt
+from benchmarks.rounds import QUICK, Plan, Subject, in_turns, ratio
+from benchmarks.scenario import Options, Result, Scenario, Table, Target
+from benchmarks.servers import EmptyServer, SamplerServer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from matplotlib.figure import Figure
 
     from benchmarks.report import Progress
-    from samplerd.v1 import sampler_pb2 as pb
 
 __all__ = ["SCENARIO"]
 
-VOCAB_SIZES = (1_024, 32_768, 131_072)
-NOTE = f"one f32 row a call, {CONNECTIONS * STREAMS} calls in flight, both servers on this machine with the load"
+NOTE = "in brackets the empty grpc.aio handler; everything, the load too, on this machine"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """How long to measure."""
+class Shape:
+    """What a call carries."""
 
-    seconds: float = 2.5
-    """Of each run of h2load, about. Short, so that the two of a pair meet the same machine."""
-    rounds: int = 9
-    """Pairs of runs."""
-    warm_up: int = 500
-    """Calls before, to each; their rate sizes the runs."""
+    vocab_size: int
+    rows: int = 1
+    dtypes: tuple[str, ...] = ("f32", "bf16")
+    load: Load = field(default_factory=Load)
 
 
-QUICK = Plan(seconds=0.7, rounds=2, warm_up=200)
+SHAPES = (
+    Shape(vocab_size=1_024),
+    Shape(vocab_size=32_768),
+    Shape(vocab_size=131_072),
+    Shape(vocab_size=1_024, rows=32),
+    # 4 and 16 MiB a call; fewer at once, so that what is in flight stays a quarter of the queue's bound.
+    Shape(vocab_size=32_768, rows=32, dtypes=("f32",)),
+    Shape(vocab_size=131_072, rows=32, dtypes=("f32",), load=Load(streams=4)),
+)
+_SINGLE_BOUNDS = {
+    "grpcio": {1_024: 0.8, 32_768: 0.85, 131_072: 0.85},
+    "envoy": {1_024: 2.5, 32_768: 1.4, 131_072: 1.0},
+}
+_MANY_BOUNDS = {"grpcio": 0.85, "envoy": 1.4}
+_BF16_BOUND = 1.4
 
 
 def run(progress: Progress, options: Options) -> Result:
-    """Measure every vocabulary size."""
+    """Measure every shape."""
     plan = QUICK if options.quick else Plan()
-    results = []
-    with SamplerServer() as sampler:
-        for vocab_size in VOCAB_SIZES:
-            request = sample_request(vocab_size)
-            reply = checked_reply(sampler.port, request)
-            with EmptyServer(reply.SerializeToString()) as empty:
-                progress(f"V = {vocab_size:,}: {plan.rounds} rounds of about {2 * plan.seconds:g} s")
-                results.append(measure(request, sampler, empty, plan, progress))
-    return {"note": NOTE, "plan": asdict(plan), "sizes": results}
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="samplerd-bench-")))
+        samplers = [stack.enter_context(SamplerServer(transport=transport)) for transport in options.transports]
+        shapes = [_measure(shape, samplers, folder, plan, progress) for shape in SHAPES]
+    return {"note": NOTE, "plan": asdict(plan), "transports": list(options.transports), "shapes": shapes}
 
 
-def measure(
-    request: pb.SampleRequest, sampler: SamplerServer, empty: EmptyServer, plan: Plan, progress: Progress
-) -> dict[str, Any]:
-    """Load both servers in turns with one request, and take medians."""
-    with tempfile.TemporaryDirectory(prefix="samplerd-bench-") as folder:
-        body = Path(folder) / "body"
-        body.write_bytes(frame(request.SerializeToString()))
-        # The first calls meet cold caches; the second run's rate tells how many calls fill the time.
-        requests = {}
-        for server in (empty, sampler):
-            run_load(server.port, body, requests=plan.warm_up)
-            rate = run_load(server.port, body, requests=plan.warm_up).rate
-            requests[server.pid] = max(plan.warm_up, int(rate * plan.seconds))
-        rounds = []
-        before_all = read_metrics(sampler.metrics_url)
-        for number in range(1, plan.rounds + 1):
-            reference = _load(empty, body, requests[empty.pid])
-            before = read_metrics(sampler.metrics_url)
-            ours = _load(sampler, body, requests[sampler.pid])
-            expect_all_ok(read_metrics(sampler.metrics_url) - before, requests[sampler.pid])
-            rounds.append({"empty": reference, "samplerd": ours, "ratio": ours["rate"] / reference["rate"]})
-            progress(
-                f"  round {number}: empty {reference['rate']:,.0f}/s, samplerd {ours['rate']:,.0f}/s "
-                f"= {rounds[-1]['ratio']:.2f}"
-            )
-        grown = read_metrics(sampler.metrics_url) - before_all
-    return {
-        "vocab_size": request.tensor.vocab_size,
-        "request_bytes": request.ByteSize(),
-        "ratio": statistics.median(entry["ratio"] for entry in rounds),
-        "empty": _medians([entry["empty"] for entry in rounds]),
-        "samplerd": {**_medians([entry["samplerd"] for entry in rounds]), **_stages(grown)},
-        "rounds": rounds,
+def _measure(shape: Shape, samplers: list[SamplerServer], folder: Path, plan: Plan, progress: Progress) -> Result:
+    requests = {
+        dtype: sample_request(shape.vocab_size, rows=shape.rows, dtype=dtype).SerializeToString()
+        for dtype in shape.dtypes
     }
-
-
-def _load(server: ServerProcess, body: Path, requests: int) -> dict[str, Any]:
-    cpu_before = server.cpu_s()
-    load = run_load(server.port, body, requests=requests)
+    replies = [
+        checked_reply(sampler.port, sample_request(shape.vocab_size, rows=shape.rows, dtype=dtype))
+        for sampler in samplers
+        for dtype in shape.dtypes
+    ]
+    progress(f"V = {shape.vocab_size:,}, {shape.rows} rows a call, {shape.load.in_flight} calls in flight")
+    with EmptyServer(replies[0].SerializeToString()) as empty:
+        subjects = []
+        for dtype, request in requests.items():
+            checked_empty(empty.port, request, replies[0].SerializeToString())
+            body = folder / dtype
+            body.write_bytes(frame(request))
+            for name, server in [("empty", empty), *((sampler.transport, sampler) for sampler in samplers)]:
+                subjects.append(
+                    Subject(name=f"{name} {dtype}", server=server, body=body, load=shape.load, rows=shape.rows)
+                )
+        measured = in_turns(subjects, plan, progress)
+    names = [sampler.transport for sampler in samplers]
     return {
-        "rate": load.rate,
-        "cpu_us_per_call": 1e6 * (server.cpu_s() - cpu_before) / requests,
-        "latency_ms": {name: 1e3 * value for name, value in load.latency_s.items()},
-    }
-
-
-def _medians(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    return {
-        "rate": statistics.median(run["rate"] for run in runs),
-        "cpu_us_per_call": statistics.median(run["cpu_us_per_call"] for run in runs),
-        "latency_ms": {
-            name: statistics.median(run["latency_ms"][name] for run in runs) for name in runs[0]["latency_ms"]
+        "vocab_size": shape.vocab_size,
+        "rows": shape.rows,
+        "in_flight": shape.load.in_flight,
+        "request_bytes": {dtype: len(request) for dtype, request in requests.items()},
+        "measured": measured,
+        "ratios": {
+            f"{name} {dtype}": ratio(measured, f"{name} {dtype}", f"empty {dtype}")
+            for name in names
+            for dtype in requests
         },
-    }
-
-
-def _stages(grown: Reading) -> dict[str, float]:
-    return {
-        "mean_batch_rows": grown.mean("samplerd_batch_rows"),
-        "mean_queue_wait_us": 1e6 * grown.mean("samplerd_queue_wait_seconds"),
-        "compute_us_per_row": 1e6
-        * grown.total("samplerd_compute_seconds_sum")
-        / grown.total("samplerd_batch_rows_sum"),
+        "bf16_over_f32": {name: ratio(measured, f"{name} bf16", f"{name} f32") for name in names if "bf16" in requests},
     }
 
 
 def table(result: Result) -> Table:
     """Lay the figures out: header and rows."""
-    header = ["V", "empty/s", "samplerd/s", "ratio", "batch", "compute us/row", "CPU us/call", "p50 ms", "p99 ms"]
-    rows = [
-        [
-            f"{size['vocab_size']:,}",
-            f"{size['empty']['rate']:,.0f}",
-            f"{size['samplerd']['rate']:,.0f}",
-            f"{size['ratio']:.2f}",
-            f"{size['samplerd']['mean_batch_rows']:.1f}",
-            f"{size['samplerd']['compute_us_per_row']:.1f}",
-            f"{size['samplerd']['cpu_us_per_call']:.0f} ({size['empty']['cpu_us_per_call']:.0f})",
-            f"{size['samplerd']['latency_ms']['p50']:.1f} ({size['empty']['latency_ms']['p50']:.1f})",
-            f"{size['samplerd']['latency_ms']['p99']:.1f} ({size['empty']['latency_ms']['p99']:.1f})",
-        ]
-        for size in result["sizes"]
-    ]
+    header = ["", "rows/s", "ratio", "batch", "compute us/row", "CPU us/row", "p50 ms", "p99 ms"]
+    rows = []
+    for shape in result["shapes"]:
+        for name, over in shape["ratios"].items():
+            ours, theirs = shape["measured"][name], shape["measured"][f"empty {name.partition(' ')[2]}"]
+            rows.append(
+                [
+                    f"V = {shape['vocab_size']:,}, {shape['rows']} a call, {name}",
+                    f"{ours['rows_per_s']:,.0f} ({theirs['rows_per_s']:,.0f})",
+                    f"{over:.2f}",
+                    f"{ours['mean_batch_rows']:.1f}",
+                    f"{ours['compute_us_per_row']:.1f}",
+                    f"{ours['cpu_us_per_row']:.0f} ({theirs['cpu_us_per_row']:.0f})",
+                    f"{ours['latency_ms']['p50']:.1f} ({theirs['latency_ms']['p50']:.1f})",
+                    f"{ours['latency_ms']['p99']:.1f} ({theirs['latency_ms']['p99']:.1f})",
+                ]
+            )
     return header, rows
 
 
+def targets(result: Result) -> Iterator[Target]:
+    """Hold the ratios against the promises."""
+    for shape in result["shapes"]:
+        size, transports = shape["vocab_size"], result["transports"]
+        if shape["rows"] == 1:
+            for name in transports:
+                yield Target(
+                    what=f"{name} over the empty handler, one f32 row of {size:,} a call",
+                    value=shape["ratios"][f"{name} f32"],
+                    bound=_SINGLE_BOUNDS[name][size],
+                )
+        elif size == 1_024:
+            for name in transports:
+                yield Target(
+                    what=f"{name} over the empty handler, {shape['rows']} f32 rows of {size:,} a call",
+                    value=shape["ratios"][f"{name} f32"],
+                    bound=_MANY_BOUNDS[name],
+                )
+        if shape["rows"] == 1 and size == 131_072:
+            for name in transports:
+                yield Target(
+                    what=f"{name}, bf16 rows over f32 rows, V = {size:,}",
+                    value=shape["bf16_over_f32"][name],
+                    bound=_BF16_BOUND,
+                )
+
+
 def figure(result: Result) -> Figure:
-    """Draw calls per second by vocabulary size, beside the empty handler's, every round a dot."""
-    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
-    sizes = result["sizes"]
-    for place, (who, label, colour) in enumerate(
-        [("empty", "empty grpc.aio handler", REFERENCE), ("samplerd", "samplerd", OURS)]
-    ):
-        at = [index + 0.4 * (place - 0.5) for index in range(len(sizes))]
-        axes.bar(at, [size[who]["rate"] for size in sizes], width=0.38, color=colour, label=label)
-        for x, size in zip(at, sizes, strict=True):
-            rates = [entry[who]["rate"] for entry in size["rounds"]]
-            axes.plot([x] * len(rates), rates, ".", color="black", markersize=4, alpha=0.6)
-    for index, size in enumerate(sizes):
-        top = max(max(entry[who]["rate"] for entry in size["rounds"]) for who in ("empty", "samplerd"))
-        axes.annotate(f"{size['ratio']:.2f}", (index, top), (0, 8), textcoords="offset points", ha="center")
-    axes.set_xticks(range(len(sizes)), [f"V = {size['vocab_size']:,}" for size in sizes])
-    axes.set_ylabel("calls per second, one f32 row each")
-    axes.set_ylim(0, axes.get_ylim()[1] * 1.08)
-    axes.set_title("Served throughput of Sample, and its ratio to an empty handler", fontsize=12)
-    axes.legend(frameon=False)
-    return figure
+    """Draw rows per second by vocabulary size, beside the empty handler's, every round a dot."""
+    panels = [
+        ("f32", 1, "one f32 row a call"),
+        ("bf16", 1, "one bf16 row a call"),
+        ("f32", 32, "32 f32 rows a call"),
+    ]
+    drawing, axes = plt.subplots(1, 3, figsize=(15, 5), layout="constrained")
+    for ax, (dtype, rows, title) in zip(axes, panels, strict=True):
+        shapes = [shape for shape in result["shapes"] if shape["rows"] == rows]
+        series = {
+            who: [[entry["rows_per_s"] for entry in shape["measured"][f"{who} {dtype}"]["rounds"]] for shape in shapes]
+            for who in ("empty", *result["transports"])
+        }
+        above = {
+            name: [f"{shape['ratios'][f'{name} {dtype}']:.2f}" for shape in shapes] for name in result["transports"]
+        }
+        grouped_bars(ax, [f"V = {shape['vocab_size']:,}" for shape in shapes], series, above)
+        ax.set_title(title, fontsize=12)
+    axes[0].set_ylabel("rows per second (logarithmic)")
+    axes[0].legend(frameon=False)
+    drawing.suptitle("Served throughput of Sample, 64 calls in flight; above a bar its ratio to the empty handler")
+    return drawing
 
 
-SCENARIO = Scenario(run=run, table=table, figure=figure)
+SCENARIO = Scenario(run=run, table=table, targets=targets, figure=figure)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks import load
-from benchmarks.load import LoadError, frame, parse_h2load, percentiles_s, run_load, sample_request
+from benchmarks.load import Load, LoadError, frame, parse_h2load, percentiles_s, run_load, sample_request
 from benchmarks.servers import free_ports
 from samplerd.v1 import sampler_pb2 as pb
 from tests.support.tools import need
@@ -40,6 +40,18 @@ def test_sample_request_is_one_f32_row(vocab_size: int) -> None:
     assert np.isfinite(np.frombuffer(request.tensor.data, "<f4")).all()
     assert not request.HasField("seed")
     assert request == sample_request(vocab_size)
+
+
+def test_sample_request_of_bf16_holds_the_upper_halves_of_the_same_f32() -> None:
+    halves = np.frombuffer(sample_request(64, rows=3, dtype="bf16").tensor.data, "<u2")
+    whole = np.frombuffer(sample_request(64, rows=3).tensor.data, "<u4")
+    assert sample_request(64, rows=3, dtype="bf16").tensor.rows == 3
+    assert (halves == whole >> 16).all()
+
+
+def test_calls_in_flight() -> None:
+    assert Load().in_flight == 64
+    assert Load(connections=4, streams=1).in_flight == 4
 
 
 def test_parse_h2load() -> None:

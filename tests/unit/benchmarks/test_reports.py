@@ -12,7 +12,8 @@ from benchmarks import plots
 from benchmarks.check import expect_all_ok
 from benchmarks.load import LoadError
 from benchmarks.report import markdown, text_table, write_json
-from benchmarks.scenarios import memory, metrics_cost, served
+from benchmarks.rounds import ratio
+from benchmarks.scenarios import concurrency, idle, memory, metrics_cost, served, stream, unix_socket
 from benchmarks.scrape import Reading, parse_metrics
 
 BEFORE = """\
@@ -58,8 +59,11 @@ def test_growth_between_two_scrapes(grown: Reading) -> None:
 
 def test_expect_all_ok(grown: Reading) -> None:
     expect_all_ok(grown, 100)
-    with pytest.raises(LoadError, match="of 101 calls"):
+    expect_all_ok(grown, 100, rows=100)
+    with pytest.raises(LoadError, match="of 101 requests"):
         expect_all_ok(grown, 101)
+    with pytest.raises(LoadError, match="with 3200 rows"):
+        expect_all_ok(grown, 100, rows=3200)
 
 
 def test_a_failed_call_is_noticed(grown: Reading) -> None:
@@ -85,32 +89,123 @@ def test_tables() -> None:
     assert markdown(header, rows) == "| V | rate |\n| --- | ---: |\n| 1,024 | 5 |\n| 2 | 5,000 |"
 
 
+def side(rows_per_s: float) -> dict[str, Any]:
+    figures = {
+        "calls_per_s": rows_per_s,
+        "rows_per_s": rows_per_s,
+        "cpu_us_per_row": 240.0,
+        "mean_batch_rows": 3.5,
+        "compute_us_per_row": 4.0,
+        "latency_ms": {"p50": 11.0, "p99": 20.0},
+    }
+    return {**figures, "rounds": [figures]}
+
+
 def served_result() -> dict[str, Any]:
-    side = {"rate": 4000.0, "cpu_us_per_call": 240.0, "latency_ms": {"p50": 11.0, "p99": 20.0}}
-    ours = {**side, "mean_batch_rows": 3.5, "compute_us_per_row": 4.0, "mean_queue_wait_us": 100.0}
-    rounds = [{"empty": {"rate": 5000.0}, "samplerd": {"rate": 4000.0}, "ratio": 0.8}]
-    size = {"vocab_size": 1024, "ratio": 0.8, "empty": {**side, "rate": 5000.0}, "samplerd": ours, "rounds": rounds}
-    return {"note": "n", "sizes": [size]}
+    def shape(vocab_size: int, rows: int, grpcio: float) -> dict[str, Any]:
+        rates = {"empty f32": 5000.0, "grpcio f32": grpcio, "empty bf16": 6000.0, "grpcio bf16": 1.5 * grpcio}
+        return {
+            "vocab_size": vocab_size,
+            "rows": rows,
+            "ratios": {"grpcio f32": grpcio / 5000, "grpcio bf16": 1.5 * grpcio / 6000},
+            "bf16_over_f32": {"grpcio": 1.5},
+            "measured": {name: side(rate) for name, rate in rates.items()},
+        }
+
+    shapes = [shape(1_024, 1, 4000), shape(32_768, 1, 4000), shape(131_072, 1, 4500), shape(1_024, 32, 4300)]
+    return {"note": "n", "transports": ["grpcio"], "shapes": shapes}
+
+
+def stream_result() -> dict[str, Any]:
+    measured = {"empty": side(9000.0), "envoy": side(6000.0)}
+    size = {"vocab_size": 1_024, "measured": measured, "ratios": {"envoy": 2 / 3}}
+    return {"transports": ["envoy"], "sizes": [size]}
+
+
+def unix_result() -> dict[str, Any]:
+    rates = {"empty tcp": 4.0, "empty unix": 5.0, "grpcio tcp": 2.0, "grpcio unix": 3.0}
+    measured = {name: side(rate) for name, rate in rates.items()}
+    size = {"vocab_size": 1_024, "measured": measured, "ratios": {"empty": 1.25, "grpcio": 1.5}}
+    return {"transports": ["grpcio"], "sizes": [size]}
+
+
+def concurrency_result() -> dict[str, Any]:
+    curve = {
+        "transport": "envoy",
+        "vocab_size": 1_024,
+        "in_flight": [8, 64, 512],
+        "measured": {"8": side(800.0), "64": side(1000.0), "512": side(950.0)},
+        "lowest_over_highest": 0.8,
+        "last_over_highest": 0.95,
+    }
+    return {"curves": [curve]}
+
+
+def idle_result() -> dict[str, Any]:
+    entry = {"transport": "grpcio", "core_share": 0.02, "rss_bytes": 300 << 20, "pss_bytes": 200 << 20}
+    return {"servers": [{**entry, "processes": 1, "start_s": 2.0}]}
 
 
 def memory_result() -> dict[str, Any]:
-    series = [(0, 300 << 20), (10, 303 << 20)]
-    return {
+    entry = {
+        "transport": "envoy",
         "requests": 10,
         "before_bytes": 300 << 20,
         "after_bytes": 303 << 20,
         "growth": 0.01,
-        "is_flat": True,
-        "series": series,
+        "series": [(0, 300 << 20), (10, 303 << 20)],
     }
+    return {"servers": [entry]}
+
+
+RESULTS = [
+    (served, served_result()),
+    (stream, stream_result()),
+    (unix_socket, unix_result()),
+    (concurrency, concurrency_result()),
+    (idle, idle_result()),
+    (memory, memory_result()),
+]
+
+
+def verdicts(module: ModuleType, result: dict[str, Any]) -> list[bool]:
+    return [target.is_met for target in module.SCENARIO.targets(result)]
+
+
+@pytest.mark.parametrize(("module", "result"), RESULTS)
+def test_tables_are_rectangles(module: ModuleType, result: dict[str, Any]) -> None:
+    header, rows = module.SCENARIO.table(json.loads(json.dumps(result)))
+    assert rows
+    assert {len(row) for row in rows} == {len(header)}
 
 
 def test_result_tables() -> None:
-    assert served.table(served_result())[1][0][:5] == ["1,024", "5,000", "4,000", "0.80", "3.5"]
-    assert memory.table(memory_result())[1] == [["10", "300.0", "303.0", "+1.00 %", "yes"]]
+    first = served.table(served_result())[1][0]
+    assert first[:4] == ["V = 1,024, 1 a call, grpcio f32", "4,000 (5,000)", "0.80", "3.5"]
+    assert memory.table(memory_result())[1] == [["envoy", "10", "300.0", "303.0", "+1.00 %"]]
+    assert unix_socket.table(unix_result())[1][1][:3] == ["V = 1,024, grpcio", "3 (2)", "1.50"]
 
 
-@pytest.mark.parametrize(("module", "result"), [(served, served_result()), (memory, memory_result())])
+def test_targets_of_served_rows() -> None:
+    # One row: 0.80 of 0.8, 0.80 of 0.85, 0.90 of 0.85, bf16 1.5 of 1.4; 32 rows: 0.86 of 0.85.
+    assert verdicts(served, served_result()) == [True, False, True, True, True]
+
+
+def test_targets_of_growth_idleness_and_load() -> None:
+    assert verdicts(memory, memory_result()) == [True]
+    assert verdicts(idle, idle_result()) == [False, True]
+    assert verdicts(concurrency, concurrency_result()) == [False, True]
+
+
+def test_a_ratio_is_the_median_of_each_rounds_own() -> None:
+    rounds = {"a": [10.0, 30.0, 8.0], "b": [10.0, 10.0, 4.0]}
+    measured = {name: {"rounds": [{"rows_per_s": rate} for rate in rates]} for name, rates in rounds.items()}
+    assert ratio(measured, "a", "b") == 2.0
+
+
+@pytest.mark.parametrize(
+    ("module", "result"), [(module, result) for module, result in RESULTS if module.SCENARIO.figure is not None]
+)
 def test_pictures(module: ModuleType, result: dict[str, Any], tmp_path: Path) -> None:
     png, svg = plots.save(tmp_path, "picture", module.SCENARIO.figure(result))
     assert png.read_bytes().startswith(b"\x89PNG")
@@ -123,4 +218,4 @@ def test_results_say_where_they_come_from(tmp_path: Path) -> None:
     assert written["machine"]["cores"] >= 1
     assert written["machine"]["packages"]["grpcio"]
     assert written["machine"]["date"].endswith("+00:00")
-    assert written["sizes"][0]["ratio"] == 0.8
+    assert written["shapes"][0]["rows"] == 1

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.__main__ import parse_args, show
+from benchmarks.__main__ import StaleResultError, parse_args, show
 from benchmarks.report import ROOT
 from benchmarks.scenario import ON_REQUEST, Options, Scenario, Target, load_scenario, titles
 
@@ -89,4 +89,10 @@ def test_a_result_is_shown_as_a_table_and_its_targets(monkeypatch: pytest.Monkey
     shown, targets = show(NAMES[0], {"a": "17", "note": "so"}, tmp_path)
     assert "(so)\n\na\n--\n17" in shown
     assert targets == [target]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_result_of_another_version_is_refused_by_what_it_lacks(tmp_path: Path) -> None:
+    with pytest.raises(StaleResultError, match="no 'servers'"):
+        show("memory", {"series": []}, tmp_path)
     assert not list(tmp_path.iterdir())

@@ -1,0 +1,100 @@
+"""Rows a second over SampleStream, against an empty stream handler fed the same bytes.
+
+A call is one stream: h2load sends a body of many frames as fast as the server takes them, on 4 connections of one
+stream each. samplerd takes 16 requests of a stream at a time here (`--max-stream-requests 16`), so that 64 are in
+flight, as with single calls; the empty handler takes one after the other, since it has nothing to wait for.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.check import checked_empty, checked_reply
+from benchmarks.load import CONNECTIONS, STREAM_PATH, STREAMS, Load, frame, sample_request
+from benchmarks.plots import grouped_bars, plt
+from benchmarks.rounds import QUICK, Plan, Subject, in_turns, ratio
+from benchmarks.scenario import Options, Result, Scenario, Table
+from benchmarks.servers import EmptyServer, SamplerServer
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from benchmarks.report import Progress
+
+__all__ = ["SCENARIO"]
+
+MESSAGES = {1_024: 1_000, 32_768: 128, 131_072: 32}
+"""In a stream, by V: enough that opening it costs nothing, few enough that a body stays below 20 MiB."""
+NOTE = f"one f32 row a message, {CONNECTIONS} streams with {STREAMS} requests in flight each; in brackets the empty one"
+
+
+def run(progress: Progress, options: Options) -> Result:
+    """Measure every vocabulary size."""
+    plan = QUICK if options.quick else Plan()
+    sizes = []
+    with ExitStack() as stack:
+        body = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="samplerd-bench-"))) / "body"
+        samplers = [
+            stack.enter_context(SamplerServer("--max-stream-requests", str(STREAMS), transport=transport))
+            for transport in options.transports
+        ]
+        for vocab_size, messages in MESSAGES.items():
+            progress(f"V = {vocab_size:,}, {messages:,} messages a stream")
+            request = sample_request(vocab_size)
+            reply = next(checked_reply(sampler.port, request) for sampler in samplers).SerializeToString()
+            body.write_bytes(frame(request.SerializeToString()) * messages)
+            load = Load(path=STREAM_PATH, connections=CONNECTIONS, streams=1)
+            with EmptyServer(reply) as empty:
+                checked_empty(empty.port, request.SerializeToString(), reply)
+                subjects = [
+                    Subject(name=name, server=server, body=body, load=load, messages=messages, rpc="SampleStream")
+                    for name, server in [("empty", empty), *((sampler.transport, sampler) for sampler in samplers)]
+                ]
+                measured = in_turns(subjects, plan, progress)
+            ratios = {name: ratio(measured, name, "empty") for name in options.transports}
+            sizes.append({"vocab_size": vocab_size, "messages": messages, "measured": measured, "ratios": ratios})
+    return {"note": NOTE, "plan": asdict(plan), "transports": list(options.transports), "sizes": sizes}
+
+
+def table(result: Result) -> Table:
+    """Lay the figures out: header and rows."""
+    header = ["", "rows/s", "ratio", "batch", "compute us/row", "CPU us/row"]
+    rows = []
+    for size in result["sizes"]:
+        theirs = size["measured"]["empty"]
+        for name, over in size["ratios"].items():
+            ours = size["measured"][name]
+            rows.append(
+                [
+                    f"V = {size['vocab_size']:,}, {name}",
+                    f"{ours['rows_per_s']:,.0f} ({theirs['rows_per_s']:,.0f})",
+                    f"{over:.2f}",
+                    f"{ours['mean_batch_rows']:.1f}",
+                    f"{ours['compute_us_per_row']:.1f}",
+                    f"{ours['cpu_us_per_row']:.0f} ({theirs['cpu_us_per_row']:.0f})",
+                ]
+            )
+    return header, rows
+
+
+def figure(result: Result) -> Figure:
+    """Draw rows per second by vocabulary size, beside the empty handler's."""
+    drawing, ax = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    sizes = result["sizes"]
+    series = {
+        who: [[entry["rows_per_s"] for entry in size["measured"][who]["rounds"]] for size in sizes]
+        for who in ("empty", *result["transports"])
+    }
+    above = {name: [f"{size['ratios'][name]:.2f}" for size in sizes] for name in result["transports"]}
+    grouped_bars(ax, [f"V = {size['vocab_size']:,}" for size in sizes], series, above)
+    ax.set_ylabel("rows per second (logarithmic)")
+    ax.set_title("Served throughput of SampleStream, one f32 row a message; above a bar its ratio", fontsize=12)
+    ax.legend(frameon=False)
+    return drawing
+
+
+SCENARIO = Scenario(run=run, table=table, figure=figure)
