@@ -166,6 +166,14 @@ class TransportConfig:
             parse=_choice("grpcio", "envoy"),
         ),
     )
+    grpcio_acceptors: int = _setting(
+        8,
+        Setting(
+            flag="grpcio-acceptors",
+            help="servers of grpcio that share each TCP port: each takes up one call at a time",
+            parse=_integer(1, 64),
+        ),
+    )
     envoy_threads: int = _setting(
         1,
         Setting(flag="envoy-threads", help="threads of Envoy that do the network's work", parse=_integer(1, 256)),

