@@ -27,6 +27,7 @@ from samplerd_server.request import RNG
 from samplerd_server.transport.calls import Calls
 from samplerd_server.transport.decode import Decoder
 from samplerd_server.transport.handlers import Handlers
+from samplerd_server.transport.regions import Regions
 from samplerd_server.transport.server import BindError, GrpcServer
 from samplerd_server.transport.service import SamplerService
 
@@ -57,7 +58,7 @@ class App:
         calls = Calls(self.metrics)
         service = SamplerService(
             config,
-            decoder=Decoder(limits=config.limits, capabilities=engine.sampler.capabilities),
+            decoder=Decoder(limits=config.limits, capabilities=engine.sampler.capabilities, regions=self._regions()),
             admission=Admission(config.admission, self.pending, costs),
             batcher=self.batcher,
             calls=calls,
@@ -73,6 +74,13 @@ class App:
         self.has_ended = False
         """Whether the device thread has ended: the process can end as any other does."""
         self._watch()
+
+    def _regions(self) -> Regions | None:
+        transport = self._config.transport
+        if not transport.shared_memory_prefix:
+            return None
+        # As large as a message may be: a copy takes the event loop no longer than receiving the same rows would.
+        return Regions(transport.shared_memory_prefix, max_bytes=transport.max_message_bytes, metrics=self.metrics)
 
     def _watch(self) -> None:
         engine, pending, batcher = self._engine, self.pending, self.batcher
@@ -164,6 +172,11 @@ async def serve(config: ServerConfig) -> None:
         os._exit(0)
 
 
+def _optional(config: ServerConfig) -> frozenset[str]:
+    """Give the names of what works because it was turned on."""
+    return frozenset({"SampleRequest.shared_memory"} if config.transport.shared_memory_prefix else ())
+
+
 def _describe(config: ServerConfig, engine: Engine) -> pb.GetServerInfoResponse:
     info = pb.GetServerInfoResponse(
         version=__version__,
@@ -184,7 +197,7 @@ def _describe(config: ServerConfig, engine: Engine) -> pb.GetServerInfoResponse:
             max_top_n=config.limits.max_top_n,
             max_tokens_per_row=config.limits.max_tokens,
         ),
-        capabilities=[*_RPCS, *sorted(engine.sampler.capabilities)],
+        capabilities=[*_RPCS, *sorted(engine.sampler.capabilities | _optional(config))],
         torch_version=engine.torch_version,
         threads=engine.threads,
     )

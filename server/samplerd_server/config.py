@@ -109,6 +109,13 @@ def _path(value: object) -> str:
     return value
 
 
+def _region_prefix(value: object) -> str:
+    text = value.removeprefix("/") if isinstance(value, str) else "."
+    if text and (".." in text or not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", text)):
+        raise ValueError("expected at most 64 of A-Z a-z 0-9 . _ - with no '.' first and no '..'")
+    return text
+
+
 def _device(value: object) -> str:
     text = str(value)
     if text in {"auto", "cpu", "cuda"} or (text.startswith("cuda:") and text.isascii() and text[5:].isdigit()):
@@ -206,6 +213,14 @@ class TransportConfig:
     reflection: bool = _setting(
         False,  # noqa: FBT003  # the default of a switch
         Setting(flag="reflection", help="serve gRPC reflection, for grpcurl and buf curl", parse=_switch),
+    )
+    shared_memory_prefix: str = _setting(
+        "",
+        Setting(
+            flag="shared-memory-prefix",
+            help="rows may be read from POSIX shared memory whose names begin so; empty = off",
+            parse=_region_prefix,
+        ),
     )
     drain_grace_s: float = _setting(
         10.0,

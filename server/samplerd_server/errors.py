@@ -4,13 +4,14 @@
 
     SamplerdError                  anything we raise on purpose
     ├── InvalidRequestError        INVALID_ARGUMENT     no retry   the caller should fix its request
-    ├── NotImplementedFieldError   UNIMPLEMENTED        no retry   the field or RPC is not built yet
-    ├── NotFoundError              NOT_FOUND            no retry   no such distribution
+    ├── NotImplementedFieldError   UNIMPLEMENTED        no retry   the field or RPC is not built yet, or off
+    ├── NotFoundError              NOT_FOUND            no retry   no such distribution or region
     ├── AlreadyExistsError         ALREADY_EXISTS       no retry   the name of a distribution is taken
     ├── OverloadedError            RESOURCE_EXHAUSTED   retry      queue full, or predicted to be late
     ├── DeadlineError              DEADLINE_EXCEEDED    no retry   expired while queued; never computed
     ├── UnavailableError           UNAVAILABLE          retry      draining or not ready
     ├── UnauthenticatedError       UNAUTHENTICATED      no retry   no or wrong credentials
+    ├── PermissionDeniedError      PERMISSION_DENIED    no retry   what the request names is not its to use
     └── InternalError              INTERNAL             no retry   a bug of ours; the text says nothing of it
 
 Rule 1: a message of these classes is safe to send to any client. Rule 2: this module knows no grpc; codes are the
@@ -31,6 +32,7 @@ __all__ = [
     "NotFoundError",
     "NotImplementedFieldError",
     "OverloadedError",
+    "PermissionDeniedError",
     "SamplerdError",
     "UnauthenticatedError",
     "UnavailableError",
@@ -88,13 +90,13 @@ class InvalidRequestError(SamplerdError):
 
 
 class NotImplementedFieldError(SamplerdError):
-    """Expected: the request uses a field or RPC that is not built yet."""
+    """Expected: the request uses a field or RPC that is not built yet, or that this server has turned off."""
 
     code = Code.UNIMPLEMENTED
     reason = "NOT_IMPLEMENTED"
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"{name} is not implemented by this server")
+    def __init__(self, name: str, why: str = "is not implemented by this server") -> None:
+        super().__init__(f"{name} {why}")
         self.name = name
         """The field or RPC."""
 
@@ -146,6 +148,13 @@ class UnauthenticatedError(SamplerdError):
 
     code = Code.UNAUTHENTICATED
     reason = "UNAUTHENTICATED"
+
+
+class PermissionDeniedError(SamplerdError):
+    """Expected: what the request names is not its to use."""
+
+    code = Code.PERMISSION_DENIED
+    reason = "PERMISSION_DENIED"
 
 
 class InternalError(SamplerdError):

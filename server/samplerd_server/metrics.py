@@ -46,6 +46,7 @@ BATCH_REASONS = ("full", "idle", "delay", "deadline")
 SHED_REASONS = ("queue_rows", "queue_bytes", "deadline", "draining")
 CANCELLED_STAGES = ("queued", "computed", "expired")
 PATHS = ("greedy", "random")
+SHARED_MEMORY_CODES = ("invalid_argument", "not_found", "permission_denied", "unavailable")
 
 
 class Counter:
@@ -179,8 +180,20 @@ class Metrics(Collector):
             ("stage",),
             [(stage,) for stage in CANCELLED_STAGES],
         )
+        self.shared_memory_bytes = Counter("samplerd_shared_memory_bytes", "Bytes of rows copied out of shared memory.")
+        self.shared_memory_errors = Counter(
+            "samplerd_shared_memory_errors",
+            "Regions of shared memory that could not be read, by code.",
+            ("code",),
+            [(code,) for code in SHARED_MEMORY_CODES],
+        )
         self.batch_rows = Histogram("samplerd_batch_rows", "Rows in a batch.", _ROWS)
         self.queue_wait = Histogram("samplerd_queue_wait_seconds", "From arrival until the batch was formed.", _SECONDS)
+        self.shared_memory_read = Histogram(
+            "samplerd_shared_memory_read_seconds",
+            "To open a shared region and copy rows out of it.",
+            _SECONDS,
+        )
         self.compute = Histogram("samplerd_compute_seconds", "Of a batch on the device.", _SECONDS)
         self.request_time = Histogram(
             "samplerd_request_seconds",

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
-from typing import NamedTuple, TypeAlias, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar, dataclass_transform
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = [
     "RNG",
@@ -267,6 +270,8 @@ class SampleRequest:
     """Rows with T = 0. Set at decode."""
     work: int = 0
     """What it takes to compute, in bytes of plain rows: what predictions of time are based on. Set at decode."""
+    load: Callable[[], None] | None = None
+    """Copies the numbers of the rows into their memory, once the request is admitted; None = they are there."""
 
     @property
     def rows(self) -> int:

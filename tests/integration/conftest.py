@@ -9,6 +9,7 @@ import pytest_asyncio
 
 from samplerd_client import SamplerClient
 from tests.support.daemon import Daemon
+from tests.support.regions import PREFIX
 from tests.support.served import connect, stub
 
 MAX_MESSAGE_BYTES = 4 << 20
@@ -19,7 +20,7 @@ def daemon(request, tmp_path_factory):
     flags = (
         *("--max-message-bytes", str(MAX_MESSAGE_BYTES), "--chunk-samples", "1000"),
         *("--max-rows-per-request", "4096", "--queue-rows", "16384"),
-        *("--transport", request.param),
+        *("--shared-memory-prefix", PREFIX, "--transport", request.param),
     )
     with Daemon(*flags, unix=tmp_path_factory.mktemp("daemon") / "samplerd.sock") as daemon:
         yield daemon

@@ -81,6 +81,11 @@ def test_a_flag_can_switch_off_what_the_file_switched_on(file):
     assert parse(["--config", path, "--reflection", "false"]).config.transport.reflection is False
 
 
+@pytest.mark.parametrize("value", ["", "/engine-", "engine-"])
+def test_a_prefix_of_regions_may_begin_with_a_slash_and_empty_is_off(value):
+    assert parse(["--shared-memory-prefix", value]).config.transport.shared_memory_prefix == value.removeprefix("/")
+
+
 def refused(arguments) -> str:
     with pytest.raises(ConfigError) as caught:
         parse(arguments)
@@ -147,6 +152,11 @@ BAD = [
     ("kernel", "cuda", "expected one of auto, numba, torch"),
     ("threads", "-1", "expected an integer from 0 to 1024"),
     ("max-message-bytes", "2GiB", "expected from 1KiB to 2147483647"),
+    ("shared-memory-prefix", "a/b", "expected at most 64 of A-Z a-z 0-9 . _ -"),
+    ("shared-memory-prefix", ".hidden", "expected at most 64 of"),
+    ("shared-memory-prefix", "//a", "expected at most 64 of"),
+    ("shared-memory-prefix", "a..b", "expected at most 64 of"),
+    ("shared-memory-prefix", "a" * 65, "expected at most 64 of"),
     ("log-level", "loud", "expected one of debug, info, warning, error"),
     ("log-format", "xml", "expected one of text, json"),
 ]

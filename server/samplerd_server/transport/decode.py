@@ -18,15 +18,17 @@ from samplerd_server.errors import InvalidRequestError, NotImplementedFieldError
 from samplerd_server.request import InputKind, LogprobKind, Outputs, SampleRequest, Wanted
 from samplerd_server.transport.decode_params import DEFAULT_PARAMS, ParamsContext, decode_ids, decode_params
 from samplerd_server.transport.decode_rows import decode_rows, decode_tensor
+from samplerd_server.transport.decode_shared_memory import decode_shared_memory
 from samplerd_server.transport.scan import locate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
 
     from samplerd_server.config import LimitsConfig
     from samplerd_server.request import CandidateRows, DenseRows, SamplingParams
+    from samplerd_server.transport.regions import Regions
 
 __all__ = ["Decoder"]
 
@@ -45,6 +47,8 @@ class Decoder:
     limits: LimitsConfig
     capabilities: frozenset[str]
     """Names of optional fields that work."""
+    regions: Regions | None = None
+    """Where shared memory is read from; None = it is off."""
 
     def parse(self, data: bytes) -> pb.SampleRequest:
         """Parse the bytes of one message.
@@ -84,9 +88,16 @@ class Decoder:
             NotImplementedFieldError: a field is used that does not work here.
 
         """
-        return self.decode_with(message, decode_rows(message, self.limits, self.capabilities))
+        if not message.HasField("shared_memory"):
+            return self.decode_with(message, decode_rows(message, self.limits, self.capabilities))
+        if self.regions is None:
+            raise NotImplementedFieldError("shared_memory", "is off on this server; --shared-memory-prefix turns it on")
+        rows, load = decode_shared_memory(message.shared_memory, self.limits, self.regions)
+        return self.decode_with(message, rows, load)
 
-    def decode_with(self, message: pb.SampleRequest, source: DenseRows | CandidateRows) -> SampleRequest:
+    def decode_with(
+        self, message: pb.SampleRequest, source: DenseRows | CandidateRows, load: Callable[[], None] | None = None
+    ) -> SampleRequest:
         """Check all of one request but its rows, which the caller has found.
 
         Raises:
@@ -131,6 +142,7 @@ class Decoder:
             draw_offset=message.draw_offset,
             outputs=self._decode_outputs(message.outputs, context) if message.HasField("outputs") else _NO_OUTPUTS,
             priority=message.priority,
+            load=load,
         )
 
     def _decode_outputs(self, outputs: pb.Outputs, context: ParamsContext) -> Outputs:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from samplerd_server.config import LimitsConfig
     from samplerd_server.request import Buffer
 
-__all__ = ["decode_rows", "decode_tensor"]
+__all__ = ["check_shape", "decode_dtype", "decode_rows", "decode_tensor"]
 
 _DTYPES = {0: Dtype.F32} | {int(dtype): dtype for dtype in Dtype}
 _SOURCES = "tensor, values, candidates, distribution, shared_memory"
@@ -42,7 +42,26 @@ def decode_rows(
     return _decode_candidates(message.candidates, limits)
 
 
-def _check_shape(rows: int, rows_path: str, vocab_size: int, vocab_path: str, limits: LimitsConfig) -> None:
+def decode_dtype(number: int, path: str) -> Dtype:
+    """Give the dtype of this number.
+
+    Raises:
+        InvalidRequestError: there is none.
+
+    """
+    dtype = _DTYPES.get(int(number))
+    if dtype is None:
+        raise InvalidRequestError(path, f"{int(number)} is not a known Dtype")
+    return dtype
+
+
+def check_shape(rows: int, rows_path: str, vocab_size: int, vocab_path: str, limits: LimitsConfig) -> None:
+    """Check that rows are neither empty nor past the limits; a path is where each number stands in the request.
+
+    Raises:
+        InvalidRequestError: they are.
+
+    """
     if vocab_size == 0:
         raise InvalidRequestError(vocab_path, "must be at least 1")
     if vocab_size > limits.max_vocab_size:
@@ -62,13 +81,11 @@ def decode_tensor(
         InvalidRequestError: an unknown dtype, a shape past the limits, or a wrong number of bytes.
 
     """
-    dtype = _DTYPES.get(int(tensor.dtype))
-    if dtype is None:
-        raise InvalidRequestError(f"{path}.dtype", f"{int(tensor.dtype)} is not a known Dtype")
+    dtype = decode_dtype(tensor.dtype, f"{path}.dtype")
     rows, vocab_size = tensor.rows or 1, tensor.vocab_size
     if data is None:
         data = tensor.data
-    _check_shape(rows, f"{path}.rows", vocab_size, f"{path}.vocab_size", limits)
+    check_shape(rows, f"{path}.rows", vocab_size, f"{path}.vocab_size", limits)
     needed = rows * vocab_size * dtype.itemsize
     if len(data) != needed:
         raise InvalidRequestError(
@@ -90,14 +107,14 @@ def _decode_values(values: pb.Values, limits: LimitsConfig) -> DenseRows:
             raise InvalidRequestError(
                 f"values.row[{at}].values", f"{len(row)} numbers, but the first row has {vocab_size}"
             )
-    _check_shape(len(rows), "values.row", vocab_size, "values.row[0].values", limits)
+    check_shape(len(rows), "values.row", vocab_size, "values.row[0].values", limits)
     return DenseRows(dtype=Dtype.F32, rows=len(rows), vocab_size=vocab_size, data=np.concatenate(rows).tobytes())
 
 
 def _decode_candidates(candidates: pb.Candidates, limits: LimitsConfig) -> CandidateRows:
     if not candidates.row:
         raise InvalidRequestError("candidates.row", "no rows were sent")
-    _check_shape(len(candidates.row), "candidates.row", candidates.vocab_size, "candidates.vocab_size", limits)
+    check_shape(len(candidates.row), "candidates.row", candidates.vocab_size, "candidates.vocab_size", limits)
     rows = tuple(
         _decode_candidate_row(row, f"candidates.row[{at}]", candidates.vocab_size)
         for at, row in enumerate(candidates.row)

@@ -107,11 +107,15 @@ class SamplerService:
         """Admit a request and queue it; the future resolves to its result. Cancel it when nobody waits any more.
 
         Raises:
-            SamplerdError: it was not admitted.
+            SamplerdError: it was not admitted, or its rows could not be brought in.
 
         """
         reply: Future[SampleResult] = self._loop.create_future()
-        self._enqueue(Ticket(request, arrival=arrival, deadline=deadline, connection=connection, reply=reply))
+        ticket = Ticket(request, arrival=arrival, deadline=deadline, connection=connection, reply=reply)
+        self._admit(ticket)
+        if request.load is not None:
+            request.load()
+        self._batcher.enqueue(ticket)
         return reply
 
     def submit_draft(
@@ -124,10 +128,12 @@ class SamplerService:
 
         """
         reply: Future[VerifyResult] = self._loop.create_future()
-        self._enqueue(Ticket(request, arrival=arrival, deadline=deadline, connection=connection, reply=reply))
+        ticket = Ticket(request, arrival=arrival, deadline=deadline, connection=connection, reply=reply)
+        self._admit(ticket)
+        self._batcher.enqueue(ticket)
         return reply
 
-    def _enqueue(self, ticket: Ticket) -> None:
+    def _admit(self, ticket: Ticket) -> None:
         try:
             self._admission.check(ticket, time.monotonic())
         except OverloadedError as error:
@@ -136,7 +142,6 @@ class SamplerService:
         except UnavailableError:
             self._metrics.shed.add(1, "draining")
             raise
-        self._batcher.enqueue(ticket)
 
     async def sample_stream(self, _requests: object, context: ServicerContext[bytes, bytes]) -> None:
         """Answer SampleStream."""

@@ -373,7 +373,13 @@ Global___Candidates: _TypeAlias = Candidates  # noqa: Y015
 
 @_typing.final
 class SharedMemory(_message.Message):
-    """Rows in a shared-memory region of this host, read in place. Opt-in on the server."""
+    """Rows in a POSIX shared-memory region of the server's host. Off unless the server was started with
+    --shared-memory-prefix: UNIMPLEMENTED then, and GetServerInfoResponse.capabilities does not name it.
+
+    The server copies the rows once, when it admits the request, and keeps nothing of the region afterwards: it may be
+    written to again, resized or unlinked once the reply has come. Numbers that are written while the copy is made are
+    drawn from as they were found. Bytes that are not all within the region are INVALID_ARGUMENT.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -384,11 +390,16 @@ class SharedMemory(_message.Message):
     ROWS_FIELD_NUMBER: _builtins.int
     VOCAB_SIZE_FIELD_NUMBER: _builtins.int
     key: _builtins.str
-    """Name of the POSIX shared-memory region; must begin with the prefix that the server allows."""
+    """Name of the region as shm_open(3) takes it, its leading '/' optional: 1 to 255 of the characters A-Z a-z 0-9 . _ -
+    with no '.' first and no "..". INVALID_ARGUMENT for another, PERMISSION_DENIED unless it begins with the server's
+    prefix and the server may read it, NOT_FOUND when there is none.
+    """
     offset: _builtins.int
-    """First byte of the rows within the region."""
+    """First byte of the rows within the region. Any; rows need not be aligned."""
     byte_size: _builtins.int
-    """Bytes that the rows take: exactly rows x vocab_size x (bytes of dtype)."""
+    """Bytes that the rows take: exactly rows x vocab_size x (bytes of dtype), and at most limits.max_message_bytes; any
+    other number is INVALID_ARGUMENT.
+    """
     dtype: Global___Dtype.ValueType
     """How the numbers are stored. Default: DTYPE_F32."""
     rows: _builtins.int
@@ -750,7 +761,7 @@ class SampleRequest(_message.Message):
 
     @_builtins.property
     def shared_memory(self) -> Global___SharedMemory:
-        """Rows in shared memory."""
+        """Rows in shared memory of the server's host."""
 
     @_builtins.property
     def tensor(self) -> Global___Tensor:

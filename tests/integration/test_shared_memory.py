@@ -1,0 +1,281 @@
+"""Rows in shared memory, over real sockets: the draws of the wire, and a server that no region can hurt."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+import time
+
+import grpc
+import numpy as np
+import pytest
+
+from samplerd.v1 import sampler_pb2 as pb
+from tests.integration.conftest import MAX_MESSAGE_BYTES
+from tests.support.engine import HeldSampler
+from tests.support.regions import PREFIX, Region, open_descriptors
+from tests.support.requests import one_hot, tensor
+from tests.support.served import WAIT_S, Served, details, failure, status_of
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+CODE = grpc.StatusCode
+ONE = one_hot(1, 100, 42)
+NOBODY = 65534
+
+
+def ask(memory: pb.SharedMemory, **fields) -> pb.SampleRequest:
+    return pb.SampleRequest(shared_memory=memory, **fields)
+
+
+async def draw(service, request: pb.SampleRequest) -> list[int]:
+    reply = await asyncio.wait_for(service.Sample(request), WAIT_S)
+    assert not reply.row_errors
+    return list(reply.samples)
+
+
+async def serves(service) -> None:
+    """The server answers as ever, over both ways."""
+    with Region(ONE.tobytes()) as region:
+        assert await draw(service, ask(region.rows(ONE))) == [42]
+    assert await draw(service, pb.SampleRequest(tensor=tensor(ONE))) == [42]
+
+
+async def refused(service, memory: pb.SharedMemory, code: grpc.StatusCode, path: str) -> None:
+    error = await failure(service.Sample(ask(memory)))
+    assert error.code() is code, error.details()
+    assert (error.details() or "").startswith(f"{path}: ")
+    if code is CODE.INVALID_ARGUMENT:
+        assert [v.field for v in details(status_of(error))["BadRequest"].field_violations] == [path]
+
+
+# What is drawn.
+
+
+@pytest.mark.parametrize("dtype", ["<f4", "<f2", "<u2", "<f8"])
+async def test_draws_are_those_of_the_wire(service, dtype):
+    numbers = np.random.default_rng(1).normal(0, 3, (5, 3000)).astype("<f4")
+    array = (numbers.view("<u4") >> 16).astype("<u2") if dtype == "<u2" else numbers.astype(dtype)
+    common = {
+        "seed": 7,
+        "num_samples": 3,
+        "row_params": [pb.SamplingParams(temperature=0.5 * row, top_p=0.9) for row in range(5)],
+        "outputs": pb.Outputs(logprobs=[1, 2, 3], top_n=2, rank=True),
+    }
+    with Region(b"odd" + array.tobytes()) as region:
+        memory = region.rows(array, 3)
+        shared = await service.Sample(ask(memory, **common))
+    wire = pb.Tensor(dtype=memory.dtype, rows=5, vocab_size=3000, data=array.tobytes())
+    sent = await service.Sample(pb.SampleRequest(tensor=wire, **common))
+    for reply in (shared, sent):
+        reply.ClearField("timing")
+    assert shared == sent
+    assert len(shared.samples) == 15
+
+
+async def test_a_bad_row_fails_alone(service):
+    array = one_hot(3, 100, [1, 2, 3])
+    array[1, 5] = np.nan
+    with Region(array.tobytes()) as region:
+        reply = await service.Sample(ask(region.rows(array)))
+    assert list(reply.samples) == [1, -1, 3]
+    assert [(error.row, error.reason) for error in reply.row_errors] == [(1, pb.ROW_ERROR_REASON_NAN)]
+
+
+async def test_a_stream_takes_them_and_outlives_a_bad_one(service):
+    stream = service.SampleStream()
+    array = one_hot(50, 100, np.arange(50))
+    with Region(array.tobytes()) as region:
+        for row in range(50):
+            await stream.write(ask(region.rows(ONE, 400 * row), id=row))
+            await stream.write(ask(region.rows(ONE, 400 * 50 + row + 1), id=1000 + row))
+        replies = [await asyncio.wait_for(stream.read(), WAIT_S) for _ in range(100)]
+    await stream.done_writing()
+    assert await asyncio.wait_for(stream.read(), WAIT_S) is grpc.aio.EOF
+    good = {reply.id: list(reply.samples) for reply in replies if not reply.HasField("error")}
+    bad = {reply.id: reply.error for reply in replies if reply.HasField("error")}
+    assert good == {row: [row] for row in range(50)}
+    assert bad.keys() == {1000 + row for row in range(50)}
+    assert all(error.message.startswith("shared_memory.offset: ") for error in bad.values())
+
+
+async def test_more_than_a_message_may_hold_is_refused(service):
+    rows = MAX_MESSAGE_BYTES // 4096
+    array = np.zeros((rows, 1024), "<f4")
+    with Region(array.tobytes() + bytes(4096)) as region:
+        assert len(await draw(service, ask(region.rows(array)))) == rows
+        more = np.zeros((rows + 1, 1024), "<f4")
+        await refused(service, region.rows(more), CODE.INVALID_ARGUMENT, "shared_memory.byte_size")
+
+
+async def test_the_server_says_that_it_can(service, daemon):
+    info = await service.GetServerInfo(pb.GetServerInfoRequest())
+    assert "SampleRequest.shared_memory" in info.capabilities
+    before = daemon.metrics()
+    await serves(service)
+    grown = {name: value - before[name] for name, value in daemon.metrics().items() if "shared_memory" in name}
+    assert grown["samplerd_shared_memory_bytes_total"] == 400
+    assert grown["samplerd_shared_memory_read_seconds_count"] == 1
+
+
+# What is not there.
+
+
+async def test_a_region_that_changes_under_its_name(service):
+    first, second = one_hot(1, 100, 1), one_hot(1, 100, 2)
+    with Region(first.tobytes()) as region:
+        memory = region.rows(first)
+        assert await draw(service, ask(memory)) == [1]
+        os.truncate(region.path, 399)
+        await refused(service, memory, CODE.INVALID_ARGUMENT, "shared_memory.byte_size")
+        os.truncate(region.path, 0)
+        await refused(service, memory, CODE.INVALID_ARGUMENT, "shared_memory.byte_size")
+        region.path.write_bytes(first.tobytes() + bytes(4096))  # grown
+        assert await draw(service, ask(memory)) == [1]
+        region.path.unlink()
+        await refused(service, memory, CODE.NOT_FOUND, "shared_memory.key")
+        region.path.write_bytes(second.tobytes())
+        assert await draw(service, ask(memory)) == [2]
+        region.path.unlink()
+        region.path.symlink_to("/etc/passwd")
+        await refused(service, memory, CODE.INVALID_ARGUMENT, "shared_memory.key")
+        region.path.unlink()
+        region.path.mkdir()
+        await refused(service, memory, CODE.INVALID_ARGUMENT, "shared_memory.key")
+        region.path.rmdir()
+        os.mkfifo(region.path)
+        await refused(service, memory, CODE.INVALID_ARGUMENT, "shared_memory.key")
+    await serves(service)
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "path"),
+    [
+        ({"offset": 2**64 - 1}, CODE.INVALID_ARGUMENT, "shared_memory.offset"),
+        ({"offset": 2**64 - 400}, CODE.INVALID_ARGUMENT, "shared_memory.offset"),
+        ({"offset": 2**63}, CODE.INVALID_ARGUMENT, "shared_memory.offset"),
+        ({"byte_size": 2**64 - 1}, CODE.INVALID_ARGUMENT, "shared_memory.byte_size"),
+        ({"rows": 2**32 - 1, "vocab_size": 2**32 - 1}, CODE.INVALID_ARGUMENT, "shared_memory.vocab_size"),
+        ({"key": "/etc/passwd"}, CODE.INVALID_ARGUMENT, "shared_memory.key"),
+        ({"key": PREFIX + "/../../etc/passwd"}, CODE.INVALID_ARGUMENT, "shared_memory.key"),
+        ({"key": PREFIX + "\0"}, CODE.INVALID_ARGUMENT, "shared_memory.key"),
+        ({"key": "psm_of_somebody"}, CODE.PERMISSION_DENIED, "shared_memory.key"),
+        ({"key": PREFIX + "nobody-made-it"}, CODE.NOT_FOUND, "shared_memory.key"),
+    ],
+)
+async def test_what_cannot_be_read_names_its_field(service, fields, code, path):
+    with Region(ONE.tobytes()) as region:
+        await refused(service, region.rows(ONE, **fields), code, path)
+
+
+async def test_a_region_that_the_server_may_not_read():
+    async with Served(transport={"shared_memory_prefix": PREFIX}) as served:
+        served.sampler.open()
+        with Region(ONE.tobytes()) as region:
+            assert await draw(served.stub, ask(region.rows(ONE))) == [42]
+            region.path.chmod(0)
+            user = os.geteuid()
+            if user == 0:  # root reads everything
+                os.seteuid(NOBODY)
+            try:
+                await refused(served.stub, region.rows(ONE), CODE.PERMISSION_DENIED, "shared_memory.key")
+            finally:
+                os.seteuid(user)
+
+
+async def test_without_a_prefix_the_field_is_off():
+    async with Served() as served:
+        with Region(ONE.tobytes()) as region:
+            error = await failure(served.stub.Sample(ask(region.rows(ONE))))
+        assert error.code() is CODE.UNIMPLEMENTED
+        assert "--shared-memory-prefix" in (error.details() or "")
+        info = await served.stub.GetServerInfo(pb.GetServerInfoRequest())
+        assert "SampleRequest.shared_memory" not in info.capabilities
+
+
+# What it must not do to others.
+
+
+async def test_a_full_queue_refuses_before_it_copies():
+    held = HeldSampler()
+    async with Served(held, transport={"shared_memory_prefix": PREFIX}, admission={"queue_bytes": 1024}) as served:
+        with Region(ONE.tobytes()) as region:
+            calls = [served.stub.Sample(ask(region.rows(ONE)))]
+            await served.entered()  # one computes, one is prefetched, and two fill the queue
+            for waiting in (0, 1, 2):
+                calls.append(served.stub.Sample(ask(region.rows(ONE))))
+                await served.until(lambda waiting=waiting: len(served.app.pending) == waiting)
+            before = served.metrics.shared_memory_bytes.value()
+            error = await failure(served.stub.Sample(ask(region.rows(ONE))))
+            assert error.code() is CODE.RESOURCE_EXHAUSTED
+            assert served.metrics.shared_memory_bytes.value() == before == 4 * 400
+            served.sampler.open()
+            assert [list((await call).samples) for call in calls] == [[42]] * 4
+        assert served.app.pending.bytes == 0
+
+
+async def test_a_failed_copy_leaves_nothing_in_the_queue():
+    async with Served(transport={"shared_memory_prefix": PREFIX}) as served:
+        with Region(bytes(399)) as region:
+            await refused(served.stub, region.rows(ONE), CODE.INVALID_ARGUMENT, "shared_memory.byte_size")
+        pending = served.app.pending
+        assert (len(pending), pending.rows, pending.bytes, pending.work) == (0, 0, 0, 0)
+        assert served.app.batcher.in_flight == 0
+
+
+CUTTER = """
+import os, sys
+descriptor = os.open(sys.argv[1], os.O_RDWR)
+row = os.pread(descriptor, 1 << 20, 0)
+print("cutting", flush=True)
+while True:
+    os.ftruncate(descriptor, 0)
+    os.ftruncate(descriptor, len(row) // 2)
+    os.pwrite(descriptor, row, 0)
+"""
+
+
+@contextlib.contextmanager
+def cutting(region: Region):
+    """Another process cuts the region and fills it again, without end."""
+    with subprocess.Popen([sys.executable, "-c", CUTTER, region.path], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "cutting\n"
+            yield
+        finally:
+            process.kill()
+
+
+async def test_a_region_that_is_cut_all_the_time(service, daemon):
+    array = one_hot(8, 1 << 15, 42)
+    outcomes = {"drawn": 0, "refused": 0}
+
+    async def one() -> None:
+        call = service.Sample(ask(region.rows(array)))
+        code = await asyncio.wait_for(call.code(), WAIT_S)
+        outcomes[{CODE.OK: "drawn", CODE.INVALID_ARGUMENT: "refused"}[code]] += 1
+        if code is CODE.OK:
+            assert len((await call).samples) == 8
+
+    with Region(array.tobytes()) as region, cutting(region):
+        give_up = time.monotonic() + WAIT_S
+        while sum(outcomes.values()) < 400 or not all(outcomes.values()):
+            await asyncio.gather(*(one() for _ in range(20)))
+            assert time.monotonic() < give_up, outcomes
+    assert daemon.process.poll() is None
+    await serves(service)
+
+
+async def test_many_clients_at_once_get_their_own_rows(service, daemon):
+    async def client(number: int) -> None:
+        array = one_hot(4, 500, [number, number + 1, number + 2, number + 3])
+        with Region(array.tobytes()) as region:
+            for _ in range(5):
+                assert await draw(service, ask(region.rows(array))) == [number, number + 1, number + 2, number + 3]
+
+    await asyncio.gather(*(client(number) for number in range(100)))
+    assert open_descriptors(daemon.process.pid) == []
