@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "LABELS", "OURS", "REFERENCE", "grouped_bars", "plt", "save"]
+__all__ = ["COLOURS", "LABELS", "OURS", "REFERENCE", "bars", "plt", "save"]
 
 OURS, REFERENCE = "#2a6f97", "#adb5bd"
 COLOURS = {"empty": REFERENCE, "grpcio": OURS, "envoy": "#e07a1f"}
@@ -47,36 +47,21 @@ def save(folder: Path, name: str, figure: Figure) -> list[Path]:
     return paths
 
 
-def grouped_bars(
-    ax: Axes,
-    groups: Sequence[str],
-    series: Mapping[str, Sequence[Sequence[float]]],
-    above: Mapping[str, Sequence[str]],
-    *,
-    log: bool = True,
-) -> None:
-    """Draw one bar for each group and each of who was measured: its height the median, every round a dot.
+def bars(ax: Axes, series: Mapping[str, Sequence[float]], above: Mapping[str, str]) -> None:
+    """Draw one bar for each of who was measured: its height the median, every round a dot.
 
     Args:
         ax: where to.
-        groups: their labels.
-        series: for who was measured (a key of `COLOURS`), each group's rounds.
+        series: for who was measured (a key of `COLOURS`), the rounds.
         above: what stands above the bars, for those who have it.
-        log: a logarithmic scale, for rates that differ by powers of ten.
 
     """
-    width = 0.8 / len(series)
-    for place, (who, values) in enumerate(series.items()):
-        for index, rounds in enumerate(values):
-            x = index + (place - (len(series) - 1) / 2) * width
-            height = statistics.median(rounds)
-            label = LABELS.get(who, who) if index == 0 else None
-            ax.bar(x, height, width=0.94 * width, color=COLOURS.get(who), label=label)
-            ax.plot([x] * len(rounds), rounds, ".", color="black", markersize=3, alpha=0.6)
-            if who in above:
-                at = (x, max(rounds))
-                ax.annotate(above[who][index], at, (0, 4), textcoords="offset points", ha="center", fontsize=9)
-    if log:
-        ax.set_yscale("log")
-    ax.set_xticks(range(len(groups)), groups)
-    ax.margins(y=0.12)
+    for place, (who, rounds) in enumerate(series.items()):
+        ax.bar(place, statistics.median(rounds), width=0.75, color=COLOURS.get(who))
+        ax.plot([place] * len(rounds), rounds, ".", color="black", markersize=4, alpha=0.6)
+        if who in above:
+            at = (place, max(rounds))
+            ax.annotate(above[who], at, (0, 5), textcoords="offset points", ha="center", fontsize=10)
+    ax.set_xticks(range(len(series)), list(series))
+    ax.yaxis.set_major_formatter("{x:,g}")
+    ax.set_ylim(0, 1.15 * max(max(rounds) for rounds in series.values()))

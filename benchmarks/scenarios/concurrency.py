@@ -112,6 +112,7 @@ def figure(result: Result) -> Figure:
         ax.set_xscale("log", base=2)
         ax.set_xticks(result["curves"][0]["in_flight"], [str(level) for level in result["curves"][0]["in_flight"]])
         ax.set_ylim(bottom=0)
+        ax.yaxis.set_major_formatter("{x:,g}")
         ax.set_xlabel("calls in flight")
         ax.set_title(f"V = {size:,}", fontsize=12)
     axes[0][0].set_ylabel("rows per second")

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from benchmarks.scenario import Options, Result, Scenario, Table
+from benchmarks.plots import OURS, plt
+from benchmarks.scenario import Options, Result, Scenario, Table, Target
 from samplerd_server.batching.pack import pack
 from samplerd_server.request import DenseRows, Dtype, InputKind, SampleRequest, SamplingParams
 from samplerd_server.sampling.kernels import NumbaSampler
@@ -20,6 +21,8 @@ from samplerd_server.sampling.noise import uniform
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from matplotlib.figure import Figure
 
     from benchmarks.report import Progress
     from samplerd_server.sampling.rows import RowBatch
@@ -217,4 +220,38 @@ def table(result: Result) -> Table:
     return header, rows
 
 
-SCENARIO = Scenario(run=run, table=table)
+def targets(result: Result) -> Iterator[Target]:
+    """Read each line's promise, "<= 1.5" or ">= 40"."""
+    for line in result["ratios"]:
+        sign, bound = line["target"].split()
+        yield Target(what=f"kernels: {line['name']}", value=line["ratio"], bound=float(bound), at_most=sign == "<=")
+    yield Target(
+        what="kernels: samples of 1,000,000 categories",
+        value=result["samples_per_s_of_1000000_categories"] / 1e6,
+        bound=10,
+        unit="million/s",
+    )
+
+
+def figure(result: Result) -> Figure:
+    """Draw every ratio beside what was promised."""
+    lines = result["ratios"]
+    drawing, ax = plt.subplots(figsize=(10, 1.2 + 0.3 * len(lines)), layout="constrained")
+    places = range(len(lines))
+    ax.barh(places, [line["ratio"] for line in lines], color=OURS, height=0.7, label="measured")
+    for sign, marker in ((">=", ">"), ("<=", "<")):
+        own = [(float(line["target"].split()[1]), at) for at, line in enumerate(lines) if line["target"][:2] == sign]
+        label = "promised: at least" if sign == ">=" else "promised: at most"
+        ax.plot([x for x, _ in own], [y for _, y in own], marker, color="black", markersize=6, label=label)
+    ax.set_yticks(places, [line["name"] for line in lines], fontsize=9)
+    ax.invert_yaxis()
+    ax.set_xscale("log")
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.grid(visible=True, axis="x", alpha=0.3)
+    ax.set_xlabel("ratio of times (logarithmic)")
+    drawing.suptitle("The samplers by themselves: ratios and promises")
+    drawing.legend(frameon=False, ncols=3, loc="outside lower center")
+    return drawing
+
+
+SCENARIO = Scenario(run=run, table=table, targets=targets, figure=figure)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.check import checked_reply
 from benchmarks.load import LoadError, frame, run_load, sample_request
-from benchmarks.scenario import Options, Result, Scenario, Table
+from benchmarks.scenario import Options, Result, Scenario, Table, Target
 from benchmarks.scrape import read_metrics
 from benchmarks.servers import SamplerServer
 
@@ -125,4 +125,10 @@ def table(result: Result) -> Table:
     ]
 
 
-SCENARIO = Scenario(run=run, table=table)
+def targets(result: Result) -> list[Target]:
+    """Hold the event loop's share against its bound."""
+    what, share = "counting, share of the event loop", 100 * result["event_loop_share"]
+    return [Target(what=what, value=share, bound=100 * ALLOWED_SHARE, at_most=True, unit="%")]
+
+
+SCENARIO = Scenario(run=run, table=table, targets=targets)

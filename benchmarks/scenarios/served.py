@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.check import checked_empty, checked_reply
 from benchmarks.load import Load, frame, sample_request
-from benchmarks.plots import grouped_bars, plt
+from benchmarks.plots import bars, plt
 from benchmarks.rounds import QUICK, Plan, Subject, in_turns, ratio
 from benchmarks.scenario import Options, Result, Scenario, Table, Target
 from benchmarks.servers import EmptyServer, SamplerServer
@@ -155,27 +155,23 @@ def targets(result: Result) -> Iterator[Target]:
 
 
 def figure(result: Result) -> Figure:
-    """Draw rows per second by vocabulary size, beside the empty handler's, every round a dot."""
-    panels = [
-        ("f32", 1, "one f32 row a call"),
-        ("bf16", 1, "one bf16 row a call"),
-        ("f32", 32, "32 f32 rows a call"),
-    ]
-    drawing, axes = plt.subplots(1, 3, figsize=(15, 5), layout="constrained")
-    for ax, (dtype, rows, title) in zip(axes, panels, strict=True):
-        shapes = [shape for shape in result["shapes"] if shape["rows"] == rows]
-        series = {
-            who: [[entry["rows_per_s"] for entry in shape["measured"][f"{who} {dtype}"]["rounds"]] for shape in shapes]
-            for who in ("empty", *result["transports"])
-        }
-        above = {
-            name: [f"{shape['ratios'][f'{name} {dtype}']:.2f}" for shape in shapes] for name in result["transports"]
-        }
-        grouped_bars(ax, [f"V = {shape['vocab_size']:,}" for shape in shapes], series, above)
-        ax.set_title(title, fontsize=12)
-    axes[0].set_ylabel("rows per second (logarithmic)")
-    axes[0].legend(frameon=False)
-    drawing.suptitle("Served throughput of Sample, 64 calls in flight; above a bar its ratio to the empty handler")
+    """Draw rows per second beside the empty handler's, a panel for each shape of a call, every round a dot."""
+    kinds = [("f32", 1), ("bf16", 1), ("f32", 32)]
+    sizes = list(dict.fromkeys(shape["vocab_size"] for shape in result["shapes"]))
+    drawing, axes = plt.subplots(len(kinds), len(sizes), figsize=(11, 10), layout="constrained", squeeze=False)
+    shapes = {(shape["vocab_size"], shape["rows"]): shape for shape in result["shapes"]}
+    for (dtype, rows), line in zip(kinds, axes, strict=True):
+        for size, ax in zip(sizes, line, strict=True):
+            shape = shapes[size, rows]
+            series = {
+                who: [entry["rows_per_s"] for entry in shape["measured"][f"{who} {dtype}"]["rounds"]]
+                for who in ("empty", *result["transports"])
+            }
+            bars(ax, series, {name: f"{shape['ratios'][f'{name} {dtype}']:.2f}" for name in result["transports"]})
+            count = "one row" if rows == 1 else f"{rows} rows"
+            ax.set_title(f"{count} of {size:,}, {dtype}", fontsize=11)
+        line[0].set_ylabel("rows per second")
+    drawing.suptitle("Served throughput of Sample; above a bar its ratio to the empty grpc.aio handler")
     return drawing
 
 

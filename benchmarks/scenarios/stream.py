@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.check import checked_empty, checked_reply
 from benchmarks.load import CONNECTIONS, STREAM_PATH, STREAMS, Load, frame, sample_request
-from benchmarks.plots import grouped_bars, plt
+from benchmarks.plots import bars, plt
 from benchmarks.rounds import QUICK, Plan, Subject, in_turns, ratio
 from benchmarks.scenario import Options, Result, Scenario, Table
 from benchmarks.servers import EmptyServer, SamplerServer
@@ -83,17 +83,17 @@ def table(result: Result) -> Table:
 
 def figure(result: Result) -> Figure:
     """Draw rows per second by vocabulary size, beside the empty handler's."""
-    drawing, ax = plt.subplots(figsize=(8, 4.5), layout="constrained")
     sizes = result["sizes"]
-    series = {
-        who: [[entry["rows_per_s"] for entry in size["measured"][who]["rounds"]] for size in sizes]
-        for who in ("empty", *result["transports"])
-    }
-    above = {name: [f"{size['ratios'][name]:.2f}" for size in sizes] for name in result["transports"]}
-    grouped_bars(ax, [f"V = {size['vocab_size']:,}" for size in sizes], series, above)
-    ax.set_ylabel("rows per second (logarithmic)")
-    ax.set_title("Served throughput of SampleStream, one f32 row a message; above a bar its ratio", fontsize=12)
-    ax.legend(frameon=False)
+    drawing, axes = plt.subplots(1, len(sizes), figsize=(11, 4), layout="constrained", squeeze=False)
+    for size, ax in zip(sizes, axes[0], strict=True):
+        series = {
+            who: [entry["rows_per_s"] for entry in size["measured"][who]["rounds"]]
+            for who in ("empty", *result["transports"])
+        }
+        bars(ax, series, {name: f"{size['ratios'][name]:.2f}" for name in result["transports"]})
+        ax.set_title(f"V = {size['vocab_size']:,}", fontsize=11)
+    axes[0][0].set_ylabel("rows per second")
+    drawing.suptitle("Served throughput of SampleStream, one f32 row a message; above a bar its ratio")
     return drawing
 
 

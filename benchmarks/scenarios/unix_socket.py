@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.check import checked_empty, checked_reply
 from benchmarks.load import Load, frame, sample_request
-from benchmarks.plots import grouped_bars, plt
+from benchmarks.plots import bars, plt
 from benchmarks.rounds import QUICK, Plan, Subject, in_turns, ratio
 from benchmarks.scenario import Options, Result, Scenario, Table
 from benchmarks.servers import EmptyServer, SamplerServer
@@ -77,26 +77,19 @@ def table(result: Result) -> Table:
 
 def figure(result: Result) -> Figure:
     """Draw the rate over the Unix socket as a multiple of TCP's, every round a dot."""
-    drawing, ax = plt.subplots(figsize=(8, 4), layout="constrained")
     sizes = result["sizes"]
-    series = {
-        name: [
-            [
-                unix["rows_per_s"] / tcp["rows_per_s"]
-                for unix, tcp in zip(
-                    size["measured"][f"{name} unix"]["rounds"], size["measured"][f"{name} tcp"]["rounds"], strict=True
-                )
-            ]
-            for size in sizes
-        ]
-        for name in ("empty", *result["transports"])
-    }
-    above = {name: [f"{size['ratios'][name]:.2f}" for size in sizes] for name in series}
-    grouped_bars(ax, [f"V = {size['vocab_size']:,}" for size in sizes], series, above, log=False)
-    ax.axhline(1, color="black", linewidth=0.8)
-    ax.set_ylabel("rows/s over a Unix socket / over TCP")
-    ax.set_title("A Unix socket against TCP, one f32 row a call, 64 in flight", fontsize=12)
-    ax.legend(frameon=False, loc="lower right")
+    drawing, axes = plt.subplots(1, len(sizes), figsize=(8, 4), layout="constrained", squeeze=False, sharey=True)
+    for size, ax in zip(sizes, axes[0], strict=True):
+        rounds = {name: [entry["rows_per_s"] for entry in own["rounds"]] for name, own in size["measured"].items()}
+        series = {
+            who: [unix / tcp for unix, tcp in zip(rounds[f"{who} unix"], rounds[f"{who} tcp"], strict=True)]
+            for who in ("empty", *result["transports"])
+        }
+        bars(ax, series, {name: f"{size['ratios'][name]:.2f}" for name in series})
+        ax.axhline(1, color="black", linewidth=0.8)
+        ax.set_title(f"V = {size['vocab_size']:,}", fontsize=11)
+    axes[0][0].set_ylabel("rows/s over a Unix socket / over TCP")
+    drawing.suptitle("A Unix socket against TCP, one f32 row a call, 64 in flight")
     return drawing
 
 

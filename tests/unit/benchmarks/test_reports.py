@@ -13,7 +13,7 @@ from benchmarks.check import expect_all_ok
 from benchmarks.load import LoadError
 from benchmarks.report import markdown, text_table, write_json
 from benchmarks.rounds import ratio
-from benchmarks.scenarios import concurrency, idle, memory, metrics_cost, served, stream, unix_socket
+from benchmarks.scenarios import concurrency, idle, kernels, latency, memory, metrics_cost, served, stream, unix_socket
 from benchmarks.scrape import Reading, parse_metrics
 
 BEFORE = """\
@@ -112,7 +112,9 @@ def served_result() -> dict[str, Any]:
             "measured": {name: side(rate) for name, rate in rates.items()},
         }
 
-    shapes = [shape(1_024, 1, 4000), shape(32_768, 1, 4000), shape(131_072, 1, 4500), shape(1_024, 32, 4300)]
+    sizes = (1_024, 32_768, 131_072)
+    shapes = [shape(1_024, 1, 4000), shape(32_768, 1, 4000), shape(131_072, 1, 4500)]
+    shapes += [shape(size, 32, 4300) for size in sizes]
     return {"note": "n", "transports": ["grpcio"], "shapes": shapes}
 
 
@@ -158,7 +160,27 @@ def memory_result() -> dict[str, Any]:
     return {"servers": [entry]}
 
 
+def latency_result() -> dict[str, Any]:
+    def cell(name: str, vocab_size: int, share: float, p99: float) -> dict[str, Any]:
+        figures = {"p50": 1.0, "p90": 2.0, "p99": p99, "p99.9": 9.0}
+        own = {"name": name, "vocab_size": vocab_size, "share": share, "spread": "even", "rate": 5.0}
+        return {**own, "latency_ms": figures, "lag_ms": figures, "p99_over_p50": p99, "curve_ms": [1.0] * 10}
+
+    panels = [(size, share) for size in (1_024, 32_768) for share in (0.5, 0.8)]
+    p99 = {"empty": 9.0, "grpcio": 2.9, "envoy": 3.1}
+    return {"cells": [cell(name, *panel, p99[name]) for panel in panels for name in p99]}
+
+
+def kernels_result() -> dict[str, Any]:
+    line = {"name": "a", "first_us": 9.0, "second_us": 3.0, "ratio": 3.0}
+    ratios = [{**line, "target": ">= 2"}, {**line, "target": "<= 2.5"}]
+    differing = [{"vocab_size": 1_000, "draws": 100, "differ": 0}]
+    return {"ratios": ratios, "samples_per_s_of_1000000_categories": 2e7, "differing_from_reference": differing}
+
+
 RESULTS = [
+    (kernels, kernels_result()),
+    (latency, latency_result()),
     (served, served_result()),
     (stream, stream_result()),
     (unix_socket, unix_result()),
@@ -191,7 +213,9 @@ def test_targets_of_served_rows() -> None:
     assert verdicts(served, served_result()) == [True, False, True, True, True]
 
 
-def test_targets_of_growth_idleness_and_load() -> None:
+def test_targets_of_latency_growth_idleness_and_load() -> None:
+    assert verdicts(latency, latency_result()) == [True, False]
+    assert verdicts(kernels, kernels_result()) == [True, False, True]
     assert verdicts(memory, memory_result()) == [True]
     assert verdicts(idle, idle_result()) == [False, True]
     assert verdicts(concurrency, concurrency_result()) == [False, True]
