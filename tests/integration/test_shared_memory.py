@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from samplerd.v1 import sampler_pb2 as pb
+from samplerd_client import NotFoundError, RegionFullError, SamplerClient, SharedMemoryRegion
 from tests.integration.conftest import MAX_MESSAGE_BYTES
 from tests.support.engine import HeldSampler
 from tests.support.regions import PREFIX, Region, open_descriptors
@@ -279,3 +280,58 @@ async def test_many_clients_at_once_get_their_own_rows(service, daemon):
 
     await asyncio.gather(*(client(number) for number in range(100)))
     assert open_descriptors(daemon.process.pid) == []
+
+
+# The Python client.
+
+
+async def test_the_clients_draws_are_those_of_the_wire(address):
+    logits = np.random.default_rng(2).normal(0, 3, (3, 2000))
+    memory = SharedMemoryRegion(PREFIX, slots=2, slot_bytes=8 * 6000)
+    with memory:
+        async with SamplerClient(address, timeout_s=WAIT_S) as client, client.stream() as stream:
+            for dtype in ("f32", "f16", "bf16", "f64"):
+                options = {"temperature": 0.7, "top_k": 50, "num_samples": 4, "seed": 11, "logprobs": ("raw",)}
+                sent = await client.sample(logits, dtype=dtype, **options)
+                for sample in (client.sample, stream.sample):
+                    shared = await sample(shared_memory=memory.put(logits, dtype), **options)
+                    assert shared.samples.tolist() == sent.samples.tolist()
+                    assert shared.logprobs["raw"].tolist() == sent.logprobs["raw"].tolist()
+            written = memory.reserve(1, 4)
+            written.array[:] = [-9e9, 0, -9e9, -9e9]
+            assert (await client.sample(shared_memory=written)).samples.tolist() == [[1]]
+            written.release()
+        assert memory.free_slots == 2
+    async with SamplerClient(address, timeout_s=WAIT_S) as client:
+        with pytest.raises(NotFoundError, match=r"shared_memory\.key"):
+            await client.sample(shared_memory=written)
+
+
+async def test_many_calls_share_a_regions_slots(address):
+    memory = SharedMemoryRegion(PREFIX, slots=16, slot_bytes=4 * 500)
+    places = asyncio.Semaphore(16)
+
+    async def one(number: int) -> None:
+        async with places:
+            result = await client.sample(shared_memory=memory.put(one_hot(1, 500, number)))
+            assert result.samples.tolist() == [[number]]
+
+    with memory:
+        async with SamplerClient(address, timeout_s=WAIT_S) as client:
+            await asyncio.gather(*(one(number) for number in range(400)))
+        assert memory.free_slots == 16
+
+
+async def test_a_slot_is_held_until_the_reply_has_come():
+    async with Served(transport={"shared_memory_prefix": PREFIX}) as served:
+        memory = SharedMemoryRegion(PREFIX, slots=1, slot_bytes=400)
+        with memory:
+            async with SamplerClient(served.address, timeout_s=WAIT_S) as client:
+                call = asyncio.create_task(client.sample(shared_memory=memory.put(ONE)))
+                await served.entered()
+                with pytest.raises(RegionFullError):
+                    memory.put(ONE)
+                served.sampler.open()
+                assert (await call).samples.tolist() == [[42]]
+                del call
+                assert memory.free_slots == 1

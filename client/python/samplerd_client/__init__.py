@@ -33,6 +33,7 @@ from samplerd_client.options import SampleOptions
 from samplerd_client.params import Candidates, Dry, SamplingParams, SharedMemory
 from samplerd_client.result import SampleChunk, SampleResult, Timing
 from samplerd_client.retry import RetryPolicy
+from samplerd_client.shared_memory import RegionFullError, SharedMemoryRegion, Slot
 from samplerd_client.stream import SampleStream, VerifyStream
 from samplerd_client.sync import SyncSamplerClient, SyncSampleStream, SyncVerifyStream
 
@@ -53,6 +54,7 @@ __all__ = [
     "NotImplementedFieldError",
     "OverloadedError",
     "PermissionDeniedError",
+    "RegionFullError",
     "RetryPolicy",
     "RowError",
     "RowErrorReason",
@@ -66,6 +68,8 @@ __all__ = [
     "SamplingParams",
     "ServerInfo",
     "SharedMemory",
+    "SharedMemoryRegion",
+    "Slot",
     "SyncSampleStream",
     "SyncSamplerClient",
     "SyncVerifyStream",

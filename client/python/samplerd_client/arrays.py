@@ -17,7 +17,7 @@ from samplerd_client import dlpack
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["ArrayLike", "Rows", "SupportsDlpack", "as_rows", "bfloat16_bits"]
+__all__ = ["NUMPY_DTYPES", "ArrayLike", "Rows", "SupportsDlpack", "as_rows", "bfloat16_bits", "dtype_number"]
 
 
 class SupportsDlpack(Protocol):
@@ -58,12 +58,25 @@ _NAMES = {
 
 _NATIVE = {np.dtype(np.float32): pb.DTYPE_F32, np.dtype(np.float16): pb.DTYPE_F16, np.dtype(np.float64): pb.DTYPE_F64}
 
-_NUMPY: dict[pb.Dtype.ValueType, np.dtype[Any]] = {
+NUMPY_DTYPES: dict[pb.Dtype.ValueType, np.dtype[Any]] = {
     pb.DTYPE_F32: np.dtype("<f4"),
     pb.DTYPE_F16: np.dtype("<f2"),
     pb.DTYPE_BF16: np.dtype("<u2"),
     pb.DTYPE_F64: np.dtype("<f8"),
 }
+"""How numpy stores the numbers of a dtype; bfloat16 as bits."""
+
+
+def dtype_number(name: str) -> pb.Dtype.ValueType:
+    """Return the dtype of this name: "f32", "f16", "bf16", "f64", or the long form.
+
+    Raises:
+        ValueError: there is none.
+
+    """
+    if name not in _NAMES:
+        raise ValueError(f"dtype must be one of f32, f16, bf16, f64; got {name!r}")
+    return _NAMES[name]
 
 
 def as_rows(values: ArrayLike, dtype: str | None = None) -> Rows:
@@ -87,10 +100,9 @@ def as_rows(values: ArrayLike, dtype: str | None = None) -> Rows:
     if array.size == 0:
         raise ValueError(f"expected at least one row of at least one number, got shape {array.shape}")
     if dtype is not None:
-        if dtype not in _NAMES:
-            raise ValueError(f"dtype must be one of f32, f16, bf16, f64; got {dtype!r}")
-        array, kind = _convert(array, kind, _NAMES[dtype]), _NAMES[dtype]
-    array = np.ascontiguousarray(array, dtype=_NUMPY[kind])
+        wanted = dtype_number(dtype)
+        array, kind = _convert(array, kind, wanted), wanted
+    array = np.ascontiguousarray(array, dtype=NUMPY_DTYPES[kind])
     rows, vocab_size = array.shape
     return Rows(dtype=kind, rows=rows, vocab_size=vocab_size, data=array.data.cast("B"))
 
@@ -136,7 +148,7 @@ def _convert(array: NDArray[Any], have: pb.Dtype.ValueType, want: pb.Dtype.Value
             converted: NDArray[Any] = bfloat16_bits(single)
             infinite = (converted & 0x7FFF) == 0x7F80
         else:
-            converted = array.astype(_NUMPY[want])
+            converted = array.astype(NUMPY_DTYPES[want])
             infinite = np.isinf(converted)
     if np.any(infinite & np.isfinite(array)):
         raise ValueError(f"a number is too large for {pb.Dtype.Name(want)}; clip the row or send it as it is")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from samplerd_client.params import SamplingParams, SharedMemory
+    from samplerd_client.shared_memory import Slot
 
 __all__ = ["Distribution", "DistributionCalls"]
 
@@ -65,7 +66,7 @@ class DistributionCalls:
         probabilities: bool = False,
         ttl_s: float | None = None,
         params: SamplingParams | None = None,
-        shared_memory: SharedMemory | None = None,
+        shared_memory: SharedMemory | Slot | None = None,
         dtype: str | None = None,
         timeout_s: float | None = None,
     ) -> Distribution:
@@ -77,7 +78,7 @@ class DistributionCalls:
             probabilities: the numbers are weights, not logits.
             ttl_s: free it when it was not used for so many seconds; None = the server's default.
             params: baked in; requests then carry no parameters.
-            shared_memory: rows in the server's shared memory, copied once.
+            shared_memory: rows in shared memory of the server's host, copied once.
             dtype: convert the rows before sending.
             timeout_s: seconds for this call; None = the client's.
 

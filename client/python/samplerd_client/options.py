@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from samplerd_client.params import Candidates, Dry, Ids, LogprobKind, Order, SamplingParams, SharedMemory
+    from samplerd_client.shared_memory import Slot
 
 __all__ = ["SampleOptions", "SamplingFields"]
 
@@ -66,8 +67,8 @@ class SampleOptions(SamplingFields, total=False):
     """Name of an uploaded distribution, instead of rows."""
     values: Sequence[Sequence[float]] | None
     """Rows sent as written-out numbers, instead of raw bytes."""
-    shared_memory: SharedMemory | None
-    """Rows in the server's shared memory, instead of rows in the message."""
+    shared_memory: SharedMemory | Slot | None
+    """Rows in shared memory of the server's host, instead of rows in the message."""
     logprobs: Sequence[LogprobKind] | LogprobKind
     """Kinds of log-probabilities of the drawn ids to return."""
     top_n: int

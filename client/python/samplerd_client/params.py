@@ -247,7 +247,7 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SharedMemory:
-    """Rows in a shared-memory region of the server's host, read in place."""
+    """Rows in a shared-memory region of the server's host, whoever made it; `SharedMemoryRegion` makes one."""
 
     key: str
     """Name of the POSIX shared-memory region."""

@@ -19,7 +19,8 @@ from samplerd_client.wire import length_delimited, with_tensor
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from samplerd_client.params import Ids, LogprobKind, SamplingParams
+    from samplerd_client.params import Ids, LogprobKind, SamplingParams, SharedMemory
+    from samplerd_client.shared_memory import Slot
 
 __all__ = ["Plan", "Recipe", "Split", "build", "set_params", "set_scalars"]
 
@@ -41,7 +42,7 @@ class Recipe:
         self.num_samples = message.num_samples or 1
         """S."""
         self.has_source = message.WhichOneof("source") is not None
-        """It names the rows; there are no dense ones."""
+        """It names the rows; there are no dense ones, in the message or in shared memory."""
         self.is_row_wise = bool(message.row_params or message.row_seeds)
         """It says something of each row."""
         outputs = message.outputs
@@ -93,6 +94,8 @@ class Plan:
     """None: the server draws one."""
     rows: Rows | None
     """Dense rows."""
+    memory: SharedMemory | Slot | None = None
+    """Dense rows in shared memory; a slot is held as long as the request is on its way."""
 
     def encode(self, request_id: int = 0) -> bytes:
         """Return the bytes of the request."""
@@ -101,6 +104,8 @@ class Plan:
         message.id = request_id
         if self.seed is not None:
             message.seed = self.seed
+        if self.memory is not None:
+            message.shared_memory.CopyFrom(self.memory.to_proto())
         return with_tensor(message.SerializeToString(), self.rows)
 
 
@@ -117,10 +122,11 @@ def build(logits: ArrayLike | None, options: SampleOptions) -> Plan:
 
     """
     recipe = _recipe(cast("dict[str, Any]", options))
-    if recipe.has_source is (logits is not None):
+    memory: SharedMemory | Slot | None = options.get("shared_memory")
+    if recipe.has_source + (logits is not None) + (memory is not None) != 1:
         raise ValueError(_ONCE)
     rows = None if logits is None else as_rows(logits, options.get("dtype"))
-    return Plan(recipe, _seed(options.get("seed")), rows)
+    return Plan(recipe, _seed(options.get("seed")), rows, memory)
 
 
 _recipes: dict[str, Recipe] = {}
@@ -128,13 +134,15 @@ _MAX_RECIPES = 256
 """Bounded, since callers choose their parameters freely."""
 _MAX_KEY = 1024
 """Characters of a key; what takes more is not worth its memory."""
+_CHANGING = frozenset({"seed", "shared_memory"})
+"""What differs from call to call, and is no part of a recipe."""
 _TELLING = frozenset({int, float, str, bool, type(None)})
 """Types whose `repr` tells a value from every other one, 1 from 1.0 and from True, and 0.0 from -0.0."""
 
 
 def _recipe(options: dict[str, Any]) -> Recipe:
     """Return the recipe of these options, which may be one that was made for equal ones."""
-    said = {name: value for name, value in options.items() if name != "seed"}
+    said = {name: value for name, value in options.items() if name not in _CHANGING}
     if not all(type(value) in _TELLING or _is_names(value) for value in said.values()):
         return _new_recipe(options)
     key = repr(said)
@@ -239,15 +247,13 @@ def _set_outputs(outputs: pb.Outputs, options: Mapping[str, Any]) -> None:
 
 
 def _set_source(message: pb.SampleRequest, options: Mapping[str, Any]) -> None:
-    given = [name for name in _SOURCES if options.get(name) is not None]
+    given = [name for name in _SOURCES if name not in _CHANGING and options.get(name) is not None]
     if len(given) > 1:
         raise ValueError(_ONCE)
     if (candidates := options.get("candidates")) is not None:
         message.candidates.CopyFrom(candidates.to_proto())
     elif (distribution := options.get("distribution")) is not None:
         message.distribution = distribution
-    elif (shared_memory := options.get("shared_memory")) is not None:
-        message.shared_memory.CopyFrom(shared_memory.to_proto())
     else:
         # Even without rows the message then has a source, and the server says what is wrong with it.
         for row in options.get("values") or ():

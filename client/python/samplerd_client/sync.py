@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from samplerd_client.params import Ids, SamplingParams, SharedMemory
     from samplerd_client.result import SampleChunk, SampleResult
     from samplerd_client.retry import RetryPolicy
+    from samplerd_client.shared_memory import Slot
 
 __all__ = ["SyncSampleStream", "SyncSamplerClient", "SyncVerifyStream"]
 
@@ -211,7 +212,7 @@ class SyncSamplerClient:
         probabilities: bool = False,
         ttl_s: float | None = None,
         params: SamplingParams | None = None,
-        shared_memory: SharedMemory | None = None,
+        shared_memory: SharedMemory | Slot | None = None,
         dtype: str | None = None,
         timeout_s: float | None = None,
     ) -> Distribution:

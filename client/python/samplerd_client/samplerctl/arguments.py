@@ -126,6 +126,11 @@ def _add_bench(commands: Any) -> None:
     load.add_argument("-n", "--num-samples", type=_positive, default=1, metavar="N", help="samples from each row (1)")
     load.add_argument("--dtype", choices=("f32", "f16", "bf16", "f64"), default="f32", help="of the rows (f32)")
     load.add_argument("--stream", action="store_true", help="one stream instead of a call for each request")
+    load.add_argument(
+        "--shared-memory",
+        metavar="PREFIX",
+        help="put the rows into shared memory; the server of this host was started with --shared-memory-prefix PREFIX",
+    )
     load.add_argument("--json", action="store_true", help="the outcome as one JSON object")
     _add_sampling(bench)
     _add_connection(bench)

@@ -12,8 +12,9 @@ import sys
 import time
 from array import array
 from collections import Counter
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from samplerd_client.samplerctl import render
 from samplerd_client.samplerctl.arguments import sampling_options
 from samplerd_client.samplerctl.connection import client_of
 from samplerd_client.samplerctl.statistics import percentile
+from samplerd_client.shared_memory import SharedMemoryRegion
 
 if TYPE_CHECKING:
     import argparse
@@ -81,15 +83,17 @@ async def run(args: argparse.Namespace) -> int:
     if args.dtype == "bf16":
         options["dtype"] = "bf16"
     tally = Tally(rows=args.rows)
-    # An overload should be seen, not smoothed away by retries.
-    async with client_of(args, retry=RetryPolicy(max_attempts=1)) as client:
+    async with AsyncExitStack() as stack:
+        # An overload should be seen, not smoothed away by retries.
+        client = await stack.enter_async_context(client_of(args, retry=RetryPolicy(max_attempts=1)))
         info = await client.server_info()
+        sample: Callable[..., Awaitable[SampleResult]] = client.sample
         if args.stream:
-            async with client.stream(max_in_flight=args.concurrency) as stream:
-                call = _caller(stream.sample, ready, **options)
-                elapsed_s = await _load(call, tally, args)
-        else:
-            elapsed_s = await _load(_caller(client.sample, ready, **options), tally, args)
+            sample = (await stack.enter_async_context(client.stream(max_in_flight=args.concurrency))).sample
+        if args.shared_memory is not None:
+            region = SharedMemoryRegion(args.shared_memory, slots=args.concurrency, slot_bytes=request_bytes)
+            sample = _through(stack.enter_context(region), sample)
+        elapsed_s = await _load(_caller(sample, ready, **options), tally, args)
     figures = tally.summary(elapsed_s)
     if args.json:
         finite = {name: value if value == value else None for name, value in figures.items()}  # noqa: PLR0124
@@ -97,10 +101,22 @@ async def run(args: argparse.Namespace) -> int:
     else:
         rows_text = f"{args.rows} x {args.vocab_size:,} {args.dtype} ({render.size(request_bytes)})"
         mode = "one stream" if args.stream else "unary"
+        mode += "" if args.shared_memory is None else ", shared memory"
         server = f"{args.server}: samplerd {info.version} on {info.device}"
         sys.stdout.write(f"{server}, {mode}, {args.concurrency} in flight, {rows_text}\n\n")
         sys.stdout.write(_report(figures, tally))
     return 1 if tally.errors else 0
+
+
+def _through(
+    region: SharedMemoryRegion, sample: Callable[..., Awaitable[SampleResult]]
+) -> Callable[..., Awaitable[SampleResult]]:
+    """Return a `sample` that puts its rows into a region first, as an engine that has them elsewhere would."""
+
+    def put_and_sample(rows: np.ndarray, *, dtype: str | None = None, **options: Any) -> Awaitable[SampleResult]:
+        return sample(shared_memory=region.put(rows, dtype), **options)
+
+    return put_and_sample
 
 
 def _caller(
