@@ -37,14 +37,14 @@ def _run(config: ServerConfig) -> int:
     if config.transport.transport == "envoy":
         from samplerd_server.envoy import EnvoyError, serve_envoy  # noqa: PLC0415
 
-        expected: tuple[type[Exception], ...] = (EnvoyError,)
+        expected: tuple[type[Exception], ...] = (ConfigError, EnvoyError)
         main: Coroutine[None, None, None] = serve_envoy(config)
     else:
         from samplerd_server.app import serve  # noqa: PLC0415
         from samplerd_server.engine.device import DeviceError  # noqa: PLC0415
         from samplerd_server.transport.server import BindError  # noqa: PLC0415
 
-        expected = (BindError, DeviceError)
+        expected = (ConfigError, BindError, DeviceError)
         main = serve(config)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:

@@ -24,7 +24,9 @@ from samplerd_server.engine.engine import Engine
 from samplerd_server.log import event
 from samplerd_server.metrics import Exporter, Metrics
 from samplerd_server.request import RNG
+from samplerd_server.security import read_tls, read_tokens
 from samplerd_server.transport.calls import Calls
+from samplerd_server.transport.certificates import Certificates
 from samplerd_server.transport.decode import Decoder
 from samplerd_server.transport.handlers import Handlers
 from samplerd_server.transport.regions import Regions
@@ -66,9 +68,10 @@ class App:
             info=_describe(config, engine),
             loop=loop,
         )
-        self.handlers = Handlers(service, has_reflection=config.transport.reflection)
+        tokens = read_tokens(config.security.token_file)
+        self.handlers = Handlers(service, has_reflection=config.transport.reflection, calls=calls, tokens=tokens)
         self._calls = calls
-        self.server = GrpcServer(config.transport, self.handlers, calls)
+        self.server = GrpcServer(config.transport, self.handlers, calls, certificates=Certificates(config.security))
         self._exporter = Exporter(self.metrics, config.metrics.listen) if config.metrics.listen else None
         self.metrics_address = "off"
         self.has_ended = False
@@ -136,6 +139,7 @@ async def serve(config: ServerConfig) -> None:
 
     Raises:
         BindError: an address cannot be listened on.
+        ConfigError: a certificate, key or token cannot be used.
         DeviceError: the configured device is not there.
 
     """
@@ -143,6 +147,9 @@ async def serve(config: ServerConfig) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    # First of all: what is wrong with a file should not be told only once the device is warm.
+    read_tls(config.security)
+    read_tokens(config.security.token_file)
     engine = Engine(config.engine)
     warm_up_s = await loop.run_in_executor(None, engine.warm_up)
     app = App(config, engine, loop)

@@ -25,9 +25,11 @@ __all__ = [
     "BatchingConfig",
     "ConfigError",
     "EngineConfig",
+    "EnvoyConfig",
     "LimitsConfig",
     "LogConfig",
     "MetricsConfig",
+    "SecurityConfig",
     "ServerConfig",
     "Setting",
     "TransportConfig",
@@ -132,6 +134,16 @@ def _optional_address(value: object) -> str:
     return address
 
 
+def _optional_path(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("expected a path, or off")
+    return "" if value == "off" else value
+
+
+def _or_off(value: str) -> str:
+    return value or "off"
+
+
 def _bounded_bytes(low: int, high: int) -> Callable[[Any], int]:
     def parse(value: str | float) -> int:
         size = parse_bytes(value)
@@ -181,10 +193,6 @@ class TransportConfig:
             parse=_integer(1, 64),
         ),
     )
-    envoy_threads: int = _setting(
-        1,
-        Setting(flag="envoy-threads", help="threads of Envoy that do the network's work", parse=_integer(1, 256)),
-    )
     max_message_bytes: int = _setting(
         64 << 20,
         Setting(
@@ -210,6 +218,33 @@ class TransportConfig:
             parse=_integer(1, 1 << 20),
         ),
     )
+    max_connection_idle_s: float = _setting(
+        0.0,
+        Setting(
+            flag="max-connection-idle",
+            help="close a connection without calls after so long; 0 = never",
+            parse=_bounded_duration(1e6),
+            show=format_duration,
+        ),
+    )
+    max_connection_age_s: float = _setting(
+        0.0,
+        Setting(
+            flag="max-connection-age",
+            help="ask clients to connect anew after so long, so that balancers can spread them again; 0 = never",
+            parse=_bounded_duration(1e6),
+            show=format_duration,
+        ),
+    )
+    keepalive_s: float = _setting(
+        120.0,
+        Setting(
+            flag="keepalive",
+            help="ping connections that often, and close those that do not answer within 20s; 0 = never",
+            parse=_bounded_duration(1e6),
+            show=format_duration,
+        ),
+    )
     reflection: bool = _setting(
         False,  # noqa: FBT003  # the default of a switch
         Setting(flag="reflection", help="serve gRPC reflection, for grpcurl and buf curl", parse=_switch),
@@ -229,6 +264,100 @@ class TransportConfig:
             help="how long work in flight may take to finish after SIGTERM or SIGINT",
             parse=_bounded_duration(3600),
             show=format_duration,
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecurityConfig:
+    """Who may read along, and who may call."""
+
+    certificate: str = _setting(
+        "",
+        Setting(
+            flag="tls-cert",
+            help="PEM file of the server's certificate chain: speak TLS on TCP; off = plain text",
+            parse=_optional_path,
+            show=_or_off,
+        ),
+    )
+    key: str = _setting(
+        "",
+        Setting(flag="tls-key", help="PEM file of its private key, unencrypted", parse=_optional_path, show=_or_off),
+    )
+    client_ca: str = _setting(
+        "",
+        Setting(
+            flag="tls-client-ca",
+            help="PEM file of the authorities that vouch for clients: refuse clients without a certificate",
+            parse=_optional_path,
+            show=_or_off,
+        ),
+    )
+    token_file: str = _setting(
+        "",
+        Setting(
+            flag="token-file",
+            help="file of the bearer tokens that are taken, one a line; health checks need none; off = no token needed",
+            parse=_optional_path,
+            show=_or_off,
+        ),
+    )
+
+    def __post_init__(self) -> None:
+        """Check that what belongs together is there.
+
+        Raises:
+            ConfigError: it is not.
+
+        """
+        if bool(self.certificate) != bool(self.key):
+            raise ConfigError("--tls-cert and --tls-key need each other")
+        if self.client_ca and not self.certificate:
+            raise ConfigError("--tls-client-ca needs --tls-cert and --tls-key")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvoyConfig:
+    """What only the transport envoy has."""
+
+    threads: int = _setting(
+        1,
+        Setting(flag="envoy-threads", help="threads of Envoy that do the network's work", parse=_integer(1, 256)),
+    )
+    max_connections: int = _setting(
+        10_000,
+        Setting(
+            flag="envoy-max-connections",
+            help="connections in all; further ones are closed at once",
+            parse=_integer(1, 1 << 20),
+        ),
+    )
+    max_heap_bytes: int = _setting(
+        0,
+        Setting(
+            flag="envoy-max-heap",
+            help="refuse calls with UNAVAILABLE while Envoy's heap is nearly so large; 0 = no bound",
+            parse=_bounded_bytes(0, 1 << 42),
+            show=format_bytes,
+        ),
+    )
+    access_log: str = _setting(
+        "",
+        Setting(
+            flag="envoy-access-log",
+            help="stdout, stderr or a file: one JSON object for each call that ended; off = none",
+            parse=_optional_path,
+            show=_or_off,
+        ),
+    )
+    admin: str = _setting(
+        "",
+        Setting(
+            flag="envoy-admin",
+            help="address of Envoy's admin interface, host:port, or off; whoever reaches it can stop the server",
+            parse=_optional_address,
+            show=_or_off,
         ),
     )
 
@@ -368,6 +497,8 @@ class ServerConfig:
     """The whole tree."""
 
     transport: TransportConfig = field(default_factory=TransportConfig)
+    security: SecurityConfig = field(default_factory=SecurityConfig)
+    envoy: EnvoyConfig = field(default_factory=EnvoyConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     admission: AdmissionConfig = field(default_factory=AdmissionConfig)
     batching: BatchingConfig = field(default_factory=BatchingConfig)
@@ -375,9 +506,24 @@ class ServerConfig:
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     log: LogConfig = field(default_factory=LogConfig)
 
+    def __post_init__(self) -> None:
+        """Check what concerns several sections.
+
+        Raises:
+            ConfigError: two settings exclude each other.
+
+        """
+        has_unix = any(address.startswith("unix") for address in self.transport.listen)
+        if self.transport.transport == "envoy" and self.security.certificate and has_unix:
+            raise ConfigError(
+                "with --transport envoy all addresses have TLS or none: leave out --tls-cert or the socket"
+            )
+
 
 SECTIONS: Mapping[str, type] = {
     "transport": TransportConfig,
+    "security": SecurityConfig,
+    "envoy": EnvoyConfig,
     "limits": LimitsConfig,
     "admission": AdmissionConfig,
     "batching": BatchingConfig,

@@ -24,15 +24,18 @@ from samplerd_server.transport.asgi import AsgiApp
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-__all__ = ["application"]
+    from samplerd_server.config import EngineConfig
+
+__all__ = ["Child", "application"]
 
 _LOG = logging.getLogger("samplerd")
 
 
-class _Child:
+class Child:
     """The application before and after it has started."""
 
-    def __init__(self) -> None:
+    def __init__(self, build_engine: Callable[[EngineConfig], Engine] = Engine) -> None:
+        self._build_engine = build_engine
         self._app: App | None = None
         self._asgi: AsgiApp | None = None
         self._control: asyncio.Server | None = None
@@ -44,6 +47,7 @@ class _Child:
         receive: Callable[[], Awaitable[Mapping[str, Any]]],
         send: Callable[[Mapping[str, Any]], Awaitable[None]],
     ) -> None:
+        """Answer one call, or live through the lifespan."""
         if scope["type"] == "lifespan":
             await self._live(receive, send)
         elif self._asgi is not None:
@@ -71,7 +75,7 @@ class _Child:
         config = resolve({}, {}, read_file(path), path)
         set_up(config.log)
         loop = asyncio.get_running_loop()
-        engine = Engine(config.engine)
+        engine = self._build_engine(config.engine)
         warm_up_s = await loop.run_in_executor(None, engine.warm_up)
         self._app = App(config, engine, loop)
         await self._app.start()
@@ -102,4 +106,4 @@ class _Child:
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-application = _Child()
+application = Child()

@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 
 from samplerd_client import SamplerClient
+from tests.support.certificates import Authority
 from tests.support.daemon import Daemon
 from tests.support.regions import PREFIX
 from tests.support.served import connect, stub
@@ -44,3 +45,15 @@ async def stream(daemon) -> Any:
     """A stream of drafts."""
     async with SamplerClient(daemon.address, timeout_s=120.0) as client, client.verify_stream() as stream:
         yield stream
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory) -> Authority:
+    """Who vouches for servers and clients."""
+    return Authority(tmp_path_factory.mktemp("authority"), "authority")
+
+
+@pytest.fixture(scope="session")
+def other(tmp_path_factory) -> Authority:
+    """Another one, whom nobody trusts at first."""
+    return Authority(tmp_path_factory.mktemp("other"), "other")

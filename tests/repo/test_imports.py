@@ -16,6 +16,7 @@ RANKS = {
     "__main__": 10,
     "envoy_child": 9,
     "envoy": 9,
+    "envoy_config": 8,
     "app": 8,
     "transport": 7,
     "admission": 6,
@@ -24,6 +25,7 @@ RANKS = {
     "sampling": 3,
     "cli": 2,
     "settings": 1,
+    "security": 1,
     "metrics": 1,
     "log": 1,
     "config": 0,
@@ -41,7 +43,7 @@ ONLY_IN = {
     "google": {"transport"},
     "prometheus_client": {"metrics"},
     "uvloop": {"__main__"},
-    "pyvoy": {"envoy"},
+    "pyvoy": {"envoy", "envoy_config"},
 }
 # The composition root fills GetServerInfo's message; nobody else outside the transport knows the stubs.
 STUBS_IN = {"transport", "app"}

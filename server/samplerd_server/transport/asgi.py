@@ -78,7 +78,8 @@ class AsgiApp:
             handler = generic.service(_CallDetails(path, context.invocation_metadata()))
             if handler is not None:
                 # Only methods that exist are remembered, so clients cannot make this grow.
-                self._methods[path] = handler
+                if not getattr(generic, "depends_on_caller", False):
+                    self._methods[path] = handler
                 return handler
         return None
 

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from samplerd_server.transport.auth import Authenticated
 from samplerd_server.transport.service import SERVICE_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     import grpc
 
+    from samplerd_server.transport.calls import Calls
     from samplerd_server.transport.service import SamplerService
 
 __all__ = ["Handlers"]
@@ -25,15 +27,21 @@ __all__ = ["Handlers"]
 class Handlers:
     """Everything that is served, with the health of it."""
 
-    def __init__(self, service: SamplerService, *, has_reflection: bool) -> None:
+    def __init__(
+        self, service: SamplerService, *, has_reflection: bool, calls: Calls, tokens: Sequence[bytes] = ()
+    ) -> None:
         self.service = service
-        self.generic: list[grpc.GenericRpcHandler] = [service.handlers()]
+        own = service.handlers()
+        self.generic: list[grpc.GenericRpcHandler] = [Authenticated(own, tokens=tokens, calls=calls) if tokens else own]
         """What to register with grpcio, or to look a method up in."""
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self)  # type: ignore[arg-type]  # it only registers
         if has_reflection:
             names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, self)  # type: ignore[arg-type]  # it only registers
+            if tokens:
+                # Probes of health have no token; whoever asks for the contract has one.
+                self.generic[-1] = Authenticated(self.generic[-1], tokens=tokens, calls=None)
 
     def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
         """Take handlers as a grpcio server does: what generated code calls."""

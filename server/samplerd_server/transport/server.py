@@ -12,6 +12,7 @@ import grpc
 if TYPE_CHECKING:
     from samplerd_server.config import TransportConfig
     from samplerd_server.transport.calls import Calls
+    from samplerd_server.transport.certificates import Certificates
     from samplerd_server.transport.handlers import Handlers
 
 __all__ = ["BindError", "GrpcServer"]
@@ -31,8 +32,11 @@ class BindError(Exception):
 class GrpcServer:
     """Serves the handlers on all configured addresses through grpc.aio."""
 
-    def __init__(self, config: TransportConfig, handlers: Handlers, calls: Calls) -> None:
+    def __init__(
+        self, config: TransportConfig, handlers: Handlers, calls: Calls, *, certificates: Certificates
+    ) -> None:
         self._config = config
+        self._certificates = certificates
         self._handlers = handlers
         self._calls = calls
         self._servers: list[grpc.aio.Server] = []
@@ -44,18 +48,19 @@ class GrpcServer:
 
         Raises:
             BindError: an address cannot be listened on.
+            ConfigError: a certificate or key cannot be used.
 
         """
         for address in self._config.listen:
             _check_free(address)
         first = self._new_server()
-        self.addresses = tuple(_bind(first, address) for address in self._config.listen)
+        self.addresses = tuple(_bind(first, address, self._certificates) for address in self._config.listen)
         shared = [address for address in self.addresses if not address.startswith("unix")]
         servers = [first]
         for _ in range(self._config.grpcio_acceptors - 1 if shared else 0):
             server = self._new_server()
             for address in shared:
-                _bind(server, address)
+                _bind(server, address, self._certificates)
             servers.append(server)
         for server in servers:
             await server.start()
@@ -65,6 +70,7 @@ class GrpcServer:
     def _new_server(self) -> grpc.aio.Server:
         server = grpc.aio.server(
             options=(
+                *_lifetimes(self._config),
                 ("grpc.max_receive_message_length", self._config.max_message_bytes),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.max_concurrent_streams", self._config.max_concurrent_streams),
@@ -132,20 +138,43 @@ def _check_free(address: str) -> None:
         raise BindError(f"cannot listen on {address}: {hint}") from error
 
 
-def _bind(server: grpc.aio.Server, address: str) -> str:
+def _bind(server: grpc.aio.Server, address: str, certificates: Certificates) -> str:
     """Listen on an address; returns it with the port that the system chose."""
+    is_unix = address.startswith("unix")
+    # Who reaches a socket's file may call: there is nobody on the way to read along.
+    credentials = None if is_unix else certificates.credentials()
     try:
-        port = server.add_insecure_port(address)
+        if credentials is None:
+            port = server.add_insecure_port(address)
+        else:
+            port = server.add_secure_port(address, credentials)
     except RuntimeError as error:
         port = 0
         cause: Exception | None = error
     else:
         cause = None
-    is_unix = address.startswith("unix")
     if port == 0:
         hint = "is the path writable?" if is_unix else "is the port taken?"
         raise BindError(f"cannot listen on {address}: {hint}") from cause
     return address if is_unix else f"{address.rpartition(':')[0]}:{port}"
+
+
+def _lifetimes(config: TransportConfig) -> list[tuple[str, int]]:
+    """Give the options of how long connections live."""
+    options: list[tuple[str, int]] = []
+    if config.max_connection_idle_s:
+        options.append(("grpc.max_connection_idle_ms", _ms(config.max_connection_idle_s)))
+    if config.max_connection_age_s:
+        options.append(("grpc.max_connection_age_ms", _ms(config.max_connection_age_s)))
+    if config.keepalive_s:
+        options.append(("grpc.keepalive_time_ms", _ms(config.keepalive_s)))
+        options.append(("grpc.keepalive_timeout_ms", 20_000))
+        options.append(("grpc.keepalive_permit_without_calls", 1))
+    return options
+
+
+def _ms(seconds: float) -> int:
+    return max(1, round(seconds * 1e3))
 
 
 def _is_served(path: str) -> bool:

@@ -1,0 +1,219 @@
+"""What Envoy is told: one listener on all addresses, with samplerd embedded, its limits, its certificates, its log.
+
+Pure: settings in, Envoy's configuration out. The names are Envoy's own (envoyproxy.io, API v3).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from samplerd_server.config import EnvoyConfig, SecurityConfig, ServerConfig, TransportConfig
+
+__all__ = ["APPLICATION", "EnvoyError", "envoy_config", "envoy_secrets"]
+
+APPLICATION = "samplerd_server.envoy_child:application"
+_TYPES = "type.googleapis.com/envoy"
+_WINDOW_BYTES = 4 << 20
+"""A stream may send this much ahead of its reader: several rows, so that no row waits for a window update."""
+_KEEPALIVE_TIMEOUT = "20s"
+_HANDSHAKE_TIMEOUT = "10s"
+_TLS = "extensions.transport_sockets.tls.v3"
+_SERVER, _CLIENT_CA = "server.json", "client_ca.json"
+_SHRINK_AT, _REFUSE_AT = 0.9, 0.95
+"""Of the largest heap: where Envoy gives memory back, and where it takes no more calls."""
+_ACCESS_LOG = {
+    "time": "%START_TIME%",
+    "method": "%REQ(:PATH)%",
+    "grpc_status": "%GRPC_STATUS(SNAKE_STRING)%",
+    "http_status": "%RESPONSE_CODE%",
+    "flags": "%RESPONSE_FLAGS%",
+    "duration_ms": "%DURATION%",
+    "bytes_received": "%BYTES_RECEIVED%",
+    "bytes_sent": "%BYTES_SENT%",
+    "peer": "%DOWNSTREAM_REMOTE_ADDRESS%",
+    "peer_certificate": "%DOWNSTREAM_PEER_SUBJECT%",
+    "user_agent": "%REQ(USER-AGENT)%",
+}
+
+
+class EnvoyError(Exception):
+    """Expected: Envoy is not installed, or did not start."""
+
+
+def envoy_config(config: ServerConfig, folder: Path, application: str = APPLICATION) -> dict[str, Any]:
+    """Give Envoy's configuration.
+
+    Args:
+        config: the settings.
+        folder: private to this server; holds the socket of the admin interface and what Envoy reads by itself.
+        application: the ASGI application, ``module:name``.
+
+    Raises:
+        EnvoyError: pyvoy is not installed.
+
+    """
+    try:
+        from pyvoy import PyvoyServer  # noqa: PLC0415  # an extra
+    except ImportError as error:
+        raise EnvoyError("--transport envoy needs pip install 'samplerd[envoy]'") from error
+    server = PyvoyServer(application, worker_threads=1, lifespan=True, loop="uvloop")
+    outer: dict[str, Any] = server.get_envoy_config()
+    [listener] = outer["static_resources"]["listeners"]
+    [chain] = listener["filter_chains"]
+    # Envoy wants a name before it reads certificates by file.
+    outer["node"] = {"id": "samplerd", "cluster": "samplerd"}
+    outer["admin"] = {"address": _admin(config.envoy, folder)}
+    outer["overload_manager"] = _overload_manager(config.envoy)
+    _fill_manager(chain["filters"][0]["typed_config"], config)
+    if config.security.certificate:
+        chain["transport_socket"] = _transport_socket(config.security, folder)
+        chain["transport_socket_connect_timeout"] = _HANDSHAKE_TIMEOUT
+    # One listener with all addresses: pyvoy gives each listener an event loop of its own, and the queue has only one.
+    first, *others = map(_address, config.transport.listen)
+    listener |= {
+        "address": first,
+        "additional_addresses": [{"address": address} for address in others],
+        "per_connection_buffer_limit_bytes": _WINDOW_BYTES,
+        # Two servers that share a port by accident answer each other's clients.
+        "enable_reuse_port": False,
+    }
+    return outer
+
+
+def _fill_manager(manager: dict[str, Any], config: ServerConfig) -> None:
+    """Complete the connection manager that pyvoy made."""
+    transport = config.transport
+    http2: dict[str, Any] = {
+        "max_concurrent_streams": transport.max_concurrent_streams,
+        "initial_stream_window_size": _WINDOW_BYTES,
+        "initial_connection_window_size": 4 * _WINDOW_BYTES,
+    }
+    if transport.keepalive_s:
+        http2["connection_keepalive"] = {"interval": _seconds(transport.keepalive_s), "timeout": _KEEPALIVE_TIMEOUT}
+    manager |= {
+        "codec_type": "HTTP2",
+        "http2_protocol_options": http2,
+        "common_http_protocol_options": _lifetimes(transport),
+        # Deadlines are gRPC's own; a stream may be idle for as long as its client likes.
+        "stream_idle_timeout": "0s",
+        "request_timeout": "0s",
+        # The address that the connection has, not one that the client names.
+        "use_remote_address": True,
+        "skip_xff_append": True,
+    }
+    if config.envoy.access_log:
+        manager["access_log"] = [_access_log(config.envoy.access_log)]
+
+
+def _lifetimes(transport: TransportConfig) -> dict[str, Any]:
+    options = {"idle_timeout": _seconds(transport.max_connection_idle_s)}
+    if transport.max_connection_age_s:
+        options["max_connection_duration"] = _seconds(transport.max_connection_age_s)
+    return options
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.6f}s"
+
+
+def _address(address: str) -> dict[str, Any]:
+    scheme, _, path = address.partition(":")
+    if scheme == "unix":
+        return {"pipe": {"path": path.removeprefix("//")}}
+    if scheme == "unix-abstract":
+        return {"pipe": {"path": f"@{path}"}}
+    host, _, port = address.rpartition(":")
+    return {"socket_address": {"address": host.strip("[]"), "port_value": int(port)}}
+
+
+def _admin(envoy: EnvoyConfig, folder: Path) -> dict[str, Any]:
+    if envoy.admin:
+        return _address(envoy.admin)
+    return {"pipe": {"path": str(folder / "admin"), "mode": 0o600}}
+
+
+def _overload_manager(envoy: EnvoyConfig) -> dict[str, Any]:
+    monitors: list[dict[str, Any]] = [
+        _monitor(
+            "global_downstream_max_connections",
+            "downstream_connections.v3.DownstreamConnectionsConfig",
+            max_active_downstream_connections=envoy.max_connections,
+        )
+    ]
+    actions = []
+    if envoy.max_heap_bytes:
+        monitors.append(
+            _monitor("fixed_heap", "fixed_heap.v3.FixedHeapConfig", max_heap_size_bytes=envoy.max_heap_bytes)
+        )
+        for name, threshold in (("shrink_heap", _SHRINK_AT), ("stop_accepting_requests", _REFUSE_AT)):
+            trigger = {"name": "envoy.resource_monitors.fixed_heap", "threshold": {"value": threshold}}
+            actions.append({"name": f"envoy.overload_actions.{name}", "triggers": [trigger]})
+    return {"refresh_interval": "0.25s", "resource_monitors": monitors, "actions": actions}
+
+
+def _monitor(name: str, kind: str, **values: int) -> dict[str, Any]:
+    config = {"@type": f"{_TYPES}.extensions.resource_monitors.{kind}", **values}
+    return {"name": f"envoy.resource_monitors.{name}", "typed_config": config}
+
+
+def _access_log(where: str) -> dict[str, Any]:
+    log_format = {"json_format": _ACCESS_LOG, "omit_empty_values": True}
+    if where in {"stdout", "stderr"}:
+        kind = f"{_TYPES}.extensions.access_loggers.stream.v3.{where.title()}AccessLog"
+        return {"name": where, "typed_config": {"@type": kind, "log_format": log_format}}
+    kind = f"{_TYPES}.extensions.access_loggers.file.v3.FileAccessLog"
+    return {"name": "file", "typed_config": {"@type": kind, "path": where, "log_format": log_format}}
+
+
+def _transport_socket(security: SecurityConfig, folder: Path) -> dict[str, Any]:
+    common: dict[str, Any] = {
+        "alpn_protocols": ["h2"],
+        "tls_certificate_sds_secret_configs": [_by_file(_SERVER, folder)],
+    }
+    if security.client_ca:
+        common["validation_context_sds_secret_config"] = _by_file(_CLIENT_CA, folder)
+    return {
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {
+            "@type": f"{_TYPES}.{_TLS}.DownstreamTlsContext",
+            "common_tls_context": common,
+            "require_client_certificate": bool(security.client_ca),
+        },
+    }
+
+
+def _by_file(name: str, folder: Path) -> dict[str, Any]:
+    return {"name": name, "sds_config": {"path_config_source": {"path": str(folder / name)}}}
+
+
+def envoy_secrets(security: SecurityConfig) -> dict[str, dict[str, Any]]:
+    """Give the files by which Envoy finds the certificates, by name: none of them holds a key.
+
+    Envoy reads a certificate and its key again whenever something is moved into the certificate's folder.
+    """
+    secrets: dict[str, dict[str, Any]] = {}
+    if security.certificate:
+        secrets[_SERVER] = {
+            "tls_certificate": {
+                "certificate_chain": _file(security.certificate),
+                "private_key": _file(security.key),
+                "watched_directory": {"path": str(Path(security.certificate).absolute().parent)},
+            }
+        }
+    if security.client_ca:
+        secrets[_CLIENT_CA] = {
+            "validation_context": {
+                "trusted_ca": _file(security.client_ca),
+                "watched_directory": {"path": str(Path(security.client_ca).absolute().parent)},
+            }
+        }
+    return {
+        name: {"resources": [{"@type": f"{_TYPES}.{_TLS}.Secret", "name": name, **secret}]}
+        for name, secret in secrets.items()
+    }
+
+
+def _file(path: str) -> dict[str, str]:
+    return {"filename": str(Path(path).absolute())}
