@@ -30,7 +30,7 @@ RUN pip install ${PIP_EXTRA_ARGS} --constraint constraints.txt ".[server]"
 
 # Compiled for this machine's processor; on another kind the first start compiles them again, in seconds.
 ENV NUMBA_CACHE_DIR=/var/cache/samplerd
-RUN python -m samplerd_server.sampling.kernels
+RUN python -m samplerd_server.precompile
 
 
 FROM python:${PYTHON_VERSION}-slim-bookworm

@@ -24,7 +24,7 @@ $(BIN)/python:
 # What running and the examples need; the kernels are compiled here, so that no server start waits for it.
 $(VENV)/.server: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) --editable '.[server,examples]'
-	$(BIN)/python -m samplerd_server.sampling.kernels
+	$(BIN)/python -m samplerd_server.precompile
 	touch $@
 
 # What tests, checks and benchmarks need on top.

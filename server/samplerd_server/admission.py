@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from samplerd_server.batching.ticket import NO_DEADLINE
 from samplerd_server.errors import DeadlineError, InvalidRequestError, OverloadedError, UnavailableError
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Admission:
             OverloadedError: the queue is full, or the answer would come after the deadline.
 
         """
-        rows, size = ticket.request.rows, ticket.request.size_bytes
+        rows, size = ticket.rows, ticket.size_bytes
         if not self._is_open:
             raise UnavailableError("the server is draining; ask another one")
         if ticket.is_expired(now):
@@ -57,9 +58,11 @@ class Admission:
             raise self._overloaded("queue_rows", f"the queue is full: {self._pending.rows} rows wait")
         if self._pending.bytes + size > self._config.queue_bytes:
             raise self._overloaded("queue_bytes", f"the queue is full: {self._pending.bytes} bytes wait")
-        wait = self._costs.predict(self._pending.work + ticket.request.work)
         # An empty queue lets anybody in, so that a prediction that is wrong gets corrected rather than kept.
-        if len(self._pending) and now + wait > ticket.deadline:
+        if ticket.deadline == NO_DEADLINE or not len(self._pending):
+            return
+        wait = self._costs.predict(self._pending.work + ticket.work)
+        if now + wait > ticket.deadline:
             raise self._overloaded("deadline", f"the queue takes {wait:.3f} s, which is past the deadline")
 
     def _overloaded(self, reason: str, message: str) -> OverloadedError:

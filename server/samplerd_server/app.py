@@ -12,6 +12,7 @@ import asyncio
 import logging
 import os
 import signal
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from samplerd import __version__
@@ -34,7 +35,10 @@ from samplerd_server.transport.server import BindError, GrpcServer
 from samplerd_server.transport.service import SamplerService
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from samplerd_server.config import ServerConfig
+    from samplerd_server.transport.scan import Scanned
 
 __all__ = ["App", "serve"]
 
@@ -60,7 +64,12 @@ class App:
         calls = Calls(self.metrics)
         service = SamplerService(
             config,
-            decoder=Decoder(limits=config.limits, capabilities=engine.sampler.capabilities, regions=self._regions()),
+            decoder=Decoder(
+                limits=config.limits,
+                capabilities=engine.sampler.capabilities,
+                scan=compiled_scan(),
+                regions=self._regions(),
+            ),
             admission=Admission(config.admission, self.pending, costs),
             batcher=self.batcher,
             calls=calls,
@@ -132,6 +141,16 @@ class App:
         if self._exporter is not None:
             self._exporter.stop()
         return is_clean
+
+
+def compiled_scan() -> Callable[[bytes], Scanned] | None:
+    """Load the scan of requests, or compile it; None where nothing can be compiled."""
+    if find_spec("numba") is None:
+        return None
+    from samplerd_server.transport.scan import scan  # noqa: PLC0415  # as above
+
+    scan(b"")
+    return scan
 
 
 async def serve(config: ServerConfig) -> None:

@@ -11,29 +11,24 @@ start, at zero. Rule 3: base units, `_total` for counters.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    InfoMetricFamily,
-)
+from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.registry import Collector
 
+from samplerd_server.counters import Counter, Histogram
 from samplerd_server.errors import Code
 from samplerd_server.request import RowErrorReason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from threading import Thread
     from wsgiref.simple_server import WSGIServer
 
     from prometheus_client.metrics_core import Metric
 
-__all__ = ["Counter", "Exporter", "Histogram", "Metrics"]
+__all__ = ["Exporter", "Metrics"]
 
 _SECONDS = (
     *(1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0),
@@ -49,81 +44,19 @@ PATHS = ("greedy", "random")
 SHARED_MEMORY_CODES = ("invalid_argument", "not_found", "permission_denied", "unavailable")
 
 
-class Counter:
-    """A count for each combination of label values. One thread adds."""
+class _Rpc:
+    """The series of one RPC: looked up once."""
 
-    __slots__ = ("_counts", "help", "labels", "name")
+    __slots__ = ("grpc_handling", "grpc_labels", "grpc_ok", "grpc_started", "request_ok", "request_time", "unary")
 
-    def __init__(self, name: str, help: str, labels: Sequence[str] = (), known: Iterable[tuple[str, ...]] = ()) -> None:  # noqa: A002  # Prometheus' own word
-        self.name = name
-        self.help = help
-        self.labels = tuple(labels)
-        self._counts: defaultdict[tuple[str, ...], float] = defaultdict(float, dict.fromkeys(known, 0.0))
-        if not labels:
-            self._counts[()] = 0.0
-
-    def add(self, amount: float = 1.0, *values: str) -> None:
-        """Add `amount` to the series of these label values."""
-        self._counts[values] += amount
-
-    def value(self, *values: str) -> float:
-        """Read one series."""
-        return self._counts.get(values, 0.0)
-
-    def family(self) -> CounterMetricFamily:
-        """As Prometheus wants it."""
-        family = CounterMetricFamily(self.name, self.help, labels=self.labels)
-        for values, count in list(self._counts.items()):
-            family.add_metric(values, count)
-        return family
-
-
-class Histogram:
-    """Counts by upper bound, for each combination of label values. One thread observes."""
-
-    __slots__ = ("_bounds", "_series", "help", "labels", "name")
-
-    def __init__(
-        self,
-        name: str,
-        help: str,  # noqa: A002  # Prometheus' own word
-        bounds: Sequence[float],
-        labels: Sequence[str] = (),
-        known: Iterable[tuple[str, ...]] = (),
-    ) -> None:
-        self.name = name
-        self.help = help
-        self.labels = tuple(labels)
-        self._bounds = tuple(bounds)
-        self._series: dict[tuple[str, ...], list[float]] = {}
-        for values in known if labels else [()]:
-            self._new(values)
-
-    def _new(self, values: tuple[str, ...]) -> list[float]:
-        # One count a bucket, one past the last bound, and at the end the sum of what was observed.
-        return self._series.setdefault(values, [0.0] * (len(self._bounds) + 2))
-
-    def observe(self, amount: float, *values: str) -> None:
-        """Count one observation."""
-        self.count(bisect_left(self._bounds, amount), amount, values)
-
-    def count(self, bucket: int, amount: float, values: tuple[str, ...]) -> None:
-        """Count one observation whose bucket is known: the first bound that is not below `amount`."""
-        series = self._series.get(values) or self._new(values)
-        series[bucket] += 1
-        series[-1] += amount
-
-    def family(self) -> HistogramMetricFamily:
-        """As Prometheus wants it: cumulative counts."""
-        family = HistogramMetricFamily(self.name, self.help, labels=self.labels)
-        for values, series in list(self._series.items()):
-            counts, total, seen = series[:-1], series[-1], 0.0
-            buckets: list[tuple[str, float]] = []
-            for bound, count in zip((*map(str, self._bounds), "+Inf"), counts, strict=True):
-                seen += count
-                buckets.append((bound, seen))
-            family.add_metric(values, buckets, sum_value=total)
-        return family
+    def __init__(self, metrics: Metrics, rpc: str, kind: str) -> None:
+        self.grpc_labels = (kind, _SERVICE, rpc)
+        self.unary = kind == "unary"
+        self.grpc_started = metrics.grpc_started.cell(*self.grpc_labels)
+        self.grpc_ok = metrics.grpc_handled.cell(*self.grpc_labels, "OK")
+        self.grpc_handling = metrics.grpc_handling.series(*self.grpc_labels)
+        self.request_ok = metrics.requests.cell(rpc, Code.OK.name)
+        self.request_time = metrics.request_time.series(rpc)
 
 
 _RPC_TYPES = {
@@ -145,7 +78,6 @@ class Metrics(Collector):
 
     def __init__(self) -> None:
         rpcs = [(kind, _SERVICE, rpc) for rpc, kind in _RPC_TYPES.items()]
-        self._grpc_labels = {rpc: (kind, service, rpc) for kind, service, rpc in rpcs}
         grpc = ("grpc_type", "grpc_service", "grpc_method")
         self.requests = Counter(
             "samplerd_requests",
@@ -207,6 +139,7 @@ class Metrics(Collector):
             "grpc_server_handled", "RPCs completed.", (*grpc, "grpc_code"), [(*rpc, "OK") for rpc in rpcs]
         )
         self.grpc_handling = Histogram("grpc_server_handling_seconds", "Time that RPCs took.", _SECONDS, grpc, rpcs)
+        self._rpcs = {rpc: _Rpc(self, rpc, kind) for rpc, kind in _RPC_TYPES.items()}
         self._gauges: list[tuple[str, str, Callable[[], float]]] = []
         self._build: dict[str, str] = {}
 
@@ -220,18 +153,26 @@ class Metrics(Collector):
 
     def rpc_started(self, rpc: str) -> None:
         """Count an RPC that begins."""
-        self.grpc_started.add(1, *self._grpc_labels[rpc])
+        self._rpcs[rpc].grpc_started.value += 1
 
     def rpc_handled(self, rpc: str, code: Code, seconds: float) -> None:
         """Count an RPC that ended, with the time it took; a unary one is also a request."""
-        labels = self._grpc_labels[rpc]
-        self.grpc_handled.add(1, *labels, _GRPC_CODES[code])
+        own = self._rpcs[rpc]
         # Both histograms have the same bounds, so the bucket is looked for once.
         bucket = bisect_left(_SECONDS, seconds)
-        self.grpc_handling.count(bucket, seconds, labels)
-        if labels[0] == "unary":
-            self.requests.add(1, rpc, code.name)
-            self.request_time.count(bucket, seconds, (rpc,))
+        own.grpc_handling[bucket] += 1
+        own.grpc_handling[-1] += seconds
+        if own.unary:
+            own.request_time[bucket] += 1
+            own.request_time[-1] += seconds
+        if code is Code.OK:
+            own.grpc_ok.value += 1
+            if own.unary:
+                own.request_ok.value += 1
+        else:
+            self.grpc_handled.add(1, *own.grpc_labels, _GRPC_CODES[code])
+            if own.unary:
+                self.requests.add(1, rpc, code.name)
 
     def request_answered(self, rpc: str, code: Code, seconds: float) -> None:
         """Count a request that was answered; a stream counts each of its own."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = [
+    "NO_OUTPUTS",
     "RNG",
     "Buffer",
     "CandidateRow",
@@ -192,6 +193,8 @@ class DenseRows:
     vocab_size: int
     data: Buffer
     """Exactly rows x vocab_size x itemsize bytes, little-endian, row-major."""
+    address: int = 0
+    """Where `data` lies, if whoever made this knew; 0 = not said."""
 
     @property
     def size_bytes(self) -> int:
@@ -247,6 +250,10 @@ class Outputs:
     """The same as bits. Decided once, at decode."""
 
 
+NO_OUTPUTS = Outputs()
+"""What a request that does not speak of outputs has: this very object."""
+
+
 @entity
 class SampleRequest:
     """One request, checked."""
@@ -264,7 +271,7 @@ class SampleRequest:
     row_seeds: NDArray[np.uint64] | None = None
     """uint64[rows], or None. With it every row has row index 0."""
     draw_offset: int = 0
-    outputs: Outputs = field(default_factory=Outputs)
+    outputs: Outputs = field(default_factory=lambda: NO_OUTPUTS)
     priority: int = 0
     greedy_rows: int = 0
     """Rows with T = 0. Set at decode."""

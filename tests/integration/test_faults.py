@@ -83,7 +83,7 @@ async def test_a_handler_that_raises_says_nothing_of_it(monkeypatch, caplog):
             raise KeyError("the secret cause")
 
         with monkeypatch.context() as patch, caplog.at_level(logging.ERROR):
-            patch.setattr(type(served.app.handlers.service._decoder), "decode", broken)
+            patch.setattr(type(served.app.handlers.service._decoder), "decode_bytes", broken)
             error = await failure(served.stub.Sample(ask(1)))
             stream = served.stub.SampleStream()
             await stream.write(ask(2))
@@ -261,6 +261,6 @@ async def test_2000_mixed_requests_leave_no_task_and_no_ticket():
             return [task for task in tasks if "samplerd" in task.get_name() or "samplerd" in str(task.get_coro())]
 
         await served.until(lambda: not [task for task in ours() if "GetServerInfo" not in task.get_name()])
-        started = sum(served.metrics.grpc_started._counts.values())
-        handled = sum(served.metrics.grpc_handled._counts.values())
+        started = served.metrics.grpc_started.total()
+        handled = served.metrics.grpc_handled.total()
         assert started == handled

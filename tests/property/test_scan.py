@@ -1,50 +1,88 @@
-"""The scan by hand against upb: it agrees with it or gives up."""
+"""The compiled scan against upb: it agrees with it or gives up, and so do requests decoded with and without it."""
 
 from __future__ import annotations
 
+import dataclasses
+
+import numpy as np
 import pytest
 from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
 from samplerd.v1 import sampler_pb2 as pb
-from samplerd_server.transport.scan import locate
+from samplerd_server.config import LimitsConfig
+from samplerd_server.errors import InvalidRequestError
+from samplerd_server.request import DenseRows
+from samplerd_server.sampling.kernels import NumbaSampler
+from samplerd_server.transport.decode import Decoder
+from samplerd_server.transport.scan import scan
 
 _U64 = st.integers(0, 2**64 - 1)
 
+_I32 = st.integers(-(2**31), 2**31 - 1)
+_U32 = st.integers(0, 2**32 - 1)
+
 requests = st.builds(
-    lambda id_, num_samples, seed, row_seeds, temperature, dtype, rows, vocab_size, data, ids: pb.SampleRequest(
-        id=id_,
-        num_samples=num_samples,
-        seed=seed,
-        row_seeds=row_seeds,
-        params=pb.SamplingParams(temperature=temperature, history=ids),
-        tensor=pb.Tensor(dtype=dtype, rows=rows, vocab_size=vocab_size, data=data),
+    pb.SampleRequest,
+    id=_U64,
+    num_samples=_U32,
+    seed=st.none() | _U64,
+    row_seeds=st.just([]) | st.lists(_U64, max_size=4),
+    replacement=_I32,
+    kind=st.integers(0, 3),
+    draw_offset=_U64,
+    priority=_I32,
+    params=st.none()
+    | st.builds(
+        pb.SamplingParams,
+        temperature=st.none() | st.floats(),
+        top_k=_U32,
+        history=st.lists(st.integers(0, 2**31 - 1), max_size=5),
     ),
-    id_=_U64,
-    num_samples=st.integers(0, 2**32 - 1),
-    seed=_U64,
-    row_seeds=st.lists(_U64, max_size=4),
-    temperature=st.floats(),
-    dtype=st.integers(0, 4),
-    rows=st.integers(0, 2**32 - 1),
-    vocab_size=st.integers(0, 2**32 - 1),
-    data=st.binary(max_size=300),
-    ids=st.lists(st.integers(0, 2**31 - 1), max_size=5),
+    row_params=st.just([]) | st.lists(st.builds(pb.SamplingParams, top_p=st.floats()), max_size=2),
+    outputs=st.none() | st.builds(pb.Outputs, top_n=_U32, logprobs=st.lists(st.integers(0, 3), max_size=2)),
+    tensor=st.builds(pb.Tensor, dtype=st.integers(0, 4), rows=_U32, vocab_size=_U32, data=st.binary(max_size=300)),
 )
 
 
 def rebuild(data: bytes) -> pb.SampleRequest | None:
-    located = locate(data)
-    if located is None:
+    """Put the message together again from what the scan told; None if it left it to upb."""
+    found = scan(data)
+    if not found.is_done:
         return None
-    request = pb.SampleRequest.FromString(located.rest)
+    request = pb.SampleRequest.FromString(data[: found.tensor_tag] + data[found.tensor_end :])
     assert request.WhichOneof("source") is None
-    tensor = pb.Tensor.FromString(located.shape)
-    assert tensor.data == b""
-    tensor.data = bytes(located.data)
-    request.tensor.CopyFrom(tensor)
+    if found.is_simple:
+        simple = pb.SampleRequest(
+            id=found.id,
+            num_samples=found.num_samples,
+            seed=found.seed if found.has_seed else None,
+            replacement=found.replacement,
+            kind=found.kind,
+            draw_offset=found.draw_offset,
+            priority=found.priority,
+        )
+        if found.params_at:
+            simple.params.MergeFromString(data[found.params_at : found.params_end])
+        if found.outputs_at:
+            simple.outputs.MergeFromString(data[found.outputs_at : found.outputs_end])
+        assert text(simple) == text(request)
+    else:
+        assert request.row_params or request.row_seeds
+    request.tensor.CopyFrom(
+        pb.Tensor(
+            dtype=found.dtype,
+            rows=found.rows,
+            vocab_size=found.vocab_size,
+            data=data[found.data_at : found.data_end],
+        )
+    )
     return request
+
+
+def text(request: pb.SampleRequest) -> bytes:
+    return request.SerializeToString(deterministic=True)
 
 
 @given(requests)
@@ -53,9 +91,9 @@ def test_what_encoders_write_is_found(request: pb.SampleRequest) -> None:
     if request.tensor.data:
         rebuilt = rebuild(data)
         assert rebuilt is not None
-        assert rebuilt.SerializeToString(deterministic=True) == request.SerializeToString(deterministic=True)
+        assert text(rebuilt) == text(request)
     else:
-        assert locate(data) is None
+        assert not scan(data).is_done
 
 
 @given(requests, st.data())
@@ -65,16 +103,18 @@ def test_fields_in_any_order_are_found_or_left_to_upb(request: pb.SampleRequest,
         pb.SampleRequest(tensor=request.tensor).SerializeToString(),
         pb.SampleRequest(id=request.id, seed=request.seed).SerializeToString(),
         pb.SampleRequest(params=request.params).SerializeToString(),
+        pb.SampleRequest(outputs=request.outputs, priority=request.priority).SerializeToString(),
+        pb.SampleRequest(row_params=request.row_params, row_seeds=request.row_seeds).SerializeToString(),
         pb.SampleRequest(values=pb.Values(row=[pb.Values.Row(values=[1.0])])).SerializeToString(),
     ]
-    order = data.draw(st.lists(st.integers(0, 3), max_size=6))
+    order = data.draw(st.lists(st.integers(0, 5), max_size=8))
     message = b"".join(parts[at] for at in order)
 
     rebuilt = rebuild(message)
 
     if rebuilt is not None:
         expected = pb.SampleRequest.FromString(message)
-        assert rebuilt.SerializeToString(deterministic=True) == expected.SerializeToString(deterministic=True)
+        assert text(rebuilt) == text(expected)
 
 
 @given(requests, st.data())
@@ -93,9 +133,64 @@ def test_a_damaged_message_is_read_as_upb_reads_it_or_left_to_it(
         return
     if rebuilt is not None:
         expected = pb.SampleRequest.FromString(bytes(message))
-        assert rebuilt.SerializeToString(deterministic=True) == expected.SerializeToString(deterministic=True)
+        assert text(rebuilt) == text(expected)
 
 
 @given(st.binary(max_size=400))
 def test_arbitrary_bytes_never_raise(data: bytes) -> None:
-    locate(data)
+    scan(data)
+
+
+LIMITS = LimitsConfig()
+SCANNING = Decoder(limits=LIMITS, capabilities=NumbaSampler(1).capabilities, scan=scan)
+PARSING = Decoder(limits=LIMITS, capabilities=NumbaSampler(1).capabilities)
+
+
+def decoded(decoder: Decoder, data: bytes) -> object:
+    """The request, or the field in error; a seed that the server drew counts as none."""
+    try:
+        request = decoder.decode_bytes(data)
+    except InvalidRequestError as error:
+        return error.field
+    source = request.source
+    assert isinstance(source, DenseRows)
+    has_seed = pb.SampleRequest.FromString(data).HasField("seed")
+    return (
+        dataclasses.replace(request, source=None, row_seeds=None, params=(), seed=request.seed if has_seed else 0),
+        repr(request.params),
+        repr(request.row_seeds),
+        (source.dtype, source.rows, source.vocab_size, bytes(source.data)),
+    )
+
+
+@given(requests, st.integers(1, 4), st.integers(1, 8), st.data())
+def test_a_request_decodes_to_the_same_with_and_without_the_scan(
+    request: pb.SampleRequest, rows: int, vocab_size: int, data: st.DataObject
+) -> None:
+    if data.draw(st.booleans()):
+        request.tensor.CopyFrom(pb.Tensor(rows=rows, vocab_size=vocab_size, data=bytes(4 * rows * vocab_size)))
+    if data.draw(st.booleans()):
+        request.replacement, request.priority, request.num_samples = 1, 3, 2
+        request.draw_offset %= 2**63
+    message = request.SerializeToString()
+    once, again = decoded(SCANNING, message), decoded(SCANNING, message)
+    assert once == again == decoded(PARSING, message), "what is remembered means what was said"
+
+
+def test_rows_are_named_by_where_they_lie() -> None:
+    data = pb.SampleRequest(
+        tensor=pb.Tensor(vocab_size=4, data=np.arange(4, dtype="<f4").tobytes())
+    ).SerializeToString()
+    source = SCANNING.decode_bytes(data).source
+    assert isinstance(source, DenseRows)
+    assert source.address == np.frombuffer(source.data, np.uint8).__array_interface__["data"][0]
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    decoder = Decoder(limits=LIMITS, capabilities=NumbaSampler(1).capabilities, scan=scan)
+    for number in range(3000):
+        data = pb.SampleRequest(
+            params=pb.SamplingParams(temperature=1.0 + number), tensor=pb.Tensor(vocab_size=1, data=bytes(4))
+        )
+        assert decoder.decode_bytes(data.SerializeToString()).params[0].temperature == 1.0 + number
+    assert len(decoder._known_params) <= 1024

@@ -71,7 +71,7 @@ def test_the_kernel_cache_is_built_in_writable_and_found() -> None:
     assert f"NUMBA_CACHE_DIR={volume}" in " ".join(arguments("ENV"))
     build = "\n".join(given for _, given in instructions()[: -len(last_stage())])
     assert f"NUMBA_CACHE_DIR={volume}" in build
-    assert "python -m samplerd_server.sampling.kernels" in build
+    assert "python -m samplerd_server.precompile" in build
     assert any(f"--chown={arguments('USER')[0]} {volume}" in given for given in arguments("COPY"))
 
 

@@ -14,6 +14,7 @@ CLIENT = ROOT / "client" / "python" / "samplerd_client"
 # Lower layers never import higher ones. Layers of equal rank may not import each other.
 RANKS = {
     "__main__": 10,
+    "precompile": 9,
     "envoy_child": 9,
     "envoy": 9,
     "envoy_config": 8,
@@ -27,10 +28,12 @@ RANKS = {
     "settings": 1,
     "security": 1,
     "metrics": 1,
+    "counters": 0,
     "log": 1,
     "config": 0,
     "errors": 0,
     "request": 0,
+    "buffers": 1,
     "units": -1,
 }
 # Third-party packages that only these places may import.
@@ -41,7 +44,7 @@ ONLY_IN = {
     "grpc_health": {"transport"},
     "grpc_reflection": {"transport"},
     "google": {"transport"},
-    "prometheus_client": {"metrics"},
+    "prometheus_client": {"metrics", "counters"},
     "uvloop": {"__main__"},
     "pyvoy": {"envoy", "envoy_config"},
 }

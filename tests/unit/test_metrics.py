@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from samplerd_server.counters import Counter, Histogram
 from samplerd_server.errors import Code
-from samplerd_server.metrics import Counter, Exporter, Histogram, Metrics
+from samplerd_server.metrics import Exporter, Metrics
 from samplerd_server.request import RowErrorReason
 
 

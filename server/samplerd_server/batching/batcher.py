@@ -12,9 +12,9 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from samplerd_server.batching.jobs import Job, failures, split
-from samplerd_server.batching.policy import Close, DeviceState, QueueState, Wait, decide
-from samplerd_server.batching.ticket import NO_DEADLINE
+from samplerd_server.batching.policy import Close, DeviceState, decide
 from samplerd_server.errors import DeadlineError, InternalError
+from samplerd_server.metrics import BATCH_REASONS, PATHS
 from samplerd_server.request import Timing
 
 if TYPE_CHECKING:
@@ -70,11 +70,13 @@ class Batcher:
         self._engine = engine
         self._metrics = metrics
         self._loop = loop
-        self._batches = 0
-        self._rows = 0
+        self._device = DeviceState()
         self._tickets = 0
         self._is_look_due = False
         self._timer: TimerHandle | None = None
+        self._batches = {reason: metrics.batches.cell(reason) for reason in BATCH_REASONS}
+        self._greedy, self._random = (metrics.rows.cell(path) for path in PATHS)
+        self._samples, self._input_bytes = metrics.samples.cell(), metrics.input_bytes.cell()
 
     @property
     def in_flight(self) -> int:
@@ -99,121 +101,109 @@ class Batcher:
             self._timer = None
         while self._pending.rows:
             now = time.monotonic()
-            decision = self._decide(now)
+            decision = decide(now, self._pending, self._device, self._config)
             if isinstance(decision, Close):
-                self._form(decision, now)
+                self._form(decision.reason, now)
                 continue
             if decision.until is not None:
                 # uvloop's timers count whole milliseconds; one that fires early only looks again.
                 self._timer = self._loop.call_later(max(0.0, decision.until - now), self._look_soon)
             return
 
-    def _decide(self, now: float) -> Close | Wait:
-        pending, delay = self._pending, self._config.max_queue_delay_s
-        is_timed = delay > 0.0 and pending.rows > 0
-        queue = QueueState(
-            rows=pending.rows,
-            bytes=pending.bytes,
-            oldest_arrival=pending.oldest_arrival() if is_timed else now,
-            nearest_deadline=pending.nearest_deadline() if is_timed else NO_DEADLINE,
-        )
-        return decide(
-            now,
-            queue,
-            DeviceState(batches=self._batches, rows=self._rows),
-            max_rows=self._config.max_rows,
-            max_bytes=self._config.max_bytes,
-            max_queue_delay_s=delay,
-        )
-
-    def _form(self, close: Close, now: float) -> None:
+    def _form(self, reason: str, now: float) -> None:
         """Take a batch from the queue, drop what is of no more use, and hand the rest to the device."""
-        tickets = [
-            ticket
-            for ticket in self._pending.take(self._config.max_rows, self._config.max_bytes)
-            if self._is_wanted(ticket, now)
-        ]
+        tickets = []
+        for ticket in self._pending.take(self._config.max_rows, self._config.max_bytes):
+            if now < ticket.deadline and not ticket.reply.done():
+                tickets.append(ticket)
+            else:
+                self._drop(ticket, now)
         for job in split(tickets):
-            self._run(job, close, now)
+            self._run(job, reason, now)
 
-    def _run(self, job: Job, close: Close, now: float) -> None:
+    def _drop(self, ticket: Ticket, now: float) -> None:
+        # Expiry is looked at first, since grpcio cancels a call whose deadline passes.
+        if ticket.is_expired(now):
+            self._metrics.cancelled.add(1, "expired")
+            ticket.fail(DeadlineError("the deadline passed while the request was queued; nothing was computed"))
+        else:
+            self._metrics.cancelled.add(1, "queued")
+
+    def _run(self, job: Job, reason: str, now: float) -> None:
         """Hand a job to the device, or run it here if that is sooner done."""
-        tickets = job.tickets
-        if not tickets:
-            return
+        tickets, device = job.tickets, self._device
         try:
             batch = job.pack()
         except Exception:  # noqa: BLE001  # a bug of ours fails this batch and nothing else
             _LOG.exception("a batch could not be packed")
             _fail(tickets)
             return
-        work = sum(ticket.request.work for ticket in tickets)
-        self._batches += 1
-        self._rows += len(batch)
+        rows = len(batch)
+        device.batches += 1
+        device.rows += rows
         self._tickets += len(tickets)
-        self._count(batch, close, tickets, now)
+        work = self._count(tickets, reason, now, rows, batch.samples)
 
         def deliver(outcome: Outcome) -> None:
-            self._batches -= 1
-            self._rows -= len(batch)
+            device.batches -= 1
+            device.rows -= rows
             self._tickets -= len(tickets)
             if self._pending.rows:
                 self._look_soon()
             self._costs.learn(work, outcome.compute_s)
-            self._deliver(job, outcome, formed=now, rows=len(batch))
+            self._deliver(job, outcome, formed=now, rows=rows)
 
-        if self._batches == 1 and self._costs.knows and self._costs.predict(work) < self._engine.inline_budget_s:
+        if device.batches == 1 and self._costs.knows and self._costs.predict(work) < self._engine.inline_budget_s:
             deliver(self._engine.run(batch))
         else:
             self._engine.submit(batch, deliver)
 
-    def _is_wanted(self, ticket: Ticket, now: float) -> bool:
-        # Looked at first, since grpcio cancels a call whose deadline passes.
-        if ticket.is_expired(now):
-            self._metrics.cancelled.add(1, "expired")
-            ticket.fail(DeadlineError("the deadline passed while the request was queued; nothing was computed"))
-            return False
-        if ticket.is_cancelled:
-            self._metrics.cancelled.add(1, "queued")
-            return False
-        return True
-
-    def _count(self, batch: RowBatch | DraftBatch, close: Close, tickets: list[Ticket], now: float) -> None:
-        metrics = self._metrics
-        greedy = sum(ticket.request.greedy_rows for ticket in tickets)
-        metrics.batches.add(1, close.reason)
-        metrics.batch_rows.observe(len(batch))
-        if greedy:
-            metrics.rows.add(greedy, "greedy")
-        if greedy < len(batch):
-            metrics.rows.add(len(batch) - greedy, "random")
-        metrics.samples.add(batch.samples)
-        metrics.input_bytes.add(sum(ticket.request.size_bytes for ticket in tickets))
+    def _count(self, tickets: list[Ticket], reason: str, now: float, rows: int, samples: int) -> int:
+        """Count a batch that is formed; returns its work."""
+        work = size = greedy = 0
+        wait = self._metrics.queue_wait
         for ticket in tickets:
-            metrics.queue_wait.observe(now - ticket.arrival)
+            work += ticket.work
+            size += ticket.size_bytes
+            greedy += ticket.request.greedy_rows
+            wait.observe(now - ticket.arrival)
+        self._batches[reason].value += 1
+        self._metrics.batch_rows.observe(rows)
+        self._greedy.value += greedy
+        self._random.value += rows - greedy
+        self._samples.value += samples
+        self._input_bytes.value += size
+        return work
 
     def _deliver(self, job: Job, outcome: Outcome, *, formed: float, rows: int) -> None:
         """Give every ticket its part of the results."""
-        tickets = job.tickets
-        self._metrics.compute.observe(outcome.compute_s)
-        if gone := sum(ticket.is_cancelled for ticket in tickets):
-            self._metrics.cancelled.add(gone, "computed")
+        tickets, compute_s = job.tickets, outcome.compute_s
+        self._metrics.compute.observe(compute_s)
         if outcome.results is None:
+            self._count_gone(sum(ticket.is_cancelled for ticket in tickets))
             _fail(tickets)
             return
-        timings = [
-            Timing(queue_s=formed - ticket.arrival, compute_s=outcome.compute_s, batch_rows=rows) for ticket in tickets
-        ]
         try:
             for reason, count in failures(outcome.results):
                 self._metrics.row_errors.add(count, reason.name.lower())
+            timings = [Timing(formed - ticket.arrival, compute_s, rows) for ticket in tickets]
             answers = job.unpack(outcome.results, timings)
         except Exception:  # noqa: BLE001  # a bug of ours fails this batch and nothing else
             _LOG.exception("the results of a batch could not be unpacked")
+            self._count_gone(sum(ticket.is_cancelled for ticket in tickets))
             _fail(tickets)
             return
+        gone = 0
         for ticket, answer in zip(tickets, answers, strict=True):
-            ticket.succeed(answer)
+            if ticket.reply.done():
+                gone += 1
+            else:
+                ticket.reply.set_result(answer)  # type: ignore[arg-type]  # a kind of request takes its kind of result
+        self._count_gone(gone)
+
+    def _count_gone(self, tickets: int) -> None:
+        if tickets:
+            self._metrics.cancelled.add(tickets, "computed")
 
 
 def _fail(tickets: list[Ticket]) -> None:

@@ -6,13 +6,13 @@ each kind becomes one job for the device.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from samplerd_server.batching.pack import pack, unpack
 from samplerd_server.batching.row_errors import describe
-from samplerd_server.request import RowError, RowErrorReason, SampleRequest, VerifyRequest, VerifyResult, entity
+from samplerd_server.request import RowError, RowErrorReason, SampleRequest, VerifyRequest, VerifyResult
 from samplerd_server.sampling.rows import DraftBatch, DraftSequence, RowBatch, RowResults
 
 if TYPE_CHECKING:
@@ -25,31 +25,31 @@ if TYPE_CHECKING:
 __all__ = ["Job", "failures", "pack_drafts", "split"]
 
 
-@entity
 class Job:
-    """Tickets of one kind."""
+    """Tickets of one kind: at least one."""
 
-    tickets: list[Ticket]
+    __slots__ = ("_drafts", "_requests", "tickets")
+
+    def __init__(self, tickets: list[Ticket]) -> None:
+        self.tickets = tickets
+        self._requests: list[SampleRequest] = []
+        self._drafts: list[VerifyRequest] = []
+        kept: list[Any] = self._drafts if isinstance(tickets[0].request, VerifyRequest) else self._requests
+        kept.extend([ticket.request for ticket in tickets])
 
     def pack(self) -> RowBatch | DraftBatch:
         """Lay out the rows of the tickets for the device."""
-        requests = [ticket.request for ticket in self.tickets]
-        drafts = [request for request in requests if isinstance(request, VerifyRequest)]
-        if drafts:
-            return pack_drafts(drafts)
-        return pack([request for request in requests if isinstance(request, SampleRequest)])
+        return pack_drafts(self._drafts) if self._drafts else pack(self._requests)
 
     def unpack(
         self, results: RowResults | tuple[DraftVerdict, ...], timings: Sequence[Timing]
     ) -> Sequence[SampleResult | VerifyResult]:
         """Cut the results apart: one per ticket."""
-        requests = [ticket.request for ticket in self.tickets]
         if isinstance(results, RowResults):
-            return unpack([request for request in requests if isinstance(request, SampleRequest)], results, timings)
-        drafts = [request for request in requests if isinstance(request, VerifyRequest)]
+            return unpack(self._requests, results, timings)
         return [
             _verify_result(request, verdict, timing)
-            for request, verdict, timing in zip(drafts, results, timings, strict=True)
+            for request, verdict, timing in zip(self._drafts, results, timings, strict=True)
         ]
 
 
@@ -60,19 +60,28 @@ as much again for each kind of log-probabilities; requests may be small and thei
 
 def split(tickets: list[Ticket]) -> Iterator[Job]:
     """Group tickets into jobs of one kind and of bounded answers; the usual batch is one job."""
+    samples = 0
+    for ticket in tickets:
+        samples = _MAX_SAMPLES if isinstance(ticket.request, VerifyRequest) else samples + ticket.request.samples
+    if samples < _MAX_SAMPLES:
+        if tickets:
+            yield Job(tickets)
+        return
+    yield from _split_rows([ticket for ticket in tickets if isinstance(ticket.request, SampleRequest)])
     drafts = [ticket for ticket in tickets if isinstance(ticket.request, VerifyRequest)]
     if drafts:
-        tickets = [ticket for ticket in tickets if isinstance(ticket.request, SampleRequest)]
+        yield Job(drafts)
+
+
+def _split_rows(tickets: list[Ticket]) -> Iterator[Job]:
     begin = samples = 0
     for at, ticket in enumerate(tickets):
         samples += ticket.request.samples
         if samples > _MAX_SAMPLES and at > begin:
-            yield Job(tickets=tickets[begin:at])
+            yield Job(tickets[begin:at])
             begin, samples = at, ticket.request.samples
     if begin < len(tickets):
-        yield Job(tickets=tickets[begin:])
-    if drafts:
-        yield Job(tickets=drafts)
+        yield Job(tickets[begin:])
 
 
 def pack_drafts(requests: Sequence[VerifyRequest]) -> DraftBatch:

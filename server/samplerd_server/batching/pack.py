@@ -11,13 +11,8 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from samplerd_server.batching.row_errors import row_errors
-from samplerd_server.request import (
-    NOTHING,
-    CandidateRows,
-    LogprobValues,
-    SampleResult,
-    Wanted,
-)
+from samplerd_server.buffers import address_of
+from samplerd_server.request import NOTHING, CandidateRows, DenseRows, LogprobValues, SampleResult, Wanted
 from samplerd_server.sampling.rows import COLD, COLD_DEFAULT, HOT, ROW, RowBatch, RowResults
 
 if TYPE_CHECKING:
@@ -25,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from samplerd_server.request import DenseRows, SampleRequest, SamplingParams, Timing
+    from samplerd_server.request import Buffer, SampleRequest, SamplingParams, Timing
 
 __all__ = ["pack", "unpack"]
 
@@ -66,6 +61,50 @@ class _Packer:
         self._wanted = NOTHING
 
     def add(self, request: SampleRequest) -> None:
+        params, outputs, source = request.params, request.outputs, request.source
+        is_alike = len(params) == 1 and request.row_seeds is None
+        if (
+            is_alike
+            and params[0].is_plain
+            and isinstance(source, DenseRows)
+            and outputs.top_n == 0
+            and outputs.logprob_ids is None
+        ):
+            self._add_plain(request, params[0].temperature, source)
+        else:
+            self._add_any(request)
+
+    def _add_plain(self, request: SampleRequest, temperature: float, source: DenseRows) -> None:
+        """Add rows that share everything but where their numbers lie: one record, repeated."""
+        rows, num_samples, width = source.rows, request.num_samples, source.vocab_size
+        self._keepalive.append(source.data)
+        record = (
+            HOT.pack(
+                source.address or address_of(source.data),
+                request.seed,
+                request.draw_offset,
+                self._samples,
+                temperature,
+                width,
+                width,
+                0,
+                num_samples,
+                request.outputs.wanted,
+                source.dtype,
+                request.kind,
+                not request.with_replacement,
+                True,  # noqa: FBT003  # struct has no names
+            )
+            + COLD_DEFAULT
+        )
+        if rows > 1:
+            record = _repeat(record, rows, width * source.dtype.itemsize, num_samples)
+        self._records.append(record)
+        self._samples += rows * num_samples
+        self._numbers += rows * width * (num_samples if not request.with_replacement else 1)
+        self._wanted |= request.outputs.wanted
+
+    def _add_any(self, request: SampleRequest) -> None:
         params, outputs = request.params, request.outputs
         has_cold_outputs = outputs.top_n or outputs.logprob_ids is not None
         sparse = isinstance(request.source, CandidateRows)
@@ -105,15 +144,14 @@ class _Packer:
             own = source.candidates[row]
             return self._address(own.logits), len(own.ids), self._address(own.ids), own.rest_logsumexp
         if row == 0:
-            self._base = self._address(source.data)
+            self._base = self._address(source.data) if source.address == 0 else source.address
+            self._keepalive.append(source.data)
         return self._base + row * source.vocab_size * source.dtype.itemsize, source.vocab_size, 0, 0.0
 
-    def _address(self, buffer: object) -> int:
+    def _address(self, buffer: Buffer | NDArray[np.generic]) -> int:
         """Where the bytes of a buffer begin; the batch will keep it alive."""
-        array = buffer if isinstance(buffer, np.ndarray) else np.frombuffer(buffer, np.uint8)  # type: ignore[call-overload]
-        self._keepalive.append(array)
-        address: int = array.__array_interface__["data"][0]
-        return address
+        self._keepalive.append(buffer)
+        return address_of(buffer)
 
     def _slice(self, values: NDArray[np.int32] | NDArray[np.float32] | None) -> tuple[int, int]:
         """Address and length of an optional array."""
@@ -188,6 +226,16 @@ class _Packer:
         )
 
 
+def _repeat(record: bytes, rows: int, stride: int, num_samples: int) -> bytes:
+    """Repeat a record for rows that lie `stride` bytes apart and answer `num_samples` each."""
+    repeated = np.frombuffer(bytearray(record * rows), ROW)
+    index = np.arange(rows)
+    repeated["data"] += (index * stride).astype(np.uint64)
+    repeated["row_index"] = index
+    repeated["sample_at"] += index * num_samples
+    return repeated.tobytes()
+
+
 def unpack(requests: Sequence[SampleRequest], results: RowResults, timings: Sequence[Timing]) -> list[SampleResult]:
     """Cut the results of a batch into one per request; the inverse of `pack`.
 
@@ -204,14 +252,15 @@ def unpack(requests: Sequence[SampleRequest], results: RowResults, timings: Sequ
     row = sample = top = named = 0
     any_failed = np.count_nonzero(results.status) > 0
     for request, timing in zip(requests, timings, strict=True):
-        rows, outputs = request.rows, request.outputs
+        rows, outputs = request.source.rows, request.outputs
         end = sample + rows * request.num_samples
-        top_end = top + rows * outputs.top_n
-        named_end = named + (0 if outputs.logprob_ids is None else rows * len(outputs.logprob_ids))
         errors = row_errors(request, results, row) if any_failed else ()
+        top_end, named_end = top, named
         if outputs.wanted == NOTHING:
             answers.append(SampleResult(samples=results.samples[sample:end], row_errors=errors, timing=timing))
         else:
+            top_end += rows * outputs.top_n
+            named_end += 0 if outputs.logprob_ids is None else rows * len(outputs.logprob_ids)
             answers.append(
                 SampleResult(
                     samples=results.samples[sample:end],

@@ -39,12 +39,14 @@ class Pending:
 
     def add(self, ticket: Ticket) -> None:
         """Put a ticket in the queue."""
-        heap = self._connections.setdefault(ticket.connection, [])
+        heap = self._connections.get(ticket.connection)
+        if heap is None:
+            heap = self._connections[ticket.connection] = []
         heapq.heappush(heap, (ticket.urgency, next(self._order), ticket))
         self._tickets += 1
-        self.rows += ticket.request.rows
-        self.bytes += ticket.request.size_bytes
-        self.work += ticket.request.work
+        self.rows += ticket.rows
+        self.bytes += ticket.size_bytes
+        self.work += ticket.work
 
     def oldest_arrival(self) -> float:
         """When the ticket that has waited longest came. The queue must not be empty."""
@@ -68,13 +70,21 @@ class Pending:
             The tickets, most urgent first within each of the two rounds.
 
         """
+        if self.rows <= max_rows and self.bytes <= max_bytes:
+            return self._take_all()
         batch: list[Ticket] = []
-        fits_whole = self.rows <= max_rows and self.bytes <= max_bytes
-        share = max_rows if fits_whole else max(1, max_rows // max(1, len(self._connections)))
+        share = max(1, max_rows // max(1, len(self._connections)))
         rows, size = self._round(batch, max_rows, max_bytes, share)
-        if not fits_whole and self._connections:
+        if self._connections:
             self._round(batch, max_rows - rows, max_bytes - size, max_rows)
         return batch
+
+    def _take_all(self) -> list[Ticket]:
+        entries = [entry for heap in self._connections.values() for entry in heap]
+        entries.sort()
+        self._connections.clear()
+        self._tickets = self.rows = self.bytes = self.work = 0
+        return [entry[2] for entry in entries]
 
     def _round(self, batch: list[Ticket], max_rows: int, max_bytes: int, share: int) -> tuple[int, int]:
         """Append what fits, at most `share` rows of each connection; returns the rows and bytes taken."""
@@ -84,7 +94,7 @@ class Pending:
         rows = size = 0
         while heads:
             (_, _, ticket), connection = heads[0]
-            own_rows, own_size = ticket.request.rows, ticket.request.size_bytes
+            own_rows, own_size = ticket.rows, ticket.size_bytes
             is_within_share = not batch or taken.get(connection, 0) + own_rows <= share
             if batch and (rows + own_rows > max_rows or size + own_size > max_bytes):
                 if is_within_share:
@@ -96,7 +106,7 @@ class Pending:
                 continue
             batch.append(ticket)
             self._tickets -= 1
-            self.work -= ticket.request.work
+            self.work -= ticket.work
             rows, size = rows + own_rows, size + own_size
             taken[connection] = taken.get(connection, 0) + own_rows
             heap = self._connections[connection]

@@ -7,31 +7,41 @@ idle device is ever made to wait, for `max_queue_delay` after the oldest arrival
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
-__all__ = ["Close", "DeviceState", "QueueState", "Wait", "decide"]
+if TYPE_CHECKING:
+    from samplerd_server.config import BatchingConfig
+
+__all__ = ["Close", "DeviceState", "Queue", "Wait", "decide"]
 
 Reason = Literal["full", "idle", "delay", "deadline"]
 
 
-class QueueState(NamedTuple):
-    """What waits."""
+class Queue(Protocol):
+    """What waits, as far as the policy looks."""
 
     rows: int
     bytes: int
-    oldest_arrival: float
-    """Only looked at with a max_queue_delay."""
-    nearest_deadline: float
-    """Only looked at with a max_queue_delay."""
+
+    def oldest_arrival(self) -> float:
+        """When the ticket that has waited longest came; only asked with a max_queue_delay."""
+        ...
+
+    def nearest_deadline(self) -> float:
+        """When the first of the tickets is due; only asked with a max_queue_delay."""
+        ...
 
 
-class DeviceState(NamedTuple):
-    """What runs."""
+class DeviceState:
+    """What runs. The batcher's own, and changed by it."""
 
-    batches: int
-    """0 = idle, 1 = running, 2 = running with one closed ahead."""
-    rows: int
-    """Rows of the batches counted above."""
+    __slots__ = ("batches", "rows")
+
+    def __init__(self, batches: int = 0, rows: int = 0) -> None:
+        self.batches = batches
+        """0 = idle, 1 = running, 2 = running with one closed ahead."""
+        self.rows = rows
+        """Rows of the batches counted above."""
 
 
 class Close(NamedTuple):
@@ -46,34 +56,36 @@ class Wait(NamedTuple):
     until: float | None = None
 
 
-def decide(
-    now: float, queue: QueueState, device: DeviceState, *, max_rows: int, max_bytes: int, max_queue_delay_s: float
-) -> Close | Wait:
+# Made once: a decision is taken for every batch.
+_WAIT = Wait()
+_FULL, _IDLE, _DELAY, _DEADLINE = Close("full"), Close("idle"), Close("delay"), Close("deadline")
+
+
+def decide(now: float, queue: Queue, device: DeviceState, config: BatchingConfig) -> Close | Wait:
     """Close a batch now, or say what to wait for.
 
     Args:
-        now: the time, seconds on the clock of `QueueState`.
+        now: the time, seconds on the clock of the queue's times.
         queue: what waits.
         device: what runs.
-        max_rows: rows of a full batch.
-        max_bytes: bytes of a full batch.
-        max_queue_delay_s: how long an idle device may be made to wait.
+        config: `max_rows` and `max_bytes` of a full batch, and `max_queue_delay_s`, how long an idle device may be made
+            to wait.
 
     """
     if queue.rows == 0 or device.batches >= 2:
-        return Wait()
-    is_full = queue.rows >= max_rows or queue.bytes >= max_bytes
-    if is_full:
-        return Close("full")
+        return _WAIT
+    if queue.rows >= config.max_rows or queue.bytes >= config.max_bytes:
+        return _FULL
     if device.batches == 1:
-        return Close("idle") if queue.rows >= device.rows else Wait()
-    if max_queue_delay_s == 0.0:
-        return Close("idle")
-    full_delay = queue.oldest_arrival + max_queue_delay_s
+        return _IDLE if queue.rows >= device.rows else _WAIT
+    delay = config.max_queue_delay_s
+    if delay == 0.0:
+        return _IDLE
+    full_delay = queue.oldest_arrival() + delay
     # Half of what is left until the deadline is kept for the computation and the way back.
-    near_deadline = now + (queue.nearest_deadline - now) / 2
+    near_deadline = now + (queue.nearest_deadline() - now) / 2
     if now >= full_delay:
-        return Close("delay")
-    if near_deadline <= min(full_delay, now + max_queue_delay_s / 8):
-        return Close("deadline")
+        return _DELAY
+    if near_deadline <= min(full_delay, now + delay / 8):
+        return _DEADLINE
     return Wait(min(full_delay, near_deadline))

@@ -27,18 +27,21 @@ class Ticket:
     left alone.
     """
 
-    __slots__ = ("arrival", "connection", "deadline", "reply", "request", "urgency")
+    __slots__ = ("arrival", "connection", "deadline", "reply", "request", "rows", "size_bytes", "urgency", "work")
 
     def __init__(
         self,
         request: SampleRequest | VerifyRequest,
-        *,
         arrival: float,
         deadline: float,
         connection: str,
         reply: Future[SampleResult] | Future[VerifyResult],
     ) -> None:
         self.request = request
+        self.rows = request.rows
+        """What the request counts against the bounds, as are the next two: asked once, needed often."""
+        self.size_bytes = request.size_bytes
+        self.work = request.work
         self.arrival = arrival
         """Seconds on the monotonic clock, as all times here."""
         self.deadline = deadline
@@ -46,7 +49,8 @@ class Ticket:
         self.connection = connection
         """Whose fair share it counts against."""
         self.reply = reply
-        self.urgency = min(deadline, arrival + HORIZON_S) - AGING_S * request.priority
+        horizon = arrival + HORIZON_S
+        self.urgency = (deadline if deadline < horizon else horizon) - AGING_S * request.priority
         """Smaller goes first. Fixed at arrival: as time passes, newcomers get larger ones, so nobody starves."""
 
     @property
@@ -57,11 +61,6 @@ class Ticket:
     def is_expired(self, now: float) -> bool:
         """Whether the answer would come too late."""
         return now >= self.deadline
-
-    def succeed(self, result: SampleResult | VerifyResult) -> None:
-        """Deliver the result."""
-        if not self.reply.done():
-            self.reply.set_result(result)  # type: ignore[arg-type]  # the reply of a kind of request takes its kind of result
 
     def fail(self, error: Exception) -> None:
         """Deliver an error."""

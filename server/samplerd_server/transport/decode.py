@@ -7,37 +7,43 @@ field as the proto does. Event loop; pure but for the random seed of a request t
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from google.protobuf.message import DecodeError
 
 from samplerd.v1 import sampler_pb2 as pb
+from samplerd_server.buffers import address_of
 from samplerd_server.errors import InvalidRequestError, NotImplementedFieldError
-from samplerd_server.request import InputKind, LogprobKind, Outputs, SampleRequest, Wanted
-from samplerd_server.transport.decode_params import DEFAULT_PARAMS, ParamsContext, decode_ids, decode_params
-from samplerd_server.transport.decode_rows import decode_rows, decode_tensor
+from samplerd_server.request import NO_OUTPUTS, InputKind, Outputs, SampleRequest
+from samplerd_server.transport.decode_outputs import decode_outputs
+from samplerd_server.transport.decode_params import DEFAULT_PARAMS, ParamsContext, decode_params
+from samplerd_server.transport.decode_rows import check_tensor, decode_rows
 from samplerd_server.transport.decode_shared_memory import decode_shared_memory
-from samplerd_server.transport.scan import locate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
     from samplerd_server.config import LimitsConfig
     from samplerd_server.request import CandidateRows, DenseRows, SamplingParams
     from samplerd_server.transport.regions import Regions
+    from samplerd_server.transport.scan import Scanned
 
 __all__ = ["Decoder"]
 
-_NO_OUTPUTS = Outputs()
+_T = TypeVar("_T")
+
+_DEFAULT: tuple[SamplingParams, ...] = (DEFAULT_PARAMS,)
 _KINDS = {0: InputKind.LOGITS, 1: InputKind.LOGITS, 2: InputKind.PROBABILITIES}
 _WITH_REPLACEMENT = {0: True, 1: True, 2: False}
 _PRIORITIES = range(-100, 101)
-_WORTH_A_SCAN = 16 << 10
-"""Bytes of a message from which on two copies of it cost more than a scan of its tags (about 5 us)."""
+_WORTH_KNOWING = 128
+"""Bytes of parameters or outputs that are remembered: scalars, not histories."""
+_MAX_KNOWN = 1024
+"""How many of each are remembered: bounded, since clients choose them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +53,12 @@ class Decoder:
     limits: LimitsConfig
     capabilities: frozenset[str]
     """Names of optional fields that work."""
+    scan: Callable[[bytes], Scanned] | None = None
+    """The compiled scan (`transport.scan`), or None where nothing can be compiled."""
     regions: Regions | None = None
     """Where shared memory is read from; None = it is off."""
+    _known_params: dict[tuple[bytes, int], tuple[SamplingParams, ...]] = field(default_factory=dict)
+    _known_outputs: dict[tuple[bytes, int], Outputs] = field(default_factory=dict)
 
     def parse(self, data: bytes) -> pb.SampleRequest:
         """Parse the bytes of one message.
@@ -70,15 +80,70 @@ class Decoder:
             NotImplementedFieldError: a field is used that does not work here.
 
         """
-        located = locate(data) if len(data) >= _WORTH_A_SCAN else None
-        if located is None:
+        if self.scan is None:
             return self.decode(self.parse(data))
+        found = self.scan(data)
+        if not found.is_done:
+            return self.decode(self.parse(data))
+        source = self._locate_rows(data, found)
+        if found.is_simple:
+            return self._decode_scanned(data, found, source)
+        return self.decode_with(self.parse(data[: found.tensor_tag] + data[found.tensor_end :]), source)
+
+    def _locate_rows(self, data: bytes, found: Scanned) -> DenseRows:
+        begin, end = found.data_at, found.data_end
+        return check_tensor(
+            found.dtype,
+            found.rows or 1,
+            found.vocab_size,
+            memoryview(data)[begin:end],
+            self.limits,
+            address=address_of(data) + begin,
+        )
+
+    def _decode_scanned(self, data: bytes, found: Scanned, source: DenseRows) -> SampleRequest:
+        """Check what was scanned, as `decode_with` does with a message."""
+        params, outputs = _DEFAULT, NO_OUTPUTS
+        if found.params_at:
+            params = self._recall_params(data[found.params_at : found.params_end], source.vocab_size)
+        if found.outputs_at:
+            outputs = self._recall_outputs(data[found.outputs_at : found.outputs_end], source.vocab_size)
+        return self._check(
+            found,
+            source,
+            params=params,
+            outputs=outputs,
+            seed=found.seed if found.has_seed else _fresh_seed(),
+        )
+
+    def _recall_params(self, data: bytes, vocab_size: int) -> tuple[SamplingParams, ...]:
+        """Decode parameters that stand alone; the same bytes mean the same, so they are remembered while small."""
+        known = self._known_params.get((data, vocab_size))
+        if known is not None:
+            return known
         try:
-            shape = pb.Tensor.FromString(located.shape)
+            message = pb.SamplingParams.FromString(data)
         except DecodeError as error:
             raise InvalidRequestError("request", "not a SampleRequest") from error
-        message = self.parse(located.rest)
-        return self.decode_with(message, decode_tensor(shape, self.limits, data=located.data))
+        params = (decode_params(message, "params", self._context(vocab_size)),)
+        _remember(self._known_params, data, vocab_size, params)
+        return params
+
+    def _recall_outputs(self, data: bytes, vocab_size: int) -> Outputs:
+        """Decode outputs that stand alone, and remember them as parameters are."""
+        known = self._known_outputs.get((data, vocab_size))
+        if known is not None:
+            return known
+        try:
+            message = pb.Outputs.FromString(data)
+        except DecodeError as error:
+            raise InvalidRequestError("request", "not a SampleRequest") from error
+        outputs = decode_outputs(message, self._context(vocab_size), self.limits.max_top_n)
+        _remember(self._known_outputs, data, vocab_size, outputs)
+        return outputs
+
+    def _context(self, vocab_size: int) -> ParamsContext:
+        return ParamsContext(vocab_size=vocab_size, max_tokens=self.limits.max_tokens, capabilities=self.capabilities)
 
     def decode(self, message: pb.SampleRequest) -> SampleRequest:
         """Check one request.
@@ -105,29 +170,53 @@ class Decoder:
             NotImplementedFieldError: a field is used that does not work here.
 
         """
-        kind = _KINDS.get(int(message.kind))
+        context, outputs = self._context(source.vocab_size), NO_OUTPUTS
+        seed, row_seeds = _decode_seeds(message, source.rows)
+        params = _decode_all_params(message, source.rows, context)
+        if message.HasField("outputs"):
+            outputs = decode_outputs(message.outputs, context, self.limits.max_top_n)
+        return self._check(
+            message,
+            source,
+            params=params,
+            outputs=outputs,
+            seed=seed,
+            row_seeds=row_seeds,
+            load=load,
+        )
+
+    def _check(
+        self,
+        message: pb.SampleRequest | Scanned,
+        source: DenseRows | CandidateRows,
+        *,
+        params: tuple[SamplingParams, ...],
+        outputs: Outputs,
+        seed: int,
+        row_seeds: NDArray[np.uint64] | None = None,
+        load: Callable[[], None] | None = None,
+    ) -> SampleRequest:
+        """Check the scalars of a message, and put the request together."""
+        kind = _KINDS.get(message.kind)
         if kind is None:
             raise InvalidRequestError("kind", f"{int(message.kind)} is not a known InputKind")
-        with_replacement = _WITH_REPLACEMENT.get(int(message.replacement))
+        with_replacement = _WITH_REPLACEMENT.get(message.replacement)
         if with_replacement is None:
             raise InvalidRequestError("replacement", f"{int(message.replacement)} is not a known Replacement")
-        if message.priority not in _PRIORITIES:
-            raise InvalidRequestError("priority", f"{message.priority} is not in [-100, 100]")
+        priority, draw_offset = message.priority, message.draw_offset
+        if priority not in _PRIORITIES:
+            raise InvalidRequestError("priority", f"{priority} is not in [-100, 100]")
         rows, num_samples = source.rows, message.num_samples or 1
         if rows * num_samples > self.limits.max_samples:
             raise InvalidRequestError(
                 "num_samples",
                 f"{rows} rows x {num_samples} samples are more than the limit of {self.limits.max_samples}",
             )
-        if message.draw_offset and not with_replacement:
-            raise InvalidRequestError("draw_offset", "must be 0 without replacement")
-        if message.draw_offset + num_samples > 1 << 64:
-            raise InvalidRequestError("draw_offset", "the index of the last draw is beyond 2^64 - 1")
-        context = ParamsContext(
-            vocab_size=source.vocab_size, max_tokens=self.limits.max_tokens, capabilities=self.capabilities
-        )
-        seed, row_seeds = _decode_seeds(message, rows)
-        params = _decode_all_params(message, rows, context)
+        if draw_offset:
+            if not with_replacement:
+                raise InvalidRequestError("draw_offset", "must be 0 without replacement")
+            if draw_offset + num_samples > 1 << 64:
+                raise InvalidRequestError("draw_offset", "the index of the last draw is beyond 2^64 - 1")
         return SampleRequest(
             id=message.id,
             source=source,
@@ -139,50 +228,19 @@ class Decoder:
             kind=kind,
             seed=seed,
             row_seeds=row_seeds,
-            draw_offset=message.draw_offset,
-            outputs=self._decode_outputs(message.outputs, context) if message.HasField("outputs") else _NO_OUTPUTS,
-            priority=message.priority,
+            draw_offset=draw_offset,
+            outputs=outputs,
+            priority=priority,
             load=load,
         )
 
-    def _decode_outputs(self, outputs: pb.Outputs, context: ParamsContext) -> Outputs:
-        logprobs = _decode_kinds(outputs.logprobs, "outputs.logprobs")
-        entropy = _decode_kinds(outputs.entropy, "outputs.entropy")
-        wants = {
-            "Outputs.top_n": outputs.top_n,
-            "Outputs.logprob_ids": outputs.logprob_ids,
-            "Outputs.rank": outputs.rank,
-            "Outputs.entropy": entropy,
-            "Outputs.kept": outputs.kept,
-            "Outputs.logprobs.processed": LogprobKind.PROCESSED in logprobs,
-        }
-        for name, is_wanted in wants.items():
-            if is_wanted and name not in self.capabilities:
-                raise NotImplementedFieldError("outputs." + name.partition(".")[2])
-        if outputs.top_n > self.limits.max_top_n:
-            raise InvalidRequestError(
-                "outputs.top_n", f"{outputs.top_n} is more than the limit of {self.limits.max_top_n}"
-            )
-        if (outputs.top_n or outputs.logprob_ids) and not logprobs:
-            name = "top_n" if outputs.top_n else "logprob_ids"
-            raise InvalidRequestError(f"outputs.{name}", "needs outputs.logprobs to say which kinds")
-        wanted = Wanted(0)
-        for kind in logprobs:
-            wanted |= Wanted(Wanted.RAW << (kind - 1))
-        for kind in entropy:
-            wanted |= Wanted(Wanted.ENTROPY_RAW << (kind - 1))
-        wanted |= Wanted.RANK if outputs.rank else Wanted(0)
-        wanted |= Wanted.KEPT if outputs.kept else Wanted(0)
-        return Outputs(
-            raw_samples=outputs.raw_samples,
-            logprobs=logprobs,
-            top_n=outputs.top_n,
-            logprob_ids=decode_ids(outputs.logprob_ids, "outputs.logprob_ids", context),
-            rank=outputs.rank,
-            entropy=entropy,
-            kept=outputs.kept,
-            wanted=wanted,
-        )
+
+def _remember(known: dict[tuple[bytes, int], _T], data: bytes, vocab_size: int, meaning: _T) -> None:
+    if len(data) > _WORTH_KNOWING:
+        return
+    if len(known) >= _MAX_KNOWN:
+        known.clear()
+    known[data, vocab_size] = meaning
 
 
 _WORK_OF_SAMPLE = 256
@@ -228,14 +286,5 @@ def _decode_all_params(message: pb.SampleRequest, rows: int, context: ParamsCont
             decode_params(params, f"row_params[{row}]", context) for row, params in enumerate(message.row_params)
         )
     if not message.HasField("params"):
-        return (DEFAULT_PARAMS,)
+        return _DEFAULT
     return (decode_params(message.params, "params", context),)
-
-
-def _decode_kinds(values: Iterable[int], path: str) -> tuple[LogprobKind, ...]:
-    kinds = set()
-    for at, value in enumerate(values):
-        if value not in {1, 2, 3}:
-            raise InvalidRequestError(f"{path}[{at}]", f"{value} is not a known LogprobKind")
-        kinds.add(LogprobKind(value))
-    return tuple(sorted(kinds))

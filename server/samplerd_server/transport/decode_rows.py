@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from samplerd_server.config import LimitsConfig
     from samplerd_server.request import Buffer
 
-__all__ = ["check_shape", "decode_dtype", "decode_rows", "decode_tensor"]
+__all__ = ["check_shape", "check_tensor", "decode_dtype", "decode_rows", "decode_tensor"]
 
 _DTYPES = {0: Dtype.F32} | {int(dtype): dtype for dtype in Dtype}
+_ITEMSIZES = {dtype: dtype.itemsize for dtype in Dtype}
 _SOURCES = "tensor, values, candidates, distribution, shared_memory"
 
 
@@ -70,29 +71,42 @@ def check_shape(rows: int, rows_path: str, vocab_size: int, vocab_path: str, lim
         raise InvalidRequestError(rows_path, f"{rows} rows are more than the limit of {limits.max_rows}")
 
 
-def decode_tensor(
-    tensor: pb.Tensor, limits: LimitsConfig, path: str = "tensor", *, data: Buffer | None = None
-) -> DenseRows:
-    """Check the shape of rows of bytes; `path` is where they stand in the request.
-
-    With `data`, that is where the bytes are, and the message has only the shape.
+def decode_tensor(tensor: pb.Tensor, limits: LimitsConfig, path: str = "tensor") -> DenseRows:
+    """Check rows of bytes; `path` is where they stand in the request.
 
     Raises:
         InvalidRequestError: an unknown dtype, a shape past the limits, or a wrong number of bytes.
 
     """
-    dtype = decode_dtype(tensor.dtype, f"{path}.dtype")
-    rows, vocab_size = tensor.rows or 1, tensor.vocab_size
-    if data is None:
-        data = tensor.data
-    check_shape(rows, f"{path}.rows", vocab_size, f"{path}.vocab_size", limits)
-    needed = rows * vocab_size * dtype.itemsize
-    if len(data) != needed:
+    return check_tensor(tensor.dtype, tensor.rows or 1, tensor.vocab_size, tensor.data, limits, path)
+
+
+def check_tensor(  # noqa: PLR0917  # a Tensor's own fields, in order
+    dtype: int,
+    rows: int,
+    vocab_size: int,
+    data: Buffer,
+    limits: LimitsConfig,
+    path: str = "tensor",
+    *,
+    address: int = 0,
+) -> DenseRows:
+    """Check the fields of a Tensor, wherever they were found; `address` is that of `data`, if it is known.
+
+    Raises:
+        InvalidRequestError: an unknown dtype, a shape past the limits, or a wrong number of bytes.
+
+    """
+    stored = decode_dtype(dtype, f"{path}.dtype")
+    if vocab_size == 0 or vocab_size > limits.max_vocab_size or rows > limits.max_rows:
+        check_shape(rows, f"{path}.rows", vocab_size, f"{path}.vocab_size", limits)
+    size = _ITEMSIZES[stored]
+    if len(data) != rows * vocab_size * size:
         raise InvalidRequestError(
             f"{path}.data",
-            f"{len(data)} bytes, but {rows} rows x {vocab_size} numbers x {dtype.itemsize} bytes are {needed}",
+            f"{len(data)} bytes, but {rows} rows x {vocab_size} numbers x {size} bytes are {rows * vocab_size * size}",
         )
-    return DenseRows(dtype=dtype, rows=rows, vocab_size=vocab_size, data=data)
+    return DenseRows(dtype=stored, rows=rows, vocab_size=vocab_size, data=data, address=address)
 
 
 def _decode_values(values: pb.Values, limits: LimitsConfig) -> DenseRows:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.errors import Code
-from samplerd_server.request import RNG
+from samplerd_server.request import NO_OUTPUTS, RNG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +23,45 @@ __all__ = ["encode", "encode_chunks", "encode_draft_error", "encode_error", "enc
 
 def encode(request: SampleRequest, result: SampleResult) -> bytes:
     """Encode the whole result as one message."""
+    if result.row_errors or request.outputs is not NO_OUTPUTS or len(result.samples) > _MOST_KEPT:
+        return _encode_all(request, result)
+    return _PLAIN.encode(request, result)
+
+
+_MOST_KEPT = 4096
+"""Samples that a message which is kept may hold: it never gives memory back."""
+
+
+class _PlainReply:
+    """A reply with samples and timing only, filled again for each request: making one takes longer than filling it.
+
+    Of the event loop alone, as all of the transport.
+    """
+
+    __slots__ = ("_compute", "_queue", "_reply", "_samples", "_timing")
+
+    def __init__(self) -> None:
+        self._reply = pb.SampleResponse(rng=RNG, final=True)
+        self._samples = self._reply.samples
+        self._timing = self._reply.timing
+        self._queue = self._timing.queue
+        self._compute = self._timing.compute
+
+    def encode(self, request: SampleRequest, result: SampleResult) -> bytes:
+        reply, timing = self._reply, result.timing
+        reply.id = request.id
+        reply.seed = request.seed
+        self._samples[:] = result.samples.tolist()
+        _set_duration(self._queue, timing.queue_s)
+        _set_duration(self._compute, timing.compute_s)
+        self._timing.batch_rows = timing.batch_rows
+        return reply.SerializeToString()
+
+
+_PLAIN = _PlainReply()
+
+
+def _encode_all(request: SampleRequest, result: SampleResult) -> bytes:
     reply = _new_reply(request)
     _add_samples(reply, request, result, 0, len(result.samples))
     _add_row_outputs(reply, result)

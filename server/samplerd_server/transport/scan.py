@@ -1,108 +1,199 @@
-"""Finding the tensor of a SampleRequest without copying it.
+"""Finding what a SampleRequest says without making objects of it, and its tensor without copying it.
 
 upb copies a bytes field twice: into its arena, and out of it at each access. For a row of 512 KiB that is most of what
-the server does beside drawing. So a large message is scanned by hand, top-level tags only: the bytes of the tensor stay
-where they are, and everything else is parsed by upb as ever.
+the server does beside drawing; for a row of 4 KiB most of it is the dozen objects and look-ups of the fields around it.
+So the usual message, a tensor and a few scalars, is read by one compiled loop over its tags: the bytes of the tensor
+stay where they are, and nested messages are told by where they begin and end.
 
-Rule 1: whatever surprises this scan (a second tensor, another source, a group, a bad length) makes it give up, and upb
-decides alone; it never judges. Rule 2: it looks at a handful of tags, so its time does not grow with the message.
+Rule 1: the scan never judges. Whatever surprises it (another source, a message twice, a group, a bad length) makes it
+give up, and upb decides alone. Rule 2: it looks at tags only, so its time does not grow with the message.
 Source: the encoding guide of Protocol Buffers.
 """
+
+# mypy: disable-error-code="no-untyped-def"
+# ruff: noqa: PLR0912, PLR0915, PLR1714, SIM109 -- one branch a field; no sets in compiled code
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["Located", "locate"]
+import numpy as np
 
-_TENSOR = 100
-_OTHER_SOURCES = range(12, 16)
-_DATA = 4
+from samplerd_server.sampling.kernels.compile import jit, short_kernel
+
+__all__ = ["Scanned", "scan"]
+
+_U64 = np.uint64
+_ZERO = np.uint64(0)
 _MAX_TAGS = 4096
 """More fields than this at the top (unpacked row_seeds, say) are not worth scanning."""
-_VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
+_VARINT, _LENGTH = 0, 2
+# Fields of SampleRequest.
+_ID, _PARAMS, _NUM_SAMPLES, _SEED, _REPLACEMENT, _KIND, _OUTPUTS, _DRAW_OFFSET, _PRIORITY = 1, 2, 3, 4, 5, 6, 7, 8, 9
+_ROW_PARAMS, _ROW_SEEDS, _TENSOR = 10, 11, 100
+# Fields of Tensor.
+_DTYPE, _ROWS, _VOCAB_SIZE, _DATA = 1, 2, 3, 4
 
 
-class Located(NamedTuple):
-    """A message taken apart."""
+class Scanned(NamedTuple):
+    """A message taken apart. Numbers are those of its fields, 0 where absent; places count from its first byte."""
 
-    rest: bytes
-    """The message without its tensor."""
-    shape: bytes
-    """The tensor without its data: an encoded Tensor."""
-    data: memoryview
-    """The tensor's data, in place."""
-
-
-class _GiveUpError(Exception):
-    pass
-
-
-def locate(message: bytes) -> Located | None:
-    """Take a message apart, or give None: upb must read it whole."""
-    view = memoryview(message)
-    try:
-        tensor = _only_field(message, 0, len(message), _TENSOR, _OTHER_SOURCES)
-        data = _only_field(message, tensor[1], tensor[2], _DATA, range(0))
-    except (_GiveUpError, IndexError):
-        return None
-    return Located(
-        rest=message[: tensor[0]] + message[tensor[2] :],
-        shape=message[tensor[1] : data[0]] + message[data[2] : tensor[2]],
-        data=view[data[1] : data[2]],
-    )
-
-
-def _only_field(  # noqa: PLR0912  # one branch a wire type
-    message: bytes, begin: int, end: int, wanted: int, unwanted: range
-) -> tuple[int, int, int]:
-    """Find where the one field `wanted` between `begin` and `end` begins, and where its content begins and ends."""
-    found: tuple[int, int, int] | None = None
-    at = begin
-    for _ in range(_MAX_TAGS):
-        if at == end:
-            if found is None:
-                raise _GiveUpError
-            return found
-        start = at
-        tag, at = _varint(message, at)
-        number, wire_type = tag >> 3, tag & 7
-        if number == 0 or number in unwanted:
-            raise _GiveUpError
-        if wire_type == _LENGTH:
-            length, at = _varint(message, at)
-            content, at = at, at + length
-            if number == wanted:
-                if found is not None:
-                    raise _GiveUpError
-                found = (start, content, at)
-        elif number == wanted:
-            raise _GiveUpError
-        elif wire_type == _VARINT:
-            _, at = _varint(message, at)
-        elif wire_type == _FIXED64:
-            at += 8
-        elif wire_type == _FIXED32:
-            at += 4
-        else:
-            raise _GiveUpError
-        if at > end:
-            raise _GiveUpError
-    raise _GiveUpError
+    is_done: bool
+    """False: upb must read the message whole, and nothing here is of use."""
+    is_simple: bool
+    """Everything is told here; otherwise there is more, and only the tensor's places and fields are of use."""
+    id: int
+    num_samples: int
+    has_seed: bool
+    seed: int
+    replacement: int
+    kind: int
+    draw_offset: int
+    priority: int
+    params_at: int
+    """Where the content of params begins; 0 = absent."""
+    params_end: int
+    outputs_at: int
+    outputs_end: int
+    tensor_tag: int
+    """Where the field of the tensor begins, with its tag."""
+    tensor_end: int
+    dtype: int
+    rows: int
+    vocab_size: int
+    data_at: int
+    """Where the numbers begin."""
+    data_end: int
 
 
-def _varint(message: bytes, at: int) -> tuple[int, int]:
-    """Read a varint of at most ten bytes; returns its value and where it ends."""
-    byte = message[at]
-    if byte < 0x80:
-        return byte, at + 1
-    value, shift = byte & 0x7F, 7
-    for following in range(at + 1, at + 10):
-        byte = message[following]
-        value |= (byte & 0x7F) << shift
+@jit
+def _varint(message, at, end):
+    """Read a varint of at most ten bytes; returns its value, where it ends, and whether it is one."""
+    value = _ZERO
+    for i in range(10):
+        if at + i >= end:
+            break
+        byte = message[at + i]
+        if i == 9 and byte > 1:
+            break
+        value |= _U64(byte & 0x7F) << _U64(7 * i)
         if byte < 0x80:
-            if value >> 64:
-                raise _GiveUpError
-            return value, following + 1
-        shift += 7
-    raise _GiveUpError
+            return value, at + i + 1, True
+    return _ZERO, at, False
+
+
+@jit
+def _low32(value):
+    return np.int64(value & _U64(0xFFFFFFFF))
+
+
+@jit
+def _signed32(value):
+    return np.int64(np.int32(np.uint32(value & _U64(0xFFFFFFFF))))
+
+
+@jit
+def _next_field(message, at, end):
+    """Read a tag, and a number or a length; returns number, wire type, value, where the content begins and ends.
+
+    Field number 0 means that the bytes are not what this scan knows.
+    """
+    tag, at, is_good = _varint(message, at, end)
+    number, wire_type = np.int64(tag >> _U64(3)), np.int64(tag & _U64(7))
+    if not is_good or number == 0 or tag > _U64(0xFFFFFFFF):
+        return 0, 0, _ZERO, 0, 0
+    value, begin = _ZERO, at
+    if wire_type == _VARINT or wire_type == _LENGTH:
+        value, begin, is_good = _varint(message, at, end)
+        if not is_good or (wire_type == _LENGTH and value > _U64(end - begin)):
+            return 0, 0, _ZERO, 0, 0
+        return number, wire_type, value, begin, begin + np.int64(value) if wire_type == _LENGTH else begin
+    return 0, 0, _ZERO, 0, 0
+
+
+@short_kernel
+def _scan(message, length):
+    """Take a message apart: see `Scanned`, whose fields these are."""
+    own_id = seed = draw_offset = _ZERO
+    num_samples = replacement = kind = priority = 0
+    has_seed = False
+    is_simple = True
+    params_at = params_end = outputs_at = outputs_end = 0
+    tensor_tag = tensor_at = tensor_end = 0
+    dtype = rows = vocab_size = data_at = data_end = 0
+    is_good = True
+    at = 0
+    for turn in range(_MAX_TAGS + 1):
+        if at == length:
+            break
+        number, wire_type, value, begin, end = _next_field(message, at, length)
+        if number == 0 or turn == _MAX_TAGS:
+            is_good = False
+            break
+        if wire_type == _VARINT:
+            if number == _ID:
+                own_id = value
+            elif number == _NUM_SAMPLES:
+                num_samples = _low32(value)
+            elif number == _SEED:
+                has_seed, seed = True, value
+            elif number == _REPLACEMENT:
+                replacement = _signed32(value)
+            elif number == _KIND:
+                kind = _signed32(value)
+            elif number == _DRAW_OFFSET:
+                draw_offset = value
+            elif number == _PRIORITY:
+                priority = _signed32(value)
+            elif number == _ROW_SEEDS:
+                is_simple = False
+            else:
+                is_good = False
+                break
+        elif number == _PARAMS and params_at == 0:
+            params_at, params_end = begin, end
+        elif number == _OUTPUTS and outputs_at == 0:
+            outputs_at, outputs_end = begin, end
+        elif number == _TENSOR and tensor_at == 0:
+            tensor_tag, tensor_at, tensor_end = at, begin, end
+        elif number == _ROW_PARAMS or number == _ROW_SEEDS:
+            is_simple = False
+        else:
+            is_good = False
+            break
+        at = end
+    if tensor_at == 0:
+        is_good = False
+    at = tensor_at
+    for turn in range(_MAX_TAGS + 1):
+        if at == tensor_end or not is_good:
+            break
+        number, wire_type, value, begin, end = _next_field(message, at, tensor_end)
+        if number == 0 or turn == _MAX_TAGS:
+            is_good = False
+        elif wire_type == _VARINT and number == _DTYPE:
+            dtype = _signed32(value)
+        elif wire_type == _VARINT and number == _ROWS:
+            rows = _low32(value)
+        elif wire_type == _VARINT and number == _VOCAB_SIZE:
+            vocab_size = _low32(value)
+        elif wire_type == _LENGTH and number == _DATA and data_at == 0:
+            data_at, data_end = begin, end
+        else:
+            is_good = False
+        at = end
+    if data_at == 0:
+        is_good = False
+    # fmt: off
+    return (
+        is_good, is_simple, own_id, num_samples, has_seed, seed, replacement, kind, draw_offset, priority,
+        params_at, params_end, outputs_at, outputs_end, tensor_tag, tensor_end,
+        dtype, rows, vocab_size, data_at, data_end,
+    )
+    # fmt: on
+
+
+def scan(message: bytes) -> Scanned:
+    """Take a message apart."""
+    # As `Scanned(*...)`, in a tenth of its time.
+    return tuple.__new__(Scanned, _scan(message, len(message)))

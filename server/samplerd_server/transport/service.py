@@ -13,7 +13,13 @@ import grpc
 
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.batching.ticket import NO_DEADLINE, Ticket
-from samplerd_server.errors import InvalidRequestError, NotImplementedFieldError, OverloadedError, UnavailableError
+from samplerd_server.errors import (
+    Code,
+    InvalidRequestError,
+    NotImplementedFieldError,
+    OverloadedError,
+    UnavailableError,
+)
 from samplerd_server.transport.decode_draft import DraftDecoder
 from samplerd_server.transport.encode import encode, encode_verdict
 from samplerd_server.transport.messages import DraftMessages, SampleMessages
@@ -82,15 +88,20 @@ class SamplerService:
     async def sample(self, data: bytes, context: ServicerContext[bytes, bytes]) -> bytes:
         """Answer Sample."""
         began = time.monotonic()
-        reply = b""
-        async with self._calls.handle("Sample", context, began):
+        self._calls.begin("Sample")
+        try:
             request = self._decoder.decode_bytes(data)
             remaining = context.time_remaining()
             deadline = NO_DEADLINE if remaining is None else began + remaining
             result = await self.submit(request, began, deadline, context.peer())
-            check_any_row_drawn(request, result)
+            if result.row_errors:
+                check_any_row_drawn(request, result)
             reply = encode(request, result)
-        return reply  # noqa: RET504  # the context manager may swallow nothing, but a type checker cannot know
+        except BaseException as error:
+            await self._calls.fail("Sample", context, began, error)
+            raise
+        self._calls.end("Sample", Code.OK, time.monotonic() - began)
+        return reply
 
     async def verify_draft(self, data: bytes, context: ServicerContext[bytes, bytes]) -> bytes:
         """Answer VerifyDraft."""
@@ -111,7 +122,7 @@ class SamplerService:
 
         """
         reply: Future[SampleResult] = self._loop.create_future()
-        ticket = Ticket(request, arrival=arrival, deadline=deadline, connection=connection, reply=reply)
+        ticket = Ticket(request, arrival, deadline, connection, reply)
         self._admit(ticket)
         if request.load is not None:
             request.load()
@@ -128,7 +139,7 @@ class SamplerService:
 
         """
         reply: Future[VerifyResult] = self._loop.create_future()
-        ticket = Ticket(request, arrival=arrival, deadline=deadline, connection=connection, reply=reply)
+        ticket = Ticket(request, arrival, deadline, connection, reply)
         self._admit(ticket)
         self._batcher.enqueue(ticket)
         return reply

@@ -137,7 +137,7 @@ def test_everyone_gets_their_own_rows(bench):
     for number in range(4):
         reply = Reply()
         asked = request(one_hot(2, 10, [number, 9 - number]), num_samples=2, id=number)
-        tickets.append(Ticket(asked, arrival=bench.now, deadline=NO_DEADLINE, connection="a", reply=reply))
+        tickets.append(Ticket(asked, bench.now, NO_DEADLINE, "a", reply))
         bench.batcher.enqueue(tickets[-1])
     bench.loop.turn()
     bench.now += 0.5
@@ -226,7 +226,7 @@ def test_results_that_cannot_be_unpacked_fail_their_batch(bench, caplog):
 
 def test_a_batch_that_cannot_be_packed_fails_and_the_queue_lives_on(bench, caplog):
     impossible = request([[0.0]], params=())
-    first = Ticket(impossible, arrival=bench.now, deadline=NO_DEADLINE, connection="a", reply=Reply())
+    first = Ticket(impossible, bench.now, NO_DEADLINE, "a", Reply())
     bench.batcher.enqueue(first)
     with caplog.at_level(logging.ERROR):
         bench.loop.turn()
@@ -242,7 +242,7 @@ def test_counters_add_up(bench):
     greedy = request(np.zeros((2, 4)), params=(SamplingParams(temperature=0.0),), num_samples=3)
     mixed = request(np.zeros((2, 2)), params=(SamplingParams(temperature=0.0), SamplingParams()), num_samples=1)
     for asked in (greedy, mixed):
-        bench.batcher.enqueue(Ticket(asked, arrival=bench.now, deadline=NO_DEADLINE, connection="a", reply=Reply()))
+        bench.batcher.enqueue(Ticket(asked, bench.now, NO_DEADLINE, "a", Reply()))
     bench.now += 0.003
     bench.loop.turn()
     assert bench.batcher.in_flight == 2

@@ -29,7 +29,7 @@ def verify_request(tokens: int = 2, vocab_size: int = 4, *, has_rows: bool = Fal
 
 
 def of(wanted: VerifyRequest) -> Ticket:
-    return Ticket(wanted, arrival=0.0, deadline=NO_DEADLINE, connection="a", reply=Reply())
+    return Ticket(wanted, 0.0, NO_DEADLINE, "a", Reply())
 
 
 def timing(number: int) -> Timing:

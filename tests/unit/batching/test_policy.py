@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from samplerd_server.batching.policy import Close, DeviceState, QueueState, Wait, decide
+from samplerd_server.batching.policy import Close, DeviceState, Wait, decide
+from samplerd_server.config import BatchingConfig
 
 NOW = 100.0
 FULL = {"max_rows": 8, "max_bytes": 1000}
 
 
-def outcome(rows, *, size=10, batches=0, device_rows=0, delay=0.0, oldest=NOW, deadline=math.inf):
-    queue = QueueState(rows=rows, bytes=size, oldest_arrival=oldest, nearest_deadline=deadline)
-    return decide(NOW, queue, DeviceState(batches=batches, rows=device_rows), **FULL, max_queue_delay_s=delay)
+def outcome(rows, *, size=10, batches=0, device_rows=0, delay=0.0, oldest=NOW, deadline=math.inf, now=NOW):
+    queue = SimpleNamespace(rows=rows, bytes=size, oldest_arrival=lambda: oldest, nearest_deadline=lambda: deadline)
+    config = BatchingConfig(**FULL, max_queue_delay_s=delay)
+    return decide(now, queue, DeviceState(batches=batches, rows=device_rows), config)
 
 
 @pytest.mark.parametrize(
@@ -100,13 +103,7 @@ def test_waking_when_told_soon_closes_the_batch_in_time(delay, left):
     assume(deadline > NOW)
     now, turns = NOW, 0
     while True:
-        got = decide(
-            now,
-            QueueState(rows=1, bytes=1, oldest_arrival=NOW, nearest_deadline=deadline),
-            DeviceState(batches=0, rows=0),
-            **FULL,
-            max_queue_delay_s=delay,
-        )
+        got = outcome(1, size=1, delay=delay, deadline=deadline, now=now)
         if isinstance(got, Close):
             break
         assert got.until is not None

@@ -1,11 +1,12 @@
-"""Compile the kernels and leave them in the cache on disk: a step of the installation or of an image build."""
+"""Compile everything that is compiled, and leave it in the cache on disk: a step of installations and image builds."""
 
 from __future__ import annotations
 
 import logging
 import time
 
-from samplerd_server.sampling.kernels.sampler import NumbaSampler
+from samplerd_server.app import compiled_scan
+from samplerd_server.sampling.kernels import NumbaSampler
 
 
 def main() -> None:
@@ -14,7 +15,8 @@ def main() -> None:
     sampler = NumbaSampler(1)
     sampler.warm_up()
     sampler.close()
-    logging.getLogger(__name__).info("kernels compiled in %.1f s", time.monotonic() - began)
+    compiled_scan()
+    logging.getLogger(__name__).info("compiled in %.1f s", time.monotonic() - began)
 
 
 if __name__ == "__main__":
