@@ -7,6 +7,7 @@ grpcio, protobuf and numpy; takes tensors of torch and others without importing 
 from samplerd import __version__
 from samplerd_client.channel import TlsConfig
 from samplerd_client.client import SamplerClient
+from samplerd_client.coalesce import Coalescing
 from samplerd_client.distributions import Distribution
 from samplerd_client.draft import VerifyOptions, VerifyResult
 from samplerd_client.errors import (
@@ -40,6 +41,7 @@ from samplerd_client.sync import SyncSamplerClient, SyncSampleStream, SyncVerify
 __all__ = [
     "AlreadyExistsError",
     "Candidates",
+    "Coalescing",
     "ConnectionLostError",
     "DeadlineError",
     "Distribution",

@@ -10,14 +10,14 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 import grpc
-from google.protobuf import wrappers_pb2
 
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_client.channel import DEFAULT_MAX_MESSAGE_BYTES, ChannelConfig, TlsConfig, open_channel
+from samplerd_client.coalesce import Coalescer, Coalescing
 from samplerd_client.distributions import DistributionCalls
 from samplerd_client.draft import VerifyOptions, VerifyResult, build_draft, decode_verdict
-from samplerd_client.errors import ConnectionLostError, DeadlineError, NotImplementedFieldError, SamplerdError
-from samplerd_client.info import Health, ServerInfo, decode_info
+from samplerd_client.errors import ConnectionLostError
+from samplerd_client.inquiries import Inquiries
 from samplerd_client.request import build
 from samplerd_client.result import SampleResult, assemble
 from samplerd_client.retry import Deadline, RetryBudget, RetryPolicy, SystemClock, with_retries
@@ -40,12 +40,10 @@ _T = TypeVar("_T")
 DEFAULT_TIMEOUT_S = 30.0
 """A call without an end is a leak; this is far above any draw."""
 
-_READY_POLL_S = 0.05
 _SERVICE = "/samplerd.v1.SamplerService/"
-_NO_RETRY = RetryPolicy(max_attempts=1)
 
 
-class SamplerClient(DistributionCalls):
+class SamplerClient(DistributionCalls, Inquiries):
     """A client of one samplerd, or of whatever stands behind one target.
 
     ::
@@ -61,6 +59,8 @@ class SamplerClient(DistributionCalls):
         timeout_s: seconds for a call with its retries, where the call does not say; None = no end.
         retry: how often and after how long a call is tried again.
         max_message_bytes: largest reply that is taken.
+        coalesce: let concurrent calls of `sample` with one row each travel together, which changes neither their
+            results nor their errors; see `Coalescing`, which sets its limits. False = a message for each call.
 
     """
 
@@ -74,6 +74,7 @@ class SamplerClient(DistributionCalls):
         timeout_s: float | None = DEFAULT_TIMEOUT_S,
         retry: RetryPolicy | None = None,
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
+        coalesce: bool | Coalescing = True,
     ) -> None:
         self._config = ChannelConfig(
             target=target,
@@ -88,6 +89,8 @@ class SamplerClient(DistributionCalls):
         self._clock = SystemClock()
         self._channel: grpc.aio.Channel | None = None
         self._methods: dict[str, Any] = {}
+        self._coalescing = Coalescing() if coalesce is True else coalesce or None
+        self._coalescer: Coalescer | None = None
         self._streams: set[MultiplexedStream[Any]] = set()
 
     @property
@@ -99,16 +102,21 @@ class SamplerClient(DistributionCalls):
         """Open the channel, on the running loop. The connection itself is made by the first call."""
         if self._channel is None:
             self._channel = open_channel(self._config)
+            if self._coalescing is not None:
+                self._coalescer = Coalescer(self._send, self._coalescing)
         return self
 
     async def aclose(self) -> None:
         """Close streams and the channel; calls still open fail with ConnectionLostError."""
         channel, self._channel = self._channel, None
+        coalescer, self._coalescer = self._coalescer, None
         self._methods.clear()
         for stream in tuple(self._streams):
             await stream.abort()
         if channel is not None:
             await channel.close()
+        if coalescer is not None:
+            await coalescer.aclose()
 
     async def __aenter__(self) -> Self:
         return await self.connect()
@@ -140,9 +148,24 @@ class SamplerClient(DistributionCalls):
 
         """
         plan = build(logits, options)
-        body = plan.encode()
-        response = await self._call("Sample", body, pb.SampleResponse.FromString, timeout_s)
-        return assemble([response], plan.recipe)
+        coalescer = self._coalescer
+        key = None if coalescer is None else coalescer.key(plan)
+        if coalescer is None or key is None:
+            response = await self._call("Sample", plan.encode(), pb.SampleResponse.FromString, timeout_s)
+            return assemble([response], plan.recipe)
+        deadline = self._deadline(timeout_s)
+        is_alone = False
+
+        async def attempt(left_s: float | None) -> SampleResult:
+            nonlocal is_alone
+            if not is_alone:
+                result = await coalescer.sample(key, plan, left_s)
+                if result is not None:
+                    return result
+                is_alone, left_s = True, deadline.remaining_s()
+            return assemble([await self._send(plan.encode(), left_s)], plan.recipe)
+
+        return await with_retries(attempt, policy=self._policy, budget=self._budget, deadline=deadline)
 
     def stream(self, *, max_in_flight: int = 256) -> SampleStream:
         """Return a stream of requests, to be entered with ``async with``.
@@ -199,52 +222,8 @@ class SamplerClient(DistributionCalls):
             "registry": self._streams,
         }
 
-    async def server_info(self, *, timeout_s: float | None = None) -> ServerInfo:
-        """Return what the server is, what it can do and where its limits are."""
-        response = await self._call("GetServerInfo", b"", pb.GetServerInfoResponse.FromString, timeout_s)
-        return decode_info(response)
-
-    async def health(self, service: str = "", *, timeout_s: float | None = None) -> Health:
-        """Return what the health service says of the server, or of one service of it. Never tried again."""
-        return await self._health(service, timeout_s, wait_for_ready=False)
-
-    async def wait_ready(self, timeout_s: float | None = None) -> None:
-        """Return once the server is there and serving.
-
-        Raises:
-            DeadlineError: it was not within `timeout_s` (None = the client's).
-
-        """
-        deadline = Deadline.after(self._default(timeout_s), self._clock)
-        while True:
-            try:
-                if await self._health("", deadline.remaining_s(), wait_for_ready=True) is Health.SERVING:
-                    return
-            except NotImplementedFieldError:
-                return  # there is no health service, but there is a server
-            except SamplerdError as error:
-                if not error.is_retryable:
-                    raise
-            if not deadline.allows(_READY_POLL_S):
-                raise DeadlineError(f"the server at {self.target} was not ready in time")
-            await self._clock.sleep(_READY_POLL_S)
-
-    async def _health(self, service: str, timeout_s: float | None, *, wait_for_ready: bool) -> Health:
-        # The messages of grpc.health.v1 are a string and an enum, each field 1: on the wire they are these wrappers,
-        # which spares the client a dependency.
-        request = wrappers_pb2.StringValue(value=service).SerializeToString()
-        response = await self._call(
-            "/grpc.health.v1.Health/Check",
-            request,
-            wrappers_pb2.Int32Value.FromString,
-            timeout_s,
-            policy=_NO_RETRY,
-            wait_for_ready=wait_for_ready,
-        )
-        return Health(response.value) if response.value in set(Health) else Health.UNKNOWN
-
-    def _default(self, timeout_s: float | None) -> float | None:
-        return self._timeout_s if timeout_s is None else timeout_s
+    def _deadline(self, timeout_s: float | None) -> Deadline:
+        return Deadline.after(self._timeout_s if timeout_s is None else timeout_s, self._clock)
 
     def _method(self, name: str, decode: Callable[[bytes], Any], *, is_stream: bool = False) -> Any:
         """Return the callable of an RPC, whose requests are bytes already."""
@@ -277,8 +256,13 @@ class SamplerClient(DistributionCalls):
             attempt,
             policy=policy or self._policy,
             budget=self._budget,
-            deadline=Deadline.after(self._default(timeout_s), self._clock),
+            deadline=self._deadline(timeout_s),
         )
+
+    async def _send(self, body: bytes, left_s: float | None) -> pb.SampleResponse:
+        """Make one attempt at Sample."""
+        method = self._method("Sample", pb.SampleResponse.FromString)
+        return await self._attempt(method(body, timeout=left_s, metadata=self._config.metadata or None))
 
     async def _attempt(self, call: grpc.aio.UnaryUnaryCall[bytes, _T]) -> _T:
         try:

@@ -115,7 +115,7 @@ def decode_chunk(response: pb.SampleResponse, offset: int) -> SampleChunk:
     return SampleChunk(
         index=response.chunk,
         offset=offset,
-        samples=_samples(response),
+        samples=samples_of(response),
         logprobs={_KINDS[entry.kind]: _sample_logprobs(entry) for entry in response.logprobs},
         ranks=_array(response.ranks, np.int32) if response.ranks else None,
         row_errors=tuple(map(row_error, response.row_errors)),
@@ -139,7 +139,7 @@ def assemble(chunks: Sequence[pb.SampleResponse], recipe: Recipe) -> SampleResul
     try:
         if recipe.is_plain and len(parts) == 1:
             return SampleResult(
-                samples=_samples(first).reshape(-1, width),
+                samples=samples_of(first).reshape(-1, width),
                 seed=first.seed,
                 rng=first.rng,
                 row_errors=tuple(map(row_error, first.row_errors)),
@@ -147,7 +147,7 @@ def assemble(chunks: Sequence[pb.SampleResponse], recipe: Recipe) -> SampleResul
             )
         top_n, named = outputs.top_n, len(outputs.logprob_ids)
         return SampleResult(
-            samples=_join(map(_samples, parts), width),
+            samples=_join(map(samples_of, parts), width),
             seed=first.seed,
             rng=first.rng,
             row_errors=tuple(map(row_error, first.row_errors)),
@@ -168,7 +168,7 @@ def assemble(chunks: Sequence[pb.SampleResponse], recipe: Recipe) -> SampleResul
         raise InternalError(f"the reply does not fit the request: {error}") from error
 
 
-def _samples(response: pb.SampleResponse) -> NDArray[np.int32]:
+def samples_of(response: pb.SampleResponse) -> NDArray[np.int32]:
     if raw := response.raw_samples:
         return np.frombuffer(raw, dtype="<i4").astype(np.int32)
     return _array(response.samples, np.int32)

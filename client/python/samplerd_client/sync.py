@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from samplerd_client.arrays import ArrayLike
+    from samplerd_client.coalesce import Coalescing
     from samplerd_client.distributions import Distribution
     from samplerd_client.draft import VerifyOptions, VerifyResult
     from samplerd_client.info import Health, ServerInfo
@@ -133,6 +134,7 @@ class SyncSamplerClient:
         timeout_s: float | None = DEFAULT_TIMEOUT_S,
         retry: RetryPolicy | None = None,
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
+        coalesce: bool | Coalescing = True,
     ) -> None:
         self._client = SamplerClient(
             target,
@@ -142,6 +144,7 @@ class SyncSamplerClient:
             timeout_s=timeout_s,
             retry=retry,
             max_message_bytes=max_message_bytes,
+            coalesce=coalesce,
         )
         self._runner = Runner()
 

@@ -1,0 +1,255 @@
+"""Several calls of one row each as one request, and its reply taken apart again.
+
+What every call gets is what it would have got alone: each row travels with its own seed in `row_seeds`, which gives it
+row index 0, as the only row of a request has, so its noise is the same in both. Rule 1: calls share a request only if
+they agree in all that a request says once (`Key`); parameters may differ. Rule 2: an error is a call's own only if it
+would have met the call alone; after any other error of a request of several calls they are asked again (`blame`). No
+clock, no I/O.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+import numpy as np
+
+from samplerd.v1 import sampler_pb2 as pb
+from samplerd_client import errors
+from samplerd_client.result import SampleResult, assemble, samples_of, timing_of
+from samplerd_client.status import row_error
+from samplerd_client.wire import tensor_header
+
+if TYPE_CHECKING:
+    from asyncio import Future
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from samplerd_client.params import LogprobKind
+    from samplerd_client.request import Plan
+
+__all__ = ["Call", "Key", "blame", "decode", "encode", "key_of"]
+
+_Number = TypeVar("_Number", np.int32, np.float32)
+
+Key: TypeAlias = "tuple[bytes, int, int]"
+"""What calls of one request agree in: the message without seed and parameters, dtype and V."""
+
+
+class Call:
+    """A call of one row that waits for its result."""
+
+    __slots__ = ("deadline_s", "plan", "reply", "row", "seed", "setbacks", "size")
+
+    def __init__(self, plan: Plan, reply: Future[SampleResult | None], deadline_s: float) -> None:
+        assert plan.rows is not None, "only a call with dense rows is coalesced. This is a bug."
+        self.plan = plan
+        self.reply = reply
+        """Resolves to the result, or to None when the call has to be made alone."""
+        self.deadline_s = deadline_s
+        """On the monotonic clock; inf = none."""
+        self.row = bytes(plan.rows.data)
+        self.size = len(self.row) + len(plan.recipe.split.row_params)
+        """Bytes that it adds to a request."""
+        self.seed = plan.seed
+        """None until it meets others: then it needs one that the client has drawn."""
+        self.setbacks = 0
+        """Requests that failed through the fault of another call in them."""
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether its caller still waits."""
+        return not self.reply.done()
+
+    def settle(self, outcome: SampleResult | errors.SamplerdError | None) -> None:
+        """Hand the outcome to the caller, if it still waits."""
+        if isinstance(outcome, errors.SamplerdError):
+            self.fail(outcome)
+        elif not self.reply.done():
+            self.reply.set_result(outcome)
+
+    def fail(self, error: Exception) -> None:
+        """Hand an exception to the caller, if it still waits."""
+        if not self.reply.done():
+            self.reply.set_exception(error)
+
+
+def key_of(plan: Plan) -> Key | None:
+    """Return what the calls must agree in that share a request with this one; None = it shares with nobody."""
+    rows, recipe = plan.rows, plan.recipe
+    if rows is None or rows.rows != 1 or recipe.is_row_wise:
+        return None
+    return (recipe.split.common, rows.dtype, rows.vocab_size)
+
+
+def encode(calls: Sequence[Call]) -> bytes:
+    """Return the bytes of one request for these calls, which agree in their key."""
+    first = calls[0].plan
+    split, rows = first.recipe.split, first.rows
+    assert rows is not None, "only calls with dense rows are coalesced. This is a bug."
+    message = pb.SampleRequest()
+    if len(calls) == 1:
+        if first.seed is not None:
+            message.seed = first.seed
+    else:
+        message.row_seeds.extend(_seeds(calls))
+    parts = [split.common, message.SerializeToString()]
+    others = [call.plan.recipe.split for call in calls]
+    if all(other is split or other.params == split.params for other in others):
+        parts.append(split.params)
+    else:
+        parts.extend([other.row_params for other in others])
+    size = len(calls) * len(calls[0].row)
+    field = pb.SampleRequest.TENSOR_FIELD_NUMBER
+    parts.append(tensor_header(field, rows.dtype, len(calls), rows.vocab_size, size))
+    parts.extend([call.row for call in calls])
+    return b"".join(parts)
+
+
+def _seeds(calls: Sequence[Call]) -> list[int]:
+    unseeded = [call for call in calls if call.seed is None]
+    if unseeded:
+        fresh = np.frombuffer(os.urandom(8 * len(unseeded)), np.uint64).tolist()
+        for call, seed in zip(unseeded, fresh, strict=True):
+            call.seed = seed
+    return [call.seed for call in calls if call.seed is not None]
+
+
+def decode(response: pb.SampleResponse, calls: Sequence[Call]) -> list[SampleResult | errors.SamplerdError]:
+    """Return the outcome of each call.
+
+    Raises:
+        InternalError: the reply does not fit the request.
+
+    """
+    recipe = calls[0].plan.recipe
+    if len(calls) == 1:
+        return [assemble([response], recipe)]
+    outcomes: list[SampleResult | errors.SamplerdError]
+    if recipe.is_plain:
+        outcomes = _plain_results(response, calls, recipe.num_samples)
+    else:
+        whole = assemble([response], recipe)
+        _check_rows(whole, len(calls))
+        outcomes = [_row_of(whole, at, call.seed) for at, call in enumerate(calls)]
+    for failed in response.row_errors:
+        if not failed.row < len(calls):
+            raise errors.InternalError(f"the reply names row {failed.row} of {len(calls)}")
+        outcomes[failed.row] = _failure(row_error(failed))
+    return outcomes
+
+
+def _plain_results(
+    response: pb.SampleResponse, calls: Sequence[Call], width: int
+) -> list[SampleResult | errors.SamplerdError]:
+    samples = samples_of(response)
+    if len(samples) != len(calls) * width:
+        raise errors.InternalError(f"the reply has {len(samples)} samples for {len(calls)} rows x {width}")
+    rng, timing = response.rng, timing_of(response.timing)
+    return [
+        SampleResult(samples=own.copy(), seed=call.seed or 0, rng=rng, timing=timing)
+        for call, own in zip(calls, samples.reshape(-1, 1, width), strict=True)
+    ]
+
+
+def _check_rows(whole: SampleResult, rows: int) -> None:
+    arrays: list[NDArray[Any] | None] = [whole.samples, whole.ranks, whole.kept_count, whole.kept_mass]
+    for values in (whole.logprobs, whole.top_logprobs, whole.named_logprobs, whole.entropies):
+        arrays.extend(values.values())
+    arrays.extend(whole.top_ids.values())
+    if any(array is not None and len(array) != rows for array in arrays):
+        raise errors.InternalError(f"the reply does not fit the request: it is not of {rows} rows")
+
+
+def _row_of(whole: SampleResult, at: int, seed: int | None) -> SampleResult:
+    own = slice(at, at + 1)
+
+    return SampleResult(
+        samples=whole.samples[own].copy(),
+        seed=seed or 0,
+        rng=whole.rng,
+        timing=whole.timing,
+        logprobs=_cut(whole.logprobs, own),
+        top_ids=_cut(whole.top_ids, own),
+        top_logprobs=_cut(whole.top_logprobs, own),
+        named_logprobs=_cut(whole.named_logprobs, own),
+        ranks=None if whole.ranks is None else whole.ranks[own].copy(),
+        entropies=_cut(whole.entropies, own),
+        kept_count=None if whole.kept_count is None else whole.kept_count[own].copy(),
+        kept_mass=None if whole.kept_mass is None else whole.kept_mass[own].copy(),
+    )
+
+
+def _cut(values: dict[LogprobKind, NDArray[_Number]], own: slice) -> dict[LogprobKind, NDArray[_Number]]:
+    return {kind: array[own].copy() for kind, array in values.items()}
+
+
+def _failure(error: errors.RowError) -> errors.RowsFailedError:
+    """Return what the server says of a request whose only row fails so."""
+    text = f"row[0]: all 1 rows failed; the first: {error.message}"
+    own = errors.RowError(row=0, reason=error.reason, message=error.message[:256], code=error.code)
+    return errors.RowsFailedError(text, reason="ALL_ROWS_FAILED", row_errors=(own,))
+
+
+_OF_ALL = (
+    errors.OverloadedError,
+    errors.UnavailableError,
+    errors.DeadlineError,
+    errors.ConnectionLostError,
+    errors.UnauthenticatedError,
+    errors.PermissionDeniedError,
+)
+"""Failures that have nothing to do with what the request says."""
+
+_COMMON_FIELD = re.compile(r"(params|outputs)\.|(draw_offset|priority)$")
+"""Fields that each call would have sent alone just so."""
+
+_ROW_FIELD = re.compile(r"row_params\[(\d+)\]\.")
+"""A field of one call's parameters."""
+
+
+def blame(error: errors.SamplerdError, calls: Sequence[Call]) -> dict[int, errors.SamplerdError]:
+    """Return the calls that are to get an error when their request fails, by their place in it.
+
+    The others are not to blame: they have to be asked again. With nobody to blame, each has to be asked alone.
+    """
+    if len(calls) == 1:
+        return {0: error}
+    if isinstance(error, errors.RowsFailedError):
+        return {failed.row: _failure(failed) for failed in error.row_errors if failed.row < len(calls)}
+    field = ""
+    if isinstance(error, errors.InvalidRequestError) and len(error.violations) == 1:
+        field = error.violations[0].field
+    elif isinstance(error, errors.NotImplementedFieldError):
+        field = error.name
+    if isinstance(error, _OF_ALL) or _COMMON_FIELD.match(field):
+        return {at: _copy(error) for at in range(len(calls))}
+    named = _ROW_FIELD.match(field)
+    if named is None or not int(named[1]) < len(calls):
+        return {}
+    return {int(named[1]): _renamed(error, named[0])}
+
+
+def _renamed(error: errors.SamplerdError, prefix: str) -> errors.SamplerdError:
+    """Return the error with ``params.`` for ``row_params[3].``, as the call alone would have named its field."""
+    own = _copy(error)
+    own.message = own.message.replace(prefix, "params.")
+    own.args = (own.message,)
+    if isinstance(own, errors.InvalidRequestError):
+        own.violations = tuple(
+            errors.FieldViolation(field=entry.field.replace(prefix, "params."), description=entry.description)
+            for entry in own.violations
+        )
+    if isinstance(own, errors.NotImplementedFieldError):
+        own.name = own.name.replace(prefix, "params.")
+    return own
+
+
+def _copy(error: errors.SamplerdError) -> errors.SamplerdError:
+    """Return an exception of its own for each caller: a traceback belongs to one."""
+    own = copy.copy(error)
+    own.__cause__ = error.__cause__
+    return own
