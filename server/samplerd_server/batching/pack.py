@@ -12,7 +12,7 @@ import numpy as np
 
 from samplerd_server.batching.row_errors import row_errors
 from samplerd_server.buffers import address_of
-from samplerd_server.request import NOTHING, CandidateRows, DenseRows, LogprobValues, SampleResult, Wanted
+from samplerd_server.request import NO_OUTPUTS, NOTHING, CandidateRows, DenseRows, LogprobValues, SampleResult, Wanted
 from samplerd_server.sampling.rows import COLD, COLD_DEFAULT, HOT, ROW, RowBatch, RowResults
 
 if TYPE_CHECKING:
@@ -102,7 +102,8 @@ class _Packer:
         self._records.append(record)
         self._samples += rows * num_samples
         self._numbers += rows * width * (num_samples if not request.with_replacement else 1)
-        self._wanted |= request.outputs.wanted
+        if request.outputs is not NO_OUTPUTS:  # an IntFlag's | takes longer than the rest of this
+            self._wanted |= request.outputs.wanted
 
     def _add_any(self, request: SampleRequest) -> None:
         params, outputs = request.params, request.outputs
