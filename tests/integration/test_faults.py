@@ -83,7 +83,7 @@ async def test_a_handler_that_raises_says_nothing_of_it(monkeypatch, caplog):
             raise KeyError("the secret cause")
 
         with monkeypatch.context() as patch, caplog.at_level(logging.ERROR):
-            patch.setattr(type(served.app.handlers.service._decoder), "decode_bytes", broken)
+            patch.setattr(type(served.app.handlers.service.decoder), "decode_bytes", broken)
             error = await failure(served.stub.Sample(ask(1)))
             stream = served.stub.SampleStream()
             await stream.write(ask(2))

@@ -62,7 +62,7 @@ class SamplerService:
         loop: AbstractEventLoop,
     ) -> None:
         self._config = config
-        self._decoder = decoder
+        self.decoder = decoder
         self._admission = admission
         self._batcher = batcher
         self._calls = calls
@@ -90,7 +90,7 @@ class SamplerService:
         began = time.monotonic()
         self._calls.begin("Sample")
         try:
-            request = self._decoder.decode_bytes(data)
+            request = self.decoder.decode_bytes(data)
             remaining = context.time_remaining()
             deadline = NO_DEADLINE if remaining is None else began + remaining
             result = await self.submit(request, began, deadline, context.peer())
@@ -156,7 +156,7 @@ class SamplerService:
 
     async def sample_stream(self, _requests: object, context: ServicerContext[bytes, bytes]) -> None:
         """Answer SampleStream."""
-        messages = SampleMessages(decoder=self._decoder, chunk_samples=self._config.limits.chunk_samples)
+        messages = SampleMessages(decoder=self.decoder, chunk_samples=self._config.limits.chunk_samples)
         await self._run_stream(messages, self.submit, context)
 
     async def verify_draft_stream(self, _requests: object, context: ServicerContext[bytes, bytes]) -> None:

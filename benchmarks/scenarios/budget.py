@@ -1,0 +1,190 @@
+"""Where the microseconds of a request go, between the transport's bytes in and its bytes out.
+
+Every stage is timed alone, in this process, with warm caches: the best of several runs. The whole handler is timed
+too, from bytes to bytes on an event loop; what the stages do not explain is the loop's own (coroutines, futures,
+turns). On a loaded server caches are colder and every figure is larger; the shares are what to look at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import timeit
+from typing import TYPE_CHECKING, Any
+
+import uvloop
+
+from benchmarks.load import sample_request
+from benchmarks.plots import plt
+from benchmarks.scenario import Options, Result, Scenario, Table
+from samplerd_server.admission import Admission
+from samplerd_server.app import App
+from samplerd_server.batching.costs import CostModel
+from samplerd_server.batching.jobs import Job, split
+from samplerd_server.batching.pending import Pending
+from samplerd_server.batching.policy import DeviceState, decide
+from samplerd_server.batching.ticket import NO_DEADLINE, Ticket
+from samplerd_server.config import MetricsConfig, ServerConfig
+from samplerd_server.engine.engine import Engine
+from samplerd_server.errors import Code
+from samplerd_server.metrics import Metrics
+from samplerd_server.request import Timing
+from samplerd_server.transport.encode import encode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from matplotlib.figure import Figure
+
+    from benchmarks.report import Progress
+    from samplerd_server.transport.service import SamplerService
+
+__all__ = ["SCENARIO"]
+
+NOTE = "microseconds a request, in process, best of several; requests in a batch share what the batch costs"
+VOCAB_SIZES = (1_024, 32_768, 131_072)
+BATCHES = (1, 16)
+STAGES = ("decode", "admit", "queue", "pack", "draw", "unpack", "encode", "count", "loop")
+_TASTE_S = 0.02
+
+
+def run(progress: Progress, options: Options) -> Result:
+    """Time every stage at every size."""
+    repeats = 3 if options.quick else 15
+    return {"note": NOTE, "sizes": uvloop.run(_measure(progress, repeats))}
+
+
+async def _measure(progress: Progress, repeats: int) -> list[dict[str, Any]]:
+    loop = asyncio.get_running_loop()
+    config = ServerConfig(metrics=MetricsConfig(listen=""))
+    engine = Engine(config.engine)
+    engine.warm_up()
+    app = App(config, engine, loop)
+    engine.start(loop)
+    sizes = []
+    for vocab_size in VOCAB_SIZES:
+        data = sample_request(vocab_size).SerializeToString()
+        for batch in BATCHES:
+            stages = _stages(app.handlers.service, engine, data, batch, repeats)
+            whole = await _whole(app.handlers.service, data, batch, repeats)
+            stages["loop"] = max(0.0, whole - sum(stages.values()))
+            sizes.append({"vocab_size": vocab_size, "batch": batch, "stages_us": stages, "whole_us": whole})
+            progress(f"  V = {vocab_size:,}, batch of {batch}: {whole:.1f} us a request")
+    await loop.run_in_executor(None, engine.stop, 1.0)
+    return sizes
+
+
+def _best_us(work: Callable[[], object], repeats: int) -> float:
+    """Microseconds of one call: the best of `repeats` runs of about 20 ms."""
+    timer = timeit.Timer(work)
+    number = max(1, int(_TASTE_S / max(1e-7, timer.timeit(3) / 3)))
+    return 1e6 * min(timer.repeat(repeats, number)) / number
+
+
+def _stages(service: SamplerService, engine: Engine, data: bytes, batch: int, repeats: int) -> dict[str, float]:
+    loop, config = asyncio.get_running_loop(), ServerConfig()
+    decoder = service.decoder
+    request = decoder.decode_bytes(data)
+    tickets = [Ticket(request, 0.0, NO_DEADLINE, "a", loop.create_future()) for _ in range(batch)]
+    pending, costs, metrics, device = Pending(), CostModel(), Metrics(), DeviceState()
+    admission = Admission(config.admission, pending, costs)
+    job = Job(tickets)
+    packed = job.pack()
+    results = engine.sampler.sample(packed)  # type: ignore[arg-type]  # a job of rows packs rows
+    timings = [Timing(1e-4, 1e-5, batch)] * batch
+    (answer, *_) = job.unpack(results, timings)
+
+    def admit() -> None:
+        admission.check(Ticket(request, 0.0, NO_DEADLINE, "a", tickets[0].reply), 0.0)
+
+    def queue() -> None:
+        for ticket in tickets:
+            pending.add(ticket)
+        decide(0.0, pending, device, config.batching)
+        list(split(pending.take(config.batching.max_rows, config.batching.max_bytes)))
+        costs.learn(request.work, 1e-5)
+
+    def count() -> None:
+        metrics.rpc_started("Sample")
+        metrics.rpc_handled("Sample", Code.OK, 1e-3)
+        metrics.queue_wait.observe(1e-4)
+
+    def count_batch() -> None:
+        metrics.batch_rows.observe(batch)
+        metrics.compute.observe(1e-5)
+
+    return {
+        "decode": _best_us(lambda: decoder.decode_bytes(data), repeats),
+        "admit": _best_us(admit, repeats),
+        "queue": _best_us(queue, repeats) / batch,
+        "pack": _best_us(job.pack, repeats) / batch,
+        "draw": _best_us(lambda: engine.run(packed), repeats) / batch,
+        "unpack": _best_us(lambda: job.unpack(results, timings), repeats) / batch,
+        "encode": _best_us(lambda: encode(request, answer), repeats),  # type: ignore[arg-type]  # as above
+        "count": _best_us(count, repeats) + _best_us(count_batch, repeats) / batch,
+    }
+
+
+class _NoCall:
+    """A servicer context of nobody."""
+
+    def time_remaining(self) -> None:
+        return None
+
+    def peer(self) -> str:
+        return "ipv4:127.0.0.1:1"
+
+
+async def _whole(service: SamplerService, data: bytes, batch: int, repeats: int) -> float:
+    """Microseconds a request when `batch` handlers run at once, on the event loop's clock."""
+    loop, context, best = asyncio.get_running_loop(), _NoCall(), math.inf
+
+    async def together() -> None:
+        await asyncio.gather(*(service.sample(data, context) for _ in range(batch)))  # type: ignore[arg-type]
+
+    for _ in range(repeats):
+        began, calls = loop.time(), 0
+        while loop.time() - began < _TASTE_S:
+            # One handler needs no gathering, which has a cost of its own.
+            await (service.sample(data, context) if batch == 1 else together())  # type: ignore[arg-type]
+            calls += batch
+        best = min(best, (loop.time() - began) / calls)
+    return 1e6 * best
+
+
+def table(result: Result) -> Table:
+    """Lay the figures out: header and rows."""
+    header = ["V", "batch", *STAGES, "whole us"]
+    return header, [
+        [
+            f"{size['vocab_size']:,}",
+            f"{size['batch']}",
+            *(f"{size['stages_us'][stage]:.1f}" for stage in STAGES),
+            f"{size['whole_us']:.1f}",
+        ]
+        for size in result["sizes"]
+    ]
+
+
+def figure(result: Result) -> Figure:
+    """Draw a stacked bar for each size and batch."""
+    drawn, ax = plt.subplots(figsize=(10, 4.5), layout="constrained")
+    sizes: list[Mapping[str, Any]] = result["sizes"][::-1]
+    names = [f"V = {size['vocab_size']:,}\nbatch of {size['batch']}" for size in sizes]
+    left = [0.0] * len(sizes)
+    colours = plt.get_cmap("tab20")
+    for number, stage in enumerate(STAGES):
+        width = [size["stages_us"][stage] for size in sizes]
+        ax.barh(names, width, left=left, label=stage, color=colours(number))
+        left = [at + own for at, own in zip(left, width, strict=True)]
+    for name, end in zip(names, left, strict=True):
+        ax.annotate(f"{end:.0f} us", (end, name), xytext=(4, 0), textcoords="offset points", va="center")
+    ax.grid(visible=True, axis="x")
+    ax.grid(visible=False, axis="y")
+    ax.set_xlabel("microseconds a request, in process")
+    ax.set_title("From the bytes of a request to the bytes of its reply")
+    ax.legend(ncols=len(STAGES), loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False, fontsize=9)
+    return drawn
+
+
+SCENARIO = Scenario(run=run, table=table, figure=figure)
