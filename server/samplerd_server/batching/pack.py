@@ -62,9 +62,8 @@ class _Packer:
 
     def add(self, request: SampleRequest) -> None:
         params, outputs, source = request.params, request.outputs, request.source
-        is_alike = len(params) == 1 and request.row_seeds is None
         if (
-            is_alike
+            len(params) == 1
             and params[0].is_plain
             and isinstance(source, DenseRows)
             and outputs.top_n == 0
@@ -75,7 +74,7 @@ class _Packer:
             self._add_any(request)
 
     def _add_plain(self, request: SampleRequest, temperature: float, source: DenseRows) -> None:
-        """Add rows that share everything but where their numbers lie: one record, repeated."""
+        """Add rows that share everything but where their numbers lie and their seeds: one record, repeated."""
         rows, num_samples, width = source.rows, request.num_samples, source.vocab_size
         self._keepalive.append(source.data)
         record = (
@@ -97,8 +96,8 @@ class _Packer:
             )
             + COLD_DEFAULT
         )
-        if rows > 1:
-            record = _repeat(record, rows, width * source.dtype.itemsize, num_samples)
+        if rows > 1 or request.row_seeds is not None:
+            record = _repeat(record, request, width * source.dtype.itemsize)
         self._records.append(record)
         self._samples += rows * num_samples
         self._numbers += rows * width * (num_samples if not request.with_replacement else 1)
@@ -227,13 +226,16 @@ class _Packer:
         )
 
 
-def _repeat(record: bytes, rows: int, stride: int, num_samples: int) -> bytes:
-    """Repeat a record for rows that lie `stride` bytes apart and answer `num_samples` each."""
-    repeated = np.frombuffer(bytearray(record * rows), ROW)
-    index = np.arange(rows)
+def _repeat(record: bytes, request: SampleRequest, stride: int) -> bytes:
+    """Repeat a record for every row of a request; they lie `stride` bytes apart."""
+    repeated = np.frombuffer(bytearray(record * request.rows), ROW)
+    index = np.arange(request.rows)
     repeated["data"] += (index * stride).astype(np.uint64)
-    repeated["row_index"] = index
-    repeated["sample_at"] += index * num_samples
+    repeated["sample_at"] += index * request.num_samples
+    if request.row_seeds is None:
+        repeated["row_index"] = index
+    else:
+        repeated["seed"] = request.row_seeds
     return repeated.tobytes()
 
 
