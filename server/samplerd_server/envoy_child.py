@@ -14,7 +14,7 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samplerd_server.app import App
+from samplerd_server.app import App, settle
 from samplerd_server.config import environment
 from samplerd_server.engine.engine import Engine
 from samplerd_server.log import event, set_up
@@ -78,6 +78,7 @@ class Child:
         engine = self._build_engine(config.engine)
         warm_up_s = await loop.run_in_executor(None, engine.warm_up)
         self._app = App(config, engine, loop)
+        settle()
         await self._app.start()
         self._asgi = AsgiApp(self._app.handlers.generic, max_message_bytes=config.transport.max_message_bytes)
         self._control = await asyncio.start_unix_server(self._obey, str(Path(path).with_suffix(".control")))
