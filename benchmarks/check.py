@@ -33,8 +33,8 @@ def checked_reply(port: int, request: pb.SampleRequest) -> pb.SampleResponse:
         reply: pb.SampleResponse = call(request, timeout=60)
         replayed.seed = reply.seed
         again: pb.SampleResponse = call(replayed, timeout=60)
-    tensor = request.tensor
-    is_drawn = len(reply.samples) == tensor.rows and all(0 <= drawn < tensor.vocab_size for drawn in reply.samples)
+    shape = request.shared_memory if request.HasField("shared_memory") else request.tensor
+    is_drawn = len(reply.samples) == shape.rows and all(0 <= drawn < shape.vocab_size for drawn in reply.samples)
     if not is_drawn or reply.row_errors:
         raise LoadError(f"not a drawn id for each row: {reply}")
     if again.samples != reply.samples:

@@ -24,6 +24,7 @@ from samplerd_client.replay import replay
 from samplerd_client.samplerctl import main
 from tests.support import fake_sampler
 from tests.support.daemon import Daemon
+from tests.support.regions import PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +37,7 @@ EXAMPLE = [1.0, 2.0, 0.5, 1.5]
 def address() -> Iterator[str]:
     # What configures samplerctl in the shell of whoever runs the tests is not the server's.
     env = {name: value for name, value in os.environ.items() if not name.startswith("SAMPLERD_")}
-    with Daemon(env=env) as daemon:
+    with Daemon("--shared-memory-prefix", PREFIX, env=env) as daemon:
         yield daemon.address
 
 
@@ -169,9 +170,11 @@ def test_info(address: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert record["limits"]["max_vocab_size"] > 0
 
 
-@pytest.mark.parametrize("mode", [[], ["--stream"]])
-def test_bench(address: str, mode: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("way", [[], ["--stream"]])
+@pytest.mark.parametrize("place", [[], ["--shared-memory", PREFIX]])
+def test_bench(address: str, way: list[str], place: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     load = ["--vocab-size", "100", "--rows", "2", "--concurrency", "4", "--duration", "0.3", "--warm-up", "0"]
+    mode = [*way, *place]
     assert main(["bench", *load, *mode, "--dtype", "bf16", "--json", "--server", address]) == 0
     streams = capsys.readouterr()
     figures = json.loads(streams.out)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from samplerd_server.errors import InvalidRequestError
 from samplerd_server.request import DenseRows
 from samplerd_server.transport.decode_rows import check_shape, decode_dtype
@@ -47,7 +45,7 @@ def decode_shared_memory(
         raise InvalidRequestError(
             f"{path}.byte_size", f"{needed} bytes are more than the limit of {regions.max_bytes} for one request"
         )
-    offset, data = memory.offset, np.empty(needed, np.uint8).data
+    offset, data = memory.offset, regions.allocate(needed)
     return (
         DenseRows(dtype=dtype, rows=rows, vocab_size=vocab_size, data=data),
         lambda: regions.read(name, offset, data, path),

@@ -23,6 +23,7 @@ from samplerd_server.errors import (
     SamplerdError,
     UnavailableError,
 )
+from samplerd_server.transport.pool import BufferPool
 
 if TYPE_CHECKING:
     from samplerd_server.metrics import Metrics
@@ -34,6 +35,8 @@ FOLDER = "/dev/shm/"  # noqa: S108  # where Linux keeps what shm_open(3) makes: 
 _KEY = re.compile(r"/?((?!.*\.\.)[A-Za-z0-9_-][A-Za-z0-9._-]{0,254})", re.ASCII)
 """One name, so that a path can neither leave the folder nor be hidden in it; 255 bytes is the system's own limit."""
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+IDLE_BYTES = 128 << 20
+"""Kept to be used again: what a full batch of large rows takes."""
 _OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """Failures that are no fault of the request."""
 
@@ -46,6 +49,16 @@ class Regions:
         self.max_bytes = max_bytes
         """Bytes that one request may take: what bounds how long a copy keeps the event loop."""
         self._metrics = metrics
+        self._buffers = buffers = BufferPool(IDLE_BYTES)
+        metrics.watch(
+            "samplerd_shared_memory_idle_bytes",
+            "Memory kept for rows of shared memory to come.",
+            lambda: buffers.idle_bytes,
+        )
+
+    def allocate(self, size: int) -> memoryview:
+        """Return memory to read into, which holds anything."""
+        return self._buffers.take(size)
 
     def resolve(self, key: str, path: str) -> str:
         """Check a key; returns the name of its file. `path` is where the message stands in its request.
