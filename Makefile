@@ -101,8 +101,12 @@ check-wheel: $(VENV)/.dev ## Build the wheel and use it as a client's user would
 	@echo "the wheel's client works without torch"
 
 .PHONY: bench
-bench: $(VENV)/.dev tools ## Measure, show a table, and store results under benchmarks/results
+bench: $(VENV)/.dev tools ## Measure, show tables and targets, store them under benchmarks/results (ARGS="--quick served")
 	$(BIN)/python -m benchmarks $(ARGS)
+
+.PHONY: bench-peers
+bench-peers: $(VENV)/.dev tools ## Measure beside other servers, each installed under build/peers (ARGS="--peer mosec")
+	$(BIN)/python -m benchmarks peers $(ARGS)
 
 .PHONY: clean
 clean: ## Remove what the targets above made

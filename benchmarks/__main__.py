@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks import plots
 from benchmarks.load import LoadError
+from benchmarks.peers.peer import PEERS
 from benchmarks.report import ROOT, Console, machine, text_table, write_json
 from benchmarks.scenario import ON_REQUEST, TRANSPORTS, Options, Result, Target, load_scenario, titles
 from benchmarks.servers import ServerError
@@ -50,6 +51,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="N",
         help="calls that memory is watched over, for each transport (default: 1,000,000; 20,000 with --quick)",
     )
+    parser.add_argument(
+        "--peer", action="append", choices=list(PEERS), help="measure this peer; repeat for more (default: all)"
+    )
     parser.add_argument("--report", action="store_true", help="measure nothing: show and draw what the folder holds")
     parser.add_argument(
         "--output",
@@ -68,6 +72,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         quick=args.quick,
         transports=tuple(args.transport or TRANSPORTS),
         memory_requests=args.memory_requests or (20_000 if args.quick else 1_000_000),
+        peers=tuple(args.peer or ()),
     )
     return args
 

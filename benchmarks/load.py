@@ -47,6 +47,7 @@ _FINISHED = re.compile(r"finished in ([\d.]+)(us|ms|s|m|h), ([\d.]+) req/s")
 _REQUESTS = re.compile(
     r"requests: (\d+) total, (\d+) started, (\d+) done, (\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout"
 )
+_DATA = re.compile(r"traffic: .* \((\d+)\) data")
 _UNIT_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -66,6 +67,8 @@ class Load:
     socket_path: Path | None = None
     """A Unix socket to go to, rather than a port of 127.0.0.1."""
     headers: tuple[str, ...] = ("content-type: application/grpc", "te: trailers")
+    is_http1: bool = False
+    """HTTP/1.1 rather than HTTP/2: one call in flight on a connection."""
 
     @property
     def in_flight(self) -> int:
@@ -79,6 +82,8 @@ class LoadResult:
 
     requests: int
     """Calls that were answered with HTTP 200."""
+    data_bytes: int
+    """Of all replies, without headers."""
     elapsed_s: float
     """From the first call to the last reply."""
     rate: float
@@ -133,6 +138,7 @@ def run_load(port: int, body: Path, *, requests: int, load: Load = Load(), timeo
             f"--max-concurrent-streams={load.streams}",
             f"--data={body}",
             f"--log-file={log}",
+            *(["--h1"] if load.is_http1 else []),
             *(f"--header={header}" for header in load.headers),
             *([] if load.socket_path is None else [f"--base-uri=unix:{load.socket_path}"]),
             f"http://127.0.0.1:{port}{load.path}",
@@ -143,25 +149,31 @@ def run_load(port: int, body: Path, *, requests: int, load: Load = Load(), timeo
             raise LoadError(f"h2load did not finish {requests} calls within {timeout_s:g} s") from error
         if done.returncode != 0:
             raise LoadError(f"h2load exited with {done.returncode}: {done.stderr.strip() or done.stdout.strip()}")
-        succeeded, elapsed_s, rate = parse_h2load(done.stdout)
+        succeeded, elapsed_s, rate, data_bytes = parse_h2load(done.stdout)
         if succeeded != requests:
             raise LoadError(f"h2load sent {requests} calls and {succeeded} were answered:\n{done.stdout}")
         # Columns: start in microseconds since the epoch, HTTP status, microseconds until the end of the reply.
         durations_us = np.loadtxt(log, usecols=2, ndmin=1)
-    return LoadResult(requests=succeeded, elapsed_s=elapsed_s, rate=rate, latency_s=percentiles_s(durations_us * 1e-6))
+    return LoadResult(
+        requests=succeeded,
+        data_bytes=data_bytes,
+        elapsed_s=elapsed_s,
+        rate=rate,
+        latency_s=percentiles_s(durations_us * 1e-6),
+    )
 
 
-def parse_h2load(output: str) -> tuple[int, float, float]:
-    """Read (calls succeeded, seconds, calls per second) from what h2load prints.
+def parse_h2load(output: str) -> tuple[int, float, float, int]:
+    """Read (calls succeeded, seconds, calls per second, bytes of data received) from what h2load prints.
 
     Raises:
         LoadError: the lines are not there.
 
     """
-    finished, counted = _FINISHED.search(output), _REQUESTS.search(output)
-    if finished is None or counted is None:
+    finished, counted, received = _FINISHED.search(output), _REQUESTS.search(output), _DATA.search(output)
+    if finished is None or counted is None or received is None:
         raise LoadError(f"h2load printed no result:\n{output}")
-    return int(counted[4]), float(finished[1]) * _UNIT_S[finished[2]], float(finished[3])
+    return int(counted[4]), float(finished[1]) * _UNIT_S[finished[2]], float(finished[3]), int(received[1])
 
 
 def percentiles_s(durations_s: NDArray[np.float64]) -> dict[str, float]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.check import expect_all_ok
-from benchmarks.load import Load, LoadResult, run_load
+from benchmarks.load import Load, LoadError, LoadResult, run_load
 from benchmarks.scrape import Reading, read_metrics
 from benchmarks.servers import SamplerServer
 
@@ -53,6 +53,8 @@ class Subject:
     """In a call."""
     rpc: str = "Sample"
     """What samplerd's metrics call it."""
+    reply_bytes: int | None = None
+    """How long a reply is, its frame's prefix included, of a server without metrics of ours: an error is shorter."""
 
 
 def in_turns(subjects: Sequence[Subject], plan: Plan, progress: Progress) -> dict[str, dict[str, Any]]:
@@ -94,6 +96,11 @@ def _load(subject: Subject, calls: int) -> dict[str, Any]:
     cpu_before = server.cpu_s()
     load = run_load(server.port, subject.body, requests=calls, load=subject.load)
     cpu_s = server.cpu_s() - cpu_before
+    replies = calls * subject.messages
+    if subject.reply_bytes is not None and load.data_bytes != replies * subject.reply_bytes:
+        raise LoadError(
+            f"{subject.name} sent {load.data_bytes} bytes where {replies} replies of {subject.reply_bytes} were due"
+        )
     stages = {}
     if before is not None and isinstance(server, SamplerServer):
         grown = read_metrics(server.metrics_url) - before

@@ -41,6 +41,8 @@ class Options:
     """Which of samplerd's transports to measure."""
     memory_requests: int = 1_000_000
     """How many calls the scenario `memory` sends, to each transport."""
+    peers: tuple[str, ...] = ()
+    """Which peers the scenario `peers` measures; none named: all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -52,6 +54,8 @@ class ServerProcess:
     """Where it serves gRPC, on 127.0.0.1."""
     is_ready: Callable[[], bool]
     """Asks it whether it serves."""
+    environment: dict[str, str] | None = None
+    """Variables; None: those of this process."""
     process: subprocess.Popen[bytes] | None = None
     log: Path | None = None
     """What it prints."""
@@ -75,7 +79,9 @@ class ServerProcess:
         self.log = Path(name)
         started = time.monotonic()
         try:
-            self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=handle, stderr=handle)
+            self.process = subprocess.Popen(
+                self.command, stdin=subprocess.DEVNULL, stdout=handle, stderr=handle, env=self.environment
+            )
         finally:
             os.close(handle)
         try:
@@ -100,6 +106,7 @@ class ServerProcess:
 
         """
         assert self.process is not None, "the server was not started. This is a bug."
+        children = {pid: _started(pid) for pid in self.pids()[1:]}
         self.process.terminate()
         try:
             return self.process.wait(_STOP_TIMEOUT_S)
@@ -109,6 +116,11 @@ class ServerProcess:
             raise ServerError(
                 f"pid {self.pid} still ran {_STOP_TIMEOUT_S:g} s after SIGTERM:\n{self.tail()}"
             ) from error
+        finally:
+            for pid, started in children.items():
+                if started and _started(pid) == started:  # an orphan, not another process under its number
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
 
     def pids(self) -> list[int]:
         """List it and everything that it started and that still runs."""
@@ -200,6 +212,8 @@ class EmptyServer(ServerProcess):
         if socket_path is not None:
             command += ["--socket", str(socket_path)]
         super().__init__(command, port, lambda: _is_listening(port))
+        self.reply_bytes = 5 + len(reply)
+        """How long a reply is on the wire, gRPC's prefix included."""
 
 
 def _read(path: Path) -> str:
@@ -208,6 +222,12 @@ def _read(path: Path) -> str:
         return path.read_text()
     except (FileNotFoundError, ProcessLookupError):
         return ""
+
+
+def _started(pid: int) -> str:
+    """Read when a process started, which with its number says who it is; nothing if it has gone."""
+    fields = _read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
+    return "" if not fields or fields[0] == "Z" else fields[19]
 
 
 def _is_serving(port: int) -> bool:

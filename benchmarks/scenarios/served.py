@@ -86,7 +86,14 @@ def _measure(shape: Shape, samplers: list[SamplerServer], folder: Path, plan: Pl
             body.write_bytes(frame(request))
             for name, server in [("empty", empty), *((sampler.transport, sampler) for sampler in samplers)]:
                 subjects.append(
-                    Subject(name=f"{name} {dtype}", server=server, body=body, load=shape.load, rows=shape.rows)
+                    Subject(
+                        name=f"{name} {dtype}",
+                        server=server,
+                        body=body,
+                        load=shape.load,
+                        rows=shape.rows,
+                        reply_bytes=empty.reply_bytes if server is empty else None,
+                    )
                 )
         measured = in_turns(subjects, plan, progress)
     names = [sampler.transport for sampler in samplers]

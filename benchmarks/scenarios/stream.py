@@ -51,7 +51,15 @@ def run(progress: Progress, options: Options) -> Result:
             with EmptyServer(reply) as empty:
                 checked_empty(empty.port, request.SerializeToString(), reply)
                 subjects = [
-                    Subject(name=name, server=server, body=body, load=load, messages=messages, rpc="SampleStream")
+                    Subject(
+                        name=name,
+                        server=server,
+                        body=body,
+                        load=load,
+                        messages=messages,
+                        rpc="SampleStream",
+                        reply_bytes=empty.reply_bytes if server is empty else None,
+                    )
                     for name, server in [("empty", empty), *((sampler.transport, sampler) for sampler in samplers)]
                 ]
                 measured = in_turns(subjects, plan, progress)

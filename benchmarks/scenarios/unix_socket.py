@@ -46,9 +46,11 @@ def run(progress: Progress, options: Options) -> Result:
                 checked_empty(empty.port, request.SerializeToString(), reply)
                 subjects = []
                 for name, server in [("empty", empty), *((sampler.transport, sampler) for sampler in samplers)]:
-                    subjects.append(Subject(name=f"{name} tcp", server=server, body=body))
-                    load = Load(socket_path=folder / name)
-                    subjects.append(Subject(name=f"{name} unix", server=server, body=body, load=load))
+                    reply_bytes = empty.reply_bytes if server is empty else None
+                    for way, load in (("tcp", Load()), ("unix", Load(socket_path=folder / name))):
+                        subjects.append(
+                            Subject(name=f"{name} {way}", server=server, body=body, load=load, reply_bytes=reply_bytes)
+                        )
                 measured = in_turns(subjects, plan, progress)
             ratios = {name: ratio(measured, f"{name} unix", f"{name} tcp") for name in ("empty", *options.transports)}
             sizes.append({"vocab_size": vocab_size, "measured": measured, "ratios": ratios})

@@ -55,7 +55,7 @@ def test_calls_in_flight() -> None:
 
 
 def test_parse_h2load() -> None:
-    assert parse_h2load(OUTPUT) == (3000, pytest.approx(0.5361), 5595.94)
+    assert parse_h2load(OUTPUT) == (3000, pytest.approx(0.5361), 5595.94, 30000)
 
 
 @pytest.mark.parametrize(("printed", "seconds"), [("850us", 850e-6), ("12.50s", 12.5), ("2.00m", 120.0)])
