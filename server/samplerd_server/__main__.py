@@ -36,8 +36,9 @@ def _run(config: ServerConfig) -> int:
     # torch takes a second to import, which --help and --check-config need not wait for.
     if config.transport.transport == "envoy":
         from samplerd_server.envoy import EnvoyError, serve_envoy  # noqa: PLC0415
+        from samplerd_server.transport.server import BindError  # noqa: PLC0415
 
-        expected: tuple[type[Exception], ...] = (ConfigError, EnvoyError)
+        expected: tuple[type[Exception], ...] = (BindError, ConfigError, EnvoyError)
         main: Coroutine[None, None, None] = serve_envoy(config)
     else:
         from samplerd_server.app import serve  # noqa: PLC0415

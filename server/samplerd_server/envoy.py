@@ -28,6 +28,7 @@ from samplerd_server.envoy_config import APPLICATION, EnvoyError, envoy_config, 
 from samplerd_server.log import event
 from samplerd_server.security import read_tls, read_tokens
 from samplerd_server.settings import render
+from samplerd_server.transport.server import check_free
 
 if TYPE_CHECKING:
     from samplerd_server.config import ServerConfig
@@ -45,6 +46,7 @@ async def serve_envoy(config: ServerConfig) -> None:
     """Serve through Envoy until SIGTERM or SIGINT, then drain.
 
     Raises:
+        BindError: an address is taken.
         ConfigError: a certificate, key or token cannot be used.
         EnvoyError: Envoy is not installed, did not start, or ended by itself.
 
@@ -80,6 +82,7 @@ class Envoy:
     def __init__(self, config: ServerConfig, *, application: str = APPLICATION) -> None:
         self._config = config
         self._application = application
+        self._writer: asyncio.StreamWriter | None = None
         self._folder = tempfile.TemporaryDirectory(prefix="samplerd-")
         self.folder = Path(self._folder.name)
         """Private to this server: what Envoy and the application inside read, and their sockets."""
@@ -91,6 +94,7 @@ class Envoy:
         """Start Envoy and the application inside; returns once it serves.
 
         Raises:
+            BindError: an address is taken.
             ConfigError: a certificate, key or token cannot be used.
             EnvoyError: Envoy is not installed, or did not start.
 
@@ -99,6 +103,8 @@ class Envoy:
             # Here, where the error can still be told well.
             read_tls(self._config.security)
             read_tokens(self._config.security.token_file)
+            for address in self._config.transport.listen:
+                check_free(address)
             self._process = await self._start()
         except BaseException:
             self._folder.cleanup()
@@ -153,12 +159,19 @@ class Envoy:
         give_up = loop.time() + _START_S
         while loop.time() < give_up:
             if self.ended.done():
-                raise EnvoyError(f"envoy did not start (exit code {self.ended.result()}); is an address taken?")
+                raise EnvoyError(self._why())
             try:
                 return await asyncio.open_unix_connection(str(path))
             except (FileNotFoundError, ConnectionRefusedError):
                 await asyncio.sleep(_POLL_S)
         raise EnvoyError(f"envoy did not start within {_START_S:g} s")
+
+    def _why(self) -> str:
+        """Say why it did not start: what the application inside has left, if it came that far."""
+        try:
+            return (self.folder / "samplerd.error").read_text(encoding="utf-8")
+        except OSError:
+            return f"envoy did not start (exit code {self.ended.result()}); its own words are above"
 
     async def _ask_addresses(self) -> tuple[str, ...]:
         """Ask Envoy where it listens: the system chose the port wherever 0 was configured."""
@@ -193,6 +206,7 @@ class Envoy:
 
     async def drain(self) -> bool:
         """Turn away what is new, finish what is in flight; returns whether all of it finished within the grace."""
+        assert self._writer is not None, "drain before the start. This is a bug."
         self._writer.write(b"drain\n")
         grace_s = self._config.transport.drain_grace_s
         try:
@@ -208,4 +222,13 @@ class Envoy:
             if not done:
                 self._process.kill()
                 await self.ended
+        if self._writer is not None:
+            self._writer.close()
+        self._remove_sockets()
         self._folder.cleanup()
+
+    def _remove_sockets(self) -> None:
+        """Remove what Envoy leaves behind."""
+        for address in self.addresses:
+            if address.startswith("unix:"):
+                Path(address.removeprefix("unix:").removeprefix("//")).unlink(missing_ok=True)

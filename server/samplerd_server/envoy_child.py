@@ -62,10 +62,14 @@ class Child:
         try:
             await self._start()
         except Exception as error:  # noqa: BLE001  # Envoy must hear of it, whatever it is
+            # The supervisor says it: what Envoy makes of it is a page of its own.
+            Path(environment()["SAMPLERD_CONFIG"]).with_suffix(".error").write_text(str(error), encoding="utf-8")
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
         await send({"type": "lifespan.startup.complete"})
         await receive()
+        if self._asgi is not None:
+            self._asgi.close()
         if self._app is not None:
             await self._app.stop()
         await send({"type": "lifespan.shutdown.complete"})

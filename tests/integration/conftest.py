@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from samplerd_client import SamplerClient
+from samplerd_server.config import MetricsConfig, ServerConfig, TransportConfig
+from samplerd_server.envoy import Envoy
 from tests.support.certificates import Authority
 from tests.support.daemon import Daemon
 from tests.support.regions import PREFIX
-from tests.support.served import connect, stub
+from tests.support.served import Served, ServedByEnvoy, connect, stub
 
 MAX_MESSAGE_BYTES = 4 << 20
 
@@ -25,6 +29,26 @@ def daemon(request, tmp_path_factory):
     )
     with Daemon(*flags, unix=tmp_path_factory.mktemp("daemon") / "samplerd.sock") as daemon:
         yield daemon
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def envoy() -> Any:
+    """One Envoy for all tests that hold a sampler inside it."""
+    config = dataclasses.replace(
+        ServerConfig(),
+        transport=TransportConfig(listen=("127.0.0.1:0",), transport="envoy"),
+        metrics=MetricsConfig(listen=""),
+    )
+    async with Envoy(config, application="tests.support.held_child:application") as envoy:
+        yield envoy
+
+
+@pytest.fixture(params=["grpcio", "envoy"])
+def serve(request) -> Any:
+    """A server around a held sampler, once for each transport: ``async with serve(admission={"queue_rows": 4})``."""
+    if request.param == "grpcio":
+        return Served
+    return functools.partial(ServedByEnvoy, request.getfixturevalue("envoy"))
 
 
 @pytest.fixture(params=["tcp", "unix"])

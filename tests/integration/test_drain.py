@@ -20,6 +20,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 CODE = grpc.StatusCode
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+TRANSPORTS = pytest.mark.parametrize("transport", ["grpcio", "envoy"])
 
 
 def ask(number: int, **fields) -> pb.SampleRequest:
@@ -30,8 +31,8 @@ def watch(channel, service=""):
     return health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service=service))
 
 
-async def test_a_drain_finishes_what_is_in_flight_and_refuses_what_is_new():
-    async with Served() as served:
+async def test_a_drain_finishes_what_is_in_flight_and_refuses_what_is_new(serve):
+    async with serve() as served:
         watching = watch(served.channel)
         assert (await watching.read()).status == SERVING
         calls = [served.stub.Sample(ask(1))]
@@ -62,8 +63,8 @@ async def test_a_drain_finishes_what_is_in_flight_and_refuses_what_is_new():
         assert sum(served.sampler.batches) == 4
 
 
-async def test_what_reaches_a_draining_server_is_refused_and_counted():
-    async with Served() as served:
+async def test_what_reaches_a_draining_server_is_refused_and_counted(serve):
+    async with serve() as served:
         stream = served.stub.SampleStream()
         await stream.write(ask(1))
         await served.entered()
@@ -79,8 +80,8 @@ async def test_what_reaches_a_draining_server_is_refused_and_counted():
         assert (await failure(stream.read())).code() is CODE.UNAVAILABLE
 
 
-async def test_a_stream_that_the_client_has_closed_ends_well_during_a_drain():
-    async with Served() as served:
+async def test_a_stream_that_the_client_has_closed_ends_well_during_a_drain(serve):
+    async with serve() as served:
         stream = served.stub.SampleStream()
         await stream.write(ask(1))
         await stream.done_writing()
@@ -104,8 +105,8 @@ async def test_a_drain_beyond_its_grace_ends_anyway_and_says_so(monkeypatch):
         assert (await failure(call)).code() in {CODE.UNAVAILABLE, CODE.CANCELLED}
 
 
-async def test_a_watcher_of_health_does_not_hold_the_drain_up():
-    async with Served(transport={"drain_grace_s": WAIT_S}) as served:
+async def test_a_watcher_of_health_does_not_hold_the_drain_up(serve):
+    async with serve(transport={"drain_grace_s": WAIT_S}) as served:
         watching = [watch(served.channel, name) for name in ("", "samplerd.v1.SamplerService", "unknown")]
         for one in watching:
             await one.read()
@@ -135,9 +136,10 @@ async def hammer(address: str, seen: dict, stop: asyncio.Event, warm: asyncio.Ev
                 warm.set()
 
 
+@TRANSPORTS
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
-async def test_a_signal_under_load_drains_and_exits_with_0(number, tmp_path):
-    daemon = await asyncio.to_thread(Daemon(unix=tmp_path / "s.sock").__enter__)
+async def test_a_signal_under_load_drains_and_exits_with_0(number, transport, tmp_path):
+    daemon = await asyncio.to_thread(Daemon("--transport", transport, unix=tmp_path / "s.sock").__enter__)
     seen = {"ok": 0, "codes": set()}
     warm, stop = asyncio.Event(), asyncio.Event()
     addresses = [daemon.address, daemon.unix_address]
@@ -160,8 +162,10 @@ async def test_a_signal_under_load_drains_and_exits_with_0(number, tmp_path):
     assert not (tmp_path / "s.sock").exists()
 
 
-async def test_a_daemon_with_more_work_than_grace_exits_soon():
-    daemon = await asyncio.to_thread(Daemon("--drain-grace", "0", "--max-samples-per-request", str(1 << 28)).__enter__)
+@TRANSPORTS
+async def test_a_daemon_with_more_work_than_grace_exits_soon(transport):
+    flags = ("--transport", transport, "--drain-grace", "0", "--max-samples-per-request", str(1 << 28))
+    daemon = await asyncio.to_thread(Daemon(*flags).__enter__)
     async with connect(daemon.address) as channel:
         # Half a billion draws: far more than the grace, and than what is waited for afterwards.
         work = pb.SampleRequest(id=1, tensor=tensor([[0.0, 1.0]]), num_samples=1 << 28, seed=1)

@@ -44,8 +44,8 @@ async def answers(calls) -> list[list[int]]:
     return [list(reply.samples) for reply in await asyncio.wait_for(asyncio.gather(*calls), WAIT_S)]
 
 
-async def test_while_the_device_works_the_rest_waits_and_everyone_gets_their_own():
-    async with Served(batching={"max_rows": 8}) as served:
+async def test_while_the_device_works_the_rest_waits_and_everyone_gets_their_own(serve):
+    async with serve(batching={"max_rows": 8}) as served:
         calls = await occupy(served)
         calls += await queue_up(served, *(ask(number) for number in range(20)))
         assert served.app.batcher.in_flight == 22
@@ -60,8 +60,8 @@ async def test_while_the_device_works_the_rest_waits_and_everyone_gets_their_own
 # Cancelled calls.
 
 
-async def test_cancelled_calls_leave_the_queue_and_are_never_computed():
-    async with Served(metrics={"listen": "127.0.0.1:0"}) as served:
+async def test_cancelled_calls_leave_the_queue_and_are_never_computed(serve):
+    async with serve(metrics={"listen": "127.0.0.1:0"}) as served:
         kept = await occupy(served)
         gone = await queue_up(served, *(ask(number) for number in range(10)))
         kept += await queue_up(served, ask(50))
@@ -77,8 +77,8 @@ async def test_cancelled_calls_leave_the_queue_and_are_never_computed():
         assert seen["samplerd_queue_rows"] == seen["samplerd_queue_bytes"] == seen["samplerd_in_flight_requests"] == 0
 
 
-async def test_a_call_cancelled_at_the_device_is_counted_as_computed():
-    async with Served() as served:
+async def test_a_call_cancelled_at_the_device_is_counted_as_computed(serve):
+    async with serve() as served:
         call = served.stub.Sample(ask(1))
         await served.entered()
         call.cancel()
@@ -89,8 +89,8 @@ async def test_a_call_cancelled_at_the_device_is_counted_as_computed():
         assert served.metrics.cancelled.value("queued") == 0
 
 
-async def test_a_cancelled_stream_takes_its_queued_requests_with_it():
-    async with Served() as served:
+async def test_a_cancelled_stream_takes_its_queued_requests_with_it(serve):
+    async with serve() as served:
         kept = await occupy(served)
         stream = served.stub.SampleStream()
         for number in range(10):
@@ -114,8 +114,8 @@ async def test_a_cancelled_stream_takes_its_queued_requests_with_it():
 # Deadlines.
 
 
-async def test_what_expires_in_the_queue_is_answered_and_never_computed():
-    async with Served() as served:
+async def test_what_expires_in_the_queue_is_answered_and_never_computed(serve):
+    async with serve() as served:
         kept = await occupy(served)
         (late,) = await queue_up(served, ask(1), timeout=0.3)
         kept += await queue_up(served, ask(2), timeout=WAIT_S)
@@ -128,8 +128,8 @@ async def test_what_expires_in_the_queue_is_answered_and_never_computed():
         assert served.metrics.cancelled.value("queued") == 0
 
 
-async def test_a_stream_has_its_deadline_too():
-    async with Served() as served:
+async def test_a_stream_has_its_deadline_too(serve):
+    async with serve() as served:
         kept = await occupy(served)
         stream = served.stub.SampleStream(timeout=0.3)
         await stream.write(ask(1))
@@ -142,8 +142,8 @@ async def test_a_stream_has_its_deadline_too():
         assert served.sampler.batches == [1, 1]
 
 
-async def test_what_is_predicted_late_is_turned_away_at_once():
-    async with Served() as served:
+async def test_what_is_predicted_late_is_turned_away_at_once(serve):
+    async with serve() as served:
         kept = await occupy(served)
         kept += await queue_up(served, ask(1))
         for work in (100, 1000) * 10:
@@ -162,8 +162,8 @@ async def test_what_is_predicted_late_is_turned_away_at_once():
 @pytest.mark.parametrize(
     ("bounds", "reason"), [({"queue_rows": 4}, "queue_rows"), ({"queue_bytes": 4 * 400}, "queue_bytes")]
 )
-async def test_a_full_queue_says_when_to_come_back_and_then_has_room(bounds, reason):
-    async with Served(admission=bounds) as served:
+async def test_a_full_queue_says_when_to_come_back_and_then_has_room(serve, bounds, reason):
+    async with serve(admission=bounds) as served:
         calls = await occupy(served)
         calls += await queue_up(served, ask(1), ask(2, rows=2))
         error = await failure(served.stub.Sample(ask(3, rows=2)))
@@ -182,8 +182,8 @@ async def test_a_full_queue_says_when_to_come_back_and_then_has_room(bounds, rea
         assert list((await served.stub.Sample(ask(3, rows=2))).samples) == [3, 3]
 
 
-async def test_on_a_stream_a_full_queue_is_an_error_of_the_request():
-    async with Served(admission={"queue_rows": 1}) as served:
+async def test_on_a_stream_a_full_queue_is_an_error_of_the_request(serve):
+    async with serve(admission={"queue_rows": 1}) as served:
         calls = await occupy(served)
         stream = served.stub.SampleStream()
         for number in (1, 2):
@@ -199,8 +199,8 @@ async def test_on_a_stream_a_full_queue_is_an_error_of_the_request():
         await answers(calls)
 
 
-async def test_a_connection_that_floods_leaves_others_their_share():
-    async with Served(batching={"max_rows": 8}) as served:
+async def test_a_connection_that_floods_leaves_others_their_share(serve):
+    async with serve(batching={"max_rows": 8}) as served:
         calls = await occupy(served)
         await queue_up(served, *(ask(number) for number in range(40)))
         other = connect(served.address)
@@ -222,8 +222,8 @@ async def test_a_connection_that_floods_leaves_others_their_share():
 # Streams.
 
 
-async def test_replies_come_in_the_order_of_completion():
-    async with Served() as served:
+async def test_replies_come_in_the_order_of_completion(serve):
+    async with serve() as served:
         stream = served.stub.SampleStream()
         await stream.write(ask(1))
         await served.entered()
@@ -237,8 +237,8 @@ async def test_replies_come_in_the_order_of_completion():
         assert await stream.code() is CODE.OK
 
 
-async def test_a_stream_is_read_no_further_than_its_bound():
-    async with Served(transport={"max_stream_requests": 4}) as served:
+async def test_a_stream_is_read_no_further_than_its_bound(serve):
+    async with serve(transport={"max_stream_requests": 4}) as served:
         stream = served.stub.SampleStream()
         for number in range(10):
             await stream.write(ask(number))
@@ -252,8 +252,8 @@ async def test_a_stream_is_read_no_further_than_its_bound():
         assert await stream.read() is grpc.aio.EOF
 
 
-async def test_failing_requests_count_against_the_bound_until_they_are_written():
-    async with Served(transport={"max_stream_requests": 2}) as served:
+async def test_failing_requests_count_against_the_bound_until_they_are_written(serve):
+    async with serve(transport={"max_stream_requests": 2}) as served:
         served.sampler.open()
         stream = served.stub.SampleStream()
         for number in range(50):
@@ -264,8 +264,8 @@ async def test_failing_requests_count_against_the_bound_until_they_are_written()
         assert {reply.error.code for reply in replies} == {Code.INVALID_ARGUMENT}
 
 
-async def test_after_the_half_close_everything_in_flight_is_answered():
-    async with Served() as served:
+async def test_after_the_half_close_everything_in_flight_is_answered(serve):
+    async with serve() as served:
         stream = served.stub.SampleStream()
         for number in range(5):
             await stream.write(ask(number))
@@ -276,8 +276,8 @@ async def test_after_the_half_close_everything_in_flight_is_answered():
         assert await stream.code() is CODE.OK
 
 
-async def test_a_stream_without_requests_ends_well():
-    async with Served() as served:
+async def test_a_stream_without_requests_ends_well(serve):
+    async with serve() as served:
         stream = served.stub.SampleStream()
         await stream.done_writing()
         assert [reply async for reply in stream] == []

@@ -10,6 +10,8 @@ import pytest
 
 from tests.support.daemon import KERNEL, Daemon
 
+TRANSPORTS = pytest.mark.parametrize("transport", ["grpcio", "envoy"])
+
 
 def run(*flags: str, env: dict[str, str] | None = None) -> tuple[int, str]:
     """The exit code and standard error of a daemon that ends by itself."""
@@ -39,44 +41,50 @@ def last_line(text: str) -> str:
     return text.strip().splitlines()[-1]
 
 
-def test_a_taken_port_is_named(taken):
-    code, text = run(f"--listen=127.0.0.1:{taken}")
+@TRANSPORTS
+def test_a_taken_port_is_named(taken, transport):
+    code, text = run("--transport", transport, f"--listen=127.0.0.1:{taken}")
     assert code == 2
     assert last_line(text) == f"samplerd: cannot listen on 127.0.0.1:{taken}: is the port taken?"
 
 
-def test_a_port_that_another_samplerd_serves_is_taken_too(daemon):
-    code, text = run(f"--listen={daemon.address}")
+@TRANSPORTS
+def test_a_port_that_another_samplerd_serves_is_taken_too(daemon, transport):
+    code, text = run("--transport", transport, f"--listen={daemon.address}")
     assert code == 2
     assert f"cannot listen on {daemon.address}" in last_line(text)
 
 
-def test_a_taken_metrics_port_is_named(taken):
-    code, text = run(f"--metrics-listen=127.0.0.1:{taken}")
+@TRANSPORTS
+def test_a_taken_metrics_port_is_named(taken, transport):
+    code, text = run("--transport", transport, f"--metrics-listen=127.0.0.1:{taken}")
     assert code == 2
     assert last_line(text) == f"samplerd: cannot listen on 127.0.0.1:{taken} for /metrics: Address already in use"
 
 
-def test_a_socket_in_a_missing_folder_is_named(tmp_path):
-    code, text = run(f"--listen=unix:{tmp_path}/missing/s.sock")
+@TRANSPORTS
+def test_a_socket_in_a_missing_folder_is_named(tmp_path, transport):
+    code, text = run("--transport", transport, f"--listen=unix:{tmp_path}/missing/s.sock")
     assert code == 2
     assert last_line(text) == f"samplerd: cannot listen on unix:{tmp_path}/missing/s.sock: is the path writable?"
 
 
-def test_a_unix_socket_that_another_samplerd_serves_is_not_taken_away(daemon):
-    code, text = run(f"--listen={daemon.unix_address}")
+@TRANSPORTS
+def test_a_unix_socket_that_another_samplerd_serves_is_not_taken_away(daemon, transport):
+    code, text = run("--transport", transport, f"--listen={daemon.unix_address}")
     assert code == 2
     assert last_line(text) == f"samplerd: cannot listen on {daemon.unix_address}: is the path taken?"
     with socket.socket(socket.AF_UNIX) as probe:
         probe.connect(daemon.unix_address.removeprefix("unix:"))
 
 
-def test_a_socket_that_a_dead_server_left_behind_is_taken_over(tmp_path):
+@TRANSPORTS
+def test_a_socket_that_a_dead_server_left_behind_is_taken_over(tmp_path, transport):
     path = tmp_path / "s.sock"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
     assert path.exists()
-    with Daemon(unix=path) as daemon, socket.socket(socket.AF_UNIX) as probe:
+    with Daemon("--transport", transport, unix=path) as daemon, socket.socket(socket.AF_UNIX) as probe:
         assert daemon.unix_address == f"unix:{path}"
         probe.connect(str(path))
 

@@ -100,6 +100,9 @@ class StubEngine:
         self.inline_budget_s = inline_budget_s
         self._thread = DeviceThread(sampler)
 
+    def warm_up(self) -> float:
+        return 0.0
+
     def start(self, loop: AbstractEventLoop) -> None:
         self._thread.start(loop)
 

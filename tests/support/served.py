@@ -1,4 +1,4 @@
-"""A whole server in the test's own process and loop, around a sampler that the test holds back."""
+"""A whole server around a sampler that the test holds back: in the test's own process and loop, or inside Envoy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from samplerd.v1 import sampler_pb2 as pb
 from samplerd.v1 import sampler_pb2_grpc
 from samplerd_server.app import App
 from samplerd_server.config import ServerConfig
+from samplerd_server.envoy import Envoy
 from tests.support.engine import HeldSampler, StubEngine
+from tests.support.remote import Remote
 
 WAIT_S = 30.0
 LARGE = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
@@ -109,8 +111,46 @@ class Served:
         for _ in range(times):
             await self.stub.GetServerInfo(pb.GetServerInfoRequest())
 
+    def tasks(self) -> list[str]:
+        """What the server runs that a call could have left."""
+        tasks = [task for task in asyncio.all_tasks() if not task.done()]
+        names = [f"{task.get_name()} {task.get_coro()}" for task in tasks]
+        return [name for name in names if "samplerd" in name and "GetServerInfo" not in name]
+
     async def scrape(self) -> dict[str, float]:
         return await asyncio.to_thread(scrape, self.app.metrics_address)
+
+
+class ServedByEnvoy(Served):
+    """The same inside an Envoy that outlives it; `app`, `metrics` and `sampler` are over there (`remote`)."""
+
+    def __init__(self, envoy: Envoy, **config: dict[str, Any]) -> None:
+        config["transport"] = {"transport": "envoy", **config.get("transport", {})}
+        super().__init__(None, **config)
+        self._envoy = envoy
+
+    async def __aenter__(self) -> Served:
+        self.child = Remote.connect(self._envoy.folder / "probe")
+        await asyncio.to_thread(self.child.begin, self.config)
+        self.app, self.sampler = self.child.app, self.child.sampler
+        self.address = self._envoy.addresses[0]
+        self.metrics = self.app.metrics
+        self.channel = connect(self.address)
+        self.stub = stub(self.channel)
+        self._stopping = None
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await super().__aexit__(*error)
+        assert self.child.complaints == []
+
+    def tasks(self) -> list[str]:
+        return self.child.tasks()
+
+    def stop(self) -> asyncio.Task[bool]:
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(asyncio.to_thread(self.app.stop))
+        return self._stopping
 
 
 def scrape(address: str) -> dict[str, float]:

@@ -73,6 +73,10 @@ class AsgiApp:
         else:
             await _Call(context, handler, self._watch).run()
 
+    def close(self) -> None:
+        """Leave what still waits to itself: the server ends."""
+        self._watch.close()
+
     def _look_up(self, path: str, context: AsgiContext) -> grpc.RpcMethodHandler[Any, Any] | None:
         for generic in self._generic:
             handler = generic.service(_CallDetails(path, context.invocation_metadata()))

@@ -56,6 +56,12 @@ class Watch:
         """Ask after it no more."""
         self._calls.discard(call)
 
+    def close(self) -> None:
+        """Ask no more: the server ends."""
+        self._calls.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = loop.call_later(_TICK_S, self._tick, loop) if self._calls else None
         now = loop.time()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from samplerd_server.transport.certificates import Certificates
     from samplerd_server.transport.handlers import Handlers
 
-__all__ = ["BindError", "GrpcServer"]
+__all__ = ["BindError", "GrpcServer", "check_free"]
 
 _QUIET_S = 0.05
 """No new call for so long, and clients have understood that the server drains."""
@@ -52,7 +54,7 @@ class GrpcServer:
 
         """
         for address in self._config.listen:
-            _check_free(address)
+            check_free(address)
         first = self._new_server()
         self.addresses = tuple(_bind(first, address, self._certificates) for address in self._config.listen)
         shared = [address for address in self.addresses if not address.startswith("unix")]
@@ -74,7 +76,7 @@ class GrpcServer:
                 ("grpc.max_receive_message_length", self._config.max_message_bytes),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.max_concurrent_streams", self._config.max_concurrent_streams),
-                # Our own acceptors share a port; `_check_free` sees to it that nobody else's do.
+                # Our own acceptors share a port; `check_free` sees to it that nobody else's do.
                 ("grpc.so_reuseport", int(self._config.grpcio_acceptors > 1)),
                 # Only identity: a compressed message is inflated before its size is checked.
                 ("grpc.compression_enabled_algorithms_bitset", 1),
@@ -112,8 +114,8 @@ class GrpcServer:
                 return
 
 
-def _check_free(address: str) -> None:
-    """Complain of an address that somebody else listens on, which grpcio would share with them without a word.
+def check_free(address: str) -> None:
+    """Complain of an address that somebody else listens on, which grpcio and Envoy would share or take.
 
     Raises:
         BindError: somebody does.
@@ -122,8 +124,11 @@ def _check_free(address: str) -> None:
     if address.startswith("unix-abstract:"):
         return
     if address.startswith("unix:"):
-        if _is_served(address.removeprefix("unix:")):
+        path = address.removeprefix("unix:")
+        if _is_served(path):
             raise BindError(f"cannot listen on {address}: is the path taken?")
+        if not os.access(Path(path).absolute().parent, os.W_OK):
+            raise BindError(f"cannot listen on {address}: is the path writable?")
         return
     host, _, port = address.rpartition(":")
     try:
