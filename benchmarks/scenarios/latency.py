@@ -45,7 +45,7 @@ _CURVE = (0.0, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
 def run(progress: Progress, options: Options) -> Result:
     """Measure capacities, then latencies below them."""
     plan = QUICK if options.quick else Plan(seconds=1.5, rounds=3)
-    seconds, rounds = (1.0, 1) if options.quick else (4.0, 3)
+    seconds, rounds = (1.0, 1) if options.quick else (3.0, 3)
     cells: list[Result] = []
     with ExitStack() as stack:
         body = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="samplerd-bench-"))) / "body"

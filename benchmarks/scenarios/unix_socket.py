@@ -28,7 +28,7 @@ NOTE = "one f32 row a call, 64 calls in flight; in brackets TCP over the loopbac
 
 def run(progress: Progress, options: Options) -> Result:
     """Measure every vocabulary size."""
-    plan = QUICK if options.quick else Plan()
+    plan = QUICK if options.quick else Plan(seconds=1.2)
     sizes = []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="samplerd-")))
