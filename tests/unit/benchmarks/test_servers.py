@@ -45,11 +45,11 @@ child.wait()
 
 
 def test_a_server_is_all_of_its_processes() -> None:
-    server = ServerProcess([sys.executable, "-c", PARENT], 1, lambda: server.rss_bytes() > 200 << 20)
+    server = ServerProcess([sys.executable, "-c", PARENT], 1, lambda: server.pss_bytes() > 200 << 20)
     with server:
         assert len(server.pids()) == 2
         assert server.pids()[0] == server.pid
-        assert server.pss_bytes() > 200 << 20
+        assert server.rss_bytes() > 200 << 20
         assert server.cpu_s() > 0
 
 
