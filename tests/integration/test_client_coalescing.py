@@ -238,7 +238,7 @@ async def test_a_server_that_takes_no_rows_in_company(fake: Any) -> None:
 
 
 async def test_requests_stay_within_what_the_server_takes(fake: Any) -> None:
-    """This server takes 1 MiB, and a full request has a little more."""
+    """This server takes 1 MiB, and a full request has two."""
     async with SamplerClient(fake.target) as client:
         for _ in range(3):
             results = await all_of(*(client.sample(peak(at, 4096)) for at in range(300)))
@@ -335,7 +335,7 @@ async def test_cancelling_at_any_moment(fake: Any, chance: int) -> None:
         assert client._coalescer is not None
         assert client._coalescer.waiting == 0
         assert client._coalescer._places._value == 50
-    assert not [task for task in asyncio.all_tasks() if "samplerd" in task.get_name()]
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("samplerd-")]
 
 
 async def test_closing_the_client(fake: Any) -> None:
@@ -347,7 +347,7 @@ async def test_closing_the_client(fake: Any) -> None:
     await asyncio.sleep(0)
     await client.aclose()
     assert all(isinstance(error, ConnectionLostError) for error in await all_of(*calls))
-    assert not [task for task in asyncio.all_tasks() if "samplerd" in task.get_name()]
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("samplerd-")]
     fake.script = []
     async with client:
         assert (await client.sample(peak(3))).samples.tolist() == [[3]], "it may be opened again"

@@ -105,9 +105,10 @@ async def test_a_stream_with_failures_and_chunks(address: str) -> None:
 def test_the_synchronous_client(address: str) -> None:
     with SyncSamplerClient(address) as client, client.stream() as stream:
         client.wait_ready(20.0)
-        futures = [stream.submit(EXAMPLE, seed=seed) for seed in range(10)]
+        futures = [client.submit(EXAMPLE, seed=seed) for seed in range(10)]
+        futures += [stream.submit(EXAMPLE, seed=seed) for seed in range(10)]
         assert [f.result().samples.tolist() for f in futures] == [
-            client.sample(EXAMPLE, seed=s).samples.tolist() for s in range(10)
+            client.sample(EXAMPLE, seed=s).samples.tolist() for s in (*range(10), *range(10))
         ]
 
 
@@ -170,21 +171,31 @@ def test_info(address: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert record["limits"]["max_vocab_size"] > 0
 
 
-@pytest.mark.parametrize("way", [[], ["--stream"]])
-@pytest.mark.parametrize("place", [[], ["--shared-memory", PREFIX]])
-def test_bench(address: str, way: list[str], place: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    load = ["--vocab-size", "100", "--rows", "2", "--concurrency", "4", "--duration", "0.3", "--warm-up", "0"]
-    mode = [*way, *place]
+WAYS = [[], ["--stream"], ["--shared-memory", PREFIX], ["--stream", "--shared-memory", PREFIX], ["--coalesce"]]
+
+
+@pytest.mark.parametrize("mode", WAYS)
+def test_bench(address: str, mode: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    rows = 1 if "--coalesce" in mode else 2
+    load = ["--vocab-size", "100", "--rows", str(rows), "--concurrency", "4", "--duration", "0.3", "--warm-up", "0"]
     assert main(["bench", *load, *mode, "--dtype", "bf16", "--json", "--server", address]) == 0
     streams = capsys.readouterr()
     figures = json.loads(streams.out)
     assert figures["requests"] > 0
-    assert figures["rows_per_s"] == pytest.approx(2 * figures["requests_per_s"])
+    assert figures["rows_per_s"] == pytest.approx(rows * figures["requests_per_s"])
     assert figures["errors"] == 0
     assert 0 < figures["p50_s"] <= figures["p99_s"] <= figures["max_s"]
     assert streams.err == "", "no progress line unless on a terminal"
     assert main(["bench", *load, *mode, "--server", address]) == 0
     assert "rows/s" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("other", [["--rows", "2"], ["--shared-memory", PREFIX]])
+def test_bench_coalesces_single_rows_in_messages(
+    address: str, other: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", *other, "--coalesce", "--server", address]) == 2
+    assert "--coalesce" in capsys.readouterr().err
 
 
 def test_verify(address: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -60,8 +60,8 @@ class Coalescing:
     small one, with less than a quarter of the calls of another, waits."""
     max_rows: int = 256
     """Rows of a request: what the server draws in one batch by default."""
-    max_bytes: int = 1 << 20
-    """Bytes of a request, a quarter of what gRPC servers take by default. A call that takes more than half of it goes
+    max_bytes: int = 2 << 20
+    """Bytes of a request, half of what gRPC servers take by default. A call that takes more than a quarter of it goes
     alone: the more there is to carry, the less there is to gain."""
     max_calls: int = 4096
     """Calls that wait, for their turn or for their reply; more wait for a place."""
@@ -107,7 +107,7 @@ class Coalescer:
         if key is None or plan.rows is None:
             return None
         size = len(plan.rows.data) + len(plan.recipe.split.row_params)
-        is_small = 2 * size <= self._max_bytes and 2 * plan.recipe.num_samples <= _MAX_SAMPLES
+        is_small = 4 * size <= self._max_bytes and 2 * plan.recipe.num_samples <= _MAX_SAMPLES
         return key if is_small and self._max_rows > 1 else None
 
     async def sample(self, key: Key, plan: Plan, left_s: float | None) -> SampleResult | None:

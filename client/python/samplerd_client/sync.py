@@ -175,6 +175,12 @@ class SyncSamplerClient:
         """As `SamplerClient.sample`."""
         return self._runner.run(self._client.sample(logits, timeout_s=timeout_s, **options))
 
+    def submit(
+        self, logits: ArrayLike | None = None, *, timeout_s: float | None = None, **options: Unpack[SampleOptions]
+    ) -> Future[SampleResult]:
+        """As `sample`, but return a future at once: how one thread has many calls travel together."""
+        return self._runner.submit(self._client.sample(logits, timeout_s=timeout_s, **options))
+
     def stream(self, *, max_in_flight: int = 256) -> SyncSampleStream:
         """As `SamplerClient.stream`, to be entered with ``with``."""
         return SyncSampleStream(self._runner, self._client.stream(max_in_flight=max_in_flight))

@@ -13,7 +13,18 @@ from benchmarks.check import expect_all_ok
 from benchmarks.load import LoadError
 from benchmarks.report import markdown, text_table, write_json
 from benchmarks.rounds import ratio
-from benchmarks.scenarios import concurrency, idle, kernels, latency, memory, metrics_cost, served, stream, unix_socket
+from benchmarks.scenarios import (
+    coalescing,
+    concurrency,
+    idle,
+    kernels,
+    latency,
+    memory,
+    metrics_cost,
+    served,
+    stream,
+    unix_socket,
+)
 from benchmarks.scrape import Reading, parse_metrics
 
 BEFORE = """\
@@ -178,7 +189,19 @@ def kernels_result() -> dict[str, Any]:
     return {"ratios": ratios, "samples_per_s_of_1000000_categories": 2e7, "differing_from_reference": differing}
 
 
+def coalescing_result() -> dict[str, Any]:
+    def load(vocab_size: int, in_flight: int, ratio: float) -> dict[str, Any]:
+        names = ("calls_per_s", "calls_per_request", "client_cpu_us", "server_cpu_us", "p50_ms", "p99_ms")
+        entry = dict.fromkeys(names, 3.0)
+        measured = {mode: {**entry, "rounds": [entry]} for mode in coalescing.MODES}
+        own = {"vocab_size": vocab_size, "in_flight": in_flight, "transport": "grpcio"}
+        return {**own, "ratio": ratio, "measured": measured}
+
+    return {"note": "n", "loads": [load(1_024, 1, 1.0), load(1_024, 64, 6.0), load(1_024, 256, 4.0), load(9, 64, 1.0)]}
+
+
 RESULTS = [
+    (coalescing, coalescing_result()),
     (kernels, kernels_result()),
     (latency, latency_result()),
     (served, served_result()),
@@ -218,6 +241,7 @@ def test_targets_of_latency_growth_idleness_and_load() -> None:
     assert verdicts(kernels, kernels_result()) == [True, False, True]
     assert verdicts(memory, memory_result()) == [True]
     assert verdicts(idle, idle_result()) == [False, True]
+    assert verdicts(coalescing, coalescing_result()) == [True, False]
     assert verdicts(concurrency, concurrency_result()) == [False, True]
 
 

@@ -276,7 +276,7 @@ def test_no_request_is_past_the_limits(calls: list[tuple[int, int, int]], max_ro
 
 
 async def test_what_is_too_large_for_company(server: Server) -> None:
-    coalescer = coalescer_of(server, max_bytes=100)
+    coalescer = coalescer_of(server, max_bytes=200)
     assert coalescer.key(build(np.zeros(12, np.float32), {})) is not None
     assert coalescer.key(build(np.zeros(13, np.float32), {})) is None
     assert coalescer.key(build(np.zeros(1, np.float32), {"history": [1] * 60})) is None

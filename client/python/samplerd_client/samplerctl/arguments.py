@@ -125,7 +125,9 @@ def _add_bench(commands: Any) -> None:
     load.add_argument("--warm-up", type=_seconds, default=1.0, metavar="S", help="seconds before that (1)")
     load.add_argument("-n", "--num-samples", type=_positive, default=1, metavar="N", help="samples from each row (1)")
     load.add_argument("--dtype", choices=("f32", "f16", "bf16", "f64"), default="f32", help="of the rows (f32)")
-    load.add_argument("--stream", action="store_true", help="one stream instead of a call for each request")
+    mode = load.add_mutually_exclusive_group()
+    mode.add_argument("--stream", action="store_true", help="one stream instead of a call for each request")
+    mode.add_argument("--coalesce", action="store_true", help="let concurrent requests of one row travel together")
     load.add_argument(
         "--shared-memory",
         metavar="PREFIX",

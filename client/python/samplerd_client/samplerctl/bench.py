@@ -24,6 +24,7 @@ from samplerd_client.retry import RetryPolicy
 from samplerd_client.samplerctl import render
 from samplerd_client.samplerctl.arguments import sampling_options
 from samplerd_client.samplerctl.connection import client_of
+from samplerd_client.samplerctl.inputs import InputError
 from samplerd_client.samplerctl.statistics import percentile
 from samplerd_client.shared_memory import SharedMemoryRegion
 
@@ -72,6 +73,8 @@ class Tally:
 
 async def run(args: argparse.Namespace) -> int:
     """Load the server, print the figures; 1 when a call failed."""
+    if args.coalesce and (args.rows > 1 or args.shared_memory is not None):
+        raise InputError("--coalesce is for requests of one row, and not in shared memory: all others go alone")
     generator = np.random.default_rng(0)
     shape = (_PAYLOADS, args.rows, args.vocab_size)
     payloads = generator.standard_normal(shape, dtype=np.float32)
@@ -85,7 +88,9 @@ async def run(args: argparse.Namespace) -> int:
     tally = Tally(rows=args.rows)
     async with AsyncExitStack() as stack:
         # An overload should be seen, not smoothed away by retries.
-        client = await stack.enter_async_context(client_of(args, retry=RetryPolicy(max_attempts=1)))
+        client = await stack.enter_async_context(
+            client_of(args, retry=RetryPolicy(max_attempts=1), coalesce=args.coalesce)
+        )
         info = await client.server_info()
         sample: Callable[..., Awaitable[SampleResult]] = client.sample
         if args.stream:
@@ -100,7 +105,7 @@ async def run(args: argparse.Namespace) -> int:
         sys.stdout.write(json.dumps(finite | {"errors_by_kind": dict(tally.errors)}) + "\n")
     else:
         rows_text = f"{args.rows} x {args.vocab_size:,} {args.dtype} ({render.size(request_bytes)})"
-        mode = "one stream" if args.stream else "unary"
+        mode = "one stream" if args.stream else "coalesced" if args.coalesce else "unary"
         mode += "" if args.shared_memory is None else ", shared memory"
         server = f"{args.server}: samplerd {info.version} on {info.device}"
         sys.stdout.write(f"{server}, {mode}, {args.concurrency} in flight, {rows_text}\n\n")

@@ -18,13 +18,18 @@ __all__ = ["client_of"]
 
 
 def client_of(
-    args: argparse.Namespace, *, target: str | None = None, retry: RetryPolicy | None = None
+    args: argparse.Namespace, *, target: str | None = None, retry: RetryPolicy | None = None, coalesce: bool = False
 ) -> SamplerClient:
-    """Return the client, not connected yet."""
+    """Return the client, not connected yet. Without `coalesce` each call is a request of its own."""
     files = {"ca": args.tls_ca, "certificate": args.tls_cert, "key": args.tls_key}
     wants_tls = args.tls or args.tls_server_name or any(files.values())
     paths = {name: Path(value) if value else None for name, value in files.items()}
     tls = TlsConfig(**paths, server_name=args.tls_server_name) if wants_tls else None
     return SamplerClient(
-        target or args.server, tls=tls, token=environment.default_token(), timeout_s=args.timeout, retry=retry
+        target or args.server,
+        tls=tls,
+        token=environment.default_token(),
+        timeout_s=args.timeout,
+        retry=retry,
+        coalesce=coalesce,
     )
