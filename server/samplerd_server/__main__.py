@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from samplerd_server.cli import parse
 from samplerd_server.config import ConfigError
+from samplerd_server.life import tell
 from samplerd_server.log import set_up
 from samplerd_server.settings import render
 
@@ -28,18 +29,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     if command.check_only:
         sys.stdout.write(render(command.config))
         return 0
-    set_up(command.config.log)
-    return _run(command.config)
+    config = command.config
+    set_up(config.log, config.worker.index if config.worker else None)
+    return _run(config)
 
 
 def _run(config: ServerConfig) -> int:
     # torch takes a second to import, which --help and --check-config need not wait for.
-    if config.transport.transport == "envoy":
+    if config.workers.count > 1 and config.worker is None:
+        from samplerd_server.workers.supervisor import PortError, WorkersError, serve_workers  # noqa: PLC0415
+
+        expected: tuple[type[Exception], ...] = (ConfigError, PortError, WorkersError)
+        main: Coroutine[None, None, None] = serve_workers(config)
+    elif config.transport.transport == "envoy":
         from samplerd_server.envoy import EnvoyError, serve_envoy  # noqa: PLC0415
         from samplerd_server.transport.server import BindError  # noqa: PLC0415
 
-        expected: tuple[type[Exception], ...] = (BindError, ConfigError, EnvoyError)
-        main: Coroutine[None, None, None] = serve_envoy(config)
+        expected = (BindError, ConfigError, EnvoyError)
+        main = serve_envoy(config)
     else:
         from samplerd_server.app import serve  # noqa: PLC0415
         from samplerd_server.engine.device import DeviceError  # noqa: PLC0415
@@ -51,7 +58,11 @@ def _run(config: ServerConfig) -> int:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(main)
     except expected as error:
-        return _fail(error)
+        if config.worker is None:
+            return _fail(error)
+        # The supervisor will say it, once for all its workers.
+        tell(config.worker, "failed", cause=str(error))
+        return 2
     return 0
 
 

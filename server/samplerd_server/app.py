@@ -12,7 +12,6 @@ import asyncio
 import gc
 import logging
 import os
-import signal
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -23,10 +22,12 @@ from samplerd_server.batching.batcher import Batcher
 from samplerd_server.batching.costs import CostModel
 from samplerd_server.batching.pending import Pending
 from samplerd_server.engine.engine import Engine
+from samplerd_server.life import Life
 from samplerd_server.log import event
-from samplerd_server.metrics import Exporter, Metrics
+from samplerd_server.metrics import Exporter, Metrics, Process
 from samplerd_server.request import RNG
 from samplerd_server.security import read_tls, read_tokens
+from samplerd_server.snapshot import SnapshotServer
 from samplerd_server.transport.calls import Calls
 from samplerd_server.transport.certificates import Certificates
 from samplerd_server.transport.decode import Decoder
@@ -81,8 +82,20 @@ class App:
         tokens = read_tokens(config.security.token_file)
         self.handlers = Handlers(service, has_reflection=config.transport.reflection, calls=calls, tokens=tokens)
         self._calls = calls
-        self.server = GrpcServer(config.transport, self.handlers, calls, certificates=Certificates(config.security))
-        self._exporter = Exporter(self.metrics, config.metrics.listen) if config.metrics.listen else None
+        worker = config.worker
+        self.server = GrpcServer(
+            config.transport,
+            self.handlers,
+            calls,
+            certificates=Certificates(config.security),
+            shares_port=worker is not None,
+        )
+        self._exporter: Exporter | None = None
+        self._snapshots: SnapshotServer | None = None
+        if worker is not None and worker.metrics_socket:
+            self._snapshots = SnapshotServer(worker.metrics_socket, self.metrics, Process())
+        elif worker is None and config.metrics.listen:
+            self._exporter = Exporter(config.metrics.listen, self.metrics, Process())
         self.metrics_address = "off"
         self.has_ended = False
         """Whether the device thread has ended: the process can end as any other does."""
@@ -123,6 +136,15 @@ class App:
             except OSError as error:
                 raise BindError(f"cannot listen on {listen} for /metrics: {error.strerror}") from error
             self.metrics_address = f"{listen.rpartition(':')[0]}:{port}"
+        if self._snapshots is not None:
+            self._snapshots.start()
+        self._warn()
+
+    def _warn(self) -> None:
+        """Warn of copies of everything on one CUDA device, once for all of them."""
+        worker, device = self._config.worker, self._engine.device.name
+        if worker is not None and worker.index == 0 and device != "cpu":
+            event(_LOG, logging.WARNING, "several workers share one device", device=device, workers=worker.count)
 
     async def drain(self) -> bool:
         """Refuse what is new and finish what is in flight; returns whether all of it finished within the grace."""
@@ -141,6 +163,8 @@ class App:
         self.has_ended = await self._loop.run_in_executor(None, self._engine.stop, _ABANDON_AFTER_S)
         if self._exporter is not None:
             self._exporter.stop()
+        if self._snapshots is not None:
+            self._snapshots.stop()
         return is_clean
 
 
@@ -174,40 +198,45 @@ async def serve(config: ServerConfig) -> None:
 
     """
     loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    life = Life(config)
+    life.watch()
     # First of all: what is wrong with a file should not be told only once the device is warm.
     read_tls(config.security)
     read_tokens(config.security.token_file)
     engine = Engine(config.engine)
-    warm_up_s = await loop.run_in_executor(None, engine.warm_up)
+    warming_up = loop.run_in_executor(None, engine.warm_up)
+    if not await life.unless_stopped(warming_up):
+        life.stopped(is_clean=True)
+        _leave()
     app = App(config, engine, loop)
     settle()
+    if not await life.may_listen():
+        life.stopped(is_clean=True)
+        _leave()
     try:
         await app.start()
-        event(
-            _LOG,
-            logging.INFO,
-            "serving",
+        life.serving(
             version=__version__,
             listen=",".join(app.server.addresses),
             metrics=app.metrics_address,
             device=engine.device.name,
             kernel=engine.sampler.name,
             threads=engine.threads,
-            warm_up=f"{warm_up_s:.2f}s",
+            warm_up=f"{warming_up.result():.2f}s",
         )
-        await stop.wait()
-        grace = config.transport.drain_grace_s
-        event(_LOG, logging.INFO, "draining", grace=f"{grace:g}s", in_flight=app.batcher.in_flight)
+        await life.stop.wait()
+        life.draining(in_flight=app.batcher.in_flight)
     finally:
         is_clean = await app.stop()
-    event(_LOG, logging.INFO if is_clean else logging.WARNING, "stopped", finished_in_grace=is_clean)
+    life.stopped(is_clean=is_clean)
     if not app.has_ended:
-        # A thread deep in native code would abort the interpreter's own way out.
-        logging.shutdown()
-        os._exit(0)
+        _leave()
+
+
+def _leave() -> None:
+    """End the process: a thread deep in native code would abort the interpreter's own way out."""
+    logging.shutdown()
+    os._exit(0)
 
 
 def _optional(config: ServerConfig) -> frozenset[str]:
@@ -239,5 +268,8 @@ def _describe(config: ServerConfig, engine: Engine) -> pb.GetServerInfoResponse:
         torch_version=engine.torch_version,
         threads=engine.threads,
     )
-    info.start_time.GetCurrentTime()
+    if config.worker is None:
+        info.start_time.GetCurrentTime()
+    else:
+        info.start_time.FromNanoseconds(int(config.worker.started_at_s * 1e9))
     return info

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samplerd import __version__
 from samplerd_server.config import environment
+from samplerd_server.private import read_private
 from samplerd_server.settings import all_settings, read_file, resolve
 
 if TYPE_CHECKING:
@@ -50,6 +52,8 @@ def parse(argv: Sequence[str] | None = None) -> Command:
     parser.add_argument("--version", action="version", version=f"samplerd {__version__}")
     parser.add_argument("--config", metavar="FILE", help="a TOML file of settings")
     parser.add_argument("--check-config", action="store_true", help="print the resulting configuration and exit")
+    # How a supervisor starts a worker; no word to users, and nothing else is read then.
+    parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     section_before, group = "", parser.add_argument_group("")
     for section, _, setting, default in all_settings():
         if section != section_before:
@@ -64,6 +68,8 @@ def parse(argv: Sequence[str] | None = None) -> Command:
         text = f"{setting.help} (default: {shown})".replace("%", "%%")
         group.add_argument(f"--{setting.flag}", dest=setting.flag, default=None, help=text, **extra)
     arguments = vars(parser.parse_args(argv))
+    if arguments["worker"] is not None:
+        return Command(read_private(arguments["worker"]), check_only=False)
     variables = environment()
     path = arguments["config"] or variables.get("SAMPLERD_CONFIG", "")
     config = resolve(arguments, variables, read_file(path) if path else {}, path)

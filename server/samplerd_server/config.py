@@ -33,6 +33,8 @@ __all__ = [
     "ServerConfig",
     "Setting",
     "TransportConfig",
+    "WorkerConfig",
+    "WorkersConfig",
     "environment",
 ]
 
@@ -455,7 +457,7 @@ class EngineConfig:
         0,
         Setting(
             flag="threads",
-            help="CPU threads that draw; 0 leaves one core to the event loop and takes the rest",
+            help="CPU threads that draw; 0 takes the worker's share of the cores, less one for its event loop",
             parse=_integer(0, 1024),
         ),
     )
@@ -466,6 +468,20 @@ class EngineConfig:
             help="on a CPU, a batch predicted to take less is drawn by the event loop itself; 0 = never",
             parse=_bounded_duration(1.0),
             show=format_duration,
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkersConfig:
+    """How many whole servers serve."""
+
+    count: int = _setting(
+        1,
+        Setting(
+            flag="workers",
+            help="whole servers that share the addresses, each with its own queue and device; see docs/workers.md",
+            parse=_integer(1, 256),
         ),
     )
 
@@ -493,6 +509,22 @@ class LogConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerConfig:
+    """What a supervisor tells a worker beside the settings (`private.py`); nobody writes it by hand."""
+
+    index: int
+    """Which one it is, from 0; a restarted worker takes its predecessor's place."""
+    count: int
+    """Workers in all."""
+    control: int
+    """File descriptor of the socket that it shares with the supervisor (`life.py`)."""
+    metrics_socket: str
+    """Path of the Unix socket where it answers with what it has counted (`snapshot.py`); empty = nobody asks."""
+    started_at_s: float
+    """When the supervisor started, in seconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig:
     """The whole tree."""
 
@@ -503,8 +535,11 @@ class ServerConfig:
     admission: AdmissionConfig = field(default_factory=AdmissionConfig)
     batching: BatchingConfig = field(default_factory=BatchingConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
+    workers: WorkersConfig = field(default_factory=WorkersConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     log: LogConfig = field(default_factory=LogConfig)
+    worker: WorkerConfig | None = None
+    """Set by a supervisor in its workers; no section of the file."""
 
     def __post_init__(self) -> None:
         """Check what concerns several sections.
@@ -513,10 +548,18 @@ class ServerConfig:
             ConfigError: two settings exclude each other.
 
         """
-        has_unix = any(address.startswith("unix") for address in self.transport.listen)
-        if self.transport.transport == "envoy" and self.security.certificate and has_unix:
+        unix = [address for address in self.transport.listen if address.startswith("unix")]
+        if self.transport.transport == "envoy" and self.security.certificate and unix:
             raise ConfigError(
                 "with --transport envoy all addresses have TLS or none: leave out --tls-cert or the socket"
+            )
+        if self.workers.count > 1 and unix:
+            message = "a Unix socket belongs to one server; listen on host:port, or use --workers 1"
+            raise ConfigError(f"--workers {self.workers.count}: cannot share {unix[0]}: {message}")
+        if self.workers.count > 1 and self.envoy.admin:
+            message = "each worker has an Envoy of its own; leave it off, or use --workers 1"
+            raise ConfigError(
+                f"--workers {self.workers.count}: cannot share --envoy-admin {self.envoy.admin}: {message}"
             )
 
 
@@ -528,12 +571,13 @@ SECTIONS: Mapping[str, type] = {
     "admission": AdmissionConfig,
     "batching": BatchingConfig,
     "engine": EngineConfig,
+    "workers": WorkersConfig,
     "metrics": MetricsConfig,
     "log": LogConfig,
 }
 """Name of each section and its class."""
 
-assert set(SECTIONS) == {item.name for item in fields(ServerConfig)}, "a section has no class. This is a bug."
+assert {*SECTIONS, "worker"} == {item.name for item in fields(ServerConfig)}, "a section has no class. This is a bug."
 
 
 _SERVICE_LINK = re.compile(r"SAMPLERD_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)")

@@ -12,11 +12,10 @@ the settings give it an address.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import json
-import logging
 import os
-import signal
 import socket
 import sys
 import tempfile
@@ -25,9 +24,9 @@ from typing import TYPE_CHECKING
 
 from samplerd import __version__
 from samplerd_server.envoy_config import APPLICATION, EnvoyError, envoy_config, envoy_secrets
-from samplerd_server.log import event
+from samplerd_server.life import Life
+from samplerd_server.private import write_private
 from samplerd_server.security import read_tls, read_tokens
-from samplerd_server.settings import render
 from samplerd_server.transport.server import check_free
 
 if TYPE_CHECKING:
@@ -35,11 +34,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Envoy", "EnvoyError", "serve_envoy"]
 
-_LOG = logging.getLogger("samplerd")
 _START_S = 180.0
 """What Envoy, torch and a cold compilation of the kernels may take."""
 _STOP_S = 10.0
 _POLL_S = 0.02
+_FLUSH_S = 0.5
+"""What answers may take to be sent however short the grace is."""
+_QUIET_POLLS = 2
+"""One might fall between the end of a call and the moment when Envoy gets its answer."""
+_HELD = r"(downstream_cx_tx_bytes_buffered|pending_send_bytes)$"
+"""Envoy's gauges of bytes that wait for their clients to read."""
 
 
 async def serve_envoy(config: ServerConfig) -> None:
@@ -51,29 +55,24 @@ async def serve_envoy(config: ServerConfig) -> None:
         EnvoyError: Envoy is not installed, did not start, or ended by itself.
 
     """
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    async with Envoy(config) as envoy:
-        event(
-            _LOG,
-            logging.INFO,
-            "serving",
-            version=__version__,
-            listen=",".join(envoy.addresses),
-            metrics=envoy.metrics_address,
-            transport="envoy",
-            pid=envoy.pid,
-        )
-        stopping = asyncio.ensure_future(stop.wait())
-        await asyncio.wait({envoy.ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        if envoy.ended.done():
-            raise EnvoyError(f"envoy ended by itself with {envoy.ended.result()}")
-        event(_LOG, logging.INFO, "draining", grace=f"{config.transport.drain_grace_s:g}s")
-        is_clean = await envoy.drain()
-    event(_LOG, logging.INFO if is_clean else logging.WARNING, "stopped", finished_in_grace=is_clean)
+    life = Life(config)
+    life.watch()
+    is_clean = True
+    envoy = Envoy(config)
+    async with contextlib.AsyncExitStack() as stack:
+        if await life.unless_stopped(stack.enter_async_context(envoy)):
+            life.serving(
+                version=__version__,
+                listen=",".join(envoy.addresses),
+                metrics=envoy.metrics_address,
+                transport="envoy",
+                envoy_pid=envoy.pid,
+            )
+            if await life.unless_stopped(asyncio.shield(envoy.ended)):
+                raise EnvoyError(f"envoy ended by itself with {envoy.ended.result()}")
+            life.draining()
+            is_clean = await envoy.drain()
+    life.stopped(is_clean=is_clean)
 
 
 class Envoy:
@@ -103,8 +102,9 @@ class Envoy:
             # Here, where the error can still be told well.
             read_tls(self._config.security)
             read_tokens(self._config.security.token_file)
-            for address in self._config.transport.listen:
-                check_free(address)
+            if self._config.worker is None:
+                for address in self._config.transport.listen:
+                    check_free(address)
             self._process = await self._start()
         except BaseException:
             self._folder.cleanup()
@@ -128,7 +128,7 @@ class Envoy:
     async def _start(self) -> asyncio.subprocess.Process:
         config = self._config
         path = self.folder / "samplerd.toml"
-        path.write_text(render(config), encoding="utf-8")
+        write_private(config, path)
         for name, secret in envoy_secrets(config.security).items():
             (self.folder / name).write_text(json.dumps(secret), encoding="utf-8")
         outer = envoy_config(config, self.folder, self._application)
@@ -209,11 +209,24 @@ class Envoy:
         assert self._writer is not None, "drain before the start. This is a bug."
         self._writer.write(b"drain\n")
         grace_s = self._config.transport.drain_grace_s
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + max(grace_s, _FLUSH_S)
         try:
             answer = await asyncio.wait_for(self._reader.readline(), grace_s + _STOP_S)
         except TimeoutError:
             return False
-        return answer == b"clean\n"
+        is_clean = answer == b"clean\n"
+        # What was answered may still be on its way: Envoy would end without sending what it holds.
+        quiet = 0
+        while is_clean and quiet < _QUIET_POLLS and loop.time() < give_up:
+            await asyncio.sleep(_POLL_S)
+            quiet = quiet + 1 if await loop.run_in_executor(None, self._holds_nothing) else 0
+        return quiet == _QUIET_POLLS
+
+    def _holds_nothing(self) -> bool:
+        """Whether all answers have gone to the system's sockets. Blocks."""
+        stats = json.loads(self.ask_admin(f"/stats?format=json&filter={_HELD}"))["stats"]
+        return not any(own["value"] for own in stats)
 
     async def _stop(self) -> None:
         if not self.ended.done():

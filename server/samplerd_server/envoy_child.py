@@ -18,7 +18,7 @@ from samplerd_server.app import App, settle
 from samplerd_server.config import environment
 from samplerd_server.engine.engine import Engine
 from samplerd_server.log import event, set_up
-from samplerd_server.settings import read_file, resolve
+from samplerd_server.private import read_private
 from samplerd_server.transport.asgi import AsgiApp
 
 if TYPE_CHECKING:
@@ -75,9 +75,9 @@ class Child:
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _start(self) -> None:
-        path = environment()["SAMPLERD_CONFIG"]
-        config = resolve({}, {}, read_file(path), path)
-        set_up(config.log)
+        path = Path(environment()["SAMPLERD_CONFIG"])
+        config = read_private(path)
+        set_up(config.log, config.worker.index if config.worker else None)
         loop = asyncio.get_running_loop()
         engine = self._build_engine(config.engine)
         warm_up_s = await loop.run_in_executor(None, engine.warm_up)
@@ -85,7 +85,7 @@ class Child:
         settle()
         await self._app.start()
         self._asgi = AsgiApp(self._app.handlers.generic, max_message_bytes=config.transport.max_message_bytes)
-        self._control = await asyncio.start_unix_server(self._obey, str(Path(path).with_suffix(".control")))
+        self._control = await asyncio.start_unix_server(self._obey, str(path.with_suffix(".control")))
         event(
             _LOG,
             logging.INFO,

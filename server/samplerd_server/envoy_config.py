@@ -82,8 +82,8 @@ def envoy_config(config: ServerConfig, folder: Path, application: str = APPLICAT
         "address": first,
         "additional_addresses": [{"address": address} for address in others],
         "per_connection_buffer_limit_bytes": _WINDOW_BYTES,
-        # Two servers that share a port by accident answer each other's clients.
-        "enable_reuse_port": False,
+        # Two servers that share a port by accident answer each other's clients; workers do so on purpose.
+        "enable_reuse_port": config.worker is not None,
     }
     return outer
 

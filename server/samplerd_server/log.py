@@ -21,10 +21,17 @@ def event(logger: logging.Logger, level: int, message: str, **values: object) ->
     logger.log(level, message, extra={"values": values})
 
 
-def set_up(config: LogConfig) -> None:
-    """Send all logs to standard error in the configured form. Once, at start-up."""
+def set_up(config: LogConfig, worker: int | None = None) -> None:
+    """Send all logs to standard error in the configured form. Once, at start-up.
+
+    Args:
+        config: form and least severity.
+        worker: its number, which every line of a worker carries.
+
+    """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Json() if config.format == "json" else _Text())
+    own = {} if worker is None else {"worker": worker}
+    handler.setFormatter(_Json(own) if config.format == "json" else _Text(own))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(config.level.upper())
@@ -32,26 +39,34 @@ def set_up(config: LogConfig) -> None:
     logging.getLogger("numba").setLevel(logging.WARNING)
 
 
-def _values(record: logging.LogRecord) -> dict[str, Any]:
-    values: dict[str, Any] = getattr(record, "values", {})
-    return values
+class _Values(logging.Formatter):
+    """What both forms need: the named values of a line."""
+
+    def __init__(self, own: dict[str, Any]) -> None:
+        super().__init__()
+        self._own = own
+
+    def values(self, record: logging.LogRecord) -> dict[str, Any]:
+        """Give those of the process and those of the event."""
+        values: dict[str, Any] = getattr(record, "values", {})
+        return self._own | values
 
 
-class _Text(logging.Formatter):
+class _Text(_Values):
     def format(self, record: logging.LogRecord) -> str:
-        pairs = "".join(f" {name}={value}" for name, value in _values(record).items())
+        pairs = "".join(f" {name}={value}" for name, value in self.values(record).items())
         line = f"{self.formatTime(record)} {record.levelname:<7} {record.getMessage()}{pairs}"
         return line + ("\n" + self.formatException(record.exc_info) if record.exc_info else "")
 
 
-class _Json(logging.Formatter):
+class _Json(_Values):
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, Any] = {
             "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S"),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
-            **_values(record),
+            **self.values(record),
         }
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)

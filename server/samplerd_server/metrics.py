@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
-__all__ = ["Exporter", "Metrics"]
+__all__ = ["Exporter", "Metrics", "Process"]
 
 _SECONDS = (
     *(1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0),
@@ -194,14 +194,21 @@ class Metrics(Collector):
 _GRPC_CODES = {code: "OK" if code is Code.OK else code.name.title().replace("_", "") for code in Code}
 
 
+class Process(ProcessCollector):
+    """What the system knows of this process: memory, processor time, open files."""
+
+    def __init__(self) -> None:
+        super().__init__(registry=None)
+
+
 class Exporter:
     """Serves /metrics on its own thread."""
 
-    def __init__(self, metrics: Metrics, listen: str) -> None:
+    def __init__(self, listen: str, *collectors: Collector) -> None:
         self._listen = listen
         self._registry = CollectorRegistry()
-        self._registry.register(metrics)
-        ProcessCollector(registry=self._registry)
+        for collector in collectors:
+            self._registry.register(collector)
         self._server: WSGIServer | None = None
         self._thread: Thread | None = None
 

@@ -17,7 +17,7 @@ from samplerd_server.config import SECTIONS, ConfigError, ServerConfig, Setting
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-__all__ = ["all_settings", "read_file", "render", "resolve"]
+__all__ = ["all_settings", "check_keys", "read_file", "render", "resolve", "to_toml"]
 
 
 def all_settings() -> Iterator[tuple[str, str, Setting, Any]]:
@@ -40,6 +40,16 @@ def read_file(path: str) -> dict[str, dict[str, Any]]:
         raise ConfigError(f"--config {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"--config {path}: not TOML: {error}") from error
+    return check_keys(content, path)
+
+
+def check_keys(content: dict[str, Any], path: str) -> dict[str, dict[str, Any]]:
+    """Give the sections of a file back if all of them and all their keys are known.
+
+    Raises:
+        ConfigError: one is not.
+
+    """
     known: dict[str, set[str]] = {section: set() for section in SECTIONS}
     for section, _, setting, _ in all_settings():
         known[section].add(setting.key)
@@ -115,16 +125,17 @@ def render(config: ServerConfig) -> str:
         value = getattr(getattr(config, section), name)
         shown = [setting.show(item) for item in value] if setting.is_list else setting.show(value)
         lines.append(f"# {setting.help}")
-        lines.append(f"{setting.key} = {_toml(shown)}")
+        lines.append(f"{setting.key} = {to_toml(shown)}")
     return "\n".join(lines) + "\n"
 
 
-def _toml(value: object) -> str:
+def to_toml(value: object) -> str:
+    """Write one value."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (int, float)):
         return repr(value)
     if isinstance(value, list):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
+        return "[" + ", ".join(to_toml(item) for item in value) + "]"
     # JSON's escapes are TOML's, but for DEL, which TOML wants escaped as well.
     return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")

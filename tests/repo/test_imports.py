@@ -18,13 +18,17 @@ RANKS = {
     "envoy_child": 9,
     "envoy": 9,
     "envoy_config": 8,
+    "workers": 9,
     "app": 8,
     "transport": 7,
     "admission": 6,
     "batching": 5,
     "engine": 4,
     "sampling": 3,
-    "cli": 2,
+    "cli": 3,
+    "snapshot": 2,
+    "private": 2,
+    "life": 2,
     "settings": 1,
     "security": 1,
     "metrics": 1,
@@ -44,7 +48,7 @@ ONLY_IN = {
     "grpc_health": {"transport"},
     "grpc_reflection": {"transport"},
     "google": {"transport"},
-    "prometheus_client": {"metrics", "counters"},
+    "prometheus_client": {"metrics", "counters", "workers"},
     "uvloop": {"__main__"},
     "pyvoy": {"envoy", "envoy_config"},
 }
@@ -93,8 +97,8 @@ def test_third_parties_stay_in_their_place(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SERVER)))
 def test_only_config_reads_the_environment(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    # The supervisor hands its own environment on to Envoy, without reading a setting from it.
-    assert layer(path) in {"config", "envoy"} or ("os.environ" not in text and "getenv" not in text)
+    # The supervisors hand their own environment on, without reading a setting from it.
+    assert layer(path) in {"config", "envoy", "workers"} or ("os.environ" not in text and "getenv" not in text)
 
 
 def test_the_client_needs_neither_server_nor_torch() -> None:

@@ -157,6 +157,8 @@ BAD = [
     ("shared-memory-prefix", "//a", "expected at most 64 of"),
     ("shared-memory-prefix", "a..b", "expected at most 64 of"),
     ("shared-memory-prefix", "a" * 65, "expected at most 64 of"),
+    ("workers", "0", "expected an integer from 1 to 256"),
+    ("workers", "257", "expected an integer from 1 to 256"),
     ("log-level", "loud", "expected one of debug, info, warning, error"),
     ("log-format", "xml", "expected one of text, json"),
 ]
@@ -275,3 +277,16 @@ def test_what_only_looks_like_a_service_link_is_unknown(monkeypatch, name):
 
 def test_read_file_gives_the_values_as_they_stand(file):
     assert read_file(file("[engine]\nthreads = 2\n")) == {"engine": {"threads": 2}}
+
+
+@pytest.mark.parametrize("address", ["unix:/run/samplerd.sock", "unix-abstract:samplerd"])
+def test_workers_cannot_share_a_unix_socket(address):
+    assert refused(["--workers=2", "--listen=127.0.0.1:1", f"--listen={address}"]).startswith(
+        f"--workers 2: cannot share {address}: a Unix socket belongs to one server"
+    )
+    assert parse(["--workers=1", f"--listen={address}"]).config.workers.count == 1
+
+
+def test_workers_cannot_share_envoys_admin_interface():
+    message = "--workers 3: cannot share --envoy-admin 127.0.0.1:1: each worker has an Envoy of its own"
+    assert refused(["--workers=3", "--envoy-admin=127.0.0.1:1"]).startswith(message)

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from samplerd_server.counters import Counter, Histogram
 from samplerd_server.errors import Code
-from samplerd_server.metrics import Exporter, Metrics
+from samplerd_server.metrics import Exporter, Metrics, Process
 from samplerd_server.request import RowErrorReason
 
 
@@ -173,7 +173,7 @@ def test_the_finest_buckets_are_ten_microseconds():
 def test_the_exporter_serves_and_frees_its_port(listen):
     metrics = full()
     metrics.samples.add(5)
-    exporter = Exporter(metrics, listen)
+    exporter = Exporter(listen, metrics, Process())
     port = exporter.start()
     with urllib.request.urlopen(f"http://localhost:{port}/metrics", timeout=10) as reply:
         text = reply.read().decode()
@@ -181,14 +181,14 @@ def test_the_exporter_serves_and_frees_its_port(listen):
     assert "process_resident_memory_bytes" in text
     exporter.stop()
     exporter.stop()
-    again = Exporter(metrics, f"127.0.0.1:{port}")
+    again = Exporter(f"127.0.0.1:{port}", metrics)
     assert again.start() == port
     again.stop()
 
 
 def test_a_taken_port_is_an_error():
-    exporter = Exporter(Metrics(), "127.0.0.1:0")
+    exporter = Exporter("127.0.0.1:0", Metrics())
     port = exporter.start()
     with pytest.raises(OSError, match="in use"):
-        Exporter(Metrics(), f"127.0.0.1:{port}").start()
+        Exporter(f"127.0.0.1:{port}", Metrics()).start()
     exporter.stop()

@@ -35,9 +35,16 @@ class GrpcServer:
     """Serves the handlers on all configured addresses through grpc.aio."""
 
     def __init__(
-        self, config: TransportConfig, handlers: Handlers, calls: Calls, *, certificates: Certificates
+        self,
+        config: TransportConfig,
+        handlers: Handlers,
+        calls: Calls,
+        *,
+        certificates: Certificates,
+        shares_port: bool = False,
     ) -> None:
         self._config = config
+        self._shares_port = shares_port
         self._certificates = certificates
         self._handlers = handlers
         self._calls = calls
@@ -53,8 +60,9 @@ class GrpcServer:
             ConfigError: a certificate or key cannot be used.
 
         """
-        for address in self._config.listen:
-            check_free(address)
+        if not self._shares_port:
+            for address in self._config.listen:
+                check_free(address)
         first = self._new_server()
         self.addresses = tuple(_bind(first, address, self._certificates) for address in self._config.listen)
         shared = [address for address in self.addresses if not address.startswith("unix")]
@@ -76,8 +84,9 @@ class GrpcServer:
                 ("grpc.max_receive_message_length", self._config.max_message_bytes),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.max_concurrent_streams", self._config.max_concurrent_streams),
-                # Our own acceptors share a port; `check_free` sees to it that nobody else's do.
-                ("grpc.so_reuseport", int(self._config.grpcio_acceptors > 1)),
+                # Our own acceptors share a port, and workers do; `check_free` or the supervisor sees to it that
+                # nobody else's do.
+                ("grpc.so_reuseport", int(self._shares_port or self._config.grpcio_acceptors > 1)),
                 # Only identity: a compressed message is inflated before its size is checked.
                 ("grpc.compression_enabled_algorithms_bitset", 1),
                 # Clients in a decode loop ping to keep their connection through balancers.
