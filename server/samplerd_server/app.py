@@ -12,6 +12,7 @@ import asyncio
 import gc
 import logging
 import os
+import time
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,9 @@ from samplerd_server.admission import Admission
 from samplerd_server.batching.batcher import Batcher
 from samplerd_server.batching.costs import CostModel
 from samplerd_server.batching.pending import Pending
+from samplerd_server.distributions.segment import Opener
+from samplerd_server.distributions.store import MemoryStore
+from samplerd_server.distributions.sweeper import Sweeper
 from samplerd_server.engine.engine import Engine
 from samplerd_server.life import Life
 from samplerd_server.log import event
@@ -31,6 +35,8 @@ from samplerd_server.snapshot import SnapshotServer
 from samplerd_server.transport.calls import Calls
 from samplerd_server.transport.certificates import Certificates
 from samplerd_server.transport.decode import Decoder
+from samplerd_server.transport.decode_named import decode_baked
+from samplerd_server.transport.distributions import DistributionService
 from samplerd_server.transport.handlers import Handlers
 from samplerd_server.transport.regions import Regions
 from samplerd_server.transport.server import BindError, GrpcServer
@@ -40,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from samplerd_server.config import ServerConfig
+    from samplerd_server.distributions.store import Store
     from samplerd_server.transport.scan import Scanned
 
 __all__ = ["App", "compiled_scan", "serve", "settle"]
@@ -47,7 +54,19 @@ __all__ = ["App", "compiled_scan", "serve", "settle"]
 _LOG = logging.getLogger("samplerd")
 _ABANDON_AFTER_S = 2.0
 """After the drain nobody waits for what the device still computes; it is given this long to come to its end."""
-_RPCS = ("Sample", "SampleStream", "VerifyDraft", "VerifyDraftStream", "GetServerInfo")
+_RPCS = (
+    "Sample",
+    "SampleStream",
+    "CreateDistribution",
+    "GetDistribution",
+    "DeleteDistribution",
+    "ListDistributions",
+    "VerifyDraft",
+    "VerifyDraftStream",
+    "GetServerInfo",
+    "SampleRequest.distribution",
+)
+"""What works with every sampler, beside the basics."""
 
 
 class App:
@@ -64,16 +83,23 @@ class App:
             config.batching, pending=self.pending, costs=costs, engine=engine, metrics=self.metrics, loop=loop
         )
         calls = Calls(self.metrics)
+        decoder = Decoder(
+            limits=config.limits,
+            capabilities=engine.sampler.capabilities,
+            scan=compiled_scan(),
+            regions=self._regions(),
+        )
+        self.store = self._make_store(decoder)
+        self._sweeper = Sweeper(self.store, loop)
+        self._distributions = DistributionService(
+            config.distributions, store=self.store, tables=engine.tables, decoder=decoder, calls=calls, loop=loop
+        )
         service = SamplerService(
             config,
-            decoder=Decoder(
-                limits=config.limits,
-                capabilities=engine.sampler.capabilities,
-                scan=compiled_scan(),
-                regions=self._regions(),
-            ),
+            decoder=decoder,
             admission=Admission(config.admission, self.pending, costs),
             batcher=self.batcher,
+            distributions=self._distributions,
             calls=calls,
             metrics=self.metrics,
             info=_describe(config, engine),
@@ -101,6 +127,19 @@ class App:
         """Whether the device thread has ended: the process can end as any other does."""
         self._watch()
 
+    def _make_store(self, decoder: Decoder) -> Store:
+        config, tables = self._config.distributions, self._engine.tables
+        opener = Opener(
+            params=lambda description: decode_baked(description, decoder), table=None if tables is None else tables.open
+        )
+        return MemoryStore(
+            max_count=config.max_count,
+            max_bytes=config.max_bytes,
+            clock=time.time,
+            events=self.metrics.distributions,
+            opener=opener,
+        )
+
     def _regions(self) -> Regions | None:
         transport = self._config.transport
         if not transport.shared_memory_prefix:
@@ -113,6 +152,9 @@ class App:
         self.metrics.describe_build(version=__version__, device=engine.device.name, kernel=engine.sampler.name, rng=RNG)
         self.metrics.watch("samplerd_queue_rows", "Rows that wait.", lambda: pending.rows)
         self.metrics.watch("samplerd_queue_bytes", "Bytes of rows that wait.", lambda: pending.bytes)
+        store = self.store
+        self.metrics.watch("samplerd_distributions", "Uploaded distributions.", lambda: store.count)
+        self.metrics.watch("samplerd_distribution_bytes", "Memory that they take.", lambda: store.size_bytes)
         self.metrics.watch(
             "samplerd_in_flight_requests", "Requests that wait or are at the device.", lambda: batcher.in_flight
         )
@@ -125,6 +167,7 @@ class App:
 
         """
         self._engine.start(self._loop)
+        self._sweeper.start()
         if self._config.transport.transport == "grpcio":
             await self.server.start()
         else:
@@ -160,6 +203,8 @@ class App:
             is_clean = await self.server.drain()
         else:
             is_clean = await self.drain()
+        self._sweeper.stop()
+        self._distributions.close()
         self.has_ended = await self._loop.run_in_executor(None, self._engine.stop, _ABANDON_AFTER_S)
         if self._exporter is not None:
             self._exporter.stop()

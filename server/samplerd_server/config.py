@@ -24,6 +24,7 @@ __all__ = [
     "AdmissionConfig",
     "BatchingConfig",
     "ConfigError",
+    "DistributionsConfig",
     "EngineConfig",
     "EnvoyConfig",
     "LimitsConfig",
@@ -391,6 +392,14 @@ class LimitsConfig:
         1 << 18,
         Setting(flag="chunk-samples", help="samples in one chunk of a streamed reply", parse=_integer(1, 1 << 26)),
     )
+    max_stream_samples: int = _setting(
+        1 << 32,
+        Setting(
+            flag="max-stream-samples",
+            help="rows x num_samples of a request that samples a distribution on a stream, drawn chunk by chunk",
+            parse=_integer(1, 1 << 48),
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -408,6 +417,38 @@ class AdmissionConfig:
             help="bytes of rows that may wait; past it RESOURCE_EXHAUSTED",
             parse=_bounded_bytes(1 << 10, 1 << 42),
             show=format_bytes,
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DistributionsConfig:
+    """What uploaded distributions may take."""
+
+    max_count: int = _setting(
+        256,
+        Setting(
+            flag="max-distributions",
+            help="uploaded distributions; past it RESOURCE_EXHAUSTED; 0 = none may be uploaded",
+            parse=_integer(0, 1 << 16),
+        ),
+    )
+    max_bytes: int = _setting(
+        1 << 30,
+        Setting(
+            flag="distribution-bytes",
+            help="memory for uploaded distributions, their tables included; past it RESOURCE_EXHAUSTED",
+            parse=_bounded_bytes(0, 1 << 44),
+            show=format_bytes,
+        ),
+    )
+    ttl_s: float = _setting(
+        3600.0,
+        Setting(
+            flag="distribution-ttl",
+            help="a distribution that came without a ttl is freed when unused for so long; 0 = never",
+            parse=_bounded_duration(315_576_000),
+            show=format_duration,
         ),
     )
 
@@ -533,6 +574,7 @@ class ServerConfig:
     envoy: EnvoyConfig = field(default_factory=EnvoyConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     admission: AdmissionConfig = field(default_factory=AdmissionConfig)
+    distributions: DistributionsConfig = field(default_factory=DistributionsConfig)
     batching: BatchingConfig = field(default_factory=BatchingConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     workers: WorkersConfig = field(default_factory=WorkersConfig)
@@ -569,6 +611,7 @@ SECTIONS: Mapping[str, type] = {
     "envoy": EnvoyConfig,
     "limits": LimitsConfig,
     "admission": AdmissionConfig,
+    "distributions": DistributionsConfig,
     "batching": BatchingConfig,
     "engine": EngineConfig,
     "workers": WorkersConfig,

@@ -8,6 +8,7 @@
     ├── NotFoundError              NOT_FOUND            no retry   no such distribution or region
     ├── AlreadyExistsError         ALREADY_EXISTS       no retry   the name of a distribution is taken
     ├── OverloadedError            RESOURCE_EXHAUSTED   retry      queue full, or predicted to be late
+    ├── FullError                  RESOURCE_EXHAUSTED   no retry   no room for another distribution
     ├── DeadlineError              DEADLINE_EXCEEDED    no retry   expired while queued; never computed
     ├── UnavailableError           UNAVAILABLE          retry      draining or not ready
     ├── UnauthenticatedError       UNAUTHENTICATED      no retry   no or wrong credentials
@@ -27,6 +28,7 @@ __all__ = [
     "AlreadyExistsError",
     "Code",
     "DeadlineError",
+    "FullError",
     "InternalError",
     "InvalidRequestError",
     "NotFoundError",
@@ -126,6 +128,13 @@ class OverloadedError(SamplerdError):
         self.reason = reason
         self.retry_after_s = retry_after_s
         """Seconds after which there should be room."""
+
+
+class FullError(SamplerdError):
+    """Expected: there is no room for another distribution until one is deleted or expires."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "DISTRIBUTIONS_FULL"
 
 
 class DeadlineError(SamplerdError):

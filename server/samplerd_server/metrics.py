@@ -41,6 +41,7 @@ BATCH_REASONS = ("full", "idle", "delay", "deadline")
 SHED_REASONS = ("queue_rows", "queue_bytes", "deadline", "draining")
 CANCELLED_STAGES = ("queued", "computed", "expired")
 PATHS = ("greedy", "random")
+DISTRIBUTION_EVENTS = ("created", "used", "deleted", "expired")
 SHARED_MEMORY_CODES = ("invalid_argument", "not_found", "permission_denied", "unavailable")
 
 
@@ -119,6 +120,13 @@ class Metrics(Collector):
             ("code",),
             [(code,) for code in SHARED_MEMORY_CODES],
         )
+        self.distributions = Counter(
+            "samplerd_distribution_events",
+            "Uploaded distributions: created, used by a request, deleted, expired.",
+            ("event",),
+            [(event,) for event in DISTRIBUTION_EVENTS],
+        )
+        self.table_samples = Counter("samplerd_table_samples", "Samples drawn from tables of uploaded distributions.")
         self.batch_rows = Histogram("samplerd_batch_rows", "Rows in a batch.", _ROWS)
         self.queue_wait = Histogram("samplerd_queue_wait_seconds", "From arrival until the batch was formed.", _SECONDS)
         self.shared_memory_read = Histogram(

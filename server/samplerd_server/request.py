@@ -8,9 +8,9 @@ Letters, here and everywhere: B rows, V vocabulary, K kept, S draws per row.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum, IntFlag
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, TypeVar, dataclass_transform
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,9 @@ __all__ = [
     "SampleRequest",
     "SampleResult",
     "SamplingParams",
+    "StoredRows",
+    "Table",
+    "TableDraw",
     "Timing",
     "VerifyRequest",
     "VerifyResult",
@@ -232,6 +235,67 @@ class CandidateRows:
         return 8 * sum(len(row.ids) for row in self.candidates)
 
 
+class Table(Protocol):
+    """What was prepared of rows that stay, so that a draw does not read a row."""
+
+    def draw(self, draws: TableDraw, samples: _Ids) -> None:
+        """Draw with replacement what the draw from the rows themselves would give, into samples: int32[B * S]."""
+        ...
+
+
+@entity
+class TableDraw:
+    """Draws from consecutive rows of one table."""
+
+    table: Table
+    first: int
+    """The first of the rows within the table."""
+    seeds: NDArray[np.uint64]
+    """uint64[B]: the key of each row."""
+    indices: NDArray[np.uint32]
+    """uint32[B]: the row index of each, in its noise."""
+    draw_offset: int
+    num_samples: int
+
+    @property
+    def samples(self) -> int:
+        """How many are drawn."""
+        return len(self.seeds) * self.num_samples
+
+
+@entity
+class StoredRows:
+    """Rows of an uploaded distribution, where they stay; they live for as long as anything refers to `data`."""
+
+    name: str
+    kind: InputKind
+    dtype: Dtype
+    rows: int
+    vocab_size: int
+    data: Buffer
+    """Exactly rows x vocab_size x itemsize bytes, little-endian, row-major."""
+    params: SamplingParams | None
+    """The parameters that are baked in; None = they come with each request."""
+    table: Table | None
+    """For draws with replacement: at T = 1, or with the parameters that are baked in. None = there is none."""
+    address: int
+    """Where `data` lies."""
+    first: int = 0
+    """The first of these rows within the distribution, and its table."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory that these rows take."""
+        return len(self.data)
+
+    def part(self, begin: int, end: int) -> StoredRows:
+        """Rows [begin, end) of these."""
+        pitch = self.vocab_size * self.dtype.itemsize
+        data = memoryview(self.data)[begin * pitch : end * pitch]
+        address = self.address + begin * pitch
+        return replace(self, rows=end - begin, data=data, address=address, first=self.first + begin)
+
+
 @entity
 class Outputs:
     """What to return beside the samples."""
@@ -259,7 +323,7 @@ class SampleRequest:
     """One request, checked."""
 
     id: int
-    source: DenseRows | CandidateRows
+    source: DenseRows | CandidateRows | StoredRows
     params: tuple[SamplingParams, ...]
     """One for all rows, or one per row."""
     num_samples: int = 1
@@ -279,6 +343,12 @@ class SampleRequest:
     """What it takes to compute, in bytes of plain rows: what predictions of time are based on. Set at decode."""
     load: Callable[[], None] | None = None
     """Copies the numbers of the rows into their memory, once the request is admitted; None = they are there."""
+    table: Table | None = None
+    """Draw from this rather than from the rows of the source, which is a StoredRows. Set at decode."""
+    first_row: int = 0
+    """Row index of the first row, where this is a part of a request."""
+    is_divisible: bool = False
+    """Any part of its draws may be drawn by itself, and no row can fail. Set at decode, of distributions."""
 
     @property
     def rows(self) -> int:
@@ -287,8 +357,8 @@ class SampleRequest:
 
     @property
     def size_bytes(self) -> int:
-        """What the request counts against the queue's bytes."""
-        return self.source.size_bytes
+        """What the request counts against the queue's bytes: rows that are read."""
+        return self.source.size_bytes if self.table is None else 0
 
     @property
     def samples(self) -> int:
@@ -371,6 +441,11 @@ class VerifyRequest:
     def samples(self) -> int:
         """Samples that are drawn: one."""
         return 1
+
+    @property
+    def table(self) -> None:
+        """None: drafts are verified against rows."""
+        return
 
     @property
     def work(self) -> int:

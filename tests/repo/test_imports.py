@@ -23,6 +23,7 @@ RANKS = {
     "transport": 7,
     "admission": 6,
     "batching": 5,
+    "distributions": 4,
     "engine": 4,
     "sampling": 3,
     "cli": 3,

@@ -97,6 +97,7 @@ class StubEngine:
         self.threads = 1
         self.torch_version = "none"
         self.sampler = sampler
+        self.tables = None
         self.inline_budget_s = inline_budget_s
         self._thread = DeviceThread(sampler)
 

@@ -118,7 +118,7 @@ def test_an_unknown_key_or_section_is_named_with_what_is_allowed(file):
         ["--config", path]
     )
     path = file("[zzz]\n")
-    assert "unknown section [zzz]; allowed: admission, batching, engine, " in refused(["--config", path])
+    assert "unknown section [zzz]; allowed: admission, batching, distributions, engine, " in refused(["--config", path])
     path = file("batching = 3\n")
     assert refused(["--config", path]) == f"{path}: batching must be a section: [batching]"
 

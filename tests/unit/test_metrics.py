@@ -44,6 +44,8 @@ PROMISED = {
     "samplerd_shared_memory_bytes": ("counter", set()),
     "samplerd_shared_memory_errors": ("counter", {"code"}),
     "samplerd_shared_memory_read_seconds": ("histogram", set()),
+    "samplerd_distribution_events": ("counter", {"event"}),
+    "samplerd_table_samples": ("counter", set()),
     "samplerd_batch_rows": ("histogram", set()),
     "samplerd_queue_wait_seconds": ("histogram", set()),
     "samplerd_compute_seconds": ("histogram", set()),

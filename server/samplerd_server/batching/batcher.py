@@ -16,6 +16,7 @@ from samplerd_server.batching.policy import Close, DeviceState, decide
 from samplerd_server.errors import DeadlineError, InternalError
 from samplerd_server.metrics import BATCH_REASONS, PATHS
 from samplerd_server.request import Timing
+from samplerd_server.sampling.tables.batch import TableBatch
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, TimerHandle
@@ -37,11 +38,11 @@ _LOG = logging.getLogger("samplerd.batching")
 class Runs(Protocol):
     """The part of the engine that the batcher uses."""
 
-    def submit(self, batch: RowBatch | DraftBatch, deliver: Callable[[Outcome], None]) -> None:
+    def submit(self, batch: RowBatch | DraftBatch | TableBatch, deliver: Callable[[Outcome], None]) -> None:
         """Run a batch after those before it, then call `deliver` on the event loop."""
         ...
 
-    def run(self, batch: RowBatch | DraftBatch) -> Outcome:
+    def run(self, batch: RowBatch | DraftBatch | TableBatch) -> Outcome:
         """Run a batch on the calling thread. Only while nothing is submitted."""
         ...
 
@@ -138,6 +139,8 @@ class Batcher:
             _LOG.exception("a batch could not be packed")
             _fail(tickets)
             return
+        if isinstance(batch, TableBatch):
+            self._metrics.table_samples.add(batch.samples)
         rows = len(batch)
         device.batches += 1
         device.rows += rows

@@ -1,7 +1,7 @@
 """The kinds of batches: what their tickets ask for, and how they are packed for the device and cut apart again.
 
-Rows to draw from and drafts to verify wait in one queue and share its order and its bounds; when a batch is formed,
-each kind becomes one job for the device.
+Rows to draw from, drafts to verify and draws from tables wait in one queue and share its order and its bounds; when a
+batch is formed, each kind becomes one job for the device.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import numpy as np
 
 from samplerd_server.batching.pack import pack, unpack
 from samplerd_server.batching.row_errors import describe
+from samplerd_server.batching.tables import pack_tables
 from samplerd_server.request import RowError, RowErrorReason, SampleRequest, VerifyRequest, VerifyResult
 from samplerd_server.sampling.rows import DraftBatch, DraftSequence, RowBatch, RowResults
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from samplerd_server.batching.ticket import Ticket
     from samplerd_server.request import SampleResult, Timing
     from samplerd_server.sampling.rows import DraftVerdict
+    from samplerd_server.sampling.tables.batch import TableBatch
 
 __all__ = ["Job", "failures", "pack_drafts", "split"]
 
@@ -37,9 +39,11 @@ class Job:
         kept: list[Any] = self._drafts if isinstance(tickets[0].request, VerifyRequest) else self._requests
         kept.extend([ticket.request for ticket in tickets])
 
-    def pack(self) -> RowBatch | DraftBatch:
+    def pack(self) -> RowBatch | DraftBatch | TableBatch:
         """Lay out the rows of the tickets for the device."""
-        return pack_drafts(self._drafts) if self._drafts else pack(self._requests)
+        if self._drafts:
+            return pack_drafts(self._drafts)
+        return pack(self._requests) if self._requests[0].table is None else pack_tables(self._requests)
 
     def unpack(
         self, results: RowResults | tuple[DraftVerdict, ...], timings: Sequence[Timing]
@@ -62,18 +66,22 @@ def split(tickets: list[Ticket]) -> Iterator[Job]:
     """Group tickets into jobs of one kind and of bounded answers; the usual batch is one job."""
     samples = 0
     for ticket in tickets:
-        samples = _MAX_SAMPLES if isinstance(ticket.request, VerifyRequest) else samples + ticket.request.samples
+        request = ticket.request
+        is_usual = isinstance(request, SampleRequest) and request.table is None
+        samples = samples + request.samples if is_usual else _MAX_SAMPLES
     if samples < _MAX_SAMPLES:
         if tickets:
             yield Job(tickets)
         return
-    yield from _split_rows([ticket for ticket in tickets if isinstance(ticket.request, SampleRequest)])
     drafts = [ticket for ticket in tickets if isinstance(ticket.request, VerifyRequest)]
+    samplings = [ticket for ticket in tickets if isinstance(ticket.request, SampleRequest)]
+    yield from _bound([ticket for ticket in samplings if ticket.request.table is None])
     if drafts:
         yield Job(drafts)
+    yield from _bound([ticket for ticket in samplings if ticket.request.table is not None])
 
 
-def _split_rows(tickets: list[Ticket]) -> Iterator[Job]:
+def _bound(tickets: list[Ticket]) -> Iterator[Job]:
     begin = samples = 0
     for at, ticket in enumerate(tickets):
         samples += ticket.request.samples

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from samplerd_server.request import Buffer, SampleRequest, SamplingParams, Timing
+    from samplerd_server.request import Buffer, SampleRequest, SamplingParams, StoredRows, Timing
 
 __all__ = ["pack", "unpack"]
 
@@ -122,7 +122,7 @@ class _Packer:
                 own.temperature,
                 width,
                 request.source.vocab_size,
-                0 if seeded_alone else row,
+                0 if seeded_alone else request.first_row + row,
                 request.num_samples,
                 wanted,
                 1 if sparse else request.source.dtype,  # type: ignore[union-attr]  # only dense rows have a dtype
@@ -138,7 +138,7 @@ class _Packer:
             self._named += 0 if outputs.logprob_ids is None else len(outputs.logprob_ids)
         self._wanted |= wanted
 
-    def _locate(self, source: DenseRows | CandidateRows, row: int) -> tuple[int, int, int, float]:
+    def _locate(self, source: DenseRows | CandidateRows | StoredRows, row: int) -> tuple[int, int, int, float]:
         """Address and length of the row's numbers; with candidates, also the address of their ids and the rest."""
         if isinstance(source, CandidateRows):
             own = source.candidates[row]

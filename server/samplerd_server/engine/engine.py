@@ -9,7 +9,7 @@ import torch
 
 from samplerd_server.engine.device import choose_device, choose_threads
 from samplerd_server.engine.worker import DeviceThread, Outcome
-from samplerd_server.sampling.choose import choose_sampler
+from samplerd_server.sampling.choose import choose_sampler, choose_tables
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from samplerd_server.config import EngineConfig
     from samplerd_server.sampling.rows import DraftBatch, RowBatch
+    from samplerd_server.sampling.tables.batch import TableBatch
 
 __all__ = ["Engine"]
 
@@ -33,6 +34,8 @@ class Engine:
         self.device = choose_device(config.device)
         self.threads = choose_threads(config.threads)
         self.sampler = choose_sampler(self.device.name, config.kernel, self.threads)  # type: ignore[arg-type]  # config checked it
+        self.tables = choose_tables(self.sampler)
+        """What prepares rows that stay; None = they are drawn from as other rows are."""
         self._thread = DeviceThread(self.sampler)
         self.inline_budget_s = config.inline_budget_s if self.device.name == "cpu" else 0.0
         """A batch predicted to take less than this, in seconds, is better run by the caller: see `run`."""
@@ -43,17 +46,19 @@ class Engine:
         began = time.monotonic()
         torch.set_num_threads(self.threads)
         self.sampler.warm_up()
+        if self.tables is not None:
+            self.tables.warm_up()
         return time.monotonic() - began
 
     def start(self, loop: AbstractEventLoop) -> None:
         """Begin to take batches."""
         self._thread.start(loop)
 
-    def submit(self, batch: RowBatch | DraftBatch, deliver: Callable[[Outcome], None]) -> None:
+    def submit(self, batch: RowBatch | DraftBatch | TableBatch, deliver: Callable[[Outcome], None]) -> None:
         """Run a batch after those before it, then call `deliver` on the event loop."""
         self._thread.submit(batch, deliver)
 
-    def run(self, batch: RowBatch | DraftBatch) -> Outcome:
+    def run(self, batch: RowBatch | DraftBatch | TableBatch) -> Outcome:
         """Run a batch on the calling thread. Only while the device thread has nothing to do."""
         return self._thread.run(batch)
 

@@ -15,6 +15,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple
 
 from samplerd_server.sampling.rows import DraftBatch
+from samplerd_server.sampling.tables.batch import TableBatch
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -43,7 +44,9 @@ class DeviceThread:
 
     def __init__(self, sampler: Sampler) -> None:
         self._sampler = sampler
-        self._inbox: SimpleQueue[tuple[RowBatch | DraftBatch, Callable[[Outcome], None]] | None] = SimpleQueue()
+        self._inbox: SimpleQueue[tuple[RowBatch | DraftBatch | TableBatch, Callable[[Outcome], None]] | None] = (
+            SimpleQueue()
+        )
         self._thread = threading.Thread(target=self._run, name="samplerd-device", daemon=True)
         self._loop: AbstractEventLoop | None = None
 
@@ -52,7 +55,7 @@ class DeviceThread:
         self._loop = loop
         self._thread.start()
 
-    def submit(self, batch: RowBatch | DraftBatch, deliver: Callable[[Outcome], None]) -> None:
+    def submit(self, batch: RowBatch | DraftBatch | TableBatch, deliver: Callable[[Outcome], None]) -> None:
         """Run a batch after those before it, then call `deliver` on the event loop."""
         self._inbox.put((batch, deliver))
 
@@ -73,7 +76,7 @@ class DeviceThread:
         self._sampler.close()
         return True
 
-    def run(self, batch: RowBatch | DraftBatch) -> Outcome:
+    def run(self, batch: RowBatch | DraftBatch | TableBatch) -> Outcome:
         """Run a batch on the calling thread. Only while nothing is submitted."""
         began = time.monotonic()
         try:
@@ -94,7 +97,9 @@ class DeviceThread:
             del job, batch, deliver, outcome
 
 
-def _draw(sampler: Sampler, batch: RowBatch | DraftBatch) -> RowResults | tuple[DraftVerdict, ...]:
+def _draw(sampler: Sampler, batch: RowBatch | DraftBatch | TableBatch) -> RowResults | tuple[DraftVerdict, ...]:
     if isinstance(batch, DraftBatch):
         return tuple(sampler.verify(own.target, own.draft_ids, own.draft) for own in batch.sequences)
+    if isinstance(batch, TableBatch):
+        return batch.run()
     return sampler.sample(batch)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from samplerd_server.sampling.sampler import Sampler
+    from samplerd_server.sampling.tables.maker import TableMaker
 
-__all__ = ["choose_sampler"]
+__all__ = ["choose_sampler", "choose_tables"]
 
 
 def choose_sampler(device: str, kernel: Literal["auto", "numba", "torch"] = "auto", threads: int = 1) -> Sampler:
@@ -36,3 +37,12 @@ def choose_sampler(device: str, kernel: Literal["auto", "numba", "torch"] = "aut
     from samplerd_server.sampling.torch_sampler import TorchSampler  # noqa: PLC0415  # torch takes a second to import
 
     return TorchSampler(device, threads)
+
+
+def choose_tables(sampler: Sampler) -> TableMaker | None:
+    """Make what prepares rows for a sampler, so that draws from them are the sampler's own, to the bit; or None."""
+    if sampler.name != "numba":
+        return None
+    from samplerd_server.sampling.tables.maker import TableMaker  # noqa: PLC0415  # only where numba is
+
+    return TableMaker()

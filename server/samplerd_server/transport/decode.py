@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from samplerd_server.config import LimitsConfig
-    from samplerd_server.request import CandidateRows, DenseRows, SamplingParams
+    from samplerd_server.request import CandidateRows, DenseRows, SamplingParams, StoredRows
     from samplerd_server.transport.regions import Regions
     from samplerd_server.transport.scan import Scanned
 
@@ -57,6 +57,8 @@ class Decoder:
     """The compiled scan (`transport.scan`), or None where nothing can be compiled."""
     regions: Regions | None = None
     """Where shared memory is read from; None = it is off."""
+    named: Callable[[pb.SampleRequest], SampleRequest] | None = None
+    """Decodes requests that name a distribution; None = it does not work here."""
     _known_params: dict[tuple[bytes, int], tuple[SamplingParams, ...]] = field(default_factory=dict)
     _known_outputs: dict[tuple[bytes, int], Outputs] = field(default_factory=dict)
 
@@ -153,6 +155,8 @@ class Decoder:
             NotImplementedFieldError: a field is used that does not work here.
 
         """
+        if self.named is not None and message.HasField("distribution"):
+            return self.named(message)
         if not message.HasField("shared_memory"):
             return self.decode_with(message, decode_rows(message, self.limits, self.capabilities))
         if self.regions is None:
@@ -161,7 +165,10 @@ class Decoder:
         return self.decode_with(message, rows, load)
 
     def decode_with(
-        self, message: pb.SampleRequest, source: DenseRows | CandidateRows, load: Callable[[], None] | None = None
+        self,
+        message: pb.SampleRequest,
+        source: DenseRows | CandidateRows | StoredRows,
+        load: Callable[[], None] | None = None,
     ) -> SampleRequest:
         """Check all of one request but its rows, which the caller has found.
 
@@ -188,7 +195,7 @@ class Decoder:
     def _check(
         self,
         message: pb.SampleRequest | Scanned,
-        source: DenseRows | CandidateRows,
+        source: DenseRows | CandidateRows | StoredRows,
         *,
         params: tuple[SamplingParams, ...],
         outputs: Outputs,

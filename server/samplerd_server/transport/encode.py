@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from samplerd_server.request import RowError, SampleRequest, SampleResult, Timing, VerifyRequest, VerifyResult
 
-__all__ = ["encode", "encode_chunks", "encode_draft_error", "encode_error", "encode_verdict"]
+__all__ = ["encode", "encode_chunks", "encode_draft_error", "encode_error", "encode_part", "encode_verdict"]
 
 
 def encode(request: SampleRequest, result: SampleResult) -> bytes:
@@ -86,6 +86,17 @@ def encode_chunks(request: SampleRequest, result: SampleResult, chunk_samples: i
         reply.chunk = chunk
         reply.final = begin + chunk_samples >= total
         yield reply.SerializeToString()
+
+
+def encode_part(request: SampleRequest, result: SampleResult, chunk: int, *, is_last: bool) -> bytes:
+    """Encode the result of a part of a request as one chunk of its reply."""
+    reply = _new_reply(request)
+    _add_samples(reply, request, result, 0, len(result.samples))
+    if chunk == 0:
+        _add_row_outputs(reply, result)
+    reply.chunk = chunk
+    reply.final = is_last
+    return reply.SerializeToString()
 
 
 def encode_error(request_id: int, status: status_pb2.Status) -> bytes:

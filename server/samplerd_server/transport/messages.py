@@ -38,9 +38,9 @@ class SampleMessages:
         """Read the id of a request that could not be decoded."""
         return _identify(pb.SampleRequest, data)
 
-    def encode(self, request: SampleRequest, result: SampleResult) -> Iterable[bytes]:
-        """Encode a result as one or more chunks."""
-        return encode_chunks(request, result, self.chunk_samples)
+    def encode(self, request: SampleRequest, result: SampleResult | None) -> Iterable[bytes]:
+        """Encode a result as one or more chunks; None = its parts have been sent."""
+        return () if result is None else encode_chunks(request, result, self.chunk_samples)
 
     def encode_error(self, request_id: int, error: SamplerdError) -> bytes:
         """Encode the failure of one request."""

@@ -7,28 +7,24 @@ name a field.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.batching.ticket import NO_DEADLINE, Ticket
-from samplerd_server.errors import (
-    Code,
-    InvalidRequestError,
-    NotImplementedFieldError,
-    OverloadedError,
-    UnavailableError,
-)
+from samplerd_server.errors import Code, InvalidRequestError, OverloadedError, UnavailableError
 from samplerd_server.transport.decode_draft import DraftDecoder
 from samplerd_server.transport.encode import encode, encode_verdict
+from samplerd_server.transport.large_draws import LargeDraws
 from samplerd_server.transport.messages import DraftMessages, SampleMessages
 from samplerd_server.transport.status import check_any_row_drawn
 from samplerd_server.transport.stream import Messages, Request, Result, Stream
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from grpc.aio import ServicerContext
 
@@ -39,11 +35,11 @@ if TYPE_CHECKING:
     from samplerd_server.request import SampleRequest, SampleResult, VerifyRequest, VerifyResult
     from samplerd_server.transport.calls import Calls
     from samplerd_server.transport.decode import Decoder
+    from samplerd_server.transport.distributions import DistributionService
 
 __all__ = ["SERVICE_NAME", "SamplerService"]
 
 SERVICE_NAME = "samplerd.v1.SamplerService"
-_NOT_BUILT = ("CreateDistribution", "GetDistribution", "DeleteDistribution", "ListDistributions")
 
 
 class SamplerService:
@@ -56,19 +52,23 @@ class SamplerService:
         decoder: Decoder,
         admission: Admission,
         batcher: Batcher,
+        distributions: DistributionService,
         calls: Calls,
         metrics: Metrics,
         info: pb.GetServerInfoResponse,
         loop: AbstractEventLoop,
     ) -> None:
         self._config = config
-        self.decoder = decoder
+        self.decoder = replace(decoder, named=distributions.named(decoder, config.limits.max_samples))
+        self._stream_decoder = replace(decoder, named=distributions.named(decoder, config.limits.max_stream_samples))
         self._admission = admission
         self._batcher = batcher
+        self._distributions = distributions
         self._calls = calls
         self._metrics = metrics
         self._info = info.SerializeToString()
         self._loop = loop
+        self._large_draws = LargeDraws(self._submit_part, config.limits.chunk_samples)
         self._drafts = DraftDecoder(samples=decoder)
         self._streams: set[Stream[Any, Any]] = set()
 
@@ -81,8 +81,7 @@ class SamplerService:
             "VerifyDraft": grpc.unary_unary_rpc_method_handler(self.verify_draft),
             "VerifyDraftStream": grpc.stream_stream_rpc_method_handler(self.verify_draft_stream),
         }
-        for rpc in _NOT_BUILT:
-            methods[rpc] = grpc.unary_unary_rpc_method_handler(self._not_built(rpc))
+        methods.update(self._distributions.handlers(self.submit))
         return grpc.method_handlers_generic_handler(SERVICE_NAME, methods)
 
     async def sample(self, data: bytes, context: ServicerContext[bytes, bytes]) -> bytes:
@@ -156,33 +155,60 @@ class SamplerService:
 
     async def sample_stream(self, _requests: object, context: ServicerContext[bytes, bytes]) -> None:
         """Answer SampleStream."""
-        messages = SampleMessages(decoder=self.decoder, chunk_samples=self._config.limits.chunk_samples)
-        await self._run_stream(messages, self.submit, context)
+        began = time.monotonic()
+        chunk_samples = self._config.limits.chunk_samples
+        messages = SampleMessages(decoder=self._stream_decoder, chunk_samples=chunk_samples)
+
+        def submit(request: SampleRequest, arrival: float, deadline: float, connection: str) -> Future[Any]:
+            if request.is_divisible and request.samples > chunk_samples:
+                draw = self._large_draws.run(request, stream.put, deadline, connection)
+                return self._loop.create_task(draw, name="samplerd-large-draw")
+            return self.submit(request, arrival, deadline, connection)
+
+        stream = self._new_stream(messages, submit, context)
+        await self._run_stream(stream, messages.rpc, context, began)
 
     async def verify_draft_stream(self, _requests: object, context: ServicerContext[bytes, bytes]) -> None:
         """Answer VerifyDraftStream."""
-        await self._run_stream(DraftMessages(decoder=self._drafts), self.submit_draft, context)
+        began = time.monotonic()
+        messages = DraftMessages(decoder=self._drafts)
+        stream = self._new_stream(messages, self.submit_draft, context)
+        await self._run_stream(stream, messages.rpc, context, began)
 
-    async def _run_stream(
+    def _new_stream(
         self,
         messages: Messages[Request, Result],
         submit: Callable[[Request, float, float, str], Future[Result]],
         context: ServicerContext[bytes, bytes],
-    ) -> None:
-        began = time.monotonic()
-        stream = Stream(
+    ) -> Stream[Request, Result]:
+        return Stream(
             context,
             messages=messages,
             submit=submit,
             metrics=self._metrics,
             limit=self._config.transport.max_stream_requests,
         )
-        async with self._calls.handle(messages.rpc, context, began):
+
+    async def _run_stream(
+        self, stream: Stream[Any, Any], rpc: str, context: ServicerContext[bytes, bytes], began: float
+    ) -> None:
+        async with self._calls.handle(rpc, context, began):
             self._streams.add(stream)
             try:
                 await stream.run()
             finally:
                 self._streams.discard(stream)
+
+    def _submit_part(
+        self, part: SampleRequest, deadline: float, connection: str, *, is_first: bool
+    ) -> Future[SampleResult]:
+        """Queue a part of a request; the request is admitted with its first part."""
+        reply: Future[SampleResult] = self._loop.create_future()
+        ticket = Ticket(part, time.monotonic(), deadline, connection, reply)
+        if is_first:
+            self._admit(ticket)
+        self._batcher.enqueue(ticket)
+        return reply
 
     def drain(self) -> None:
         """Refuse new requests, and end every stream once what it has in flight is answered."""
@@ -198,15 +224,3 @@ class SamplerService:
             except Exception as error:
                 raise InvalidRequestError("request", "not a GetServerInfoRequest") from error
         return self._info
-
-    def _not_built(self, rpc: str) -> Callable[..., Awaitable[bytes]]:
-        async def handler(_data: bytes, context: ServicerContext[bytes, bytes]) -> bytes:
-            async with self._calls.handle(rpc, context, time.monotonic()):
-                _refuse(rpc)
-            return b""
-
-        return handler
-
-
-def _refuse(rpc: str) -> None:
-    raise NotImplementedFieldError(rpc)

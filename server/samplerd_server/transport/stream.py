@@ -171,6 +171,12 @@ class Stream(Generic[Request, Result]):
         self._wake_writer.set()
         self._count(code, began)
 
+    def put(self, messages: Iterable[bytes]) -> None:
+        """Send messages as the first parts of a reply that is still being made."""
+        self._in_flight += 1
+        self._done.append(messages)
+        self._wake_writer.set()
+
     def _count(self, code: Code, began: float) -> None:
         self._metrics.request_answered(self._messages.rpc, code, time.monotonic() - began)
 

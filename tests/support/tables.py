@@ -1,0 +1,68 @@
+"""Tables as tests make them: of the rows of a decoded request, in memory of their own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+
+from samplerd_server.batching.pack import pack
+from samplerd_server.batching.tables import pack_tables
+from samplerd_server.distributions.segment import Description, Opener, Segment, open_segment, size_of, write_segment
+from samplerd_server.request import DenseRows, Dtype, InputKind, SampleRequest
+from samplerd_server.sampling.tables.maker import TableMaker
+
+
+@cache
+def make_maker() -> TableMaker:
+    """One maker for the whole run."""
+    maker = TableMaker()
+    maker.warm_up()
+    return maker
+
+
+def describe(name: str = "words", *, rows: int = 1, vocab_size: int = 4, **fields: object) -> Description:
+    """A description of float32 logits, created at 0 and kept for 10 s, unless `fields` say otherwise."""
+    base = {
+        "kind": InputKind.LOGITS,
+        "dtype": Dtype.F32,
+        "params": None,
+        "ttl_s": 10.0,
+        "created": 0.0,
+    }
+    return Description(**{"name": name, "rows": rows, "vocab_size": vocab_size, **base, **fields})  # type: ignore[arg-type]
+
+
+def opener(params: object = None) -> Opener:
+    return Opener(params=lambda _: params, table=TableMaker.open)  # type: ignore[arg-type,return-value]
+
+
+def store_rows(asked: SampleRequest, *, is_baked: bool = True, memory: np.ndarray | None = None) -> Segment:
+    """Upload the rows of a request, with its parameters baked in."""
+    source = asked.source
+    assert isinstance(source, DenseRows)
+    dtype = Dtype.F32 if source.dtype is Dtype.F64 else source.dtype
+    own = describe(
+        rows=source.rows,
+        vocab_size=source.vocab_size,
+        kind=asked.kind,
+        dtype=dtype,
+        params=b"" if is_baked else None,
+    )
+    plan = make_maker().plan(pack([replace(asked, num_samples=1)]), asked.kind, asked.params[0])
+    if memory is None:
+        memory = np.zeros(size_of(own, plan) + 64, np.uint8)
+        memory = memory[-memory.ctypes.data % 64 :][: size_of(own, plan)]
+    write_segment(memory, own, source, plan)
+    return open_segment(memory, opener(asked.params[0]))
+
+
+def by_name(asked: SampleRequest, segment: Segment) -> SampleRequest:
+    """The same request of stored rows, drawn from their table."""
+    return replace(asked, source=segment.rows, table=segment.rows.table)
+
+
+def draw_table(*asked: SampleRequest) -> np.ndarray:
+    """All samples of requests that draw from tables."""
+    return pack_tables(asked).run().samples
