@@ -17,7 +17,6 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from samplerd import __version__
-from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.admission import Admission
 from samplerd_server.batching.batcher import Batcher
 from samplerd_server.batching.costs import CostModel
@@ -38,6 +37,7 @@ from samplerd_server.transport.decode import Decoder
 from samplerd_server.transport.decode_named import decode_baked
 from samplerd_server.transport.distributions import DistributionService
 from samplerd_server.transport.handlers import Handlers
+from samplerd_server.transport.info import describe
 from samplerd_server.transport.regions import Regions
 from samplerd_server.transport.server import BindError, GrpcServer
 from samplerd_server.transport.service import SamplerService
@@ -54,19 +54,6 @@ __all__ = ["App", "compiled_scan", "serve", "settle"]
 _LOG = logging.getLogger("samplerd")
 _ABANDON_AFTER_S = 2.0
 """After the drain nobody waits for what the device still computes; it is given this long to come to its end."""
-_RPCS = (
-    "Sample",
-    "SampleStream",
-    "CreateDistribution",
-    "GetDistribution",
-    "DeleteDistribution",
-    "ListDistributions",
-    "VerifyDraft",
-    "VerifyDraftStream",
-    "GetServerInfo",
-    "SampleRequest.distribution",
-)
-"""What works with every sampler, beside the basics."""
 
 
 class App:
@@ -102,7 +89,7 @@ class App:
             distributions=self._distributions,
             calls=calls,
             metrics=self.metrics,
-            info=_describe(config, engine),
+            info=describe(config, engine),
             loop=loop,
         )
         tokens = read_tokens(config.security.token_file)
@@ -282,39 +269,3 @@ def _leave() -> None:
     """End the process: a thread deep in native code would abort the interpreter's own way out."""
     logging.shutdown()
     os._exit(0)
-
-
-def _optional(config: ServerConfig) -> frozenset[str]:
-    """Give the names of what works because it was turned on."""
-    return frozenset({"SampleRequest.shared_memory"} if config.transport.shared_memory_prefix else ())
-
-
-def _describe(config: ServerConfig, engine: Engine) -> pb.GetServerInfoResponse:
-    info = pb.GetServerInfoResponse(
-        version=__version__,
-        device=engine.device.name,
-        device_name=engine.device.description,
-        kernel=engine.sampler.name,
-        rng=RNG,
-        limits=pb.Limits(
-            max_message_bytes=config.transport.max_message_bytes,
-            max_rows_per_request=config.limits.max_rows,
-            max_vocab_size=config.limits.max_vocab_size,
-            max_samples_per_request=config.limits.max_samples,
-            chunk_samples=config.limits.chunk_samples,
-            max_batch_rows=config.batching.max_rows,
-            max_batch_bytes=config.batching.max_bytes,
-            queue_rows=config.admission.queue_rows,
-            queue_bytes=config.admission.queue_bytes,
-            max_top_n=config.limits.max_top_n,
-            max_tokens_per_row=config.limits.max_tokens,
-        ),
-        capabilities=[*_RPCS, *sorted(engine.sampler.capabilities | _optional(config))],
-        torch_version=engine.torch_version,
-        threads=engine.threads,
-    )
-    if config.worker is None:
-        info.start_time.GetCurrentTime()
-    else:
-        info.start_time.FromNanoseconds(int(config.worker.started_at_s * 1e9))
-    return info

@@ -53,8 +53,8 @@ ONLY_IN = {
     "uvloop": {"__main__"},
     "pyvoy": {"envoy", "envoy_config"},
 }
-# The composition root fills GetServerInfo's message; nobody else outside the transport knows the stubs.
-STUBS_IN = {"transport", "app"}
+# Nobody outside the transport knows the stubs.
+STUBS_IN = {"transport"}
 
 
 def imports(path: Path) -> set[str]:
