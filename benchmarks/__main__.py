@@ -8,7 +8,10 @@ import signal
 import sys
 import time
 from pathlib import Path
+from subprocess import SubprocessError
 from typing import TYPE_CHECKING
+
+from grpc import RpcError
 
 from benchmarks import plots
 from benchmarks.load import LoadError
@@ -25,6 +28,10 @@ TARGETS = ["target", "promised", "measured", ""]
 
 class StaleResultError(ValueError):
     """Expected: a stored result lacks what this version shows."""
+
+
+FAILURES = (LoadError, ServerError, StaleResultError, OSError, SubprocessError, RpcError)
+"""What ends a scenario, but not the run: the others' minutes are not lost."""
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -131,7 +138,7 @@ def main() -> int:
             else:
                 result = measure(name, args.options, args.output, progress)
             table, promised = show(name, result, args.output)
-        except (LoadError, ServerError, StaleResultError) as error:
+        except FAILURES as error:
             print(f"{name} failed: {error}", file=sys.stderr)
             failed.append(name)
             continue

@@ -232,9 +232,12 @@ class Body:
 def _call(server: PeerServer, logits: Path, body: Path) -> tuple[int, int]:
     script = str(HERE / f"{server.peer.name}_client.py")
     command = [str(server.peer.python), script, str(server.port), str(logits), TEMPERATURE, str(body)]
-    done = subprocess.run(
-        [*command, str(server.folder)], capture_output=True, text=True, timeout=_CALL_S, check=False, env=_clean()
-    )
+    try:
+        done = subprocess.run(
+            [*command, str(server.folder)], capture_output=True, text=True, timeout=_CALL_S, check=False, env=_clean()
+        )
+    except subprocess.TimeoutExpired as error:
+        raise LoadError(f"{server.peer.name}'s client had no answer after {_CALL_S:g} s") from error
     if done.returncode != 0:
         raise LoadError(f"{server.peer.name}'s client failed: {done.stderr[-1000:]}")
     answer = json.loads(done.stdout.splitlines()[-1])

@@ -107,6 +107,15 @@ def test_a_client_that_fails_is_quoted(client: Client, tmp_path: Path) -> None:
     assert "refused" in server.tail()
 
 
+def test_a_client_without_an_answer_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        raise subprocess.TimeoutExpired(command, 1)
+
+    monkeypatch.setattr(peers.subprocess, "run", run)
+    with pytest.raises(LoadError, match="mosec's client had no answer"):
+        checked_body(PeerServer(PEERS["mosec"], tmp_path), ROW)
+
+
 def result() -> dict[str, Any]:
     def peer(name: str, factor: float) -> dict[str, Any]:
         def side(rate: float) -> dict[str, Any]:

@@ -4,8 +4,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from grpc import RpcError
 
-from benchmarks.__main__ import StaleResultError, parse_args, show
+from benchmarks.__main__ import StaleResultError, main, parse_args, show
+from benchmarks.load import LoadError
 from benchmarks.report import ROOT
 from benchmarks.scenario import ON_REQUEST, Options, Scenario, Target, load_scenario, titles
 
@@ -96,3 +98,24 @@ def test_a_result_of_another_version_is_refused_by_what_it_lacks(tmp_path: Path)
     with pytest.raises(StaleResultError, match="no 'servers'"):
         show("memory", {"series": []}, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("error", [LoadError("no answer"), OSError("no space left"), RpcError("unavailable")])
+def test_a_scenario_that_fails_does_not_lose_the_others(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def fail(progress: object, options: object) -> dict[str, object]:
+        raise error
+
+    scenarios = {
+        "idle": Scenario(run=fail, table=lambda result: ([], [])),
+        "memory": Scenario(run=lambda progress, options: {"a": "17"}, table=lambda result: (["a"], [[result["a"]]])),
+    }
+    monkeypatch.setattr("benchmarks.__main__.load_scenario", scenarios.__getitem__)
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "idle", "memory", "--output", str(tmp_path)])
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    assert main() == 1
+    shown = capsys.readouterr()
+    assert "17" in shown.out
+    assert f"idle failed: {error}" in shown.err
+    assert [path.name for path in tmp_path.iterdir()] == ["memory.json"]
