@@ -25,7 +25,7 @@ CLEAN = {name: value for name, value in os.environ.items() if not name.startswit
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    with Daemon("--shared-memory-prefix", "samplerd-", env=CLEAN) as daemon:
+    with Daemon("--shared-memory-prefix", "logits-", env=CLEAN) as daemon:
         yield daemon.address
 
 

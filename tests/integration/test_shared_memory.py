@@ -114,12 +114,44 @@ async def test_more_than_a_message_may_hold_is_refused(service):
 
 async def test_the_server_says_that_it_can(service, daemon):
     info = await service.GetServerInfo(pb.GetServerInfoRequest())
-    assert "SampleRequest.shared_memory" in info.capabilities
+    assert {"SampleRequest.shared_memory", "CreateDistributionRequest.shared_memory"} <= set(info.capabilities)
     before = daemon.metrics()
     await serves(service)
     grown = {name: value - before[name] for name, value in daemon.metrics().items() if "shared_memory" in name}
     assert grown["samplerd_shared_memory_bytes_total"] == 400
     assert grown["samplerd_shared_memory_read_seconds_count"] == 1
+
+
+async def test_a_distribution_is_uploaded_from_it_and_then_the_servers(address):
+    logits = np.random.default_rng(3).normal(0, 3, (3, 40_000)).astype(np.float32)
+    memory = SharedMemoryRegion(PREFIX, slots=1, slot_bytes=logits.nbytes)
+    async with SamplerClient(address, timeout_s=WAIT_S) as client:
+        with memory:
+            slot = memory.put(logits)
+            created = await client.create_distribution(shared_memory=slot)
+            slot.array[:] = np.nan
+        try:
+            assert (created.rows, created.vocab_size) == (3, 40_000)
+            named = await client.sample(distribution=created.name, seed=5, num_samples=7)
+            sent = await client.sample(logits, seed=5, num_samples=7)
+            assert named.samples.tolist() == sent.samples.tolist()
+        finally:
+            await client.delete_distribution(created.name)
+
+
+async def test_a_distribution_that_cannot_be_uploaded_leaves_nothing(service, daemon):
+    before = daemon.metrics()["samplerd_distributions"]
+    with Region(np.full((1, 100), np.nan, "<f4").tobytes()) as region:
+        for memory, code, path in (
+            (region.rows(ONE), CODE.INVALID_ARGUMENT, "shared_memory"),
+            (region.rows(ONE, 1), CODE.INVALID_ARGUMENT, "shared_memory.byte_size"),
+            (region.rows(ONE, key="other"), CODE.PERMISSION_DENIED, "shared_memory.key"),
+            (region.rows(ONE, key=PREFIX + "none"), CODE.NOT_FOUND, "shared_memory.key"),
+        ):
+            call = service.CreateDistribution(pb.CreateDistributionRequest(name="bad", shared_memory=memory))
+            error = await failure(call)
+            assert (error.code(), (error.details() or "").partition(": ")[0]) == (code, path)
+    assert daemon.metrics()["samplerd_distributions"] == before
 
 
 # What is not there.

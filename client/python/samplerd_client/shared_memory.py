@@ -75,7 +75,7 @@ class SharedMemoryRegion:
 
     ::
 
-        with SharedMemoryRegion("samplerd-", slots=64, slot_bytes=4 * 131_072) as region:
+        with SharedMemoryRegion("logits-", slots=64, slot_bytes=4 * 131_072) as region:
             result = await client.sample(shared_memory=region.put(logits), temperature=0.7)
 
     All of the memory is taken when the region is opened. It is unlinked when it is closed, or at the latest when the

@@ -31,7 +31,8 @@ _RPCS = (
 
 def _optional(config: ServerConfig) -> frozenset[str]:
     """Give the names of what works because it was turned on."""
-    return frozenset({"SampleRequest.shared_memory"} if config.transport.shared_memory_prefix else ())
+    shared_memory = ("SampleRequest.shared_memory", "CreateDistributionRequest.shared_memory")
+    return frozenset(shared_memory if config.transport.shared_memory_prefix else ())
 
 
 def describe(config: ServerConfig, engine: Engine) -> pb.GetServerInfoResponse:
