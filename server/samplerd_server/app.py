@@ -13,7 +13,9 @@ import gc
 import logging
 import os
 import time
+from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from samplerd import __version__
@@ -21,6 +23,7 @@ from samplerd_server.admission import Admission
 from samplerd_server.batching.batcher import Batcher
 from samplerd_server.batching.costs import CostModel
 from samplerd_server.batching.pending import Pending
+from samplerd_server.distributions.folder import FolderStore
 from samplerd_server.distributions.segment import Opener
 from samplerd_server.distributions.store import MemoryStore
 from samplerd_server.distributions.sweeper import Sweeper
@@ -119,7 +122,11 @@ class App:
         opener = Opener(
             params=lambda description: decode_baked(description, decoder), table=None if tables is None else tables.open
         )
-        return MemoryStore(
+        worker = self._config.worker
+        make: Callable[..., Store] = MemoryStore
+        if worker is not None and worker.distributions:
+            make = partial(FolderStore, Path(worker.distributions))
+        return make(
             max_count=config.max_count,
             max_bytes=config.max_bytes,
             clock=time.time,

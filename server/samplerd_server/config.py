@@ -563,6 +563,8 @@ class WorkerConfig:
     """Path of the Unix socket where it answers with what it has counted (`snapshot.py`); empty = nobody asks."""
     started_at_s: float
     """When the supervisor started, in seconds since the epoch."""
+    distributions: str = ""
+    """Folder in which all workers keep uploaded distributions; empty = each in its own memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

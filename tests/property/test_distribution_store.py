@@ -1,8 +1,10 @@
-"""A store against a model of it: a dictionary, a clock and a sum."""
+"""A store against a model of it: a dictionary, a clock and a sum. The shared one as several processes use it."""
 
 from __future__ import annotations
 
 import math
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from samplerd_server.counters import Counter
+from samplerd_server.distributions.folder import FolderStore
 from samplerd_server.distributions.segment import size_of, write_segment
 from samplerd_server.distributions.store import MemoryStore
 from samplerd_server.errors import AlreadyExistsError, FullError, NotFoundError
@@ -32,14 +35,20 @@ class Model:
 class StoreMachine(RuleBasedStateMachine):
     """The store, and what it must agree with."""
 
-    def make_store(self, **arguments: Any) -> Any:
-        return MemoryStore(**arguments)
+    def make_stores(self, **arguments: Any) -> list[Any]:
+        return [MemoryStore(**arguments)]
+
+    @property
+    def store(self) -> Any:
+        """Each call goes to the next of the stores."""
+        self.stores.append(self.stores.pop(0))
+        return self.stores[-1]
 
     @initialize()
     def begin(self) -> None:
         self.now = 0.0
         self.events = Counter("events", "", ("event",), [(event,) for event in DISTRIBUTION_EVENTS])
-        self.store = self.make_store(
+        self.stores = self.make_stores(
             max_count=MAX_COUNT, max_bytes=MAX_BYTES, clock=lambda: self.now, events=self.events, opener=opener()
         )
         self.model: dict[str, Model] = {}
@@ -51,15 +60,14 @@ class StoreMachine(RuleBasedStateMachine):
 
     def taken(self) -> int:
         """Bytes in use: what is there, and what is held of what is not."""
-        gone = {id(rows.data): size for rows, _, size, _ in self.held if not self.is_there(rows)}
+        there = {own.numbers for own in self.model.values()}
+        gone = {numbers: size for _, numbers, size, _ in self.held if numbers not in there}
         return sum(own.size for own in self.model.values()) + sum(gone.values())
-
-    def is_there(self, rows: Any) -> bool:
-        return any(getattr(own, "rows", None) is rows for own in self.model.values())
 
     @rule(name=NAMES, width=st.integers(1, 400), ttl_s=st.sampled_from([1.0, 5.0, math.inf]))
     def create(self, name: str, width: int, ttl_s: float) -> None:
-        self.store.sweep()
+        for store in self.stores:
+            store.sweep()
         self.expire()
         self.created += 1
         numbers = np.full(width, self.created, "<f4").tobytes()
@@ -72,9 +80,10 @@ class StoreMachine(RuleBasedStateMachine):
             expected = AlreadyExistsError
         happened: type[Exception] | None = None
         try:
-            memory = self.store.allocate(size)
+            store = self.store
+            memory = store.allocate(size)
             write_segment(memory, own, DenseRows(dtype=Dtype.F32, rows=1, vocab_size=width, data=numbers), None)
-            self.store.publish(memory)
+            store.publish(memory)
             self.model[name] = Model(numbers, ttl_s, self.now, size)
         except (FullError, AlreadyExistsError) as error:
             happened = type(error)
@@ -90,7 +99,7 @@ class StoreMachine(RuleBasedStateMachine):
             assert name not in self.model
             return
         own = self.model[name]
-        own.used, own.rows = self.now, rows  # type: ignore[attr-defined]
+        own.used = self.now
         assert bytes(rows.data) == own.numbers
         self.held.append((rows, own.numbers, own.size, name))
 
@@ -123,7 +132,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def names_are_those_of_the_model(self) -> None:
-        if not hasattr(self, "store"):
+        if not hasattr(self, "stores"):
             return
         self.expire()
         assert self.store.names() == sorted(self.model)
@@ -131,15 +140,33 @@ class StoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def what_is_held_is_whole_and_what_is_taken_is_counted(self) -> None:
-        if not hasattr(self, "store"):
+        if not hasattr(self, "stores"):
             return
         for rows, numbers, _, _ in self.held:
             assert bytes(rows.data) == numbers
-        assert self.store.size_bytes == self.taken()
-        assert self.store.size_bytes <= MAX_BYTES
+        for _ in range(2):  # who sweeps last finds what the others have let go of
+            for store in self.stores:
+                store.sweep()
+        for store in self.stores:
+            assert store.size_bytes == self.taken() <= MAX_BYTES
 
 
+class FolderMachine(StoreMachine):
+    """Three processes' stores on one folder."""
+
+    def make_stores(self, **arguments: Any) -> list[Any]:
+        self.folder = tempfile.TemporaryDirectory()
+        return [FolderStore(Path(self.folder.name), **arguments) for _ in range(3)]
+
+    def teardown(self) -> None:
+        if hasattr(self, "stores"):
+            self.held.clear()
+            self.stores.clear()
+            self.folder.cleanup()
+
+
+TestFolderStore = FolderMachine.TestCase
 TestMemoryStore = StoreMachine.TestCase
-TestMemoryStore.settings = settings(
+TestFolderStore.settings = TestMemoryStore.settings = settings(
     max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )

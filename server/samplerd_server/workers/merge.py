@@ -20,6 +20,8 @@ _GROWS = frozenset({"counter", "histogram"})
 _OTHERWISE: dict[str, Callable[[float, float], float]] = {
     "process_max_fds": min,  # each process has the limit to itself
     "process_start_time_seconds": min,  # the supervisor's
+    "samplerd_distributions": max,  # all workers share the same
+    "samplerd_distribution_bytes": max,
 }
 """Gauges that are not summed, and what is done instead."""
 

@@ -62,6 +62,7 @@ class Team:
         self._config = config
         self._census = census
         self._folder = folder
+        self._distributions = folder / "distributions"
         self._variables = variables
         self._started_at_s = time.time()
         self._seats = [_Seat(index) for index in range(config.workers.count)]
@@ -77,6 +78,7 @@ class Team:
             WorkersError: one of them cannot.
 
         """
+        self._distributions.mkdir(mode=0o700)
         first, *others = self._seats
         # Alone: if kernels must be compiled, one worker does it for all; if nothing can start, one says so.
         self._seat(first)
@@ -185,6 +187,7 @@ class Team:
             control=control.fileno(),
             metrics_socket=str(metrics) if self._config.metrics.listen else "",
             started_at_s=self._started_at_s,
+            distributions=str(self._distributions),
         )
 
     def _lament(self, seat: _Seat, wait_s: float) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from samplerd_server.counters import Counter
+from samplerd_server.distributions.folder import FolderStore
 from samplerd_server.distributions.segment import size_of, write_segment
 from samplerd_server.distributions.store import MemoryStore
 from samplerd_server.errors import AlreadyExistsError, Code, FullError, NotFoundError
@@ -37,9 +38,10 @@ def events():
     return Counter("events", "", ("event",), [(event,) for event in DISTRIBUTION_EVENTS])
 
 
-@pytest.fixture
-def store(clock, events):
-    return MemoryStore(max_count=3, max_bytes=10 * SIZE, clock=clock, events=events, opener=opener())
+@pytest.fixture(params=["memory", "folder"])
+def store(request, clock, events, tmp_path):
+    arguments = {"max_count": 3, "max_bytes": 10 * SIZE, "clock": clock, "events": events, "opener": opener()}
+    return MemoryStore(**arguments) if request.param == "memory" else FolderStore(tmp_path, **arguments)
 
 
 def create(store, name="words", **fields):
@@ -156,6 +158,7 @@ def test_what_was_deleted_lives_and_counts_while_somebody_draws_from_it(store):
     gc.collect()
     assert (store.size_bytes, held.tobytes()) == (SIZE, ROWS.data)
     del held
+    store.sweep()
     assert store.size_bytes == 0
 
 

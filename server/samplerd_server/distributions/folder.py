@@ -1,0 +1,295 @@
+"""Distributions that several processes of one host share, as files of one folder that all of them map.
+
+::
+
+    n-NAME    a distribution; its modification time is its last use
+    t-TOKEN   one that is being made
+    x-TOKEN   one that was deleted or has expired, and that somebody may still draw from
+    lock      held (flock) while files get another name
+
+Rule 1: a file is written under a name of its own and renamed when it is whole; nobody maps a part of one. Rule 2:
+whoever maps a file holds a shared lock on it, which ends with the mapping or the process; a file that has no name as a
+distribution is unlinked by whoever finds it unlocked. So what is drawn from stays and is counted, and nothing is left
+behind by a process that was killed. Rule 3: each use looks at the file, so that what another process did is seen at
+once. Rule 4: the folder belongs to these processes alone. Event loop, but for `size_bytes` and `count`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import secrets
+import weakref
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from samplerd_server.distributions.segment import open_segment
+from samplerd_server.distributions.store import check_limits, not_found, taken
+from samplerd_server.errors import FullError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from samplerd_server.counters import Counter
+    from samplerd_server.distributions.segment import Opener, Segment
+    from samplerd_server.request import StoredRows
+
+__all__ = ["FolderStore"]
+
+_NAMED, _MAKING, _GONE = "n-", "t-", "x-"
+
+
+class _Mapped:
+    """A file that this process has mapped."""
+
+    __slots__ = ("inode", "segment")
+
+    def __init__(self, segment: Segment, inode: int) -> None:
+        self.segment = segment
+        self.inode = inode
+        """While it is mapped no other file has this number."""
+
+
+class FolderStore:
+    """Distributions in the files of one folder: `Store`."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        max_count: int,
+        max_bytes: int,
+        clock: Callable[[], float],
+        events: Counter,
+        opener: Opener,
+    ) -> None:
+        """Use a folder that exists; the other arguments are those of `MemoryStore`, the limits are all processes'."""
+        self._folder = folder
+        self._max_count = max_count
+        self._max_bytes = max_bytes
+        self._clock = clock
+        self._events = events
+        self._opener = opener
+        self._mapped: dict[str, _Mapped] = {}
+        self._making: dict[int, Path] = {}
+        """Files of memory that was allocated and not published, by its id."""
+
+    @property
+    def count(self) -> int:
+        """Distributions that can be sampled, by any of the processes."""
+        return sum(entry.name.startswith(_NAMED) for entry in os.scandir(self._folder))
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory that is taken by all of the processes."""
+        size = 0
+        for entry in os.scandir(self._folder):
+            with suppress(FileNotFoundError):
+                size += entry.stat().st_size
+        return size
+
+    def check(self, name: str, size_bytes: int) -> None:
+        """Raise now what `allocate` and `publish` would; see the protocol."""
+        self.sweep()
+        if self._path(name).exists():
+            raise taken(name)
+        self._check_room(size_bytes)
+
+    def _check_room(self, size_bytes: int) -> None:
+        check_limits(self.count, self.size_bytes, size_bytes, max_count=self._max_count, max_bytes=self._max_bytes)
+
+    def allocate(self, size_bytes: int) -> NDArray[np.uint8]:
+        """Take memory; see the protocol."""
+        path = self._folder / (_MAKING + secrets.token_hex(8))
+        with self._lock():
+            self._check_room(size_bytes)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            os.truncate(descriptor, size_bytes)
+        try:
+            # A page that cannot be had when it is first written to would end the process.
+            os.posix_fallocate(descriptor, 0, size_bytes)
+            memory = _map(descriptor, mmap.ACCESS_WRITE)
+        except OSError as error:
+            path.unlink()
+            raise FullError(f"{size_bytes} bytes do not fit into the folder of distributions") from error
+        finally:
+            os.close(descriptor)
+        self._making[id(memory)] = path
+        weakref.finalize(memory, self._forget_making, id(memory)).atexit = False
+        return memory
+
+    def _forget_making(self, key: int) -> None:
+        path = self._making.pop(key, None)
+        if path is not None:
+            path.unlink(missing_ok=True)
+
+    def publish(self, memory: NDArray[np.uint8]) -> tuple[Segment, float]:
+        """Make a distribution known; see the protocol."""
+        segment = open_segment(memory, self._opener)
+        name, making = segment.description.name, self._making[id(memory)]
+        with self._lock():
+            if self._is_there(name):
+                raise taken(name)
+            check_limits(self.count, 0, 0, max_count=self._max_count, max_bytes=self._max_bytes)
+            now = self._clock()
+            os.utime(making, (now, now))
+            inode = making.stat().st_ino
+            making.rename(self._path(name))
+        del self._making[id(memory)]
+        self._mapped[name] = _Mapped(segment, inode)
+        self._events.add(1, "created")
+        return segment, now + segment.description.ttl_s
+
+    def find(self, name: str) -> StoredRows:
+        """Give rows to be sampled; see the protocol."""
+        mapped, _ = self._look_up(name)
+        now = self._clock()
+        with suppress(FileNotFoundError):  # deleted just now, by another process
+            os.utime(self._path(name), (now, now))
+        self._events.add(1, "used")
+        return mapped.segment.rows
+
+    def describe(self, name: str) -> tuple[Segment, float]:
+        """Give a distribution and when it expires; see the protocol."""
+        mapped, used = self._look_up(name)
+        return mapped.segment, used + mapped.segment.description.ttl_s
+
+    def delete(self, name: str) -> None:
+        """Forget a distribution; see the protocol."""
+        with self._lock():
+            if not self._is_there(name):
+                raise not_found(name)
+            self._retire(name)
+        self._events.add(1, "deleted")
+        self._collect()
+
+    def names(self) -> list[str]:
+        """List all names, ascending."""
+        self.sweep()
+        return sorted(self._names())
+
+    def sweep(self) -> None:
+        """Free what has expired, and let go of what others have deleted."""
+        names = set(self._names())
+        for name in self._mapped.keys() - names:
+            del self._mapped[name]
+        for name in names:
+            if self._is_past(name):
+                with self._lock():
+                    self._is_there(name)
+        self._collect()
+
+    def _path(self, name: str) -> Path:
+        return self._folder / (_NAMED + name)
+
+    def _names(self) -> Iterator[str]:
+        for entry in os.scandir(self._folder):
+            if entry.name.startswith(_NAMED):
+                yield entry.name.removeprefix(_NAMED)
+
+    def _look_up(self, name: str) -> tuple[_Mapped, float]:
+        """Give a distribution that has not expired, and when it was last used."""
+        mapped, used = self._refresh(name)
+        if mapped is not None and self._has_expired(mapped, used):
+            mapped = None  # which would keep the file locked
+            with self._lock():
+                self._is_there(name)
+            self._collect()
+        if mapped is None:
+            raise not_found(name)
+        return mapped, used
+
+    def _is_past(self, name: str) -> bool:
+        mapped, used = self._refresh(name)
+        return mapped is not None and self._has_expired(mapped, used)
+
+    def _has_expired(self, mapped: _Mapped, used: float) -> bool:
+        return used + mapped.segment.description.ttl_s <= self._clock()
+
+    def _refresh(self, name: str) -> tuple[_Mapped | None, float]:
+        """Map the file that has this name now, if it is not the one that is mapped; None = there is none."""
+        mapped = self._mapped.get(name)
+        try:
+            status = self._path(name).stat()
+            if mapped is None or mapped.inode != status.st_ino:
+                self._mapped.pop(name, None)
+                mapped = self._mapped[name] = self._map_named(name)
+                status = self._path(name).stat()
+        except FileNotFoundError:
+            self._mapped.pop(name, None)
+            return None, 0.0
+        return mapped, status.st_mtime
+
+    def _map_named(self, name: str) -> _Mapped:
+        descriptor = os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            # It was locked from here on; it may have been unlinked before.
+            inode = os.fstat(descriptor).st_ino
+            if self._path(name).stat().st_ino != inode:
+                raise FileNotFoundError
+            return _Mapped(open_segment(_map(descriptor, mmap.ACCESS_READ), self._opener), inode)
+        finally:
+            os.close(descriptor)
+
+    def _is_there(self, name: str) -> bool:
+        """Say whether a name is taken; what has expired loses it. Under the lock."""
+        mapped, used = self._refresh(name)
+        if mapped is None:
+            return False
+        if self._has_expired(mapped, used):
+            self._retire(name)
+            self._events.add(1, "expired")
+            return False
+        return True
+
+    def _retire(self, name: str) -> None:
+        """Take its name from a distribution. Under the lock."""
+        self._mapped.pop(name, None)
+        self._path(name).rename(self._folder / (_GONE + secrets.token_hex(8)))
+
+    def _collect(self) -> None:
+        """Unlink files without a name that nobody has mapped."""
+        nameless = [entry.path for entry in os.scandir(self._folder) if entry.name.startswith((_GONE, _MAKING))]
+        if not nameless:
+            return
+        with self._lock():  # so that none is unlinked between its making and its first lock
+            for path in nameless:
+                with suppress(FileNotFoundError, BlockingIOError):
+                    _unlink_unlocked(path)
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        descriptor = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def _map(descriptor: int, access: int) -> NDArray[np.uint8]:
+    """Map a whole file; the mapping keeps the file's lock, for its descriptor is a copy of this one."""
+    return np.frombuffer(mmap.mmap(descriptor, 0, access=access), np.uint8)
+
+
+def _unlink_unlocked(path: str) -> None:
+    """Unlink a file unless it is locked.
+
+    Raises:
+        BlockingIOError: it is.
+
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        Path(path).unlink()
+    finally:
+        os.close(descriptor)
