@@ -98,7 +98,8 @@ async def test_a_worker_that_is_killed_comes_back_while_the_others_answer(transp
             await load.more(100)
             during = await asyncio.to_thread(daemon.metrics)
             assert not_less(during, second)
-            assert during[UP[ended["worker"]]] == 0.0
+            # On a slow machine it may be back already.
+            assert during[UP[ended["worker"]]] == 0.0 or during[RESTARTS[ended["worker"]]] == 1.0
             back = await asyncio.to_thread(daemon.wait_event, "worker serving")
             assert back["worker"] == ended["worker"]
             assert other in workers_of(daemon)
