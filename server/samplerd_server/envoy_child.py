@@ -1,8 +1,8 @@
 """Inside Envoy: the ASGI application that Envoy's embedded Python imports, and its life.
 
 The supervisor (`envoy.py`) hands the configuration over as a file, in ``SAMPLERD_CONFIG``, and holds one connection to
-a control socket beside that file: it writes ``drain``, and is answered once everything in flight is finished. When that
-connection ends without it, the supervisor has died, and so does Envoy.
+a control socket beside that file: it writes ``drain``, and is answered once everything in flight is finished. It also
+holds the other end of standard input: when that ends, the supervisor has died, and so does Envoy.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Child", "application"]
 
+_STDIN = 0
 _LOG = logging.getLogger("samplerd")
 
 
@@ -39,7 +40,6 @@ class Child:
         self._app: App | None = None
         self._asgi: AsgiApp | None = None
         self._control: asyncio.Server | None = None
-        self._is_drained = False
 
     async def __call__(
         self,
@@ -79,6 +79,7 @@ class Child:
         config = read_private(path)
         set_up(config.log, config.worker.index if config.worker else None)
         loop = asyncio.get_running_loop()
+        loop.add_reader(_STDIN, _end_if_alone, loop)
         engine = self._build_engine(config.engine)
         warm_up_s = await loop.run_in_executor(None, engine.warm_up)
         self._app = App(config, engine, loop)
@@ -104,11 +105,15 @@ class Child:
         while line := await reader.readline():
             if line == b"drain\n":
                 is_clean = await self._app.drain()
-                self._is_drained = True
                 writer.write(b"clean\n" if is_clean else b"late\n")
                 await writer.drain()
-        if not self._is_drained:
-            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _end_if_alone(loop: asyncio.AbstractEventLoop) -> None:
+    """Stop Envoy if the supervisor is no more. Envoy itself would go on, and keep its addresses."""
+    if not os.read(_STDIN, 1):
+        loop.remove_reader(_STDIN)
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 application = Child()

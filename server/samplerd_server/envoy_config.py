@@ -23,6 +23,21 @@ _TLS = "extensions.transport_sockets.tls.v3"
 _SERVER, _CLIENT_CA = "server.json", "client_ca.json"
 _SHRINK_AT, _REFUSE_AT = 0.9, 0.95
 """Of the largest heap: where Envoy gives memory back, and where it takes no more calls."""
+_PATH_FILTER = {
+    "name": "path",
+    # pyvoy never answers a path whose escapes are no UTF-8; no method of gRPC has one.
+    "typed_config": {
+        "@type": f"{_TYPES}.extensions.filters.http.rbac.v3.RBAC",
+        "rules": {
+            "policies": {
+                "path": {
+                    "permissions": [{"not_rule": {"url_path": {"path": {"contains": "%"}}}}],
+                    "principals": [{"any": True}],
+                }
+            }
+        },
+    },
+}
 _RUNTIME = {
     # Envoy cuts connections of which half the calls were cancelled within a second: under load and short deadlines that
     # is what good clients do, and a cancelled call costs no more than another.
@@ -95,9 +110,12 @@ def _fill_manager(manager: dict[str, Any], config: ServerConfig) -> None:
         "max_concurrent_streams": transport.max_concurrent_streams,
         "initial_stream_window_size": _WINDOW_BYTES,
         "initial_connection_window_size": 4 * _WINDOW_BYTES,
+        # The other codec cuts connections with more than 33 cancelled calls a second, as _RUNTIME has it from Envoy.
+        "use_oghttp2_codec": True,
     }
     if transport.keepalive_s:
         http2["connection_keepalive"] = {"interval": _seconds(transport.keepalive_s), "timeout": _KEEPALIVE_TIMEOUT}
+    manager["http_filters"].insert(0, _PATH_FILTER)
     manager |= {
         "codec_type": "HTTP2",
         "http2_protocol_options": http2,

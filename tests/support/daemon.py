@@ -25,6 +25,7 @@ class Daemon:
         self._flags = [*flags, *(["--listen", f"unix:{unix}"] if unix else [])]
         self._env = env
         self._events: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self.transport = "envoy" if "envoy" in flags else "grpcio"
         self.log: list[str] = []
         self.forgiven: set[str] = set()
         """Messages that may be errors here: a test has brought them about."""

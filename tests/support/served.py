@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 import urllib.request
 from collections.abc import Callable
 from typing import Any
@@ -117,6 +118,11 @@ class Served:
         names = [f"{task.get_name()} {task.get_coro()}" for task in tasks]
         return [name for name in names if "samplerd" in name and "GetServerInfo" not in name]
 
+    def objects(self) -> int:
+        """How many objects there are where the server is."""
+        gc.collect()
+        return len(gc.get_objects())
+
     async def scrape(self) -> dict[str, float]:
         return await asyncio.to_thread(scrape, self.app.metrics_address)
 
@@ -146,6 +152,9 @@ class ServedByEnvoy(Served):
 
     def tasks(self) -> list[str]:
         return self.child.tasks()
+
+    def objects(self) -> int:
+        return self.child.objects()
 
     def stop(self) -> asyncio.Task[bool]:
         if self._stopping is None:
