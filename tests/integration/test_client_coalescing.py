@@ -31,22 +31,22 @@ from samplerd_client import (
     UnavailableError,
 )
 from tests.support import fake_sampler as fake_module
-from tests.support.daemon import Daemon
 from tests.support.fake_sampler import FakeSampler, fail, hang, reply_to
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
     from samplerd.v1 import sampler_pb2 as pb
+    from tests.support.daemon import Daemon
 
 QUICK = RetryPolicy(initial_backoff_s=0.0, max_backoff_s=0.0, budget=1e6)
 CODE = grpc.StatusCode
 
 
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    with Daemon() as daemon:
-        yield daemon.address
+@pytest.fixture(scope="session")
+def address(daemon: Daemon) -> str:
+    """Where a real samplerd is, once on each transport."""
+    return daemon.address
 
 
 @pytest.fixture
@@ -177,6 +177,14 @@ async def test_parameters_of_every_form_share_a_request(address: str) -> None:
         )
     assert {result.samples.tobytes() for result in results} == {results[0].samples.tobytes()}
     assert results[20].timing.batch_rows > 20
+
+
+async def test_rows_of_which_few_fill_a_request(address: str) -> None:
+    rows = np.random.default_rng(1).normal(size=(8, 50_000)).astype(np.float32)
+    async with SamplerClient(address) as together, SamplerClient(address, coalesce=False) as alone:
+        results = await all_of(*(together.sample(rows[at % 8], seed=at, top_k=9) for at in range(64)))
+        for at in range(0, 64, 5):
+            assert told(results[at]) == told(await alone.sample(rows[at % 8], seed=at, top_k=9))
 
 
 def test_threads_share_requests(address: str) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from samplerd_client import SampleOptions
 from tests.support.daemon import Daemon
 
 if TYPE_CHECKING:
@@ -40,6 +41,12 @@ def run(command: list[str], address: str) -> str:
 def test_there_are_examples() -> None:
     assert len(BLOCKS) >= 4
     assert len(COMMANDS) >= 4
+
+
+def test_every_keyword_is_listed() -> None:
+    table = README[README.index("| parameters |") :]
+    listed = set(re.findall(r"`(\w+)[=`]", table.partition("\n\n")[0]))
+    assert listed == {*SampleOptions.__annotations__, "timeout_s"}
 
 
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
