@@ -565,6 +565,8 @@ class WorkerConfig:
     """When the supervisor started, in seconds since the epoch."""
     distributions: str = ""
     """Folder in which all workers keep uploaded distributions; empty = each in its own memory."""
+    folder: str = ""
+    """The supervisor's private folder, which its workers remove if it has died; empty = none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

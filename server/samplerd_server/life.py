@@ -16,6 +16,7 @@ import asyncio
 import json
 import logging
 import os
+import shutil
 import signal
 import time
 from contextlib import suppress
@@ -49,6 +50,7 @@ class Life:
         self._grace_s = config.transport.drain_grace_s
         self._may_listen = asyncio.Event()
         self._ended_at = 0.0
+        self._is_orphan = False
         self.stop = asyncio.Event()
         """Set once the server shall drain."""
         self.hurry = asyncio.Event()
@@ -83,6 +85,7 @@ class Life:
             self._may_listen.set()
         else:
             asyncio.get_running_loop().remove_reader(control)
+            self._is_orphan = True
             self.stop.set()
 
     async def unless_stopped(self, work: Awaitable[Any]) -> bool:
@@ -120,6 +123,9 @@ class Life:
         self._say("stopped", {"finished_in_grace": is_clean}, logging.INFO if is_clean else logging.WARNING)
         if self._worker is not None:
             tell(self._worker, "stopped", is_clean=is_clean)
+            if self._is_orphan and self._worker.folder:
+                # It may hold much memory, and nobody else will. What others still have open stays theirs.
+                shutil.rmtree(self._worker.folder, ignore_errors=True)
 
     def _say(self, message: str, values: dict[str, object], level: int = logging.INFO) -> None:
         # Whoever waits for "serving" in a log waits for the supervisor's, which speaks for all.

@@ -175,15 +175,23 @@ async def test_a_second_signal_ends_all_at_once():
     assert await asyncio.to_thread(watched.wait, WAIT_S) == []
 
 
+def worker_folder(pid: int) -> Path:
+    """The private folder of the supervisor that started a worker."""
+    return Path(Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8").split("\0")[-2]).parent
+
+
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_supervisor_that_is_killed_leaves_nobody(transport):
     daemon = await asyncio.to_thread(started("--transport", transport).__enter__)
     pids = descendants(daemon.process.pid)
     assert len(pids) == WORKERS * (1 if transport == "grpcio" else 2)
+    folder = worker_folder(workers_of(daemon)[0])
+    assert (folder / "distributions").is_dir()
     watched = Watched(pids)
     daemon.process.kill()
     assert await asyncio.to_thread(watched.wait, WAIT_S) == []
     assert await asyncio.to_thread(daemon.wait) == -signal.SIGKILL
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)

@@ -188,6 +188,7 @@ class Team:
             metrics_socket=str(metrics) if self._config.metrics.listen else "",
             started_at_s=self._started_at_s,
             distributions=str(self._distributions),
+            folder=str(self._folder),
         )
 
     def _lament(self, seat: _Seat, wait_s: float) -> None:
