@@ -132,8 +132,7 @@ async def draw_words(client: SamplerClient) -> None:
     """
     status("reading word frequencies")
     vocabulary = negative_sampling.WordFrequencies.load()
-    async with client.stream() as stream:
-        drawn = await negative_sampling.run(stream, vocabulary, draws=DRAWS, seed=SEED)
+    drawn = await negative_sampling.run(client, vocabulary, draws=DRAWS, seed=SEED)
     headline(
         f"{len(drawn.samples):,} negative samples from {len(vocabulary.words):,} English words",
         f"weights at T = 4/3, word2vec's power of 3/4; {drawn.elapsed_s:.2f} s",

@@ -2,8 +2,8 @@
 
 word2vec trains against words drawn with probability proportional to frequency^(3/4) (Mikolov et al., 2013): rare words
 come a little more often than they do in print. samplerd knows this as weights at temperature 4/3, since it draws from
-w^(1/T). The frequencies are those of the package wordfreq: some 300,000 words, sent once as one row, drawn from a
-million times.
+w^(1/T). The frequencies are those of the package wordfreq: some 300,000 words, uploaded once as a distribution with its
+temperature baked in, then drawn from by name, a million times, chunk by chunk.
 
     python -m examples.negative_sampling --draws 1000000
 """
@@ -21,12 +21,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from examples.terminal import bold, dim, table
-from samplerd_client import SamplerClient, SamplerdError
+from samplerd_client import SamplerClient, SamplerdError, SamplingParams
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from samplerd_client import SampleStream
 
 __all__ = ["TEMPERATURE", "NegativeSampling", "WordFrequencies", "run", "show"]
 
@@ -70,7 +68,7 @@ class NegativeSampling:
     samples: NDArray[np.int32]
     """int32[S], in the order of the draws."""
     elapsed_s: float
-    """From the request to the last sample."""
+    """From the upload to the last sample."""
 
     def counts(self) -> NDArray[np.int64]:
         """int64[V]: how often each word was drawn."""
@@ -92,13 +90,17 @@ class NegativeSampling:
         return (chi_square - freedom) / math.sqrt(2 * freedom)
 
 
-async def run(stream: SampleStream, vocabulary: WordFrequencies, *, draws: int, seed: int) -> NegativeSampling:
-    """Draw words: one row of weights, many samples; a long reply arrives in chunks."""
+async def run(client: SamplerClient, vocabulary: WordFrequencies, *, draws: int, seed: int) -> NegativeSampling:
+    """Upload one row of weights, draw many samples from it, and free it."""
     started = time.perf_counter()
-    result = await stream.sample(
-        vocabulary.frequencies, probabilities=True, temperature=TEMPERATURE, num_samples=draws, seed=seed
+    words = await client.create_distribution(
+        vocabulary.frequencies, probabilities=True, params=SamplingParams(temperature=TEMPERATURE), ttl_s=60.0
     )
-    return NegativeSampling(vocabulary=vocabulary, samples=result.samples[0], elapsed_s=time.perf_counter() - started)
+    parts = [chunk.samples async for chunk in client.draw_chunks(distribution=words.name, num_samples=draws, seed=seed)]
+    await client.delete_distribution(words.name)
+    return NegativeSampling(
+        vocabulary=vocabulary, samples=np.concatenate(parts), elapsed_s=time.perf_counter() - started
+    )
 
 
 def show(drawn: NegativeSampling) -> str:
@@ -148,8 +150,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 async def _command(args: argparse.Namespace) -> None:
     vocabulary = WordFrequencies.load(args.words)
-    async with SamplerClient(args.address) as client, client.stream() as stream:
-        drawn = await run(stream, vocabulary, draws=args.draws, seed=args.seed)
+    async with SamplerClient(args.address) as client:
+        drawn = await run(client, vocabulary, draws=args.draws, seed=args.seed)
     print(bold(f"{len(drawn.samples):,} words out of {len(vocabulary.words):,}") + f" in {drawn.elapsed_s:.2f} s")
     print(show(drawn))
 

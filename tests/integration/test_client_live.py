@@ -234,3 +234,37 @@ def test_the_reader_of_our_output_may_leave(address: str) -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait(60) == 141
+
+
+def test_distributions_from_the_command_line(address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    server = ("--server", address)
+    file = tmp_path / "weights.npy"
+    np.save(file, np.array([0.0, 1.0, 0.0], np.float32))
+    create = ("distribution", "create", "--npy", str(file), "--weights", "--name", "words", "--ttl", "60")
+    assert main([*create, "--temperature", "0.5", *server]) == 0
+    assert "weights" in capsys.readouterr().out
+    assert main(["sample", "--distribution", "words", "-n", "4", "--output", "jsonl", *server]) == 0
+    assert json.loads(capsys.readouterr().out)["samples"] == [1, 1, 1, 1]
+    for action in (("list",), ("show", "words")):
+        assert main(["distribution", *action, "--json", *server]) == 0
+        record = json.loads(capsys.readouterr().out)
+        assert (record["name"], record["vocab_size"], record["are_probabilities"]) == ("words", 3, True)
+    assert main(["distribution", "list", *server]) == 0
+    assert capsys.readouterr().out.split()[12:16] == ["words", "1", "3", "weights"]
+    assert main([*create, *server]) == 1
+    assert "named words already" in capsys.readouterr().err
+    assert main(["distribution", "delete", "words", *server]) == 0
+    assert main(["distribution", "delete", "words", *server]) == 1
+    assert "no distribution named words" in capsys.readouterr().err
+
+
+def test_large_draws_of_the_synchronous_client(address: str) -> None:
+    with SyncSamplerClient(address) as client:
+        made = client.create_distribution([0.0, 1.0])
+        chunks = list(client.draw_chunks(distribution=made.name, num_samples=600_000, seed=1))
+        assert [len(chunk.samples) for chunk in chunks] == [262_144, 262_144, 75_712]
+        for chunk in client.draw_chunks(distribution=made.name, num_samples=1 << 31):
+            assert not chunk.is_final
+            break
+        client.delete_distribution(made.name)
+        assert client.list_distributions() == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from typing import Any
 
 import grpc
@@ -176,6 +176,42 @@ async def test_a_stream_may_draw_more_than_a_request_holds(client, daemon):
     await client.sample(ROWS)
     assert daemon.metrics()["samplerd_table_samples_total"] == settled >= drawn
     await client.delete_distribution("words")
+
+
+async def test_the_client_draws_any_number_in_bounded_memory(client, daemon):
+    await client.create_distribution(ROWS, name="words")
+    whole = (await client.sample(distribution="words", num_samples=3 * CHUNK, seed=3)).samples.ravel()
+    chunks = [chunk async for chunk in client.draw_chunks(distribution="words", num_samples=3 * CHUNK, seed=3)]
+    assert np.concatenate([chunk.samples for chunk in chunks]).tolist() == whole.tolist()
+    assert [chunk.offset for chunk in chunks] == [CHUNK * at for at in range(9)]
+    with pytest.raises(NotFoundError):
+        await anext(client.draw_chunks(distribution="verbs"))
+    before = daemon.metrics()["samplerd_table_samples_total"]
+    async with aclosing(client.draw_chunks(distribution="words", num_samples=1 << 30, seed=3)) as endless:
+        first = await anext(endless)
+        # Whoever does not read is not drawn for: what is under way fills the windows of HTTP/2, and there it ends.
+        drawn, again = -1.0, daemon.metrics()["samplerd_table_samples_total"]
+        async with asyncio.timeout(60):
+            while again != drawn:
+                for _ in range(20):
+                    await client.server_info()
+                drawn, again = again, daemon.metrics()["samplerd_table_samples_total"]
+        assert first.samples.tolist() == whole[:CHUNK].tolist()
+        assert CHUNK < drawn - before < 1 << 27
+        second = await anext(endless)
+        assert second.samples.tolist() == whole[CHUNK : 2 * CHUNK].tolist()
+
+
+async def test_clients_that_leave_in_the_middle_of_a_chunk_are_no_error(client, daemon):
+    """The daemon of these tests fails them all if it logs one."""
+    await client.create_distribution(ROWS[:1], name="words")
+    for _ in range(20):
+        async with connect(daemon.address) as channel:
+            call = stub(channel).SampleStream()
+            await call.write(pb.SampleRequest(id=1, distribution="words", num_samples=1 << 30))
+            assert (await call.read()).chunk == 0
+            call.cancel()
+    assert (await client.sample(distribution="words")).samples.shape == (1, 1)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ bad luck. Categories expected fewer than 10 times are pooled.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
@@ -14,8 +15,10 @@ import pytest
 from scipy.stats import chisquare
 
 from samplerd_server.request import Dtype, InputKind
+from samplerd_server.sampling import reference
 from samplerd_server.sampling.decode import decode
 from tests.support.samplers import draw, encode, params, request, require
+from tests.support.tables import by_name, draw_table, store_rows
 
 ALPHA = 1e-4
 
@@ -135,3 +138,37 @@ def test_categories_of_zero_probability_are_never_drawn(sampler):
         assert counts.sum() == 4_500_000
     asked = request(edges, kind=InputKind.PROBABILITIES, num_samples=1_000_000, seed=13)
     assert set(draw(sampler, asked).samples.tolist()) <= {1, 2, 3}
+
+
+# Tables: the same null, on rows that stay. One seed a case, n = 400,000.
+
+
+@pytest.mark.parametrize("width", [3, 17, 600, 5000])
+@pytest.mark.parametrize("kind", InputKind)
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_draws_from_a_table(width, kind, temperature):
+    row = np.random.default_rng(width).normal(0, 2, width)
+    numbers = np.exp(row) if kind is InputKind.PROBABILITIES else row
+    asked = request(
+        numbers[None, :], params=params(temperature=temperature), kind=kind, num_samples=400_000, seed=1000 + width
+    )
+    segment = store_rows(asked)
+    samples = draw_table(by_name(asked, segment))
+    assert fits(samples, softmax(numbers_as_kept(row), temperature))
+
+
+def numbers_as_kept(row: np.ndarray) -> np.ndarray:
+    """The logits as float32 keeps them."""
+    return row.astype(np.float32).astype(np.float64)
+
+
+@pytest.mark.parametrize("own", [{"top_k": 7}, {"top_p": 0.8, "temperature": 1.5}, {"min_p": 0.05}], ids=str)
+def test_draws_from_a_table_of_what_filters_keep(own):
+    row = np.random.default_rng(5).normal(0, 2, 500).astype(np.float32)
+    asked = request(row[None, :], params=params(**own), num_samples=400_000, seed=77)
+    (want,) = reference.sample(replace(asked, num_samples=1))
+    assert want.processed is not None
+    law = np.zeros(500)
+    law[want.processed.ids] = want.processed.own
+    samples = draw_table(by_name(asked, store_rows(asked)))
+    assert fits(samples, law / law.sum())

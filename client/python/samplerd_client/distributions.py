@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
+import grpc
 from google.protobuf import duration_pb2
 
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_client.arrays import ArrayLike, as_rows
+from samplerd_client.errors import ConnectionLostError, DeadlineError
+from samplerd_client.request import build
+from samplerd_client.result import SampleChunk, decode_chunk
 from samplerd_client.retry import RetryPolicy
+from samplerd_client.status import error_from_rpc, error_from_status
 from samplerd_client.wire import with_tensor
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from samplerd_client.options import SampleOptions
     from samplerd_client.params import SamplingParams, SharedMemory
     from samplerd_client.shared_memory import Slot
 
@@ -127,6 +134,57 @@ class DistributionCalls:
             token = page.next_page_token
             if not token:
                 return
+
+    async def draw_chunks(
+        self, *, timeout_s: float | None = None, **options: Unpack[SampleOptions]
+    ) -> AsyncIterator[SampleChunk]:
+        """Draw from a distribution in bounded memory, however much it is; yields the parts in order.
+
+        The draw has a call of its own and is never tried again: the server draws as the parts are taken, a few of them
+        ahead, and stops when the iterator is closed (``contextlib.aclosing``).
+
+        Args:
+            timeout_s: seconds to wait for each part; None = the client's.
+            options: as for `sample`, with the name as `distribution`; limits.max_stream_samples bounds the draw.
+
+        Raises:
+            NotFoundError: there is no distribution of that name.
+            ConnectionLostError: the call ended before the last part came.
+            DeadlineError: a part took too long.
+
+        """
+        plan = build(None, options)
+        wait_s = self._timeout_s if timeout_s is None else timeout_s
+        call = self._stream_parts("SampleStream", pb.SampleResponse.FromString, 1)["open_call"]()
+        offset = 0
+        try:
+            await call.write(plan.encode(1))
+            await call.done_writing()
+            while True:
+                async with asyncio.timeout(wait_s):
+                    response = await call.read()
+                if response is grpc.aio.EOF:
+                    raise ConnectionLostError("the server ended the stream")
+                if response.HasField("error"):
+                    raise error_from_status(response.error)
+                chunk = decode_chunk(response, offset)
+                offset += len(chunk.samples)
+                yield chunk
+                if chunk.is_final:
+                    return
+        except TimeoutError:
+            raise DeadlineError("the time given to the chunk is over") from None
+        except grpc.aio.AioRpcError as error:
+            raise error_from_rpc(error) from error
+        finally:
+            call.cancel()
+
+    _timeout_s: float | None
+    """The client's."""
+
+    def _stream_parts(self, name: str, decode: Callable[[bytes], Any], max_in_flight: int) -> dict[str, Any]:
+        """Give what a stream is made of; the client does."""
+        raise NotImplementedError
 
     async def _call(
         self,

@@ -37,6 +37,9 @@ class Limits:
     queue_bytes: int
     max_top_n: int
     max_tokens_per_row: int
+    max_stream_samples: int
+    max_distributions: int
+    distribution_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

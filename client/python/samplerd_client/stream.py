@@ -48,8 +48,9 @@ class SampleStream(MultiplexedStream[pb.SampleResponse]):
     ) -> AsyncIterator[SampleChunk]:
         """Yield the parts of a large draw as they come; never tried again.
 
-        Chunks that are not taken wait in memory, so a caller that takes its time holds nobody up. Close the iterator
-        (``contextlib.aclosing``) when leaving it early.
+        Chunks that are not taken wait in memory, so a caller that takes its time holds nobody up: for draws that are
+        larger than that, see `SamplerClient.draw_chunks`. Close the iterator (``contextlib.aclosing``) when leaving it
+        early.
 
         Args:
             logits: as for `sample`.

@@ -14,7 +14,7 @@ from samplerd_client.multiplex import MultiplexedStream
 from samplerd_client.stream import SampleStream, VerifyStream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
     from concurrent.futures import Future
     from types import TracebackType
 
@@ -32,6 +32,22 @@ if TYPE_CHECKING:
 __all__ = ["SyncSampleStream", "SyncSamplerClient", "SyncVerifyStream"]
 
 _Stream = TypeVar("_Stream", bound=MultiplexedStream[Any])
+
+
+def _each(runner: Runner, chunks: AsyncIterator[SampleChunk]) -> Iterator[SampleChunk]:
+    """Yield what comes, and close its source when that is enough."""
+
+    async def following() -> SampleChunk | None:
+        return await anext(chunks, None)
+
+    async def close() -> None:
+        await chunks.aclose()  # type: ignore[attr-defined]
+
+    try:
+        while (chunk := runner.run(following())) is not None:
+            yield chunk
+    finally:
+        runner.run(close())
 
 
 class _SyncStream(Generic[_Stream]):
@@ -70,19 +86,7 @@ class SyncSampleStream(_SyncStream[SampleStream]):
         self, logits: ArrayLike | None = None, *, timeout_s: float | None = None, **options: Unpack[SampleOptions]
     ) -> Iterator[SampleChunk]:
         """As `SampleStream.sample_chunks`."""
-        chunks = self._stream.sample_chunks(logits, timeout_s=timeout_s, **options)
-
-        async def following() -> SampleChunk | None:
-            return await anext(chunks, None)
-
-        async def close() -> None:
-            await chunks.aclose()  # type: ignore[attr-defined]
-
-        try:
-            while (chunk := self._runner.run(following())) is not None:
-                yield chunk
-        finally:
-            self._runner.run(close())
+        return _each(self._runner, self._stream.sample_chunks(logits, timeout_s=timeout_s, **options))
 
 
 class SyncVerifyStream(_SyncStream[VerifyStream]):
@@ -237,6 +241,10 @@ class SyncSamplerClient:
             timeout_s=timeout_s,
         )
         return self._runner.run(call)
+
+    def draw_chunks(self, *, timeout_s: float | None = None, **options: Unpack[SampleOptions]) -> Iterator[SampleChunk]:
+        """As `SamplerClient.draw_chunks`."""
+        return _each(self._runner, self._client.draw_chunks(timeout_s=timeout_s, **options))
 
     def get_distribution(self, name: str, *, timeout_s: float | None = None) -> Distribution:
         """As `SamplerClient.get_distribution`."""

@@ -15,6 +15,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
+import grpc.aio
+
 from samplerd_server.batching.ticket import NO_DEADLINE
 from samplerd_server.errors import Code, InternalError, SamplerdError, UnavailableError
 
@@ -109,6 +111,9 @@ class Stream(Generic[Request, Result]):
         reader.add_done_callback(lambda _: self._wake_writer.set())
         try:
             await self._write(reader)
+        except grpc.aio.InternalError as error:
+            # How grpcio tells of a client that went away while a message was being written.
+            raise asyncio.CancelledError from error
         finally:
             for reply in tuple(self._replies):
                 reply.cancel()

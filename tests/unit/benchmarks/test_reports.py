@@ -16,6 +16,7 @@ from benchmarks.rounds import ratio
 from benchmarks.scenarios import (
     coalescing,
     concurrency,
+    distributions,
     idle,
     kernels,
     latency,
@@ -200,7 +201,14 @@ def coalescing_result() -> dict[str, Any]:
     return {"note": "n", "loads": [load(1_024, 1, 1.0), load(1_024, 64, 6.0), load(1_024, 256, 4.0), load(9, 64, 1.0)]}
 
 
+def distributions_result() -> dict[str, Any]:
+    rates = {"table": [20.0, 30.0], "row": [1.0, 1.0], "making_ms": 2.0, "memory_bytes": 5 << 20}
+    engine = [{"name": "logits", **rates}, {"name": "weights", **rates, "table": [9.0]}]
+    return {"engine": engine, "served": [{"transport": "envoy", "rates": [4.0, 6.0, 5.0]}]}
+
+
 RESULTS = [
+    (distributions, distributions_result()),
     (coalescing, coalescing_result()),
     (kernels, kernels_result()),
     (latency, latency_result()),
@@ -240,6 +248,7 @@ def test_targets_of_latency_growth_idleness_and_load() -> None:
     assert verdicts(latency, latency_result()) == [True, False]
     assert verdicts(kernels, kernels_result()) == [True, False, True]
     assert verdicts(memory, memory_result()) == [True]
+    assert verdicts(distributions, distributions_result()) == [True, False, True]
     assert verdicts(idle, idle_result()) == [False, True]
     assert verdicts(coalescing, coalescing_result()) == [True, False]
     assert verdicts(concurrency, concurrency_result()) == [False, True]

@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from samplerd_client.errors import ConnectionLostError, DeadlineError, SamplerdError, UnavailableError
-from samplerd_client.samplerctl import bench, info, sample, verify
+from samplerd_client.samplerctl import bench, distribution, info, sample, verify
 from samplerd_client.samplerctl.arguments import build_parser, join_negative_values
 from samplerd_client.samplerctl.inputs import InputError
 
@@ -22,7 +22,13 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-_COMMANDS = {"sample": sample.run, "info": info.run, "bench": bench.run, "verify": verify.run}
+_COMMANDS = {
+    "sample": sample.run,
+    "distribution": distribution.run,
+    "info": info.run,
+    "bench": bench.run,
+    "verify": verify.run,
+}
 
 _REFUSED, _USAGE, _UNREACHED, _INTERRUPTED, _PIPE = 1, 2, 3, 130, 141
 

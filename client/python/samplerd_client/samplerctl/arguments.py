@@ -24,6 +24,7 @@ examples:
   samplerctl sample --probabilities 0.1,0.2,0.3,0.4 -n 5 --seed 7 --output jsonl
   samplerctl sample --npy rows.npy --top-p 0.9 --output npy -o samples.npy
   printf '1 2 0.5 1.5\\n' | samplerctl sample --logits - --temperature 0
+  samplerctl distribution create --npy weights.npy --weights --name words && samplerctl sample --distribution words -n 9
   samplerctl verify 127.0.0.1:50051
   samplerctl bench --vocab-size 32768 --rows 8 --concurrency 16 --duration 10
 
@@ -64,6 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"samplerctl {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_sample(commands)
+    _add_distribution(commands)
     info = commands.add_parser(
         "info", usage="samplerctl info [options]", help="say what the server is and where its limits are"
     )
@@ -109,6 +111,34 @@ def _add_sample(commands: Any) -> None:
     output.add_argument("--entropy", type=_kinds, default=(), metavar="KIND,..", help="entropies, in nats")
     output.add_argument("--kept", action="store_true", help="how many categories the filters kept, and their mass")
     _add_connection(sample)
+
+
+def _add_distribution(commands: Any) -> None:
+    distribution = commands.add_parser(
+        "distribution",
+        usage="samplerctl distribution (create | list | show | delete) [options]",
+        help="upload rows once, to be drawn from with sample --distribution; list, describe and free them",
+    )
+    actions = distribution.add_subparsers(dest="action", required=True, metavar="ACTION")
+    create = actions.add_parser("create", help="upload rows; sampling parameters are baked in")
+    source = create.add_argument_group("the rows (one of)").add_mutually_exclusive_group(required=True)
+    source.add_argument("--logits", metavar="X,..", help="as for sample")
+    source.add_argument("--probabilities", metavar="W,..", help="as for sample")
+    source.add_argument("--npy", metavar="FILE", help="as for sample")
+    create.add_argument("--name", default="", help="the server chooses one when absent")
+    create.add_argument("--ttl", type=_seconds, metavar="S", help="free it when unused for so many seconds")
+    create.add_argument("--weights", action="store_true", help="the numbers of --npy are weights, not logits")
+    create.add_argument("--dtype", choices=("f32", "f16", "bf16", "f64"), help="convert the rows before sending")
+    _add_sampling(create)
+    listing = actions.add_parser("list", help="all, in order of name")
+    show = actions.add_parser("show", help="one")
+    delete = actions.add_parser("delete", help="free one")
+    for action in (show, delete):
+        action.add_argument("name", metavar="NAME")
+    for action in (create, listing, show):
+        action.add_argument("--json", action="store_true", help="one JSON object a line")
+    for action in (create, listing, show, delete):
+        _add_connection(action)
 
 
 def _add_bench(commands: Any) -> None:

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    import argparse
+
     from numpy.typing import NDArray
 
-__all__ = ["InputError", "integers", "parse_bias", "parse_rows", "read_npy", "read_standard_input"]
+__all__ = ["InputError", "integers", "parse_bias", "parse_rows", "read_npy", "read_rows", "read_standard_input"]
 
 _NPY_MAGIC = b"\x93NUMPY"
 
@@ -43,6 +45,19 @@ def parse_rows(text: str) -> NDArray[np.float32]:
     if len({len(row) for row in rows}) > 1:
         raise InputError(f"the rows have different lengths: {', '.join(str(len(row)) for row in rows[:10])}")
     return np.array(rows, dtype=np.float32)
+
+
+def read_rows(args: argparse.Namespace) -> NDArray[Any]:
+    """Return the rows that --npy, --logits or --probabilities names.
+
+    Raises:
+        InputError: they cannot be read.
+
+    """
+    if args.npy is not None:
+        return read_npy(args.npy)
+    text = args.logits if args.logits is not None else args.probabilities
+    return read_standard_input() if text == "-" else parse_rows(text)
 
 
 def read_npy(path: str) -> NDArray[Any]:

@@ -63,12 +63,7 @@ async def run(args: argparse.Namespace) -> int:
 
 
 def _read(args: argparse.Namespace) -> NDArray[Any] | None:
-    if args.distribution is not None:
-        return None
-    if args.npy is not None:
-        return inputs.read_npy(args.npy)
-    text = args.logits if args.logits is not None else args.probabilities
-    return inputs.read_standard_input() if text == "-" else inputs.parse_rows(text)
+    return None if args.distribution is not None else inputs.read_rows(args)
 
 
 async def _draw(

@@ -714,7 +714,9 @@ class SampleRequest(_message.Message):
     id: _builtins.int
     """Chosen by the client and echoed in the reply; on a stream, what matches replies to requests."""
     num_samples: _builtins.int
-    """Samples drawn from each row, S. 0 means 1; rows x S at most limits.max_samples_per_request."""
+    """Samples drawn from each row, S. 0 means 1; rows x S at most limits.max_samples_per_request. From a distribution, on
+    a stream, up to limits.max_stream_samples: they are drawn as they are read.
+    """
     seed: _builtins.int
     """Key of the noise. Absent: the server draws one at random and says which in SampleResponse.seed. Not together with
     row_seeds.
@@ -732,7 +734,9 @@ class SampleRequest(_message.Message):
     In [-100, 100]; default 0, larger is sooner.
     """
     distribution: _builtins.str
-    """Name of an uploaded distribution: its rows."""
+    """Name of an uploaded distribution: its rows. `kind` may then be left out. NOT_FOUND when there is none of that
+    name; the request counts as a use of it.
+    """
     @_builtins.property
     def params(self) -> Global___SamplingParams:
         """Parameters of all rows. Absent = all defaults. Not together with row_params."""
@@ -1069,7 +1073,7 @@ class Distribution(_message.Message):
     kind: Global___InputKind.ValueType
     """What the numbers mean."""
     memory_bytes: _builtins.int
-    """Memory it takes on the server."""
+    """Memory it takes on the server, in bytes: its rows, and the tables that make draws cheap."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was created."""
@@ -1104,7 +1108,9 @@ Global___Distribution: _TypeAlias = Distribution  # noqa: Y015
 
 @_typing.final
 class CreateDistributionRequest(_message.Message):
-    """Rows to keep on the server."""
+    """Rows to keep on the server. A row that cannot be drawn from (NaN, nothing left after the baked parameters) is
+    INVALID_ARGUMENT naming it, and nothing is kept.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1116,16 +1122,18 @@ class CreateDistributionRequest(_message.Message):
     SHARED_MEMORY_FIELD_NUMBER: _builtins.int
     TENSOR_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Its name; empty lets the server choose one."""
+    """Its name: 1 to 128 of the characters A-Z a-z 0-9 . _ -; empty lets the server choose one."""
     kind: Global___InputKind.ValueType
     """What the numbers mean."""
     @_builtins.property
     def ttl(self) -> _duration_pb2.Duration:
-        """Free it when it was not used for this long. Absent = the server's default."""
+        """Free it when no request has sampled it for this long. More than 0, at most ten years. Absent = the server's default."""
 
     @_builtins.property
     def params(self) -> Global___SamplingParams:
-        """Bake these parameters in, so that each draw costs less. Requests then must not carry parameters."""
+        """Bake these parameters in, for all rows, so that each draw costs less. Requests then must not carry parameters:
+        INVALID_ARGUMENT. Absent: parameters come with each request.
+        """
 
     @_builtins.property
     def values(self) -> Global___Values:
@@ -1278,7 +1286,7 @@ class ListDistributionsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """At most this many; 0 means 100, at most 1,000."""
+    """At most this many; 0 means 100. At most 1,000; more is INVALID_ARGUMENT."""
     page_token: _builtins.str
     """The next_page_token of the page before; empty for the first."""
     def __init__(
@@ -1547,6 +1555,9 @@ class Limits(_message.Message):
     QUEUE_BYTES_FIELD_NUMBER: _builtins.int
     MAX_TOP_N_FIELD_NUMBER: _builtins.int
     MAX_TOKENS_PER_ROW_FIELD_NUMBER: _builtins.int
+    MAX_STREAM_SAMPLES_FIELD_NUMBER: _builtins.int
+    MAX_DISTRIBUTIONS_FIELD_NUMBER: _builtins.int
+    DISTRIBUTION_BYTES_FIELD_NUMBER: _builtins.int
     max_message_bytes: _builtins.int
     """Largest request message, in bytes; a larger one is RESOURCE_EXHAUSTED from the transport itself. gRPC clients have
     a limit of their own for replies, 4 MiB by default: raise it when you ask for much.
@@ -1571,6 +1582,14 @@ class Limits(_message.Message):
     """outputs.top_n."""
     max_tokens_per_row: _builtins.int
     """Tokens of history, allowed_tokens, logit_bias and logprob_ids of one row, each."""
+    max_stream_samples: _builtins.int
+    """rows x num_samples of a SampleStream request for a distribution that can be drawn chunk by chunk: with replacement,
+    by baked parameters or a temperature alone, without XTC and without outputs per row.
+    """
+    max_distributions: _builtins.int
+    """Uploaded distributions; past it RESOURCE_EXHAUSTED."""
+    distribution_bytes: _builtins.int
+    """Memory of uploaded distributions with their tables, in bytes; past it RESOURCE_EXHAUSTED."""
     def __init__(
         self,
         *,
@@ -1585,10 +1604,13 @@ class Limits(_message.Message):
         queue_bytes: _builtins.int = ...,
         max_top_n: _builtins.int = ...,
         max_tokens_per_row: _builtins.int = ...,
+        max_stream_samples: _builtins.int = ...,
+        max_distributions: _builtins.int = ...,
+        distribution_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_samples", b"chunk_samples", "max_batch_bytes", b"max_batch_bytes", "max_batch_rows", b"max_batch_rows", "max_message_bytes", b"max_message_bytes", "max_rows_per_request", b"max_rows_per_request", "max_samples_per_request", b"max_samples_per_request", "max_tokens_per_row", b"max_tokens_per_row", "max_top_n", b"max_top_n", "max_vocab_size", b"max_vocab_size", "queue_bytes", b"queue_bytes", "queue_rows", b"queue_rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_samples", b"chunk_samples", "distribution_bytes", b"distribution_bytes", "max_batch_bytes", b"max_batch_bytes", "max_batch_rows", b"max_batch_rows", "max_distributions", b"max_distributions", "max_message_bytes", b"max_message_bytes", "max_rows_per_request", b"max_rows_per_request", "max_samples_per_request", b"max_samples_per_request", "max_stream_samples", b"max_stream_samples", "max_tokens_per_row", b"max_tokens_per_row", "max_top_n", b"max_top_n", "max_vocab_size", b"max_vocab_size", "queue_bytes", b"queue_bytes", "queue_rows", b"queue_rows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -126,7 +126,7 @@ class SamplerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteDistribution(self, request, context):
-        """Frees one uploaded distribution. NOT_FOUND when there is none of that name.
+        """Frees one uploaded distribution; requests that have begun still finish. NOT_FOUND when there is none of that name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

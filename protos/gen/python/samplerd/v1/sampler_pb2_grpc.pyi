@@ -66,7 +66,7 @@ class SamplerServiceStub:
     GetDistribution: _grpc.UnaryUnaryMultiCallable[_sampler_pb2.GetDistributionRequest, _sampler_pb2.GetDistributionResponse]
     """Describes one uploaded distribution. NOT_FOUND when there is none of that name."""
     DeleteDistribution: _grpc.UnaryUnaryMultiCallable[_sampler_pb2.DeleteDistributionRequest, _sampler_pb2.DeleteDistributionResponse]
-    """Frees one uploaded distribution. NOT_FOUND when there is none of that name."""
+    """Frees one uploaded distribution; requests that have begun still finish. NOT_FOUND when there is none of that name."""
     ListDistributions: _grpc.UnaryUnaryMultiCallable[_sampler_pb2.ListDistributionsRequest, _sampler_pb2.ListDistributionsResponse]
     """Lists the uploaded distributions, ordered by name."""
     VerifyDraft: _grpc.UnaryUnaryMultiCallable[_sampler_pb2.VerifyDraftRequest, _sampler_pb2.VerifyDraftResponse]
@@ -111,7 +111,7 @@ class SamplerServiceAsyncStub(SamplerServiceStub):
     GetDistribution: _aio.UnaryUnaryMultiCallable[_sampler_pb2.GetDistributionRequest, _sampler_pb2.GetDistributionResponse]  # type: ignore[assignment]
     """Describes one uploaded distribution. NOT_FOUND when there is none of that name."""
     DeleteDistribution: _aio.UnaryUnaryMultiCallable[_sampler_pb2.DeleteDistributionRequest, _sampler_pb2.DeleteDistributionResponse]  # type: ignore[assignment]
-    """Frees one uploaded distribution. NOT_FOUND when there is none of that name."""
+    """Frees one uploaded distribution; requests that have begun still finish. NOT_FOUND when there is none of that name."""
     ListDistributions: _aio.UnaryUnaryMultiCallable[_sampler_pb2.ListDistributionsRequest, _sampler_pb2.ListDistributionsResponse]  # type: ignore[assignment]
     """Lists the uploaded distributions, ordered by name."""
     VerifyDraft: _aio.UnaryUnaryMultiCallable[_sampler_pb2.VerifyDraftRequest, _sampler_pb2.VerifyDraftResponse]  # type: ignore[assignment]
@@ -183,7 +183,7 @@ class SamplerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _sampler_pb2.DeleteDistributionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sampler_pb2.DeleteDistributionResponse, _abc.Awaitable[_sampler_pb2.DeleteDistributionResponse]]:
-        """Frees one uploaded distribution. NOT_FOUND when there is none of that name."""
+        """Frees one uploaded distribution; requests that have begun still finish. NOT_FOUND when there is none of that name."""
 
     @_abc_1.abstractmethod
     def ListDistributions(
