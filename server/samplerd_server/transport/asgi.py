@@ -119,10 +119,11 @@ class _Call:
         context = self._context
         self._task = task = asyncio.current_task()
         assert task is not None, "ASGI without a task. This is a bug."
+        loop = task.get_loop()
         remaining = context.time_remaining()
-        timer = None if remaining is None else task.get_loop().call_later(remaining, self._expire)
+        timer = None if remaining is None else loop.call_later(remaining, self._expire)
         try:
-            await self._dispatch(task.get_loop())
+            await self._dispatch(loop)
         except Aborted as abort:
             await context.end(abort.code, abort.details, abort.trailers)
         except FrameError as error:

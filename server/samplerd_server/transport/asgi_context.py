@@ -50,7 +50,7 @@ class AsgiContext:
         "_has_started",
         "_headers",
         "_is_over",
-        "_is_writing",
+        "_is_waiting",
         "_limit",
         "_reader",
         "_reading",
@@ -83,7 +83,7 @@ class AsgiContext:
         self._has_read_all = False
         self._has_started = False
         self._is_over = False
-        self._is_writing = False
+        self._is_waiting = False
         self._reading: asyncio.Task[Any] | None = None
         self.is_gone = False
         """Whether the client is known to have gone."""
@@ -125,7 +125,7 @@ class AsgiContext:
 
     def is_held(self, task: asyncio.Task[Any] | None) -> bool:
         """Whether a task waits for the client, in `read` or `write`: then the end of the call ends its wait."""
-        return self._is_writing or (task is not None and self._reading is task)
+        return self._is_waiting or (task is not None and self._reading is task)
 
     async def read_only(self) -> Any:  # what the handler's deserializer makes
         """Read the message of a call that has one.
@@ -135,7 +135,11 @@ class AsgiContext:
             DisconnectedError: the client has gone.
 
         """
-        body = await self._next_body()
+        # As `_next_body`, but it is the call's own task that waits, and nothing is set up before it must be.
+        self._is_waiting = True
+        event = await self._receive()
+        self._is_waiting = False
+        body = self._body_of(event)
         message = whole_message(body, self._limit)
         if message is None:
             self._feed(body)
@@ -172,6 +176,9 @@ class AsgiContext:
             event = await self._receive()
         finally:
             self._reading = None
+        return self._body_of(event)
+
+    def _body_of(self, event: Mapping[str, Any]) -> bytes:
         if event["type"] != "http.request":
             self.is_gone = True
             raise DisconnectedError
@@ -198,7 +205,7 @@ class AsgiContext:
         if self._is_over:
             raise DisconnectedError
         data = self.serialize(message) if self.serialize else message
-        self._is_writing = True
+        self._is_waiting = True
         try:
             if not self._has_started:
                 self._has_started = True
@@ -210,7 +217,7 @@ class AsgiContext:
             self.is_gone = True
             raise DisconnectedError from None
         finally:
-            self._is_writing = False
+            self._is_waiting = False
 
     async def reply(self, message: Any) -> None:  # what the handler's serializer takes
         """Send the only message and end the call well."""
