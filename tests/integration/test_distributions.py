@@ -15,8 +15,10 @@ from google.protobuf import duration_pb2
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_client import NotFoundError, RetryPolicy, SamplerClient, SamplingParams
 from samplerd_client.distributions import Distribution
+from tests.support.engine import HeldSampler
+from tests.support.regions import Region
 from tests.support.requests import tensor
-from tests.support.served import connect, details, failure, status_of, stub
+from tests.support.served import Served, connect, details, failure, status_of, stub
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 CODE = grpc.StatusCode
@@ -126,6 +128,47 @@ async def test_rows_written_out(service):
     sent = await service.Sample(pb.SampleRequest(values=values, num_samples=20, seed=1))
     assert reply.samples == sent.samples
     await service.DeleteDistribution(pb.DeleteDistributionRequest(name=made.name))
+
+
+async def test_rows_in_shared_memory_are_copied_once(service):
+    with Region(ROWS.tobytes()) as region:
+        memory = region.rows(ROWS)
+        made = (await service.CreateDistribution(pb.CreateDistributionRequest(shared_memory=memory))).distribution
+        bad = region.rows(ROWS, byte_size=5)
+        error = await failure(service.CreateDistribution(pb.CreateDistributionRequest(shared_memory=bad)))
+        assert refused(error) == (CODE.INVALID_ARGUMENT, "shared_memory.byte_size")
+    reply = await service.Sample(pb.SampleRequest(distribution=made.name, num_samples=20, seed=1))
+    sent = await service.Sample(pb.SampleRequest(tensor=tensor(ROWS), num_samples=20, seed=1))
+    assert reply.samples == sent.samples
+    await service.DeleteDistribution(pb.DeleteDistributionRequest(name=made.name))
+
+
+async def test_an_upload_too_large_for_the_store_is_refused_for_good():
+    config = {"distributions": {"max_bytes": 3000}}
+    async with Served(HeldSampler(), **config) as served:
+        served.sampler.open()
+        await served.stub.CreateDistribution(pb.CreateDistributionRequest(name="a", tensor=tensor(ROWS[:1, :500])))
+        request = pb.CreateDistributionRequest(name="b", tensor=tensor(ROWS[:1, :500]))
+        error = await failure(served.stub.CreateDistribution(request))
+        assert error.code() is CODE.RESOURCE_EXHAUSTED
+        found = details(status_of(error))
+        assert found["ErrorInfo"].reason == "DISTRIBUTIONS_FULL"
+        assert "RetryInfo" not in found
+        await served.stub.DeleteDistribution(pb.DeleteDistributionRequest(name="a"))
+        await served.until(lambda: served.app.store.size_bytes == 0)
+        await served.stub.CreateDistribution(request)
+
+
+async def test_a_cancelled_upload_leaves_nothing():
+    async with Served(HeldSampler()) as served:
+        call = served.stub.CreateDistribution(pb.CreateDistributionRequest(name="a", tensor=tensor(ROWS)))
+        await served.entered()
+        call.cancel()
+        served.sampler.open()
+        await served.until(lambda: served.app.batcher.in_flight == 0)
+        error = await failure(served.stub.GetDistribution(pb.GetDistributionRequest(name="a")))
+        assert error.code() is CODE.NOT_FOUND
+        assert (served.app.store.count, served.app.store.size_bytes) == (0, 0)
 
 
 @pytest.mark.parametrize("samples", [CHUNK - 1, CHUNK, CHUNK + 1, 5 * CHUNK, 5 * CHUNK + 1, 400, 334])
