@@ -260,14 +260,16 @@ async def test_a_failed_copy_leaves_nothing_in_the_queue():
 
 
 CUTTER = """
-import os, sys
+import os, sys, time
 descriptor = os.open(sys.argv[1], os.O_RDWR)
 row = os.pread(descriptor, 1 << 20, 0)
 print("cutting", flush=True)
 while True:
-    os.ftruncate(descriptor, 0)
-    os.ftruncate(descriptor, len(row) // 2)
-    os.pwrite(descriptor, row, 0)
+    for pause in range(8):  # whole for 0 to 7 ms, so that cuts fall before, within and after copies at any speed
+        os.ftruncate(descriptor, 0)
+        os.ftruncate(descriptor, len(row) // 2)
+        os.pwrite(descriptor, row, 0)
+        time.sleep(pause / 1000)
 """
 
 
