@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from samplerd import __version__
 from samplerd_server.admission import Admission
+from samplerd_server.allocator import keep_freed_memory
 from samplerd_server.batching.batcher import Batcher
 from samplerd_server.batching.costs import CostModel
 from samplerd_server.batching.pending import Pending
@@ -208,13 +209,15 @@ class App:
 
 
 def settle() -> None:
-    """Take what the start has made out of the garbage collector's sight.
+    """Make memory ready for a long life of requests: call it once, when the start is over.
 
-    Those are some 265,000 objects, most of them torch's and numba's, that live as long as the process: a full
-    collection would look at each of them and hold the event loop up for 160 ms.
+    What the start has made is taken out of the garbage collector's sight: some 265,000 objects, most of them torch's
+    and numba's, that live as long as the process. A full collection would look at each of them and hold the event loop
+    up for 160 ms.
     """
     gc.collect()
     gc.freeze()
+    keep_freed_memory()
 
 
 def compiled_scan() -> Callable[[bytes], Scanned] | None:

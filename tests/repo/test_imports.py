@@ -34,6 +34,7 @@ RANKS = {
     "security": 1,
     "metrics": 1,
     "counters": 0,
+    "allocator": 0,
     "log": 1,
     "config": 0,
     "errors": 0,
