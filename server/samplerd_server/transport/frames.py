@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import struct
+from collections import deque
 from typing import TYPE_CHECKING
 
 from samplerd_server.errors import Code, SamplerdError
@@ -34,17 +35,18 @@ class FrameError(SamplerdError):
 class FrameReader:
     """Cuts the body of a call into messages. The limit is enforced on the announced length, before the bytes come."""
 
-    __slots__ = ("_at", "_body", "_chunks", "_limit", "_size")
+    __slots__ = ("_at", "_chunks", "_limit", "_need", "_size")
 
     def __init__(self, max_message_bytes: int) -> None:
         self._limit = max_message_bytes
-        self._body = b""
+        self._chunks: deque[bytes] = deque()
+        """What has come and has not been given out whole; cut and joined once, when a message is complete."""
         self._at = 0
-        """How much of `_body` has been given out."""
-        self._chunks: list[bytes] = []
-        """What came after it; joined only when a message reaches into it, so no byte is copied time and again."""
+        """How much of the first chunk has been given out."""
         self._size = 0
         """Bytes that have come and have not been given out."""
+        self._need: int | None = None
+        """Length of the next message, once its prefix has been read."""
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the body."""
@@ -59,28 +61,31 @@ class FrameReader:
             FrameError: RESOURCE_EXHAUSTED for a message over the limit, UNIMPLEMENTED for a compressed one.
 
         """
-        if self._size < _PREFIX.size:
+        if self._need is None:
+            if self._size < _PREFIX.size:
+                return None
+            self._need = _check_prefix(self._take(_PREFIX.size), self._limit)
+        if self._size < self._need:
             return None
-        if len(self._body) - self._at < _PREFIX.size:
-            self._join()
-        begin = self._at + _PREFIX.size
-        end = begin + _check_prefix(self._body, self._at, self._limit)
-        if self._size < end - self._at:
-            return None
-        if len(self._body) < end:
-            begin, end = begin - self._at, end - self._at
-            self._join()
-        message = self._body[begin:end]
-        self._size -= end - self._at
-        self._at = end
-        if not self._size:
-            self._body, self._at = b"", 0
+        message = self._take(self._need)
+        self._need = None
         return message
 
-    def _join(self) -> None:
-        self._body = b"".join([memoryview(self._body)[self._at :], *self._chunks])
-        self._at = 0
-        self._chunks.clear()
+    def _take(self, size: int) -> bytes:
+        """Cut the next bytes out, which have come: each is copied once, however many chunks it came in."""
+        self._size -= size
+        parts = []
+        while size > 0:
+            first = self._chunks[0]
+            end = min(self._at + size, len(first))
+            size -= end - self._at
+            if end == len(first):
+                parts.append(memoryview(self._chunks.popleft())[self._at :])
+                self._at = 0
+            else:
+                parts.append(memoryview(first)[self._at : end])
+                self._at = end
+        return b"".join(parts)
 
     def check_ended(self) -> None:
         """Complain of a body that ends within a message.
@@ -89,7 +94,7 @@ class FrameReader:
             FrameError: it does.
 
         """
-        if self._size:
+        if self._size or self._need is not None:
             raise FrameError(Code.INTERNAL, "the body ends within a message")
 
 
@@ -100,13 +105,13 @@ def whole_message(body: bytes, max_message_bytes: int) -> bytes | None:
         FrameError: as `FrameReader.next_message`.
 
     """
-    if len(body) < _PREFIX.size or _check_prefix(body, 0, max_message_bytes) != len(body) - _PREFIX.size:
+    if len(body) < _PREFIX.size or _check_prefix(body, max_message_bytes) != len(body) - _PREFIX.size:
         return None
     return body[_PREFIX.size :]
 
 
-def _check_prefix(body: bytes, at: int, limit: int) -> int:
-    compressed, length = _PREFIX.unpack_from(body, at)
+def _check_prefix(body: bytes, limit: int) -> int:
+    compressed, length = _PREFIX.unpack_from(body)
     if compressed:
         raise FrameError(Code.UNIMPLEMENTED, "compressed messages are not supported; send identity")
     if length > limit:
