@@ -12,7 +12,8 @@ ARGS ?=
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 STUBS := protos/gen/python
 PROTO := samplerd/v1/sampler.proto
-CODE := server client/python tests benchmarks examples docs
+CODE := server client/python client/conformance tests benchmarks examples docs
+CLIENTS := $(filter-out python,$(patsubst client/%/Makefile,%,$(wildcard client/*/Makefile)))
 
 .PHONY: help
 help: ## List the targets
@@ -63,7 +64,7 @@ test-gpu: ## Run the tests that need a CUDA device, with the python of the envir
 lint: $(VENV)/.dev ## Check style, types and the contract
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
-	$(BIN)/mypy server client/python examples benchmarks
+	$(BIN)/mypy server client/python client/conformance examples benchmarks
 	cd protos && ../$(BIN)/buf lint
 
 .PHONY: format
@@ -89,6 +90,27 @@ check-proto: $(VENV)/.dev ## Prove that the committed stubs are those of the pro
 	for stub in "$$fresh"/samplerd/v1/*; do \
 		diff -u "$(STUBS)/samplerd/v1/$${stub##*/}" "$$stub" || { echo "stale: run make proto"; exit 1; }; \
 	done; echo "stubs are fresh"
+
+# Each client's own Makefile installs its toolchain, builds, and runs its unit tests.
+.PHONY: clients
+clients: $(VENV)/.dev tools ## Build the clients of all languages, with their toolchains
+	for client in $(CLIENTS); do $(MAKE) --no-print-directory -C client/$$client tools build test; done
+
+.PHONY: test-clients
+test-clients: clients ## Hold every client against live servers, over both transports (ARGS="go rust")
+	$(BIN)/python -m client.conformance.run $(ARGS)
+
+.PHONY: client-table
+client-table: clients ## Write the table of client/README.md from such a run
+	$(BIN)/python -m client.conformance.run --write
+
+.PHONY: conformance-vectors
+conformance-vectors: $(VENV)/.dev ## Work the conformance vectors out again
+	$(BIN)/python -m client.conformance.generate
+
+.PHONY: check-conformance
+check-conformance: $(VENV)/.dev ## Prove that the conformance vectors are what the reference gives
+	$(BIN)/python -m client.conformance.generate --check
 
 .PHONY: check-wheel
 check-wheel: $(VENV)/.dev ## Build the wheel and use it as a client's user would: no torch, no server

@@ -63,7 +63,7 @@ def _logits(rows: int = 1, size: int = V, *, seed: int = 0, scale: float = 2.0) 
     return np.random.default_rng([7, seed, rows, size]).normal(0.0, scale, (rows, size)).astype(np.float32)
 
 
-def _tensor(rows: Any, dtype: pb.Dtype = pb.DTYPE_F32) -> pb.Tensor:
+def _tensor(rows: Any, dtype: pb.Dtype.ValueType = pb.DTYPE_F32) -> pb.Tensor:
     array = np.atleast_2d(np.asarray(rows, np.float32))
     if dtype == pb.DTYPE_BF16:
         data = (array.view("<u4") >> 16).astype("<u2").tobytes()
@@ -183,7 +183,7 @@ def _params() -> Iterator[Case]:
     outputs = pb.Outputs(logprobs=[PROCESSED], kept=True)
     for name, params in each.items():
         yield Case(name=name, request=_sample(params=params, outputs=outputs))
-    mixed = {"temperature": 1.7, "top_k": 12, "top_p": 0.85, "min_p": 0.06, "typical_p": 0.9}
+    mixed: dict[str, Any] = {"temperature": 1.7, "top_k": 12, "top_p": 0.85, "min_p": 0.06, "typical_p": 0.9}
     for order in pb.Order.values():
         name = f"order {pb.Order.Name(order)}"
         yield Case(name=name, request=_sample(params={**mixed, "order": order}, outputs=outputs))
@@ -204,7 +204,7 @@ def _draws() -> Iterator[Case]:
     yield Case(name="priority", request=_sample(priority=-100))
     yield Case(name="rows of one seed", request=_sample([_logits()[0]] * 4))
     yield Case(name="a seed for each row", request=_sample([_logits()[0]] * 4, row_seeds=[1234, 5, 6, 1234]))
-    without = {"replacement": pb.REPLACEMENT_WITHOUT}
+    without: dict[str, Any] = {"replacement": pb.REPLACEMENT_WITHOUT}
     yield Case(name="without replacement", request=_sample(num_samples=12, **without))
     yield Case(name="without replacement, the whole row", request=_sample(_logits(1, 8), num_samples=8, **without))
     request = _sample(num_samples=6, params={"top_k": 6}, outputs=pb.Outputs(logprobs=KINDS, rank=True), **without)
@@ -259,7 +259,7 @@ def _failures() -> Iterator[Case]:
         failure = Failure(code=INVALID_ARGUMENT, fields=(field,))
         return Case(name=f"wrong: {name or field}", request=request, failure=failure)
 
-    for field, value in {
+    out_of_range: dict[str, Any] = {
         "temperature": -1.0,
         "top_p": 1.5,
         "min_p": -0.1,
@@ -273,7 +273,8 @@ def _failures() -> Iterator[Case]:
         "repetition_penalty": 0.0,
         "frequency_penalty": NAN,
         "presence_penalty": INF,
-    }.items():
+    }
+    for field, value in out_of_range.items():
         yield wrong(f"params.{field}", _sample(params={field: value}))
     yield wrong("params.history[1]", _sample(params={"history": [0, V]}))
     yield wrong("params.allowed_tokens[0]", _sample(params={"allowed_tokens": [-1]}))

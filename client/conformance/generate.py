@@ -30,7 +30,7 @@ PATH = Path(__file__).parent / "vectors.json"
 _TOLERANCE = 1e-4
 _ALPHA = 1e-6
 _DRAWS = 20_000
-_SLOW = {"vocab_size": 100_000, "modulus": 97, "num_samples": 50_000}
+_SLOW = {"vocab_size": 500_000, "modulus": 97, "num_samples": 250_000}
 """A request that keeps a server busy for most of a second: to cancel, and to be late for."""
 
 

@@ -54,20 +54,22 @@ def sample_reply(message: pb.SampleRequest) -> pb.SampleResponse:
         reply.ranks.extend(rank for row in outcomes for rank in row.ranks or [0] * size)
     for kind in outputs.entropy:
         nats = [_NAN if _has_failed(row) else row.distributions[kind].entropy() for row in outcomes]
-        reply.entropies.append(pb.Entropies(kind=int(kind), nats=nats))
+        reply.entropies.append(pb.Entropies(kind=pb.LogprobKind.ValueType(int(kind)), nats=nats))
     if outputs.kept:
         reply.kept_count.extend(row.kept_count for row in outcomes)
         reply.kept_mass.extend(row.kept_mass for row in outcomes)
     for number, row in enumerate(outcomes):
         if _has_failed(row):
-            reply.row_errors.append(pb.RowError(row=number, code=3, reason=int(row.reason)))
+            reply.row_errors.append(
+                pb.RowError(row=number, code=3, reason=pb.RowErrorReason.ValueType(int(row.reason)))
+            )
     return reply
 
 
 def _add_logprobs(reply: pb.SampleResponse, request: SampleRequest, outcomes: list[RowOutcome]) -> None:
     outputs, size = request.outputs, request.num_samples
     for kind in outputs.logprobs:
-        own = pb.Logprobs(kind=int(kind))
+        own = pb.Logprobs(kind=pb.LogprobKind.ValueType(int(kind)))
         samples = [value for row in outcomes for value in row.logprobs.get(kind, [_NAN] * size)]
         if outputs.raw_samples:
             own.raw_samples = struct.pack(f"<{len(samples)}f", *samples)

@@ -17,7 +17,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m examples.charlm", description="Write texts with a small character model and a running samplerd."
     )
-    parser.add_argument("--address", default="127.0.0.1:50051", help="where samplerd listens (default: %(default)s)")
+    parser.add_argument(
+        *("--address", "--target"),
+        default="127.0.0.1:50051",
+        metavar="HOST:PORT",
+        help="where samplerd listens (default: %(default)s)",
+    )
     parser.add_argument(
         "--temperature",
         type=float,

@@ -1,0 +1,78 @@
+"""What runs the runners: it believes servers more than it believes a runner."""
+
+import contextlib
+
+import grpc
+import pytest
+
+from client.conformance.run import Servers, run_language
+from client.conformance.servers import RefusingServer
+from client.conformance.table import FEATURES, Outcome, write_table
+from samplerd.v1 import sampler_pb2 as pb
+from samplerd.v1 import sampler_pb2_grpc as pb_grpc
+
+
+@pytest.mark.parametrize("transport", ["grpcio", "envoy"])
+def test_the_python_client_passes(transport, tmp_path):
+    with contextlib.ExitStack() as stack:
+        outcomes = run_language("python", Servers(transport, stack, tmp_path))
+    assert {feature: outcome.state for feature, outcome in outcomes.items()} == dict.fromkeys(FEATURES, "pass"), (
+        outcomes
+    )
+
+
+def ask(target, *numbers):
+    with grpc.insecure_channel(target) as channel:
+        for number in numbers:
+            with contextlib.suppress(grpc.RpcError):
+                pb_grpc.SamplerServiceStub(channel).Sample(pb.SampleRequest(id=number), timeout=10)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "complaint"),
+    [
+        ([], "0 times"),
+        ([1], "1 times"),
+        ([1, 1, 1, 2, 3], "before the pushback"),
+    ],
+)
+def test_a_client_that_retries_wrongly_is_told(numbers, complaint):
+    with RefusingServer() as server:
+        ask(server.target, *numbers)
+        assert complaint in server.complaint()
+
+
+@pytest.mark.parametrize("numbers", [[2, 2, 3], [2, 3, 3], [2], [3]])
+def test_a_client_that_never_or_always_comes_back_is_told(numbers):
+    with RefusingServer() as server:
+        server.asked[1] = [0.0, 0.1, 0.2]
+        ask(server.target, *numbers)
+        assert "did not come exactly once" in server.complaint()
+
+
+def test_a_client_that_does_as_it_is_told():
+    with RefusingServer() as server:
+        server.asked[1] = [0.0, 0.1, 0.2]
+        ask(server.target, 2, 3)
+        assert server.complaint() == ""
+
+
+def test_the_table(tmp_path):
+    path = tmp_path / "README.md"
+    path.write_text("before\n<!-- table: made by make client-table -->\nold\n<!-- end of table -->\nafter\n")
+    passed = dict.fromkeys(FEATURES, Outcome("pass", ""))
+    broken = {**passed, "tls": Outcome("fail", ""), "retry": Outcome("unsupported", "its gRPC cannot")}
+    found = {"go": {"grpcio": passed, "envoy": passed}, "ruby": {"grpcio": passed, "envoy": broken}}
+    assert write_table(path, found, check=True)
+    assert "old" in path.read_text()
+    assert write_table(path, found)
+    assert not write_table(path, found, check=True)
+    lines = path.read_text().splitlines()
+    assert lines[0] == "before"
+    assert lines[-1] == "after"
+    [go] = [line for line in lines if line.startswith("| [Go]")]
+    assert go.count("yes") == len(FEATURES)
+    [ruby] = [line for line in lines if line.startswith("| [Ruby]")]
+    assert "yes on grpcio, **fails** on envoy" in ruby
+    assert "yes on grpcio, no on envoy" in ruby
+    assert "Ruby, retry: its gRPC cannot." in lines
