@@ -1,0 +1,58 @@
+package dev.samplerd.conformance;
+
+import com.google.gson.JsonObject;
+import com.google.gson.JsonParser;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.LinkedHashMap;
+import java.util.Map;
+
+/** Tries the features one after the other, and prints a line for each. */
+public final class Runner {
+  /** One feature; returns what is worth saying of it. */
+  private interface Feature {
+    String run() throws Exception;
+  }
+
+  private Runner() {}
+
+  /**
+   * Runs the suite.
+   *
+   * @param arguments flags, as in client/conformance/README.md
+   * @throws Exception if the vectors cannot be read
+   */
+  public static void main(String[] arguments) throws Exception {
+    Flags flags = Flags.parse(arguments);
+    JsonObject vectors = JsonParser.parseString(Files.readString(Path.of(flags.get("--vectors")))).getAsJsonObject();
+    Draws draws = new Draws(flags, vectors);
+    Connections connections = new Connections(flags, vectors);
+    Map<String, Feature> features = new LinkedHashMap<>();
+    features.put("calls", draws::calls);
+    features.put("arrays", draws::arrays);
+    features.put("frequencies", draws::frequencies);
+    features.put("stream", draws::stream);
+    features.put("limits", connections::limits);
+    features.put("deadline", connections::deadline);
+    features.put("cancel", connections::cancel);
+    features.put("retry", connections::retry);
+    features.put("tls", connections::tls);
+    features.put("token", connections::token);
+    int failed = 0;
+    for (Map.Entry<String, Feature> feature : features.entrySet()) {
+      failed += hasPassed(feature.getKey(), feature.getValue()) ? 0 : 1;
+    }
+    System.exit(failed == 0 ? 0 : 1);
+  }
+
+  private static boolean hasPassed(String name, Feature feature) {
+    try {
+      System.out.println(name + "\tpass\t" + feature.run());
+      return true;
+    } catch (Exception error) { // whatever it is, the other features are tried
+      System.err.println(name + ": " + error);
+      System.out.println(name + "\tfail\t" + error.getClass().getSimpleName());
+      return false;
+    }
+  }
+}

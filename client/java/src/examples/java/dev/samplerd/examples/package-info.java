@@ -1,0 +1,2 @@
+/** Programs that a reader can start from. */
+package dev.samplerd.examples;

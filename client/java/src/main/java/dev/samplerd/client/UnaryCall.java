@@ -1,0 +1,116 @@
+package dev.samplerd.client;
+
+import dev.samplerd.v1.SamplerServiceGrpc;
+import io.grpc.CallOptions;
+import io.grpc.Channel;
+import io.grpc.ClientCall;
+import io.grpc.Context;
+import io.grpc.Deadline;
+import io.grpc.Metadata;
+import io.grpc.MethodDescriptor;
+import io.grpc.Status;
+import io.grpc.stub.ClientCalls;
+import io.grpc.stub.StreamObserver;
+import java.util.Optional;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.Executor;
+import java.util.concurrent.ForkJoinPool;
+import java.util.concurrent.ThreadLocalRandom;
+import java.util.concurrent.TimeUnit;
+
+/**
+ * One call with all its attempts.
+ *
+ * <p>Rule 1: the deadline bounds all attempts together. Rule 2: whoever completes the future (a reply, a failure, the
+ * caller who cancels it) ends the call: the attempt under way is cancelled, and a waiting one is not made.
+ */
+final class UnaryCall<Q, R> {
+  private static final Metadata.Key<String> PUSHBACK =
+      Metadata.Key.of("grpc-retry-pushback-ms", Metadata.ASCII_STRING_MARSHALLER);
+
+  private final Channel channel;
+  private final MethodDescriptor<Q, R> method;
+  private final Q request;
+  private final RetryPolicy policy;
+  private final Deadline deadline;
+  private final CompletableFuture<R> result = new CompletableFuture<>();
+  private final Context context = Context.current();
+  private volatile ClientCall<Q, R> current;
+
+  UnaryCall(Channel channel, MethodDescriptor<Q, R> method, Q request, RetryPolicy policy, Deadline deadline) {
+    this.channel = channel;
+    this.method = method;
+    this.request = request;
+    this.policy = policy;
+    this.deadline = deadline;
+  }
+
+  CompletableFuture<R> start() {
+    result.whenComplete((reply, error) -> cancelCurrent());
+    attempt(1);
+    return result;
+  }
+
+  private void attempt(int number) {
+    if (result.isDone()) {
+      return;
+    }
+    ClientCall<Q, R> call = channel.newCall(method, CallOptions.DEFAULT.withDeadline(deadline));
+    current = call;
+    ClientCalls.asyncUnaryCall(call, request, new Outcome(number));
+    if (result.isDone()) { // cancelled while this attempt began: the callback has seen the one before
+      cancelCurrent();
+    }
+  }
+
+  private void cancelCurrent() {
+    ClientCall<Q, R> call = current;
+    if (call != null) {
+      call.cancel("the caller no longer waits", null); // does nothing to a call that is over
+    }
+  }
+
+  private void failed(int number, Throwable cause) {
+    SamplerdException error = SamplerdException.of(cause);
+    Metadata trailers = Status.trailersFromThrowable(cause);
+    String pushback = trailers == null ? null : trailers.get(PUSHBACK);
+    long remaining = deadline.timeRemaining(TimeUnit.NANOSECONDS);
+    double uniform = ThreadLocalRandom.current().nextDouble();
+    Optional<Long> delay = policy.nextDelayNanos(number, mayRepeat(error), pushback, remaining, uniform);
+    if (delay.isEmpty()) {
+      result.completeExceptionally(error);
+      return;
+    }
+    Executor pool = ForkJoinPool.commonPool();
+    Runnable next = context.wrap(() -> attempt(number + 1));
+    CompletableFuture.delayedExecutor(delay.get(), TimeUnit.NANOSECONDS, pool).execute(next);
+  }
+
+  /** An upload whose connection broke may have been done; a refused one was not. */
+  private boolean mayRepeat(SamplerdException error) {
+    boolean isUpload = method == (Object) SamplerServiceGrpc.getCreateDistributionMethod();
+    return error.isRetryable() && !(isUpload && error.code() == Status.Code.UNAVAILABLE);
+  }
+
+  /** Takes what comes of one attempt. */
+  private final class Outcome implements StreamObserver<R> {
+    private final int number;
+
+    Outcome(int number) {
+      this.number = number;
+    }
+
+    @Override
+    public void onNext(R reply) {
+      result.complete(reply);
+    }
+
+    @Override
+    public void onError(Throwable cause) {
+      failed(number, cause);
+    }
+
+    @Override
+    public void onCompleted() {} // a reply came before, or gRPC calls onError
+  }
+}
