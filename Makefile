@@ -91,6 +91,18 @@ check-proto: $(VENV)/.dev ## Prove that the committed stubs are those of the pro
 		diff -u "$(STUBS)/samplerd/v1/$${stub##*/}" "$$stub" || { echo "stale: run make proto"; exit 1; }; \
 	done; echo "stubs are fresh"
 
+# The contract as it was last released lies in protos/released.json; a checkout may have no tags to compare with.
+.PHONY: check-breaking
+check-breaking: $(VENV)/.dev ## Prove that the contract breaks no client of the last release
+	cd protos && ../$(BIN)/buf breaking --path samplerd --against released.json
+	tag=$$(git describe --tags --abbrev=0 2>/dev/null || true); [ -z "$$tag" ] \
+		|| (cd protos && ../$(BIN)/buf breaking --path samplerd --against "../.git#tag=$$tag,subdir=protos")
+	@echo "the contract breaks nobody"
+
+.PHONY: release-contract
+release-contract: $(VENV)/.dev check-breaking ## Take the contract as it is for released
+	cd protos && ../$(BIN)/buf build --path samplerd --exclude-source-info --output released.json
+
 # Each client's own Makefile installs its toolchain, builds, and runs its unit tests.
 .PHONY: clients
 clients: $(VENV)/.dev tools ## Build the clients of all languages, with their toolchains
