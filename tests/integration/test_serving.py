@@ -419,11 +419,12 @@ async def test_reflection_is_off_unless_asked_for(daemon):
     async with connect(daemon.address) as channel:
         stream = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo()
         assert (await failure(stream.read())).code() is CODE.UNIMPLEMENTED
-    asking = Daemon("--reflection")
+    asking = Daemon("--reflection", "--transport", daemon.transport)
     await asyncio.to_thread(asking.__enter__)
     assert await services_by_reflection(asking.address) == {
         "samplerd.v1.SamplerService",
         "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
         "grpc.reflection.v1alpha.ServerReflection",
     }
     await asyncio.to_thread(asking.__exit__)

@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from samplerd_server.transport.auth import Authenticated
+from samplerd_server.transport.reflection import reflection_handlers
 from samplerd_server.transport.service import SERVICE_NAME
 
 if TYPE_CHECKING:
@@ -37,11 +37,9 @@ class Handlers:
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self)  # type: ignore[arg-type]  # it only registers
         if has_reflection:
-            names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
-            reflection.enable_server_reflection(names, self)  # type: ignore[arg-type]  # it only registers
-            if tokens:
-                # Probes of health have no token; whoever asks for the contract has one.
-                self.generic[-1] = Authenticated(self.generic[-1], tokens=tokens, calls=None)
+            reflecting = reflection_handlers((SERVICE_NAME, health.SERVICE_NAME))
+            # Probes of health have no token; whoever asks for the contract has one.
+            self.generic.append(Authenticated(reflecting, tokens=tokens, calls=None) if tokens else reflecting)
 
     def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
         """Take handlers as a grpcio server does: what generated code calls."""

@@ -1,0 +1,53 @@
+"""Reflection: the contract, told to tools that ask for it, such as grpcurl and buf curl.
+
+grpcio's servicer answers; here it learns to find methods, and to be asked by the name that newer tools try first.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from google.protobuf import descriptor_pool
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["SERVICE_NAMES", "reflection_handlers"]
+
+SERVICE_NAMES = ("grpc.reflection.v1.ServerReflection", reflection.SERVICE_NAME)
+"""Two names of one service: the messages of both are the same on the wire."""
+
+
+class _Servicer(reflection.aio.ReflectionServicer):
+    def _file_containing_symbol(self, request: object, name: str) -> Any:
+        """Find the file of a symbol. A method is in that of its service, where grpcio's own does not look."""
+        service, _, method = name.rpartition(".")
+        try:
+            is_method = method in descriptor_pool.Default().FindServiceByName(service).methods_by_name
+        except KeyError:
+            is_method = False
+        find = super()._file_containing_symbol  # type: ignore[misc]  # the types leave it out
+        return find(request, service if is_method else name)
+
+
+def reflection_handlers(names: Iterable[str]) -> grpc.GenericRpcHandler:
+    """Serve the contracts of these services, and reflection's own."""
+    servicer = _Servicer((*names, *SERVICE_NAMES))
+    handler: grpc.RpcMethodHandler[Any, Any] = grpc.stream_stream_rpc_method_handler(
+        servicer.ServerReflectionInfo,
+        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
+        response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
+    )
+    return _Table({f"/{name}/ServerReflectionInfo": handler for name in SERVICE_NAMES})
+
+
+class _Table(grpc.GenericRpcHandler):
+    """One handler by several paths."""
+
+    def __init__(self, handlers: dict[str, grpc.RpcMethodHandler[Any, Any]]) -> None:
+        self._handlers = handlers
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
+        return self._handlers.get(handler_call_details.method)
