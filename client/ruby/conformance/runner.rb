@@ -1,0 +1,66 @@
+# frozen_string_literal: true
+
+# The conformance suite through the Ruby client: client/conformance/README.md says what is tried and printed.
+
+require "json"
+require "optparse"
+require "samplerd/client"
+require_relative "connections"
+require_relative "draws"
+require_relative "replies"
+
+# Something is not as the suite says.
+class Mismatch < StandardError; end
+
+# Tries the features one after the other, and prints a line for each.
+class Runner
+  include Draws
+  include Connections
+
+  FLAGS = %w[target vectors retry-target tls-target ca token].freeze
+  FEATURES = %i[calls arrays frequencies stream limits deadline cancel retry tls token].freeze
+
+  def initialize(arguments)
+    @flags = {}
+    parser = OptionParser.new
+    FLAGS.each { |name| parser.on("--#{name} VALUE") { |value| @flags[name] = value } }
+    parser.parse!(arguments)
+    @vectors = JSON.parse(File.read(flag("vectors")))
+    @replies = Replies.new(@vectors["tolerance"])
+  end
+
+  # Returns whether all passed.
+  def run
+    FEATURES.map { |name| passed?(name) }.all?
+  end
+
+  private
+
+  def passed?(name)
+    report(name, "pass", public_send(name))
+    true
+  rescue StandardError => e # whatever it is, the other features are tried
+    warn "#{name}: #{e.class}: #{e.message}"
+    report(name, "fail", e.class.name)
+    false
+  end
+
+  def report(*columns)
+    puts columns.join("\t")
+    $stdout.flush
+  end
+
+  def flag(name)
+    @flags.fetch(name) { raise Mismatch, "--#{name} was not given" }
+  end
+
+  def connect(&block)
+    Samplerd::Client.open(flag("target"), &block)
+  end
+
+  def expect(condition, text)
+    raise Mismatch, text unless condition
+  end
+end
+
+exit(Runner.new(ARGV).run)

@@ -1,0 +1,108 @@
+# frozen_string_literal: true
+
+module Samplerd
+  # One call with all its attempts.
+  #
+  # Rule 1: the timeout bounds all attempts together. Rule 2: once it is cancelled, the attempt under way is cancelled and
+  # no other is made. Rule 3: it is made in a thread of its own, which nobody can interrupt: gRPC's C core aborts the
+  # process when a thread is taken out of a call (Timeout.timeout, Thread#kill) and leaves its events behind.
+  class Call
+    # timeout: in seconds. The block begins an attempt: it is given a deadline (Time), and returns gRPC's operation.
+    # convert: makes the value of the reply.
+    def initialize(timeout:, policy:, repeat_unavailable: true, convert: ->(reply) { reply }, &attempt)
+      raise ArgumentError, "the timeout must be more than 0, got #{timeout}" unless timeout.positive?
+
+      @timeout = timeout
+      @policy = policy
+      @repeat_unavailable = repeat_unavailable
+      @convert = convert
+      @attempt = attempt
+      @mutex = Mutex.new
+      @changed = ConditionVariable.new
+      @cancelled = false
+      @operation = nil
+      @thread = nil
+    end
+
+    # Begins it.
+    def start
+      ends = now + @timeout
+      @thread = Thread.new { @convert.call(attempts(ends)) }
+      @thread.report_on_exception = false # whoever asks for the value is told
+      self
+    end
+
+    # What it brings, waiting for it; raises Error.
+    def value
+      @thread.value
+    end
+
+    # The same for a caller who alone waits for it: interrupted, it is cancelled.
+    def run
+      start
+      value
+    ensure
+      cancel if @thread && !done?
+    end
+
+    # Whether value would not wait.
+    def done?
+      !@thread.alive?
+    end
+
+    # Ends it; its value raises CancelledError, unless it was there already.
+    def cancel
+      @mutex.synchronize do
+        @cancelled = true
+        @operation&.cancel
+        @changed.broadcast
+      end
+    end
+
+    private
+
+    def attempts(ends)
+      (1..).each do |number|
+        return attempt(ends)
+      rescue Error => e
+        wait = may_repeat?(e) && @policy.delay(attempt: number, pushback: e.pushback, remaining: ends - now, uniform: rand)
+        raise unless wait
+
+        pause(wait)
+      end
+    end
+
+    # An upload whose connection broke may have been done; a refused one was not.
+    def may_repeat?(error)
+      error.retryable? && (@repeat_unavailable || !error.is_a?(UnavailableError))
+    end
+
+    def attempt(ends)
+      operation = @mutex.synchronize do
+        raise_if_cancelled
+        @operation = @attempt.call(Time.now + (ends - now))
+      end
+      operation.execute
+    rescue GRPC::BadStatus => e
+      raise Error.from_grpc(e)
+    end
+
+    # Waits at least so long, unless it is cancelled.
+    def pause(seconds)
+      wakes = now + seconds
+      @mutex.synchronize do
+        @operation = nil
+        @changed.wait(@mutex, wakes - now) while !@cancelled && now < wakes
+        raise_if_cancelled
+      end
+    end
+
+    def raise_if_cancelled
+      raise CancelledError.new("cancelled by the caller", code: GRPC::Core::StatusCodes::CANCELLED) if @cancelled
+    end
+
+    def now
+      Process.clock_gettime(Process::CLOCK_MONOTONIC)
+    end
+  end
+end

@@ -1,0 +1,177 @@
+# frozen_string_literal: true
+
+module Samplerd
+  # A connection to a samplerd. Any number of threads may share one.
+  #
+  # Whatever waits raises Error when the call fails. A call has a timeout in seconds, retries included; Timeout.timeout,
+  # Thread#kill or Call#cancel end it, and the server frees its work.
+  class Client
+    # Connects; the connection is made by the first call.
+    #
+    # target::              "host:port", "unix:/path"
+    # tls::                 a TlsConfig; nil: plain text
+    # token::               sent as "authorization: Bearer"
+    # timeout::             seconds, of each call with all its attempts
+    # retry_policy::        a RetryPolicy
+    # max_message_bytes::   the largest reply that is taken; requests are bounded by the server
+    #
+    # Raises ArgumentError if the token would cross the network in plain text, unless allow_plaintext_token.
+    def initialize(target, tls: nil, token: nil, timeout: 30.0, retry_policy: RetryPolicy.new,
+                   max_message_bytes: Connection::MAX_MESSAGE_BYTES, allow_plaintext_token: false)
+      @metadata =
+        Connection.metadata(target, token: token, tls: tls, allow_plaintext_token: allow_plaintext_token)
+      @timeout = timeout
+      @retry_policy = retry_policy
+      @channel = Connection.open(target, tls: tls, max_message_bytes: max_message_bytes)
+      @stub = V1::SamplerService::Stub.new(target, nil, channel_override: @channel)
+    end
+
+    # The same, given to a block and closed after it.
+    def self.open(target, **options)
+      client = new(target, **options)
+      return client unless block_given?
+
+      begin
+        yield client
+      ensure
+        client.close
+      end
+    end
+
+    # Draws from every row; returns a Result. See Requests.sample for rows and options; a V1::SampleRequest is sent as it is.
+    def sample(rows = nil, timeout: @timeout, **options)
+      sample_call(Requests.sample(rows, **options), timeout).run
+    end
+
+    # The same in a thread of its own; returns a Call, whose value is the Result and whose cancel cancels it.
+    def sample_async(rows = nil, timeout: @timeout, **options)
+      sample_call(Requests.sample(rows, **options), timeout).start
+    end
+
+    # Accepts or corrects the drafted tokens of one sequence; returns a V1::VerifyDraftResponse. See Requests.verify.
+    def verify_draft(target, draft_ids = nil, draft = nil, timeout: @timeout, **options)
+      call(:verify_draft, Requests.verify(target, draft_ids, draft, **options), timeout: timeout)
+    end
+
+    # Keeps rows on the server, to be sampled with distribution: name. Returns a V1::Distribution. Never sent again after
+    # UNAVAILABLE, as it may have been done.
+    def create_distribution(rows = nil, timeout: @timeout, **options)
+      call(:create_distribution, Requests.create(rows, **options), timeout: timeout).distribution
+    end
+
+    # Describes a distribution (V1::Distribution); NotFoundError when there is none of that name.
+    def distribution(name)
+      call(:get_distribution, V1::GetDistributionRequest.new(name: name)).distribution
+    end
+
+    # Frees a distribution; NotFoundError when there is none of that name.
+    def delete_distribution(name)
+      call(:delete_distribution, V1::DeleteDistributionRequest.new(name: name))
+      nil
+    end
+
+    # All distributions, ordered by name: an Enumerator, or each to the block.
+    def distributions(&block)
+      return enum_for(:distributions) unless block
+
+      token = ""
+      loop do
+        page = call(:list_distributions, V1::ListDistributionsRequest.new(page_token: token))
+        page.distributions.each(&block)
+        token = page.next_page_token
+        break if token.empty?
+      end
+    end
+
+    # What the server is, what it can do and where its limits are (V1::GetServerInfoResponse).
+    def server_info
+      call(:get_server_info, V1::GetServerInfoRequest.new)
+    end
+
+    # Makes any unary call of the service (:sample, :get_server_info, ...), with retries; returns the reply.
+    def call(rpc, request, timeout: @timeout)
+      unary(rpc, request, timeout).run
+    end
+
+    # Opens a stream of draws with at most so many requests under way. It is given to the block and closed after it, or
+    # returned. See SampleStream.
+    def stream(max_in_flight: 64, &block)
+      wrap = ->(request, response) { Result.new(request, response) }
+      with_stream(SampleStream, :sample_stream, max_in_flight, wrap, &block)
+    end
+
+    # The same for drafts; promises bring V1::VerifyDraftResponse. See VerifyStream.
+    def verify_stream(max_in_flight: 64, &block)
+      with_stream(VerifyStream, :verify_draft_stream, max_in_flight, ->(_, response) { response }, &block)
+    end
+
+    # Draws for each request of an Enumerable, many at once over one stream: yields (request, Result) in the order asked, or
+    # returns an Enumerator. Raises the first error.
+    def sample_each(requests, max_in_flight: 64)
+      return enum_for(:sample_each, requests, max_in_flight: max_in_flight) unless block_given?
+
+      stream(max_in_flight: max_in_flight) do |stream|
+        window = []
+        requests.each do |request|
+          window << [request, stream.submit(request)]
+          next if window.size < max_in_flight
+
+          first, promise = window.shift
+          yield first, promise.value
+        end
+        window.each { |first, promise| yield first, promise.value }
+      end
+    end
+
+    # Ends the connection; calls under way fail.
+    def close
+      @channel.close
+      nil
+    end
+
+    private
+
+    def sample_call(request, timeout)
+      unary(:sample, request, timeout, ->(response) { Result.new(request, response) })
+    end
+
+    def unary(rpc, request, timeout, convert = ->(reply) { reply })
+      repeat = rpc != :create_distribution
+      Call.new(timeout: timeout, policy: @retry_policy, repeat_unavailable: repeat, convert: convert) do |deadline|
+        @stub.public_send(rpc, request, deadline: deadline, metadata: @metadata.dup, return_op: true)
+      end
+    end
+
+    def with_stream(kind, rpc, max_in_flight, wrap)
+      stream = kind.new(max_in_flight: max_in_flight, close_timeout: @timeout, wrap: wrap) do |requests|
+        @stub.public_send(rpc, requests, metadata: @metadata.dup, return_op: true)
+      end
+      return stream unless block_given?
+
+      begin
+        value = yield stream
+        finished = true
+        value
+      ensure
+        stream.cancel unless finished
+        stream.close
+      end
+    end
+  end
+
+  # A Stream of draws; its promises bring a Result.
+  class SampleStream < Stream
+    # As Client#sample; returns a Promise at once. A block is given the chunks of a large draw, each a Result.
+    def sample(rows = nil, **options, &on_chunk)
+      submit(Requests.sample(rows, **options), &on_chunk)
+    end
+  end
+
+  # A Stream of drafts; its promises bring a V1::VerifyDraftResponse.
+  class VerifyStream < Stream
+    # As Client#verify_draft; returns a Promise at once.
+    def verify_draft(target, draft_ids = nil, draft = nil, **options)
+      submit(Requests.verify(target, draft_ids, draft, **options))
+    end
+  end
+end

@@ -1,0 +1,45 @@
+# frozen_string_literal: true
+
+module Samplerd
+  # How often, and after how long, a call is tried again.
+  #
+  # Only RESOURCE_EXHAUSTED and UNAVAILABLE are, and never past the deadline. Where the server says when to come back
+  # (the trailer grpc-retry-pushback-ms), that is when; a hint that is negative or no number means never. Where it does
+  # not, the wait is uniform between 0 and an upper end that doubles with each attempt (full jitter).
+  class RetryPolicy
+    # Attempts in all; 1 means never again.
+    attr_reader :max_attempts
+
+    # initial_backoff, max_backoff: upper ends of the first and of the longest wait, in seconds.
+    def initialize(max_attempts: 4, initial_backoff: 0.05, max_backoff: 2.0)
+      raise ArgumentError, "max_attempts must be at least 1, got #{max_attempts}" if max_attempts < 1
+      raise ArgumentError, "expected 0 <= initial_backoff <= max_backoff" unless initial_backoff.between?(0, max_backoff)
+
+      @max_attempts = max_attempts
+      @initial_backoff = initial_backoff
+      @max_backoff = max_backoff
+    end
+
+    # Seconds to wait after the failed attempt (1, 2, ...), or nil to give up. No clock and no chance in here:
+    # remaining is the time until the deadline in seconds, uniform in [0, 1) is the jitter.
+    def delay(attempt:, pushback:, remaining:, uniform:)
+      return nil if attempt >= max_attempts
+
+      wait = pushback ? parse(pushback) : backoff(attempt, uniform)
+      wait if wait && wait < remaining
+    end
+
+    # One attempt.
+    NEVER = new(max_attempts: 1)
+
+    private
+
+    def backoff(attempt, uniform)
+      uniform * [@initial_backoff * (2.0**(attempt - 1)), @max_backoff].min
+    end
+
+    def parse(pushback)
+      pushback.match?(/\A\d{1,9}\z/) ? pushback.to_i / 1000.0 : nil
+    end
+  end
+end
