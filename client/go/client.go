@@ -9,6 +9,8 @@ import (
 	pb "samplerd.dev/go/samplerd/v1"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
 )
 
 // A Client asks one server, over one connection that is made when it is first needed and again when it breaks. All its
@@ -21,6 +23,7 @@ type Client struct {
 	connection *grpc.ClientConn
 	stub       pb.SamplerServiceClient
 	retry      RetryPolicy
+	maxBytes   int
 }
 
 // Dial makes a client of the server at target (HOST:PORT, or unix:PATH). It does not wait for a connection: a server
@@ -38,7 +41,7 @@ func Dial(target string, options ...DialOption) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{connection, pb.NewSamplerServiceClient(connection), chosen.retry}, nil
+	return &Client{connection, pb.NewSamplerServiceClient(connection), chosen.retry, chosen.maxMessageBytes}, nil
 }
 
 // Close ends the connection; calls that are under way fail.
@@ -55,7 +58,7 @@ func (c *Client) Sample(ctx context.Context, rows *pb.Tensor, options ...Option)
 
 // Do sends a request of any kind: from candidates, values, shared memory or an uploaded distribution.
 func (c *Client) Do(ctx context.Context, request *pb.SampleRequest) (*Result, error) {
-	reply, err := unary(ctx, c.retry, request, c.stub.Sample)
+	reply, err := unary(ctx, c, c.retry, request, c.stub.Sample)
 	if err != nil {
 		return nil, err
 	}
@@ -79,14 +82,21 @@ func (c *Client) Chunks(ctx context.Context, request *pb.SampleRequest) iter.Seq
 		}
 		for {
 			chunk, err := call.Recv()
-			if err == nil {
+			switch {
+			case errors.Is(err, io.EOF):
+				err = failed(codes.Unavailable, "the server ended the stream")
+			case err == nil:
 				err = errorOf(chunk.GetError())
 			}
 			if err != nil {
 				yield(nil, newError(err, call.Trailer()))
 				return
 			}
-			if !yield(chunk, nil) || chunk.GetFinal() {
+			if !yield(chunk, nil) {
+				return
+			}
+			if chunk.GetFinal() {
+				_, _ = call.Recv() // let the call end by itself instead of cancelling it
 				return
 			}
 		}
@@ -96,25 +106,25 @@ func (c *Client) Chunks(ctx context.Context, request *pb.SampleRequest) iter.Seq
 // VerifyDraft accepts or corrects drafted tokens (speculative decoding). A target row that cannot be drawn from ends the
 // tokens before it: see RowErrors of the reply.
 func (c *Client) VerifyDraft(ctx context.Context, request *pb.VerifyDraftRequest) (*pb.VerifyDraftResponse, error) {
-	return unary(ctx, c.retry, request, c.stub.VerifyDraft)
+	return unary(ctx, c, c.retry, request, c.stub.VerifyDraft)
 }
 
 // CreateDistribution uploads rows, to be drawn from by name. It is never sent twice: after Unavailable nobody can know
 // whether the first one arrived.
 func (c *Client) CreateDistribution(ctx context.Context, request *pb.CreateDistributionRequest) (*pb.Distribution, error) {
-	reply, err := unary(ctx, RetryPolicy{}, request, c.stub.CreateDistribution)
+	reply, err := unary(ctx, c, RetryPolicy{}, request, c.stub.CreateDistribution)
 	return reply.GetDistribution(), err
 }
 
 // GetDistribution describes an uploaded distribution; NotFound if there is none of that name.
 func (c *Client) GetDistribution(ctx context.Context, name string) (*pb.Distribution, error) {
-	reply, err := unary(ctx, c.retry, &pb.GetDistributionRequest{Name: name}, c.stub.GetDistribution)
+	reply, err := unary(ctx, c, c.retry, &pb.GetDistributionRequest{Name: name}, c.stub.GetDistribution)
 	return reply.GetDistribution(), err
 }
 
 // DeleteDistribution frees an uploaded distribution; NotFound if there is none of that name.
 func (c *Client) DeleteDistribution(ctx context.Context, name string) error {
-	_, err := unary(ctx, c.retry, &pb.DeleteDistributionRequest{Name: name}, c.stub.DeleteDistribution)
+	_, err := unary(ctx, c, c.retry, &pb.DeleteDistributionRequest{Name: name}, c.stub.DeleteDistribution)
 	return err
 }
 
@@ -123,7 +133,7 @@ func (c *Client) Distributions(ctx context.Context) iter.Seq2[*pb.Distribution, 
 	return func(yield func(*pb.Distribution, error) bool) {
 		request := &pb.ListDistributionsRequest{}
 		for {
-			page, err := unary(ctx, c.retry, request, c.stub.ListDistributions)
+			page, err := unary(ctx, c, c.retry, request, c.stub.ListDistributions)
 			if err != nil {
 				yield(nil, err)
 				return
@@ -142,12 +152,17 @@ func (c *Client) Distributions(ctx context.Context) iter.Seq2[*pb.Distribution, 
 
 // ServerInfo says what the server is, what it can do and where its limits are.
 func (c *Client) ServerInfo(ctx context.Context) (*pb.GetServerInfoResponse, error) {
-	return unary(ctx, c.retry, &pb.GetServerInfoRequest{}, c.stub.GetServerInfo)
+	return unary(ctx, c, c.retry, &pb.GetServerInfoRequest{}, c.stub.GetServerInfo)
 }
 
-// unary makes one call, with retries.
-func unary[Q, R any](
-	ctx context.Context, policy RetryPolicy, request Q, call func(context.Context, Q, ...grpc.CallOption) (R, error),
+// unary makes one call, with retries. What is too large to be sent is not worth a second attempt.
+func unary[Q proto.Message, R any](
+	ctx context.Context, c *Client, policy RetryPolicy, request Q,
+	call func(context.Context, Q, ...grpc.CallOption) (R, error),
 ) (R, error) {
+	if err := checkSize(request, c.maxBytes); err != nil {
+		var none R
+		return none, err
+	}
 	return retry(ctx, policy, func(options ...grpc.CallOption) (R, error) { return call(ctx, request, options...) })
 }

@@ -1,6 +1,7 @@
 package samplerd
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -8,8 +9,6 @@ import (
 	"net"
 	"os"
 	"strings"
-
-	"context"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"

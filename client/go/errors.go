@@ -47,7 +47,9 @@ func (e *Error) Error() string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "samplerd: %s: %s", e.Code, e.Message)
 	for _, violation := range e.Violations {
-		fmt.Fprintf(&text, "; %s: %s", violation.Field, violation.Description)
+		if !strings.Contains(e.Message, violation.Field) { // the server's message often names it already
+			fmt.Fprintf(&text, "; %s: %s", violation.Field, violation.Description)
+		}
 	}
 	return text.String()
 }

@@ -33,15 +33,23 @@ type replies[Q, R any] struct {
 	join    func(all, chunk R) R
 }
 
+// flowLimits are a stream's own.
+type flowLimits struct {
+	inFlight int
+	bytes    int // of a request
+}
+
 // flow matches replies to requests. One goroutine takes replies; whoever asks sends, one at a time. A request is encoded
 // before it is sent, by its own caller, who may change its array again as soon as do has returned.
 type flow[Q, R message] struct {
 	call   duplex[R]
 	cancel context.CancelFunc
 	kind   replies[Q, R]
+	limits flowLimits
 	slots  chan struct{} // as many as may be in flight
-	sender chan struct{} // held by whoever sends
+	sender chan struct{} // held by whoever sends, or says that no more will be sent
 	ended  chan struct{} // closed when no more replies come; failure is set before
+	isDone bool          // nothing may be sent any more; guarded by sender
 
 	mu       sync.Mutex // guards what follows
 	waiting  map[uint64]*waiter[R]
@@ -65,12 +73,12 @@ func open[C any](ctx context.Context, start func(context.Context, ...grpc.CallOp
 	return call, cancel, newError(err, nil)
 }
 
-func newFlow[Q, R message](call duplex[R], cancel context.CancelFunc, maxInFlight int, kind replies[Q, R]) *flow[Q, R] {
-	if maxInFlight < 1 {
-		maxInFlight = 64
+func newFlow[Q, R message](call duplex[R], cancel context.CancelFunc, limits flowLimits, kind replies[Q, R]) *flow[Q, R] {
+	if limits.inFlight < 1 {
+		limits.inFlight = 64
 	}
 	made := &flow[Q, R]{
-		call: call, cancel: cancel, kind: kind, slots: make(chan struct{}, maxInFlight),
+		call: call, cancel: cancel, kind: kind, limits: limits, slots: make(chan struct{}, limits.inFlight),
 		sender: make(chan struct{}, 1), ended: make(chan struct{}), waiting: map[uint64]*waiter[R]{},
 	}
 	go made.take()
@@ -107,22 +115,32 @@ func (f *flow[Q, R]) send(ctx context.Context, request Q) (*waiter[R], error) {
 		<-f.slots
 		return nil, err
 	}
-	var encoded grpc.PreparedMsg
-	err = newError(encoded.Encode(f.call, withID(request, id)), nil)
-	if err == nil {
-		err = f.acquire(ctx, f.sender)
-	}
-	if err == nil {
-		if f.call.SendMsg(&encoded) != nil {
-			<-f.ended // Recv tells why
-			err = f.end()
-		}
-		<-f.sender
-	}
-	if err != nil {
+	if err = f.encodeAndSend(ctx, withID(request, id)); err != nil {
 		f.leave(id)
 	}
 	return waiter, err
+}
+
+func (f *flow[Q, R]) encodeAndSend(ctx context.Context, request proto.Message) error {
+	if err := checkSize(request, f.limits.bytes); err != nil {
+		return err
+	}
+	var encoded grpc.PreparedMsg
+	if err := encoded.Encode(f.call, request); err != nil {
+		return newError(err, nil)
+	}
+	if err := f.acquire(ctx, f.sender); err != nil {
+		return err
+	}
+	defer func() { <-f.sender }()
+	if f.isDone {
+		return ErrClosed
+	}
+	if f.call.SendMsg(&encoded) != nil {
+		<-f.ended // Recv tells why
+		return f.end()
+	}
+	return nil
 }
 
 // acquire takes a place, unless the caller or the stream ends before.
@@ -218,6 +236,7 @@ func (f *flow[Q, R]) close() error {
 	f.mu.Unlock()
 	if !wasClosed {
 		f.sender <- struct{}{}
+		f.isDone = true
 		_ = f.call.CloseSend() // never fails, by its contract
 		<-f.sender
 	}

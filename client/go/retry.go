@@ -3,6 +3,7 @@ package samplerd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"strconv"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 )
 
 // A RetryPolicy says how calls are tried again that fail with ResourceExhausted or Unavailable. Attempt n is followed by
@@ -90,6 +92,17 @@ func sleep(ctx context.Context, wait time.Duration) error {
 	case <-ctx.Done():
 		return newError(ctx.Err(), nil)
 	}
+}
+
+// checkSize fails if a request is larger than the client may send. The same request will never be smaller, so it is
+// not to be tried again, whatever its code is elsewhere.
+func checkSize(request proto.Message, maxBytes int) error {
+	size := proto.Size(request)
+	if size <= maxBytes {
+		return nil
+	}
+	text := fmt.Sprintf("the request has %d bytes, and the client sends at most %d: see WithMaxMessageBytes", size, maxBytes)
+	return fromStatus(status.New(codes.ResourceExhausted, text), pushback{isRefusal: true})
 }
 
 // failed makes an Error of the client's own.

