@@ -54,8 +54,8 @@ class Runner
     @flags.fetch(name) { raise Mismatch, "--#{name} was not given" }
   end
 
-  def connect(&block)
-    Samplerd::Client.open(flag("target"), &block)
+  def connect(&)
+    Samplerd::Client.open(flag("target"), &)
   end
 
   def expect(condition, text)

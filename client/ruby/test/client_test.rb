@@ -103,7 +103,9 @@ class ClientTest < Minitest::Test
   def test_token_is_not_shown
     assert_raises(ArgumentError) { Samplerd::Client.new("10.0.0.1:1", token: "t") }
     assert_raises(ArgumentError) { Samplerd::Client.new("127.0.0.1.example:1", token: "t") }
-    ["127.9.9.9:1", "localhost:1", "[::1]:1", "unix:/tmp/a"].each { |target| assert Samplerd::Connection.local?(target) }
+    ["127.9.9.9:1", "localhost:1", "[::1]:1", "unix:/tmp/a"].each do |target|
+      assert Samplerd::Connection.local?(target)
+    end
     Samplerd::Client.open("10.0.0.1:1", token: "t", allow_plaintext_token: true) { |client| assert client }
   end
 end

@@ -33,7 +33,7 @@ class FakeServer < Samplerd::V1::SamplerService::Service
     case request.id
     when REFUSED_FOR_GOOD then refuse("-1")
     when REFUSED_TWICE then refuse("5") if attempts.size <= 2
-    when WRONG then raise GRPC::InvalidArgument.new("no", { "grpc-status-details-bin" => Google::Rpc::Status.encode(wrong) })
+    when WRONG then fail_wrong
     when SLOW then @release.pop
     end
     Samplerd::V1::SampleResponse.new(id: request.id, samples: [7], final: true)
@@ -53,6 +53,10 @@ class FakeServer < Samplerd::V1::SamplerService::Service
     Array.new(size) do |i|
       Samplerd::V1::SampleResponse.new(id: request.id, samples: [i], ranks: [i + 1], chunk: i, final: i + 1 == size)
     end
+  end
+
+  def fail_wrong
+    raise GRPC::InvalidArgument.new("no", { "grpc-status-details-bin" => Google::Rpc::Status.encode(wrong) })
   end
 
   def refuse(pushback)

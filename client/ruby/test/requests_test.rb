@@ -26,7 +26,8 @@ class RequestsTest < Minitest::Test
 
   def test_verify
     request = Samplerd::Requests.verify([[0.0, 1.0]] * 3, [1, 0], [[0.5, 0.5]] * 2, top_k: 1, seed: 4)
-    assert_equal [3, 2, [1, 0], 1], [request.target.rows, request.draft.rows, request.draft_ids.to_a, request.params.top_k]
+    assert_equal [3, 2, [1, 0], 1],
+                 [request.target.rows, request.draft.rows, request.draft_ids.to_a, request.params.top_k]
   end
 
   def test_unknown_keyword

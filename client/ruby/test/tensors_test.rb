@@ -18,9 +18,9 @@ class TensorsTest < Minitest::Test
   end
 
   # Every number is itself, the tie between it and the next goes to the even one, and what is next to the tie does not.
-  def check_all(dtype, last)
+  def check_all(dtype, last, &)
     finite = (0...last).to_a
-    values = finite.map { |each| yield each }
+    values = finite.map(&)
     assert_equal finite, bits(dtype, *values)
     assert_equal finite.map { |each| each | 0x8000 }, bits(dtype, *values.map(&:-@))
     ties = values.each_cons(2).map { |one, other| (one + other) / 2 }
@@ -42,8 +42,8 @@ class TensorsTest < Minitest::Test
     infinity = Float::INFINITY
     assert_equal [0x7c00, 0xfc00, 0x7bff, 0x7c00, 0], bits(:f16, infinity, -infinity, 65_519.99, 65_520, 1e-300)
     assert_equal [0x7f80, 0xff80, 0x7f80, 0], bits(:bf16, infinity, -1e300, 3.4e38, Float::MIN)
-    assert_equal [0x7e00], bits(:f16, Float::NAN).map { |each| each & 0x7fff }
-    assert_equal [0x7fc0], bits(:bf16, Float::NAN).map { |each| each & 0x7fff }
+    assert_equal 0x7e00, bits(:f16, Float::NAN).first & 0x7fff
+    assert_equal 0x7fc0, bits(:bf16, Float::NAN).first & 0x7fff
   end
 
   def test_rows

@@ -3,9 +3,9 @@
 module Samplerd
   # One call with all its attempts.
   #
-  # Rule 1: the timeout bounds all attempts together. Rule 2: once it is cancelled, the attempt under way is cancelled and
-  # no other is made. Rule 3: it is made in a thread of its own, which nobody can interrupt: gRPC's C core aborts the
-  # process when a thread is taken out of a call (Timeout.timeout, Thread#kill) and leaves its events behind.
+  # Rule 1: the timeout bounds all attempts together. Rule 2: once it is cancelled, the attempt under way is cancelled
+  # and no other is made. Rule 3: it is made in a thread of its own, which nobody interrupts: a thread that is taken out
+  # of a call (Timeout.timeout, Thread#kill) leaves events behind, at which gRPC's C core may abort the process.
   class Call
     # timeout: in seconds. The block begins an attempt: it is given a deadline (Time), and returns gRPC's operation.
     # convert: makes the value of the reply.
@@ -65,7 +65,8 @@ module Samplerd
       (1..).each do |number|
         return attempt(ends)
       rescue Error => e
-        wait = may_repeat?(e) && @policy.delay(attempt: number, pushback: e.pushback, remaining: ends - now, uniform: rand)
+        pushback = e.pushback
+        wait = @policy.delay(attempt: number, pushback:, remaining: ends - now, uniform: rand) if may_repeat?(e)
         raise unless wait
 
         pause(wait)

@@ -38,7 +38,8 @@ module Samplerd
       end
     end
 
-    # Draws from every row; returns a Result. See Requests.sample for rows and options; a V1::SampleRequest is sent as it is.
+    # Draws from every row; returns a Result. See Requests.sample for rows and options; a V1::SampleRequest is sent as
+    # it is.
     def sample(rows = nil, timeout: @timeout, **options)
       sample_call(Requests.sample(rows, **options), timeout).run
     end
@@ -53,8 +54,8 @@ module Samplerd
       call(:verify_draft, Requests.verify(target, draft_ids, draft, **options), timeout: timeout)
     end
 
-    # Keeps rows on the server, to be sampled with distribution: name. Returns a V1::Distribution. Never sent again after
-    # UNAVAILABLE, as it may have been done.
+    # Keeps rows on the server, to be sampled with distribution: name. Returns a V1::Distribution. Never sent again
+    # after UNAVAILABLE, as it may have been done.
     def create_distribution(rows = nil, timeout: @timeout, **options)
       call(:create_distribution, Requests.create(rows, **options), timeout: timeout).distribution
     end
@@ -105,8 +106,8 @@ module Samplerd
       with_stream(VerifyStream, :verify_draft_stream, max_in_flight, ->(_, response) { response }, &block)
     end
 
-    # Draws for each request of an Enumerable, many at once over one stream: yields (request, Result) in the order asked, or
-    # returns an Enumerator. Raises the first error.
+    # Draws for each request of an Enumerable, many at once over one stream: yields (request, Result) in the order
+    # asked, or returns an Enumerator. Raises the first error.
     def sample_each(requests, max_in_flight: 64)
       return enum_for(:sample_each, requests, max_in_flight: max_in_flight) unless block_given?
 
@@ -162,8 +163,8 @@ module Samplerd
   # A Stream of draws; its promises bring a Result.
   class SampleStream < Stream
     # As Client#sample; returns a Promise at once. A block is given the chunks of a large draw, each a Result.
-    def sample(rows = nil, **options, &on_chunk)
-      submit(Requests.sample(rows, **options), &on_chunk)
+    def sample(rows = nil, **options, &)
+      submit(Requests.sample(rows, **options), &)
     end
   end
 

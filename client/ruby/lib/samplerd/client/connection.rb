@@ -14,7 +14,7 @@ module Samplerd
     end
 
     def credentials
-      raise ArgumentError, "a client certificate needs its key, and a key its certificate" if certificate.nil? != key.nil?
+      raise ArgumentError, "a certificate needs its key, and a key its certificate" if certificate.nil? != key.nil?
 
       GRPC::Core::ChannelCredentials.new(ca, key, certificate)
     end
@@ -22,9 +22,10 @@ module Samplerd
 
   # How a connection is made.
   #
-  # Rule 1: a token is sent only where nobody can read it, unless the caller insists. Rule 2: gRPC's own retries are off.
+  # Rule 1: a token is sent only where nobody can read it, unless the caller insists. Rule 2: gRPC's own retries are
+  # off.
   module Connection
-    # Room for 16 million samples with three kinds of log-probabilities; gRPC's own default holds one million samples.
+    # Room for 16 million samples with three kinds of log-probabilities; gRPC's own default holds a million samples.
     MAX_MESSAGE_BYTES = 256 * 1024 * 1024
     # An error may name many rows; gRPC's own default of 8 KiB holds about a hundred.
     MAX_METADATA_BYTES = 256 * 1024

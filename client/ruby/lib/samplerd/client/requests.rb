@@ -55,8 +55,7 @@ module Samplerd
     end
 
     def split(options, own)
-      own_options = options.reject { |name, _| %i[dtype probabilities].include?(name) }
-      params, others = own_options.partition { |name, _| PARAMS.include?(name) }.map(&:to_h)
+      params, others = options.except(:dtype, :probabilities).partition { |name, _| PARAMS.include?(name) }.map(&:to_h)
       outputs, fields = others.partition { |name, _| own.include?(:outputs) && OUTPUTS.include?(name) }.map(&:to_h)
       unknown = fields.keys - own
       raise ArgumentError, "unknown keywords: #{unknown.join(', ')}" unless unknown.empty?

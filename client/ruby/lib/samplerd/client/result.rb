@@ -29,8 +29,8 @@ module Samplerd
       raw.empty? ? response.samples.to_a : raw.unpack("l<*")
     end
 
-    # Log-probabilities of the samples in a kind that was asked for (:raw, :scaled, :processed): rows x S; NaN throughout
-    # a failed row. nil if it was not asked for.
+    # Log-probabilities of the samples in a kind that was asked for (:raw, :scaled, :processed): rows x S; NaN
+    # throughout a failed row. nil if it was not asked for.
     def logprobs(kind)
       found = response.logprobs.find { |each| each.kind == :"LOGPROB_KIND_#{kind.to_s.upcase}" }
       return nil unless found

@@ -13,7 +13,8 @@ module Samplerd
     # initial_backoff, max_backoff: upper ends of the first and of the longest wait, in seconds.
     def initialize(max_attempts: 4, initial_backoff: 0.05, max_backoff: 2.0)
       raise ArgumentError, "max_attempts must be at least 1, got #{max_attempts}" if max_attempts < 1
-      raise ArgumentError, "expected 0 <= initial_backoff <= max_backoff" unless initial_backoff.between?(0, max_backoff)
+      raise ArgumentError, "expected 0 <= initial_backoff <= max_backoff" if initial_backoff.negative?
+      raise ArgumentError, "expected initial_backoff <= max_backoff" if initial_backoff > max_backoff
 
       @max_attempts = max_attempts
       @initial_backoff = initial_backoff

@@ -47,7 +47,8 @@ module Samplerd
 
   # Many requests over one call, each answered when it is ready. Any number of threads may submit.
   #
-  # A request that fails fails its own promise; when the stream itself breaks all promises fail, and nothing is sent again.
+  # A request that fails fails its own promise; when the stream itself breaks all promises fail, and nothing is sent
+  # again.
   class Stream
     # Who waits for a reply.
     Waiting = Struct.new(:request, :promise, :on_chunk, :whole)
@@ -73,8 +74,8 @@ module Samplerd
     end
 
     # Sends one request, and returns a Promise. Waits while max_in_flight others are under way. Its id must differ from
-    # theirs; where it is 0 the stream chooses one. A large reply is put together; a block is given its chunks instead, in
-    # the thread that brings them: while it runs no other reply arrives, and the server stops sending.
+    # theirs; where it is 0 the stream chooses one. A large reply is put together; a block is given its chunks instead,
+    # in the thread that brings them: while it runs no other reply arrives, and the server stops sending.
     def submit(request, &on_chunk)
       promise = Promise.new
       @mutex.synchronize do

@@ -40,7 +40,8 @@ module Samplerd
     def tensor(rows, dtype)
       table = rows.first.is_a?(Array) ? rows : [rows]
       size = table.first.size
-      raise ArgumentError, "expected rows of one length, at least 1" if size.zero? || table.any? { |row| row.size != size }
+      is_even = table.all? { |row| row.size == size }
+      raise ArgumentError, "expected rows of one length, at least 1" if size.zero? || !is_even
 
       V1::Tensor.new(dtype: dtype, rows: table.size, vocab_size: size, data: yield(table.flatten(1)))
     end
