@@ -147,7 +147,11 @@ public final class SamplerStream<Q, R> implements AutoCloseable {
   public void close() {
     synchronized (this) {
       if (!closed && !ended.isDone()) {
-        requests.onCompleted();
+        try {
+          requests.onCompleted();
+        } catch (IllegalStateException error) { // it was cancelled, and will have ended
+          call.cancel("closed after it was cancelled", error);
+        }
       }
       closed = true;
     }

@@ -57,7 +57,11 @@ final class UnaryCall<Q, R> {
     }
     ClientCall<Q, R> call = channel.newCall(method, CallOptions.DEFAULT.withDeadline(deadline));
     current = call;
-    ClientCalls.asyncUnaryCall(call, request, new Outcome(number));
+    try {
+      ClientCalls.asyncUnaryCall(call, request, new Outcome(number));
+    } catch (RuntimeException error) { // cancelled while it began, and then nobody waits for the result
+      result.completeExceptionally(SamplerdException.of(error));
+    }
     if (result.isDone()) { // cancelled while this attempt began: the callback has seen the one before
       cancelCurrent();
     }
@@ -66,7 +70,7 @@ final class UnaryCall<Q, R> {
   private void cancelCurrent() {
     ClientCall<Q, R> call = current;
     if (call != null) {
-      call.cancel("the caller no longer waits", null); // does nothing to a call that is over
+      call.cancel("the caller no longer waits", null);
     }
   }
 
@@ -95,22 +99,27 @@ final class UnaryCall<Q, R> {
   /** Takes what comes of one attempt. */
   private final class Outcome implements StreamObserver<R> {
     private final int number;
+    private R reply;
 
     Outcome(int number) {
       this.number = number;
     }
 
     @Override
-    public void onNext(R reply) {
-      result.complete(reply);
+    public void onNext(R value) {
+      reply = value;
     }
 
     @Override
     public void onError(Throwable cause) {
+      current = null; // over: not to be cancelled by what completes the future
       failed(number, cause);
     }
 
     @Override
-    public void onCompleted() {} // a reply came before, or gRPC calls onError
+    public void onCompleted() {
+      current = null;
+      result.complete(reply); // it came before, or gRPC would have called onError
+    }
   }
 }

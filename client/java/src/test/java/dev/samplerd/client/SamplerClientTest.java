@@ -54,6 +54,18 @@ public class SamplerClientTest {
     assertEquals(4, server.attempts.get());
   }
 
+  /** Where nobody listens every attempt fails at once, and the caller is told of nothing else. */
+  @Test
+  public void nobodyListens() {
+    try (SamplerClient lost = SamplerClient.builder("127.0.0.1:1").retry(RetryPolicy.NEVER).build()) {
+      for (int i = 0; i < 200; i++) {
+        SampleRequest request = FakeServer.request(i);
+        SamplerdException error = assertThrows(SamplerdException.class, () -> lost.sample(request));
+        assertEquals(Code.UNAVAILABLE, error.code());
+      }
+    }
+  }
+
   /** An error names the field. */
   @Test
   public void violations() {
