@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 STUBS := protos/gen/python
-PROTO := samplerd/v1/sampler.proto
+PROTO := samplerd/v1/sampler.proto samplerd/oip/grpc_service.proto
 CODE := server client/python client/conformance tests benchmarks examples docs
 CLIENTS := $(filter-out python,$(patsubst client/%/Makefile,%,$(wildcard client/*/Makefile)))
 
@@ -87,8 +87,8 @@ proto: $(VENV)/.dev ## Generate the Python stubs
 check-proto: $(VENV)/.dev ## Prove that the committed stubs are those of the proto
 	fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
 	$(call GENERATE,$$fresh); \
-	for stub in "$$fresh"/samplerd/v1/*; do \
-		diff -u "$(STUBS)/samplerd/v1/$${stub##*/}" "$$stub" || { echo "stale: run make proto"; exit 1; }; \
+	for stub in "$$fresh"/samplerd/*/*; do \
+		diff -u "$(STUBS)$${stub#"$$fresh"}" "$$stub" || { echo "stale: run make proto"; exit 1; }; \
 	done; echo "stubs are fresh"
 
 # The contract as it was last released lies in protos/released.json; a checkout may have no tags to compare with.

@@ -29,11 +29,12 @@ class Admission:
         self._config = config
         self._pending = pending
         self._costs = costs
-        self._is_open = True
+        self.is_open = True
+        """Whether anything new is let in."""
 
     def close(self) -> None:
         """Refuse everything from now on: the server drains."""
-        self._is_open = False
+        self.is_open = False
 
     def check(self, ticket: Ticket, now: float) -> None:
         """Let a ticket in, or raise.
@@ -46,7 +47,7 @@ class Admission:
 
         """
         rows, size = ticket.rows, ticket.size_bytes
-        if not self._is_open:
+        if not self.is_open:
             raise UnavailableError("the server is draining; ask another one")
         if ticket.is_expired(now):
             raise DeadlineError("the deadline had passed on arrival")

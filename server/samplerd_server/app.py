@@ -42,6 +42,7 @@ from samplerd_server.transport.decode_named import decode_baked
 from samplerd_server.transport.distributions import DistributionService
 from samplerd_server.transport.handlers import Handlers
 from samplerd_server.transport.info import describe
+from samplerd_server.transport.oip.service import InferenceService
 from samplerd_server.transport.regions import Regions
 from samplerd_server.transport.server import BindError, GrpcServer
 from samplerd_server.transport.service import SamplerService
@@ -74,11 +75,12 @@ class App:
             config.batching, pending=self.pending, costs=costs, engine=engine, metrics=self.metrics, loop=loop
         )
         calls = Calls(self.metrics)
+        regions = self._regions()
         decoder = Decoder(
             limits=config.limits,
             capabilities=engine.sampler.capabilities,
             scan=compiled_scan(),
-            regions=self._regions(),
+            regions=regions,
         )
         self.store = self._make_store(decoder)
         self._sweeper = Sweeper(self.store, loop)
@@ -97,7 +99,12 @@ class App:
             loop=loop,
         )
         tokens = read_tokens(config.security.token_file)
-        self.handlers = Handlers(service, has_reflection=config.transport.reflection, calls=calls, tokens=tokens)
+        inference = InferenceService(
+            service, regions=regions, max_rows=config.limits.max_rows, calls=calls, metrics=self.metrics
+        )
+        self.handlers = Handlers(
+            service, inference, has_reflection=config.transport.reflection, calls=calls, tokens=tokens
+        )
         self._calls = calls
         worker = config.worker
         self.server = GrpcServer(

@@ -97,6 +97,11 @@ class Histogram:
         series[bisect_left(self._bounds, amount)] += 1
         series[-1] += amount
 
+    def summary(self, *values: str) -> tuple[int, float]:
+        """How many observations there were, and their sum."""
+        *counts, total = self.series(*values)
+        return int(sum(counts)), total
+
     def family(self) -> HistogramMetricFamily:
         """As Prometheus wants it: cumulative counts."""
         family = HistogramMetricFamily(self.name, self.help, labels=self.labels)

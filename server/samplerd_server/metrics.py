@@ -51,7 +51,7 @@ class _Rpc:
     __slots__ = ("grpc_handling", "grpc_labels", "grpc_ok", "grpc_started", "request_ok", "request_time", "unary")
 
     def __init__(self, metrics: Metrics, rpc: str, kind: str) -> None:
-        self.grpc_labels = (kind, _SERVICE, rpc)
+        self.grpc_labels = (kind, _service_of(rpc), rpc)
         self.unary = kind == "unary"
         self.grpc_started = metrics.grpc_started.cell(*self.grpc_labels)
         self.grpc_ok = metrics.grpc_handled.cell(*self.grpc_labels, "OK")
@@ -71,14 +71,32 @@ _RPC_TYPES = {
     "VerifyDraftStream": "bidi_stream",
     "GetServerInfo": "unary",
 }
-_SERVICE = "samplerd.v1.SamplerService"
+_INFERENCE_RPC_TYPES = {
+    "ServerLive": "unary",
+    "ServerReady": "unary",
+    "ModelReady": "unary",
+    "ServerMetadata": "unary",
+    "ModelMetadata": "unary",
+    "ModelConfig": "unary",
+    "ModelStatistics": "unary",
+    "ModelInfer": "unary",
+    "ModelStreamInfer": "bidi_stream",
+    "SystemSharedMemoryStatus": "unary",
+    "SystemSharedMemoryRegister": "unary",
+    "SystemSharedMemoryUnregister": "unary",
+}
+_RPC_TYPES |= _INFERENCE_RPC_TYPES
+
+
+def _service_of(rpc: str) -> str:
+    return "inference.GRPCInferenceService" if rpc in _INFERENCE_RPC_TYPES else "samplerd.v1.SamplerService"
 
 
 class Metrics(Collector):
     """Everything that is counted. The event loop adds; a scrape reads."""
 
     def __init__(self) -> None:
-        rpcs = [(kind, _SERVICE, rpc) for rpc, kind in _RPC_TYPES.items()]
+        rpcs = [(kind, _service_of(rpc), rpc) for rpc, kind in _RPC_TYPES.items()]
         grpc = ("grpc_type", "grpc_service", "grpc_method")
         self.requests = Counter(
             "samplerd_requests",

@@ -423,6 +423,7 @@ async def test_reflection_is_off_unless_asked_for(daemon):
     await asyncio.to_thread(asking.__enter__)
     assert await services_by_reflection(asking.address) == {
         "samplerd.v1.SamplerService",
+        "inference.GRPCInferenceService",
         "grpc.health.v1.Health",
         "grpc.reflection.v1.ServerReflection",
         "grpc.reflection.v1alpha.ServerReflection",

@@ -92,7 +92,7 @@ def test_third_parties_stay_in_their_place(path: Path) -> None:
         top = name.split(".")[0]
         if top in ONLY_IN:
             assert own in ONLY_IN[top], f"{path.relative_to(ROOT)} imports {name}"
-        if name.startswith("samplerd.v1"):
+        if name.startswith(("samplerd.v1", "samplerd.oip")):
             assert own in STUBS_IN, f"{path.relative_to(ROOT)} imports {name}"
 
 

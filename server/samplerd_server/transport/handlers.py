@@ -1,4 +1,4 @@
-"""The table of handlers that a transport runs: our service, health, and reflection where it is wanted.
+"""The table of handlers that a transport runs: our services, health, and reflection where it is wanted.
 
 The seam between the service and its transports is gRPC's own: generic handlers and a servicer context.
 """
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from samplerd_server.transport.auth import Authenticated
+from samplerd_server.transport.oip.service import SERVICE_NAME as INFERENCE_NAME
 from samplerd_server.transport.reflection import reflection_handlers
 from samplerd_server.transport.service import SERVICE_NAME
 
@@ -19,25 +20,36 @@ if TYPE_CHECKING:
     import grpc
 
     from samplerd_server.transport.calls import Calls
+    from samplerd_server.transport.oip.service import InferenceService
     from samplerd_server.transport.service import SamplerService
 
 __all__ = ["Handlers"]
+
+_SERVED = (SERVICE_NAME, INFERENCE_NAME)
 
 
 class Handlers:
     """Everything that is served, with the health of it."""
 
     def __init__(
-        self, service: SamplerService, *, has_reflection: bool, calls: Calls, tokens: Sequence[bytes] = ()
+        self,
+        service: SamplerService,
+        inference: InferenceService,
+        *,
+        has_reflection: bool,
+        calls: Calls,
+        tokens: Sequence[bytes] = (),
     ) -> None:
         self.service = service
-        own = service.handlers()
-        self.generic: list[grpc.GenericRpcHandler] = [Authenticated(own, tokens=tokens, calls=calls) if tokens else own]
+        self.generic: list[grpc.GenericRpcHandler] = [
+            Authenticated(own, tokens=tokens, calls=calls) if tokens else own
+            for own in (service.handlers(), inference.handlers())
+        ]
         """What to register with grpcio, or to look a method up in."""
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self)  # type: ignore[arg-type]  # it only registers
         if has_reflection:
-            reflecting = reflection_handlers((SERVICE_NAME, health.SERVICE_NAME))
+            reflecting = reflection_handlers((*_SERVED, health.SERVICE_NAME))
             # Probes of health have no token; whoever asks for the contract has one.
             self.generic.append(Authenticated(reflecting, tokens=tokens, calls=None) if tokens else reflecting)
 
@@ -50,7 +62,7 @@ class Handlers:
 
     async def set_serving(self) -> None:
         """Say that all services can be used."""
-        for name in ("", SERVICE_NAME):
+        for name in ("", *_SERVED):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
 
     async def drain(self) -> None:

@@ -1,5 +1,7 @@
 """Rows in POSIX shared memory of this host: copied once out of a client's region, into memory of our own.
 
+Results go into one only where a request names a region for them.
+
 Rule 1: a region is never mapped. Its owner may cut it or write to it at any time; a copy by pread(2) is then short or
 torn, where a mapping would kill the process (SIGBUS) or change under the kernel that reads it. Rule 2: nothing is kept
 between two reads, so a region that was made anew, or may no longer be read, is seen as it now is, and one that was
@@ -14,6 +16,7 @@ import os
 import re
 import stat
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from samplerd_server.errors import (
@@ -26,6 +29,8 @@ from samplerd_server.errors import (
 from samplerd_server.transport.pool import BufferPool
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from samplerd_server.metrics import Metrics
 
 __all__ = ["Regions"]
@@ -34,7 +39,7 @@ FOLDER = "/dev/shm/"  # noqa: S108  # where Linux keeps what shm_open(3) makes: 
 """Where regions are files."""
 _KEY = re.compile(r"/?((?!.*\.\.)[A-Za-z0-9_-][A-Za-z0-9._-]{0,254})", re.ASCII)
 """One name, so that a path can neither leave the folder nor be hidden in it; 255 bytes is the system's own limit."""
-_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 IDLE_BYTES = 128 << 20
 """Kept to be used again: what a full batch of large rows takes."""
 _OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
@@ -98,36 +103,64 @@ class Regions:
         self._metrics.shared_memory_bytes.add(len(into))
         self._metrics.shared_memory_read.observe(time.monotonic() - began)
 
+    def write(self, key: str, offset: int, room: int, data: bytes, path: str) -> None:
+        """Write a result into the bytes of a region that its owner has named for it.
 
-def _copy(name: str, offset: int, into: memoryview, path: str) -> None:
+        Raises:
+            InvalidRequestError: there is no room for it there, or it is no ordinary region.
+            NotFoundError: there is none of this name.
+            PermissionDeniedError: requests may not name it, or it is not writable.
+            UnavailableError: the server cannot open anything now.
+
+        """
+        if len(data) > room:
+            raise InvalidRequestError(path, f"the result has {len(data)} bytes, but there is room for {room}")
+        name = self.resolve(key, path)
+        with _opened(name, os.O_RDWR, path) as descriptor:
+            _check_within(os.fstat(descriptor), name, offset, len(data), path)
+            done = 0
+            while done < len(data):
+                done += os.pwrite(descriptor, data[done:], offset + done)
+
+
+@contextmanager
+def _opened(name: str, mode: int, path: str) -> Iterator[int]:
     try:
-        descriptor = os.open(FOLDER + name, _FLAGS)
+        descriptor = os.open(FOLDER + name, mode | _FLAGS)
     except FileNotFoundError:
         raise NotFoundError(f"{path}.key: there is no region {name} in {FOLDER}") from None
     except PermissionError as error:
-        raise PermissionDeniedError(f"{path}.key: the server may not read the region {name}") from error
+        raise PermissionDeniedError(f"{path}.key: the server may not use the region {name}") from error
     except OSError as error:
         raise _unreadable(name, error, path) from error
     try:
-        _copy_from(descriptor, name, offset, into, path)
+        yield descriptor
     except OSError as error:
         raise _unreadable(name, error, path) from error
     finally:
         os.close(descriptor)
 
 
-def _copy_from(descriptor: int, name: str, offset: int, into: memoryview, path: str) -> None:
-    status = os.fstat(descriptor)
+def _copy(name: str, offset: int, into: memoryview, path: str) -> None:
+    with _opened(name, os.O_RDONLY, path) as descriptor:
+        _copy_from(descriptor, name, offset, into, path)
+
+
+def _check_within(status: os.stat_result, name: str, offset: int, size: int, path: str) -> None:
     # A second link could give another's file a name within the prefix.
     if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
         raise InvalidRequestError(f"{path}.key", f"{name} is not an ordinary region of one name")
-    size = len(into)
     if offset > status.st_size:
         raise InvalidRequestError(f"{path}.offset", f"{offset} is beyond the end of the region, {status.st_size} bytes")
     if offset + size > status.st_size:
         raise InvalidRequestError(
             f"{path}.byte_size", f"{size} bytes from {offset} on end beyond the region's {status.st_size} bytes"
         )
+
+
+def _copy_from(descriptor: int, name: str, offset: int, into: memoryview, path: str) -> None:
+    size = len(into)
+    _check_within(os.fstat(descriptor), name, offset, size, path)
     done = 0
     while done < size:
         count = os.preadv(descriptor, [into[done:]], offset + done)

@@ -72,6 +72,11 @@ class SamplerService:
         self._drafts = DraftDecoder(samples=decoder)
         self._streams: set[Stream[Any, Any]] = set()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes new requests: it does until it drains."""
+        return self._admission.is_open
+
     def handlers(self) -> grpc.GenericRpcHandler:
         """Give the handlers as grpcio wants them."""
         methods: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
@@ -172,8 +177,17 @@ class SamplerService:
         """Answer VerifyDraftStream."""
         began = time.monotonic()
         messages = DraftMessages(decoder=self._drafts)
-        stream = self._new_stream(messages, self.submit_draft, context)
-        await self._run_stream(stream, messages.rpc, context, began)
+        await self.serve_stream(messages, self.submit_draft, context, began)
+
+    async def serve_stream(
+        self,
+        messages: Messages[Request, Result],
+        submit: Callable[[Request, float, float, str], Future[Result]],
+        context: ServicerContext[bytes, bytes],
+        began: float,
+    ) -> None:
+        """Serve a streaming call of another protocol: how its messages are read and written is the caller's."""
+        await self._run_stream(self._new_stream(messages, submit, context), messages.rpc, context, began)
 
     def _new_stream(
         self,

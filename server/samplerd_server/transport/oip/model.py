@@ -1,0 +1,100 @@
+"""The sampler as a model: its name, its tensors, what it has done."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from samplerd import __version__
+from samplerd.oip import grpc_service_pb2 as oip
+from samplerd.v1 import sampler_pb2 as pb
+from samplerd_server.errors import Code
+from samplerd_server.transport.oip.parameters import PARAMETERS
+
+if TYPE_CHECKING:
+    from samplerd_server.metrics import Metrics
+
+__all__ = ["DTYPES", "INPUTS", "MODEL", "OUTPUTS", "VERSION", "config", "metadata", "server_metadata", "statistics"]
+
+MODEL, VERSION = "sampler", "1"
+_PLATFORM = "samplerd"
+DTYPES = {"FP32": pb.DTYPE_F32, "FP16": pb.DTYPE_F16, "BF16": pb.DTYPE_BF16, "FP64": pb.DTYPE_F64}
+"""What rows may be stored as."""
+_SCALARS = {name: "FP64" if kind is float else "UINT32" for name, kind in PARAMETERS.items()}
+_SCALARS |= {"seed": "UINT64", "num_samples": "UINT32", "draw_offset": "UINT64"}
+INPUTS = {"logits": "FP32", "probabilities": "FP32", **_SCALARS}
+"""Inputs and the datatype that is told of each; others are taken where the numbers fit."""
+OUTPUTS = {"samples": "INT32", "logprobs": "FP32"}
+_TYPES = {name.removeprefix("TYPE_"): number for name, number in oip.DataType.items()}
+_NS = 1e9
+_DRAWING = ("Sample", "SampleStream", "ModelInfer", "ModelStreamInfer")
+
+
+def server_metadata(*, has_shared_memory: bool) -> oip.ServerMetadataResponse:
+    """Say what the server is, and which extensions of the protocol it serves."""
+    extensions = ["model_configuration", "statistics", "binary_tensor_data", "parameters"]
+    if has_shared_memory:
+        extensions.append("system_shared_memory")
+    return oip.ServerMetadataResponse(name=_PLATFORM, version=__version__, extensions=extensions)
+
+
+def metadata() -> oip.ModelMetadataResponse:
+    """Say which tensors the model takes and gives."""
+    tensor = oip.ModelMetadataResponse.TensorMetadata
+    rows = {"logits", "probabilities"}
+    return oip.ModelMetadataResponse(
+        name=MODEL,
+        versions=[VERSION],
+        platform=_PLATFORM,
+        inputs=[
+            tensor(name=name, datatype=kind, shape=[-1, -1 if name in rows else 1]) for name, kind in INPUTS.items()
+        ],
+        outputs=[tensor(name=name, datatype=kind, shape=[-1, -1]) for name, kind in OUTPUTS.items()],
+    )
+
+
+def config(max_rows: int) -> oip.ModelConfig:
+    """Say the same as Triton's clients want it: shapes without the rows, of which there may be `max_rows`."""
+    rows = {"logits", "probabilities"}
+    return oip.ModelConfig(
+        name=MODEL,
+        platform=_PLATFORM,
+        backend=_PLATFORM,
+        max_batch_size=max_rows,
+        input=[
+            oip.ModelInput(
+                name=name, data_type=_TYPES[kind], dims=[-1 if name in rows else 1], optional=name != "logits"
+            )
+            for name, kind in INPUTS.items()
+        ],
+        output=[oip.ModelOutput(name=name, data_type=_TYPES[kind], dims=[-1]) for name, kind in OUTPUTS.items()],
+        dynamic_batching=oip.ModelDynamicBatching(),
+    )
+
+
+def statistics(metrics: Metrics) -> oip.ModelStatistics:
+    """Say what has been done since the start, by whichever protocol it was asked for."""
+    outcomes = [(code, metrics.requests.value(rpc, code.name)) for rpc in _DRAWING for code in Code]
+    succeeded = int(sum(count for code, count in outcomes if code is Code.OK))
+    failed = int(sum(count for code, count in outcomes if code is not Code.OK))
+    seconds = sum(metrics.request_time.summary(rpc)[1] for rpc in _DRAWING)
+    batches, rows = int(metrics.batches.total()), int(metrics.rows.total())
+    queue_count, queue_s = metrics.queue_wait.summary()
+    _, compute_s = metrics.compute.summary()
+
+    def duration(count: int, seconds: float) -> oip.StatisticDuration:
+        return oip.StatisticDuration(count=count, ns=round(seconds * _NS))
+
+    return oip.ModelStatistics(
+        name=MODEL,
+        version=VERSION,
+        inference_count=rows,
+        execution_count=batches,
+        inference_stats=oip.InferStatistics(
+            success=duration(succeeded, seconds),
+            fail=duration(failed, 0.0),
+            queue=duration(queue_count, queue_s),
+            compute_input=duration(batches, 0.0),
+            compute_infer=duration(batches, compute_s),
+            compute_output=duration(batches, 0.0),
+        ),
+    )

@@ -1,0 +1,60 @@
+"""The arrow ``SampleResult -> ModelInferResponse``."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from samplerd.oip import grpc_service_pb2 as oip
+from samplerd_server.request import RNG
+from samplerd_server.transport.oip.model import MODEL, OUTPUTS, VERSION
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from samplerd_server.request import RowError, SampleResult
+    from samplerd_server.transport.oip.regions import RegisteredRegions
+    from samplerd_server.transport.oip.translate import Inference
+
+__all__ = ["reply_to"]
+
+_FINAL = "triton_final_response"
+_STORED = {"samples": "<i4", "logprobs": "<f4"}
+
+
+def reply_to(inference: Inference, result: SampleResult, regions: RegisteredRegions | None) -> oip.ModelInferResponse:
+    """Answer a request: the outputs that were asked for, in that order, all as raw contents.
+
+    Raises:
+        SamplerdError: an output cannot be written to the shared memory that was named for it.
+
+    """
+    asked = inference.sample
+    reply = oip.ModelInferResponse(model_name=MODEL, model_version=VERSION, id=inference.name)
+    reply.parameters["rng"].string_param = RNG
+    if asked.row_seeds is None:
+        reply.parameters["seed"].uint64_param = asked.seed
+    if result.row_errors:
+        reply.parameters["row_errors"].string_param = json.dumps([_row_error(error) for error in result.row_errors])
+    if inference.wants_final:
+        reply.parameters[_FINAL].bool_param = True
+    shape = (asked.source.rows, asked.num_samples)
+    for output in inference.outputs:
+        data = _values(output.name, result).astype(_STORED[output.name], copy=False).tobytes()
+        tensor = reply.outputs.add(name=output.name, datatype=OUTPUTS[output.name], shape=shape)
+        if output.place is not None:
+            assert regions is not None, "a place without regions. This is a bug."
+            regions.regions.write(output.place.key, output.place.offset, output.place.byte_size, data, output.name)
+            tensor.parameters["shared_memory_byte_size"].int64_param = len(data)
+            data = b""  # keeps the places of the others
+        reply.raw_output_contents.append(data)
+    return reply
+
+
+def _values(name: str, result: SampleResult) -> NDArray[np.generic]:
+    return result.samples if name == "samples" else result.logprobs[0].samples
+
+
+def _row_error(error: RowError) -> dict[str, object]:
+    return {"row": error.row, "reason": error.reason.name, "message": error.message}

@@ -1,0 +1,163 @@
+"""The tensors of a request: where their numbers are, checked against what the protocol says of them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from samplerd_server.errors import InvalidRequestError, NotImplementedFieldError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from samplerd.oip import grpc_service_pb2 as oip
+    from samplerd_server.transport.oip.regions import Place, RegisteredRegions
+
+__all__ = ["Input", "place_of", "read_inputs", "value_of"]
+
+_TYPES = {
+    "BOOL": ("?", "bool_contents"),
+    "INT8": ("<i1", "int_contents"),
+    "INT16": ("<i2", "int_contents"),
+    "INT32": ("<i4", "int_contents"),
+    "INT64": ("<i8", "int64_contents"),
+    "UINT8": ("<u1", "uint_contents"),
+    "UINT16": ("<u2", "uint_contents"),
+    "UINT32": ("<u4", "uint_contents"),
+    "UINT64": ("<u8", "uint64_contents"),
+    "FP16": ("<f2", ""),
+    "BF16": ("<u2", ""),
+    "FP32": ("<f4", "fp32_contents"),
+    "FP64": ("<f8", "fp64_contents"),
+}
+"""How numbers of each datatype lie in raw contents, and which typed contents may hold them."""
+_PLACE = ("shared_memory_region", "shared_memory_byte_size", "shared_memory_offset")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Input:
+    """One tensor of a request."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    data: bytes
+    """Its numbers, row-major and little-endian; empty where they are in shared memory."""
+    place: Place | None = None
+    """Where in shared memory they are."""
+
+    def numbers(self) -> NDArray[np.generic]:
+        """Give the numbers of a small tensor, flat.
+
+        Raises:
+            NotImplementedFieldError: they are in shared memory, which only rows can be.
+            InvalidRequestError: their datatype is none of whole or floating-point numbers.
+
+        """
+        if self.place is not None:
+            raise NotImplementedFieldError(
+                f"{self.name}.parameters.shared_memory_region", "only rows can be in shared memory"
+            )
+        if self.datatype == "BF16":
+            return (np.frombuffer(self.data, "<u2").astype("<u4") << 16).view("<f4")
+        return np.frombuffer(self.data, _TYPES[self.datatype][0])
+
+
+def read_inputs(request: oip.ModelInferRequest, regions: RegisteredRegions | None) -> dict[str, Input]:
+    """Find the numbers of every input.
+
+    Raises:
+        InvalidRequestError: a tensor is not what its datatype and shape say, or comes twice; some raw contents lack.
+        NotFoundError: a region of shared memory is not registered.
+        NotImplementedFieldError: shared memory is off.
+
+    """
+    inputs: dict[str, Input] = {}
+    raw = list(request.raw_input_contents)
+    used = 0
+    for tensor in request.inputs:
+        if tensor.name in inputs:
+            raise InvalidRequestError(tensor.name, "the input comes twice")
+        size = _size_of(tensor)
+        place = place_of(tensor.parameters, tensor.name, regions)
+        data = b""
+        if place is None and raw:
+            if used == len(raw):
+                raise InvalidRequestError("raw_input_contents", f"{len(raw)} entries are fewer than the inputs")
+            data, used = raw[used], used + 1
+            if tensor.HasField("contents"):
+                raise InvalidRequestError(f"{tensor.name}.contents", "the request has raw_input_contents")
+        elif place is None:
+            data = _typed(tensor)
+        given = len(data) if place is None else place.byte_size
+        if given != size:
+            shape = " x ".join(map(str, tensor.shape))
+            raise InvalidRequestError(tensor.name, f"{given} bytes, but {shape} of {tensor.datatype} are {size}")
+        inputs[tensor.name] = Input(
+            name=tensor.name, datatype=tensor.datatype, shape=tuple(tensor.shape), data=data, place=place
+        )
+    if used != len(raw):
+        raise InvalidRequestError("raw_input_contents", f"{len(raw)} entries, but {used} inputs without shared memory")
+    return inputs
+
+
+def _size_of(tensor: oip.ModelInferRequest.InferInputTensor) -> int:
+    if tensor.datatype not in _TYPES:
+        raise InvalidRequestError(f"{tensor.name}.datatype", f"{tensor.datatype!r} is none of {', '.join(_TYPES)}")
+    if any(length < 1 for length in tensor.shape):
+        raise InvalidRequestError(f"{tensor.name}.shape", f"{list(tensor.shape)} has a length below 1")
+    return math.prod(tensor.shape) * np.dtype(_TYPES[tensor.datatype][0]).itemsize
+
+
+def _typed(tensor: oip.ModelInferRequest.InferInputTensor) -> bytes:
+    """Give typed contents as raw ones."""
+    dtype, field = _TYPES[tensor.datatype]
+    if not field:
+        raise InvalidRequestError(f"{tensor.name}.contents", f"{tensor.datatype} must come in raw_input_contents")
+    others = [descriptor.name for descriptor, _ in tensor.contents.ListFields() if descriptor.name != field]
+    if others:
+        raise InvalidRequestError(f"{tensor.name}.contents.{others[0]}", f"{tensor.datatype} belongs into {field}")
+    values = np.array(getattr(tensor.contents, field))
+    if np.dtype(dtype).kind in "iu" and values.size:
+        bounds = np.iinfo(dtype)
+        if values.min() < bounds.min or values.max() > bounds.max:
+            raise InvalidRequestError(f"{tensor.name}.contents.{field}", f"a number is no {tensor.datatype}")
+    return values.astype(dtype).tobytes()
+
+
+def place_of(
+    parameters: Mapping[str, oip.InferParameter], name: str, regions: RegisteredRegions | None
+) -> Place | None:
+    """Find where in shared memory a tensor lies; None: it does not.
+
+    Raises:
+        InvalidRequestError: an unknown parameter, or a place that is not within its region.
+        NotFoundError: the region is not registered.
+        NotImplementedFieldError: shared memory is off.
+
+    """
+    unknown = [key for key in parameters if key not in _PLACE]
+    if unknown:
+        raise NotImplementedFieldError(f"{name}.parameters.{unknown[0]}")
+    if not parameters:
+        return None
+    path = f"{name}.parameters.shared_memory_region"
+    if regions is None:
+        raise NotImplementedFieldError(path, "is off on this server; --shared-memory-prefix turns it on")
+    region, size, offset = (value_of(parameters[key]) if key in parameters else None for key in _PLACE)
+    if not isinstance(region, str) or not isinstance(size, int):
+        raise InvalidRequestError(path, "a region wants its name, a string, and shared_memory_byte_size, an integer")
+    if offset is not None and not isinstance(offset, int):
+        raise InvalidRequestError(f"{name}.parameters.shared_memory_offset", "must be an integer")
+    return regions.place(region, offset or 0, size, path)
+
+
+def value_of(parameter: oip.InferParameter) -> Any:
+    """Give the value of a parameter, whichever kind it is of; None if it has none."""
+    kind = parameter.WhichOneof("parameter_choice")
+    return None if kind is None else getattr(parameter, kind)

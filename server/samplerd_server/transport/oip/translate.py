@@ -1,0 +1,166 @@
+"""The arrow ``ModelInferRequest -> SampleRequest``: names and shapes of the protocol, meaning of our contract.
+
+What a parameter may be is checked where the contract's own requests are: here it is only brought there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from samplerd.v1 import sampler_pb2 as pb
+from samplerd_server.errors import InvalidRequestError, NotFoundError
+from samplerd_server.transport.decode_rows import check_shape, check_tensor
+from samplerd_server.transport.decode_shared_memory import decode_shared_memory
+from samplerd_server.transport.oip.model import DTYPES, INPUTS, MODEL, OUTPUTS, VERSION
+from samplerd_server.transport.oip.parameters import set_parameter, set_tensor
+from samplerd_server.transport.oip.tensors import place_of, read_inputs, value_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from samplerd.oip import grpc_service_pb2 as oip
+    from samplerd_server.request import DenseRows, SampleRequest
+    from samplerd_server.transport.decode import Decoder
+    from samplerd_server.transport.oip.regions import Place, RegisteredRegions
+    from samplerd_server.transport.oip.tensors import Input
+
+__all__ = ["Inference", "Output", "Translator", "check_model"]
+
+_KINDS = {"logits": pb.INPUT_KIND_LOGITS, "probabilities": pb.INPUT_KIND_PROBABILITIES}
+_PROCESSED = pb.LOGPROB_KIND_PROCESSED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """A tensor that is asked for."""
+
+    name: str
+    place: Place | None
+    """Where in shared memory it is to go; None: into the reply."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inference:
+    """A request of the protocol, understood."""
+
+    id: int
+    """A number of ours: on a stream it tells one request from another."""
+    name: str
+    """The client's id, which may be empty, and need not be its own."""
+    sample: SampleRequest
+    outputs: tuple[Output, ...]
+    timeout_s: float | None
+    """What the client gives it, in seconds."""
+    wants_final: bool
+    """Whether its stream shall be told that the reply is the last one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Translator:
+    """Understands requests within the limits and capabilities of this server."""
+
+    decoder: Decoder
+    regions: RegisteredRegions | None
+    """Where shared memory is named; None = it is off."""
+
+    def translate(self, request: oip.ModelInferRequest, number: int = 0) -> Inference:
+        """Understand one request.
+
+        Raises:
+            SamplerdError: it is malformed, contradictory, out of range, or wants what does not work here.
+
+        """
+        check_model(request.model_name, request.model_version)
+        inputs = read_inputs(request, self.regions)
+        kind, rows, load = self._find_rows(inputs)
+        message = pb.SampleRequest(kind=_KINDS[kind])
+        timeout_s, wants_final = None, False
+        for key in sorted(request.parameters):
+            value = value_of(request.parameters[key])
+            if key == "timeout":
+                timeout_s = _timeout(value)
+            elif key == "triton_enable_empty_final_response":
+                wants_final = bool(value)
+            else:
+                set_parameter(message, key, value)
+        for name, tensor in inputs.items():
+            if name != kind:
+                set_tensor(message, tensor, rows.rows)
+        outputs = self._outputs(request)
+        if any(output.name == "logprobs" for output in outputs):
+            if not message.outputs.logprobs:
+                message.outputs.logprobs.append(_PROCESSED)
+        else:
+            message.ClearField("outputs")
+        return Inference(
+            id=number,
+            name=request.id,
+            sample=self.decoder.decode_with(message, rows, load),
+            outputs=outputs,
+            timeout_s=timeout_s,
+            wants_final=wants_final,
+        )
+
+    def _find_rows(self, inputs: dict[str, Input]) -> tuple[str, DenseRows, Callable[[], None] | None]:
+        """Find the rows: what they are, where they are, and what brings them in."""
+        unknown = [name for name in inputs if name not in INPUTS]
+        if unknown:
+            raise InvalidRequestError(unknown[0], f"the model {MODEL} has no such input; it has {', '.join(INPUTS)}")
+        given = [name for name in _KINDS if name in inputs]
+        if len(given) != 1:
+            raise InvalidRequestError("logits", "give the rows once: as the input logits, or as probabilities")
+        tensor = inputs[given[0]]
+        dtype = DTYPES.get(tensor.datatype)
+        if dtype is None:
+            raise InvalidRequestError(f"{tensor.name}.datatype", f"must be one of {', '.join(DTYPES)}")
+        if not 1 <= len(tensor.shape) <= 2:
+            raise InvalidRequestError(f"{tensor.name}.shape", f"{list(tensor.shape)} is neither [rows, V] nor [V]")
+        *above, vocab_size = tensor.shape
+        rows = above[0] if above else 1
+        path = f"{tensor.name}.shape"
+        check_shape(rows, path, vocab_size, path, self.decoder.limits)
+        if tensor.place is None:
+            source = check_tensor(dtype, rows, vocab_size, tensor.data, self.decoder.limits, tensor.name)
+            return given[0], source, None
+        assert self.regions is not None, "a place without regions. This is a bug."
+        memory = pb.SharedMemory(dtype=dtype, rows=rows, vocab_size=vocab_size, **tensor.place._asdict())
+        own, load = decode_shared_memory(memory, self.decoder.limits, self.regions.regions, tensor.name)
+        return given[0], own, load
+
+    def _outputs(self, request: oip.ModelInferRequest) -> tuple[Output, ...]:
+        """Read which outputs are asked for: all of them, unless some are named."""
+        names = [output.name for output in request.outputs]
+        for number, name in enumerate(names):
+            if name not in OUTPUTS:
+                raise InvalidRequestError(f"outputs[{number}].name", f"{name!r} is none of {', '.join(OUTPUTS)}")
+            if name in names[:number]:
+                raise InvalidRequestError(f"outputs[{number}].name", f"{name} comes twice")
+        if not names:
+            return tuple(Output(name=name, place=None) for name in OUTPUTS)
+        return tuple(
+            Output(name=output.name, place=place_of(output.parameters, output.name, self.regions))
+            for output in request.outputs
+        )
+
+
+def check_model(name: str, version: str) -> None:
+    """Check that it is our model which is asked for.
+
+    Raises:
+        NotFoundError: it is another.
+
+    """
+    if name != MODEL:
+        raise NotFoundError(f"model_name: there is no model {name!r}; there is {MODEL}")
+    if version not in {"", VERSION}:
+        raise NotFoundError(f"model_version: {MODEL} has no version {version!r}; it has {VERSION}")
+
+
+def _timeout(value: Any) -> float | None:
+    """Give seconds from the protocol's microseconds, of which 0 means none."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < np.iinfo(np.int64).max:
+        raise InvalidRequestError("parameters.timeout", "must be a whole number of microseconds, 0 or more")
+    return value / 1e6 if value else None
