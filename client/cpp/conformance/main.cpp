@@ -1,0 +1,58 @@
+/// The conformance suite through the C++ client: see client/conformance/README.md for what is tried and
+/// printed.
+#include <array>
+#include <exception>
+#include <fstream>
+#include <iostream>
+#include <utility>
+
+#include "features.hpp"
+
+namespace {
+
+using Feature = std::string (*)(const conformance::Suite&);
+
+constexpr std::array<std::pair<const char*, Feature>, 10> kFeatures{{
+    {"calls", conformance::try_calls},
+    {"arrays", conformance::try_arrays},
+    {"frequencies", conformance::try_frequencies},
+    {"stream", conformance::try_stream},
+    {"limits", conformance::try_limits},
+    {"deadline", conformance::try_deadline},
+    {"cancel", conformance::try_cancel},
+    {"retry", conformance::try_retry},
+    {"tls", conformance::try_tls},
+    {"token", conformance::try_token},
+}};
+
+/// Tries one feature and says what became of it; returns whether it passed.
+bool has_passed(const char* name, Feature feature, const conformance::Suite& suite) {
+  try {
+    const std::string detail = feature(suite);
+    std::cout << name << "\tpass\t" << detail << std::endl;
+    return true;
+  } catch (const std::exception& error) {
+    std::cerr << name << ": " << error.what() << std::endl;
+    std::cout << name << "\tfail\tsee stderr" << std::endl;
+    return false;
+  }
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  conformance::Suite suite;
+  try {
+    suite.flags = conformance::parse_flags(count, arguments);
+    std::ifstream file(suite.flags.vectors);
+    suite.vectors = conformance::Json::parse(file);
+  } catch (const std::exception& error) {
+    std::cerr << error.what() << std::endl;
+    return 2;
+  }
+  bool all = true;
+  for (const auto& [name, feature] : kFeatures) {
+    all = has_passed(name, feature, suite) && all;
+  }
+  return all ? 0 : 1;
+}

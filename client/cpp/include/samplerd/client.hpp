@@ -1,0 +1,69 @@
+/// The client: one object, one connection, any number of threads.
+#pragma once
+
+#include <samplerd/v1/sampler.grpc.pb.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <samplerd/arrays.hpp>
+#include <samplerd/error.hpp>
+#include <samplerd/options.hpp>
+#include <samplerd/result.hpp>
+#include <samplerd/stream.hpp>
+
+namespace samplerd {
+
+/// A connection to a samplerd. All members may be called from many threads at once; each call blocks its own
+/// thread, is tried again as ClientOptions::retry says, and throws Error when it fails.
+class Client {
+ public:
+  /// @param target `host:port`, `unix:/path`, or any other name that gRPC resolves; it is reached at the
+  /// first call
+  /// @throws std::invalid_argument options that make no sense, or a token that would cross a network in plain
+  /// text
+  explicit Client(const std::string& target, ClientOptions options = {});
+  ~Client();
+  Client(Client&&) noexcept;
+  Client& operator=(Client&&) noexcept;
+
+  /// Draws from every row of a request; request() makes one of an array. A row that cannot be drawn from
+  /// fails alone: see SampleResult::is_complete(). If all rows fail, INVALID_ARGUMENT names them.
+  SampleResult sample(const v1::SampleRequest& request, const CallOptions& call = {}) const;
+  /// Draws once from each row at temperature 1: see request().
+  SampleResult sample(Rows rows, const CallOptions& call = {}) const { return sample(request(rows), call); }
+
+  /// Accepts or corrects drafted tokens (speculative decoding).
+  v1::VerifyDraftResponse verify_draft(const v1::VerifyDraftRequest& request,
+                                       const CallOptions& call = {}) const;
+
+  /// Uploads rows once, so that SampleRequest::set_distribution() can name them. Not tried again when the
+  /// connection broke, as it may have been made: ALREADY_EXISTS would tell too little.
+  v1::Distribution create_distribution(const v1::CreateDistributionRequest& request,
+                                       const CallOptions& call = {}) const;
+  /// Describes an uploaded distribution. Throws NOT_FOUND.
+  v1::Distribution get_distribution(const std::string& name, const CallOptions& call = {}) const;
+  /// Frees an uploaded distribution. Throws NOT_FOUND.
+  void delete_distribution(const std::string& name, const CallOptions& call = {}) const;
+  /// All uploaded distributions, ordered by name.
+  std::vector<v1::Distribution> list_distributions(const CallOptions& call = {}) const;
+
+  /// What the server is, what it can do and where its limits are.
+  v1::GetServerInfoResponse server_info(const CallOptions& call = {}) const;
+
+  /// Opens a stream: one call for many requests. It may outlive the client.
+  Stream stream(const StreamOptions& options = {}) const;
+
+  /// The generated stub on this connection, for what is not here (VerifyDraftStream). prepare() each call's
+  /// context.
+  v1::SamplerService::Stub& stub() const;
+  /// Gives a call of stub() the client's token and timeout.
+  void prepare(grpc::ClientContext& context) const;
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace samplerd

@@ -1,0 +1,75 @@
+/// What a client, a call and a stream can be told.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <optional>
+#include <string>
+
+#include <samplerd/cancellation.hpp>
+
+namespace samplerd {
+
+/// Whom to trust and who to be: PEM text; read_file() reads it.
+struct TlsOptions {
+  /// Certificates of the authorities that may vouch for the server. Empty = the ones of gRPC's own roots
+  /// file.
+  std::string ca;
+  /// This client's certificate chain, for servers that ask for one. Only together with `key`.
+  std::string certificate;
+  /// Its private key.
+  std::string key;
+  /// The name to look for in the server's certificate, when it is not the target's.
+  std::string server_name;
+};
+
+/// The content of a file. Throws std::runtime_error when it cannot be read.
+std::string read_file(const std::string& path);
+
+/// How often, and after how long, a call is tried again.
+///
+/// Only RESOURCE_EXHAUSTED and UNAVAILABLE are, never past the call's deadline. A hint of the server's is
+/// obeyed to the millisecond, "never" included; without one the wait is uniform between 0 and an upper end
+/// that doubles (full jitter).
+struct RetryPolicy {
+  /// Attempts in all, at least 1; 1 = never ask again.
+  int max_attempts = 4;
+  /// Upper end of the first wait.
+  std::chrono::milliseconds initial_backoff{50};
+  /// Upper end of the longest wait.
+  std::chrono::milliseconds max_backoff{2000};
+};
+
+/// All that a client can be told.
+struct ClientOptions {
+  /// Speak TLS. Nothing = plain text.
+  std::optional<TlsOptions> tls;
+  /// Sent with every call as `authorization: Bearer TOKEN`. Empty = none.
+  std::string token;
+  /// Send the token over an unencrypted network too, and not only to loopback and Unix sockets.
+  bool allow_plaintext_token = false;
+  /// Time for a call and all its retries, unless the call says otherwise.
+  std::chrono::milliseconds timeout{30'000};
+  /// When calls are tried again.
+  RetryPolicy retry;
+  /// Largest reply that is taken, in bytes. Requests are bounded by the server.
+  int max_message_bytes = 256 * 1024 * 1024;
+};
+
+/// What one call can be told.
+struct CallOptions {
+  /// Time for the call and all its retries. Nothing = the client's.
+  std::optional<std::chrono::milliseconds> timeout;
+  /// Ends the call, a wait before a retry included.
+  std::optional<Cancellation> cancellation;
+};
+
+/// What a stream can be told.
+struct StreamOptions {
+  /// Requests under way at once, at least 1; submit() waits while there are so many.
+  std::size_t max_in_flight = 64;
+  /// Life of the whole stream. Nothing = no end.
+  std::optional<std::chrono::milliseconds> timeout;
+};
+
+}  // namespace samplerd

@@ -1,0 +1,144 @@
+#include <samplerd/client.hpp>
+
+#include <algorithm>
+#include <utility>
+
+#include "connection.hpp"
+#include "retry.hpp"
+#include "status.hpp"
+#include "stream_reactor.hpp"
+
+namespace samplerd {
+namespace {
+
+using Service = v1::SamplerService;
+
+template <class Request, class Response>
+using Method = grpc::Status (Service::Stub::*)(grpc::ClientContext*, const Request&, Response*);
+
+void set_deadline(grpc::ClientContext& context, SteadyTime deadline) {
+  // gRPC takes times of the wall clock only; it turns them back at once.
+  context.set_deadline(std::chrono::system_clock::now() + (deadline - std::chrono::steady_clock::now()));
+}
+
+/// When a call that begins now must be over; a year is as good as never, and fits into every clock.
+SteadyTime end_of(std::chrono::milliseconds timeout) {
+  return std::chrono::steady_clock::now() +
+         std::min<std::chrono::milliseconds>(timeout, std::chrono::hours(24 * 365));
+}
+
+}  // namespace
+
+class Client::Impl {
+ public:
+  Impl(const std::string& target, ClientOptions options)
+      : options_(std::move(options)), stub_(Service::NewStub(open_channel(target, options_))) {}
+
+  template <class Request, class Response>
+  Response call(Method<Request, Response> method, const Request& request, const CallOptions& call,
+                bool is_repeatable = true) const {
+    const SteadyTime deadline = end_of(call.timeout.value_or(options_.timeout));
+    Response response;
+    with_retries(options_.retry, deadline, real_world(call.cancellation),
+                 [&] { try_once(method, request, response, deadline, call.cancellation, is_repeatable); });
+    return response;
+  }
+
+  const ClientOptions& options() const { return options_; }
+  Service::Stub& stub() const { return *stub_; }
+
+ private:
+  template <class Request, class Response>
+  void try_once(Method<Request, Response> method, const Request& request, Response& response,
+                SteadyTime deadline, const std::optional<Cancellation>& cancellation,
+                bool is_repeatable) const {
+    grpc::ClientContext context;
+    authorize(options_, context);
+    set_deadline(context, deadline);
+    std::optional<Cancellation::Listener> listener;
+    if (cancellation) {
+      listener.emplace(*cancellation, [&context] { context.TryCancel(); });
+    }
+    const grpc::Status status = (stub_.get()->*method)(&context, request, &response);
+    if (status.ok()) {
+      return;
+    }
+    const Error error = error_of(status, context.GetServerTrailingMetadata());
+    if (!is_repeatable && error.code() == grpc::StatusCode::UNAVAILABLE) {
+      ErrorDetails details{error.violations(), error.retry_after(), true};
+      throw Error(error.code(), error.what(), std::move(details));
+    }
+    throw error;
+  }
+
+  ClientOptions options_;
+  std::unique_ptr<Service::Stub> stub_;
+};
+
+Client::Client(const std::string& target, ClientOptions options)
+    : impl_(std::make_unique<Impl>(target, std::move(options))) {}
+Client::~Client() = default;
+Client::Client(Client&&) noexcept = default;
+Client& Client::operator=(Client&&) noexcept = default;
+
+SampleResult Client::sample(const v1::SampleRequest& request, const CallOptions& call) const {
+  return {impl_->call(&Service::Stub::Sample, request, call), request.num_samples()};
+}
+
+v1::VerifyDraftResponse Client::verify_draft(const v1::VerifyDraftRequest& request,
+                                             const CallOptions& call) const {
+  return impl_->call(&Service::Stub::VerifyDraft, request, call);
+}
+
+v1::Distribution Client::create_distribution(const v1::CreateDistributionRequest& request,
+                                             const CallOptions& call) const {
+  return impl_->call(&Service::Stub::CreateDistribution, request, call, false).distribution();
+}
+
+v1::Distribution Client::get_distribution(const std::string& name, const CallOptions& call) const {
+  v1::GetDistributionRequest request;
+  request.set_name(name);
+  return impl_->call(&Service::Stub::GetDistribution, request, call).distribution();
+}
+
+void Client::delete_distribution(const std::string& name, const CallOptions& call) const {
+  v1::DeleteDistributionRequest request;
+  request.set_name(name);
+  impl_->call(&Service::Stub::DeleteDistribution, request, call);
+}
+
+std::vector<v1::Distribution> Client::list_distributions(const CallOptions& call) const {
+  std::vector<v1::Distribution> all;
+  v1::ListDistributionsRequest request;
+  do {
+    const auto page = impl_->call(&Service::Stub::ListDistributions, request, call);
+    all.insert(all.end(), page.distributions().begin(), page.distributions().end());
+    request.set_page_token(page.next_page_token());
+  } while (!request.page_token().empty());
+  return all;
+}
+
+v1::GetServerInfoResponse Client::server_info(const CallOptions& call) const {
+  return impl_->call(&Service::Stub::GetServerInfo, v1::GetServerInfoRequest(), call);
+}
+
+Stream Client::stream(const StreamOptions& options) const {
+  auto reactor = std::make_shared<StreamReactor>(options.max_in_flight);
+  authorize(impl_->options(), reactor->context());
+  if (options.timeout) {
+    set_deadline(reactor->context(), end_of(*options.timeout));
+  }
+  reactor->start(impl_->stub());
+  return Stream(std::move(reactor));
+}
+
+v1::SamplerService::Stub& Client::stub() const {
+  return impl_->stub();
+}
+
+void Client::prepare(grpc::ClientContext& context) const {
+  authorize(impl_->options(), context);
+  set_deadline(context, end_of(impl_->options().timeout));
+}
+
+}  // namespace samplerd
