@@ -40,7 +40,7 @@ need_go() {
 fetch_packages() {
   apt=$PWD/build/apt
   rm -rf "$apt" && mkdir -p "$apt/lists/partial" "$apt/archives/partial"
-  mirror=$(apt-get indextargets --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packages' 'Component: main' |
+  mirror=$(apt-get indextargets --no-release-info --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packages' 'Component: main' |
     awk '$2 ~ /^(bookworm|trixie|forky|sid|stable|oldstable|testing)$/ {print $1; exit}')
   [ -n "$mirror" ] || fail "apt's sources name no Debian mirror"
   keyring=/usr/share/keyrings/debian-archive-keyring.gpg
