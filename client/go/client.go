@@ -103,15 +103,17 @@ func (c *Client) Chunks(ctx context.Context, request *pb.SampleRequest) iter.Seq
 	}
 }
 
-// VerifyDraft accepts or corrects drafted tokens (speculative decoding). A target row that cannot be drawn from ends the
-// tokens before it: see RowErrors of the reply.
+// VerifyDraft accepts or corrects drafted tokens (speculative decoding). A target row that cannot be drawn from ends
+// the tokens before it: see RowErrors of the reply.
 func (c *Client) VerifyDraft(ctx context.Context, request *pb.VerifyDraftRequest) (*pb.VerifyDraftResponse, error) {
 	return unary(ctx, c, c.retry, request, c.stub.VerifyDraft)
 }
 
 // CreateDistribution uploads rows, to be drawn from by name. It is never sent twice: after Unavailable nobody can know
 // whether the first one arrived.
-func (c *Client) CreateDistribution(ctx context.Context, request *pb.CreateDistributionRequest) (*pb.Distribution, error) {
+func (c *Client) CreateDistribution(
+	ctx context.Context, request *pb.CreateDistributionRequest,
+) (*pb.Distribution, error) {
 	reply, err := unary(ctx, c, RetryPolicy{}, request, c.stub.CreateDistribution)
 	return reply.GetDistribution(), err
 }

@@ -20,7 +20,8 @@ import (
 const MaxMessageBytes = 256 << 20
 
 // ErrPlaintextToken is what Dial answers when a token would travel a network in plain text.
-var ErrPlaintextToken = errors.New("samplerd: a token is not sent in plain text over a network; use TLS, or AllowPlaintextToken")
+var ErrPlaintextToken = errors.New(
+	"samplerd: a token is not sent in plain text over a network; use TLS, or AllowPlaintextToken")
 
 // A TLS says whom to trust and who we are. The zero value trusts the system's authorities.
 type TLS struct {

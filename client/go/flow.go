@@ -39,8 +39,8 @@ type flowLimits struct {
 	bytes    int // of a request
 }
 
-// flow matches replies to requests. One goroutine takes replies; whoever asks sends, one at a time. A request is encoded
-// before it is sent, by its own caller, who may change its array again as soon as do has returned.
+// flow matches replies to requests. One goroutine takes replies; whoever asks sends, one at a time. A request is
+// encoded before it is sent, by its own caller, who may change its array again as soon as do has returned.
 type flow[Q, R message] struct {
 	call   duplex[R]
 	cancel context.CancelFunc
@@ -64,7 +64,9 @@ type waiter[R any] struct {
 	done  chan struct{}
 }
 
-func open[C any](ctx context.Context, start func(context.Context, ...grpc.CallOption) (C, error)) (C, context.CancelFunc, error) {
+func open[C any](
+	ctx context.Context, start func(context.Context, ...grpc.CallOption) (C, error),
+) (C, context.CancelFunc, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	call, err := start(ctx)
 	if err != nil {
@@ -73,7 +75,9 @@ func open[C any](ctx context.Context, start func(context.Context, ...grpc.CallOp
 	return call, cancel, newError(err, nil)
 }
 
-func newFlow[Q, R message](call duplex[R], cancel context.CancelFunc, limits flowLimits, kind replies[Q, R]) *flow[Q, R] {
+func newFlow[Q, R message](
+	call duplex[R], cancel context.CancelFunc, limits flowLimits, kind replies[Q, R],
+) *flow[Q, R] {
 	if limits.inFlight < 1 {
 		limits.inFlight = 64
 	}

@@ -15,8 +15,8 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// A RetryPolicy says how calls are tried again that fail with ResourceExhausted or Unavailable. Attempt n is followed by
-// a wait between nothing and Base x 2^(n - 1), at most Max, unless the server says how long to wait, or not to try
+// A RetryPolicy says how calls are tried again that fail with ResourceExhausted or Unavailable. Attempt n is followed
+// by a wait between nothing and Base x 2^(n - 1), at most Max, unless the server says how long to wait, or not to try
 // again. No wait goes past the deadline of the context: the failure is returned at once instead.
 type RetryPolicy struct {
 	// Attempts is how often a request is sent at most; 1 or less never tries again. 4 unless said.
@@ -101,7 +101,7 @@ func checkSize(request proto.Message, maxBytes int) error {
 	if size <= maxBytes {
 		return nil
 	}
-	text := fmt.Sprintf("the request has %d bytes, and the client sends at most %d: see WithMaxMessageBytes", size, maxBytes)
+	text := fmt.Sprintf("a request of %d bytes is larger than WithMaxMessageBytes allows, %d", size, maxBytes)
 	return fromStatus(status.New(codes.ResourceExhausted, text), pushback{isRefusal: true})
 }
 

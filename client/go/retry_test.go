@@ -118,7 +118,8 @@ func TestBackoffDoublesUpToMax(t *testing.T) {
 
 func TestErrorTellsTheDetails(t *testing.T) {
 	detailed, err := status.New(codes.InvalidArgument, "wrong").WithDetails(
-		&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: "params.top_p", Description: "too large"}}},
+		&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{
+			{Field: "params.top_p", Description: "too large"}}},
 		&errdetails.RetryInfo{RetryDelay: durationpb.New(time.Second)})
 	if err != nil {
 		t.Fatal(err)

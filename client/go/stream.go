@@ -23,8 +23,8 @@ func (c *Client) Stream(ctx context.Context, maxInFlight int) (*Stream, error) {
 	return &Stream{newFlow(call, cancel, flowLimits{maxInFlight, c.maxBytes}, sampleReplies)}, nil
 }
 
-// Sample draws from rows as [Client.Sample] does. When ctx ends, the caller stops waiting; the server still answers, and
-// until then the request counts as in flight.
+// Sample draws from rows as [Client.Sample] does. When ctx ends, the caller stops waiting; the server still answers,
+// and until then the request counts as in flight.
 func (s *Stream) Sample(ctx context.Context, rows *pb.Tensor, options ...Option) (*Result, error) {
 	return s.Do(ctx, Request(rows, options...))
 }
@@ -78,8 +78,8 @@ var sampleReplies = replies[*pb.SampleRequest, *pb.SampleResponse]{
 	join:    joinChunks,
 }
 
-// joinChunks adds a chunk to those before it (nil before the first): what there is of each sample goes on, what there is
-// of each row came with the first.
+// joinChunks adds a chunk to those before it (nil before the first): what there is of each sample goes on, what there
+// is of each row came with the first.
 func joinChunks(all, chunk *pb.SampleResponse) *pb.SampleResponse {
 	if all == nil {
 		return chunk

@@ -11,8 +11,8 @@ import (
 var isLittleEndian = binary.NativeEndian.Uint16([]byte{1, 0}) == 1
 
 // F32 makes a tensor of rows x (len(data) / rows) numbers, row after row; rows below 1 count as 1. On a little-endian
-// machine the tensor refers to data, so leave data unchanged until the call has returned. Data that does not divide into
-// rows is refused by the server, naming tensor.data.
+// machine the tensor refers to data, so leave data unchanged until the call has returned. Data that does not divide
+// into rows is refused by the server, naming tensor.data.
 func F32(data []float32, rows int) *pb.Tensor {
 	return tensor(pb.Dtype_DTYPE_F32, littleEndian(data, putUint32), len(data), rows)
 }
@@ -50,7 +50,8 @@ func Float16(x float32) uint16 {
 	}
 }
 
-// BFloat16 gives the bits of the bfloat16 nearest to x, ties to even. What is too large becomes infinite; NaN stays NaN.
+// BFloat16 gives the bits of the bfloat16 nearest to x, ties to even. What is too large becomes infinite; NaN stays
+// NaN.
 func BFloat16(x float32) uint16 {
 	bits := math.Float32bits(x)
 	if bits&0x7fffffff > 0x7f800000 {

@@ -77,7 +77,8 @@ func TestTensor(t *testing.T) {
 	if !slices.Equal(Float32s(got.GetData()), data) {
 		t.Errorf("reads back as %v", Float32s(got.GetData()))
 	}
-	if got := F64([]float64{1}, 0); got.GetRows() != 1 || !bytes.Equal(got.GetData(), []byte{0, 0, 0, 0, 0, 0, 0xf0, 0x3f}) {
+	one := []byte{0, 0, 0, 0, 0, 0, 0xf0, 0x3f}
+	if got := F64([]float64{1}, 0); got.GetRows() != 1 || !bytes.Equal(got.GetData(), one) {
 		t.Errorf("made %v", got)
 	}
 	if got := F16(nil, 1); len(got.GetData()) != 0 {

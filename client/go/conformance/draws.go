@@ -33,7 +33,7 @@ func (r *runner) calls(ctx context.Context) (string, error) {
 func invoke(ctx context.Context, client *samplerd.Client, call call) (proto.Message, error) {
 	switch call.RPC {
 	case "Sample":
-		return send(call, &pb.SampleRequest{}, func(request *pb.SampleRequest) (proto.Message, error) {
+		return send(call, func(request *pb.SampleRequest) (proto.Message, error) {
 			result, err := client.Do(ctx, request)
 			if err != nil {
 				return nil, err
@@ -41,22 +41,27 @@ func invoke(ctx context.Context, client *samplerd.Client, call call) (proto.Mess
 			return result.SampleResponse, nil
 		})
 	case "VerifyDraft":
-		return send(call, &pb.VerifyDraftRequest{}, func(request *pb.VerifyDraftRequest) (proto.Message, error) {
+		return send(call, func(request *pb.VerifyDraftRequest) (proto.Message, error) {
 			return client.VerifyDraft(ctx, request)
 		})
 	case "CreateDistribution":
-		return send(call, &pb.CreateDistributionRequest{}, func(request *pb.CreateDistributionRequest) (proto.Message, error) {
+		return send(call, func(request *pb.CreateDistributionRequest) (proto.Message, error) {
 			return client.CreateDistribution(ctx, request)
 		})
 	case "DeleteDistribution":
-		return send(call, &pb.DeleteDistributionRequest{}, func(request *pb.DeleteDistributionRequest) (proto.Message, error) {
+		return send(call, func(request *pb.DeleteDistributionRequest) (proto.Message, error) {
 			return nil, client.DeleteDistribution(ctx, request.GetName())
 		})
 	}
 	return nil, fmt.Errorf("%s: %s is no RPC of the suite", call.Name, call.RPC)
 }
 
-func send[Q proto.Message](call call, request Q, do func(Q) (proto.Message, error)) (proto.Message, error) {
+// send decodes a call's request and hands it on.
+func send[M any, Q interface {
+	*M
+	proto.Message
+}](call call, do func(Q) (proto.Message, error)) (proto.Message, error) {
+	request := Q(new(M))
 	if err := proto.Unmarshal(call.Request, request); err != nil {
 		return nil, err
 	}
