@@ -1,5 +1,6 @@
 /// The snippets of README.md, each between its marks, so that they compile: `snippets --target HOST:PORT`
 /// runs them.
+#include <cmath>
 #include <cstdio>
 #include <string>
 
@@ -27,18 +28,20 @@ void first(const std::string& target) {
 
 // [arrays]
 void arrays(const samplerd::Client& client, const float* logits, std::size_t rows, std::size_t vocab_size) {
-  client.sample(
-      samplerd::Rows(logits, rows, vocab_size));  // float[rows x vocab_size], row-major: copied once
+  // float[rows x vocab_size], row-major: copied once.
+  client.sample(samplerd::Rows(logits, rows, vocab_size));
 
-  auto half =
-      samplerd::request({logits, rows, vocab_size}, samplerd::v1::DTYPE_BF16);  // half the bytes, rounded
+  // Half the bytes, rounded.
+  auto half = samplerd::request({logits, rows, vocab_size}, samplerd::v1::DTYPE_BF16);
   client.sample(half);
 
-  samplerd::v1::SampleRequest encoded;  // little-endian bytes that you have already: moved
+  // Little-endian bytes that you have already: moved.
+  samplerd::v1::SampleRequest encoded;
   *encoded.mutable_tensor() = samplerd::tensor(std::string(16, '\0'), 2, 4, samplerd::v1::DTYPE_F16);
   client.sample(encoded);
 
-  samplerd::v1::SampleRequest sparse;  // any other source: fill the message
+  // Any other source: fill the message.
+  samplerd::v1::SampleRequest sparse;
   auto& row = *sparse.mutable_candidates()->add_row();
   sparse.mutable_candidates()->set_vocab_size(100'000);
   for (int id : {17, 42, 99'999}) {
