@@ -36,7 +36,7 @@ $(VENV)/.dev: $(VENV)/.server
 # Debian's packages that tests and benchmarks start: a load generator, and what makes a test's certificate.
 .PHONY: tools
 tools:
-	@for tool in h2load:nghttp2-client openssl:openssl; do \
+	@for tool in h2load:nghttp2-client openssl:openssl curl:curl; do \
 		command -v "$${tool%%:*}" >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null \
 			|| { apt-get update -qq && apt-get install -y -qq "$${tool##*:}"; }; \
 	done

@@ -60,6 +60,8 @@ class Setting:
     """From the value to what the file would hold."""
     is_list: bool = False
     """The flag may be repeated; the variable is split at commas."""
+    may_be_empty: bool = False
+    """Of a list: whether it may name nothing."""
 
     @property
     def key(self) -> str:
@@ -135,6 +137,15 @@ def _optional_address(value: object) -> str:
     if address.startswith("unix"):
         raise ValueError("expected host:port, or off")
     return address
+
+
+_ORIGIN = re.compile(r"\*|https?://[^/\s,]+")
+
+
+def _origin(value: object) -> str:
+    if not isinstance(value, str) or not _ORIGIN.fullmatch(value):
+        raise ValueError("expected an origin as browsers send it, such as https://app.example, or *")
+    return value
 
 
 def _optional_path(value: object) -> str:
@@ -343,6 +354,16 @@ class EnvoyConfig:
             help="refuse calls with UNAVAILABLE while Envoy's heap is nearly so large; 0 = no bound",
             parse=_bounded_bytes(0, 1 << 42),
             show=format_bytes,
+        ),
+    )
+    cors_allow_origin: tuple[str, ...] = _setting(
+        (),
+        Setting(
+            flag="cors-allow-origin",
+            help="an origin whose pages may call from a browser (https://app.example), or *; repeat for more",
+            parse=_origin,
+            is_list=True,
+            may_be_empty=True,
         ),
     )
     access_log: str = _setting(

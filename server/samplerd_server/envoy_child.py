@@ -85,7 +85,11 @@ class Child:
         self._app = App(config, engine, loop)
         settle()
         await self._app.start()
-        self._asgi = AsgiApp(self._app.handlers.generic, max_message_bytes=config.transport.max_message_bytes)
+        self._asgi = AsgiApp(
+            self._app.handlers.generic,
+            max_message_bytes=config.transport.max_message_bytes,
+            origins=config.envoy.cors_allow_origin,
+        )
         self._control = await asyncio.start_unix_server(self._obey, str(path.with_suffix(".control")))
         event(
             _LOG,

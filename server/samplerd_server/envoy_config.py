@@ -117,7 +117,8 @@ def _fill_manager(manager: dict[str, Any], config: ServerConfig) -> None:
         http2["connection_keepalive"] = {"interval": _seconds(transport.keepalive_s), "timeout": _KEEPALIVE_TIMEOUT}
     manager["http_filters"].insert(0, _PATH_FILTER)
     manager |= {
-        "codec_type": "HTTP2",
+        # HTTP/1.1 too, by its preface or by ALPN: for curl, and for browsers behind proxies.
+        "codec_type": "AUTO",
         "http2_protocol_options": http2,
         "common_http_protocol_options": _lifetimes(transport),
         # Deadlines are gRPC's own; a stream may be idle for as long as its client likes.
@@ -193,7 +194,7 @@ def _access_log(where: str) -> dict[str, Any]:
 
 def _transport_socket(security: SecurityConfig, folder: Path) -> dict[str, Any]:
     common: dict[str, Any] = {
-        "alpn_protocols": ["h2"],
+        "alpn_protocols": ["h2", "http/1.1"],
         "tls_certificate_sds_secret_configs": [_by_file(_SERVER, folder)],
     }
     if security.client_ca:

@@ -107,7 +107,7 @@ def _parse(setting: Setting, raw: object, origin: str) -> object:
         if not setting.is_list:
             return setting.parse(raw)
         items = raw if isinstance(raw, (list, tuple)) else [raw]
-        if not items:
+        if not items and not setting.may_be_empty:
             raise ValueError("expected at least one")  # noqa: TRY301  # the one place that words the error
         return tuple(setting.parse(item) for item in items)
     except ValueError as error:

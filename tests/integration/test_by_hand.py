@@ -20,10 +20,20 @@ SAMPLES = [1, 3, 3, 2, 1]
 """Of [1, 2, 0.5, 1.5] at T = 0.7 with the seed 42."""
 
 
-@pytest.fixture(scope="module", params=["grpcio", "envoy"])
-def address(request):
-    with Daemon("--reflection", "--transport", request.param) as daemon:
-        yield daemon.address
+CURLS = [line for line in LINES if line.startswith("curl")]
+"""What takes the transport envoy."""
+
+
+@pytest.fixture(scope="module")
+def addresses():
+    flags = "--reflection", "--transport"
+    with Daemon(*flags, "grpcio") as grpcio, Daemon(*flags, "envoy") as envoy:
+        yield {"grpcio": grpcio.address, "envoy": envoy.address}
+
+
+@pytest.fixture(params=["grpcio", "envoy"])
+def address(request, addresses):
+    return addresses[request.param]
 
 
 def run(line: str, address: str) -> subprocess.CompletedProcess[str]:
@@ -36,7 +46,7 @@ def find(tool: str, part: str) -> str:
     return line
 
 
-@pytest.mark.parametrize("line", LINES)
+@pytest.mark.parametrize("line", [line for line in LINES if line not in CURLS])
 def test_every_line_runs(line, address):
     ended = run(line, address)
     expected = 67 if '"top_p": 7' in line else 0
@@ -72,3 +82,12 @@ def test_what_does_not_exist_is_not_found(name, address):
     ended = run(f"grpcurl -plaintext 127.0.0.1:50051 describe {name}", address)
     assert ended.returncode != 0
     assert "not found" in ended.stderr.lower()
+
+
+def test_every_line_of_curl_runs(addresses):
+    told = [json.loads(run(line, addresses["envoy"]).stdout) for line in CURLS]
+    assert told[0]["samples"] == SAMPLES
+    assert told[1]["rng"]
+    assert told[2] == {"status": "SERVING"}
+    assert told[3]["code"] == "invalid_argument"
+    assert len(told) == 4

@@ -48,7 +48,11 @@ class HeldChild(Child):
         loop = asyncio.get_running_loop()
         self._app = self.app = App(config, self._build_engine(config.engine), loop)
         await self.app.start()
-        self._asgi = AsgiApp(self.app.handlers.generic, max_message_bytes=config.transport.max_message_bytes)
+        self._asgi = AsgiApp(
+            self.app.handlers.generic,
+            max_message_bytes=config.transport.max_message_bytes,
+            origins=config.envoy.cors_allow_origin,
+        )
 
     def tasks(self) -> list[str]:
         """The tasks that run, but for those that were there before the first call, and the one that asks."""

@@ -180,6 +180,9 @@ def test_a_bad_value_is_named_with_its_origin_and_what_is_allowed(monkeypatch, f
 def test_a_value_of_a_wrong_type_in_the_file_is_an_error_that_names_it(file, flag, value):
     section, _, setting = SETTINGS[flag]
     path = file(f"[{section}]\n{setting.key} = {value}\n")
+    if value == "[]" and setting.may_be_empty:
+        assert getattr(getattr(parse(["--config", path]).config, section), setting.key) == ()
+        return
     assert f"{path}: [{section}] {setting.key}: " in refused(["--config", path])
 
 

@@ -17,7 +17,9 @@ import grpc
 from samplerd_server.errors import Code
 from samplerd_server.transport.asgi_context import Aborted, AsgiContext
 from samplerd_server.transport.asgi_watch import Watch
+from samplerd_server.transport.cors import Origins
 from samplerd_server.transport.frames import FrameError
+from samplerd_server.transport.web import web_context
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -39,8 +41,11 @@ class _CallDetails(grpc.HandlerCallDetails):
 class AsgiApp:
     """Answers the calls of one ASGI server."""
 
-    def __init__(self, generic: Sequence[grpc.GenericRpcHandler], *, max_message_bytes: int) -> None:
+    def __init__(
+        self, generic: Sequence[grpc.GenericRpcHandler], *, max_message_bytes: int, origins: Sequence[str] = ()
+    ) -> None:
         self._generic = tuple(generic)
+        self._origins = Origins(origins)
         self._max_message_bytes = max_message_bytes
         self._methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
         self._watch = Watch()
@@ -54,7 +59,7 @@ class AsgiApp:
         """Answer one call."""
         headers: dict[bytes, bytes] = dict(scope["headers"])
         if scope["method"] != "POST" or not _is_grpc(headers):
-            await _refuse(send)
+            await self._answer_web(scope, headers, receive, send)
             return
         try:
             context = AsgiContext(scope, headers, receive, send, self._max_message_bytes)
@@ -70,6 +75,43 @@ class AsgiApp:
         elif headers.get(b"te") != b"trailers":
             # Without it pyvoy sends no trailers, and with them no status.
             await context.end(Code.INTERNAL, _NO_TRAILERS)
+        else:
+            await _Call(context, handler, self._watch).run()
+
+    async def _answer_web(
+        self,
+        scope: Mapping[str, Any],
+        headers: dict[bytes, bytes],
+        receive: Callable[[], Awaitable[Mapping[str, Any]]],
+        send: Callable[[Mapping[str, Any]], Awaitable[None]],
+    ) -> None:
+        """Answer a browser, or curl: gRPC-Web and the unary form of Connect, and what CORS asks before."""
+        origin = headers.get(b"origin")
+        if scope["method"] == "OPTIONS" and self._origins.allow(origin):
+            await self._origins.answer_preflight(origin, send)
+            return
+        kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        send = self._origins.wrap(origin, send)
+        context = None
+        if scope["method"] == "POST":
+            try:
+                context = web_context(kind, scope, headers, receive, send, self._max_message_bytes)
+            except FrameError as error:
+                headers.pop(b"connect-timeout-ms", None)
+                headers.pop(b"grpc-timeout", None)
+                context = web_context(kind, scope, headers, receive, send, self._max_message_bytes)
+                assert context is not None, "another content type. This is a bug."
+                await context.end(error.code, error.message)
+                return
+        if context is None:
+            await _refuse(send)
+            return
+        path = scope["path"]
+        handler = self._methods.get(path) or self._look_up(path, context)
+        if handler is None:
+            await context.end(Code.UNIMPLEMENTED, f"unknown method {path}")
+        elif context.is_streaming:
+            await context.end(Code.UNIMPLEMENTED, f"{path} is a stream, which takes gRPC itself")
         else:
             await _Call(context, handler, self._watch).run()
 
@@ -95,9 +137,10 @@ def _is_grpc(headers: Mapping[bytes, bytes]) -> bool:
 
 
 async def _refuse(send: Callable[[Mapping[str, Any]], Awaitable[None]]) -> None:
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"accept-post", b"application/grpc")]
+    taken = b"application/grpc, application/grpc-web, application/json, application/proto"
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"accept-post", taken)]
     await send({"type": "http.response.start", "status": 415, "headers": headers})
-    await send({"type": "http.response.body", "body": b"this is a gRPC server\n"})
+    await send({"type": "http.response.body", "body": b"POST a message: gRPC, gRPC-Web, or JSON as Connect has it\n"})
 
 
 class _Call:

@@ -206,14 +206,15 @@ async def test_without_te_there_could_be_no_status_so_it_is_in_the_headers(handl
     ("method", "content_type", "status"),
     [
         ("GET", b"application/grpc", 415),
-        ("POST", b"application/grpc-web", 415),
+        ("GET", b"application/json", 415),
+        ("OPTIONS", b"", 415),
         ("POST", b"application/grpc+json", 415),
         ("POST", b"text/plain", 415),
         ("POST", b"application/grpc+proto", 200),
         ("POST", b"application/grpc;charset=utf-8", 200),
     ],
 )
-async def test_only_grpc_is_answered(handlers, method, content_type, status):
+async def test_what_is_answered_at_all(handlers, method, content_type, status):
     handlers.gate.set()
     client = Client("/test/unary", framed(b""))
     client.scope["method"] = method

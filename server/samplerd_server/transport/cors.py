@@ -1,0 +1,65 @@
+"""Which pages of other origins may call from a browser (CORS; fetch.spec.whatwg.org). None, unless some are named."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+
+__all__ = ["Origins"]
+
+_ANY = "*"
+_MAX_AGE_S = b"7200"
+_REQUEST_HEADERS = (
+    b"authorization, connect-protocol-version, connect-timeout-ms, content-type, grpc-timeout, x-grpc-web, x-user-agent"
+)
+_REPLY_HEADERS = b"grpc-message, grpc-status, grpc-status-details-bin, trailer-grpc-retry-pushback-ms"
+
+
+class Origins:
+    """The origins that are allowed."""
+
+    def __init__(self, allowed: Sequence[str]) -> None:
+        self._allowed = frozenset(origin.encode() for origin in allowed)
+        self._is_any = _ANY in allowed
+
+    def allow(self, origin: bytes | None) -> bool:
+        """Whether pages of this origin may call; None: whoever calls is no page of another origin."""
+        return origin is not None and (self._is_any or origin in self._allowed)
+
+    async def answer_preflight(self, origin: bytes | None, send: Send) -> None:
+        """Answer the question that a browser asks before it calls."""
+        headers = [
+            *self._headers(origin),
+            (b"access-control-allow-methods", b"POST"),
+            (b"access-control-allow-headers", _REQUEST_HEADERS),
+            (b"access-control-max-age", _MAX_AGE_S),
+        ]
+        await send({"type": "http.response.start", "status": 204, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+
+    def wrap(self, origin: bytes | None, send: Send) -> Send:
+        """Let a page of this origin read what is sent, if it may."""
+        if not self.allow(origin):
+            return send
+
+        async def allowing(event: Mapping[str, Any]) -> None:
+            if event["type"] == "http.response.start":
+                headers = [
+                    *event["headers"],
+                    *self._headers(origin),
+                    (b"access-control-expose-headers", _REPLY_HEADERS),
+                ]
+                event = {**event, "headers": headers}
+            await send(event)
+
+        return allowing
+
+    def _headers(self, origin: bytes | None) -> list[tuple[bytes, bytes]]:
+        return [
+            (b"access-control-allow-origin", _ANY.encode() if self._is_any else origin or b""),
+            (b"vary", b"origin"),
+        ]
