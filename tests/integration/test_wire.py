@@ -42,7 +42,7 @@ def test_a_call(connection):
 
 
 @ENVOY
-@pytest.mark.parametrize("content_type", ["text/plain", "application/grpc-web", "application/grpc+json", "", None])
+@pytest.mark.parametrize("content_type", ["text/plain", "application/grpc-web+json", "application/grpc+json", "", None])
 def test_another_content_type_is_no_call(connection, content_type):
     assert connection.call(GOOD, content_type=content_type).headers[":status"] == "415"
 
