@@ -3,7 +3,7 @@
 isort:skip_file
 The Open Inference Protocol, version 2, over gRPC, with those of Triton's extensions that samplerd serves.
 
-Names and numbers are the protocol's own (github.com/kserve/open-inference-protocol, Apache License 2.0, and Triton's
+Names and numbers are the protocol's own (kserve/open-inference-protocol, Apache License 2.0, and Triton's
 model_config.proto); fields and RPCs that samplerd has no use for are left out, and unknown to it. What they mean here:
 docs/open_inference_protocol.md.
 """
