@@ -41,6 +41,11 @@ tools:
 			|| { apt-get update -qq && apt-get install -y -qq "$${tool##*:}"; }; \
 	done
 
+# Triton's load generator, which runs with the libraries of another Debian release: where there is no apt, its test skips.
+PERF_ANALYZER := build/perf_analyzer/installed
+$(PERF_ANALYZER): benchmarks/perf_analyzer.py scripts/unpack-debian | $(VENV)/.dev
+	! command -v apt-get >/dev/null || $(BIN)/python -m benchmarks.perf_analyzer
+
 .PHONY: setup
 setup: $(VENV)/.dev ## Install everything into .venv
 
@@ -53,7 +58,7 @@ run: $(VENV)/.server ## Serve on 127.0.0.1:50051, metrics on 127.0.0.1:9464 (ARG
 	$(BIN)/samplerd $(ARGS)
 
 .PHONY: test
-test: $(VENV)/.dev tools ## Run the tests (ARGS="-k name")
+test: $(VENV)/.dev tools $(PERF_ANALYZER) ## Run the tests (ARGS="-k name")
 	$(BIN)/python -m pytest -m 'not gpu' $(ARGS)
 
 .PHONY: test-gpu

@@ -14,12 +14,15 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
+from benchmarks.load import LoadError
+from benchmarks.perf_analyzer import analyze, write_inputs
 from samplerd.oip import grpc_service_pb2 as oip
 from samplerd.oip import grpc_service_pb2_grpc as oip_grpc
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.request import RNG
 from tests.support.regions import PREFIX, Region
 from tests.support.served import Served, connect, failure
+from tests.support.tools import need_perf_analyzer
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -61,6 +64,19 @@ async def refused(call: Any, code: Any, text: str) -> None:
     error = await failure(call)
     assert error.code() is code, error
     assert text in (error.details() or ""), error
+
+
+async def test_tritons_load_generator(daemon, tmp_path):
+    need_perf_analyzer()
+    port = int(daemon.address.rpartition(":")[2])
+    row = np.random.default_rng(1).normal(0.0, 3.0, 1_000).astype("<f4")
+    write_inputs(tmp_path / "good.json", row, 0.8)
+    found = await asyncio.to_thread(analyze, port, tmp_path / "good.json", in_flight=8, window_ms=300)
+    assert found.inferences_per_s > 0
+    assert 0 < found.p50_ms <= found.p99_ms
+    write_inputs(tmp_path / "bad.json", row, -1.0)
+    with pytest.raises(LoadError, match="temperature"):
+        await asyncio.to_thread(analyze, port, tmp_path / "bad.json", in_flight=8, window_ms=300)
 
 
 async def test_tritons_own_client(daemon):

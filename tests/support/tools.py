@@ -6,8 +6,11 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
+
+from benchmarks import perf_analyzer
 
 
 def need(name: str) -> str:
@@ -15,8 +18,18 @@ def need(name: str) -> str:
     beside = Path(sys.executable).with_name(name)
     program = str(beside) if beside.exists() else shutil.which(name)
     if program is None:
-        message = f"{name} is not installed"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    return program
+        _missing(name)
+    return str(program)
+
+
+def need_perf_analyzer() -> None:
+    """Skip the test, or fail it in CI, where perf_analyzer is not there: `benchmarks.perf_analyzer` starts it."""
+    if not (perf_analyzer.FOLDER / "installed").exists():
+        _missing("perf_analyzer")
+
+
+def _missing(name: str) -> NoReturn:
+    message = f"{name} is not installed"
+    if os.environ.get("CI"):
+        pytest.fail(message)
+    pytest.skip(message)
