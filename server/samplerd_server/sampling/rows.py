@@ -13,7 +13,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -121,6 +121,11 @@ COLD_DEFAULT = COLD.pack(*(default if code == "f8" else int(default) for _, code
 
 assert HOT.size + COLD.size == ROW.itemsize, "the record must have no padding. This is a bug."
 
+_T = TypeVar("_T", np.int32, np.float32)
+_LOGPROBS = {kind: int(Wanted.RAW) << (kind - 1) for kind in LogprobKind}
+_ENTROPIES = {kind: int(Wanted.ENTROPY_RAW) << (kind - 1) for kind in LogprobKind}
+_RANK, _KEPT = int(Wanted.RANK), int(Wanted.KEPT)
+
 
 @entity
 class RowBatch:
@@ -181,26 +186,37 @@ class RowResults:
 
 def new_results(batch: RowBatch) -> RowResults:
     """Allocate the outputs of a batch, filled with what a failed row answers."""
-    rows, wanted = len(batch), batch.wanted
-    kinds = [kind for kind in LogprobKind if wanted & Wanted(1 << (kind - 1))]
-    entropies = [kind for kind in LogprobKind if wanted & Wanted(Wanted.ENTROPY_RAW << (kind - 1))]
-
-    def nan(size: int) -> NDArray[np.float32]:
-        return np.full(size, np.nan, np.float32)
-
-    return RowResults(
-        samples=np.full(batch.samples, -1, np.int32),
+    rows, wanted = len(batch), int(batch.wanted)  # operators of an IntFlag take as long as the draw of a small row
+    results = RowResults(
+        samples=_filled(batch.samples, -1, np.int32),
         status=np.zeros(rows, np.int32),
         detail=np.zeros(rows, np.int64),
-        logprobs={kind: nan(batch.samples) for kind in kinds},
-        top_ids={kind: np.full(batch.top, -1, np.int32) for kind in kinds} if batch.top else {},
-        top_logprobs={kind: nan(batch.top) for kind in kinds} if batch.top else {},
-        named={kind: nan(batch.named) for kind in kinds} if batch.named else {},
-        entropy={kind: nan(rows) for kind in entropies},
-        ranks=np.zeros(batch.samples, np.int32) if wanted & Wanted.RANK else None,
-        kept_count=np.zeros(rows, np.int32) if wanted & Wanted.KEPT else None,
-        kept_mass=nan(rows) if wanted & Wanted.KEPT else None,
     )
+    if not wanted:
+        return results
+    for kind in LogprobKind:
+        if wanted & _LOGPROBS[kind]:
+            results.logprobs[kind] = _filled(batch.samples, np.nan, np.float32)
+            if batch.top:
+                results.top_ids[kind] = _filled(batch.top, -1, np.int32)
+                results.top_logprobs[kind] = _filled(batch.top, np.nan, np.float32)
+            if batch.named:
+                results.named[kind] = _filled(batch.named, np.nan, np.float32)
+        if wanted & _ENTROPIES[kind]:
+            results.entropy[kind] = _filled(rows, np.nan, np.float32)
+    if wanted & _RANK:
+        results.ranks = np.zeros(batch.samples, np.int32)
+    if wanted & _KEPT:
+        results.kept_count = np.zeros(rows, np.int32)
+        results.kept_mass = _filled(rows, np.nan, np.float32)
+    return results
+
+
+def _filled(size: int, value: float, dtype: type[_T]) -> NDArray[_T]:
+    """Do as `np.full` does, in a third of its time for a small array."""
+    array = np.empty(size, dtype)
+    array.fill(value)
+    return array
 
 
 @entity

@@ -20,6 +20,7 @@ from samplerd_server.sampling.kernels.outputs import (
     entropy_view,
     load_number,
     logprobs_of_draws,
+    logprobs_of_light,
     normaliser,
     rank_of,
     relative,
@@ -196,9 +197,11 @@ def _answer(i, row, samples, out, work, scratch):
     noise = Noise(row.seed, row.draw_offset, row.row_index, np.int64(DRAW))
     if is_light(row):
         view = light_view(row, work)
-        status, detail, _, _ = draw_view(view, row.temperature, draws, row.without, -np.inf, noise, own, scratch)
+        status, detail, top, total = draw_view(view, row.temperature, draws, row.without, -np.inf, noise, own, scratch)
         if row.without and (status in (0, _TOO_FEW)):
             _clear(scratch, own, draws if status == 0 else detail)
+        if row.wanted and status == 0:
+            logprobs_of_light(row, view, top, total, own, out.logprobs, scratch)
         return status, detail
     kept = prepare(row, work, scratch)
     if kept.status:

@@ -1,7 +1,8 @@
-"""Rows of which only samples are wanted and that no filter touches: the plain draw, of the row as penalties leave it.
+"""Rows that no filter touches, and of which no more than samples with log-probabilities are wanted: the plain draw.
 
-A row without penalties is read in place. One with penalties is copied once; whether it may be drawn from is checked by
-the draw itself, since penalties leave alone what no row may hold.
+A draw has summed what its log-probability is relative to, so that a log-probability at its own temperature costs no
+second pass. A row without penalties is read in place. One with penalties is copied once; whether it may be drawn from
+is checked by the draw itself, since penalties leave alone what no row may hold.
 """
 
 # mypy: disable-error-code="no-untyped-def, assignment"
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from samplerd_server.request import Dtype, InputKind
+from samplerd_server.request import Dtype, InputKind, LogprobKind, Wanted
 from samplerd_server.sampling.kernels.adjust import has_penalties, penalise
 from samplerd_server.sampling.kernels.blocks import TINY, load_block
 from samplerd_server.sampling.kernels.compile import jit
@@ -21,12 +22,15 @@ from samplerd_server.sampling.kernels.memory import View
 __all__ = ["is_light", "light_view"]
 
 _WEIGHTS, _F32 = int(InputKind.PROBABILITIES), int(Dtype.F32)
+_LOGPROBS = np.uint32(sum(Wanted.RAW << (kind - 1) for kind in LogprobKind))
 
 
 @jit
 def is_light(row):
     """Tell whether the plain draw is all that a row needs, after penalties."""
-    if row.wanted or row.candidate_ids or row.has_bitmask or row.has_allowed or row.bias_len:
+    if row.wanted & ~_LOGPROBS or row.top_n or row.named_len:
+        return False
+    if row.candidate_ids or row.has_bitmask or row.has_allowed or row.bias_len:
         return False
     if row.dynamic_temperature_range > 0:
         return False

@@ -14,16 +14,27 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from samplerd_server.request import Dtype
+from samplerd_server.request import Dtype, InputKind, LogprobKind
 from samplerd_server.sampling.kernels.blocks import BLOCK, TINY, block_maximum, load_block, sum_block, weigh_block
 from samplerd_server.sampling.kernels.compile import jit, load_bf16, load_f16, load_f32, load_f64
 from samplerd_server.sampling.kernels.exp2 import LOG2_E, exp, ln, log_add
-from samplerd_server.sampling.kernels.memory import mark, unmark
+from samplerd_server.sampling.kernels.memory import View, mark, unmark
 from samplerd_server.sampling.kernels.plain import measure_view
 
-__all__ = ["Kind", "entropy_view", "load_number", "logprobs_of_draws", "normaliser", "rank_of", "relative"]
+__all__ = [
+    "Kind",
+    "entropy_view",
+    "load_number",
+    "logprobs_of_draws",
+    "logprobs_of_light",
+    "normaliser",
+    "rank_of",
+    "relative",
+]
 
 _F16, _BF16, _F64 = int(Dtype.F16), int(Dtype.BF16), int(Dtype.F64)
+_WEIGHTS = int(InputKind.PROBABILITIES)
+_PROCESSED = int(LogprobKind.PROCESSED) - 1
 
 
 class Kind(NamedTuple):
@@ -79,6 +90,12 @@ def logprobs_of_draws(kind, positions, samples_at, draws, without, out, scratch)
     if np.isnan(kind.rest):
         return
     top, whole = normaliser(kind, False, scratch)
+    _write_logprobs(kind, top, whole, positions, samples_at, draws, without, out, scratch)
+
+
+@jit
+def _write_logprobs(kind, top, whole, positions, samples_at, draws, without, out, scratch):
+    """Do as `logprobs_of_draws` does, `top` and `whole` being what `normaliser` returns."""
     if not without:
         for d in range(draws):
             out[samples_at + d] = relative(kind, positions[d], top) - whole
@@ -93,6 +110,22 @@ def logprobs_of_draws(kind, positions, samples_at, draws, without, out, scratch)
         own = relative(kind, positions[d], top)
         left = log_add(left, own)
         out[samples_at + d] = own - left
+
+
+@jit
+def logprobs_of_light(row, view, top, total, positions, out, scratch):
+    """Write the wanted log-probabilities of a light row, whose draw from `view` returned `top` and `total`."""
+    draws = np.int64(row.num_samples)
+    sent = View(np.uint64(row.data), np.int64(row.dtype), np.int64(row.width), row.kind == _WEIGHTS)
+    for k in range(3):
+        if not row.wanted & (1 << k):
+            continue
+        temperature = row.temperature if k == _PROCESSED or (k and row.temperature > 0) else 1.0
+        kind = Kind(view if k else sent, temperature, -np.inf, np.int64(positions[0]))
+        if temperature == row.temperature > 0 and kind.numbers.address == view.address:
+            _write_logprobs(kind, top, ln(total), positions, row.sample_at, draws, row.without, out[k], scratch)
+        else:
+            logprobs_of_draws(kind, positions, row.sample_at, draws, row.without, out[k], scratch)
 
 
 @jit
