@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from samplerd_server.errors import InvalidRequestError, NotImplementedFieldError
+from samplerd_server.request import entity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,10 +36,12 @@ _TYPES = {
     "FP64": ("<f8", "fp64_contents"),
 }
 """How numbers of each datatype lie in raw contents, and which typed contents may hold them."""
+_SIZES = {datatype: np.dtype(code).itemsize for datatype, (code, _) in _TYPES.items()}
+"""Bytes of one number."""
 _PLACE = ("shared_memory_region", "shared_memory_byte_size", "shared_memory_offset")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@entity
 class Input:
     """One tensor of a request."""
 
@@ -109,9 +111,9 @@ def read_inputs(request: oip.ModelInferRequest, regions: RegisteredRegions | Non
 def _size_of(tensor: oip.ModelInferRequest.InferInputTensor) -> int:
     if tensor.datatype not in _TYPES:
         raise InvalidRequestError(f"{tensor.name}.datatype", f"{tensor.datatype!r} is none of {', '.join(_TYPES)}")
-    if any(length < 1 for length in tensor.shape):
+    if tensor.shape and min(tensor.shape) < 1:
         raise InvalidRequestError(f"{tensor.name}.shape", f"{list(tensor.shape)} has a length below 1")
-    return math.prod(tensor.shape) * np.dtype(_TYPES[tensor.datatype][0]).itemsize
+    return math.prod(tensor.shape) * _SIZES[tensor.datatype]
 
 
 def _typed(tensor: oip.ModelInferRequest.InferInputTensor) -> bytes:
@@ -141,11 +143,11 @@ def place_of(
         NotImplementedFieldError: shared memory is off.
 
     """
+    if not parameters:
+        return None
     unknown = [key for key in parameters if key not in _PLACE]
     if unknown:
         raise NotImplementedFieldError(f"{name}.parameters.{unknown[0]}")
-    if not parameters:
-        return None
     path = f"{name}.parameters.shared_memory_region"
     if regions is None:
         raise NotImplementedFieldError(path, "is off on this server; --shared-memory-prefix turns it on")

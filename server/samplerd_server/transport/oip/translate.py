@@ -12,6 +12,7 @@ import numpy as np
 
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.errors import InvalidRequestError, NotFoundError
+from samplerd_server.request import entity
 from samplerd_server.transport.decode_rows import check_shape, check_tensor
 from samplerd_server.transport.decode_shared_memory import decode_shared_memory
 from samplerd_server.transport.oip.model import DTYPES, INPUTS, MODEL, OUTPUTS, VERSION
@@ -33,7 +34,7 @@ _KINDS = {"logits": pb.INPUT_KIND_LOGITS, "probabilities": pb.INPUT_KIND_PROBABI
 _PROCESSED = pb.LOGPROB_KIND_PROCESSED
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@entity
 class Output:
     """A tensor that is asked for."""
 
@@ -42,7 +43,10 @@ class Output:
     """Where in shared memory it is to go; None: into the reply."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+_ALL = tuple(Output(name=name, place=None) for name in OUTPUTS)
+
+
+@entity
 class Inference:
     """A request of the protocol, understood."""
 
@@ -132,18 +136,17 @@ class Translator:
 
     def _outputs(self, request: oip.ModelInferRequest) -> tuple[Output, ...]:
         """Read which outputs are asked for: all of them, unless some are named."""
-        names = [output.name for output in request.outputs]
-        for number, name in enumerate(names):
+        if not request.outputs:
+            return _ALL
+        outputs: dict[str, Output] = {}
+        for number, output in enumerate(request.outputs):
+            name = output.name
             if name not in OUTPUTS:
                 raise InvalidRequestError(f"outputs[{number}].name", f"{name!r} is none of {', '.join(OUTPUTS)}")
-            if name in names[:number]:
+            if name in outputs:
                 raise InvalidRequestError(f"outputs[{number}].name", f"{name} comes twice")
-        if not names:
-            return tuple(Output(name=name, place=None) for name in OUTPUTS)
-        return tuple(
-            Output(name=output.name, place=place_of(output.parameters, output.name, self.regions))
-            for output in request.outputs
-        )
+            outputs[name] = Output(name=name, place=place_of(output.parameters, name, self.regions))
+        return tuple(outputs.values())
 
 
 def check_model(name: str, version: str) -> None:
