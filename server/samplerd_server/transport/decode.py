@@ -144,12 +144,6 @@ class Decoder:
         _remember(self._known_outputs, data, vocab_size, outputs)
         return outputs
 
-    def _decode_outputs(self, message: pb.Outputs, context: ParamsContext) -> Outputs:
-        """Decode outputs, by their bytes where those are few enough to be remembered."""
-        if message.ByteSize() > _WORTH_KNOWING:
-            return decode_outputs(message, context, self.limits.max_top_n)
-        return self._recall_outputs(message.SerializeToString(deterministic=True), context.vocab_size)
-
     def _context(self, vocab_size: int) -> ParamsContext:
         return ParamsContext(vocab_size=vocab_size, max_tokens=self.limits.max_tokens, capabilities=self.capabilities)
 
@@ -187,7 +181,7 @@ class Decoder:
         seed, row_seeds = _decode_seeds(message, source.rows)
         params = _decode_all_params(message, source.rows, context)
         if message.HasField("outputs"):
-            outputs = self._decode_outputs(message.outputs, context)
+            outputs = self._recall_outputs(message.outputs.SerializeToString(), source.vocab_size)
         return self._check(
             message,
             source,
