@@ -2,7 +2,8 @@
 
 Work-conserving and without a timer: what the calls of one turn of the event loop ask goes out at the end of that turn;
 while `max_in_flight` requests are under way the next one gathers, and it goes out as soon as one is answered or it is
-full. So a lone call never waits for company, and requests grow by themselves with the load.
+full. So a lone call never waits for company, and requests grow by themselves with the load. Callers who have been
+answered together ask again together: half of them go ahead, so that the server draws while the others still ask.
 
 Rule 1: nobody can tell from a result, or from an error, that a call had company (`bundle` says why). Rule 2: a call
 that is cancelled or late gives up its place at once; a request that nobody waits for any more is cancelled. Rule 3:
@@ -41,6 +42,9 @@ __all__ = ["Coalescer", "Coalescing"]
 
 _MAX_SAMPLES = 1 << 16
 """Samples of one request: its reply then takes a few MiB at most, whatever else is asked for."""
+
+_HEAD_START = 16
+"""Calls that are worth a request of their own, though as many more may come in the same turn."""
 
 _MAX_SETBACKS = 2
 """How often a call is asked again in company after another call has spoilt its request."""
@@ -138,7 +142,9 @@ class Coalescer:
                     return await self._send_at_once(group, plan, left_s)
             call = Call(plan, loop.create_future(), deadline_s)
             group.add(call)
-            if not group.is_due:
+            if len(group) == group.head_start:
+                self._flush(group)
+            elif not group.is_due:
                 group.is_due = True
                 loop.call_soon(self._flush, group)
             if deadline_s < self._alarm_s:
@@ -183,7 +189,7 @@ class Coalescer:
 
     def _flush(self, group: Group) -> None:
         """Send what waits, as far as it may be sent."""
-        group.is_due = False
+        group.is_due, group.head_start = False, 0
         max_rows = min(self._max_rows, max(1, _MAX_SAMPLES // group.num_samples))
         while self._may_send(group, max_rows):
             calls = group.take(max_rows, self._max_bytes)
@@ -226,6 +232,8 @@ class Coalescer:
             for call in calls:
                 call.fail(error)
         else:
+            if len(group.in_flight) == 1 and not group:
+                group.head_start = max(_HEAD_START, len(calls) // 2)
             for call, outcome in zip(calls, outcomes, strict=True):
                 call.settle(outcome)
 

@@ -29,12 +29,23 @@ class Request:
 class Group:
     """Calls that agree in their key, in order of arrival."""
 
-    __slots__ = ("_waiting", "_waiting_bytes", "direct_calls", "in_flight", "is_due", "key", "num_samples")
+    __slots__ = (
+        "_waiting",
+        "_waiting_bytes",
+        "direct_calls",
+        "head_start",
+        "in_flight",
+        "is_due",
+        "key",
+        "num_samples",
+    )
 
     def __init__(self, key: Key, num_samples: int) -> None:
         self.key = key
         self.num_samples = num_samples
         self.in_flight: set[Request] = set()
+        self.head_start = 0
+        """So many calls do not wait for the end of this turn; 0 = all do."""
         self.direct_calls = 0
         """Calls under way that were sent without gathering."""
         self.is_due = False

@@ -189,6 +189,29 @@ async def test_few_calls_wait_for_the_many_under_way(server: Server) -> None:
     await outcomes(tasks)
 
 
+async def test_half_of_the_callers_who_are_answered_together_go_ahead(server: Server) -> None:
+    coalescer = coalescer_of(server)
+
+    async def ask_twice(at: int) -> list[int | None]:
+        return [await ask(coalescer, at), await ask(coalescer, at + 1)]
+
+    answers = await asyncio.gather(*(ask_twice(at) for at in range(64)))
+    assert answers == [[at % 8, (at + 1) % 8] for at in range(64)]
+    assert server.sizes == [64, 32, 32]
+    assert idle(coalescer)
+
+
+async def test_callers_who_are_few_ask_again_together(server: Server) -> None:
+    coalescer = coalescer_of(server)
+
+    async def ask_twice(at: int) -> None:
+        await ask(coalescer, at)
+        await ask(coalescer, at)
+
+    await asyncio.gather(*(ask_twice(at) for at in range(15)))
+    assert server.sizes == [15, 15]
+
+
 async def test_a_full_request_does_not_wait(server: Server) -> None:
     coalescer = coalescer_of(server, max_rows=10)
     server.hold()
