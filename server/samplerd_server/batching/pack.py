@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from samplerd_server.batching.repeat import repeat
 from samplerd_server.batching.row_errors import row_errors
 from samplerd_server.buffers import address_of
 from samplerd_server.request import NO_OUTPUTS, NOTHING, CandidateRows, DenseRows, LogprobValues, SampleResult, Wanted
@@ -97,7 +98,8 @@ class _Packer:
             + COLD_DEFAULT
         )
         if rows > 1 or request.row_seeds is not None:
-            record = _repeat(record, request, width * source.dtype.itemsize)
+            stride = width * source.dtype.itemsize
+            record = repeat(record, rows, stride, num_samples, request.row_seeds)
         self._records.append(record)
         self._samples += rows * num_samples
         self._numbers += rows * width * (num_samples if not request.with_replacement else 1)
@@ -224,19 +226,6 @@ class _Packer:
             wanted=self._wanted,
             keepalive=self._keepalive,
         )
-
-
-def _repeat(record: bytes, request: SampleRequest, stride: int) -> bytes:
-    """Repeat a record for every row of a request; they lie `stride` bytes apart."""
-    repeated = np.frombuffer(bytearray(record * request.rows), ROW)
-    index = np.arange(request.rows)
-    repeated["data"] += (index * stride).astype(np.uint64)
-    repeated["sample_at"] += index * request.num_samples
-    if request.row_seeds is None:
-        repeated["row_index"] = index
-    else:
-        repeated["seed"] = request.row_seeds
-    return repeated.tobytes()
 
 
 def unpack(requests: Sequence[SampleRequest], results: RowResults, timings: Sequence[Timing]) -> list[SampleResult]:
