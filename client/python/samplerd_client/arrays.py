@@ -6,8 +6,8 @@ that are already contiguous, little-endian and of a dtype of the contract are no
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+import sys
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
@@ -34,8 +34,7 @@ ArrayLike: TypeAlias = "np.typing.ArrayLike | SupportsDlpack"
 """What `sample` takes: 1-D = one row, 2-D = rows; numpy arrays, lists, buffers, tensors in host memory."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rows:
+class Rows(NamedTuple):
     """Rows of V numbers each, ready to be sent."""
 
     dtype: pb.Dtype.ValueType
@@ -57,6 +56,7 @@ _NAMES = {
 }
 
 _NATIVE = {np.dtype(np.float32): pb.DTYPE_F32, np.dtype(np.float16): pb.DTYPE_F16, np.dtype(np.float64): pb.DTYPE_F64}
+_IS_LITTLE = sys.byteorder == "little"
 
 NUMPY_DTYPES: dict[pb.Dtype.ValueType, np.dtype[Any]] = {
     pb.DTYPE_F32: np.dtype("<f4"),
@@ -92,6 +92,10 @@ def as_rows(values: ArrayLike, dtype: str | None = None) -> Rows:
         ValueError: not 1-D or 2-D, nothing in it, an unknown dtype, or a finite number that the dtype cannot hold.
 
     """
+    if dtype is None and _IS_LITTLE and type(values) is np.ndarray and values.ndim == 1 and values.flags.c_contiguous:
+        native = _NATIVE.get(values.dtype)
+        if native is not None and values.size:  # most calls: nothing to look at, nothing to convert
+            return Rows(native, 1, values.size, values.data.cast("B"))
     array, kind = _as_array(values)
     if array.ndim == 1:
         array = array.reshape(1, -1)

@@ -16,7 +16,7 @@ from samplerd_client.channel import DEFAULT_MAX_MESSAGE_BYTES, ChannelConfig, Tl
 from samplerd_client.coalesce import Coalescer, Coalescing
 from samplerd_client.distributions import DistributionCalls
 from samplerd_client.draft import VerifyOptions, VerifyResult, build_draft, decode_verdict
-from samplerd_client.errors import ConnectionLostError
+from samplerd_client.errors import ConnectionLostError, SamplerdError
 from samplerd_client.inquiries import Inquiries
 from samplerd_client.request import build
 from samplerd_client.result import SampleResult, assemble
@@ -154,7 +154,17 @@ class SamplerClient(DistributionCalls, Inquiries):
             response = await self._call("Sample", plan.encode(), pb.SampleResponse.FromString, timeout_s)
             return assemble([response], plan.recipe)
         deadline = self._deadline(timeout_s)
-        is_alone = False
+        failed: SamplerdError | None = None
+        # The first attempt, which is the last of nearly all calls, without the coroutines that a second one needs.
+        try:
+            result = await coalescer.sample(key, plan, deadline.remaining_s())
+        except SamplerdError as error:
+            failed = error
+        else:
+            if result is not None:
+                self._budget.deposit()
+                return result
+        is_alone = failed is None
 
         async def attempt(left_s: float | None) -> SampleResult:
             nonlocal is_alone
@@ -165,7 +175,12 @@ class SamplerClient(DistributionCalls, Inquiries):
                 is_alone, left_s = True, deadline.remaining_s()
             return assemble([await self._send(plan.encode(), left_s)], plan.recipe)
 
-        return await with_retries(attempt, policy=self._policy, budget=self._budget, deadline=deadline)
+        try:
+            return await with_retries(
+                attempt, policy=self._policy, budget=self._budget, deadline=deadline, failed=failed
+            )
+        finally:
+            del failed  # it holds this frame, which would hold it
 
     def stream(self, *, max_in_flight: int = 256) -> SampleStream:
         """Return a stream of requests, to be entered with ``async with``.

@@ -7,7 +7,6 @@ beside its rows and its seed is its `Recipe`; calls repeat themselves, so recipe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from samplerd.v1 import sampler_pb2 as pb
@@ -85,8 +84,7 @@ def _split(message: pb.SampleRequest) -> Split:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """A request that waits to be numbered and sent."""
 
     recipe: Recipe
@@ -129,7 +127,7 @@ def build(logits: ArrayLike | None, options: SampleOptions) -> Plan:
     return Plan(recipe, _seed(options.get("seed")), rows, memory)
 
 
-_recipes: dict[str, Recipe] = {}
+_recipes: dict[object, Recipe] = {}
 _MAX_RECIPES = 256
 """Bounded, since callers choose their parameters freely."""
 _MAX_KEY = 1024
@@ -137,21 +135,29 @@ _MAX_KEY = 1024
 _CHANGING = frozenset({"seed", "shared_memory"})
 """What differs from call to call, and is no part of a recipe."""
 _TELLING = frozenset({int, float, str, bool, type(None)})
-"""Types whose `repr` tells a value from every other one, 1 from 1.0 and from True, and 0.0 from -0.0."""
+"""Types whose values, with the type beside them, are told apart by `==`: 1 from 1.0 and from True. But for zeros."""
 
 
 def _recipe(options: dict[str, Any]) -> Recipe:
     """Return the recipe of these options, which may be one that was made for equal ones."""
-    said = {name: value for name, value in options.items() if name not in _CHANGING}
-    if not all(type(value) in _TELLING or _is_names(value) for value in said.values()):
+    said = options
+    if not _CHANGING.isdisjoint(options):
+        said = {name: value for name, value in options.items() if name not in _CHANGING}
+    values = said.values()
+    key: object
+    # 0.0 == -0.0, and they are not the same on the wire: `repr` tells them apart, and takes longer.
+    if _TELLING.issuperset(map(type, values)) and 0 not in values:
+        key = (*said.items(), *map(type, values))
+    elif all(type(value) in _TELLING or _is_names(value) for value in values):
+        key = repr(said)
+    else:
         return _new_recipe(options)
-    key = repr(said)
     recipe = _recipes.get(key)
     if recipe is None:
         recipe = _new_recipe(options)
         if len(_recipes) >= _MAX_RECIPES:
             _recipes.clear()
-        if len(key) <= _MAX_KEY:
+        if len(repr(said)) <= _MAX_KEY:
             _recipes[key] = recipe
     return recipe
 

@@ -12,7 +12,7 @@ import asyncio
 import random
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from samplerd_client.errors import DeadlineError, SamplerdError
 
@@ -105,8 +105,7 @@ class RetryBudget:
         return True
 
 
-@dataclass(frozen=True, slots=True)
-class Deadline:
+class Deadline(NamedTuple):
     """The end of a call, on a clock's own scale; None = no end."""
 
     at_s: float | None
@@ -143,6 +142,7 @@ async def with_retries(
     budget: RetryBudget,
     deadline: Deadline,
     uniform: Callable[[], float] = random.random,
+    failed: SamplerdError | None = None,
 ) -> _T:
     """Return what an attempt returns, trying again as the policy allows.
 
@@ -152,6 +152,7 @@ async def with_retries(
         budget: the client's.
         deadline: of all attempts and waits together.
         uniform: the jitter, in [0, 1).
+        failed: what the first attempt raised, if the caller has made it already.
 
     Raises:
         SamplerdError: what the last attempt raised, at once when the next one would come too late.
@@ -161,6 +162,9 @@ async def with_retries(
     while True:
         number += 1
         try:
+            if failed is not None:
+                error, failed = failed, None
+                raise error
             result = await attempt(deadline.remaining_s())
         except SamplerdError as error:
             if not error.is_retryable or number >= policy.max_attempts:

@@ -46,6 +46,7 @@ async def run(
     timeout_s: float | None = None,
     budget: RetryBudget | None = None,
     uniform: float = 1.0,
+    failed: SamplerdError | None = None,
 ) -> str:
     policy = policy or RetryPolicy()
     return await with_retries(
@@ -54,6 +55,7 @@ async def run(
         budget=budget or RetryBudget(policy),
         deadline=Deadline.after(timeout_s, attempts.clock),
         uniform=lambda: uniform,
+        failed=failed,
     )
 
 
@@ -70,6 +72,21 @@ async def test_waits_and_succeeds() -> None:
     attempts = Attempts(clock, UnavailableError("a"), OverloadedError("b"))
     assert await run(attempts, policy=RetryPolicy(initial_backoff_s=0.5, max_backoff_s=9.0)) == "done"
     assert clock.slept == [0.5, 1.0]
+
+
+async def test_a_first_attempt_that_the_caller_made_counts_as_one() -> None:
+    clock = FakeClock()
+    attempts = Attempts(clock, OverloadedError("b"))
+    policy = RetryPolicy(max_attempts=3, initial_backoff_s=0.5, max_backoff_s=9.0)
+    assert await run(attempts, policy=policy, failed=UnavailableError("a")) == "done"
+    assert clock.slept == [0.5, 1.0]
+    assert len(attempts.left) == 2
+    once = Attempts(clock)
+    with pytest.raises(UnavailableError):
+        await run(once, policy=RetryPolicy(max_attempts=1), failed=UnavailableError("a"))
+    with pytest.raises(InvalidRequestError):
+        await run(once, failed=InvalidRequestError("c"))
+    assert not once.left
 
 
 async def test_the_hint_replaces_the_backoff() -> None:
