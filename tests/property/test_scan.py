@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.config import LimitsConfig
-from samplerd_server.errors import InvalidRequestError
+from samplerd_server.errors import InvalidRequestError, NotImplementedFieldError, PermissionDeniedError
+from samplerd_server.metrics import Metrics
 from samplerd_server.request import DenseRows
 from samplerd_server.sampling.kernels import NumbaSampler
 from samplerd_server.transport.decode import Decoder
+from samplerd_server.transport.regions import Regions
 from samplerd_server.transport.scan import scan
 
 _U64 = st.integers(0, 2**64 - 1)
@@ -45,13 +47,23 @@ requests = st.builds(
     tensor=st.builds(pb.Tensor, dtype=st.integers(0, 4), rows=_U32, vocab_size=_U32, data=st.binary(max_size=300)),
 )
 
+shared = st.none() | st.builds(
+    pb.SharedMemory,
+    key=st.text(max_size=20),
+    offset=_U64,
+    byte_size=_U64,
+    dtype=st.integers(0, 4),
+    rows=_U32,
+    vocab_size=_U32,
+)
+
 
 def rebuild(data: bytes) -> pb.SampleRequest | None:
     """Put the message together again from what the scan told; None if it left it to upb."""
     found = scan(data)
     if not found.is_done:
         return None
-    request = pb.SampleRequest.FromString(data[: found.tensor_tag] + data[found.tensor_end :])
+    request = pb.SampleRequest.FromString(data[: found.source_tag] + data[found.source_end :])
     assert request.WhichOneof("source") is None
     if found.is_simple:
         simple = pb.SampleRequest(
@@ -70,6 +82,9 @@ def rebuild(data: bytes) -> pb.SampleRequest | None:
         assert text(simple) == text(request)
     else:
         assert request.row_params or request.row_seeds
+    if found.is_shared:
+        request.shared_memory.MergeFromString(data[found.data_at : found.data_end])
+        return request
     request.tensor.CopyFrom(
         pb.Tensor(
             dtype=found.dtype,
@@ -85,10 +100,12 @@ def text(request: pb.SampleRequest) -> bytes:
     return request.SerializeToString(deterministic=True)
 
 
-@given(requests)
-def test_what_encoders_write_is_found(request: pb.SampleRequest) -> None:
+@given(requests, shared)
+def test_what_encoders_write_is_found(request: pb.SampleRequest, memory: pb.SharedMemory | None) -> None:
+    if memory is not None:
+        request.shared_memory.CopyFrom(memory)  # and the tensor is gone
     data = request.SerializeToString()
-    if request.tensor.data:
+    if request.tensor.data or memory is not None:
         rebuilt = rebuild(data)
         assert rebuilt is not None
         assert text(rebuilt) == text(request)
@@ -106,8 +123,9 @@ def test_fields_in_any_order_are_found_or_left_to_upb(request: pb.SampleRequest,
         pb.SampleRequest(outputs=request.outputs, priority=request.priority).SerializeToString(),
         pb.SampleRequest(row_params=request.row_params, row_seeds=request.row_seeds).SerializeToString(),
         pb.SampleRequest(values=pb.Values(row=[pb.Values.Row(values=[1.0])])).SerializeToString(),
+        pb.SampleRequest(shared_memory=pb.SharedMemory(key="a", rows=3)).SerializeToString(),
     ]
-    order = data.draw(st.lists(st.integers(0, 5), max_size=8))
+    order = data.draw(st.lists(st.integers(0, len(parts) - 1), max_size=8))
     message = b"".join(parts[at] for at in order)
 
     rebuilt = rebuild(message)
@@ -175,6 +193,46 @@ def test_a_request_decodes_to_the_same_with_and_without_the_scan(
     message = request.SerializeToString()
     once, again = decoded(SCANNING, message), decoded(SCANNING, message)
     assert once == again == decoded(PARSING, message), "what is remembered means what was said"
+
+
+@given(requests, shared.filter(bool), st.data())
+def test_shared_memory_decodes_to_the_same_with_and_without_the_scan(
+    request: pb.SampleRequest, memory: pb.SharedMemory, data: st.DataObject
+) -> None:
+    regions = Regions("ok-", max_bytes=1 << 20, metrics=Metrics())
+    both = [dataclasses.replace(decoder, regions=regions) for decoder in (SCANNING, PARSING)]
+    if data.draw(st.booleans()):
+        memory = pb.SharedMemory(key="ok-a", offset=memory.offset, byte_size=24, rows=2, vocab_size=3)
+    if data.draw(st.booleans()):
+        request.replacement, request.priority, request.num_samples = 1, 3, 2
+        request.draw_offset %= 2**63
+    request.shared_memory.CopyFrom(memory)
+    message = request.SerializeToString()
+    first, second = (shared_or_error(decoder, message) for decoder in both)
+    assert first == second
+    off = [shared_or_error(decoder, message) for decoder in (SCANNING, PARSING)]
+    assert off == ["shared_memory: is off"] * 2
+
+
+def shared_or_error(decoder: Decoder, data: bytes) -> object:
+    """The request but for what its memory holds, which nothing has been copied into; or the error."""
+    try:
+        request = decoder.decode_bytes(data)
+    except NotImplementedFieldError as error:
+        return f"{error.name}: is off"
+    except (InvalidRequestError, PermissionDeniedError) as error:
+        return type(error), str(error)
+    source = request.source
+    assert isinstance(source, DenseRows)
+    assert request.load is not None
+    has_seed = pb.SampleRequest.FromString(data).HasField("seed")
+    seed = request.seed if has_seed else 0
+    return (
+        dataclasses.replace(request, source=None, row_seeds=None, params=(), seed=seed, load=None),
+        repr(request.params),
+        repr(request.row_seeds),
+        (source.dtype, source.rows, source.vocab_size, len(source.data)),
+    )
 
 
 def test_rows_are_named_by_where_they_lie() -> None:

@@ -6,7 +6,6 @@ field as the proto does. Event loop; pure but for the random seed of a request t
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
@@ -21,6 +20,7 @@ from samplerd_server.transport.decode_outputs import decode_outputs
 from samplerd_server.transport.decode_params import DEFAULT_PARAMS, ParamsContext, decode_params
 from samplerd_server.transport.decode_rows import check_tensor, decode_rows
 from samplerd_server.transport.decode_shared_memory import decode_shared_memory
+from samplerd_server.transport.seeds import fresh_seed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Decoder"]
 
 _T = TypeVar("_T")
+_Message = TypeVar("_Message", pb.SampleRequest, pb.SamplingParams, pb.Outputs, pb.SharedMemory)
 
 _DEFAULT: tuple[SamplingParams, ...] = (DEFAULT_PARAMS,)
 _KINDS = {0: InputKind.LOGITS, 1: InputKind.LOGITS, 2: InputKind.PROBABILITIES}
@@ -69,10 +70,7 @@ class Decoder:
             InvalidRequestError: they are not one.
 
         """
-        try:
-            return pb.SampleRequest.FromString(data)
-        except DecodeError as error:
-            raise InvalidRequestError("request", "not a SampleRequest") from error
+        return _parse(pb.SampleRequest, data)
 
     def decode_bytes(self, data: bytes) -> SampleRequest:
         """Parse and check one request; the rows of a large one stay where they are in `data`.
@@ -87,14 +85,17 @@ class Decoder:
         found = self.scan(data)
         if not found.is_done:
             return self.decode(self.parse(data))
-        source = self._locate_rows(data, found)
+        source, load = self._locate_rows(data, found)
         if found.is_simple:
-            return self._decode_scanned(data, found, source)
-        return self.decode_with(self.parse(data[: found.tensor_tag] + data[found.tensor_end :]), source)
+            return self._decode_scanned(data, found, source, load)
+        return self.decode_with(self.parse(data[: found.source_tag] + data[found.source_end :]), source, load)
 
-    def _locate_rows(self, data: bytes, found: Scanned) -> DenseRows:
+    def _locate_rows(self, data: bytes, found: Scanned) -> tuple[DenseRows, Callable[[], None] | None]:
+        """Give the rows, and what has to bring them in first, as `decode_with` takes them."""
         begin, end = found.data_at, found.data_end
-        return check_tensor(
+        if found.is_shared:
+            return self._decode_shared(_parse(pb.SharedMemory, data[begin:end]))
+        rows = check_tensor(
             found.dtype,
             found.rows or 1,
             found.vocab_size,
@@ -102,8 +103,16 @@ class Decoder:
             self.limits,
             address=address_of(data) + begin,
         )
+        return rows, None
 
-    def _decode_scanned(self, data: bytes, found: Scanned, source: DenseRows) -> SampleRequest:
+    def _decode_shared(self, memory: pb.SharedMemory) -> tuple[DenseRows, Callable[[], None]]:
+        if self.regions is None:
+            raise NotImplementedFieldError("shared_memory", "is off on this server; --shared-memory-prefix turns it on")
+        return decode_shared_memory(memory, self.limits, self.regions)
+
+    def _decode_scanned(
+        self, data: bytes, found: Scanned, source: DenseRows, load: Callable[[], None] | None
+    ) -> SampleRequest:
         """Check what was scanned, as `decode_with` does with a message."""
         params, outputs = _DEFAULT, NO_OUTPUTS
         if found.params_at:
@@ -115,7 +124,8 @@ class Decoder:
             source,
             params=params,
             outputs=outputs,
-            seed=found.seed if found.has_seed else _fresh_seed(),
+            seed=found.seed if found.has_seed else fresh_seed(),
+            load=load,
         )
 
     def _recall_params(self, data: bytes, vocab_size: int) -> tuple[SamplingParams, ...]:
@@ -123,10 +133,7 @@ class Decoder:
         known = self._known_params.get((data, vocab_size))
         if known is not None:
             return known
-        try:
-            message = pb.SamplingParams.FromString(data)
-        except DecodeError as error:
-            raise InvalidRequestError("request", "not a SampleRequest") from error
+        message = _parse(pb.SamplingParams, data)
         params = (decode_params(message, "params", self._context(vocab_size)),)
         _remember(self._known_params, data, vocab_size, params)
         return params
@@ -136,11 +143,7 @@ class Decoder:
         known = self._known_outputs.get((data, vocab_size))
         if known is not None:
             return known
-        try:
-            message = pb.Outputs.FromString(data)
-        except DecodeError as error:
-            raise InvalidRequestError("request", "not a SampleRequest") from error
-        outputs = decode_outputs(message, self._context(vocab_size), self.limits.max_top_n)
+        outputs = decode_outputs(_parse(pb.Outputs, data), self._context(vocab_size), self.limits.max_top_n)
         _remember(self._known_outputs, data, vocab_size, outputs)
         return outputs
 
@@ -159,10 +162,7 @@ class Decoder:
             return self.named(message)
         if not message.HasField("shared_memory"):
             return self.decode_with(message, decode_rows(message, self.limits, self.capabilities))
-        if self.regions is None:
-            raise NotImplementedFieldError("shared_memory", "is off on this server; --shared-memory-prefix turns it on")
-        rows, load = decode_shared_memory(message.shared_memory, self.limits, self.regions)
-        return self.decode_with(message, rows, load)
+        return self.decode_with(message, *self._decode_shared(message.shared_memory))
 
     def decode_with(
         self,
@@ -242,6 +242,14 @@ class Decoder:
         )
 
 
+def _parse(kind: type[_Message], data: bytes) -> _Message:
+    """Parse a request, or a message of one: whichever part is malformed, it is the request that is."""
+    try:
+        return kind.FromString(data)
+    except DecodeError as error:
+        raise InvalidRequestError("request", "not a SampleRequest") from error
+
+
 def _remember(known: dict[tuple[bytes, int], _T], data: bytes, vocab_size: int, meaning: _T) -> None:
     if len(data) > _WORTH_KNOWING:
         return
@@ -269,18 +277,7 @@ def _decode_seeds(message: pb.SampleRequest, rows: int) -> tuple[int, NDArray[np
         if len(message.row_seeds) != rows:
             raise InvalidRequestError("row_seeds", f"{len(message.row_seeds)} seeds for {rows} rows")
         return 0, np.array(message.row_seeds, np.uint64)
-    return message.seed if message.HasField("seed") else _fresh_seed(), None
-
-
-_SEEDS_AT_ONCE = 512
-_fresh_seeds: list[int] = []
-
-
-def _fresh_seed() -> int:
-    """Draw a seed that nobody can predict; asking the system for many at once makes it cheap."""
-    if not _fresh_seeds:
-        _fresh_seeds.extend(np.frombuffer(os.urandom(8 * _SEEDS_AT_ONCE), np.uint64).tolist())
-    return _fresh_seeds.pop()
+    return message.seed if message.HasField("seed") else fresh_seed(), None
 
 
 def _decode_all_params(message: pb.SampleRequest, rows: int, context: ParamsContext) -> tuple[SamplingParams, ...]:

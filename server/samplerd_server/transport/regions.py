@@ -16,7 +16,6 @@ import os
 import re
 import stat
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from samplerd_server.errors import (
@@ -29,8 +28,6 @@ from samplerd_server.errors import (
 from samplerd_server.transport.pool import BufferPool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from samplerd_server.metrics import Metrics
 
 __all__ = ["Regions"]
@@ -116,33 +113,43 @@ class Regions:
         if len(data) > room:
             raise InvalidRequestError(path, f"the result has {len(data)} bytes, but there is room for {room}")
         name = self.resolve(key, path)
-        with _opened(name, os.O_RDWR, path) as descriptor:
+        with _Opened(name, os.O_RDWR, path) as descriptor:
             _check_within(os.fstat(descriptor), name, offset, len(data), path)
             done = 0
             while done < len(data):
                 done += os.pwrite(descriptor, data[done:], offset + done)
 
 
-@contextmanager
-def _opened(name: str, mode: int, path: str) -> Iterator[int]:
-    try:
-        descriptor = os.open(FOLDER + name, mode | _FLAGS)
-    except FileNotFoundError:
-        raise NotFoundError(f"{path}.key: there is no region {name} in {FOLDER}") from None
-    except PermissionError as error:
-        raise PermissionDeniedError(f"{path}.key: the server may not use the region {name}") from error
-    except OSError as error:
-        raise _unreadable(name, error, path) from error
-    try:
-        yield descriptor
-    except OSError as error:
-        raise _unreadable(name, error, path) from error
-    finally:
-        os.close(descriptor)
+class _Opened:
+    """A region that is open within ``with``. A class: a generator takes as long as the system calls."""
+
+    __slots__ = ("_descriptor", "_mode", "_name", "_path")
+
+    def __init__(self, name: str, mode: int, path: str) -> None:
+        self._name = name
+        self._mode = mode
+        self._path = path
+
+    def __enter__(self) -> int:
+        name, path = self._name, self._path
+        try:
+            self._descriptor = os.open(FOLDER + name, self._mode | _FLAGS)
+        except FileNotFoundError:
+            raise NotFoundError(f"{path}.key: there is no region {name} in {FOLDER}") from None
+        except PermissionError as error:
+            raise PermissionDeniedError(f"{path}.key: the server may not use the region {name}") from error
+        except OSError as error:
+            raise _unreadable(name, error, path) from error
+        return self._descriptor
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        os.close(self._descriptor)
+        if isinstance(error, OSError):
+            raise _unreadable(self._name, error, self._path) from error
 
 
 def _copy(name: str, offset: int, into: memoryview, path: str) -> None:
-    with _opened(name, os.O_RDONLY, path) as descriptor:
+    with _Opened(name, os.O_RDONLY, path) as descriptor:
         _copy_from(descriptor, name, offset, into, path)
 
 

@@ -2,8 +2,8 @@
 
 upb copies a bytes field twice: into its arena, and out of it at each access. For a row of 512 KiB that is most of what
 the server does beside drawing; for a row of 4 KiB most of it is the dozen objects and look-ups of the fields around it.
-So the usual message, a tensor and a few scalars, is read by one compiled loop over its tags: the bytes of the tensor
-stay where they are, and nested messages are told by where they begin and end.
+So the usual message, a tensor (or where one lies in shared memory) and a few scalars, is read by one compiled loop over
+its tags: the bytes of the tensor stay where they are, and nested messages are told by where they begin and end.
 
 Rule 1: the scan never judges. Whatever surprises it (another source, a message twice, a group, a bad length) makes it
 give up, and upb decides alone. Rule 2: it looks at tags only, so its time does not grow with the message.
@@ -30,7 +30,7 @@ _MAX_TAGS = 4096
 _VARINT, _LENGTH = 0, 2
 # Fields of SampleRequest.
 _ID, _PARAMS, _NUM_SAMPLES, _SEED, _REPLACEMENT, _KIND, _OUTPUTS, _DRAW_OFFSET, _PRIORITY = 1, 2, 3, 4, 5, 6, 7, 8, 9
-_ROW_PARAMS, _ROW_SEEDS, _TENSOR = 10, 11, 100
+_ROW_PARAMS, _ROW_SEEDS, _SHARED_MEMORY, _TENSOR = 10, 11, 15, 100
 # Fields of Tensor.
 _DTYPE, _ROWS, _VOCAB_SIZE, _DATA = 1, 2, 3, 4
 
@@ -41,7 +41,9 @@ class Scanned(NamedTuple):
     is_done: bool
     """False: upb must read the message whole, and nothing here is of use."""
     is_simple: bool
-    """Everything is told here; otherwise there is more, and only the tensor's places and fields are of use."""
+    """Everything is told here; otherwise there is more, and only the source's places and fields are of use."""
+    is_shared: bool
+    """The source is shared memory, whose message is told by its place alone; otherwise it is a tensor."""
     id: int
     num_samples: int
     has_seed: bool
@@ -55,14 +57,14 @@ class Scanned(NamedTuple):
     params_end: int
     outputs_at: int
     outputs_end: int
-    tensor_tag: int
-    """Where the field of the tensor begins, with its tag."""
-    tensor_end: int
+    source_tag: int
+    """Where the field of the source begins, with its tag."""
+    source_end: int
     dtype: int
     rows: int
     vocab_size: int
     data_at: int
-    """Where the numbers begin."""
+    """Where the numbers begin; of shared memory, where its message does."""
     data_end: int
 
 
@@ -117,9 +119,9 @@ def _scan(message, length):
     own_id = seed = draw_offset = _ZERO
     num_samples = replacement = kind = priority = 0
     has_seed = False
-    is_simple = True
+    is_simple, is_shared = True, False
     params_at = params_end = outputs_at = outputs_end = 0
-    tensor_tag = tensor_at = tensor_end = 0
+    source_tag = source_at = source_end = 0
     dtype = rows = vocab_size = data_at = data_end = 0
     is_good = True
     at = 0
@@ -154,21 +156,24 @@ def _scan(message, length):
             params_at, params_end = begin, end
         elif number == _OUTPUTS and outputs_at == 0:
             outputs_at, outputs_end = begin, end
-        elif number == _TENSOR and tensor_at == 0:
-            tensor_tag, tensor_at, tensor_end = at, begin, end
+        elif (number == _TENSOR or number == _SHARED_MEMORY) and source_at == 0:
+            is_shared = number == _SHARED_MEMORY
+            source_tag, source_at, source_end = at, begin, end
         elif number == _ROW_PARAMS or number == _ROW_SEEDS:
             is_simple = False
         else:
             is_good = False
             break
         at = end
-    if tensor_at == 0:
+    if source_at == 0:
         is_good = False
-    at = tensor_at
+    at = source_at
+    if is_shared:
+        at, data_at, data_end = source_end, source_at, source_end
     for turn in range(_MAX_TAGS + 1):
-        if at == tensor_end or not is_good:
+        if at == source_end or not is_good:
             break
-        number, wire_type, value, begin, end = _next_field(message, at, tensor_end)
+        number, wire_type, value, begin, end = _next_field(message, at, source_end)
         if number == 0 or turn == _MAX_TAGS:
             is_good = False
         elif wire_type == _VARINT and number == _DTYPE:
@@ -186,8 +191,8 @@ def _scan(message, length):
         is_good = False
     # fmt: off
     return (
-        is_good, is_simple, own_id, num_samples, has_seed, seed, replacement, kind, draw_offset, priority,
-        params_at, params_end, outputs_at, outputs_end, tensor_tag, tensor_end,
+        is_good, is_simple, is_shared, own_id, num_samples, has_seed, seed, replacement, kind, draw_offset, priority,
+        params_at, params_end, outputs_at, outputs_end, source_tag, source_end,
         dtype, rows, vocab_size, data_at, data_end,
     )
     # fmt: on

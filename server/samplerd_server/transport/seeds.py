@@ -1,0 +1,19 @@
+"""Seeds of requests that bring none. Event loop."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+__all__ = ["fresh_seed"]
+
+_AT_ONCE = 512
+_ready: list[int] = []
+
+
+def fresh_seed() -> int:
+    """Draw a seed that nobody can predict; asking the system for many at once makes it cheap."""
+    if not _ready:
+        _ready.extend(np.frombuffer(os.urandom(8 * _AT_ONCE), np.uint64).tolist())
+    return _ready.pop()
