@@ -20,9 +20,14 @@ if TYPE_CHECKING:
 __all__ = ["COLOURS", "LABELS", "OURS", "REFERENCE", "bars", "plt", "save"]
 
 OURS, REFERENCE = "#2a6f97", "#adb5bd"
-COLOURS = {"empty": REFERENCE, "grpcio": OURS, "envoy": "#e07a1f"}
+COLOURS = {"empty": REFERENCE, "grpcio": OURS, "empty envoy": "#ecc9a5", "envoy": "#e07a1f"}
 """Of who was measured, the same in every picture."""
-LABELS = {"empty": "empty grpc.aio handler", "grpcio": "samplerd, grpcio", "envoy": "samplerd, envoy"}
+LABELS = {
+    "empty": "empty grpc.aio handler",
+    "grpcio": "samplerd, grpcio",
+    "empty envoy": "empty handler in Envoy",
+    "envoy": "samplerd, envoy",
+}
 mpl.rcParams.update(
     {
         "axes.spines.top": False,

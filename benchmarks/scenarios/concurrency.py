@@ -6,14 +6,14 @@ import tempfile
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from benchmarks.check import checked_reply
+from benchmarks.check import checked_empty, checked_reply
 from benchmarks.load import CONNECTIONS, Load, frame, sample_request
 from benchmarks.plots import COLOURS, LABELS, plt
 from benchmarks.rounds import QUICK, Plan, Subject, in_turns
 from benchmarks.scenario import Options, Result, Scenario, Table, Target
-from benchmarks.servers import SamplerServer
+from benchmarks.servers import EMPTY, SamplerServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +26,8 @@ __all__ = ["SCENARIO"]
 
 VOCAB_SIZES = (1_024, 32_768)
 IN_FLIGHT = (8, 16, 32, 64, 128, 256, 512)
+_EMPTY_NAMES = {"grpcio": "empty", "envoy": "empty envoy"}
+"""The curve that each transport's is to be seen beside."""
 NOTE = f"one f32 row a call, on {CONNECTIONS} connections"
 
 
@@ -41,25 +43,36 @@ def run(progress: Progress, options: Options) -> Result:
             request = sample_request(vocab_size)
             body.write_bytes(frame(request.SerializeToString()))
             for sampler in samplers:
-                progress(f"{sampler.transport}, V = {vocab_size:,}, {levels[0]} to {levels[-1]} calls in flight")
-                checked_reply(sampler.port, request)
-                subjects = [
-                    Subject(name=str(level), server=sampler, body=body, load=Load(streams=level // CONNECTIONS))
-                    for level in levels
-                ]
-                measured = in_turns(subjects, plan, progress)
-                rates = [measured[str(level)]["rows_per_s"] for level in levels]
-                curves.append(
-                    {
-                        "transport": sampler.transport,
-                        "vocab_size": vocab_size,
-                        "in_flight": list(levels),
-                        "measured": measured,
-                        "lowest_over_highest": min(rates) / max(rates),
-                        "last_over_highest": rates[-1] / max(rates),
-                    }
-                )
+                reply = checked_reply(sampler.port, request).SerializeToString()
+                with EMPTY[sampler.transport](reply) as empty:
+                    checked_empty(empty.port, request.SerializeToString(), reply)
+                    for name, server in ((_EMPTY_NAMES[sampler.transport], empty), (sampler.transport, sampler)):
+                        progress(f"{name}, V = {vocab_size:,}, {levels[0]} to {levels[-1]} calls in flight")
+                        reply_bytes = empty.reply_bytes if server is empty else None
+                        subjects = [
+                            Subject(
+                                name=str(level),
+                                server=server,
+                                body=body,
+                                load=Load(streams=level // CONNECTIONS),
+                                reply_bytes=reply_bytes,
+                            )
+                            for level in levels
+                        ]
+                        curve = _curve(in_turns(subjects, plan, progress))
+                        curves.append({"transport": name, "vocab_size": vocab_size, **curve})
     return {"note": NOTE, "plan": asdict(plan), "curves": curves}
+
+
+def _curve(measured: dict[str, dict[str, Any]]) -> Result:
+    """Give what was measured by calls in flight, and its two ratios."""
+    rates = [entry["rows_per_s"] for entry in measured.values()]
+    return {
+        "in_flight": list(map(int, measured)),
+        "measured": measured,
+        "lowest_over_highest": min(rates) / max(rates),
+        "last_over_highest": rates[-1] / max(rates),
+    }
 
 
 def table(result: Result) -> Table:
@@ -73,7 +86,7 @@ def table(result: Result) -> Table:
                 [
                     f"V = {curve['vocab_size']:,}, {curve['transport']}, {level}",
                     f"{entry['rows_per_s']:,.0f}",
-                    f"{entry['mean_batch_rows']:.1f}",
+                    f"{entry['mean_batch_rows']:.1f}" if "mean_batch_rows" in entry else "",
                     f"{entry['latency_ms']['p50']:.1f}",
                     f"{entry['latency_ms']['p99']:.1f}",
                 ]
@@ -82,20 +95,28 @@ def table(result: Result) -> Table:
 
 
 def targets(result: Result) -> Iterator[Target]:
-    """Hold the lowest rate of each curve, and the last, against its highest."""
+    """Hold the lowest rate of each of our curves, and the last, against its highest; beside it, the empty handler's."""
+    floors = {(curve["transport"], curve["vocab_size"]): curve for curve in result["curves"]}
     for curve in result["curves"]:
+        if curve["transport"] not in _EMPTY_NAMES:
+            continue
+        floor = floors.get((_EMPTY_NAMES[curve["transport"]], curve["vocab_size"]))
         name = f"{curve['transport']}, V = {curve['vocab_size']:,}"
         few, many = curve["in_flight"][0], curve["in_flight"][-1]
         yield Target(
-            what=f"{name}, lowest over highest rate with {few} to {many} calls in flight",
+            what=f"{name}, lowest over highest rate, {few} to {many} in flight{_beside(floor, 'lowest_over_highest')}",
             value=curve["lowest_over_highest"],
             bound=0.9,
         )
         yield Target(
-            what=f"{name}, rate with {many} calls in flight over the highest",
+            what=f"{name}, rate with {many} in flight over the highest{_beside(floor, 'last_over_highest')}",
             value=curve["last_over_highest"],
             bound=0.9,
         )
+
+
+def _beside(floor: Result | None, key: str) -> str:
+    return "" if floor is None else f" (empty handler {floor[key]:.2f}x)"
 
 
 def figure(result: Result) -> Figure:
@@ -108,7 +129,8 @@ def figure(result: Result) -> Figure:
                 who = curve["transport"]
                 rates = [curve["measured"][str(level)]["rows_per_s"] for level in curve["in_flight"]]
                 ax.plot(curve["in_flight"], rates, "o-", color=COLOURS[who], label=LABELS[who])
-                ax.axhspan(0.9 * max(rates), max(rates), color=COLOURS[who], alpha=0.08)
+                if who in _EMPTY_NAMES:
+                    ax.axhspan(0.9 * max(rates), max(rates), color=COLOURS[who], alpha=0.08)
         ax.set_xscale("log", base=2)
         ax.set_xticks(result["curves"][0]["in_flight"], [str(level) for level in result["curves"][0]["in_flight"]])
         ax.set_ylim(bottom=0)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import tempfile
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.check import checked_reply
+from benchmarks.check import checked_empty, checked_reply
 from benchmarks.load import Load, LoadError, frame, sample_request
 from benchmarks.plots import bars, plt
 from benchmarks.rounds import QUICK, Plan, Subject, in_turns, ratio
 from benchmarks.scenario import Options, Result, Scenario, Table, Target
-from benchmarks.servers import SamplerServer
+from benchmarks.servers import EMPTY, EmptyEnvoyServer, EmptyServer, SamplerServer
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_client import SharedMemoryRegion
 
@@ -50,11 +50,20 @@ def run(progress: Progress, options: Options) -> Result:
             for rows, load in LOADS.items():
                 progress(f"V = {vocab_size:,}, {rows} rows a call")
                 sent = sample_request(vocab_size, rows=rows)
-                with SharedMemoryRegion(PREFIX, slots=1, slot_bytes=len(sent.tensor.data)) as region:
+                with (
+                    SharedMemoryRegion(PREFIX, slots=1, slot_bytes=len(sent.tensor.data)) as region,
+                    ExitStack() as own,
+                ):
                     subjects = _subjects(sent, _in_region(sent, region), samplers, load, folder)
+                    subjects += _empty_subjects(subjects, sent, own)
                     measured = in_turns(subjects, plan, progress)
                 ratios = {name: ratio(measured, f"{name} shared", f"{name} sent") for name in options.transports}
-                sizes.append({"vocab_size": vocab_size, "rows": rows, "measured": measured, "ratios": ratios})
+                floors = {
+                    name: ratio(measured, f"empty {name} shared", f"empty {name} sent") for name in options.transports
+                }
+                sizes.append(
+                    {"vocab_size": vocab_size, "rows": rows, "measured": measured, "ratios": ratios, "empty": floors}
+                )
     return {"note": NOTE, "plan": asdict(plan), "transports": list(options.transports), "sizes": sizes}
 
 
@@ -90,9 +99,23 @@ def _subjects(
     return subjects
 
 
+def _empty_subjects(subjects: list[Subject], sent: pb.SampleRequest, stack: ExitStack) -> list[Subject]:
+    """Give every transport's empty handler under the same calls: what leaving the rows out brings by itself."""
+    empty = []
+    for subject in subjects:
+        transport, _, kind = subject.name.partition(" ")
+        if kind == "sent":
+            reply = checked_reply(subject.server.port, sent).SerializeToString()
+            server: EmptyServer | EmptyEnvoyServer = EMPTY[transport](reply)
+            stack.enter_context(server)
+            checked_empty(server.port, sent.SerializeToString(), reply)
+        empty.append(replace(subject, name=f"empty {subject.name}", server=server, reply_bytes=server.reply_bytes))
+    return empty
+
+
 def table(result: Result) -> Table:
     """Lay the figures out: header and rows."""
-    header = ["", "rows/s", "ratio", "CPU us/row", "p50 ms", "p99 ms"]
+    header = ["", "rows/s", "ratio", "empty's", "CPU us/row", "p50 ms", "p99 ms"]
     rows = []
     for size in result["sizes"]:
         for name, over in size["ratios"].items():
@@ -102,6 +125,7 @@ def table(result: Result) -> Table:
                     f"{_title(size)}, {name}",
                     f"{shared['rows_per_s']:,.0f} ({sent['rows_per_s']:,.0f})",
                     f"{over:.2f}",
+                    f"{size['empty'][name]:.2f}" if "empty" in size else "",
                     f"{shared['cpu_us_per_row']:.0f} ({sent['cpu_us_per_row']:.0f})",
                     f"{shared['latency_ms']['p50']:.1f} ({sent['latency_ms']['p50']:.1f})",
                     f"{shared['latency_ms']['p99']:.1f} ({sent['latency_ms']['p99']:.1f})",
@@ -118,7 +142,10 @@ def targets(result: Result) -> Iterable[Target]:
     """Hold every ratio against the promise."""
     for size in result["sizes"]:
         for name, over in size["ratios"].items():
-            yield Target(what=f"shared memory over the wire, {_title(size)}, {name}", value=over, bound=PROMISED)
+            beside = f" (empty handler {size['empty'][name]:.2f}x)" if "empty" in size else ""
+            yield Target(
+                what=f"shared memory over the wire, {_title(size)}, {name}{beside}", value=over, bound=PROMISED
+            )
 
 
 def figure(result: Result) -> Figure:
