@@ -152,7 +152,11 @@ def concurrency_result() -> dict[str, Any]:
         "lowest_over_highest": 0.8,
         "last_over_highest": 0.95,
     }
-    return {"curves": [curve]}
+    empty = {**curve, "transport": "empty envoy", "lowest_over_highest": 0.5}
+    empty["measured"] = {level: side(2000.0) for level in curve["measured"]}
+    for entry in empty["measured"].values():
+        del entry["mean_batch_rows"]
+    return {"curves": [empty, curve]}
 
 
 def idle_result() -> dict[str, Any]:
@@ -252,6 +256,17 @@ def test_targets_of_latency_growth_idleness_and_load() -> None:
     assert verdicts(idle, idle_result()) == [False, True]
     assert verdicts(coalescing, coalescing_result()) == [True, False]
     assert verdicts(concurrency, concurrency_result()) == [False, True]
+
+
+def test_a_target_names_what_the_empty_handler_reaches() -> None:
+    def floors(module: ModuleType, result: dict[str, Any]) -> list[str]:
+        return [target.what.rpartition(" (")[2] for target in module.SCENARIO.targets(result)]
+
+    assert floors(concurrency, concurrency_result()) == ["empty handler 0.50x)", "empty handler 0.95x)"]
+    assert floors(served, served_result())[3] == "empty handler 1.20x)"
+    cells = latency_result()["cells"]
+    cells.append({**cells[-1], "name": "empty envoy", "share": 0.5, "p99_over_p50": 2.5})
+    assert floors(latency, {"cells": cells})[-1] == "empty handler 2.5x)"
 
 
 def test_a_ratio_is_the_median_of_each_rounds_own() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.check import checked_empty
 from benchmarks.load import SAMPLE_PATH, STREAM_PATH, LoadError
-from benchmarks.servers import EmptyServer, ServerError, ServerProcess, free_ports
+from benchmarks.servers import EmptyEnvoyServer, EmptyServer, ServerError, ServerProcess, free_ports
 
 
 def test_free_ports_differ() -> None:
@@ -34,6 +34,14 @@ def test_the_empty_server_answers_with_its_bytes_and_stops() -> None:
 def test_the_empty_server_serves_a_unix_socket_too(tmp_path: Path) -> None:
     with EmptyServer(b"x", socket_path=tmp_path / "s"), grpc.insecure_channel(f"unix:{tmp_path / 's'}") as channel:
         assert channel.unary_unary(SAMPLE_PATH)(b"anything", timeout=10) == b"x"
+
+
+def test_the_empty_handler_within_envoy_reads_all_and_answers_with_its_bytes() -> None:
+    with EmptyEnvoyServer(b"\x08\x2a") as server:
+        checked_empty(server.port, bytes(1 << 20), b"\x08\x2a")
+        with pytest.raises(LoadError, match="answered"):
+            checked_empty(server.port, b"anything", b"something else")
+        assert server.stop() == 0
 
 
 PARENT = """\
