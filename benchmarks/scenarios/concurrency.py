@@ -138,7 +138,8 @@ def figure(result: Result) -> Figure:
         ax.set_xlabel("calls in flight")
         ax.set_title(f"V = {size:,}", fontsize=12)
     axes[0][0].set_ylabel("rows per second")
-    axes[0][0].legend(frameon=False)
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    drawing.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     drawing.suptitle("Throughput by load; shaded: within 10 % of a curve's highest")
     return drawing
 
