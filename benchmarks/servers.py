@@ -20,7 +20,7 @@ from grpc_health.v1 import health_pb2
 
 from benchmarks.empty_asgi import REPLY_VARIABLE
 from samplerd_server.config import ServerConfig, TransportConfig
-from samplerd_server.envoy_config import envoy_config
+from samplerd_server.transport.envoy.bootstrap import envoy_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from samplerd_server.config import ServerConfig
-from samplerd_server.settings import all_settings, render
+from samplerd_server.config.sources import all_settings, render
 
 PAGE = Path(__file__).with_suffix(".md")
 HEAD = """\

@@ -17,19 +17,19 @@ import uvloop
 from benchmarks.load import sample_request
 from benchmarks.plots import plt
 from benchmarks.scenario import Options, Result, Scenario, Table
-from samplerd_server.admission import Admission
 from samplerd_server.app import App
+from samplerd_server.batching.admission import Admission
 from samplerd_server.batching.costs import CostModel
 from samplerd_server.batching.jobs import Job, split
 from samplerd_server.batching.pending import Pending
 from samplerd_server.batching.policy import DeviceState, decide
 from samplerd_server.batching.ticket import NO_DEADLINE, Ticket
 from samplerd_server.config import MetricsConfig, ServerConfig
+from samplerd_server.core.errors import Code
+from samplerd_server.core.result import Timing
 from samplerd_server.engine.engine import Engine
-from samplerd_server.errors import Code
-from samplerd_server.metrics import Metrics
-from samplerd_server.request import Timing
-from samplerd_server.transport.encode import encode
+from samplerd_server.metrics.metrics import Metrics
+from samplerd_server.transport.codec.encode import encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from benchmarks.report import Progress
-    from samplerd_server.transport.service import SamplerService
+    from samplerd_server.transport.rpc.service import SamplerService
 
 __all__ = ["SCENARIO"]
 

@@ -20,10 +20,13 @@ from benchmarks.servers import SamplerServer
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd.v1 import sampler_pb2_grpc
 from samplerd_server.batching.pack import pack
+from samplerd_server.core.enums import Dtype, InputKind
+from samplerd_server.core.params import SamplingParams
+from samplerd_server.core.request import SampleRequest
+from samplerd_server.core.rows import DenseRows, IndexedDraw
 from samplerd_server.distributions.segment import Description, Opener, open_segment, size_of, write_segment
-from samplerd_server.request import DenseRows, Dtype, InputKind, SampleRequest, SamplingParams, TableDraw
+from samplerd_server.sampling.cdf_index.builder import CdfIndexBuilder
 from samplerd_server.sampling.kernels import NumbaSampler
-from samplerd_server.sampling.tables.maker import TableMaker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,7 +64,7 @@ def _engine(name: str, rounds: int) -> Result:
     source = DenseRows(dtype=Dtype.F32, rows=1, vocab_size=VOCAB_SIZE, data=_numbers(kind).tobytes())
     request = SampleRequest(id=1, source=source, params=(params,), kind=kind, num_samples=DRAWS, seed=3)
     batch = pack([request])
-    maker, sampler = TableMaker(), NumbaSampler(1)
+    maker, sampler = CdfIndexBuilder(), NumbaSampler(1)
     own = Description(
         name=name, kind=kind, dtype=Dtype.F32, rows=1, vocab_size=VOCAB_SIZE, params=None, ttl_s=1.0, created=0.0
     )
@@ -76,7 +79,7 @@ def _engine(name: str, rounds: int) -> Result:
         segment = open_segment(memory, Opener(params=lambda _: params, table=maker.open))
         table = segment.rows.table
         assert table is not None, "a distribution without a table. This is a bug."
-        draw = TableDraw(
+        draw = IndexedDraw(
             table=table,
             first=0,
             seeds=np.array([3], np.uint64),

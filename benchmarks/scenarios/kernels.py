@@ -15,7 +15,10 @@ import torch
 from benchmarks.plots import OURS, plt
 from benchmarks.scenario import Options, Result, Scenario, Table, Target
 from samplerd_server.batching.pack import pack
-from samplerd_server.request import DenseRows, Dtype, InputKind, SampleRequest, SamplingParams
+from samplerd_server.core.enums import Dtype, InputKind
+from samplerd_server.core.params import SamplingParams
+from samplerd_server.core.request import SampleRequest
+from samplerd_server.core.rows import DenseRows
 from samplerd_server.sampling.kernels import NumbaSampler
 from samplerd_server.sampling.noise import uniform
 

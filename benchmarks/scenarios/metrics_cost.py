@@ -35,7 +35,7 @@ ALLOWED_SHARE = 0.03
 NOTE = f"stacks sampled {SAMPLES_PER_S} times a second under full load at V = {VOCAB_SIZE:,}, scraped once a second"
 
 _THREAD = re.compile(r"thread \([^)]*\): (.+)")
-_COUNTING = re.compile(r"samplerd_server/metrics\.py|prometheus_client/")
+_COUNTING = re.compile(r"samplerd_server/metrics/|prometheus_client/")
 
 
 def run(progress: Progress, options: Options) -> Result:

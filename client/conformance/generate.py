@@ -19,7 +19,7 @@ from scipy import stats
 from client.conformance.cases import PROCESSED, WORKED_EXAMPLE, Case, cases
 from client.conformance.replies import draft_reply, sample_reply
 from samplerd.v1 import sampler_pb2 as pb
-from samplerd_server.request import RNG
+from samplerd_server.core.request import RNG
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

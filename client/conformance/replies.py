@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING
 
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.config import LimitsConfig
-from samplerd_server.request import RNG, DenseRows, RowErrorReason
-from samplerd_server.sampling import reference, reference_verify
-from samplerd_server.transport.decode import Decoder
-from samplerd_server.transport.decode_draft import DraftDecoder
+from samplerd_server.core.enums import RowErrorReason
+from samplerd_server.core.request import RNG
+from samplerd_server.core.rows import DenseRows
+from samplerd_server.sampling.reference import pipeline as reference
+from samplerd_server.sampling.reference import verify as reference_verify
+from samplerd_server.transport.codec.decode import Decoder
+from samplerd_server.transport.codec.decode_draft import DraftDecoder
 
 if TYPE_CHECKING:
-    from samplerd_server.request import SampleRequest
-    from samplerd_server.sampling.reference import RowOutcome
+    from samplerd_server.core.request import SampleRequest
+    from samplerd_server.sampling.reference.pipeline import RowOutcome
 
 __all__ = ["draft_reply", "sample_reply"]
 

@@ -13,8 +13,11 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib import pyplot as plt
 
-from samplerd_server.request import DenseRows, Dtype, LogprobKind, SampleRequest, SamplingParams
-from samplerd_server.sampling.reference import sample
+from samplerd_server.core.enums import Dtype, LogprobKind
+from samplerd_server.core.params import SamplingParams
+from samplerd_server.core.request import SampleRequest
+from samplerd_server.core.rows import DenseRows
+from samplerd_server.sampling.reference.pipeline import sample
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

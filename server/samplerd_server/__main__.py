@@ -6,11 +6,11 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING
 
-from samplerd_server.cli import parse
 from samplerd_server.config import ConfigError
-from samplerd_server.life import tell
-from samplerd_server.log import set_up
-from samplerd_server.settings import render
+from samplerd_server.config.flags import parse
+from samplerd_server.config.sources import render
+from samplerd_server.process.lifecycle import tell
+from samplerd_server.process.log import set_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -37,20 +37,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(config: ServerConfig) -> int:
     # torch takes a second to import, which --help and --check-config need not wait for.
     if config.workers.count > 1 and config.worker is None:
-        from samplerd_server.workers.supervisor import PortError, WorkersError, serve_workers  # noqa: PLC0415
+        from samplerd_server.process.workers.supervisor import PortError, WorkersError, serve_workers  # noqa: PLC0415
 
         expected: tuple[type[Exception], ...] = (ConfigError, PortError, WorkersError)
         main: Coroutine[None, None, None] = serve_workers(config)
     elif config.transport.transport == "envoy":
-        from samplerd_server.envoy import EnvoyError, serve_envoy  # noqa: PLC0415
-        from samplerd_server.transport.server import BindError  # noqa: PLC0415
+        from samplerd_server.core.errors import BindError  # noqa: PLC0415
+        from samplerd_server.transport.envoy.supervisor import EnvoyError, serve_envoy  # noqa: PLC0415
 
         expected = (BindError, ConfigError, EnvoyError)
         main = serve_envoy(config)
     else:
         from samplerd_server.app import serve  # noqa: PLC0415
+        from samplerd_server.core.errors import BindError  # noqa: PLC0415
         from samplerd_server.engine.device import DeviceError  # noqa: PLC0415
-        from samplerd_server.transport.server import BindError  # noqa: PLC0415
 
         expected = (ConfigError, BindError, DeviceError)
         main = serve(config)

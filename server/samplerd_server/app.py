@@ -19,40 +19,41 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from samplerd import __version__
-from samplerd_server.admission import Admission
-from samplerd_server.allocator import keep_freed_memory
+from samplerd_server.batching.admission import Admission
 from samplerd_server.batching.batcher import Batcher
 from samplerd_server.batching.costs import CostModel
 from samplerd_server.batching.pending import Pending
+from samplerd_server.config.credentials import read_tls, read_tokens
+from samplerd_server.core.errors import BindError
+from samplerd_server.core.request import RNG
 from samplerd_server.distributions.folder import FolderStore
 from samplerd_server.distributions.segment import Opener
 from samplerd_server.distributions.store import MemoryStore
 from samplerd_server.distributions.sweeper import Sweeper
 from samplerd_server.engine.engine import Engine
-from samplerd_server.life import Life
-from samplerd_server.log import event
-from samplerd_server.metrics import Exporter, Metrics, Process
-from samplerd_server.request import RNG
-from samplerd_server.security import read_tls, read_tokens
-from samplerd_server.snapshot import SnapshotServer
-from samplerd_server.transport.calls import Calls
-from samplerd_server.transport.certificates import Certificates
-from samplerd_server.transport.decode import Decoder
-from samplerd_server.transport.decode_named import decode_baked
-from samplerd_server.transport.distributions import DistributionService
-from samplerd_server.transport.handlers import Handlers
-from samplerd_server.transport.info import describe
+from samplerd_server.metrics.metrics import Exporter, Metrics, Process
+from samplerd_server.metrics.snapshot import SnapshotServer
+from samplerd_server.process.allocator import keep_freed_memory
+from samplerd_server.process.lifecycle import Lifecycle
+from samplerd_server.process.log import event
+from samplerd_server.transport.codec.by_distribution import decode_fixed_params
+from samplerd_server.transport.codec.decode import Decoder
+from samplerd_server.transport.grpcio.certificates import Certificates
+from samplerd_server.transport.grpcio.server import GrpcServer
 from samplerd_server.transport.oip.service import InferenceService
-from samplerd_server.transport.regions import Regions
-from samplerd_server.transport.server import BindError, GrpcServer
-from samplerd_server.transport.service import SamplerService
+from samplerd_server.transport.rpc.distributions import DistributionService
+from samplerd_server.transport.rpc.handlers import Handlers
+from samplerd_server.transport.rpc.info import describe
+from samplerd_server.transport.rpc.observer import RpcObserver
+from samplerd_server.transport.rpc.service import SamplerService
+from samplerd_server.transport.shared_memory.reader import SharedMemoryReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from samplerd_server.config import ServerConfig
     from samplerd_server.distributions.store import Store
-    from samplerd_server.transport.scan import Scanned
+    from samplerd_server.transport.codec.scan import Scanned
 
 __all__ = ["App", "compiled_scan", "serve", "settle"]
 
@@ -74,7 +75,7 @@ class App:
         self.batcher = Batcher(
             config.batching, pending=self.pending, costs=costs, engine=engine, metrics=self.metrics, loop=loop
         )
-        calls = Calls(self.metrics)
+        calls = RpcObserver(self.metrics)
         regions = self._regions()
         decoder = Decoder(
             limits=config.limits,
@@ -128,7 +129,8 @@ class App:
     def _make_store(self, decoder: Decoder) -> Store:
         config, tables = self._config.distributions, self._engine.tables
         opener = Opener(
-            params=lambda description: decode_baked(description, decoder), table=None if tables is None else tables.open
+            params=lambda description: decode_fixed_params(description, decoder),
+            table=None if tables is None else tables.open,
         )
         worker = self._config.worker
         make: Callable[..., Store] = MemoryStore
@@ -142,12 +144,14 @@ class App:
             opener=opener,
         )
 
-    def _regions(self) -> Regions | None:
+    def _regions(self) -> SharedMemoryReader | None:
         transport = self._config.transport
         if not transport.shared_memory_prefix:
             return None
         # As large as a message may be: a copy takes the event loop no longer than receiving the same rows would.
-        return Regions(transport.shared_memory_prefix, max_bytes=transport.max_message_bytes, metrics=self.metrics)
+        return SharedMemoryReader(
+            transport.shared_memory_prefix, max_bytes=transport.max_message_bytes, metrics=self.metrics
+        )
 
     def _watch(self) -> None:
         engine, pending, batcher = self._engine, self.pending, self.batcher
@@ -231,7 +235,7 @@ def compiled_scan() -> Callable[[bytes], Scanned] | None:
     """Load the scan of requests, or compile it; None where nothing can be compiled."""
     if find_spec("numba") is None:
         return None
-    from samplerd_server.transport.scan import scan  # noqa: PLC0415  # as above
+    from samplerd_server.transport.codec.scan import scan  # noqa: PLC0415  # as above
 
     scan(b"")
     return scan
@@ -247,7 +251,7 @@ async def serve(config: ServerConfig) -> None:
 
     """
     loop = asyncio.get_running_loop()
-    life = Life(config)
+    life = Lifecycle(config)
     life.watch()
     # First of all: what is wrong with a file should not be told only once the device is warm.
     read_tls(config.security)

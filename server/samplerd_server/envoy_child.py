@@ -1,8 +1,9 @@
 """Inside Envoy: the ASGI application that Envoy's embedded Python imports, and its life.
 
-The supervisor (`envoy.py`) hands the configuration over as a file, in ``SAMPLERD_CONFIG``, and holds one connection to
-a control socket beside that file: it writes ``drain``, and is answered once everything in flight is finished. It also
-holds the other end of standard input: when that ends, the supervisor has died, and so does Envoy.
+The supervisor (`transport/envoy/supervisor.py`) hands the configuration over as a file, in ``SAMPLERD_CONFIG``, and
+holds one connection to a control socket beside that file: it writes ``drain``, and is answered once everything in
+flight is finished. It also holds the other end of standard input: when that ends, the supervisor has died, and so does
+Envoy.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samplerd_server.app import App, settle
-from samplerd_server.config import environment
+from samplerd_server.config.environment import environment
+from samplerd_server.config.handoff import read_handoff
 from samplerd_server.engine.engine import Engine
-from samplerd_server.log import event, set_up
-from samplerd_server.private import read_private
-from samplerd_server.transport.asgi import AsgiApp
+from samplerd_server.process.log import event, set_up
+from samplerd_server.transport.envoy.asgi import AsgiApp
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -76,7 +77,7 @@ class Child:
 
     async def _start(self) -> None:
         path = Path(environment()["SAMPLERD_CONFIG"])
-        config = read_private(path)
+        config = read_handoff(path)
         set_up(config.log, config.worker.index if config.worker else None)
         loop = asyncio.get_running_loop()
         loop.add_reader(_STDIN, _end_if_alone, loop)

@@ -6,8 +6,8 @@ import logging
 import time
 
 from samplerd_server.app import compiled_scan
+from samplerd_server.sampling.cdf_index.builder import CdfIndexBuilder
 from samplerd_server.sampling.kernels import NumbaSampler
-from samplerd_server.sampling.tables.maker import TableMaker
 
 
 def main() -> None:
@@ -16,7 +16,7 @@ def main() -> None:
     sampler = NumbaSampler(1)
     sampler.warm_up()
     sampler.close()
-    TableMaker().warm_up()
+    CdfIndexBuilder().warm_up()
     compiled_scan()
     logging.getLogger(__name__).info("compiled in %.1f s", time.monotonic() - began)
 

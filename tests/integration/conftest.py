@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from samplerd_client import SamplerClient
 from samplerd_server.config import MetricsConfig, ServerConfig, TransportConfig
-from samplerd_server.envoy import Envoy
+from samplerd_server.transport.envoy.supervisor import Envoy
 from tests.support.certificates import Authority
 from tests.support.daemon import Daemon
 from tests.support.regions import PREFIX

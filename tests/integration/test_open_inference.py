@@ -19,7 +19,7 @@ from benchmarks.perf_analyzer import analyze, write_inputs
 from samplerd.oip import grpc_service_pb2 as oip
 from samplerd.oip import grpc_service_pb2_grpc as oip_grpc
 from samplerd.v1 import sampler_pb2 as pb
-from samplerd_server.request import RNG
+from samplerd_server.core.request import RNG
 from tests.support.regions import PREFIX, Region
 from tests.support.served import Served, connect, failure
 from tests.support.tools import need_perf_analyzer

@@ -8,7 +8,7 @@ import grpc
 import pytest
 
 from samplerd.v1 import sampler_pb2 as pb
-from samplerd_server.errors import Code
+from samplerd_server.core.errors import Code
 from tests.support.requests import one_hot, tensor
 from tests.support.served import WAIT_S, Served, connect, details, failure, status_of, stub
 

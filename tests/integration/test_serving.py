@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from samplerd.v1 import sampler_pb2 as pb
-from samplerd_server.request import RNG
+from samplerd_server.core.request import RNG
 from samplerd_server.sampling.choose import choose_sampler
 from tests.integration.conftest import MAX_MESSAGE_BYTES
 from tests.support.daemon import KERNEL, Daemon

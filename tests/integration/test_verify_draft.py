@@ -20,8 +20,9 @@ from samplerd_client import (
     VerifyResult,
 )
 from samplerd_client.philox import RNG
-from samplerd_server.request import InputKind, SamplingParams
-from samplerd_server.sampling.reference_verify import verify
+from samplerd_server.core.enums import InputKind
+from samplerd_server.core.params import SamplingParams
+from samplerd_server.sampling.reference.verify import verify
 from tests.support.requests import one_hot
 from tests.support.samplers import encode, params, request
 

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.config import LimitsConfig
-from samplerd_server.errors import Code, SamplerdError
-from samplerd_server.request import CandidateRows, DenseRows, SampleRequest
-from samplerd_server.transport.decode import Decoder
-from samplerd_server.transport.status import trailers_of
+from samplerd_server.core.errors import Code, SamplerdError
+from samplerd_server.core.request import SampleRequest
+from samplerd_server.core.rows import CandidateRows, DenseRows
+from samplerd_server.transport.codec.decode import Decoder
+from samplerd_server.transport.codec.status import trailers_of
 
 CAPABILITIES = frozenset(
     [f"SamplingParams.{field.name}" for field in pb.SamplingParams.DESCRIPTOR.fields]

@@ -12,13 +12,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from samplerd_server.counters import Counter
+from samplerd_server.core.enums import Dtype
+from samplerd_server.core.errors import AlreadyExistsError, FullError, NotFoundError
+from samplerd_server.core.rows import DenseRows
 from samplerd_server.distributions.folder import FolderStore
 from samplerd_server.distributions.segment import size_of, write_segment
 from samplerd_server.distributions.store import MemoryStore
-from samplerd_server.errors import AlreadyExistsError, FullError, NotFoundError
-from samplerd_server.metrics import DISTRIBUTION_EVENTS
-from samplerd_server.request import DenseRows, Dtype
+from samplerd_server.metrics.counters import Counter
+from samplerd_server.metrics.metrics import DISTRIBUTION_EVENTS
 from tests.support.tables import describe, opener
 
 MAX_COUNT, MAX_BYTES = 4, 4096

@@ -7,20 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from samplerd_server.batching.pack import pack, unpack
-from samplerd_server.request import (
-    CandidateRow,
-    CandidateRows,
-    DenseRows,
-    Dtype,
-    InputKind,
-    LogprobKind,
-    Outputs,
-    RowErrorReason,
-    SampleRequest,
-    SamplingParams,
-    Timing,
-    Wanted,
-)
+from samplerd_server.core.enums import Dtype, InputKind, LogprobKind, RowErrorReason
+from samplerd_server.core.outputs import OutputFlags, Outputs
+from samplerd_server.core.params import SamplingParams
+from samplerd_server.core.request import SampleRequest
+from samplerd_server.core.result import Timing
+from samplerd_server.core.rows import CandidateRow, CandidateRows, DenseRows
 from samplerd_server.sampling.decode import read_bytes
 from samplerd_server.sampling.rows import COLD_DEFAULT, HOT, ROW, RowBatch, RowResults, new_results
 
@@ -31,12 +23,12 @@ kinds = st.lists(st.sampled_from(LogprobKind), unique=True).map(lambda found: tu
 def outputs(draw, vocab_size: int) -> Outputs:
     logprobs, entropy = draw(kinds), draw(kinds)
     rank, kept = draw(st.booleans()), draw(st.booleans())
-    wanted = Wanted(0)
+    wanted = OutputFlags(0)
     for kind in logprobs:
-        wanted |= Wanted(1 << (kind - 1))
+        wanted |= OutputFlags(1 << (kind - 1))
     for kind in entropy:
-        wanted |= Wanted(Wanted.ENTROPY_RAW << (kind - 1))
-    wanted |= Wanted.RANK * rank | Wanted.KEPT * kept
+        wanted |= OutputFlags(OutputFlags.ENTROPY_RAW << (kind - 1))
+    wanted |= OutputFlags.RANK * rank | OutputFlags.KEPT * kept
     ids = draw(st.none() | st.lists(st.integers(0, vocab_size - 1), min_size=1, max_size=3)) if logprobs else None
     return Outputs(
         logprobs=logprobs,
@@ -45,7 +37,7 @@ def outputs(draw, vocab_size: int) -> Outputs:
         rank=rank,
         entropy=entropy,
         kept=kept,
-        wanted=Wanted(wanted),
+        wanted=OutputFlags(wanted),
     )
 
 

@@ -10,9 +10,10 @@ import numpy as np
 from hypothesis import HealthCheck, assume, given, settings
 
 from samplerd_server.batching.pack import pack
-from samplerd_server.request import Dry, Dtype, InputKind, LogprobKind, Order, RowErrorReason
-from samplerd_server.sampling import reference
-from samplerd_server.sampling.reference_verify import verify
+from samplerd_server.core.enums import Dtype, InputKind, LogprobKind, Order, RowErrorReason
+from samplerd_server.core.params import Dry
+from samplerd_server.sampling.reference import pipeline as reference
+from samplerd_server.sampling.reference.verify import verify
 from tests.support.samplers import all_outputs, check, encode, outputs, params, request, require, sparse
 
 LAWS = settings(

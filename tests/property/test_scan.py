@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.config import LimitsConfig
-from samplerd_server.errors import InvalidRequestError, NotImplementedFieldError, PermissionDeniedError
-from samplerd_server.metrics import Metrics
-from samplerd_server.request import DenseRows
+from samplerd_server.core.errors import InvalidRequestError, NotImplementedFieldError, PermissionDeniedError
+from samplerd_server.core.rows import DenseRows
+from samplerd_server.metrics.metrics import Metrics
 from samplerd_server.sampling.kernels import NumbaSampler
-from samplerd_server.transport.decode import Decoder
-from samplerd_server.transport.regions import Regions
-from samplerd_server.transport.scan import scan
+from samplerd_server.transport.codec.decode import Decoder
+from samplerd_server.transport.codec.scan import scan
+from samplerd_server.transport.shared_memory.reader import SharedMemoryReader
 
 _U64 = st.integers(0, 2**64 - 1)
 
@@ -199,7 +199,7 @@ def test_a_request_decodes_to_the_same_with_and_without_the_scan(
 def test_shared_memory_decodes_to_the_same_with_and_without_the_scan(
     request: pb.SampleRequest, memory: pb.SharedMemory, data: st.DataObject
 ) -> None:
-    regions = Regions("ok-", max_bytes=1 << 20, metrics=Metrics())
+    regions = SharedMemoryReader("ok-", max_bytes=1 << 20, metrics=Metrics())
     both = [dataclasses.replace(decoder, regions=regions) for decoder in (SCANNING, PARSING)]
     if data.draw(st.booleans()):
         memory = pb.SharedMemory(key="ok-a", offset=memory.offset, byte_size=24, rows=2, vocab_size=3)

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from samplerd_server.request import Dtype, InputKind
-from samplerd_server.sampling import reference
+from samplerd_server.core.enums import Dtype, InputKind
 from samplerd_server.sampling.decode import decode
+from samplerd_server.sampling.reference import pipeline as reference
 from tests.support.samplers import draw, encode, params, request, require
 from tests.support.tables import by_name, draw_table, store_rows
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from samplerd_server.core.enums import Dtype
 from samplerd_server.engine.device import Device
-from samplerd_server.engine.worker import DeviceThread, Outcome
-from samplerd_server.request import Dtype
+from samplerd_server.engine.device_thread import DeviceThread, Outcome
 from samplerd_server.sampling.decode import decode, read_bytes
 from samplerd_server.sampling.rows import RowBatch, RowResults, new_results
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from samplerd_server.app import App
-from samplerd_server.config import EngineConfig, ServerConfig, environment
+from samplerd_server.config import EngineConfig, ServerConfig
+from samplerd_server.config.environment import environment
 from samplerd_server.envoy_child import Child
-from samplerd_server.transport.asgi import AsgiApp
+from samplerd_server.transport.envoy.asgi import AsgiApp
 from tests.support.engine import HeldSampler, StubEngine
 from tests.support.remote import offer
 

@@ -9,7 +9,10 @@ import numpy as np
 
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.batching.ticket import NO_DEADLINE, Ticket
-from samplerd_server.request import DenseRows, Dtype, SampleRequest, SamplingParams
+from samplerd_server.core.enums import Dtype
+from samplerd_server.core.params import SamplingParams
+from samplerd_server.core.request import SampleRequest
+from samplerd_server.core.rows import DenseRows
 
 
 def tensor(rows: Any, dtype: str = "<f4") -> pb.Tensor:

@@ -13,22 +13,14 @@ import numpy as np
 import pytest
 
 from samplerd_server.batching.pack import pack
-from samplerd_server.request import (
-    CandidateRow,
-    CandidateRows,
-    DenseRows,
-    Dtype,
-    InputKind,
-    LogprobKind,
-    Outputs,
-    RowErrorReason,
-    SampleRequest,
-    SamplingParams,
-    Wanted,
-)
-from samplerd_server.sampling import reference
+from samplerd_server.core.enums import Dtype, InputKind, LogprobKind, RowErrorReason
+from samplerd_server.core.outputs import OutputFlags, Outputs
+from samplerd_server.core.params import SamplingParams
+from samplerd_server.core.request import SampleRequest
+from samplerd_server.core.rows import CandidateRow, CandidateRows, DenseRows
 from samplerd_server.sampling.choose import choose_sampler
 from samplerd_server.sampling.noise import uniform
+from samplerd_server.sampling.reference import pipeline as reference
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,13 +59,13 @@ def outputs(
     kept: bool = False,
 ) -> Outputs:
     """Outputs, `wanted` decided as the decoder decides it."""
-    wanted = Wanted(0)
+    wanted = OutputFlags(0)
     for kind in kinds:
-        wanted |= Wanted(Wanted.RAW << (kind - 1))
+        wanted |= OutputFlags(OutputFlags.RAW << (kind - 1))
     for kind in entropy:
-        wanted |= Wanted(Wanted.ENTROPY_RAW << (kind - 1))
-    wanted |= Wanted.RANK if rank else Wanted(0)
-    wanted |= Wanted.KEPT if kept else Wanted(0)
+        wanted |= OutputFlags(OutputFlags.ENTROPY_RAW << (kind - 1))
+    wanted |= OutputFlags.RANK if rank else OutputFlags(0)
+    wanted |= OutputFlags.KEPT if kept else OutputFlags(0)
     return Outputs(
         logprobs=tuple(sorted(kinds)),
         top_n=top_n,

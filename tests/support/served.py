@@ -16,7 +16,7 @@ from samplerd.v1 import sampler_pb2 as pb
 from samplerd.v1 import sampler_pb2_grpc
 from samplerd_server.app import App
 from samplerd_server.config import ServerConfig
-from samplerd_server.envoy import Envoy
+from samplerd_server.transport.envoy.supervisor import Envoy
 from tests.support.engine import HeldSampler, StubEngine
 from tests.support.remote import Remote
 

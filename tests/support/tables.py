@@ -8,16 +8,18 @@ from functools import cache
 import numpy as np
 
 from samplerd_server.batching.pack import pack
-from samplerd_server.batching.tables import pack_tables
+from samplerd_server.batching.pack_indexed import pack_indexed
+from samplerd_server.core.enums import Dtype, InputKind
+from samplerd_server.core.request import SampleRequest
+from samplerd_server.core.rows import DenseRows
 from samplerd_server.distributions.segment import Description, Opener, Segment, open_segment, size_of, write_segment
-from samplerd_server.request import DenseRows, Dtype, InputKind, SampleRequest
-from samplerd_server.sampling.tables.maker import TableMaker
+from samplerd_server.sampling.cdf_index.builder import CdfIndexBuilder
 
 
 @cache
-def make_maker() -> TableMaker:
+def make_maker() -> CdfIndexBuilder:
     """One maker for the whole run."""
-    maker = TableMaker()
+    maker = CdfIndexBuilder()
     maker.warm_up()
     return maker
 
@@ -35,7 +37,7 @@ def describe(name: str = "words", *, rows: int = 1, vocab_size: int = 4, **field
 
 
 def opener(params: object = None) -> Opener:
-    return Opener(params=lambda _: params, table=TableMaker.open)  # type: ignore[arg-type,return-value]
+    return Opener(params=lambda _: params, table=CdfIndexBuilder.open)  # type: ignore[arg-type,return-value]
 
 
 def store_rows(asked: SampleRequest, *, is_baked: bool = True, memory: np.ndarray | None = None) -> Segment:
@@ -65,4 +67,4 @@ def by_name(asked: SampleRequest, segment: Segment) -> SampleRequest:
 
 def draw_table(*asked: SampleRequest) -> np.ndarray:
     """All samples of requests that draw from tables."""
-    return pack_tables(asked).run().samples
+    return pack_indexed(asked).run().samples

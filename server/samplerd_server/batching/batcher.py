@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from samplerd_server.batching.jobs import Job, failures, split
 from samplerd_server.batching.policy import Close, DeviceState, decide
-from samplerd_server.errors import DeadlineError, InternalError
-from samplerd_server.metrics import BATCH_REASONS, PATHS
-from samplerd_server.request import Timing
-from samplerd_server.sampling.tables.batch import TableBatch
+from samplerd_server.core.errors import DeadlineError, InternalError
+from samplerd_server.core.result import Timing
+from samplerd_server.metrics.metrics import BATCH_REASONS, PATHS
+from samplerd_server.sampling.cdf_index.batch import IndexedBatch
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, TimerHandle
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from samplerd_server.batching.pending import Pending
     from samplerd_server.batching.ticket import Ticket
     from samplerd_server.config import BatchingConfig
-    from samplerd_server.engine.worker import Outcome
-    from samplerd_server.metrics import Metrics
+    from samplerd_server.engine.device_thread import Outcome
+    from samplerd_server.metrics.metrics import Metrics
     from samplerd_server.sampling.rows import DraftBatch, RowBatch
 
 __all__ = ["Batcher"]
@@ -38,11 +38,11 @@ _LOG = logging.getLogger("samplerd.batching")
 class Runs(Protocol):
     """The part of the engine that the batcher uses."""
 
-    def submit(self, batch: RowBatch | DraftBatch | TableBatch, deliver: Callable[[Outcome], None]) -> None:
+    def submit(self, batch: RowBatch | DraftBatch | IndexedBatch, deliver: Callable[[Outcome], None]) -> None:
         """Run a batch after those before it, then call `deliver` on the event loop."""
         ...
 
-    def run(self, batch: RowBatch | DraftBatch | TableBatch) -> Outcome:
+    def run(self, batch: RowBatch | DraftBatch | IndexedBatch) -> Outcome:
         """Run a batch on the calling thread. Only while nothing is submitted."""
         ...
 
@@ -139,7 +139,7 @@ class Batcher:
             _LOG.exception("a batch could not be packed")
             _fail(tickets)
             return
-        if isinstance(batch, TableBatch):
+        if isinstance(batch, IndexedBatch):
             self._metrics.table_samples.add(batch.samples)
         rows = len(batch)
         device.batches += 1

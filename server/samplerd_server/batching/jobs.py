@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from samplerd_server.batching.pack import pack, unpack
+from samplerd_server.batching.pack_indexed import pack_indexed
 from samplerd_server.batching.row_errors import describe
-from samplerd_server.batching.tables import pack_tables
-from samplerd_server.request import RowError, RowErrorReason, SampleRequest, VerifyRequest, VerifyResult
+from samplerd_server.core.enums import RowErrorReason
+from samplerd_server.core.request import SampleRequest, VerifyRequest
+from samplerd_server.core.result import RowError, VerifyResult
 from samplerd_server.sampling.rows import DraftBatch, DraftSequence, RowBatch, RowResults
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from samplerd_server.batching.ticket import Ticket
-    from samplerd_server.request import SampleResult, Timing
+    from samplerd_server.core.result import SampleResult, Timing
+    from samplerd_server.sampling.cdf_index.batch import IndexedBatch
     from samplerd_server.sampling.rows import DraftVerdict
-    from samplerd_server.sampling.tables.batch import TableBatch
 
 __all__ = ["Job", "failures", "pack_drafts", "split"]
 
@@ -39,11 +41,11 @@ class Job:
         kept: list[Any] = self._drafts if isinstance(tickets[0].request, VerifyRequest) else self._requests
         kept.extend([ticket.request for ticket in tickets])
 
-    def pack(self) -> RowBatch | DraftBatch | TableBatch:
+    def pack(self) -> RowBatch | DraftBatch | IndexedBatch:
         """Lay out the rows of the tickets for the device."""
         if self._drafts:
             return pack_drafts(self._drafts)
-        return pack(self._requests) if self._requests[0].table is None else pack_tables(self._requests)
+        return pack(self._requests) if self._requests[0].table is None else pack_indexed(self._requests)
 
     def unpack(
         self, results: RowResults | tuple[DraftVerdict, ...], timings: Sequence[Timing]

@@ -12,8 +12,10 @@ import numpy as np
 
 from samplerd_server.batching.repeat import repeat
 from samplerd_server.batching.row_errors import row_errors
-from samplerd_server.buffers import address_of
-from samplerd_server.request import NO_OUTPUTS, NOTHING, CandidateRows, DenseRows, LogprobValues, SampleResult, Wanted
+from samplerd_server.core.buffers import address_of
+from samplerd_server.core.outputs import NO_OUTPUTS, NOTHING, OutputFlags
+from samplerd_server.core.result import LogprobValues, SampleResult
+from samplerd_server.core.rows import CandidateRows, DenseRows
 from samplerd_server.sampling.rows import COLD, COLD_DEFAULT, HOT, ROW, RowBatch, RowResults
 
 if TYPE_CHECKING:
@@ -21,7 +23,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from samplerd_server.request import Buffer, SampleRequest, SamplingParams, StoredRows, Timing
+    from samplerd_server.core.entity import Buffer
+    from samplerd_server.core.params import SamplingParams
+    from samplerd_server.core.request import SampleRequest
+    from samplerd_server.core.result import Timing
+    from samplerd_server.core.rows import StoredRows
 
 __all__ = ["pack", "unpack"]
 
@@ -268,7 +274,7 @@ def unpack(requests: Sequence[SampleRequest], results: RowResults, timings: Sequ
                         )
                         for kind in outputs.logprobs
                     ),
-                    ranks=_cut(results.ranks, sample, end) if outputs.wanted & Wanted.RANK else None,
+                    ranks=_cut(results.ranks, sample, end) if outputs.wanted & OutputFlags.RANK else None,
                     entropies=tuple((kind, results.entropy[kind][row : row + rows]) for kind in outputs.entropy),
                     kept_count=_cut(results.kept_count, row, row + rows) if outputs.kept else None,
                     kept_mass=_cut(results.kept_mass, row, row + rows) if outputs.kept else None,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from samplerd_server.request import RowError, RowErrorReason
+from samplerd_server.core.enums import RowErrorReason
+from samplerd_server.core.result import RowError
 from samplerd_server.sampling.rows import Step
 
 if TYPE_CHECKING:
-    from samplerd_server.request import SampleRequest
+    from samplerd_server.core.request import SampleRequest
     from samplerd_server.sampling.rows import RowResults
 
 __all__ = ["describe", "row_errors"]

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from asyncio import Future
 
-    from samplerd_server.request import SampleRequest, SampleResult, VerifyRequest, VerifyResult
+    from samplerd_server.core.request import SampleRequest, VerifyRequest
+    from samplerd_server.core.result import SampleResult, VerifyResult
 
 __all__ = ["AGING_S", "HORIZON_S", "NO_DEADLINE", "Ticket"]
 

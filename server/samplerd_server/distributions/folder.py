@@ -27,18 +27,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from samplerd_server.core.errors import FullError
 from samplerd_server.distributions.segment import open_segment
 from samplerd_server.distributions.store import check_limits, not_found, taken
-from samplerd_server.errors import FullError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
-    from samplerd_server.counters import Counter
+    from samplerd_server.core.rows import StoredRows
     from samplerd_server.distributions.segment import Opener, Segment
-    from samplerd_server.request import StoredRows
+    from samplerd_server.metrics.counters import Counter
 
 __all__ = ["FolderStore"]
 

@@ -18,15 +18,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from samplerd_server.buffers import address_of
-from samplerd_server.request import Dtype, InputKind, StoredRows, entity
+from samplerd_server.core.buffers import address_of
+from samplerd_server.core.entity import entity
+from samplerd_server.core.enums import Dtype, InputKind
+from samplerd_server.core.rows import StoredRows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    from samplerd_server.request import DenseRows, SamplingParams, Table
+    from samplerd_server.core.params import SamplingParams
+    from samplerd_server.core.rows import CdfIndex, DenseRows
 
 __all__ = ["Description", "Opener", "Plan", "Segment", "open_segment", "size_of", "write_segment"]
 
@@ -73,7 +76,7 @@ class Opener:
 
     params: Callable[[Description], SamplingParams]
     """From a description with parameters to them; they were checked when it was made."""
-    table: Callable[[NDArray[np.uint8], int, int], Table] | None
+    table: Callable[[NDArray[np.uint8], int, int], CdfIndex] | None
     """From memory, the offset of tables in it and the number of rows to what draws from them; None = nothing here
     does."""
 

@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from samplerd_server.core.errors import AlreadyExistsError, FullError, NotFoundError
 from samplerd_server.distributions.segment import open_segment
-from samplerd_server.errors import AlreadyExistsError, FullError, NotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    from samplerd_server.counters import Counter
+    from samplerd_server.core.rows import StoredRows
     from samplerd_server.distributions.segment import Opener, Segment
-    from samplerd_server.request import StoredRows
+    from samplerd_server.metrics.counters import Counter
 
 __all__ = ["MemoryStore", "Store", "check_limits", "not_found", "taken"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from samplerd_server.engine.device import choose_device, choose_threads
-from samplerd_server.engine.worker import DeviceThread, Outcome
+from samplerd_server.engine.device_thread import DeviceThread, Outcome
 from samplerd_server.sampling.choose import choose_sampler, choose_tables
 
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from samplerd_server.config import EngineConfig
+    from samplerd_server.sampling.cdf_index.batch import IndexedBatch
     from samplerd_server.sampling.rows import DraftBatch, RowBatch
-    from samplerd_server.sampling.tables.batch import TableBatch
 
 __all__ = ["Engine"]
 
@@ -54,11 +54,11 @@ class Engine:
         """Begin to take batches."""
         self._thread.start(loop)
 
-    def submit(self, batch: RowBatch | DraftBatch | TableBatch, deliver: Callable[[Outcome], None]) -> None:
+    def submit(self, batch: RowBatch | DraftBatch | IndexedBatch, deliver: Callable[[Outcome], None]) -> None:
         """Run a batch after those before it, then call `deliver` on the event loop."""
         self._thread.submit(batch, deliver)
 
-    def run(self, batch: RowBatch | DraftBatch | TableBatch) -> Outcome:
+    def run(self, batch: RowBatch | DraftBatch | IndexedBatch) -> Outcome:
         """Run a batch on the calling thread. Only while the device thread has nothing to do."""
         return self._thread.run(batch)
 

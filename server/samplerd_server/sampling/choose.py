@@ -6,8 +6,8 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from samplerd_server.sampling.cdf_index.builder import CdfIndexBuilder
     from samplerd_server.sampling.sampler import Sampler
-    from samplerd_server.sampling.tables.maker import TableMaker
 
 __all__ = ["choose_sampler", "choose_tables"]
 
@@ -34,15 +34,15 @@ def choose_sampler(device: str, kernel: Literal["auto", "numba", "torch"] = "aut
         from samplerd_server.sampling.kernels import NumbaSampler  # noqa: PLC0415  # only where it is chosen
 
         return NumbaSampler(threads=threads)
-    from samplerd_server.sampling.torch_sampler import TorchSampler  # noqa: PLC0415  # torch takes a second to import
+    from samplerd_server.sampling.portable.sampler import TorchSampler  # noqa: PLC0415  # torch takes a second to import
 
     return TorchSampler(device, threads)
 
 
-def choose_tables(sampler: Sampler) -> TableMaker | None:
+def choose_tables(sampler: Sampler) -> CdfIndexBuilder | None:
     """Make what prepares rows for a sampler, so that draws from them are the sampler's own, to the bit; or None."""
     if sampler.name != "numba":
         return None
-    from samplerd_server.sampling.tables.maker import TableMaker  # noqa: PLC0415  # only where numba is
+    from samplerd_server.sampling.cdf_index.builder import CdfIndexBuilder  # noqa: PLC0415  # only where numba is
 
-    return TableMaker()
+    return CdfIndexBuilder()

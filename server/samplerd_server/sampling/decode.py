@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from samplerd_server.request import Dtype, InputKind, RowErrorReason
+from samplerd_server.core.enums import Dtype, InputKind, RowErrorReason
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from samplerd_server.request import Buffer
+    from samplerd_server.core.entity import Buffer
 
 __all__ = ["decode", "first_fault", "read_bytes"]
 

@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from samplerd_server.request import NOTHING, LogprobKind, RowErrorReason, Wanted, entity
+from samplerd_server.core.entity import entity
+from samplerd_server.core.enums import LogprobKind, RowErrorReason
+from samplerd_server.core.outputs import NOTHING, OutputFlags
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from samplerd_server.request import DenseRows
+    from samplerd_server.core.rows import DenseRows
 
 __all__ = [
     "COLD",
@@ -122,9 +124,9 @@ COLD_DEFAULT = COLD.pack(*(default if code == "f8" else int(default) for _, code
 assert HOT.size + COLD.size == ROW.itemsize, "the record must have no padding. This is a bug."
 
 _T = TypeVar("_T", np.int32, np.float32)
-_LOGPROBS = {kind: int(Wanted.RAW) << (kind - 1) for kind in LogprobKind}
-_ENTROPIES = {kind: int(Wanted.ENTROPY_RAW) << (kind - 1) for kind in LogprobKind}
-_RANK, _KEPT = int(Wanted.RANK), int(Wanted.KEPT)
+_LOGPROBS = {kind: int(OutputFlags.RAW) << (kind - 1) for kind in LogprobKind}
+_ENTROPIES = {kind: int(OutputFlags.ENTROPY_RAW) << (kind - 1) for kind in LogprobKind}
+_RANK, _KEPT = int(OutputFlags.RANK), int(OutputFlags.KEPT)
 
 
 @entity
@@ -141,7 +143,7 @@ class RowBatch:
     """Length of the flat named-id outputs."""
     numbers: int = 0
     """Numbers to read, in all, about: what a sampler may judge the time by; 0 = not counted."""
-    wanted: Wanted = NOTHING
+    wanted: OutputFlags = NOTHING
     """What any row wants; outputs that no row wants are not allocated."""
     keepalive: object = None
     """Owns the memory that the records point to."""

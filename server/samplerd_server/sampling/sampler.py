@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from samplerd_server.request import DenseRows
+    from samplerd_server.core.rows import DenseRows
     from samplerd_server.sampling.rows import DraftVerdict, RowBatch, RowResults
 
 __all__ = ["Sampler"]

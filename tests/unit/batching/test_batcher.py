@@ -13,9 +13,10 @@ from samplerd_server.batching.costs import CostModel
 from samplerd_server.batching.pending import Pending
 from samplerd_server.batching.ticket import NO_DEADLINE, Ticket
 from samplerd_server.config import BatchingConfig
-from samplerd_server.errors import DeadlineError, InternalError
-from samplerd_server.metrics import Metrics
-from samplerd_server.request import RowErrorReason, SamplingParams
+from samplerd_server.core.enums import RowErrorReason
+from samplerd_server.core.errors import DeadlineError, InternalError
+from samplerd_server.core.params import SamplingParams
+from samplerd_server.metrics.metrics import Metrics
 from tests.support.engine import ManualDevice, argmax
 from tests.support.requests import Reply, one_hot, request, ticket
 

@@ -86,7 +86,7 @@ def test_a_failed_call_is_noticed(grown: Reading) -> None:
 
 def test_stacks_are_shared_out_by_thread() -> None:
     stacks = (
-        "thread (0x7F01): MainThread;main (a/__main__.py:1);observe (server/samplerd_server/metrics.py:9) 3\n"
+        "thread (0x7F01): MainThread;main (a/__main__.py:1);observe (server/samplerd_server/metrics/metrics.py:9) 3\n"
         "thread (0x7F01): MainThread;main (a/__main__.py:1);draw (a/b.py:2) 97\n"
         "thread (0x7F02): Thread-1 (serve);collect (x/prometheus_client/registry.py:5) 5\n"
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from samplerd_client.replay import masses, verdict_follows
-from samplerd_server.sampling.reference_verify import verify
+from samplerd_server.sampling.reference.verify import verify
 from tests.support.samplers import encode, request
 
 WIDTH, LENGTH = 20, 3

@@ -8,13 +8,14 @@ import math
 import numpy as np
 import pytest
 
-from samplerd_server.counters import Counter
+from samplerd_server.core.enums import Dtype
+from samplerd_server.core.errors import AlreadyExistsError, Code, FullError, NotFoundError
+from samplerd_server.core.rows import DenseRows
 from samplerd_server.distributions.folder import FolderStore
 from samplerd_server.distributions.segment import size_of, write_segment
 from samplerd_server.distributions.store import MemoryStore
-from samplerd_server.errors import AlreadyExistsError, Code, FullError, NotFoundError
-from samplerd_server.metrics import DISTRIBUTION_EVENTS
-from samplerd_server.request import DenseRows, Dtype
+from samplerd_server.metrics.counters import Counter
+from samplerd_server.metrics.metrics import DISTRIBUTION_EVENTS
 from tests.support.tables import describe, opener
 
 ROWS = DenseRows(dtype=Dtype.F32, rows=1, vocab_size=4, data=np.arange(4, dtype="<f4").tobytes())

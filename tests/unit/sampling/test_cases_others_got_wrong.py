@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from samplerd_server.request import Dtype, InputKind, LogprobKind, Order, RowErrorReason
+from samplerd_server.core.enums import Dtype, InputKind, LogprobKind, Order, RowErrorReason
 from samplerd_server.sampling import noise
 from samplerd_server.sampling.portable.tree import MassTree
 from samplerd_server.sampling.rows import Step

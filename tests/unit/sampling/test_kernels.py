@@ -11,7 +11,10 @@ from scipy import stats
 numba = pytest.importorskip("numba")
 
 from samplerd_server.batching.pack import pack  # noqa: E402
-from samplerd_server.request import DenseRows, Dtype, InputKind, SampleRequest, SamplingParams  # noqa: E402
+from samplerd_server.core.enums import Dtype, InputKind  # noqa: E402
+from samplerd_server.core.params import SamplingParams  # noqa: E402
+from samplerd_server.core.request import SampleRequest  # noqa: E402
+from samplerd_server.core.rows import DenseRows  # noqa: E402
 from samplerd_server.sampling.kernels import NumbaSampler, blocks, exp2, philox, search  # noqa: E402
 from samplerd_server.sampling.noise import uniform  # noqa: E402
 from samplerd_server.sampling.rows import RowBatch  # noqa: E402
@@ -178,7 +181,10 @@ def test_a_restart_draws_the_same(sampler):
     script = (
         "import numpy as np\n"
         "from samplerd_server.batching.pack import pack\n"
-        "from samplerd_server.request import *\n"
+        "from samplerd_server.core.enums import *\n"
+        "from samplerd_server.core.params import *\n"
+        "from samplerd_server.core.request import *\n"
+        "from samplerd_server.core.rows import *\n"
         "from samplerd_server.sampling.kernels import NumbaSampler\n"
         "rows = np.random.default_rng(1).normal(size=(4, 5000)).astype(np.float32)\n"
         "source = DenseRows(dtype=Dtype.F32, rows=4, vocab_size=5000, data=rows.tobytes())\n"

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from samplerd_server.request import LogprobKind, RowErrorReason, Wanted
+from samplerd_server.core.enums import LogprobKind, RowErrorReason
+from samplerd_server.core.outputs import OutputFlags
 from samplerd_server.sampling.kernels.adjust import find_token
 from samplerd_server.sampling.kernels.compile import carray, int32_at, jit, kernel, load_i32
 from samplerd_server.sampling.kernels.exp2 import exp
@@ -32,7 +33,7 @@ from samplerd_server.sampling.kernels.work import disown
 __all__ = ["Outputs", "draw_full", "from_source", "to_source"]
 
 _TOO_FEW, _OUTSIDE = int(RowErrorReason.TOO_FEW_TO_DRAW), int(RowErrorReason.OUTSIDE_CANDIDATES)
-_RANK, _KEPT, _ENTROPY = int(Wanted.RANK), int(Wanted.KEPT), int(Wanted.ENTROPY_RAW)
+_RANK, _KEPT, _ENTROPY = int(OutputFlags.RANK), int(OutputFlags.KEPT), int(OutputFlags.ENTROPY_RAW)
 _PROCESSED = int(LogprobKind.PROCESSED) - 1
 _QUIET = Noise(np.uint64(0), np.uint64(0), np.uint32(0), np.int64(DRAW))
 """For argmax, which draws no noise."""

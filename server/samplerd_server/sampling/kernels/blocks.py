@@ -14,16 +14,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from samplerd_server.request import Dtype
-from samplerd_server.sampling.kernels.compile import (
-    as_bits,
-    as_float,
-    jit,
-    load_bf16,
-    load_f16,
-    load_f32,
-    load_f64,
-)
+from samplerd_server.core.enums import Dtype
+from samplerd_server.sampling.kernels.compile import as_bits, as_float, jit, load_bf16, load_f16, load_f32, load_f64
 from samplerd_server.sampling.kernels.exp2 import exp2, exp2_32, log2
 
 __all__ = ["BLOCK", "TINY", "block_maximum", "load_block", "sum_block", "weigh_block", "weigh_powers"]

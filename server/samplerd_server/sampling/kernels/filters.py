@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from samplerd_server.request import Order
+from samplerd_server.core.enums import Order
 from samplerd_server.sampling.kernels.compile import jit
-from samplerd_server.sampling.kernels.cut import fill_keys, find_cut, keep, key_of, key_of_distance
 from samplerd_server.sampling.kernels.exp2 import LOG2_E, exp, exp2, ln, log2
 from samplerd_server.sampling.kernels.philox import XTC as XTC_PURPOSE
 from samplerd_server.sampling.kernels.philox import uniform
+from samplerd_server.sampling.kernels.radix_select import fill_keys, find_cut, keep, key_of, key_of_distance
 
 __all__ = [
     "FILTERS",

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from samplerd_server.request import Dtype, InputKind, Order, RowErrorReason
+from samplerd_server.core.enums import Dtype, InputKind, Order, RowErrorReason
 from samplerd_server.sampling.kernels.adjust import RAISED, add_bias, has_penalties, mask_tokens, penalise
 from samplerd_server.sampling.kernels.blocks import BLOCK, TINY, block_maximum, load_block
 from samplerd_server.sampling.kernels.compile import jit, load_i32
@@ -35,7 +35,7 @@ from samplerd_server.sampling.kernels.outputs import Kind, entropy_view
 from samplerd_server.sampling.kernels.plain import find_bad, is_bad, measure_view
 from samplerd_server.sampling.rows import Step
 
-__all__ = ["Kept", "prepare"]
+__all__ = ["FilterState", "prepare"]
 
 _WEIGHTS, _F32 = int(InputKind.PROBABILITIES), int(Dtype.F32)
 _LLAMA, _JOINT = int(Order.LLAMA_CPP), int(Order.JOINT)
@@ -45,7 +45,7 @@ _LEAST = np.float32(-3.4028234663852886e38)
 _SMALLEST = np.float32(1e-45)
 
 
-class Kept(NamedTuple):
+class FilterState(NamedTuple):
     """What the pipeline made of a row."""
 
     status: Any
@@ -193,7 +193,7 @@ def _filter(row, work, scratch, scale, first, whole, rest, view):
 
 @jit
 def prepare(row, work, scratch):
-    """Take a row through steps 0 to 7. Returns `Kept`."""
+    """Take a row through steps 0 to 7. Returns `FilterState`."""
     width = np.int64(row.width)
     source_weights = row.kind == _WEIGHTS
     is_sparse = row.candidate_ids != 0
@@ -218,7 +218,7 @@ def prepare(row, work, scratch):
     if status == 0 and (rest == RAISED or not top >= lowest):
         status, detail = _OUTSIDE, np.int64(0)
     if status:
-        return Kept(status, detail, raw, raw, raw, False, certain)
+        return FilterState(status, detail, raw, raw, raw, False, certain)
     if rest != -np.inf:
         certain = count_at_least(work, width, bound)
     # Greedy rows leave here; their scaled distribution is that of T = 1.
@@ -229,12 +229,12 @@ def prepare(row, work, scratch):
         if rest != -np.inf and max(1, row.num_samples if row.without else 1) > certain:
             status = _OUTSIDE
         scaled = Kind(view, 1.0, rest, first)
-        return Kept(status, detail, raw, scaled, Kind(view, 0.0, -np.inf, first), False, certain)
+        return FilterState(status, detail, raw, scaled, Kind(view, 0.0, -np.inf, first), False, certain)
     is_late = row.order == _LLAMA
     temperature = row.temperature
     if row.dynamic_temperature_range > 0 and not is_late:
         if rest != -np.inf:
-            return Kept(_OUTSIDE, np.int64(0), raw, raw, raw, False, certain)
+            return FilterState(_OUTSIDE, np.int64(0), raw, raw, raw, False, certain)
         h = entropy_view(Kind(view, 1.0, rest, np.int64(0)), scratch)
         temperature = _dynamic(row, h, count_at_least(work, width, lowest))
         largest_of_blocks(work, width, scratch)
@@ -264,7 +264,7 @@ def prepare(row, work, scratch):
             else:
                 temperature = _dynamic(row, entropy(scale, work, count, total), count)
         if count < 0:
-            return Kept(_OUTSIDE, np.int64(0), raw, raw, raw, False, certain)
+            return FilterState(_OUTSIDE, np.int64(0), raw, raw, raw, False, certain)
         final_view, is_filtered = View(_address(work.y), np.int64(_F32), count, is_weights), True
         left = -np.inf if mass == 0 else (rest if temperature == 1 else np.nan)
         first = np.int64(0)
@@ -279,4 +279,4 @@ def prepare(row, work, scratch):
             first += 1
     scaled_first = np.int64(work.at[first]) if is_filtered else first
     scaled = Kind(view, temperature, rest, scaled_first)
-    return Kept(status, detail, raw, scaled, Kind(final_view, temperature, left, first), is_filtered, certain)
+    return FilterState(status, detail, raw, scaled, Kind(final_view, temperature, left, first), is_filtered, certain)

@@ -9,9 +9,9 @@ import numpy as np
 
 from samplerd_server.sampling.kernels.blocks import BLOCK, block_maximum
 from samplerd_server.sampling.kernels.compile import as_bits, as_float, jit
-from samplerd_server.sampling.kernels.cut import kth_largest
 from samplerd_server.sampling.kernels.exp2 import exp, ln
 from samplerd_server.sampling.kernels.filters import JOINT, MIN_P, TOP_K, TOP_P
+from samplerd_server.sampling.kernels.radix_select import kth_largest
 
 __all__ = ["count_at_least", "deviation", "gather", "largest_of_blocks", "lower_bound", "sigma_bound"]
 

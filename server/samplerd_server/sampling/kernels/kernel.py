@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from samplerd_server.request import InputKind, RowErrorReason
+from samplerd_server.core.enums import InputKind, RowErrorReason
 from samplerd_server.sampling.kernels.blocks import BLOCK
 from samplerd_server.sampling.kernels.compile import carray, int32_at, kernel, short_kernel
 from samplerd_server.sampling.kernels.memory import Noise, View, cut_scratch, unmark

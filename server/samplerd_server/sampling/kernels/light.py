@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from samplerd_server.request import Dtype, InputKind, LogprobKind, Wanted
+from samplerd_server.core.enums import Dtype, InputKind, LogprobKind
+from samplerd_server.core.outputs import OutputFlags
 from samplerd_server.sampling.kernels.adjust import has_penalties, penalise
 from samplerd_server.sampling.kernels.blocks import TINY, load_block
 from samplerd_server.sampling.kernels.compile import jit
@@ -22,7 +23,7 @@ from samplerd_server.sampling.kernels.memory import View
 __all__ = ["is_light", "light_view"]
 
 _WEIGHTS, _F32 = int(InputKind.PROBABILITIES), int(Dtype.F32)
-_LOGPROBS = np.uint32(sum(Wanted.RAW << (kind - 1) for kind in LogprobKind))
+_LOGPROBS = np.uint32(sum(OutputFlags.RAW << (kind - 1) for kind in LogprobKind))
 
 
 @jit

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from samplerd_server.request import RowErrorReason
+from samplerd_server.core.enums import RowErrorReason
 from samplerd_server.sampling.kernels.blocks import (
     BLOCK,
     TINY,

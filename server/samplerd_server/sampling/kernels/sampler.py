@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from samplerd_server.request import LogprobKind, RowErrorReason
+from samplerd_server.core.enums import LogprobKind, RowErrorReason
 from samplerd_server.sampling.kernels.answer import Outputs, draw_full
 from samplerd_server.sampling.kernels.kernel import draw_few, draw_plain
-from samplerd_server.sampling.kernels.split import share_out
+from samplerd_server.sampling.kernels.partition import share_out
 from samplerd_server.sampling.kernels.verify import verify_rows
 from samplerd_server.sampling.kernels.workspace import Workspace
 from samplerd_server.sampling.rows import DraftVerdict, RowBatch, RowResults, new_results
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from samplerd_server.request import DenseRows
+    from samplerd_server.core.rows import DenseRows
 
 __all__ = ["NumbaSampler"]
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from samplerd_server.request import Dtype
+from samplerd_server.core.enums import Dtype
 from samplerd_server.sampling.kernels.answer import from_source, to_source
 from samplerd_server.sampling.kernels.compile import jit, kernel
 from samplerd_server.sampling.kernels.exp2 import exp

@@ -1,7 +1,7 @@
 """Steps 2 to 4 of a chunk: mask, bias and penalties, and what they do to the rest of rows that are candidates.
 
 The host reads the lists that the records point to and turns them into positions and amounts; the device applies them.
-Laws as in `reference_adjust.py`: every adjusted logit saturates at the largest float32.
+Laws as in `reference/adjust.py`: every adjusted logit saturates at the largest float32.
 """
 
 from __future__ import annotations

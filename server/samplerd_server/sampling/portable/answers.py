@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from samplerd_server.request import Dtype, InputKind, RowErrorReason, Wanted
+from samplerd_server.core.enums import Dtype, InputKind, RowErrorReason
+from samplerd_server.core.outputs import OutputFlags
 from samplerd_server.sampling.decode import first_fault, read_bytes
 from samplerd_server.sampling.portable.distribution import SHALLOW
 from samplerd_server.sampling.rows import Step
@@ -15,8 +16,8 @@ from samplerd_server.sampling.rows import Step
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from samplerd_server.sampling.portable.chunks import Chunk
     from samplerd_server.sampling.portable.pipeline import Columns
+    from samplerd_server.sampling.portable.row_groups import RowGroup
     from samplerd_server.sampling.rows import RowResults
 
 __all__ = ["HostColumns", "fetch", "needs_depth", "needs_full_list", "verdict", "write"]
@@ -33,14 +34,14 @@ def fetch(columns: Columns) -> HostColumns:
     return dict(zip(columns, parts, strict=True))
 
 
-def needs_full_list(chunk: Chunk, columns: HostColumns) -> list[int]:
+def needs_full_list(chunk: RowGroup, columns: HostColumns) -> list[int]:
     """Find the rows whose cut lies beyond the head of the order that was listed."""
     if chunk.is_sparse or not columns["undecided"].any():
         return []
     return [int(row) for row in np.flatnonzero(columns["undecided"][:, 0] * np.isfinite(columns["health"][:, 0]))]
 
 
-def needs_depth(chunk: Chunk, columns: HostColumns) -> list[int]:
+def needs_depth(chunk: RowGroup, columns: HostColumns) -> list[int]:
     """Find the rows whose masses ran out of range before their last draw without replacement."""
     if "left" not in columns:
         return []
@@ -50,7 +51,7 @@ def needs_depth(chunk: Chunk, columns: HostColumns) -> list[int]:
     return [int(row) for row in np.flatnonzero(((columns["left"] < SHALLOW) & own).any(axis=1) & is_good)]
 
 
-def write(chunk: Chunk, columns: HostColumns, results: RowResults) -> None:
+def write(chunk: RowGroup, columns: HostColumns, results: RowResults) -> None:
     """Write the outcome of every row of the chunk into the batch's results."""
     for index, row in enumerate(chunk.rows.tolist()):
         record = chunk.records[index]
@@ -69,11 +70,11 @@ def _write_outputs(
     row: int, own: slice, record: np.void, columns: dict[str, NDArray[np.float64]], results: RowResults
 ) -> None:
     """Write what a row wants beside its samples."""
-    wanted, draws = Wanted(int(record["wanted"])), own.stop - own.start
+    wanted, draws = OutputFlags(int(record["wanted"])), own.stop - own.start
     top = slice(int(record["top_at"]), int(record["top_at"]) + int(record["top_n"]))
     named = slice(int(record["named_at"]), int(record["named_at"]) + int(record["named_len"]))
     for kind, logprobs in results.logprobs.items():
-        if not wanted & Wanted(1 << (kind - 1)):
+        if not wanted & OutputFlags(1 << (kind - 1)):
             continue
         name = kind.name.lower()
         logprobs[own] = columns[f"logprobs_{name}"][:draws]
@@ -83,11 +84,11 @@ def _write_outputs(
         if record["named_len"]:
             results.named[kind][named] = columns[f"named_{name}"][: record["named_len"]]
     for kind, entropies in results.entropy.items():
-        if wanted & Wanted(Wanted.ENTROPY_RAW << (kind - 1)):
+        if wanted & OutputFlags(OutputFlags.ENTROPY_RAW << (kind - 1)):
             entropies[row] = columns[f"entropy_{kind.name.lower()}"][0]
-    if results.ranks is not None and wanted & Wanted.RANK:
+    if results.ranks is not None and wanted & OutputFlags.RANK:
         results.ranks[own] = columns["ranks"][:draws]
-    if results.kept_count is not None and results.kept_mass is not None and wanted & Wanted.KEPT:
+    if results.kept_count is not None and results.kept_mass is not None and wanted & OutputFlags.KEPT:
         results.kept_count[row] = columns["kept_count"][0]
         results.kept_mass[row] = columns["kept_mass"][0]
 

@@ -1,4 +1,7 @@
-"""Step 7 of a chunk: the filters, each a change of `Kept` where a row has it on. Laws as in `reference_filters.py`."""
+"""Step 7 of a group of rows: the filters, each a change of `FilterState` where a row has it on.
+
+Laws as in `reference/filters.py`.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,16 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from samplerd_server.request import Order
-from samplerd_server.sampling.portable.order import scan
+from samplerd_server.core.enums import Order
+from samplerd_server.sampling.portable.total_order import scan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from samplerd_server.sampling.portable.kept import Kept
+    from samplerd_server.sampling.portable.filter_state import FilterState
     from samplerd_server.sampling.portable.logits import Rows
 
-__all__ = ["Filters", "filters_on"]
+__all__ = ["Filters"]
 
 _FAR = 1 << 40
 _ORDERS: dict[Order, tuple[str, ...]] = {
@@ -28,21 +28,6 @@ _ORDERS: dict[Order, tuple[str, ...]] = {
     Order.LLAMA_CPP: ("sigma", "top_k", "typical", "top_p", "min_p", "epsilon", "eta", "xtc"),
     Order.JOINT: ("sigma", "joint", "min_p", "typical", "epsilon", "eta", "xtc"),
 }
-
-
-def filters_on(records: NDArray[np.void]) -> NDArray[np.bool_]:
-    """bool[B]: whether a row has any filter on."""
-    is_on: NDArray[np.bool_] = (
-        (records["top_k"] > 0)
-        | (records["top_p"] < 1)
-        | (records["min_p"] > 0)
-        | (records["typical_p"] < 1)
-        | (records["epsilon_cutoff"] > 0)
-        | (records["eta_cutoff"] > 0)
-        | (records["top_n_sigma"] > 0)
-        | (records["xtc_probability"] > 0)
-    )
-    return is_on
 
 
 class Filters:
@@ -59,11 +44,11 @@ class Filters:
         self._sigma, self._xtc = sigma, xtc
         self._logits, self._ids = listed
 
-    def apply(self, kept: Kept) -> None:
+    def apply(self, kept: FilterState) -> None:
         """Narrow `kept` by every filter that is on."""
         order = Order(int(self._records["order"][0]))
         joint = self._joint(kept) if order == Order.JOINT else (kept.count, torch.zeros_like(kept.beyond))
-        steps: dict[str, Callable[[Kept], None]] = {
+        steps: dict[str, Callable[[FilterState], None]] = {
             "sigma": self._sigma_cut,
             "top_k": self._top_k,
             "top_p": self._top_p,
@@ -82,7 +67,7 @@ class Filters:
         k = self._column("top_k")
         return k, k > 0
 
-    def _joint(self, unfiltered: Kept) -> tuple[Tensor, Tensor]:
+    def _joint(self, unfiltered: FilterState) -> tuple[Tensor, Tensor]:
         """Find the cut of ORDER_JOINT, judged before any filter, and whether there is one."""
         k, has_k = self._lengths()
         p = self._column("top_p")
@@ -94,34 +79,34 @@ class Filters:
         by_mass = torch.where(has_p, unfiltered.length_of(p), _FAR)
         return torch.minimum(by_count, by_mass), has_k | has_p
 
-    def _top_k(self, kept: Kept) -> None:
+    def _top_k(self, kept: FilterState) -> None:
         if (self._records["top_k"] > 0).any():
             kept.first(*self._lengths())
 
-    def _top_p(self, kept: Kept) -> None:
+    def _top_p(self, kept: FilterState) -> None:
         if (self._records["top_p"] < 1).any():
             p = self._column("top_p")
             kept.undecided |= (p < 1) & kept.beyond & kept.total.isnan()
             kept.first(kept.length_of(p), p < 1)
 
-    def _min_p(self, kept: Kept) -> None:
+    def _min_p(self, kept: FilterState) -> None:
         if (self._records["min_p"] > 0).any():
             share = self._column("min_p")
             kept.at_least(share * kept.own.amax(1, keepdim=True), share > 0)
 
-    def _epsilon(self, kept: Kept) -> None:
+    def _epsilon(self, kept: FilterState) -> None:
         if (self._records["epsilon_cutoff"] > 0).any():
             epsilon = self._column("epsilon_cutoff")
             kept.at_least(epsilon * kept.total, epsilon > 0)
 
-    def _eta(self, kept: Kept) -> None:
+    def _eta(self, kept: FilterState) -> None:
         if (self._records["eta_cutoff"] > 0).any():
             eta = self._column("eta_cutoff")
             kept.undecided |= (eta > 0) & kept.beyond
             threshold = torch.minimum(eta, eta.sqrt() * torch.exp(-kept.entropy()))
             kept.at_least(threshold * kept.total, eta > 0)
 
-    def _sigma_cut(self, kept: Kept) -> None:
+    def _sigma_cut(self, kept: FilterState) -> None:
         if self._sigma is not None:
             n = self._column("top_n_sigma")
             within = self._logits - self._logits[:, :1] >= -n * self._sigma
@@ -130,7 +115,7 @@ class Filters:
             kept.undecided |= (n > 0) & kept.beyond & is_open
             kept.first(length, n > 0)
 
-    def _typical(self, kept: Kept) -> None:
+    def _typical(self, kept: FilterState) -> None:
         if not (self._records["typical_p"] < 1).any():
             return
         p = self._column("typical_p")
@@ -146,7 +131,7 @@ class Filters:
         chosen = torch.zeros_like(kept.kept).scatter(1, order, places <= length)
         kept.narrow(kept.kept & chosen, p < 1)
 
-    def _act_xtc(self, kept: Kept) -> None:
+    def _act_xtc(self, kept: FilterState) -> None:
         if self._xtc is None:
             return
         share = self._column("xtc_threshold")

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from samplerd_server.request import Dtype, InputKind, Order, Wanted
+from samplerd_server.core.enums import Dtype, InputKind, Order
+from samplerd_server.core.outputs import OutputFlags
 from samplerd_server.sampling.decode import read_bytes
 from samplerd_server.sampling.portable.adjust import Adjuster, read_ids
 from samplerd_server.sampling.portable.distribution import Distribution
@@ -19,7 +20,7 @@ from samplerd_server.sampling.portable.staging import decode_rows, stage
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from samplerd_server.sampling.portable.chunks import Chunk
+    from samplerd_server.sampling.portable.row_groups import RowGroup
 
 __all__ = ["COLDEST", "Rows", "dynamic_temperature", "load"]
 
@@ -33,7 +34,7 @@ class Rows:
 
     def __init__(
         self,
-        chunk: Chunk,
+        chunk: RowGroup,
         parameters: DeviceRecords,
         raw: Tensor,
         health: Tensor,
@@ -137,7 +138,7 @@ class Rows:
         """Of the adjusted row at its temperature."""
         exponents = (self.adjusted - self.largest) / self.temperature
         chunk = self.chunk
-        is_bare = chunk.is_plain and not chunk.without and not (chunk.wanted & ~(Wanted.KEPT | Wanted.RANK))
+        is_bare = chunk.is_plain and not chunk.without and not (chunk.wanted & ~(OutputFlags.KEPT | OutputFlags.RANK))
         rest = self.rest_mass(self.rest, self.largest, self.temperature)
         return Distribution(exponents, rest=rest, will_forget=is_bare)
 
@@ -160,7 +161,7 @@ def dynamic_temperature(rows: Rows, entropy: Tensor, count: Tensor) -> Tensor:
     return torch.where(spread > 0, scaled, own).clamp_(min=COLDEST)
 
 
-def load(chunk: Chunk, device: torch.device) -> Rows:
+def load(chunk: RowGroup, device: torch.device) -> Rows:
     """Stage and decode the rows of a chunk.
 
     Health is the largest logit; -inf: nothing to draw; NaN or +inf: a fault, which the host looks up.
@@ -193,7 +194,7 @@ def load(chunk: Chunk, device: torch.device) -> Rows:
     return Rows(chunk, parameters, logits, health, ids)
 
 
-def _sorted_candidates(chunk: Chunk) -> tuple[Tensor, list[NDArray[np.int64]]]:
+def _sorted_candidates(chunk: RowGroup) -> tuple[Tensor, list[NDArray[np.int64]]]:
     """Read candidates: logits float32[B, W] with ids ascending, and the ids."""
     records = chunk.records
     logits = np.zeros((len(records), int(records["width"].max())), np.float32)

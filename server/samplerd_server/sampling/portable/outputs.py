@@ -8,15 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from samplerd_server.request import Wanted
+from samplerd_server.core.outputs import OutputFlags
 from samplerd_server.sampling.portable.adjust import read_ids
-from samplerd_server.sampling.portable.order import first
+from samplerd_server.sampling.portable.total_order import first
 from samplerd_server.sampling.portable.tree import MassTree
 
 if TYPE_CHECKING:
     from samplerd_server.sampling.portable.distribution import Distribution
-    from samplerd_server.sampling.portable.listing import Processed
     from samplerd_server.sampling.portable.logits import Rows
+    from samplerd_server.sampling.portable.processed import Processed
 
 __all__ = ["describe", "sample_outputs"]
 
@@ -29,13 +29,13 @@ _FEW_RANKS = 8
 def describe(rows: Rows, processed: Processed, columns: dict[str, Tensor]) -> None:
     """Note what is wanted of the row itself, before any draw takes something away."""
     wanted = rows.chunk.wanted
-    if wanted & Wanted.ENTROPY_RAW:
+    if wanted & OutputFlags.ENTROPY_RAW:
         columns["entropy_raw"] = rows.raw_distribution.entropy()
-    if wanted & Wanted.ENTROPY_SCALED:
+    if wanted & OutputFlags.ENTROPY_SCALED:
         columns["entropy_scaled"] = rows.scaled.entropy()
-    if wanted & Wanted.ENTROPY_PROCESSED:
+    if wanted & OutputFlags.ENTROPY_PROCESSED:
         columns["entropy_processed"] = processed.drawn_from.entropy()
-    if wanted & Wanted.KEPT:
+    if wanted & OutputFlags.KEPT:
         _describe_kept(rows, processed, columns)
     top_n = int(rows.chunk.records["top_n"].max())
     if top_n:
@@ -61,13 +61,13 @@ def _describe_kept(rows: Rows, processed: Processed, columns: dict[str, Tensor])
 def _describe_top(rows: Rows, processed: Processed, top_n: int, columns: dict[str, Tensor]) -> None:
     """Note the most likely n of each kind."""
     wanted = rows.chunk.wanted
-    if wanted & Wanted.RAW:
+    if wanted & OutputFlags.RAW:
         values, positions = first(rows.raw, top_n)
         own = rows.raw_distribution
         columns["top_ids_raw"], columns["top_logprobs_raw"] = _top(
             rows.ids_at(positions), own.logprobs(positions), values > _NEVER, rest=own.rest, top_n=top_n
         )
-    if wanted & (Wanted.SCALED | Wanted.PROCESSED):
+    if wanted & (OutputFlags.SCALED | OutputFlags.PROCESSED):
         values, positions = first(rows.adjusted, top_n)
         is_there = values > _NEVER
         is_there &= torch.arange(values.shape[1], device=values.device) < rows.certain(values)
@@ -75,7 +75,7 @@ def _describe_top(rows: Rows, processed: Processed, top_n: int, columns: dict[st
         columns["top_ids_scaled"], columns["top_logprobs_scaled"] = _top(
             rows.ids_at(positions), own.logprobs(positions), is_there, rest=own.rest, top_n=top_n
         )
-    if wanted & Wanted.PROCESSED:
+    if wanted & OutputFlags.PROCESSED:
         if processed.exponents is None or processed.positions is None or processed.certain is None:
             for part in ("ids", "logprobs"):
                 columns[f"top_{part}_processed"] = columns[f"top_{part}_scaled"]
@@ -117,12 +117,12 @@ def _describe_named(rows: Rows, processed: Processed, columns: dict[str, Tensor]
         places[row, own], unsent[row, own] = found, ids[found] != named
     positions, is_unsent = torch.from_numpy(places).to(device), torch.from_numpy(unsent).to(device)
     wanted = rows.chunk.wanted
-    if wanted & Wanted.RAW:
+    if wanted & OutputFlags.RAW:
         own_raw = rows.raw_distribution
         columns["named_raw"] = _unsent(own_raw.logprobs(positions), is_unsent, own_raw)
-    if wanted & (Wanted.SCALED | Wanted.PROCESSED):
+    if wanted & (OutputFlags.SCALED | OutputFlags.PROCESSED):
         columns["named_scaled"] = _unsent(rows.scaled.logprobs(positions), is_unsent, rows.scaled)
-    if wanted & Wanted.PROCESSED:
+    if wanted & OutputFlags.PROCESSED:
         if processed.exponents is None or processed.positions is None:
             columns["named_processed"] = columns["named_scaled"]
             return
@@ -142,7 +142,7 @@ def _unsent(logprobs: Tensor, is_unsent: Tensor, distribution: Distribution) -> 
 def sample_outputs(rows: Rows, processed: Processed, positions: Tensor, columns: dict[str, Tensor]) -> None:
     """Note the ids at int64[B, S] positions, and their ranks where wanted."""
     columns["ids"] = rows.ids_at(positions)
-    if not rows.chunk.wanted & Wanted.RANK:
+    if not rows.chunk.wanted & OutputFlags.RANK:
         return
     listed = processed.positions
     if listed is None and positions.shape[1] <= _FEW_RANKS:

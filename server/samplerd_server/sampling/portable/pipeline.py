@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, TypeAlias
 import torch
 from torch import Tensor
 
-from samplerd_server.request import LogprobKind, Wanted
+from samplerd_server.core.enums import LogprobKind
+from samplerd_server.core.outputs import OutputFlags
 from samplerd_server.sampling.noise import Purpose
-from samplerd_server.sampling.portable.chunks import draw_uniforms
-from samplerd_server.sampling.portable.listing import Processed, process
 from samplerd_server.sampling.portable.logits import Rows, load
 from samplerd_server.sampling.portable.outputs import describe, sample_outputs
+from samplerd_server.sampling.portable.processed import Processed, process
+from samplerd_server.sampling.portable.row_groups import draw_uniforms
 
 if TYPE_CHECKING:
-    from samplerd_server.sampling.portable.chunks import Chunk
     from samplerd_server.sampling.portable.distribution import Distribution
+    from samplerd_server.sampling.portable.row_groups import RowGroup
 
 __all__ = ["Columns", "run_chunk"]
 
@@ -28,7 +29,7 @@ Columns: TypeAlias = dict[str, Tensor]
 """What is known of a chunk's rows: float64[B, k] by name."""
 
 
-def run_chunk(chunk: Chunk, device: torch.device, *, is_deep: bool = False, is_full: bool = False) -> Columns:
+def run_chunk(chunk: RowGroup, device: torch.device, *, is_deep: bool = False, is_full: bool = False) -> Columns:
     """Draw from every row of a chunk.
 
     `is_deep`: rescale before every draw without replacement; for rows whose column ``left`` fell below `SHALLOW`.
@@ -62,20 +63,20 @@ def _with_logprobs(rows: Rows, processed: Processed, found: Tensor, columns: Col
     positions = processed.drawn_from.ids(found)
     sample_outputs(rows, processed, positions, columns)
     wanted = rows.chunk.wanted
-    if wanted & Wanted.RAW:
+    if wanted & OutputFlags.RAW:
         columns["logprobs_raw"] = rows.raw_distribution.logprobs(positions)
-    if wanted & Wanted.SCALED:
+    if wanted & OutputFlags.SCALED:
         columns["logprobs_scaled"] = rows.scaled.logprobs(positions)
-    if wanted & Wanted.PROCESSED:
+    if wanted & OutputFlags.PROCESSED:
         columns["logprobs_processed"] = processed.drawn_from.logprobs(found)
 
 
 def _watched(rows: Rows) -> dict[LogprobKind, Distribution]:
     """List the distributions over whole rows that logprobs are wanted of."""
     watched = {}
-    if rows.chunk.wanted & Wanted.RAW:
+    if rows.chunk.wanted & OutputFlags.RAW:
         watched[LogprobKind.RAW] = rows.raw_distribution
-    if rows.chunk.wanted & Wanted.SCALED:
+    if rows.chunk.wanted & OutputFlags.SCALED:
         watched[LogprobKind.SCALED] = rows.scaled
     return watched
 
@@ -83,7 +84,7 @@ def _watched(rows: Rows) -> dict[LogprobKind, Distribution]:
 def _follow(rows: Rows, processed: Processed, positions: Tensor, columns: Columns) -> None:
     """Note greedy choices: certain in their own distribution, with their probabilities in the others."""
     sample_outputs(rows, processed, positions, columns)
-    if rows.chunk.wanted & Wanted.PROCESSED:
+    if rows.chunk.wanted & OutputFlags.PROCESSED:
         columns["logprobs_processed"] = torch.zeros_like(positions, dtype=torch.float64)
     for kind, distribution in _watched(rows).items():
         name = f"logprobs_{kind.name.lower()}"

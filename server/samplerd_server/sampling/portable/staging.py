@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from samplerd_server.request import Dtype
+from samplerd_server.core.enums import Dtype
 
 if TYPE_CHECKING:
     import numpy as np

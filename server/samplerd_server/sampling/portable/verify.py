@@ -1,4 +1,4 @@
-"""Speculative verification of one sequence with torch operators. Law and noise as in `reference_verify.py`."""
+"""Speculative verification of one sequence with torch operators. Law and noise as in `reference/verify.py`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from samplerd_server.request import InputKind, RowErrorReason
+from samplerd_server.core.enums import InputKind, RowErrorReason
 from samplerd_server.sampling.decode import decode, first_fault
 from samplerd_server.sampling.noise import Purpose, uniform
 from samplerd_server.sampling.portable.answers import fetch, verdict
-from samplerd_server.sampling.portable.chunks import chunks
-from samplerd_server.sampling.portable.listing import process
 from samplerd_server.sampling.portable.logits import load
+from samplerd_server.sampling.portable.processed import process
+from samplerd_server.sampling.portable.row_groups import chunks
 from samplerd_server.sampling.portable.staging import decode_rows
 from samplerd_server.sampling.portable.tree import MassTree
 from samplerd_server.sampling.rows import DraftVerdict
@@ -22,7 +22,7 @@ from samplerd_server.sampling.rows import DraftVerdict
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from samplerd_server.request import DenseRows
+    from samplerd_server.core.rows import DenseRows
     from samplerd_server.sampling.rows import RowBatch
 
 __all__ = ["verify"]

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from samplerd import __version__
 from samplerd.oip import grpc_service_pb2 as oip
 from samplerd.v1 import sampler_pb2 as pb
-from samplerd_server.errors import Code
+from samplerd_server.core.errors import Code
 from samplerd_server.transport.oip.parameters import PARAMETERS
 
 if TYPE_CHECKING:
-    from samplerd_server.metrics import Metrics
+    from samplerd_server.metrics.metrics import Metrics
 
 __all__ = ["DTYPES", "INPUTS", "MODEL", "OUTPUTS", "VERSION", "config", "metadata", "server_metadata", "statistics"]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf.descriptor import FieldDescriptor
 
 from samplerd.v1 import sampler_pb2 as pb
-from samplerd_server.errors import InvalidRequestError
+from samplerd_server.core.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from samplerd_server.transport.oip.tensors import Input

@@ -6,15 +6,15 @@ import json
 from typing import TYPE_CHECKING
 
 from samplerd.oip import grpc_service_pb2 as oip
-from samplerd_server.request import RNG
+from samplerd_server.core.request import RNG
 from samplerd_server.transport.oip.model import MODEL, OUTPUTS, VERSION
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from samplerd_server.request import RowError, SampleResult
-    from samplerd_server.transport.oip.regions import RegisteredRegions
+    from samplerd_server.core.result import RowError, SampleResult
+    from samplerd_server.transport.oip.registry import SharedMemoryRegistry
     from samplerd_server.transport.oip.translate import Inference
 
 __all__ = ["reply_to"]
@@ -23,7 +23,9 @@ _FINAL = "triton_final_response"
 _STORED = {"samples": "<i4", "logprobs": "<f4"}
 
 
-def reply_to(inference: Inference, result: SampleResult, regions: RegisteredRegions | None) -> oip.ModelInferResponse:
+def reply_to(
+    inference: Inference, result: SampleResult, regions: SharedMemoryRegistry | None
+) -> oip.ModelInferResponse:
     """Answer a request: the outputs that were asked for, in that order, all as raw contents.
 
     Raises:

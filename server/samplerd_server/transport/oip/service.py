@@ -12,12 +12,12 @@ from google.protobuf.message import DecodeError, Message
 
 from samplerd.oip import grpc_service_pb2 as oip
 from samplerd_server.batching.ticket import NO_DEADLINE
-from samplerd_server.errors import Code, InvalidRequestError, NotImplementedFieldError, SamplerdError
+from samplerd_server.core.errors import Code, InvalidRequestError, NotImplementedFieldError, SamplerdError
+from samplerd_server.transport.codec.status import check_any_row_drawn
 from samplerd_server.transport.oip.model import config, metadata, server_metadata, statistics
-from samplerd_server.transport.oip.regions import Place, RegisteredRegions
+from samplerd_server.transport.oip.registry import Place, SharedMemoryRegistry
 from samplerd_server.transport.oip.replies import reply_to
 from samplerd_server.transport.oip.translate import Translator, check_model
-from samplerd_server.transport.status import check_any_row_drawn
 
 if TYPE_CHECKING:
     from asyncio import Future
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
     from grpc.aio import ServicerContext
 
-    from samplerd_server.metrics import Metrics
-    from samplerd_server.request import SampleResult
-    from samplerd_server.transport.calls import Calls
+    from samplerd_server.core.result import SampleResult
+    from samplerd_server.metrics.metrics import Metrics
     from samplerd_server.transport.oip.translate import Inference
-    from samplerd_server.transport.regions import Regions
-    from samplerd_server.transport.service import SamplerService
+    from samplerd_server.transport.rpc.observer import RpcObserver
+    from samplerd_server.transport.rpc.service import SamplerService
+    from samplerd_server.transport.shared_memory.reader import SharedMemoryReader
 
 __all__ = ["SERVICE_NAME", "InferenceService"]
 
@@ -49,11 +49,19 @@ def _parse(kind: type[_Message], data: bytes) -> _Message:
 class InferenceService:
     """Answers the RPCs of the protocol with the sampler."""
 
+    NAME = SERVICE_NAME
+
     def __init__(
-        self, sampler: SamplerService, *, regions: Regions | None, max_rows: int, calls: Calls, metrics: Metrics
+        self,
+        sampler: SamplerService,
+        *,
+        regions: SharedMemoryReader | None,
+        max_rows: int,
+        calls: RpcObserver,
+        metrics: Metrics,
     ) -> None:
         self._sampler = sampler
-        self._regions = None if regions is None else RegisteredRegions(regions)
+        self._regions = None if regions is None else SharedMemoryRegistry(regions)
         self._translator = Translator(decoder=sampler.decoder, regions=self._regions)
         self._max_rows = max_rows
         self._calls = calls
@@ -146,7 +154,7 @@ class InferenceService:
             check_model(asked.name, asked.version)
         return oip.ModelStatisticsResponse(model_stats=[statistics(self._metrics)])
 
-    def _registered(self, rpc: str) -> RegisteredRegions:
+    def _registered(self, rpc: str) -> SharedMemoryRegistry:
         if self._regions is None:
             raise NotImplementedFieldError(rpc, _OFF)
         return self._regions
@@ -176,7 +184,7 @@ class _StreamMessages:
 
     rpc = "ModelStreamInfer"
 
-    def __init__(self, translator: Translator, regions: RegisteredRegions | None) -> None:
+    def __init__(self, translator: Translator, regions: SharedMemoryRegistry | None) -> None:
         self._translator = translator
         self._regions = regions
         self._numbers = count(1)

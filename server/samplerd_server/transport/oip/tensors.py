@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from samplerd_server.errors import InvalidRequestError, NotImplementedFieldError
-from samplerd_server.request import entity
+from samplerd_server.core.entity import entity
+from samplerd_server.core.errors import InvalidRequestError, NotImplementedFieldError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from samplerd.oip import grpc_service_pb2 as oip
-    from samplerd_server.transport.oip.regions import Place, RegisteredRegions
+    from samplerd_server.transport.oip.registry import Place, SharedMemoryRegistry
 
 __all__ = ["Input", "place_of", "read_inputs", "value_of"]
 
@@ -70,7 +70,7 @@ class Input:
         return np.frombuffer(self.data, _TYPES[self.datatype][0])
 
 
-def read_inputs(request: oip.ModelInferRequest, regions: RegisteredRegions | None) -> dict[str, Input]:
+def read_inputs(request: oip.ModelInferRequest, regions: SharedMemoryRegistry | None) -> dict[str, Input]:
     """Find the numbers of every input.
 
     Raises:
@@ -133,7 +133,7 @@ def _typed(tensor: oip.ModelInferRequest.InferInputTensor) -> bytes:
 
 
 def place_of(
-    parameters: Mapping[str, oip.InferParameter], name: str, regions: RegisteredRegions | None
+    parameters: Mapping[str, oip.InferParameter], name: str, regions: SharedMemoryRegistry | None
 ) -> Place | None:
     """Find where in shared memory a tensor lies; None: it does not.
 

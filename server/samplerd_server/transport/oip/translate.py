@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from samplerd.v1 import sampler_pb2 as pb
-from samplerd_server.errors import InvalidRequestError, NotFoundError
-from samplerd_server.request import entity
-from samplerd_server.transport.decode_rows import check_shape, check_tensor
-from samplerd_server.transport.decode_shared_memory import decode_shared_memory
+from samplerd_server.core.entity import entity
+from samplerd_server.core.errors import InvalidRequestError, NotFoundError
+from samplerd_server.transport.codec.decode_rows import check_shape, check_tensor
+from samplerd_server.transport.codec.decode_shared_memory import decode_shared_memory
 from samplerd_server.transport.oip.model import DTYPES, INPUTS, MODEL, OUTPUTS, VERSION
 from samplerd_server.transport.oip.parameters import set_parameter, set_tensor
 from samplerd_server.transport.oip.tensors import place_of, read_inputs, value_of
@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from samplerd.oip import grpc_service_pb2 as oip
-    from samplerd_server.request import DenseRows, SampleRequest
-    from samplerd_server.transport.decode import Decoder
-    from samplerd_server.transport.oip.regions import Place, RegisteredRegions
+    from samplerd_server.core.request import SampleRequest
+    from samplerd_server.core.rows import DenseRows
+    from samplerd_server.transport.codec.decode import Decoder
+    from samplerd_server.transport.oip.registry import Place, SharedMemoryRegistry
     from samplerd_server.transport.oip.tensors import Input
 
 __all__ = ["Inference", "Output", "Translator", "check_model"]
@@ -67,7 +68,7 @@ class Translator:
     """Understands requests within the limits and capabilities of this server."""
 
     decoder: Decoder
-    regions: RegisteredRegions | None
+    regions: SharedMemoryRegistry | None
     """Where shared memory is named; None = it is off."""
 
     def translate(self, request: oip.ModelInferRequest, number: int = 0) -> Inference:

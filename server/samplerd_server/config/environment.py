@@ -1,0 +1,31 @@
+"""The environment variables of samplerd; the only module that reads the environment."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["environment"]
+
+_SERVICE_LINK = re.compile(r"SAMPLERD_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)")
+"""What Kubernetes puts into every container of a namespace that has a Service named samplerd."""
+
+
+_CLIENTS = frozenset({"SAMPLERD_SERVER", "SAMPLERD_TOKEN"})
+"""The variables of samplerctl: whoever uses both on one machine sets them beside the server's."""
+
+
+def environment() -> Mapping[str, str]:
+    """Give the variables of samplerd: those that begin with ``SAMPLERD_``, but for others' words.
+
+    Those are Kubernetes' service links, and what the client reads.
+    """
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith("SAMPLERD_") and name not in _CLIENTS and not _SERVICE_LINK.fullmatch(name)
+    }

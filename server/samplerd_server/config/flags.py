@@ -1,0 +1,76 @@
+"""The command line of ``samplerd``: flags derived from the configuration."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from samplerd import __version__
+from samplerd_server.config.environment import environment
+from samplerd_server.config.handoff import read_handoff
+from samplerd_server.config.sources import all_settings, read_file, resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from samplerd_server.config import ServerConfig
+
+__all__ = ["Command", "parse"]
+
+_EPILOG = """\
+Every setting can be a flag, an environment variable (--max-batch-rows is SAMPLERD_MAX_BATCH_ROWS) or a key of the file
+given with --config; a flag goes before a variable, a variable before the file. samplerd --check-config prints the
+outcome as such a file."""
+
+
+class Command:
+    """What the command line asks for."""
+
+    __slots__ = ("check_only", "config")
+
+    def __init__(self, config: ServerConfig, *, check_only: bool) -> None:
+        self.config = config
+        self.check_only = check_only
+
+
+def parse(argv: Sequence[str] | None = None) -> Command:
+    """Read flags, environment and file.
+
+    Raises:
+        ConfigError: a setting is unknown or not allowed.
+        SystemExit: --help, --version, or a flag that argparse refuses.
+
+    """
+    parser = argparse.ArgumentParser(
+        prog="samplerd",
+        description="A gRPC server that turns logits into samples.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"samplerd {__version__}")
+    parser.add_argument("--config", metavar="FILE", help="a TOML file of settings")
+    parser.add_argument("--check-config", action="store_true", help="print the resulting configuration and exit")
+    # How a supervisor starts a worker; no word to users, and nothing else is read then.
+    parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
+    section_before, group = "", parser.add_argument_group("")
+    for section, _, setting, default in all_settings():
+        if section != section_before:
+            group, section_before = parser.add_argument_group(section), section
+        shown = " ".join(str(setting.show(item)) for item in default) if setting.is_list else setting.show(default)
+        extra: dict[str, Any] = {"metavar": "VALUE"}
+        if setting.is_list:
+            extra["action"] = "append"
+        elif isinstance(default, bool):
+            extra |= {"nargs": "?", "const": "true"}
+            shown = "true" if default else "false"
+        text = f"{setting.help} (default: {shown})".replace("%", "%%")
+        group.add_argument(f"--{setting.flag}", dest=setting.flag, default=None, help=text, **extra)
+    arguments = vars(parser.parse_args(argv))
+    if arguments["worker"] is not None:
+        return Command(read_handoff(arguments["worker"]), check_only=False)
+    variables = environment()
+    path = arguments["config"] or variables.get("SAMPLERD_CONFIG", "")
+    config = resolve(arguments, variables, read_file(path) if path else {}, path)
+    return Command(config, check_only=arguments["check_config"])

@@ -1,0 +1,75 @@
+"""The whole configuration: its sections, and the checks that concern several of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING
+
+from samplerd_server.config.process import EngineConfig, LogConfig, MetricsConfig, WorkerConfig, WorkersConfig
+from samplerd_server.config.setting import ConfigError
+from samplerd_server.config.transport import EnvoyConfig, SecurityConfig, TransportConfig
+from samplerd_server.config.workload import AdmissionConfig, BatchingConfig, DistributionsConfig, LimitsConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["SECTIONS", "ServerConfig"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig:
+    """The whole tree."""
+
+    transport: TransportConfig = field(default_factory=TransportConfig)
+    security: SecurityConfig = field(default_factory=SecurityConfig)
+    envoy: EnvoyConfig = field(default_factory=EnvoyConfig)
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
+    admission: AdmissionConfig = field(default_factory=AdmissionConfig)
+    distributions: DistributionsConfig = field(default_factory=DistributionsConfig)
+    batching: BatchingConfig = field(default_factory=BatchingConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    workers: WorkersConfig = field(default_factory=WorkersConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+    worker: WorkerConfig | None = None
+    """Set by a supervisor in its workers; no section of the file."""
+
+    def __post_init__(self) -> None:
+        """Check what concerns several sections.
+
+        Raises:
+            ConfigError: two settings exclude each other.
+
+        """
+        unix = [address for address in self.transport.listen if address.startswith("unix")]
+        if self.transport.transport == "envoy" and self.security.certificate and unix:
+            raise ConfigError(
+                "with --transport envoy all addresses have TLS or none: leave out --tls-cert or the socket"
+            )
+        if self.workers.count > 1 and unix:
+            message = "a Unix socket belongs to one server; listen on host:port, or use --workers 1"
+            raise ConfigError(f"--workers {self.workers.count}: cannot share {unix[0]}: {message}")
+        if self.workers.count > 1 and self.envoy.admin:
+            message = "each worker has an Envoy of its own; leave it off, or use --workers 1"
+            raise ConfigError(
+                f"--workers {self.workers.count}: cannot share --envoy-admin {self.envoy.admin}: {message}"
+            )
+
+
+SECTIONS: Mapping[str, type] = {
+    "transport": TransportConfig,
+    "security": SecurityConfig,
+    "envoy": EnvoyConfig,
+    "limits": LimitsConfig,
+    "admission": AdmissionConfig,
+    "distributions": DistributionsConfig,
+    "batching": BatchingConfig,
+    "engine": EngineConfig,
+    "workers": WorkersConfig,
+    "metrics": MetricsConfig,
+    "log": LogConfig,
+}
+"""Name of each section and its class."""
+
+
+assert {*SECTIONS, "worker"} == {item.name for item in fields(ServerConfig)}, "a section has no class. This is a bug."

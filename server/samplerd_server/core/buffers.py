@@ -1,0 +1,37 @@
+"""Where the bytes of a buffer lie: what records of rows hold instead of the bytes.
+
+numpy tells it of any buffer in some 2 us. Of a `bytes`, which is what most rows arrive in, CPython's own layout tells
+it in a tenth of that; the layout is looked up here once, and numpy is asked if it is not what it was.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from samplerd_server.core.entity import Buffer
+
+__all__ = ["address_of"]
+
+
+def _ask_numpy(buffer: Buffer | NDArray[np.generic]) -> int:
+    array = buffer if isinstance(buffer, np.ndarray) else np.frombuffer(buffer, np.uint8)
+    address: int = array.__array_interface__["data"][0]
+    return address
+
+
+_PROBE = b"where do the bytes of a bytes lie?"
+_HEADER = _ask_numpy(_PROBE) - id(_PROBE)
+"""Bytes from the object's own address to its content: the same for every `bytes` of one interpreter."""
+_IS_KNOWN = bytes.__basicsize__ - 1 == _HEADER
+
+
+def address_of(buffer: Buffer | NDArray[np.generic]) -> int:
+    """Give the address of the first byte of a contiguous, non-empty buffer. The caller keeps the buffer alive."""
+    if _IS_KNOWN and type(buffer) is bytes:
+        return id(buffer) + _HEADER
+    return _ask_numpy(buffer)

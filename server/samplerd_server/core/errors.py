@@ -1,0 +1,181 @@
+"""The errors of a request, each fixed to one gRPC code.
+
+::
+
+    SamplerdError                  anything we raise on purpose
+    ├── InvalidRequestError        INVALID_ARGUMENT     no retry   the caller should fix its request
+    ├── NotImplementedFieldError   UNIMPLEMENTED        no retry   the field or RPC is not built yet, or off
+    ├── NotFoundError              NOT_FOUND            no retry   no such distribution or region
+    ├── AlreadyExistsError         ALREADY_EXISTS       no retry   the name of a distribution is taken
+    ├── OverloadedError            RESOURCE_EXHAUSTED   retry      queue full, or predicted to be late
+    ├── FullError                  RESOURCE_EXHAUSTED   no retry   no room for another distribution
+    ├── DeadlineError              DEADLINE_EXCEEDED    no retry   expired while queued; never computed
+    ├── UnavailableError           UNAVAILABLE          retry      draining or not ready
+    ├── UnauthenticatedError       UNAUTHENTICATED      no retry   no or wrong credentials
+    ├── PermissionDeniedError      PERMISSION_DENIED    no retry   what the request names is not its to use
+    └── InternalError              INTERNAL             no retry   a bug of ours; the text says nothing of it
+
+Rule 1: a message of these classes is safe to send to any client. Rule 2: this module knows no grpc; codes are the
+numbers of google.rpc.Code. A row that fails alone is not an exception but a `request.RowError`.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import ClassVar
+
+__all__ = [
+    "AlreadyExistsError",
+    "BindError",
+    "Code",
+    "DeadlineError",
+    "FullError",
+    "InternalError",
+    "InvalidRequestError",
+    "NotFoundError",
+    "NotImplementedFieldError",
+    "OverloadedError",
+    "PermissionDeniedError",
+    "SamplerdError",
+    "UnauthenticatedError",
+    "UnavailableError",
+]
+
+
+class Code(IntEnum):
+    """The codes of google.rpc.Code that samplerd answers with."""
+
+    OK = 0
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    ABORTED = 10
+    OUT_OF_RANGE = 11
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    DATA_LOSS = 15
+    UNAUTHENTICATED = 16
+
+
+class BindError(Exception):
+    """Expected: an address cannot be listened on. The server does not start, so no caller sees it."""
+
+
+class SamplerdError(Exception):
+    """Base of all errors that are answered on purpose."""
+
+    code: ClassVar[Code] = Code.INTERNAL
+    retryable: ClassVar[bool] = False
+    reason: str = "INTERNAL"
+    """UPPER_SNAKE name for programs: google.rpc.ErrorInfo.reason."""
+
+    @property
+    def message(self) -> str:
+        """The text that the client is sent."""
+        return str(self)
+
+
+class InvalidRequestError(SamplerdError):
+    """Expected: the request is malformed, contradictory or out of range."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "INVALID_REQUEST"
+
+    def __init__(self, field: str, description: str) -> None:
+        super().__init__(f"{field}: {description}")
+        self.field = field
+        """Path of the field in error, as in the proto: ``tensor.data``, ``row_params[2].top_p``."""
+        self.description = description
+        """What is wrong with it and what is allowed."""
+
+
+class NotImplementedFieldError(SamplerdError):
+    """Expected: the request uses a field or RPC that is not built yet, or that this server has turned off."""
+
+    code = Code.UNIMPLEMENTED
+    reason = "NOT_IMPLEMENTED"
+
+    def __init__(self, name: str, why: str = "is not implemented by this server") -> None:
+        super().__init__(f"{name} {why}")
+        self.name = name
+        """The field or RPC."""
+
+
+class NotFoundError(SamplerdError):
+    """Expected: what the request names does not exist."""
+
+    code = Code.NOT_FOUND
+    reason = "NOT_FOUND"
+
+
+class AlreadyExistsError(SamplerdError):
+    """Expected: the name is taken."""
+
+    code = Code.ALREADY_EXISTS
+    reason = "ALREADY_EXISTS"
+
+
+class OverloadedError(SamplerdError):
+    """Expected: the server cannot take the request now; ask again after `retry_after_s`."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    retryable = True
+
+    def __init__(self, message: str, *, reason: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.retry_after_s = retry_after_s
+        """Seconds after which there should be room."""
+
+
+class FullError(SamplerdError):
+    """Expected: there is no room for another distribution until one is deleted or expires."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "DISTRIBUTIONS_FULL"
+
+
+class DeadlineError(SamplerdError):
+    """Expected: the deadline passed while the request was queued; nothing was computed."""
+
+    code = Code.DEADLINE_EXCEEDED
+    reason = "DEADLINE_EXCEEDED"
+
+
+class UnavailableError(SamplerdError):
+    """Expected: the server is draining or not ready; another one may answer."""
+
+    code = Code.UNAVAILABLE
+    reason = "UNAVAILABLE"
+    retryable = True
+
+
+class UnauthenticatedError(SamplerdError):
+    """Expected: no credentials, or wrong ones."""
+
+    code = Code.UNAUTHENTICATED
+    reason = "UNAUTHENTICATED"
+
+
+class PermissionDeniedError(SamplerdError):
+    """Expected: what the request names is not its to use."""
+
+    code = Code.PERMISSION_DENIED
+    reason = "PERMISSION_DENIED"
+
+
+class InternalError(SamplerdError):
+    """Unexpected: a bug of ours. The cause goes to the log; the client gets this fixed text."""
+
+    code = Code.INTERNAL
+    reason = "INTERNAL"
+
+    def __init__(self) -> None:
+        super().__init__("internal error; the server's log has the cause")

@@ -1,0 +1,55 @@
+"""What a request asks for beside its samples."""
+
+from __future__ import annotations
+
+from enum import IntFlag
+from typing import TYPE_CHECKING
+
+from samplerd_server.core.entity import entity
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from samplerd_server.core.enums import LogprobKind
+
+__all__ = ["NOTHING", "NO_OUTPUTS", "OutputFlags", "Outputs"]
+
+
+class OutputFlags(IntFlag):
+    """What a request wants beside its samples, as the bits that kernels test."""
+
+    RAW = 1 << 0
+    SCALED = 1 << 1
+    PROCESSED = 1 << 2
+    RANK = 1 << 3
+    KEPT = 1 << 4
+    ENTROPY_RAW = 1 << 5
+    ENTROPY_SCALED = 1 << 6
+    ENTROPY_PROCESSED = 1 << 7
+
+
+NOTHING = OutputFlags(0)
+"""No output beside the samples."""
+
+
+@entity
+class Outputs:
+    """What to return beside the samples."""
+
+    raw_samples: bool = False
+    logprobs: tuple[LogprobKind, ...] = ()
+    """Distinct, ascending."""
+    top_n: int = 0
+    logprob_ids: NDArray[np.int32] | None = None
+    rank: bool = False
+    entropy: tuple[LogprobKind, ...] = ()
+    """Distinct, ascending."""
+    kept: bool = False
+
+    wanted: OutputFlags = NOTHING
+    """The same as bits. Decided once, at decode."""
+
+
+NO_OUTPUTS = Outputs()
+"""What a request that does not speak of outputs has: this very object."""

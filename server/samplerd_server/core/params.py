@@ -1,0 +1,64 @@
+"""Sampling parameters of one row, checked and normalised."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from samplerd_server.core.entity import Buffer, entity
+from samplerd_server.core.enums import Order
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["Dry", "SamplingParams"]
+
+
+@entity
+class Dry:
+    """The DRY penalty over history."""
+
+    multiplier: float = 0.0
+    base: float = 1.75
+    allowed_length: int = 2
+    range: int = 0
+    """How many of the last tokens of history are looked at; 0 = all."""
+    sequence_breakers: NDArray[np.int32] | None = None
+
+
+@entity
+class SamplingParams:
+    """How one row is drawn from. Defaults are 'off'; meanings and ranges are those of the proto."""
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    typical_p: float = 1.0
+    epsilon_cutoff: float = 0.0
+    eta_cutoff: float = 0.0
+    top_n_sigma: float = 0.0
+    xtc_threshold: float = 0.0
+    xtc_probability: float = 0.0
+    dynamic_temperature_range: float = 0.0
+    dynamic_temperature_exponent: float = 1.0
+    repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    dry: Dry | None = None
+    history: NDArray[np.int32] | None = None
+    bias_ids: NDArray[np.int32] | None = None
+    bias_values: NDArray[np.float32] | None = None
+    allowed_tokens: NDArray[np.int32] | None = None
+    token_bitmask: Buffer | None = None
+    """int32 words, little-endian."""
+    min_tokens_to_keep: int = 1
+    order: Order = Order.HUGGING_FACE
+
+    is_plain: bool = True
+    """Temperature is the only thing set: no filter, penalty, bias or mask. Decided once, at decode."""
+
+    @property
+    def is_greedy(self) -> bool:
+        """T = 0: the row leaves the pipeline with its argmax."""
+        return self.temperature == 0.0

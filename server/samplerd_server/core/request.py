@@ -1,0 +1,122 @@
+"""Requests, once they are decoded.
+
+Rule 1: entities know neither grpc nor torch. Rule 2: everything that crosses a layer is frozen. Rule 3: values are
+already checked and normalised; nobody downstream asks again whether a number is in range.
+
+Letters, here and everywhere: B rows, V vocabulary, K kept, S draws per row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import field
+from typing import TYPE_CHECKING
+
+from samplerd_server.core.entity import entity
+from samplerd_server.core.enums import InputKind
+from samplerd_server.core.outputs import NO_OUTPUTS, Outputs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from samplerd_server.core.params import SamplingParams
+    from samplerd_server.core.rows import CandidateRows, CdfIndex, DenseRows, StoredRows
+
+__all__ = ["RNG", "SampleRequest", "VerifyRequest"]
+
+RNG = "philox4x32-10/1"
+"""Name and version of the noise and of the law that turns it into ids (docs/sampling.md)."""
+
+
+@entity
+class SampleRequest:
+    """One request, checked."""
+
+    id: int
+    source: DenseRows | CandidateRows | StoredRows
+    params: tuple[SamplingParams, ...]
+    """One for all rows, or one per row."""
+    num_samples: int = 1
+    """S."""
+    with_replacement: bool = True
+    kind: InputKind = InputKind.LOGITS
+    seed: int = 0
+    """The key of the noise; unused with row_seeds."""
+    row_seeds: NDArray[np.uint64] | None = None
+    """uint64[rows], or None. With it every row has row index 0."""
+    draw_offset: int = 0
+    outputs: Outputs = field(default_factory=lambda: NO_OUTPUTS)
+    priority: int = 0
+    greedy_rows: int = 0
+    """Rows with T = 0. Set at decode."""
+    work: int = 0
+    """What it takes to compute, in bytes of plain rows: what predictions of time are based on. Set at decode."""
+    load: Callable[[], None] | None = None
+    """Copies the numbers of the rows into their memory, once the request is admitted; None = they are there."""
+    table: CdfIndex | None = None
+    """Draw from this rather than from the rows of the source, which is a StoredRows. Set at decode."""
+    first_row: int = 0
+    """Row index of the first row, where this is a part of a request."""
+    is_divisible: bool = False
+    """Any part of its draws may be drawn by itself, and no row can fail. Set at decode, of distributions."""
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return self.source.rows
+
+    @property
+    def size_bytes(self) -> int:
+        """What the request counts against the queue's bytes: rows that are read."""
+        return self.source.size_bytes if self.table is None else 0
+
+    @property
+    def samples(self) -> int:
+        """Samples that it is answered with: what it counts against a batch's."""
+        return self.source.rows * self.num_samples
+
+
+@entity
+class VerifyRequest:
+    """The drafted tokens of one sequence, to be accepted or corrected."""
+
+    id: int
+    target: SampleRequest
+    """The n + 1 rows of the target model, one sample each."""
+    draft_ids: NDArray[np.int32]
+    """int32[n], within [0, V)."""
+    draft: DenseRows | None
+    """n rows of weights that they were drawn from; None = each was certain."""
+    priority: int = 0
+
+    @property
+    def rows(self) -> int:
+        """Rows of the target model."""
+        return self.target.rows
+
+    @property
+    def size_bytes(self) -> int:
+        """What the request counts against the queue's bytes."""
+        return self.target.size_bytes + (self.draft.size_bytes if self.draft else 0)
+
+    @property
+    def samples(self) -> int:
+        """Samples that are drawn: one."""
+        return 1
+
+    @property
+    def table(self) -> None:
+        """None: drafts are verified against rows."""
+        return
+
+    @property
+    def work(self) -> int:
+        """What it takes to compute, in bytes of plain rows."""
+        return self.target.work + (self.draft.size_bytes if self.draft else 0)
+
+    @property
+    def greedy_rows(self) -> int:
+        """Rows with T = 0."""
+        return self.target.greedy_rows

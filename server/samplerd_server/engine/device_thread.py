@@ -1,0 +1,105 @@
+"""The one device thread: takes batches in order, draws, and hands the results to the event loop.
+
+Rule 1: one thread at a time calls the sampler: this one, or the event loop for a small batch while this one has nothing
+to do (docs/design/0002-small-batches-on-the-event-loop.md). Rule 2: a sampler that raises fails its batch, not the
+thread; the thread ends only when it is told to. Rule 3: one wake-up of the event loop per batch, whatever its rows.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from contextlib import suppress
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, NamedTuple
+
+from samplerd_server.sampling.cdf_index.batch import IndexedBatch
+from samplerd_server.sampling.rows import DraftBatch
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+    from collections.abc import Callable
+
+    from samplerd_server.sampling.rows import DraftVerdict, RowBatch, RowResults
+    from samplerd_server.sampling.sampler import Sampler
+
+__all__ = ["DeviceThread", "Outcome"]
+
+_LOG = logging.getLogger("samplerd.engine")
+
+
+class Outcome(NamedTuple):
+    """What became of a batch."""
+
+    results: RowResults | tuple[DraftVerdict, ...] | None
+    """Of a RowBatch, or of a DraftBatch, one verdict a sequence. None: the sampler raised, which is a bug of ours; the
+    cause is in the log."""
+    compute_s: float
+    """Seconds on the device."""
+
+
+class DeviceThread:
+    """Runs batches one after the other."""
+
+    def __init__(self, sampler: Sampler) -> None:
+        self._sampler = sampler
+        self._inbox: SimpleQueue[tuple[RowBatch | DraftBatch | IndexedBatch, Callable[[Outcome], None]] | None] = (
+            SimpleQueue()
+        )
+        self._thread = threading.Thread(target=self._run, name="samplerd-device", daemon=True)
+        self._loop: AbstractEventLoop | None = None
+
+    def start(self, loop: AbstractEventLoop) -> None:
+        """Begin to take batches; their outcomes are delivered on `loop`."""
+        self._loop = loop
+        self._thread.start()
+
+    def submit(self, batch: RowBatch | DraftBatch | IndexedBatch, deliver: Callable[[Outcome], None]) -> None:
+        """Run a batch after those before it, then call `deliver` on the event loop."""
+        self._inbox.put((batch, deliver))
+
+    def stop(self, wait_s: float) -> bool:
+        """Finish what was submitted, end the thread and close the sampler.
+
+        Args:
+            wait_s: how long to wait for that.
+
+        Returns:
+            Whether the thread has ended; if not, it computes on, and the process must end without it.
+
+        """
+        self._inbox.put(None)
+        self._thread.join(wait_s)
+        if self._thread.is_alive():
+            return False
+        self._sampler.close()
+        return True
+
+    def run(self, batch: RowBatch | DraftBatch | IndexedBatch) -> Outcome:
+        """Run a batch on the calling thread. Only while nothing is submitted."""
+        began = time.monotonic()
+        try:
+            results = _draw(self._sampler, batch)
+        except Exception:  # noqa: BLE001  # whatever a sampler raises fails this batch and no other
+            _LOG.exception("the sampler raised", extra={"values": {"rows": len(batch)}})
+            results = None
+        return Outcome(results=results, compute_s=time.monotonic() - began)
+
+    def _run(self) -> None:
+        assert self._loop is not None, "the device thread runs before it was started. This is a bug."
+        while (job := self._inbox.get()) is not None:
+            batch, deliver = job
+            outcome = self.run(batch)
+            with suppress(RuntimeError):  # the loop is closed: the stop did not wait for this batch
+                self._loop.call_soon_threadsafe(deliver, outcome)
+            # The names would keep the batch's memory alive while the thread waits for the next one.
+            del job, batch, deliver, outcome
+
+
+def _draw(sampler: Sampler, batch: RowBatch | DraftBatch | IndexedBatch) -> RowResults | tuple[DraftVerdict, ...]:
+    if isinstance(batch, DraftBatch):
+        return tuple(sampler.verify(own.target, own.draft_ids, own.draft) for own in batch.sequences)
+    if isinstance(batch, IndexedBatch):
+        return batch.run()
+    return sampler.sample(batch)

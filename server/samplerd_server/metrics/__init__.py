@@ -1,0 +1,1 @@
+"""Everything that is counted, and how Prometheus gets it."""

@@ -1,0 +1,134 @@
+"""One worker process: started, listened to, told what to do, and seen to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+import sys
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from samplerd_server.process.log import event
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Mapping
+    from pathlib import Path
+
+__all__ = ["WorkerProcess"]
+
+_LOG = logging.getLogger("samplerd")
+
+
+class WorkerProcess:
+    """A worker from its start to its end. On the event loop."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.is_warm = asyncio.Event()
+        """It waits for `go`, or serves without."""
+        self.is_serving = asyncio.Event()
+        self.has_ended = asyncio.Event()
+        self.exit_code = 0
+        """Once it has ended; negative: minus the signal."""
+        self.cause = ""
+        """Why it could not start, in its own words."""
+        self.is_clean = False
+        """It has stopped, and all that was in flight finished within the grace."""
+        self.serves: dict[str, Any] = {}
+        """What it said of itself when it began to serve."""
+        self._served_at = 0.0
+        self._process: asyncio.subprocess.Process | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        assert self._process is not None, "the worker was not started. This is a bug."
+        return self._process.pid
+
+    @property
+    def served_s(self) -> float:
+        """Seconds since it began to serve; 0 if it never did."""
+        return time.monotonic() - self._served_at if self._served_at else 0.0
+
+    async def start(self, file: Path, control: socket.socket, theirs: int, variables: Mapping[str, str]) -> None:
+        """Start it.
+
+        Args:
+            file: its private configuration.
+            control: this side of the control socket.
+            theirs: the file descriptor of its side, which it inherits under the same number.
+            variables: its environment.
+
+        """
+        reader, self._writer = await asyncio.open_unix_connection(sock=control)
+        self._process = await asyncio.create_subprocess_exec(
+            *(sys.executable, *(f"-W{option}" for option in sys.warnoptions)),
+            *("-m", "samplerd_server", "--worker", str(file)),
+            stdin=asyncio.subprocess.DEVNULL,
+            env=variables,
+            pass_fds=(theirs,),
+            # Ctrl-C in a terminal reaches the whole group; the drain is the supervisor's to lead.
+            start_new_session=True,
+        )
+        self._tasks = [asyncio.create_task(self._listen(reader)), asyncio.create_task(self._wait())]
+
+    def fail(self, cause: str) -> None:
+        """Take note that it could not even be started."""
+        self.cause, self.exit_code = cause, 1
+        self.has_ended.set()
+
+    def go(self) -> None:
+        """Let it listen."""
+        assert self._writer is not None, "the worker was not started. This is a bug."
+        with suppress(OSError):
+            self._writer.write(b"go\n")
+
+    def drain(self) -> None:
+        """Ask it to refuse what is new, finish what is in flight and end."""
+        self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: int) -> None:
+        if self._process is not None and not self.has_ended.is_set():
+            with suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
+    async def _wait(self) -> None:
+        assert self._process is not None, "the worker was not started. This is a bug."
+        self.exit_code = await self._process.wait()
+        # What it said last is still on its way.
+        await self._tasks[0]
+        assert self._writer is not None, "the worker was not started. This is a bug."
+        self._writer.close()
+        self.has_ended.set()
+
+    async def _listen(self, reader: asyncio.StreamReader) -> None:
+        with suppress(ConnectionError):
+            while line := await reader.readline():
+                [(message, values)] = json.loads(line).items()
+                self._hear(message, values)
+
+    def _hear(self, message: str, values: dict[str, Any]) -> None:
+        match message:
+            case "warm":
+                self.is_warm.set()
+            case "serving":
+                self.serves = values
+                self._served_at = time.monotonic()
+                self.is_warm.set()
+                self.is_serving.set()
+            case "failed":
+                self.cause = values["cause"]
+            case "stopped":
+                self.is_clean = values["is_clean"]
+            case _:
+                event(_LOG, logging.ERROR, "a worker said what nobody knows", worker=self.index, said=message)

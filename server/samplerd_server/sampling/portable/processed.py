@@ -1,0 +1,193 @@
+"""Steps 5 and 7 of a chunk: the total order, and what the filters keep of it; the distribution that is drawn from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from samplerd_server.core.enums import Order
+from samplerd_server.sampling.noise import Purpose
+from samplerd_server.sampling.portable.distribution import Distribution
+from samplerd_server.sampling.portable.filter_state import FilterState
+from samplerd_server.sampling.portable.filters import Filters
+from samplerd_server.sampling.portable.logits import COLDEST, Rows, dynamic_temperature
+from samplerd_server.sampling.portable.row_groups import draw_uniforms
+from samplerd_server.sampling.portable.total_order import first
+from samplerd_server.sampling.portable.tree import MassTree
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["Processed", "process"]
+
+_NEVER = float("-inf")
+_HEAD = 256
+"""How much of the order is listed at first: enough for a usual top-k, and a twelfth of the price of a sort."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Processed:
+    """What is drawn from, and where it stands."""
+
+    drawn_from: Distribution
+    """Over places; its `ids` are positions in the row."""
+    count: Tensor
+    """int64[B, 1]: categories that can be drawn, the rest aside."""
+    undecided: Tensor
+    """bool[B, 1]: list all of the row and try again; candidates fail."""
+    beyond: Tensor
+    """bool[B, 1]: candidates: the rest can be drawn."""
+    positions: Tensor | None = None
+    """int64[B, n]: the total order as far as it was listed; None when nothing asked for it."""
+    logits: Tensor | None = None
+    """float64[B, n]: the adjusted logits along it."""
+    certain: Tensor | None = None
+    """int64[B, 1]: so many of the listed are certain to be the first."""
+    kept: Tensor | None = None
+    """bool[B, n]: which of the listed are kept."""
+
+    exponents: Tensor | None = None
+    """float64[B, n]: ln of the processed masses along it, up to the constant of `drawn_from`."""
+
+    @property
+    def firsts(self) -> Tensor:
+        """int64[B, k]: what greedy rows choose, in order."""
+        assert self.positions is not None, "greedy rows are always listed. This is a bug."
+        return self.positions
+
+
+def process(rows: Rows, *, is_full: bool) -> Processed:
+    """Find what is drawn from. `is_full`: list all of each row."""
+    chunk = rows.chunk
+    if chunk.is_greedy:
+        return _choose(rows)
+    if chunk.has_filters or chunk.is_sparse:
+        return _filter(rows, is_full=is_full)
+    if not chunk.is_plain and int(chunk.records["order"][0]) == Order.LLAMA_CPP:
+        at_one = Distribution(rows.adjusted - rows.largest)
+        rows.with_temperature(dynamic_temperature(rows, at_one.entropy(), rows.positive))
+    no = torch.zeros_like(rows.undecided)
+    return Processed(drawn_from=rows.scaled, count=rows.positive, undecided=no, beyond=no)
+
+
+def _choose(rows: Rows) -> Processed:
+    """T = 0: the first of the order, or the first S without replacement."""
+    length = rows.chunk.draws if rows.chunk.without else 1
+    logits, positions = first(rows.adjusted, length)
+    missing = length - positions.shape[1]
+    if missing > 0:  # these rows have too few
+        positions = torch.nn.functional.pad(positions, (0, missing))
+    certain = rows.certain(logits)
+    draws = rows.parameters.column("num_samples")
+    own = draws if rows.chunk.without else torch.ones_like(draws)
+    undecided = rows.undecided | (rows.has_rest & (own > certain))
+    is_first = torch.arange(logits.shape[1], device=logits.device).expand_as(logits) == 0
+    sure = Distribution(torch.zeros_like(rows.health), positions[:, :1])
+    kept = torch.arange(positions.shape[1], device=positions.device) < own
+    return Processed(
+        drawn_from=sure,
+        count=rows.positive,
+        undecided=undecided,
+        beyond=torch.zeros_like(undecided),
+        positions=positions,
+        logits=logits,
+        certain=certain,
+        kept=kept,
+        exponents=torch.where(is_first, 0.0, _NEVER).to(torch.float64),
+    )
+
+
+def _list_length(records: NDArray[np.void]) -> int:
+    """Decide how much of the order to list: a power of two that covers top_k, min_tokens_to_keep and top_n."""
+    longest = max(int(records[name].max()) for name in ("top_k", "min_tokens_to_keep", "top_n"))
+    return max(_HEAD, 1 << (longest - 1).bit_length())
+
+
+def _filter(rows: Rows, *, is_full: bool) -> Processed:
+    """Apply the filters along the order."""
+    chunk, records = rows.chunk, rows.chunk.records
+    is_last = int(records["order"][0]) == Order.LLAMA_CPP
+    width = rows.raw.shape[1]
+    n = width if is_full or chunk.is_sparse else min(width, _list_length(records))
+    logits, positions = first(rows.adjusted, n)
+    judged_at = torch.ones_like(rows.temperature) if is_last else rows.temperature
+    exponents = (logits - rows.largest) / judged_at
+    kept = _start(rows, logits, exponents, judged_at)
+    Filters(rows, (logits, positions), _deviation(rows), _xtc_uniforms(rows)).apply(kept)
+    if is_last and records["dynamic_temperature_range"].any():
+        is_on = rows.parameters.column("dynamic_temperature_range") > 0
+        kept.undecided |= is_on & kept.beyond
+        rows.with_temperature(dynamic_temperature(rows, kept.entropy(), kept.count))
+    return _finish(rows, kept, logits, positions)
+
+
+def _xtc_uniforms(rows: Rows) -> Tensor | None:
+    """Compute the uniforms that decide XTC, float64[B, 1]; None if no row asks."""
+    records = rows.chunk.records
+    if not (records["xtc_probability"] > 0).any():
+        return None
+    return torch.from_numpy(draw_uniforms(records, 1, Purpose.XTC)).to(rows.raw.device)
+
+
+def _start(rows: Rows, logits: Tensor, exponents: Tensor, temperature: Tensor) -> FilterState:
+    """Start with everything kept, judged at a temperature."""
+    least = rows.parameters.column("min_tokens_to_keep")
+    certain = rows.certain(logits)
+    if rows.rest is None:
+        whole = Distribution((rows.adjusted - rows.largest) / temperature, will_forget=True)
+        beyond = rows.positive > logits.shape[1]
+        bound = exponents[:, -1:].exp()
+        total = whole.total
+    else:
+        beyond = rows.has_rest
+        bound = torch.exp((rows.bound - rows.largest).clamp(max=0.0) / temperature)
+        rest = rows.rest_mass(rows.rest, rows.largest, temperature)
+        assert rest is not None
+        total = MassTree(exponents.exp()).total + rest
+    kept = FilterState(exponents=exponents, total=total, beyond=beyond, certain=certain, bound=bound, least=least)
+    kept.undecided |= rows.undecided
+    return kept
+
+
+def _deviation(rows: Rows) -> Tensor | None:
+    """Take the population standard deviation of the finite logits, float64[B, 1]; NaN with a rest; None if unwanted."""
+    if not (rows.chunk.records["top_n_sigma"] > 0).any():
+        return None
+    is_finite = rows.adjusted > _NEVER
+    count = rows.positive.to(torch.float64)
+    mean = MassTree(torch.where(is_finite, rows.adjusted, 0.0)).total / count
+    squares = torch.where(is_finite, (rows.adjusted - mean) ** 2, 0.0)
+    deviation = (MassTree(squares).total / count).sqrt()
+    return torch.where(rows.has_rest, float("nan"), deviation)
+
+
+def _finish(rows: Rows, kept: FilterState, logits: Tensor, positions: Tensor) -> Processed:
+    """Lay what is kept out by ascending id, at the row's temperature."""
+    temperature = rows.temperature.clamp(min=COLDEST)
+    own = torch.where(kept.kept, logits, _NEVER)
+    largest = own.amax(1, keepdim=True)
+    by_id = torch.where(kept.kept, positions, 1 << 40).argsort(dim=1, stable=True)
+    exponents = (own - largest) / temperature
+    undecided, rest = kept.undecided, None
+    if rows.rest is None:
+        undecided = undecided | kept.beyond  # the list ends before what is kept does
+    else:
+        mass = rows.rest_mass(rows.rest, largest, temperature)
+        assert mass is not None
+        undecided = undecided | (kept.beyond & mass.isnan())
+        rest = torch.where(kept.beyond, mass, 0.0)
+    return Processed(
+        drawn_from=Distribution(exponents.gather(1, by_id), positions.gather(1, by_id), rest=rest),
+        count=kept.count,
+        undecided=undecided,
+        beyond=kept.beyond,
+        positions=positions,
+        logits=logits,
+        certain=kept.certain,
+        kept=kept.kept,
+        exponents=exponents,
+    )

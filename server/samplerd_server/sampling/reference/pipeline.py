@@ -1,0 +1,246 @@
+"""The reference: what every draw means, one row at a time, in float64, written to be read (docs/sampling.md in code).
+
+The pipeline: 0 decode, 1 check, 2 mask, 3 bias, 4 penalties, 5 greedy rows leave, 6 temperature, 7 filters, 8 draw.
+Every faster sampler is tested against this one; nothing serves requests from it.
+
+Where the law leaves something open, it is decided here:
+
+* A greedy row (T = 0) draws its argmax; without replacement the S highest in order. Its ``scaled`` distribution is that
+  of T = 1, since it left before the temperature (so its logprobs say something, as in vLLM); its ``processed``
+  distribution is certainty, ln 1 = 0. Kept are the ids that are drawn.
+* "Positive probability" means a logit above -inf, however small. Without replacement, what is left is renormalised
+  before every draw, so that a category far below the range of binary64 is drawn once nothing else is left.
+* XTC is decided once for a row, by the uniform of purpose XTC at draw index draw_offset. All S draws of a row share it,
+  and so do its kept count and its processed logprobs. A row with XTC therefore is the one exception to "draws 0..9
+  equal draws 0..4 and 5..9": give draw_offset = t at step t, one sample each.
+* Dynamic temperature takes H at T = 1 of what it scales: the adjusted row, or with ORDER_LLAMA_CPP what the filters
+  kept. With one category H / ln V' counts as 0. A temperature of 0 then is certainty of the most likely.
+* top_n lists categories with positive probability only; beyond them -1 and -inf.
+* Candidates: they are taken to be the first of the total order. The rest stands after all of them in the cumulative sum
+  of the draw, whatever its ids; a draw that falls there is OUTSIDE_CANDIDATES, and so is any cut that depends on it
+  (reference_filters.py). An output that depends on it is NaN (top_n: -1 and NaN; kept count and rank: 0).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from samplerd_server.core.enums import Dtype, InputKind, LogprobKind, Order, RowErrorReason
+from samplerd_server.core.rows import CandidateRows
+from samplerd_server.sampling.decode import decode, first_fault
+from samplerd_server.sampling.noise import Purpose, uniform
+from samplerd_server.sampling.reference import adjust
+from samplerd_server.sampling.reference.adjust import Known, Undecidable
+from samplerd_server.sampling.reference.distribution import Distribution, in_order, processed, softmax, successive
+from samplerd_server.sampling.reference.filters import FilterState, apply_filters, entropy
+from samplerd_server.sampling.rows import Step
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from samplerd_server.core.params import SamplingParams
+    from samplerd_server.core.request import SampleRequest
+
+__all__ = ["Distribution", "RowOutcome", "failure", "find", "judge", "sample"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowOutcome:
+    """What becomes of one row."""
+
+    reason: RowErrorReason = RowErrorReason.NONE
+    detail: int = 0
+    """As in rows.RowResults.detail."""
+    samples: tuple[int, ...] = ()
+    logprobs: dict[LogprobKind, list[float]] = field(default_factory=dict)
+    """Of the samples; without replacement the conditional ones."""
+    ranks: list[int] = field(default_factory=list)
+    distributions: dict[LogprobKind, Distribution] = field(default_factory=dict)
+    """Of the row, before any draw."""
+    kept_count: int = 0
+    kept_mass: float = math.nan
+    order: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    """The ids in the total order, as far as it is known."""
+    processed: FilterState | None = None
+    """What the filters kept, with the masses that were drawn from."""
+
+    def top(self, kind: LogprobKind, n: int) -> tuple[list[int], list[float]]:
+        """List the most likely n ids of one kind, with ln p; -1 beyond them."""
+        own = self.distributions[kind]
+        order = own.ids[np.lexsort((own.ids, -own.logprobs))] if kind == LogprobKind.RAW else self.order
+        ids = [int(token) for token in order if own.of(int(token)) != -math.inf][:n]
+        beyond = -math.inf if own.rest == 0 else math.nan
+        missing = n - len(ids)
+        return ids + [-1] * missing, [own.of(token) for token in ids] + [beyond] * missing
+
+
+def failure(reason: RowErrorReason, detail: int = 0) -> RowOutcome:
+    """Make the outcome of a row that failed."""
+    return RowOutcome(reason=reason, detail=detail)
+
+
+def sample(request: SampleRequest) -> list[RowOutcome]:
+    """Draw from every row of a request."""
+    outcomes = []
+    for row in range(request.rows):
+        params = request.params[row] if len(request.params) > 1 else request.params[0]
+        try:
+            outcomes.append(_sample_row(request, row, params))
+        except Undecidable:
+            outcomes.append(failure(RowErrorReason.OUTSIDE_CANDIDATES))
+    return outcomes
+
+
+def _read(request: SampleRequest, row: int) -> Known | RowOutcome:
+    """Take steps 0 and 1: the row's logits, or why it has none."""
+    source = request.source
+    if isinstance(source, CandidateRows):
+        own = source.candidates[row]
+        data, dtype, rest = own.logits.tobytes(), Dtype.F32, own.rest_logsumexp
+        ids = own.ids.astype(np.int64)
+    else:
+        size = source.vocab_size * source.dtype.itemsize
+        data, dtype, rest = bytes(source.data[row * size : (row + 1) * size]), source.dtype, -math.inf
+        ids = np.arange(source.vocab_size)
+    fault = first_fault(data, dtype, request.kind)
+    if fault is not None:
+        return failure(*fault)
+    logits = decode(data, dtype).astype(np.float64)
+    if request.kind == InputKind.PROBABILITIES:
+        with np.errstate(divide="ignore"):
+            logits = np.log(logits)
+    by_id = np.argsort(ids)
+    bound = float(logits.min()) if rest != -math.inf else -math.inf
+    return Known(ids=ids[by_id], logits=logits[by_id], vocab_size=source.vocab_size, rest=rest, bound=bound)
+
+
+def judge(raw: Known, params: SamplingParams) -> tuple[Known, Step | None]:
+    """Take steps 2 to 4: the adjusted row, and the step that left nothing to draw, if one did."""
+    row, emptied_by = raw, None
+    for step, apply in (
+        (Step.INPUT, lambda known, _: known),
+        (Step.MASK, adjust.mask),
+        (Step.BIAS, adjust.bias),
+        (Step.PENALTIES, adjust.penalise),
+    ):
+        row = apply(row, params)
+        if emptied_by is None and not row.has_rest and row.logits.max(initial=-math.inf) == -math.inf:
+            emptied_by = step
+    return row, emptied_by
+
+
+def _sample_row(request: SampleRequest, row: int, params: SamplingParams) -> RowOutcome:
+    raw = _read(request, row)
+    if isinstance(raw, RowOutcome):
+        return raw
+    adjusted, emptied_by = judge(raw, params)
+    if emptied_by is not None:
+        return failure(RowErrorReason.NOTHING_TO_DRAW, emptied_by)
+    seed = request.seed if request.row_seeds is None else int(request.row_seeds[row])
+    row_index = row if request.row_seeds is None else 0
+    first, draws = request.draw_offset, request.num_samples
+    if params.is_greedy:
+        kept, temperature = _greedy(adjusted, 1 if request.with_replacement else draws), 1.0
+    else:
+        kept, temperature = _process(adjusted, params, uniform(seed, first, row_index, Purpose.XTC))
+    scaled = softmax(adjusted, temperature)
+    drawn_from = processed(kept, is_greedy=params.is_greedy)
+    if not request.with_replacement and kept.rest == 0 and kept.count < draws:
+        return failure(RowErrorReason.TOO_FEW_TO_DRAW, kept.count)
+    uniforms = [uniform(seed, first + draw, row_index) for draw in range(draws)]
+    if params.is_greedy:
+        samples = [int(token) for token in kept.ids[kept.kept]]
+        samples = samples * draws if request.with_replacement else samples
+    else:
+        samples = _draw(kept, uniforms, temperature, with_replacement=request.with_replacement)
+    kinds = {LogprobKind.RAW: softmax(raw, 1.0), LogprobKind.SCALED: scaled, LogprobKind.PROCESSED: drawn_from}
+    unknown = kept.rest != 0
+    mass = math.fsum(math.exp(scaled.of(int(token))) for token in kept.ids[kept.kept]) + (scaled.rest if unknown else 0)
+    certain = kept.ids[: kept.certain] if adjusted.has_rest else kept.ids
+    return RowOutcome(
+        samples=tuple(samples),
+        logprobs={
+            kind: successive(own, samples, is_certain=kind == LogprobKind.PROCESSED and params.is_greedy)
+            if not request.with_replacement
+            else [own.of(token) for token in samples]
+            for kind, own in kinds.items()
+        },
+        ranks=[1 + certain.tolist().index(token) if token in certain else 0 for token in samples],
+        distributions=kinds,
+        kept_count=0 if unknown else kept.count,
+        kept_mass=min(mass, 1.0),
+        order=certain,
+        processed=kept,
+    )
+
+
+def _greedy(row: Known, length: int) -> FilterState:
+    """Step 5: the first of the order."""
+    return in_order(row, 1.0).first(length)
+
+
+def _process(row: Known, params: SamplingParams, xtc_uniform: float) -> tuple[FilterState, float]:
+    """Take steps 6 and 7 in the order asked for: what is kept, with its masses at T, and T."""
+    least = params.min_tokens_to_keep
+    if params.order != Order.LLAMA_CPP:
+        temperature = _temperature(in_order(row, 1.0), params)
+        return apply_filters(in_order(row, temperature, least), params, xtc_uniform), temperature
+    kept = apply_filters(in_order(row, 1.0, least), params, xtc_uniform)
+    temperature = _temperature(kept, params)
+    largest = kept.logits[kept.kept][0]
+    if temperature == 0:
+        masses = np.where(np.cumsum(kept.kept) == 1, 1.0, 0.0)
+    else:
+        with np.errstate(over="ignore"):
+            masses = np.where(kept.kept, np.exp((kept.logits - largest) / temperature), 0.0)
+    rest = kept.rest if temperature == 1 or kept.rest == 0 else math.nan
+    return replace(kept, masses=masses, origin=float(largest), temperature=temperature, rest=rest), temperature
+
+
+def _temperature(kept: FilterState, params: SamplingParams) -> float:
+    """T, or low + (high - low) x (H / ln V')^exponent."""
+    spread = params.dynamic_temperature_range
+    if spread == 0:
+        return params.temperature
+    share = entropy(kept) / math.log(kept.count) if kept.count > 1 else 0.0
+    low, high = params.temperature - spread, params.temperature + spread
+    exponent = params.dynamic_temperature_exponent
+    return low + (high - low) * math.pow(min(share, 1.0), exponent)
+
+
+def find(masses: NDArray[np.float64], rest: float, u: float) -> int:
+    """Find the first i with m_0 + .. + m_i > u x (sum of all and the rest); never one of zero mass."""
+    sums = np.cumsum(masses)
+    above = np.flatnonzero((sums > u * (sums[-1] + rest)) & (masses > 0))
+    if len(above):
+        return int(above[0])
+    if rest != 0:
+        raise Undecidable
+    return int(np.flatnonzero(masses > 0)[-1])  # u x total was rounded up to the total
+
+
+def _draw(kept: FilterState, uniforms: list[float], temperature: float, *, with_replacement: bool) -> list[int]:
+    """Step 8: ids in ascending order, masses cumulated, one uniform a draw."""
+    if math.isnan(kept.rest):
+        raise Undecidable
+    by_id = np.argsort(kept.ids)
+    ids, logits, masses, rest = kept.ids[by_id], kept.logits[by_id], kept.own[by_id], kept.rest
+    is_left = kept.kept[by_id].copy()
+    samples = []
+    for u in uniforms:
+        at = find(masses, rest, u)
+        samples.append(int(ids[at]))
+        if with_replacement:
+            continue
+        is_left[at] = False
+        masses[at] = 0.0
+        if rest == 0 and is_left.any() and temperature > 0:  # rescale, so that nothing underflows
+            with np.errstate(over="ignore"):
+                masses = np.where(is_left, np.exp((logits - logits[is_left].max()) / temperature), 0.0)
+        elif temperature == 0 and is_left.any():
+            masses = np.where(np.arange(len(ids)) == np.argmax(np.where(is_left, logits, -math.inf)), 1.0, 0.0)
+    return samples

@@ -1,0 +1,1 @@
+"""From bytes to checked entities, and from results to bytes."""

@@ -1,0 +1,136 @@
+"""The arrow from a SampleRequest that names a distribution to a `SampleRequest` of its rows.
+
+All that is not about the rows is checked by the `Decoder` that checks every request; here the name becomes rows, and
+what the distribution has fixed (kind, baked parameters) is held against what the request says.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from samplerd.v1 import sampler_pb2 as pb
+from samplerd_server.core.errors import InvalidRequestError, SamplerdError
+from samplerd_server.core.outputs import NOTHING, OutputFlags
+from samplerd_server.transport.codec.decode_params import ParamsContext, decode_params
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from samplerd_server.core.params import SamplingParams
+    from samplerd_server.core.request import SampleRequest
+    from samplerd_server.core.rows import StoredRows
+    from samplerd_server.distributions.segment import Description
+    from samplerd_server.transport.codec.decode import Decoder
+
+__all__ = ["DistributionDecoder", "check_name", "decode_fixed_params"]
+
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
+_PER_SAMPLE = OutputFlags.RAW | OutputFlags.SCALED | OutputFlags.PROCESSED | OutputFlags.RANK
+"""Outputs that come one a sample, so that a part of the draws has its part of them."""
+_WORK_OF_DRAW = 160
+"""A draw from a table takes about as long as reading so many bytes of a plain row: 40 ns."""
+
+
+def check_name(name: str, path: str) -> str:
+    """Check the name of a distribution; `path` is where it stands in the request.
+
+    Raises:
+        InvalidRequestError: it can be none's.
+
+    """
+    if _NAME.fullmatch(name) is None:
+        raise InvalidRequestError(path, "must be 1 to 128 of A-Z a-z 0-9 . _ -")
+    return name
+
+
+def decode_fixed_params(description: Description, decoder: Decoder) -> SamplingParams:
+    """Decode the parameters that are baked into a distribution; they were checked when it was made."""
+    assert description.params is not None, "no parameters are baked in. This is a bug."
+    context = ParamsContext(
+        vocab_size=description.vocab_size, max_tokens=decoder.limits.max_tokens, capabilities=decoder.capabilities
+    )
+    return decode_params(pb.SamplingParams.FromString(description.params), "params", context)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DistributionDecoder:
+    """Decodes requests whose source is `distribution`."""
+
+    decoder: Decoder
+    """Checks everything else; its limits.max_samples is the largest draw of all."""
+    find: Callable[[str], StoredRows]
+    """Gives the rows of this name, or raises NotFoundError."""
+    max_undivided: int
+    """Samples of a request that cannot be drawn part by part."""
+
+    def decode(self, message: pb.SampleRequest) -> SampleRequest:
+        """Check one request.
+
+        Raises:
+            NotFoundError: there is no distribution of this name.
+            InvalidRequestError: a field is malformed, contradictory or out of range.
+            NotImplementedFieldError: a field is used that does not work here.
+
+        """
+        rows = self.find(check_name(message.distribution, "distribution"))
+        try:
+            return self._decode(message, rows)
+        except SamplerdError as error:
+            # The frames of its traceback would keep the rows in memory for as long as it is looked at.
+            error.__traceback__ = None
+            del rows
+            raise
+
+    def _decode(self, message: pb.SampleRequest, rows: StoredRows) -> SampleRequest:
+        request = self.decoder.decode_with(message, rows)
+        if message.kind and request.kind is not rows.kind:
+            raise InvalidRequestError(
+                "kind", f"the numbers of distribution {rows.name} are INPUT_KIND_{rows.kind.name}: leave it out"
+            )
+        params = self._params(message, rows, request)
+        is_divisible = _is_divisible(request, params, is_baked=rows.params is not None)
+        if request.samples > self.max_undivided and not is_divisible:
+            raise InvalidRequestError(
+                "num_samples",
+                f"{request.samples} samples are more than {self.max_undivided}: so many can only be drawn with "
+                "replacement, by baked parameters or a temperature alone, without XTC and without outputs per row",
+            )
+        table = rows.table if _can_use_table(request, params, is_baked=rows.params is not None) else None
+        return replace(
+            request,
+            kind=rows.kind,
+            params=params,
+            table=table,
+            is_divisible=is_divisible,
+            greedy_rows=request.greedy_rows if rows.params is None else rows.rows * params[0].is_greedy,
+            work=request.work if table is None else request.samples * _WORK_OF_DRAW,
+        )
+
+    @staticmethod
+    def _params(message: pb.SampleRequest, rows: StoredRows, request: SampleRequest) -> tuple[SamplingParams, ...]:
+        if rows.params is None:
+            return request.params
+        for field, is_set in (("params", message.HasField("params")), ("row_params", bool(message.row_params))):
+            if is_set:
+                raise InvalidRequestError(field, f"distribution {rows.name} has its parameters baked in: send none")
+        return (rows.params,)
+
+
+def _is_divisible(request: SampleRequest, params: tuple[SamplingParams, ...], *, is_baked: bool) -> bool:
+    outputs = request.outputs
+    return (
+        request.with_replacement
+        and not outputs.wanted & ~_PER_SAMPLE
+        and not outputs.top_n
+        and outputs.logprob_ids is None
+        and (params[0].xtc_probability == 0.0 if is_baked else all(own.is_plain for own in params))
+    )
+
+
+def _can_use_table(request: SampleRequest, params: tuple[SamplingParams, ...], *, is_baked: bool) -> bool:
+    """Say whether the table of the distribution has the law that is asked for, and all that is asked for."""
+    if not request.with_replacement or request.outputs.wanted != NOTHING:
+        return False
+    return is_baked or all(own.is_plain and own.temperature == 1.0 for own in params)

@@ -1,0 +1,184 @@
+"""The arrow ``SampleResult -> bytes``: one reply, or the chunks of a large one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from samplerd.v1 import sampler_pb2 as pb
+from samplerd_server.core.errors import Code
+from samplerd_server.core.outputs import NO_OUTPUTS
+from samplerd_server.core.request import RNG
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+    from google.protobuf.duration_pb2 import Duration
+    from google.rpc import status_pb2
+    from numpy.typing import NDArray
+
+    from samplerd_server.core.request import SampleRequest, VerifyRequest
+    from samplerd_server.core.result import RowError, SampleResult, Timing, VerifyResult
+
+__all__ = ["encode", "encode_chunks", "encode_draft_error", "encode_error", "encode_part", "encode_verdict"]
+
+
+def encode(request: SampleRequest, result: SampleResult) -> bytes:
+    """Encode the whole result as one message."""
+    if result.row_errors or request.outputs is not NO_OUTPUTS or len(result.samples) > _MOST_KEPT:
+        return _encode_all(request, result)
+    return _PLAIN.encode(request, result)
+
+
+_MOST_KEPT = 4096
+"""Samples that a message which is kept may hold: it never gives memory back."""
+
+
+class _PlainReply:
+    """A reply with samples and timing only, filled again for each request: making one takes longer than filling it.
+
+    Of the event loop alone, as all of the transport.
+    """
+
+    __slots__ = ("_compute", "_queue", "_reply", "_samples", "_timing")
+
+    def __init__(self) -> None:
+        self._reply = pb.SampleResponse(rng=RNG, final=True)
+        self._samples = self._reply.samples
+        self._timing = self._reply.timing
+        self._queue = self._timing.queue
+        self._compute = self._timing.compute
+
+    def encode(self, request: SampleRequest, result: SampleResult) -> bytes:
+        reply, timing = self._reply, result.timing
+        reply.id = request.id
+        reply.seed = request.seed
+        self._samples[:] = result.samples.tolist()
+        _set_duration(self._queue, timing.queue_s)
+        _set_duration(self._compute, timing.compute_s)
+        self._timing.batch_rows = timing.batch_rows
+        return reply.SerializeToString()
+
+
+_PLAIN = _PlainReply()
+
+
+def _encode_all(request: SampleRequest, result: SampleResult) -> bytes:
+    reply = _new_reply(request)
+    _add_samples(reply, request, result, 0, len(result.samples))
+    _add_row_outputs(reply, result)
+    reply.final = True
+    return reply.SerializeToString()
+
+
+def encode_chunks(request: SampleRequest, result: SampleResult, chunk_samples: int) -> Iterator[bytes]:
+    """Encode a result as messages of at most `chunk_samples` samples; the last one is final.
+
+    Per-row outputs and row errors come with the first.
+    """
+    total = len(result.samples)
+    if total <= chunk_samples:
+        yield encode(request, result)
+        return
+    for chunk, begin in enumerate(range(0, total, chunk_samples)):
+        reply = _new_reply(request)
+        _add_samples(reply, request, result, begin, min(begin + chunk_samples, total))
+        if chunk == 0:
+            _add_row_outputs(reply, result)
+        reply.chunk = chunk
+        reply.final = begin + chunk_samples >= total
+        yield reply.SerializeToString()
+
+
+def encode_part(request: SampleRequest, result: SampleResult, chunk: int, *, is_last: bool) -> bytes:
+    """Encode the result of a part of a request as one chunk of its reply."""
+    reply = _new_reply(request)
+    _add_samples(reply, request, result, 0, len(result.samples))
+    if chunk == 0:
+        _add_row_outputs(reply, result)
+    reply.chunk = chunk
+    reply.final = is_last
+    return reply.SerializeToString()
+
+
+def encode_error(request_id: int, status: status_pb2.Status) -> bytes:
+    """Encode the failure of one request of a stream."""
+    return pb.SampleResponse(id=request_id, error=status, rng=RNG, final=True).SerializeToString()
+
+
+def encode_verdict(request: VerifyRequest, result: VerifyResult) -> bytes:
+    """Encode what became of a draft."""
+    reply = pb.VerifyDraftResponse(
+        id=request.id, samples=result.samples, accepted=result.accepted, seed=request.target.seed, rng=RNG
+    )
+    _add_row_errors(reply, result.row_errors)
+    _set_timing(reply.timing, result.timing)
+    return reply.SerializeToString()
+
+
+def encode_draft_error(request_id: int, status: status_pb2.Status) -> bytes:
+    """Encode the failure of one draft of a stream."""
+    return pb.VerifyDraftResponse(id=request_id, error=status, rng=RNG).SerializeToString()
+
+
+def _new_reply(request: SampleRequest) -> pb.SampleResponse:
+    return pb.SampleResponse(id=request.id, seed=request.seed, rng=RNG)
+
+
+def _add_samples(reply: pb.SampleResponse, request: SampleRequest, result: SampleResult, begin: int, end: int) -> None:
+    """Add everything that comes one per sample, from sample `begin` to before `end`."""
+    is_raw = request.outputs.raw_samples
+    samples = result.samples[begin:end]
+    if is_raw:
+        reply.raw_samples = _little_endian(samples)
+    else:
+        reply.samples.extend(samples.tolist())
+    if result.ranks is not None:
+        reply.ranks.extend(result.ranks[begin:end].tolist())
+    for values in result.logprobs:
+        own = values.samples[begin:end]
+        entry = reply.logprobs.add(kind=int(values.kind))
+        if is_raw:
+            entry.raw_samples = _little_endian(own)
+        else:
+            entry.samples.extend(own.tolist())
+
+
+def _add_row_outputs(reply: pb.SampleResponse, result: SampleResult) -> None:
+    """Add everything that comes one per row or per request."""
+    for entry, values in zip(reply.logprobs, result.logprobs, strict=True):
+        if values.top_ids is not None and values.top is not None:
+            entry.top_ids.extend(values.top_ids.tolist())
+            entry.top.extend(values.top.tolist())
+        if values.named is not None:
+            entry.named.extend(values.named.tolist())
+    for kind, nats in result.entropies:
+        reply.entropies.add(kind=int(kind), nats=nats.tolist())
+    if result.kept_count is not None and result.kept_mass is not None:
+        reply.kept_count.extend(result.kept_count.tolist())
+        reply.kept_mass.extend(result.kept_mass.tolist())
+    _add_row_errors(reply, result.row_errors)
+    _set_timing(reply.timing, result.timing)
+
+
+def _add_row_errors(reply: pb.SampleResponse | pb.VerifyDraftResponse, errors: tuple[RowError, ...]) -> None:
+    for error in errors:
+        reply.row_errors.add(
+            row=error.row, code=int(Code.INVALID_ARGUMENT), reason=int(error.reason), message=error.message
+        )
+
+
+def _set_timing(message: pb.Timing, timing: Timing) -> None:
+    _set_duration(message.queue, timing.queue_s)
+    _set_duration(message.compute, timing.compute_s)
+    message.batch_rows = timing.batch_rows
+
+
+def _set_duration(duration: Duration, seconds: float) -> None:
+    whole = int(seconds)
+    duration.seconds = whole
+    duration.nanos = int((seconds - whole) * 1e9)
+
+
+def _little_endian(values: NDArray[np.int32] | NDArray[np.float32]) -> bytes:
+    return values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()

@@ -1,0 +1,87 @@
+"""Errors as gRPC tells them: google.rpc.Status with details, and the trailers that carry it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from google.protobuf import any_pb2
+from google.rpc import error_details_pb2, status_pb2
+
+from samplerd_server.core.errors import InvalidRequestError, NotImplementedFieldError, OverloadedError, SamplerdError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from google.protobuf.message import Message
+
+    from samplerd_server.core.request import SampleRequest
+    from samplerd_server.core.result import RowError, SampleResult
+
+__all__ = ["AllRowsFailedError", "check_any_row_drawn", "status_of", "trailers_of"]
+
+_DOMAIN = "samplerd.v1"
+_MAX_VIOLATIONS = 16
+"""Details travel in a trailer, and clients take 8 KiB of those by default."""
+
+
+class AllRowsFailedError(InvalidRequestError):
+    """Expected: every row of a unary request failed, so the call does."""
+
+    reason = "ALL_ROWS_FAILED"
+
+    def __init__(self, errors: Sequence[RowError]) -> None:
+        first = errors[0]
+        super().__init__(f"row[{first.row}]", f"all {len(errors)} rows failed; the first: {first.message}")
+        self.errors = tuple(errors)
+
+
+def check_any_row_drawn(request: SampleRequest, result: SampleResult) -> None:
+    """Fail a request of which no row could be drawn from.
+
+    Raises:
+        AllRowsFailedError: every row failed.
+
+    """
+    if len(result.row_errors) == request.rows:
+        raise AllRowsFailedError(result.row_errors)
+
+
+def status_of(error: SamplerdError) -> status_pb2.Status:
+    """Describe an error as google.rpc.Status, with ErrorInfo and what else its class tells."""
+    details: list[Message] = [error_details_pb2.ErrorInfo(reason=_reason(error), domain=_DOMAIN)]
+    if isinstance(error, AllRowsFailedError):
+        violations = [
+            error_details_pb2.BadRequest.FieldViolation(
+                field=f"row[{row.row}]", description=row.message[:256], reason=row.reason.name
+            )
+            for row in error.errors[:_MAX_VIOLATIONS]
+        ]
+        details.append(error_details_pb2.BadRequest(field_violations=violations))
+    elif isinstance(error, InvalidRequestError):
+        violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=error.description)
+        details.append(error_details_pb2.BadRequest(field_violations=[violation]))
+    elif isinstance(error, NotImplementedFieldError):
+        violation = error_details_pb2.BadRequest.FieldViolation(field=error.name, description="not implemented")
+        details.append(error_details_pb2.BadRequest(field_violations=[violation]))
+    elif isinstance(error, OverloadedError):
+        info = error_details_pb2.RetryInfo()
+        info.retry_delay.FromMicroseconds(round(error.retry_after_s * 1e6))
+        details.append(info)
+    status = status_pb2.Status(code=int(error.code), message=error.message)
+    for detail in details:
+        packed = any_pb2.Any()
+        packed.Pack(detail)
+        status.details.append(packed)
+    return status
+
+
+def _reason(error: SamplerdError) -> str:
+    return error.reason.upper()
+
+
+def trailers_of(error: SamplerdError) -> tuple[tuple[str, str | bytes], ...]:
+    """Give the trailing metadata of a call that ends with this error."""
+    trailers: list[tuple[str, str | bytes]] = [("grpc-status-details-bin", status_of(error).SerializeToString())]
+    if isinstance(error, OverloadedError):
+        trailers.append(("grpc-retry-pushback-ms", str(max(1, round(error.retry_after_s * 1e3)))))
+    return tuple(trailers)

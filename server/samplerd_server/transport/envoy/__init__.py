@@ -1,0 +1,1 @@
+"""The transport envoy: the same handlers inside an embedded Envoy."""

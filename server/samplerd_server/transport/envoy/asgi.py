@@ -1,0 +1,234 @@
+"""The transport ``envoy``, inside: an ASGI application that runs gRPC's generic handlers over HTTP/2.
+
+Rule 1: it runs the very handlers that grpc.aio runs. Rule 2: a call that ends, whichever way, leaves no task and no
+timer behind. Rule 3: a client that goes away cancels its handler; a deadline that passes does too, and is answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from samplerd_server.core.errors import Code
+from samplerd_server.transport.envoy.asgi_context import Aborted, AsgiContext
+from samplerd_server.transport.envoy.asgi_watch import Watch
+from samplerd_server.transport.envoy.cors import Origins
+from samplerd_server.transport.envoy.frames import FrameError
+from samplerd_server.transport.envoy.web import web_context
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+__all__ = ["AsgiApp"]
+
+_LOG = logging.getLogger("samplerd.transport")
+_CONTENT_TYPES = {b"application/grpc", b"application/grpc+proto"}
+_LATE = "the deadline passed"
+_NO_TRAILERS = "te: trailers is missing; does a proxy on the way drop trailers?"
+
+
+@dataclass(frozen=True, slots=True)
+class _CallDetails(grpc.HandlerCallDetails):
+    method: str
+    invocation_metadata: tuple[tuple[str, str], ...]
+
+
+class AsgiApp:
+    """Answers the calls of one ASGI server."""
+
+    def __init__(
+        self, generic: Sequence[grpc.GenericRpcHandler], *, max_message_bytes: int, origins: Sequence[str] = ()
+    ) -> None:
+        self._generic = tuple(generic)
+        self._origins = Origins(origins)
+        self._max_message_bytes = max_message_bytes
+        self._methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+        self._watch = Watch()
+
+    async def __call__(
+        self,
+        scope: Mapping[str, Any],
+        receive: Callable[[], Awaitable[Mapping[str, Any]]],
+        send: Callable[[Mapping[str, Any]], Awaitable[None]],
+    ) -> None:
+        """Answer one call."""
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        if scope["method"] != "POST" or not _is_grpc(headers):
+            await self._answer_web(scope, headers, receive, send)
+            return
+        try:
+            context = AsgiContext(scope, headers, receive, send, self._max_message_bytes)
+        except FrameError as error:
+            headers.pop(b"grpc-timeout", None)
+            context = AsgiContext(scope, headers, receive, send, self._max_message_bytes)
+            await context.end(error.code, error.message)
+            return
+        path = scope["path"]
+        handler = self._methods.get(path) or self._look_up(path, context)
+        if handler is None:
+            await context.end(Code.UNIMPLEMENTED, f"unknown method {path}")
+        elif headers.get(b"te") != b"trailers":
+            # Without it pyvoy sends no trailers, and with them no status.
+            await context.end(Code.INTERNAL, _NO_TRAILERS)
+        else:
+            await _Call(context, handler, self._watch).run()
+
+    async def _answer_web(
+        self,
+        scope: Mapping[str, Any],
+        headers: dict[bytes, bytes],
+        receive: Callable[[], Awaitable[Mapping[str, Any]]],
+        send: Callable[[Mapping[str, Any]], Awaitable[None]],
+    ) -> None:
+        """Answer a browser, or curl: gRPC-Web and the unary form of Connect, and what CORS asks before."""
+        origin = headers.get(b"origin")
+        if scope["method"] == "OPTIONS" and self._origins.allow(origin):
+            await self._origins.answer_preflight(origin, send)
+            return
+        kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        send = self._origins.wrap(origin, send)
+        context = None
+        if scope["method"] == "POST":
+            try:
+                context = web_context(kind, scope, headers, receive, send, self._max_message_bytes)
+            except FrameError as error:
+                headers.pop(b"connect-timeout-ms", None)
+                headers.pop(b"grpc-timeout", None)
+                context = web_context(kind, scope, headers, receive, send, self._max_message_bytes)
+                assert context is not None, "another content type. This is a bug."
+                await context.end(error.code, error.message)
+                return
+        if context is None:
+            await _refuse(send)
+            return
+        path = scope["path"]
+        handler = self._methods.get(path) or self._look_up(path, context)
+        if handler is None:
+            await context.end(Code.UNIMPLEMENTED, f"unknown method {path}")
+        elif context.is_streaming:
+            await context.end(Code.UNIMPLEMENTED, f"{path} is a stream, which takes gRPC itself")
+        else:
+            await _Call(context, handler, self._watch).run()
+
+    def close(self) -> None:
+        """Leave what still waits to itself: the server ends."""
+        self._watch.close()
+
+    def _look_up(self, path: str, context: AsgiContext) -> grpc.RpcMethodHandler[Any, Any] | None:
+        for generic in self._generic:
+            handler = generic.service(_CallDetails(path, context.invocation_metadata()))
+            if handler is not None:
+                # Only methods that exist are remembered, so clients cannot make this grow.
+                if not getattr(generic, "depends_on_caller", False):
+                    self._methods[path] = handler
+                return handler
+        return None
+
+
+def _is_grpc(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether the content type is gRPC's, with parameters perhaps. gRPC-Web's is not."""
+    content_type = headers.get(b"content-type", b"")
+    return content_type in _CONTENT_TYPES or content_type.partition(b";")[0].strip().lower() in _CONTENT_TYPES
+
+
+async def _refuse(send: Callable[[Mapping[str, Any]], Awaitable[None]]) -> None:
+    taken = b"application/grpc, application/grpc-web, application/json, application/proto"
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"accept-post", taken)]
+    await send({"type": "http.response.start", "status": 415, "headers": headers})
+    await send({"type": "http.response.body", "body": b"POST a message: gRPC, gRPC-Web, or JSON as Connect has it\n"})
+
+
+class _Call:
+    """Runs one handler, and cancels it when its client goes or its deadline passes."""
+
+    __slots__ = ("_answer", "_context", "_handler", "_is_late", "_task", "_watch", "pause_s", "poll_at")
+
+    def __init__(self, context: AsgiContext, handler: grpc.RpcMethodHandler[Any, Any], watch: Watch) -> None:
+        self._context = context
+        self._handler = handler
+        self._watch = watch
+        self._task: asyncio.Task[Any] | None = None
+        self._answer: asyncio.Task[None] | None = None
+        self._is_late = False
+        self.pause_s = 0.0
+        self.poll_at = 0.0
+
+    async def run(self) -> None:
+        context = self._context
+        self._task = task = asyncio.current_task()
+        assert task is not None, "ASGI without a task. This is a bug."
+        loop = task.get_loop()
+        remaining = context.time_remaining()
+        timer = None if remaining is None else loop.call_later(remaining, self._expire)
+        try:
+            await self._dispatch(loop)
+        except Aborted as abort:
+            await context.end(abort.code, abort.details, abort.trailers)
+        except FrameError as error:
+            await context.end(error.code, error.message)
+        except asyncio.CancelledError as error:
+            await self._end_cancelled(error)
+        except Exception:  # noqa: BLE001  # whatever it is, it must not reach the client
+            _LOG.exception("a handler raised")
+            await context.end(Code.INTERNAL, "internal error; the server's log has the cause")
+        finally:
+            self._task = None
+            self._watch.discard(self)
+            if timer is not None:
+                timer.cancel()
+
+    async def _dispatch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Call a handler of any of the four shapes."""
+        handler, context = self._handler, self._context
+        context.deserialize, context.serialize = handler.request_deserializer, handler.response_serializer
+        if handler.request_streaming:
+            context.on_read_all = lambda: self._watch.add(self, loop)
+            argument: Any = context.messages()
+            function = handler.stream_stream if handler.response_streaming else handler.stream_unary
+        else:
+            argument = await context.read_only()
+            if argument is grpc.aio.EOF:
+                raise FrameError(Code.INTERNAL, "a unary call without a message")
+            self._watch.add(self, loop)
+            function = handler.unary_stream if handler.response_streaming else handler.unary_unary
+        assert function is not None, "a handler without a function. This is a bug."
+        outcome: Any = function(argument, context)  # type: ignore[arg-type]  # the part of a context that handlers use
+        if not handler.response_streaming:
+            await context.reply(await outcome)
+            return
+        if inspect.isasyncgen(outcome):
+            async for message in outcome:
+                await context.write(message)
+        else:
+            await outcome
+        await context.end(Code.OK)
+
+    async def _end_cancelled(self, error: asyncio.CancelledError) -> None:
+        if self._is_late:
+            await self._context.end(Code.DEADLINE_EXCEEDED, _LATE)
+        elif not self._context.is_gone:
+            raise error
+
+    def _expire(self) -> None:
+        self._is_late = True
+        task, context = self._task, self._context
+        if task is not None and context.is_held(task):
+            # The answer ends the call, and that ends the wait.
+            self._answer = task.get_loop().create_task(context.end(Code.DEADLINE_EXCEEDED, _LATE))
+        elif task is not None:
+            task.cancel()
+
+    def poll(self) -> asyncio.Future[Mapping[str, Any]]:
+        """Ask for what the client does next."""
+        return self._context.poll()
+
+    def leave(self) -> None:
+        """Take notice that the client has gone."""
+        self._context.is_gone = True
+        if self._task is not None and not self._context.is_held(self._task):
+            self._task.cancel()

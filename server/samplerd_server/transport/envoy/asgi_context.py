@@ -1,0 +1,256 @@
+"""A gRPC servicer context over one ASGI scope: what the transport ``envoy`` gives to handlers written for grpc.aio.
+
+Rule 1: a future that pyvoy made is never cancelled: pyvoy resolves it when the call ends, and complains of one that is
+cancelled. So the handler's task is cancelled only while it waits for something of ours (`is_held`). Rule 2: a client
+that has gone looks to a handler as in grpc.aio: like a cancellation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import grpc
+
+from samplerd_server.core.errors import Code
+from samplerd_server.transport.envoy.frames import FrameReader, frame, parse_timeout, trailer_headers, whole_message
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+
+__all__ = ["Aborted", "AsgiContext", "DisconnectedError"]
+
+_CONTENT_TYPE = (b"content-type", b"application/grpc")
+_START = {"type": "http.response.start", "status": 200, "headers": [_CONTENT_TYPE], "trailers": True}
+_NOTHING = {"type": "http.response.body", "body": b"", "more_body": False}
+_OK = {"type": "http.response.trailers", "headers": [(b"grpc-status", b"0")]}
+
+
+class Aborted(Exception):  # noqa: N818  # named as grpcio names its own
+    """The handler ended its call with a status."""
+
+    def __init__(self, code: int, details: str, trailers: Iterable[tuple[str, str | bytes]]) -> None:
+        super().__init__(details)
+        self.code = code
+        self.details = details
+        self.trailers = tuple(trailers)
+
+
+class DisconnectedError(asyncio.CancelledError):
+    """Expected: the client has gone, or the call has been answered already."""
+
+
+class AsgiContext:
+    """One call. Handlers use the part of grpc.aio.ServicerContext that is here."""
+
+    __slots__ = (
+        "_deadline",
+        "_has_read_all",
+        "_has_started",
+        "_headers",
+        "_is_over",
+        "_is_waiting",
+        "_limit",
+        "_reader",
+        "_reading",
+        "_receive",
+        "_scope",
+        "_send",
+        "_trailers",
+        "deserialize",
+        "is_gone",
+        "on_read_all",
+        "serialize",
+    )
+
+    def __init__(
+        self,
+        scope: Mapping[str, Any],
+        headers: Mapping[bytes, bytes],
+        receive: Callable[[], Awaitable[Mapping[str, Any]]],
+        send: Callable[[Mapping[str, Any]], Awaitable[None]],
+        max_message_bytes: int,
+    ) -> None:
+        self._scope = scope
+        self._headers = headers
+        self._receive = receive
+        self._send = send
+        self._limit = max_message_bytes
+        self._reader: FrameReader | None = None
+        self.deserialize: Callable[[bytes], Any] | None = None
+        self.serialize: Callable[[Any], bytes] | None = None
+        self._has_read_all = False
+        self._has_started = False
+        self._is_over = False
+        self._is_waiting = False
+        self._reading: asyncio.Task[Any] | None = None
+        self.is_gone = False
+        """Whether the client is known to have gone."""
+        self.on_read_all: Callable[[], None] | None = None
+        """Called once nothing more will be read: from then on somebody else may `poll`."""
+        self._trailers: tuple[tuple[str, str | bytes], ...] = ()
+        timeout = headers.get(b"grpc-timeout")
+        self._deadline = None if timeout is None else time.monotonic() + parse_timeout(timeout)
+
+    def time_remaining(self) -> float | None:
+        """Seconds until the deadline, or None without one."""
+        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
+    def peer(self) -> str:
+        """Name the connection, as grpcio does."""
+        client = self._scope.get("client")
+        if not client:
+            return "unix:"
+        return f"{'ipv6' if ':' in client[0] else 'ipv4'}:{client[0]}:{client[1]}"
+
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        """Give the client's metadata; of a name that came several times the last value, binary ones in base64."""
+        return tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in self._headers.items())
+
+    def set_trailing_metadata(self, trailers: Iterable[tuple[str, str | bytes]]) -> None:
+        """Set metadata to end the call with."""
+        self._trailers = tuple(trailers)
+
+    async def abort(
+        self, code: grpc.StatusCode, details: str = "", trailing_metadata: Iterable[tuple[str, str | bytes]] = ()
+    ) -> NoReturn:
+        """End the call with a status.
+
+        Raises:
+            Aborted: always.
+
+        """
+        raise Aborted(code.value[0], details, trailing_metadata)
+
+    def is_held(self, task: asyncio.Task[Any] | None) -> bool:
+        """Whether a task waits for the client, in `read` or `write`: then the end of the call ends its wait."""
+        return self._is_waiting or (task is not None and self._reading is task)
+
+    async def read_only(self) -> Any:  # what the handler's deserializer makes
+        """Read the message of a call that has one.
+
+        Raises:
+            FrameError: the framing or the limit is broken.
+            DisconnectedError: the client has gone.
+
+        """
+        # As `_next_body`, but it is the call's own task that waits, and nothing is set up before it must be.
+        self._is_waiting = True
+        event = await self._receive()
+        self._is_waiting = False
+        body = self._body_of(event)
+        message = whole_message(body, self._limit)
+        if message is None:
+            self._feed(body)
+            return await self.read()
+        return self.deserialize(message) if self.deserialize else message
+
+    async def read(self) -> Any:  # what the handler's deserializer makes
+        """Read the next message, or grpc.aio.EOF.
+
+        Raises:
+            FrameError: the framing or the limit is broken.
+            DisconnectedError: the client has gone.
+
+        """
+        reader = self._reader or self._feed(b"")
+        while (message := reader.next_message()) is None:
+            if self._has_read_all:
+                reader.check_ended()
+                if self.on_read_all is not None:
+                    self.on_read_all()
+                return grpc.aio.EOF
+            reader.feed(await self._next_body())
+        return self.deserialize(message) if self.deserialize else message
+
+    def _feed(self, body: bytes) -> FrameReader:
+        if self._reader is None:
+            self._reader = FrameReader(self._limit)
+        self._reader.feed(body)
+        return self._reader
+
+    async def _next_body(self) -> bytes:
+        self._reading = asyncio.current_task()
+        try:
+            event = await self._receive()
+        finally:
+            self._reading = None
+        return self._body_of(event)
+
+    def _body_of(self, event: Mapping[str, Any]) -> bytes:
+        if event["type"] != "http.request":
+            self.is_gone = True
+            raise DisconnectedError
+        self._has_read_all = not event.get("more_body", False)
+        body: bytes = event.get("body", b"")
+        return body
+
+    async def messages(self) -> AsyncIterator[Any]:
+        """Read messages until the client has sent all."""
+        while (message := await self.read()) is not grpc.aio.EOF:
+            yield message
+
+    def poll(self) -> asyncio.Future[Mapping[str, Any]]:
+        """Ask for what the client does next. Only once nothing more will be read."""
+        return asyncio.ensure_future(self._receive())
+
+    async def write(self, message: Any) -> None:  # what the handler's serializer takes
+        """Send a message; waits while the client does not read.
+
+        Raises:
+            DisconnectedError: the client has gone.
+
+        """
+        if self._is_over:
+            raise DisconnectedError
+        data = self.serialize(message) if self.serialize else message
+        self._is_waiting = True
+        try:
+            if not self._has_started:
+                self._has_started = True
+                await self._send(_START)
+            await self._send({"type": "http.response.body", "body": frame(data), "more_body": True})
+        except OSError as error:
+            # pyvoy raises one and the same exception each time: what is left on it would pile up.
+            error.__traceback__ = None
+            self.is_gone = True
+            raise DisconnectedError from None
+        finally:
+            self._is_waiting = False
+
+    async def reply(self, message: Any) -> None:  # what the handler's serializer takes
+        """Send the only message and end the call well."""
+        if self._is_over:
+            return
+        self._is_over = True
+        data = self.serialize(message) if self.serialize else message
+        trailers: Mapping[str, Any] = _OK
+        if self._trailers:
+            trailers = {"type": "http.response.trailers", "headers": trailer_headers(0, "", self._trailers)}
+        send = self._send
+        try:
+            await send(_START)
+            await send({"type": "http.response.body", "body": frame(data), "more_body": False})
+            await send(trailers)
+        except OSError as error:
+            error.__traceback__ = None  # as above
+
+    async def end(self, code: int, details: str = "", trailers: Iterable[tuple[str, str | bytes]] = ()) -> None:
+        """End the call with a status, unless it has ended."""
+        if self._is_over:
+            return
+        self._is_over = True
+        headers = trailer_headers(code, details, (*self._trailers, *trailers))
+        if code == Code.UNIMPLEMENTED:
+            headers.append((b"grpc-accept-encoding", b"identity"))
+        send = self._send
+        try:
+            if self._has_started:
+                await send(_NOTHING)
+                await send({"type": "http.response.trailers", "headers": headers})
+            else:  # gRPC's "Trailers-Only": a status without a message is in the headers
+                await send({**_START, "headers": [_CONTENT_TYPE, *headers], "trailers": False})
+                await send(_NOTHING)
+        except OSError as error:
+            error.__traceback__ = None  # as above

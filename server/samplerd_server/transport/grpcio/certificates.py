@@ -1,0 +1,82 @@
+"""The server's certificates as grpcio takes them, read again when their files change.
+
+grpcio asks for them before each handshake, on a thread of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import grpc
+
+from samplerd_server.config import ConfigError
+from samplerd_server.config.credentials import TlsFiles, read_tls
+
+if TYPE_CHECKING:
+    from samplerd_server.config import SecurityConfig
+
+__all__ = ["Certificates"]
+
+_LOG = logging.getLogger("samplerd.transport")
+
+
+class Certificates:
+    """The files of one server."""
+
+    def __init__(self, config: SecurityConfig) -> None:
+        self._config = config
+
+    def credentials(self) -> grpc.ServerCredentials | None:
+        """Give credentials for one port, that follow the files; None = plain text.
+
+        Raises:
+            ConfigError: a file cannot be used.
+
+        """
+        files = read_tls(self._config)
+        if files is None:
+            return None
+        return grpc.dynamic_ssl_server_credentials(
+            _configuration(files),
+            _Follower(self._config, files).refresh,  # type: ignore[arg-type]  # grpcio takes None for what has not changed
+            require_client_authentication=files.client_ca is not None,
+        )
+
+
+class _Follower:
+    """Says what is new to one port: each is told by itself."""
+
+    def __init__(self, config: SecurityConfig, files: TlsFiles) -> None:
+        self._config = config
+        self._files = files
+        self._seen: tuple[object, ...] = ()
+        """What the files looked like when they were last read, whether or not they could be used."""
+
+    def _look(self) -> tuple[object, ...]:
+        paths = (self._config.certificate, self._config.key, self._config.client_ca)
+        stats = (Path(path).stat() for path in paths if path)
+        return tuple((stat.st_ino, stat.st_mtime_ns, stat.st_size) for stat in stats)
+
+    def refresh(self) -> grpc.ServerCertificateConfiguration | None:
+        """Give what is new; None = nothing is, or what is cannot be used, and the old goes on."""
+        try:
+            look = self._look()
+            if look == self._seen:
+                return None
+            self._seen = look
+            files = read_tls(self._config)
+        except (ConfigError, OSError) as error:
+            _LOG.warning("the new certificate cannot be used, the old one goes on: %s", error)
+            return None
+        if files is None or files == self._files:
+            return None
+        self._files = files
+        return _configuration(files)
+
+
+def _configuration(files: TlsFiles) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration(
+        [(files.key, files.certificate)], root_certificates=files.client_ca
+    )

@@ -1,0 +1,1 @@
+"""The RPCs: their handlers, and what every call goes through."""

@@ -1,0 +1,70 @@
+"""What GetServerInfo answers: it is the same from start to end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from samplerd import __version__
+from samplerd.v1 import sampler_pb2 as pb
+from samplerd_server.core.request import RNG
+
+if TYPE_CHECKING:
+    from samplerd_server.config import ServerConfig
+    from samplerd_server.engine.engine import Engine
+
+__all__ = ["describe"]
+
+_RPCS = (
+    "Sample",
+    "SampleStream",
+    "CreateDistribution",
+    "GetDistribution",
+    "DeleteDistribution",
+    "ListDistributions",
+    "VerifyDraft",
+    "VerifyDraftStream",
+    "GetServerInfo",
+    "SampleRequest.distribution",
+)
+"""What works with every sampler, beside the basics."""
+
+
+def _optional(config: ServerConfig) -> frozenset[str]:
+    """Give the names of what works because it was turned on."""
+    shared_memory = ("SampleRequest.shared_memory", "CreateDistributionRequest.shared_memory")
+    return frozenset(shared_memory if config.transport.shared_memory_prefix else ())
+
+
+def describe(config: ServerConfig, engine: Engine) -> pb.GetServerInfoResponse:
+    """Say what this server is, can do and where its limits are."""
+    info = pb.GetServerInfoResponse(
+        version=__version__,
+        device=engine.device.name,
+        device_name=engine.device.description,
+        kernel=engine.sampler.name,
+        rng=RNG,
+        limits=pb.Limits(
+            max_message_bytes=config.transport.max_message_bytes,
+            max_rows_per_request=config.limits.max_rows,
+            max_vocab_size=config.limits.max_vocab_size,
+            max_samples_per_request=config.limits.max_samples,
+            chunk_samples=config.limits.chunk_samples,
+            max_batch_rows=config.batching.max_rows,
+            max_batch_bytes=config.batching.max_bytes,
+            queue_rows=config.admission.queue_rows,
+            queue_bytes=config.admission.queue_bytes,
+            max_top_n=config.limits.max_top_n,
+            max_tokens_per_row=config.limits.max_tokens,
+            max_stream_samples=config.limits.max_stream_samples,
+            max_distributions=config.distributions.max_count,
+            distribution_bytes=config.distributions.max_bytes,
+        ),
+        capabilities=[*_RPCS, *sorted(engine.sampler.capabilities | _optional(config))],
+        torch_version=engine.torch_version,
+        threads=engine.threads,
+    )
+    if config.worker is None:
+        info.start_time.GetCurrentTime()
+    else:
+        info.start_time.FromNanoseconds(int(config.worker.started_at_s * 1e9))
+    return info

@@ -1,0 +1,79 @@
+"""How the messages of each streaming RPC are read and written: what `Stream` does not know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from google.protobuf.message import DecodeError
+
+from samplerd.v1 import sampler_pb2 as pb
+from samplerd_server.transport.codec.encode import encode_chunks, encode_draft_error, encode_error, encode_verdict
+from samplerd_server.transport.codec.status import status_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from samplerd_server.core.errors import SamplerdError
+    from samplerd_server.core.request import SampleRequest, VerifyRequest
+    from samplerd_server.core.result import SampleResult, VerifyResult
+    from samplerd_server.transport.codec.decode import Decoder
+    from samplerd_server.transport.codec.decode_draft import DraftDecoder
+
+__all__ = ["DraftMessages", "SampleMessages"]
+
+
+@dataclass(slots=True, kw_only=True)
+class SampleMessages:
+    """The messages of SampleStream."""
+
+    decoder: Decoder
+    chunk_samples: int
+    rpc: str = "SampleStream"
+
+    def decode(self, data: bytes) -> SampleRequest:
+        """Parse and check one request."""
+        return self.decoder.decode_bytes(data)
+
+    def identify(self, data: bytes) -> int:
+        """Read the id of a request that could not be decoded."""
+        return _identify(pb.SampleRequest, data)
+
+    def encode(self, request: SampleRequest, result: SampleResult | None) -> Iterable[bytes]:
+        """Encode a result as one or more chunks; None = its parts have been sent."""
+        return () if result is None else encode_chunks(request, result, self.chunk_samples)
+
+    def encode_error(self, request_id: int, error: SamplerdError) -> bytes:
+        """Encode the failure of one request."""
+        return encode_error(request_id, status_of(error))
+
+
+@dataclass(slots=True, kw_only=True)
+class DraftMessages:
+    """The messages of VerifyDraftStream."""
+
+    decoder: DraftDecoder
+    rpc: str = "VerifyDraftStream"
+
+    def decode(self, data: bytes) -> VerifyRequest:
+        """Parse and check one request."""
+        return self.decoder.decode(self.decoder.parse(data))
+
+    def identify(self, data: bytes) -> int:
+        """Read the id of a request that could not be decoded."""
+        return _identify(pb.VerifyDraftRequest, data)
+
+    def encode(self, request: VerifyRequest, result: VerifyResult) -> Iterable[bytes]:
+        """Encode a verdict."""
+        return (encode_verdict(request, result),)
+
+    def encode_error(self, request_id: int, error: SamplerdError) -> bytes:
+        """Encode the failure of one request."""
+        return encode_draft_error(request_id, status_of(error))
+
+
+def _identify(kind: type[pb.SampleRequest] | type[pb.VerifyDraftRequest], data: bytes) -> int:
+    try:
+        return kind.FromString(data).id
+    except DecodeError:
+        return 0

@@ -1,0 +1,1 @@
+"""Rows that clients of the same host left in POSIX shared memory."""

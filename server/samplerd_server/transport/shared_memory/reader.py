@@ -1,0 +1,182 @@
+"""Rows in POSIX shared memory of this host: copied once out of a client's region, into memory of our own.
+
+Results go into one only where a request names a region for them.
+
+Rule 1: a region is never mapped. Its owner may cut it or write to it at any time; a copy by pread(2) is then short or
+torn, where a mapping would kill the process (SIGBUS) or change under the kernel that reads it. Rule 2: nothing is kept
+between two reads, so a region that was made anew, or may no longer be read, is seen as it now is, and one that was
+unlinked is not held alive. Rule 3: nothing that a client puts there makes us wait: opening never blocks (a FIFO, a
+lease), and a read has a largest size. See docs/design/0006-shared-memory-is-copied-once.md. Event loop.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+import time
+from typing import TYPE_CHECKING
+
+from samplerd_server.core.errors import (
+    InvalidRequestError,
+    NotFoundError,
+    PermissionDeniedError,
+    SamplerdError,
+    UnavailableError,
+)
+from samplerd_server.transport.shared_memory.buffer_pool import BufferPool
+
+if TYPE_CHECKING:
+    from samplerd_server.metrics.metrics import Metrics
+
+__all__ = ["SharedMemoryReader"]
+
+FOLDER = "/dev/shm/"  # noqa: S108  # where Linux keeps what shm_open(3) makes: no temporary file of ours
+"""Where regions are files."""
+_KEY = re.compile(r"/?((?!.*\.\.)[A-Za-z0-9_-][A-Za-z0-9._-]{0,254})", re.ASCII)
+"""One name, so that a path can neither leave the folder nor be hidden in it; 255 bytes is the system's own limit."""
+_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+IDLE_BYTES = 128 << 20
+"""Kept to be used again: what a full batch of large rows takes."""
+_OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""Failures that are no fault of the request."""
+
+
+class SharedMemoryReader:
+    """The regions that requests may name: those whose key begins with a prefix."""
+
+    def __init__(self, prefix: str, *, max_bytes: int, metrics: Metrics) -> None:
+        self._prefix = prefix
+        self.max_bytes = max_bytes
+        """Bytes that one request may take: what bounds how long a copy keeps the event loop."""
+        self._metrics = metrics
+        self._buffers = buffers = BufferPool(IDLE_BYTES)
+        metrics.watch(
+            "samplerd_shared_memory_idle_bytes",
+            "Memory kept for rows of shared memory to come.",
+            lambda: buffers.idle_bytes,
+        )
+
+    def allocate(self, size: int) -> memoryview:
+        """Return memory to read into, which holds anything."""
+        return self._buffers.take(size)
+
+    def resolve(self, key: str, path: str) -> str:
+        """Check a key; returns the name of its file. `path` is where the message stands in its request.
+
+        Raises:
+            InvalidRequestError: it is no name of a region.
+            PermissionDeniedError: it is one that requests may not name.
+
+        """
+        match = _KEY.fullmatch(key)
+        if match is None:
+            raise InvalidRequestError(
+                f"{path}.key",
+                "must be 1 to 255 of A-Z a-z 0-9 . _ - after an optional '/'; no '..', no '.' first",
+            )
+        name = match[1]
+        if not name.startswith(self._prefix):
+            raise PermissionDeniedError(f"{path}.key: this server only reads regions named {self._prefix}...")
+        return name
+
+    def read(self, name: str, offset: int, into: memoryview, path: str) -> None:
+        """Copy `len(into)` bytes from `offset` on out of the region of this name.
+
+        Raises:
+            InvalidRequestError: the bytes are not all within it, or it is no ordinary region.
+            NotFoundError: there is none of this name.
+            PermissionDeniedError: it is not readable.
+            UnavailableError: the server cannot open anything now.
+
+        """
+        began = time.monotonic()
+        try:
+            _copy(name, offset, into, path)
+        except SamplerdError as error:
+            self._metrics.shared_memory_errors.add(1, error.code.name.lower())
+            raise
+        self._metrics.shared_memory_bytes.add(len(into))
+        self._metrics.shared_memory_read.observe(time.monotonic() - began)
+
+    def write(self, key: str, offset: int, room: int, data: bytes, path: str) -> None:
+        """Write a result into the bytes of a region that its owner has named for it.
+
+        Raises:
+            InvalidRequestError: there is no room for it there, or it is no ordinary region.
+            NotFoundError: there is none of this name.
+            PermissionDeniedError: requests may not name it, or it is not writable.
+            UnavailableError: the server cannot open anything now.
+
+        """
+        if len(data) > room:
+            raise InvalidRequestError(path, f"the result has {len(data)} bytes, but there is room for {room}")
+        name = self.resolve(key, path)
+        with _Opened(name, os.O_RDWR, path) as descriptor:
+            _check_within(os.fstat(descriptor), name, offset, len(data), path)
+            done = 0
+            while done < len(data):
+                done += os.pwrite(descriptor, data[done:], offset + done)
+
+
+class _Opened:
+    """A region that is open within ``with``. A class: a generator takes as long as the system calls."""
+
+    __slots__ = ("_descriptor", "_mode", "_name", "_path")
+
+    def __init__(self, name: str, mode: int, path: str) -> None:
+        self._name = name
+        self._mode = mode
+        self._path = path
+
+    def __enter__(self) -> int:
+        name, path = self._name, self._path
+        try:
+            self._descriptor = os.open(FOLDER + name, self._mode | _FLAGS)
+        except FileNotFoundError:
+            raise NotFoundError(f"{path}.key: there is no region {name} in {FOLDER}") from None
+        except PermissionError as error:
+            raise PermissionDeniedError(f"{path}.key: the server may not use the region {name}") from error
+        except OSError as error:
+            raise _unreadable(name, error, path) from error
+        return self._descriptor
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        os.close(self._descriptor)
+        if isinstance(error, OSError):
+            raise _unreadable(self._name, error, self._path) from error
+
+
+def _copy(name: str, offset: int, into: memoryview, path: str) -> None:
+    with _Opened(name, os.O_RDONLY, path) as descriptor:
+        _copy_from(descriptor, name, offset, into, path)
+
+
+def _check_within(status: os.stat_result, name: str, offset: int, size: int, path: str) -> None:
+    # A second link could give another's file a name within the prefix.
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        raise InvalidRequestError(f"{path}.key", f"{name} is not an ordinary region of one name")
+    if offset > status.st_size:
+        raise InvalidRequestError(f"{path}.offset", f"{offset} is beyond the end of the region, {status.st_size} bytes")
+    if offset + size > status.st_size:
+        raise InvalidRequestError(
+            f"{path}.byte_size", f"{size} bytes from {offset} on end beyond the region's {status.st_size} bytes"
+        )
+
+
+def _copy_from(descriptor: int, name: str, offset: int, into: memoryview, path: str) -> None:
+    size = len(into)
+    _check_within(os.fstat(descriptor), name, offset, size, path)
+    done = 0
+    while done < size:
+        count = os.preadv(descriptor, [into[done:]], offset + done)
+        if count == 0:
+            raise InvalidRequestError(f"{path}.byte_size", f"the region was cut after {done} bytes while it was read")
+        done += count
+
+
+def _unreadable(name: str, error: OSError, path: str) -> SamplerdError:
+    if error.errno in _OURS:
+        return UnavailableError(f"the region {name} cannot be opened now: {error.strerror}")
+    return InvalidRequestError(f"{path}.key", f"the region {name} cannot be read: {error.strerror}")

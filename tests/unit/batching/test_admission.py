@@ -1,0 +1,98 @@
+"""The door: what it lets in, what it turns away and with which hint."""
+
+from __future__ import annotations
+
+import pytest
+
+from samplerd_server.batching.admission import Admission
+from samplerd_server.batching.costs import CostModel
+from samplerd_server.batching.pending import Pending
+from samplerd_server.config import AdmissionConfig
+from samplerd_server.core.errors import DeadlineError, InvalidRequestError, OverloadedError, UnavailableError
+from tests.support.requests import ticket
+
+NOW = 50.0
+
+
+@pytest.fixture
+def pending():
+    return Pending()
+
+
+@pytest.fixture
+def costs():
+    return CostModel()
+
+
+@pytest.fixture
+def admission(pending, costs):
+    # Tickets of these tests have four numbers a row: 16 bytes.
+    return Admission(AdmissionConfig(queue_rows=10, queue_bytes=1600), pending, costs)
+
+
+def overload(admission, one) -> OverloadedError:
+    with pytest.raises(OverloadedError) as caught:
+        admission.check(one, NOW)
+    return caught.value
+
+
+def test_rows_are_bounded_up_to_the_last(admission, pending):
+    pending.add(ticket(rows=7))
+    admission.check(ticket(rows=3), NOW)
+    error = overload(admission, ticket(rows=4))
+    assert (error.reason, error.message) == ("queue_rows", "the queue is full: 7 rows wait")
+    pending.take(100, 1 << 30)
+    admission.check(ticket(rows=4), NOW)
+
+
+def test_bytes_are_bounded_up_to_the_last(admission, pending):
+    pending.add(ticket(vocab_size=300))
+    admission.check(ticket(vocab_size=100), NOW)
+    error = overload(admission, ticket(vocab_size=101))
+    assert (error.reason, error.message) == ("queue_bytes", "the queue is full: 1200 bytes wait")
+
+
+@pytest.mark.parametrize("fields", [{"rows": 11, "vocab_size": 1}, {"vocab_size": 401}])
+def test_what_can_never_fit_is_not_worth_a_retry(admission, fields):
+    with pytest.raises(InvalidRequestError, match="more than the queue holds"):
+        admission.check(ticket(**fields), NOW)
+
+
+def test_an_expired_request_is_turned_away(admission):
+    with pytest.raises(DeadlineError):
+        admission.check(ticket(deadline=NOW), NOW)
+    admission.check(ticket(deadline=NOW + 1e-3), NOW)
+
+
+def test_a_request_that_would_be_late_is_turned_away_while_others_wait(admission, pending, costs):
+    for work in (100, 1000) * 10:
+        costs.learn(work, work * 1e-3)
+    pending.add(ticket(vocab_size=250))  # 1,000 bytes: a second
+    admission.check(ticket(deadline=NOW + 1.1), NOW)
+    error = overload(admission, ticket(deadline=NOW + 0.9))
+    assert error.reason == "deadline"
+    assert error.retry_after_s == pytest.approx(1.0, rel=0.05)
+    admission.check(ticket(), NOW)
+
+
+def test_an_empty_queue_lets_in_what_is_predicted_late_so_that_the_prediction_can_be_corrected(admission, costs):
+    costs.learn(16, 100.0)  # a cold start
+    assert costs.predict(1000) > 1.0
+    admission.check(ticket(vocab_size=250, deadline=NOW + 1.0), NOW)
+
+
+def test_the_hint_is_bounded(admission, pending, costs):
+    pending.add(ticket(rows=10))
+    assert overload(admission, ticket()).retry_after_s == 0.005
+    costs.learn(16, 100.0)
+    assert overload(admission, ticket()).retry_after_s == 5.0
+
+
+def test_draining_turns_everything_away(admission):
+    admission.check(ticket(), NOW)
+    admission.close()
+    with pytest.raises(UnavailableError, match="draining"):
+        admission.check(ticket(), NOW)
+    # Even what is expired or too large: another server is to say so.
+    with pytest.raises(UnavailableError):
+        admission.check(ticket(deadline=NOW - 1, rows=11), NOW)

@@ -1,0 +1,142 @@
+"""The device thread: in order, one at a time, and never ended by a batch."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import weakref
+
+import numpy as np
+
+from samplerd_server.engine.device_thread import DeviceThread, Outcome
+from samplerd_server.sampling.rows import ROW, RowBatch, new_results
+from tests.support.engine import HeldSampler
+
+
+def batch(rows: int = 1) -> RowBatch:
+    return RowBatch(rows=np.zeros(rows, ROW), samples=rows)
+
+
+class Sampler:
+    name = "scripted"
+    capabilities: frozenset[str] = frozenset()
+
+    def __init__(self) -> None:
+        self.threads: set[str] = set()
+        self.is_closed = False
+
+    def warm_up(self):
+        pass
+
+    def sample(self, batch):
+        assert not self.is_closed
+        self.threads.add(threading.current_thread().name)
+        if len(batch) == 13:
+            raise RuntimeError("thirteen rows")
+        return new_results(batch)
+
+    def close(self):
+        self.is_closed = True
+
+
+async def run(device: DeviceThread, *sizes: int) -> list[Outcome]:
+    loop = asyncio.get_running_loop()
+    outcomes: list[Outcome] = []
+    done = asyncio.Event()
+
+    def deliver(outcome: Outcome) -> None:
+        assert asyncio.get_running_loop() is loop
+        outcomes.append(outcome)
+        if len(outcomes) == len(sizes):
+            done.set()
+
+    for size in sizes:
+        device.submit(batch(size), deliver)
+    await asyncio.wait_for(done.wait(), 30)
+    return outcomes
+
+
+async def test_batches_are_run_in_order_on_one_thread_and_delivered_on_the_loop():
+    sampler = Sampler()
+    device = DeviceThread(sampler)
+    device.start(asyncio.get_running_loop())
+    outcomes = await run(device, *range(1, 13))
+    assert [len(outcome.results.status) for outcome in outcomes] == list(range(1, 13))
+    assert all(outcome.compute_s >= 0 for outcome in outcomes)
+    assert sampler.threads == {"samplerd-device"}
+    assert device.stop(30)
+    assert sampler.is_closed
+
+
+async def test_a_sampler_that_raises_fails_its_batch_and_the_thread_lives(caplog):
+    device = DeviceThread(Sampler())
+    device.start(asyncio.get_running_loop())
+    with caplog.at_level(logging.ERROR):
+        outcomes = await run(device, 1, 13, 2)
+    assert [outcome.results is None for outcome in outcomes] == [False, True, False]
+    assert "thirteen rows" in caplog.text
+    assert device.stop(30)
+
+
+def test_a_batch_can_be_run_by_the_caller(caplog):
+    sampler = Sampler()
+    device = DeviceThread(sampler)
+    assert len(device.run(batch(3)).results.status) == 3
+    assert sampler.threads == {threading.current_thread().name}
+    with caplog.at_level(logging.ERROR):
+        assert device.run(batch(13)).results is None
+
+
+async def test_what_was_submitted_is_finished_before_the_stop():
+    device = DeviceThread(Sampler())
+    device.start(asyncio.get_running_loop())
+    outcomes: list[Outcome] = []
+    for size in range(1, 6):
+        device.submit(batch(size), outcomes.append)
+    assert device.stop(30)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert len(outcomes) == 5
+
+
+async def test_an_idle_thread_keeps_no_batch_alive():
+    class Owner:
+        pass
+
+    device = DeviceThread(Sampler())
+    device.start(asyncio.get_running_loop())
+    owner = Owner()
+    freed = threading.Event()
+    weakref.finalize(owner, freed.set)
+    done = asyncio.Event()
+    device.submit(RowBatch(rows=np.zeros(1, ROW), samples=1, keepalive=owner), lambda outcome: done.set())
+    del owner
+    await asyncio.wait_for(done.wait(), 30)
+    assert freed.wait(30), "the thread waits for the next batch with this one in its hand"
+    assert device.stop(30)
+
+
+async def test_the_stop_waits_no_longer_than_it_is_told(caplog):
+    held = HeldSampler()
+    device = DeviceThread(held)
+    device.start(asyncio.get_running_loop())
+    outcomes: list[Outcome] = []
+    device.submit(batch(), outcomes.append)
+    held.wait_entered()
+    assert not device.stop(0.01)
+    held.open()
+    assert device.stop(30)
+
+
+def test_a_batch_that_ends_after_its_loop_is_dropped_quietly():
+    held = HeldSampler()
+    device = DeviceThread(held)
+    loop = asyncio.new_event_loop()
+    device.start(loop)
+    device.submit(batch(), lambda outcome: None)
+    held.wait_entered()
+    loop.close()
+    held.open()
+    # An exception in the thread would fail the test as a warning.
+    assert device.stop(30)

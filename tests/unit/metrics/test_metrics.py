@@ -1,0 +1,196 @@
+"""Metrics: what a scrape shows is valid, complete from the start, and adds up."""
+
+from __future__ import annotations
+
+import math
+import urllib.request
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from samplerd_server.core.enums import RowErrorReason
+from samplerd_server.core.errors import Code
+from samplerd_server.metrics.counters import Counter, Histogram
+from samplerd_server.metrics.metrics import Exporter, Metrics, Process
+
+
+def scrape(metrics: Metrics) -> dict:
+    """Family by name, as Prometheus reads the text."""
+    registry = CollectorRegistry()
+    registry.register(metrics)
+    families = list(text_string_to_metric_families(generate_latest(registry).decode()))
+    names = [family.name for family in families]
+    assert len(names) == len(set(names))
+    return {family.name: family for family in families}
+
+
+def series(family) -> dict:
+    return {(sample.name, *sorted(sample.labels.items())): sample.value for sample in family.samples}
+
+
+# Those that the contract promises to operators.
+PROMISED = {
+    "samplerd_requests": ("counter", {"rpc", "code"}),
+    "samplerd_rows": ("counter", {"path"}),
+    "samplerd_samples": ("counter", set()),
+    "samplerd_input_bytes": ("counter", set()),
+    "samplerd_batches": ("counter", {"reason"}),
+    "samplerd_row_errors": ("counter", {"reason"}),
+    "samplerd_shed": ("counter", {"reason"}),
+    "samplerd_cancelled": ("counter", {"stage"}),
+    "samplerd_shared_memory_bytes": ("counter", set()),
+    "samplerd_shared_memory_errors": ("counter", {"code"}),
+    "samplerd_shared_memory_read_seconds": ("histogram", set()),
+    "samplerd_distribution_events": ("counter", {"event"}),
+    "samplerd_table_samples": ("counter", set()),
+    "samplerd_batch_rows": ("histogram", set()),
+    "samplerd_queue_wait_seconds": ("histogram", set()),
+    "samplerd_compute_seconds": ("histogram", set()),
+    "samplerd_request_seconds": ("histogram", {"rpc"}),
+    "grpc_server_started": ("counter", {"grpc_type", "grpc_service", "grpc_method"}),
+    "grpc_server_handled": ("counter", {"grpc_type", "grpc_service", "grpc_method", "grpc_code"}),
+    "grpc_server_handling_seconds": ("histogram", {"grpc_type", "grpc_service", "grpc_method"}),
+    "samplerd_queue_rows": ("gauge", set()),
+    "samplerd_build_info": ("gauge", {"version"}),
+}
+
+
+def full() -> Metrics:
+    metrics = Metrics()
+    metrics.watch("samplerd_queue_rows", "Rows that wait.", lambda: 3.0)
+    metrics.describe_build(version="1")
+    return metrics
+
+
+def test_every_promised_series_is_there_from_the_start():
+    families = scrape(full())
+    for name, (kind, labels) in PROMISED.items():
+        family = families[name]
+        assert family.type == kind, name
+        assert family.documentation
+        assert family.samples, name
+        for sample in family.samples:
+            assert set(sample.labels) - {"le"} == labels, name
+            if kind != "gauge":
+                assert sample.value == 0.0, name
+    assert set(families) == set(PROMISED)
+
+
+def test_zero_series_of_every_label_are_there():
+    families = scrape(full())
+    label_values = {name: {tuple(s.labels.values()) for s in families[name].samples} for name in families}
+    assert label_values["samplerd_batches"] == {("full",), ("idle",), ("delay",), ("deadline",)}
+    assert label_values["samplerd_rows"] == {("greedy",), ("random",)}
+    assert label_values["samplerd_cancelled"] == {("queued",), ("computed",), ("expired",)}
+    assert label_values["samplerd_shed"] == {("queue_rows",), ("queue_bytes",), ("deadline",), ("draining",)}
+    assert label_values["samplerd_row_errors"] == {(reason.name.lower(),) for reason in RowErrorReason if reason}
+    rpcs = {sample.labels["rpc"] for sample in families["samplerd_requests"].samples}
+    assert rpcs >= {"Sample", "SampleStream", "GetServerInfo", "VerifyDraft"}
+
+
+def test_names_are_those_that_prometheus_wants():
+    for name, family in scrape(full()).items():
+        if family.type == "counter":
+            assert all(sample.name == f"{name}_total" for sample in family.samples)
+        assert not name.endswith(("_total", "_ms", "_us"))
+
+
+def test_gauges_are_read_at_the_scrape():
+    metrics = Metrics()
+    level = [1.0]
+    metrics.watch("samplerd_queue_rows", "Rows that wait.", lambda: level[0])
+    assert scrape(metrics)["samplerd_queue_rows"].samples[0].value == 1.0
+    level[0] = 7.0
+    assert scrape(metrics)["samplerd_queue_rows"].samples[0].value == 7.0
+
+
+def test_a_unary_call_is_also_a_request_and_a_stream_counts_its_own():
+    metrics = Metrics()
+    metrics.rpc_started("Sample")
+    metrics.rpc_handled("Sample", Code.INVALID_ARGUMENT, 0.5)
+    metrics.rpc_started("SampleStream")
+    for _ in range(3):
+        metrics.request_answered("SampleStream", Code.OK, 0.25)
+    metrics.rpc_handled("SampleStream", Code.OK, 9.0)
+    assert metrics.requests.value("Sample", "INVALID_ARGUMENT") == 1
+    assert metrics.requests.value("SampleStream", "OK") == 3
+    families = scrape(metrics)
+    time = series(families["samplerd_request_seconds"])
+    assert time["samplerd_request_seconds_sum", ("rpc", "Sample")] == 0.5
+    assert time["samplerd_request_seconds_sum", ("rpc", "SampleStream")] == 0.75
+    grpc = (
+        ("grpc_method", "SampleStream"),
+        ("grpc_service", "samplerd.v1.SamplerService"),
+        ("grpc_type", "bidi_stream"),
+    )
+    assert series(families["grpc_server_started"])["grpc_server_started_total", *grpc] == 1
+    assert series(families["grpc_server_handling_seconds"])["grpc_server_handling_seconds_sum", *grpc] == 9.0
+
+
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [(Code.OK, "OK"), (Code.INVALID_ARGUMENT, "InvalidArgument"), (Code.RESOURCE_EXHAUSTED, "ResourceExhausted")],
+)
+def test_codes_are_written_as_the_ecosystem_does(code, name):
+    metrics = Metrics()
+    metrics.rpc_handled("Sample", code, 0.1)
+    handled = [s for s in scrape(metrics)["grpc_server_handled"].samples if s.value]
+    assert [sample.labels["grpc_code"] for sample in handled] == [name]
+
+
+def test_a_counter_adds_by_label():
+    counter = Counter("c", "C.", ("a",), [("x",)])
+    counter.add(2, "x")
+    counter.add(1, "y")
+    assert (counter.value("x"), counter.value("y"), counter.value("z")) == (2, 1, 0)
+    assert [sample.value for sample in counter.family().samples] == [2, 1]
+
+
+@given(st.lists(st.floats(0, 20), max_size=50), st.lists(st.floats(1e-3, 10), min_size=1, max_size=8, unique=True))
+def test_buckets_are_cumulative_and_their_bounds_belong_to_them(amounts, bounds):
+    bounds = sorted(bounds)
+    histogram = Histogram("h", "H.", bounds)
+    for amount in [*amounts, bounds[0]]:
+        histogram.observe(amount)
+    amounts = [*amounts, bounds[0]]
+    samples = {(s.name, s.labels.get("le")): s.value for s in histogram.family().samples}
+    for bound in bounds:
+        assert samples["h_bucket", str(bound)] == sum(amount <= bound for amount in amounts)
+    assert samples["h_bucket", "+Inf"] == samples["h_count", None] == len(amounts)
+    assert math.isclose(samples["h_sum", None], sum(amounts), rel_tol=1e-9)
+
+
+def test_the_finest_buckets_are_ten_microseconds():
+    (family,) = [f for f in Metrics().collect() if f.name == "samplerd_compute_seconds"]
+    bounds = [float(s.labels["le"]) for s in family.samples if s.name.endswith("_bucket")]
+    assert bounds[0] == 1e-5
+    assert bounds[-2:] == [10.0, math.inf]
+    assert bounds == sorted(bounds)
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:0", "localhost:0"])
+def test_the_exporter_serves_and_frees_its_port(listen):
+    metrics = full()
+    metrics.samples.add(5)
+    exporter = Exporter(listen, metrics, Process())
+    port = exporter.start()
+    with urllib.request.urlopen(f"http://localhost:{port}/metrics", timeout=10) as reply:
+        text = reply.read().decode()
+    assert "samplerd_samples_total 5.0" in text
+    assert "process_resident_memory_bytes" in text
+    exporter.stop()
+    exporter.stop()
+    again = Exporter(f"127.0.0.1:{port}", metrics)
+    assert again.start() == port
+    again.stop()
+
+
+def test_a_taken_port_is_an_error():
+    exporter = Exporter("127.0.0.1:0", Metrics())
+    port = exporter.start()
+    with pytest.raises(OSError, match="in use"):
+        Exporter(f"127.0.0.1:{port}", Metrics()).start()
+    exporter.stop()

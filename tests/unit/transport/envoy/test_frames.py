@@ -1,0 +1,114 @@
+"""gRPC's framing: however the bytes are cut, the messages are the same; what is too long is refused before it comes."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from samplerd_server.core.errors import Code
+from samplerd_server.transport.envoy.frames import (
+    FrameError,
+    FrameReader,
+    frame,
+    parse_timeout,
+    trailer_headers,
+    whole_message,
+)
+
+LIMIT = 1000
+
+
+def read_all(reader: FrameReader) -> list[bytes]:
+    messages = []
+    while (message := reader.next_message()) is not None:
+        messages.append(message)
+    return messages
+
+
+@given(messages=st.lists(st.binary(max_size=50), max_size=8), cuts=st.lists(st.integers(0, 400), max_size=8))
+def test_however_a_body_is_cut_its_messages_are_the_same(messages, cuts):
+    body = b"".join(map(frame, messages))
+    ends = [*sorted(min(cut, len(body)) for cut in cuts), len(body)]
+    reader, seen, begin = FrameReader(LIMIT), [], 0
+    for end in ends:
+        reader.feed(body[begin:end])
+        begin = end
+        seen += read_all(reader)
+    assert seen == messages
+    reader.check_ended()
+
+
+def test_many_small_messages_in_one_chunk_are_not_copied_time_and_again():
+    count = 200_000  # with a copy of the rest for each message this would take minutes
+    reader = FrameReader(LIMIT)
+    reader.feed(frame(b"x") * count)
+    assert len(read_all(reader)) == count
+
+
+def test_a_message_beyond_the_limit_is_refused_on_its_announcement():
+    reader = FrameReader(LIMIT)
+    reader.feed(struct.pack(">BI", 0, LIMIT + 1))
+    with pytest.raises(FrameError, match=r"1001 bytes is larger than the limit of 1000") as caught:
+        reader.next_message()
+    assert caught.value.code is Code.RESOURCE_EXHAUSTED
+    with pytest.raises(FrameError):
+        whole_message(frame(bytes(LIMIT + 1)), LIMIT)
+    reader = FrameReader(LIMIT)
+    reader.feed(frame(bytes(LIMIT)))
+    assert reader.next_message() == bytes(LIMIT)
+
+
+@pytest.mark.parametrize("flag", [1, 255])
+def test_a_compressed_message_is_unimplemented(flag):
+    for read in (lambda body: whole_message(body, LIMIT), feed_and_read):
+        with pytest.raises(FrameError) as caught:
+            read(struct.pack(">BI", flag, 3) + b"abc")
+        assert caught.value.code is Code.UNIMPLEMENTED
+
+
+def feed_and_read(body: bytes) -> None:
+    reader = FrameReader(LIMIT)
+    reader.feed(body)
+    reader.next_message()
+
+
+@pytest.mark.parametrize("body", [b"\0", b"\0\0\0\0", struct.pack(">BI", 0, 4) + b"abc"])
+def test_a_body_that_ends_within_a_message_is_no_body(body):
+    assert whole_message(body, LIMIT) is None
+    reader = FrameReader(LIMIT)
+    reader.feed(body)
+    assert reader.next_message() is None
+    with pytest.raises(FrameError, match="within a message"):
+        reader.check_ended()
+
+
+def test_a_body_of_one_message_is_read_at_once():
+    assert whole_message(frame(b"abc"), LIMIT) == b"abc"
+    assert whole_message(frame(b""), LIMIT) == b""
+    assert whole_message(frame(b"abc") + b"\0", LIMIT) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [(b"1S", 1.0), (b"99999999H", 99999999 * 3600.0), (b"250m", 0.25), (b"7u", 7e-6), (b"0n", 0.0)]
+)
+def test_a_timeout_is_read(text, seconds):
+    assert parse_timeout(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("text", [b"", b"S", b"1", b"-1S", b"1.5S", b"999999999S", b"1s", b"1 S", "\u0661S".encode()])
+def test_a_malformed_timeout_is_refused(text):
+    with pytest.raises(FrameError):
+        parse_timeout(text)
+
+
+def test_a_message_of_any_text_survives_the_trailers():
+    headers = dict(trailer_headers(3, "50% \u2013 ü\n\0", [("a-bin", b"\0\xff"), ("b", "text")]))
+    assert headers == {
+        b"grpc-status": b"3",
+        b"grpc-message": b"50%25 %E2%80%93 %C3%BC%0A%00",
+        b"a-bin": b"AP8=",
+        b"b": b"text",
+    }
