@@ -12,7 +12,7 @@ ARGS ?=
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 STUBS := protos/gen/python
 PROTO := samplerd/v1/sampler.proto samplerd/oip/grpc_service.proto
-CODE := server client/python client/conformance tests benchmarks examples docs
+CODE := server client/python client/conformance tests benchmarks examples docs scripts
 CLIENTS := $(filter-out python,$(patsubst client/%/Makefile,%,$(wildcard client/*/Makefile)))
 
 .PHONY: help
@@ -69,7 +69,7 @@ test-gpu: ## Run the tests that need a CUDA device, with the python of the envir
 lint: $(VENV)/.dev ## Check style, types and the contract
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
-	$(BIN)/mypy server client/python client/conformance examples benchmarks
+	$(BIN)/mypy server client/python client/conformance examples benchmarks scripts
 	cd protos && ../$(BIN)/buf lint
 
 .PHONY: format
@@ -95,6 +95,14 @@ check-proto: $(VENV)/.dev ## Prove that the committed stubs are those of the pro
 	for stub in "$$fresh"/samplerd/*/*; do \
 		diff -u "$(STUBS)$${stub#"$$fresh"}" "$$stub" || { echo "stale: run make proto"; exit 1; }; \
 	done; echo "stubs are fresh"
+
+.PHONY: generate
+generate: proto ## Write every generated file: the stubs, pages of docs, what the table of parameters gives
+	$(BIN)/python -m scripts.generate
+
+.PHONY: check-generated
+check-generated: check-proto ## Prove that every generated file is fresh
+	$(BIN)/python -m scripts.generate --check
 
 # The contract as it was last released lies in protos/released.json; a checkout may have no tags to compare with.
 .PHONY: check-breaking

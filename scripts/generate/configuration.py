@@ -1,14 +1,13 @@
-"""Write docs/configuration.md from the settings themselves: ``python docs/configuration.py``."""
+"""docs/configuration.md, from the settings themselves."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 from samplerd_server.config import ServerConfig
 from samplerd_server.config.sources import all_settings, render
 
-PAGE = Path(__file__).with_suffix(".md")
-HEAD = """\
+__all__ = ["page"]
+
+_HEAD = """\
 # Configuration
 
 Every setting can be a flag, an environment variable or a key of the TOML file named by `--config`. A flag goes before a
@@ -17,13 +16,13 @@ error that says so; nothing is silently ignored. `samplerd --check-config` print
 
 Durations are written `250us`, `10ms`, `1.5s`, `2m`; sizes `65536`, `64KiB`, `256MiB`, `1GiB`.
 
-This page is generated from the settings by `python docs/configuration.py`.
+This page is generated from the settings by `make generate`.
 """
 
 
 def page() -> str:
     """Give the page as text."""
-    lines = [HEAD]
+    lines = [_HEAD]
     before = ""
     for section, _, setting, default in all_settings():
         if section != before:
@@ -36,7 +35,3 @@ def page() -> str:
         lines.append(f"| `--{setting.flag}` | `{setting.variable}` | `{shown}` | {text} |")
     lines += ["\n## The defaults as a file\n", "```toml", render(ServerConfig()).rstrip(), "```"]
     return "\n".join(lines) + "\n"
-
-
-if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")

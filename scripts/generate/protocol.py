@@ -1,4 +1,4 @@
-"""Write docs/protocol.md from the contract and its comments: ``python docs/protocol.py``."""
+"""docs/protocol.md, from the contract and its comments."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from grpc_tools import protoc
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PAGE = Path(__file__).with_suffix(".md")
-PROTOS = PAGE.parents[1] / "protos"
-SOURCE = "samplerd/v1/sampler.proto"
-HEAD = """\
+__all__ = ["page"]
+
+_PROTOS = Path(__file__).parents[2] / "protos"
+_SOURCE = "samplerd/v1/sampler.proto"
+_HEAD = """\
 # The contract
 
 What `samplerd/v1/sampler.proto` says, service by service and field by field. How it may change:
 [compatibility.md](compatibility.md). What draws mean: [sampling.md](sampling.md). Numbers are those of the wire.
 
-This page is generated from the contract's comments by `python docs/protocol.py`.
+This page is generated from the contract's comments by `make generate`.
 
 """
 _Field = descriptors.FieldDescriptorProto
@@ -54,7 +55,7 @@ class Comments:
         kept = [line.strip() for line in lines if not line.strip().startswith("buf:lint:")]
         text = re.sub(r"(?<!\n)\n(?!\n)", " ", "\n".join(kept)).strip()
         if not text:
-            raise ValueError(f"{SOURCE}: nothing is said about the element at {path}")
+            raise ValueError(f"{_SOURCE}: nothing is said about the element at {path}")
         return text
 
     def head(self) -> str:
@@ -66,10 +67,10 @@ def read_contract() -> descriptors.FileDescriptorProto:
     """Read the contract, comments included."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "contract.binpb"
-        includes = (f"-I{PROTOS}", f"-I{PROTOS / 'third_party'}", f"-I{Path(protoc.__file__).parent / '_proto'}")
-        arguments = ("protoc", *includes, "--include_source_info", f"--descriptor_set_out={out}", SOURCE)
+        includes = (f"-I{_PROTOS}", f"-I{_PROTOS / 'third_party'}", f"-I{Path(protoc.__file__).parent / '_proto'}")
+        arguments = ("protoc", *includes, "--include_source_info", f"--descriptor_set_out={out}", _SOURCE)
         if protoc.main(arguments) != 0:
-            raise RuntimeError(f"{SOURCE} cannot be compiled")
+            raise RuntimeError(f"{_SOURCE} cannot be compiled")
         [file] = descriptors.FileDescriptorSet.FromString(out.read_bytes()).file
         return file
 
@@ -79,7 +80,7 @@ def page() -> str:
     file = read_contract()
     comments = Comments(file)
     known = {name for name, _, _ in _messages(file)} | {enum.name for enum in file.enum_type}
-    parts = [HEAD + comments.head() + "\n"]
+    parts = [_HEAD + comments.head() + "\n"]
     for at, service in enumerate(file.service):
         parts.append(_service(service, comments, (_SERVICE, at)))
     parts.append("## Messages\n")
@@ -159,7 +160,3 @@ def _link(type_name: str, known: set[str] | None = None) -> str:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n\n", "<br>")
-
-
-if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")

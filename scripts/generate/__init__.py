@@ -1,0 +1,25 @@
+"""Everything in the repository that is written by a program: which files, and from what.
+
+`FILES` is the only list. To have another file generated, write a module here with a function that gives its text, and
+add a line. `make generate` writes all of them; `make check-generated` and tests/repo prove that they are fresh.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scripts.generate import configuration, protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["FILES", "ROOT"]
+
+ROOT = Path(__file__).parents[2]
+
+FILES: dict[str, Callable[[], str]] = {
+    "docs/configuration.md": configuration.page,
+    "docs/protocol.md": protocol.page,
+}
+"""Path within the repository, and what gives the whole text of that file."""
