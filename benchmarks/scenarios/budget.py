@@ -30,6 +30,7 @@ from samplerd_server.core.result import Timing
 from samplerd_server.engine.engine import Engine
 from samplerd_server.metrics.metrics import Metrics
 from samplerd_server.transport.codec.encode import encode
+from samplerd_server.transport.rpc.handlers import rpc_labels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -86,7 +87,7 @@ def _stages(service: SamplerService, engine: Engine, data: bytes, batch: int, re
     decoder = service.decoder
     request = decoder.decode_bytes(data)
     tickets = [Ticket(request, 0.0, NO_DEADLINE, "a", loop.create_future()) for _ in range(batch)]
-    pending, costs, metrics, device = Pending(), CostModel(), Metrics(), DeviceState()
+    pending, costs, metrics, device = Pending(), CostModel(), Metrics(rpc_labels()), DeviceState()
     admission = Admission(config.admission, pending, costs)
     job = Job(tickets)
     packed = job.pack()

@@ -42,7 +42,7 @@ from samplerd_server.transport.grpcio.certificates import Certificates
 from samplerd_server.transport.grpcio.server import GrpcServer
 from samplerd_server.transport.oip.service import InferenceService
 from samplerd_server.transport.rpc.distributions import DistributionService
-from samplerd_server.transport.rpc.handlers import Handlers
+from samplerd_server.transport.rpc.handlers import Handlers, rpc_labels
 from samplerd_server.transport.rpc.info import describe
 from samplerd_server.transport.rpc.observer import RpcObserver
 from samplerd_server.transport.rpc.service import SamplerService
@@ -69,7 +69,7 @@ class App:
         self._config = config
         self._engine = engine
         self._loop = loop
-        self.metrics = Metrics()
+        self.metrics = Metrics(rpc_labels())
         self.pending = Pending()
         costs = CostModel()
         self.batcher = Batcher(

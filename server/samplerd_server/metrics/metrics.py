@@ -11,7 +11,7 @@ start, at zero. Rule 3: base units, `_total` for counters.
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
@@ -22,13 +22,13 @@ from samplerd_server.core.errors import Code
 from samplerd_server.metrics.counters import Counter, Histogram
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from threading import Thread
     from wsgiref.simple_server import WSGIServer
 
     from prometheus_client.metrics_core import Metric
 
-__all__ = ["Exporter", "Metrics", "Process"]
+__all__ = ["Exporter", "Metrics", "Process", "RpcLabels"]
 
 _SECONDS = (
     *(1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0),
@@ -45,64 +45,52 @@ DISTRIBUTION_EVENTS = ("created", "used", "deleted", "expired")
 SHARED_MEMORY_CODES = ("invalid_argument", "not_found", "permission_denied", "unavailable")
 
 
+class RpcLabels(NamedTuple):
+    """One RPC, as grpc-ecosystem dashboards tell it from others."""
+
+    service: str
+    """The full name of its service: ``samplerd.v1.SamplerService``."""
+    method: str
+    grpc_type: str
+    """``unary`` or ``bidi_stream``."""
+
+
 class _Rpc:
     """The series of one RPC: looked up once."""
 
     __slots__ = ("grpc_handling", "grpc_labels", "grpc_ok", "grpc_started", "request_ok", "request_time", "unary")
 
-    def __init__(self, metrics: Metrics, rpc: str, kind: str) -> None:
-        self.grpc_labels = (kind, _service_of(rpc), rpc)
-        self.unary = kind == "unary"
+    def __init__(self, metrics: Metrics, rpc: RpcLabels) -> None:
+        self.grpc_labels = (rpc.grpc_type, rpc.service, rpc.method)
+        self.unary = rpc.grpc_type == "unary"
         self.grpc_started = metrics.grpc_started.cell(*self.grpc_labels)
         self.grpc_ok = metrics.grpc_handled.cell(*self.grpc_labels, "OK")
         self.grpc_handling = metrics.grpc_handling.series(*self.grpc_labels)
-        self.request_ok = metrics.requests.cell(rpc, Code.OK.name)
-        self.request_time = metrics.request_time.series(rpc)
-
-
-_RPC_TYPES = {
-    "Sample": "unary",
-    "SampleStream": "bidi_stream",
-    "CreateDistribution": "unary",
-    "GetDistribution": "unary",
-    "DeleteDistribution": "unary",
-    "ListDistributions": "unary",
-    "VerifyDraft": "unary",
-    "VerifyDraftStream": "bidi_stream",
-    "GetServerInfo": "unary",
-}
-_INFERENCE_RPC_TYPES = {
-    "ServerLive": "unary",
-    "ServerReady": "unary",
-    "ModelReady": "unary",
-    "ServerMetadata": "unary",
-    "ModelMetadata": "unary",
-    "ModelConfig": "unary",
-    "ModelStatistics": "unary",
-    "ModelInfer": "unary",
-    "ModelStreamInfer": "bidi_stream",
-    "SystemSharedMemoryStatus": "unary",
-    "SystemSharedMemoryRegister": "unary",
-    "SystemSharedMemoryUnregister": "unary",
-}
-_RPC_TYPES |= _INFERENCE_RPC_TYPES
-
-
-def _service_of(rpc: str) -> str:
-    return "inference.GRPCInferenceService" if rpc in _INFERENCE_RPC_TYPES else "samplerd.v1.SamplerService"
+        self.request_ok = metrics.requests.cell(rpc.method, Code.OK.name)
+        self.request_time = metrics.request_time.series(rpc.method)
 
 
 class Metrics(Collector):
     """Everything that is counted. The event loop adds; a scrape reads."""
 
-    def __init__(self) -> None:
-        rpcs = [(kind, _service_of(rpc), rpc) for rpc, kind in _RPC_TYPES.items()]
+    def __init__(self, rpcs: Iterable[RpcLabels] = ()) -> None:
+        """Make every series, at zero; `rpcs` are all that are served, and only these can be counted.
+
+        Raises:
+            ValueError: two RPCs have one name: `samplerd_requests_total` tells them by it.
+
+        """
+        served = tuple(rpcs)
+        methods = [rpc.method for rpc in served]
+        if len(set(methods)) != len(methods):
+            raise ValueError(f"two RPCs have one name: {sorted(methods)}")
+        series = [(rpc.grpc_type, rpc.service, rpc.method) for rpc in served]
         grpc = ("grpc_type", "grpc_service", "grpc_method")
         self.requests = Counter(
             "samplerd_requests",
             "Requests answered, by RPC and code; a stream counts each of its requests.",
             ("rpc", "code"),
-            [(rpc, Code.OK.name) for rpc in _RPC_TYPES],
+            [(method, Code.OK.name) for method in methods],
         )
         self.rows = Counter("samplerd_rows", "Rows drawn from, by path.", ("path",), [(path,) for path in PATHS])
         self.samples = Counter("samplerd_samples", "Samples drawn.")
@@ -158,14 +146,14 @@ class Metrics(Collector):
             "From arrival until the reply was encoded.",
             _SECONDS,
             ("rpc",),
-            [(rpc,) for rpc in _RPC_TYPES],
+            [(method,) for method in methods],
         )
-        self.grpc_started = Counter("grpc_server_started", "RPCs started.", grpc, rpcs)
+        self.grpc_started = Counter("grpc_server_started", "RPCs started.", grpc, series)
         self.grpc_handled = Counter(
-            "grpc_server_handled", "RPCs completed.", (*grpc, "grpc_code"), [(*rpc, "OK") for rpc in rpcs]
+            "grpc_server_handled", "RPCs completed.", (*grpc, "grpc_code"), [(*rpc, "OK") for rpc in series]
         )
-        self.grpc_handling = Histogram("grpc_server_handling_seconds", "Time that RPCs took.", _SECONDS, grpc, rpcs)
-        self._rpcs = {rpc: _Rpc(self, rpc, kind) for rpc, kind in _RPC_TYPES.items()}
+        self.grpc_handling = Histogram("grpc_server_handling_seconds", "Time that RPCs took.", _SECONDS, grpc, series)
+        self._rpcs = {rpc.method: _Rpc(self, rpc) for rpc in served}
         self._gauges: list[tuple[str, str, Callable[[], float]]] = []
         self._build: dict[str, str] = {}
 

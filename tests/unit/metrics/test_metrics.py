@@ -14,7 +14,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from samplerd_server.core.enums import RowErrorReason
 from samplerd_server.core.errors import Code
 from samplerd_server.metrics.counters import Counter, Histogram
-from samplerd_server.metrics.metrics import Exporter, Metrics, Process
+from samplerd_server.metrics.metrics import Exporter, Metrics, Process, RpcLabels
+
+SERVICE = "samplerd.v1.SamplerService"
+RPCS = (
+    RpcLabels(SERVICE, "Sample", "unary"),
+    RpcLabels(SERVICE, "SampleStream", "bidi_stream"),
+    RpcLabels("inference.GRPCInferenceService", "ModelInfer", "unary"),
+)
 
 
 def scrape(metrics: Metrics) -> dict:
@@ -59,7 +66,7 @@ PROMISED = {
 
 
 def full() -> Metrics:
-    metrics = Metrics()
+    metrics = Metrics(RPCS)
     metrics.watch("samplerd_queue_rows", "Rows that wait.", lambda: 3.0)
     metrics.describe_build(version="1")
     return metrics
@@ -88,7 +95,16 @@ def test_zero_series_of_every_label_are_there():
     assert label_values["samplerd_shed"] == {("queue_rows",), ("queue_bytes",), ("deadline",), ("draining",)}
     assert label_values["samplerd_row_errors"] == {(reason.name.lower(),) for reason in RowErrorReason if reason}
     rpcs = {sample.labels["rpc"] for sample in families["samplerd_requests"].samples}
-    assert rpcs >= {"Sample", "SampleStream", "GetServerInfo", "VerifyDraft"}
+    assert rpcs == {"Sample", "SampleStream", "ModelInfer"}
+    for name in ("grpc_server_started", "grpc_server_handled", "grpc_server_handling_seconds"):
+        labels = ("grpc_service", "grpc_method", "grpc_type")
+        told = {tuple(sample.labels[label] for label in labels) for sample in families[name].samples}
+        assert told == set(RPCS)
+
+
+def test_two_rpcs_of_one_name_are_refused():
+    with pytest.raises(ValueError, match="Sample"):
+        Metrics([*RPCS, RpcLabels("another.Service", "Sample", "unary")])
 
 
 def test_names_are_those_that_prometheus_wants():
@@ -108,7 +124,7 @@ def test_gauges_are_read_at_the_scrape():
 
 
 def test_a_unary_call_is_also_a_request_and_a_stream_counts_its_own():
-    metrics = Metrics()
+    metrics = Metrics(RPCS)
     metrics.rpc_started("Sample")
     metrics.rpc_handled("Sample", Code.INVALID_ARGUMENT, 0.5)
     metrics.rpc_started("SampleStream")
@@ -135,7 +151,7 @@ def test_a_unary_call_is_also_a_request_and_a_stream_counts_its_own():
     [(Code.OK, "OK"), (Code.INVALID_ARGUMENT, "InvalidArgument"), (Code.RESOURCE_EXHAUSTED, "ResourceExhausted")],
 )
 def test_codes_are_written_as_the_ecosystem_does(code, name):
-    metrics = Metrics()
+    metrics = Metrics(RPCS)
     metrics.rpc_handled("Sample", code, 0.1)
     handled = [s for s in scrape(metrics)["grpc_server_handled"].samples if s.value]
     assert [sample.labels["grpc_code"] for sample in handled] == [name]

@@ -9,18 +9,30 @@ from typing import TYPE_CHECKING, Protocol
 
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from samplerd.oip import grpc_service_pb2 as oip
+from samplerd.v1 import sampler_pb2 as pb
+from samplerd_server.metrics.metrics import RpcLabels
 from samplerd_server.transport.rpc.auth import Authenticated
 from samplerd_server.transport.rpc.reflection import reflection_handlers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import grpc
 
     from samplerd_server.transport.rpc.observer import RpcObserver
     from samplerd_server.transport.rpc.service import SamplerService
 
-__all__ = ["Handlers", "Service"]
+__all__ = ["Handlers", "Service", "rpc_labels"]
+
+
+def rpc_labels() -> Iterator[RpcLabels]:
+    """Give every RPC of the contracts, as the metrics tell them apart."""
+    for contract in (pb.DESCRIPTOR, oip.DESCRIPTOR):
+        for service in contract.services_by_name.values():
+            for method in service.methods:
+                grpc_type = "bidi_stream" if method.client_streaming else "unary"
+                yield RpcLabels(service.full_name, method.name, grpc_type)
 
 
 class Service(Protocol):
