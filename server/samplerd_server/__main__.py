@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+_LOG = logging.getLogger("samplerd")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the daemon; returns its exit code: 0 after a drain, 2 for a bad configuration or an address in use."""
@@ -26,11 +29,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = parse(argv)
     except ConfigError as error:
         return _fail(error)
-    if command.check_only:
-        sys.stdout.write(render(command.config))
-        return 0
     config = command.config
+    if command.check_only:
+        sys.stderr.writelines(f"samplerd: {warning}\n" for warning in command.warnings)
+        sys.stdout.write(render(config))
+        return 0
     set_up(config.log, config.worker.index if config.worker else None)
+    for warning in command.warnings:
+        _LOG.warning(warning)
     return _run(config)
 
 

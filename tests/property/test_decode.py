@@ -21,7 +21,7 @@ CAPABILITIES = frozenset(
     + [f"Outputs.{field.name}" for field in pb.Outputs.DESCRIPTOR.fields]
     + ["Outputs.logprobs.processed", "SampleRequest.candidates"]
 )
-LIMITS = LimitsConfig(max_rows=8, max_vocab_size=1 << 20, max_samples=1 << 20, max_tokens=16)
+LIMITS = LimitsConfig(max_rows=8, max_vocab_size=1 << 20, max_samples=1 << 20, max_ids_per_list=16)
 FULL = Decoder(limits=LIMITS, capabilities=CAPABILITIES)
 BASIC = Decoder(limits=LIMITS, capabilities=frozenset())
 
@@ -147,7 +147,7 @@ def check(request: SampleRequest) -> None:
         assert 1 <= own.min_tokens_to_keep <= source.vocab_size
         assert own.dynamic_temperature_range <= own.temperature
         for ids in (own.history, own.allowed_tokens, own.bias_ids):
-            assert ids is None or (0 < len(ids) <= LIMITS.max_tokens and ids.min() >= 0)
+            assert ids is None or (0 < len(ids) <= LIMITS.max_ids_per_list and ids.min() >= 0)
             assert ids is None or ids.max() < source.vocab_size
         assert own.token_bitmask is None or len(own.token_bitmask) <= 4 * -(-source.vocab_size // 32)
 

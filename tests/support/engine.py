@@ -29,8 +29,8 @@ def argmax(batch: RowBatch) -> RowResults:
 class ManualDevice:
     """Keeps what is submitted until the test finishes it."""
 
-    def __init__(self, inline_budget_s: float = 0.0) -> None:
-        self.inline_budget_s = inline_budget_s
+    def __init__(self, event_loop_draw_limit_s: float = 0.0) -> None:
+        self.event_loop_draw_limit_s = event_loop_draw_limit_s
         self.submitted: list[tuple[RowBatch, Callable[[Outcome], None]]] = []
         self.run_inline: list[RowBatch] = []
 
@@ -92,13 +92,13 @@ class HeldSampler:
 class StubEngine:
     """`engine.Engine` with a sampler of the test's choice; the device thread is the real one."""
 
-    def __init__(self, sampler: HeldSampler, inline_budget_s: float = 0.0) -> None:
+    def __init__(self, sampler: HeldSampler, event_loop_draw_limit_s: float = 0.0) -> None:
         self.device = Device(name="cpu", description="a test")
         self.threads = 1
         self.torch_version = "none"
         self.sampler = sampler
         self.tables = None
-        self.inline_budget_s = inline_budget_s
+        self.event_loop_draw_limit_s = event_loop_draw_limit_s
         self._thread = DeviceThread(sampler)
 
     def warm_up(self) -> float:

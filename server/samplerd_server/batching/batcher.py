@@ -47,7 +47,7 @@ class Runs(Protocol):
         ...
 
     @property
-    def inline_budget_s(self) -> float:
+    def event_loop_draw_limit_s(self) -> float:
         """A batch predicted to take less than so many seconds is better run than submitted; 0 = never."""
         ...
 
@@ -156,7 +156,8 @@ class Batcher:
             self._costs.learn(work, outcome.compute_s)
             self._deliver(job, outcome, formed=now, rows=rows)
 
-        if device.batches == 1 and self._costs.knows and self._costs.predict(work) < self._engine.inline_budget_s:
+        limit_s = self._engine.event_loop_draw_limit_s
+        if device.batches == 1 and self._costs.knows and self._costs.predict(work) < limit_s:
             deliver(self._engine.run(batch))
         else:
             self._engine.submit(batch, deliver)

@@ -27,11 +27,14 @@ outcome as such a file."""
 class Command:
     """What the command line asks for."""
 
-    __slots__ = ("check_only", "config")
+    __slots__ = ("check_only", "config", "warnings")
 
-    def __init__(self, config: ServerConfig, *, check_only: bool) -> None:
+    def __init__(self, config: ServerConfig, *, check_only: bool, warnings: Sequence[str] = ()) -> None:
         self.config = config
         self.check_only = check_only
+        """Print the configuration instead of serving."""
+        self.warnings = tuple(warnings)
+        """One line for each deprecated name in use."""
 
 
 def parse(argv: Sequence[str] | None = None) -> Command:
@@ -52,7 +55,7 @@ def parse(argv: Sequence[str] | None = None) -> Command:
     parser.add_argument("--version", action="version", version=f"samplerd {__version__}")
     parser.add_argument("--config", metavar="FILE", help="a TOML file of settings")
     parser.add_argument("--check-config", action="store_true", help="print the resulting configuration and exit")
-    # How a supervisor starts a worker; no word to users, and nothing else is read then.
+    # A supervisor starts a worker with this flag; then nothing else is read, so it is hidden from users.
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     section_before, group = "", parser.add_argument_group("")
     for section, _, setting, default in all_settings():
@@ -67,10 +70,13 @@ def parse(argv: Sequence[str] | None = None) -> Command:
             shown = "true" if default else "false"
         text = f"{setting.help} (default: {shown})".replace("%", "%%")
         group.add_argument(f"--{setting.flag}", dest=setting.flag, default=None, help=text, **extra)
+        for flag in setting.deprecated:
+            group.add_argument(f"--{flag}", dest=flag, default=None, help=f"deprecated: use --{setting.flag}", **extra)
     arguments = vars(parser.parse_args(argv))
     if arguments["worker"] is not None:
         return Command(read_handoff(arguments["worker"]), check_only=False)
     variables = environment()
     path = arguments["config"] or variables.get("SAMPLERD_CONFIG", "")
-    config = resolve(arguments, variables, read_file(path) if path else {}, path)
-    return Command(config, check_only=arguments["check_config"])
+    warnings: list[str] = []
+    config = resolve(arguments, variables, read_file(path) if path else {}, path, warn=warnings.append)
+    return Command(config, check_only=arguments["check_config"], warnings=warnings)

@@ -35,11 +35,13 @@ class EngineConfig:
             parse=integer(0, 1024),
         ),
     )
-    inline_budget_s: float = setting(
+    event_loop_draw_limit_s: float = setting(
         500e-6,
         Setting(
-            flag="inline-budget",
-            help="on a CPU, a batch predicted to take less is drawn by the event loop itself; 0 = never",
+            flag="event-loop-draw-limit",
+            deprecated=("inline-budget",),
+            help="on a CPU, a batch predicted to take less time than this is drawn on the event loop, without handing "
+            "it to the device thread; 0 = never",
             parse=bounded_duration(1.0),
             show=format_duration,
         ),

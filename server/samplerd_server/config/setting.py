@@ -8,13 +8,23 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["ConfigError", "Setting", "setting"]
+__all__ = ["ConfigError", "Setting", "key_of", "setting", "variable_of"]
 
 _T = TypeVar("_T")
 
 
 class ConfigError(Exception):
     """Expected: a setting is unknown or its value is not allowed."""
+
+
+def key_of(flag: str) -> str:
+    """Spell a flag's name as a key of the file."""
+    return flag.replace("-", "_")
+
+
+def variable_of(flag: str) -> str:
+    """Spell a flag's name as an environment variable."""
+    return "SAMPLERD_" + key_of(flag).upper()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,17 +42,25 @@ class Setting:
     is_list: bool = False
     """The flag may be repeated; the variable is split at commas."""
     may_be_empty: bool = False
-    """Of a list: whether it may name nothing."""
+    """Of a list: whether the empty list is allowed."""
+    deprecated: tuple[str, ...] = ()
+    """Former names of the flag. Each is accepted for one release, as flag, variable and key, with a warning that names
+    the new one."""
 
     @property
     def key(self) -> str:
         """Name in the file."""
-        return self.flag.replace("-", "_")
+        return key_of(self.flag)
 
     @property
     def variable(self) -> str:
         """Name of the environment variable."""
-        return "SAMPLERD_" + self.key.upper()
+        return variable_of(self.flag)
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """The flag, then its former names."""
+        return (self.flag, *self.deprecated)
 
 
 def setting(default: _T, meaning: Setting) -> _T:

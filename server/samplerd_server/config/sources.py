@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samplerd_server.config import SECTIONS, ConfigError, ServerConfig, Setting
+from samplerd_server.config.setting import key_of, variable_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 __all__ = ["all_settings", "check_keys", "read_file", "render", "resolve", "to_toml"]
 
@@ -51,15 +52,17 @@ def check_keys(content: dict[str, Any], path: str) -> dict[str, dict[str, Any]]:
 
     """
     known: dict[str, set[str]] = {section: set() for section in SECTIONS}
+    deprecated: dict[str, set[str]] = {section: set() for section in SECTIONS}
     for section, _, setting, _ in all_settings():
         known[section].add(setting.key)
+        deprecated[section].update(map(key_of, setting.deprecated))
     for section, entries in content.items():
         if section not in known:
             raise ConfigError(f"{path}: unknown section [{section}]{_suggest(section, known)}")
         if not isinstance(entries, dict):
             raise ConfigError(f"{path}: {section} must be a section: [{section}]")
         for name in entries:
-            if name not in known[section]:
+            if name not in known[section] | deprecated[section]:
                 raise ConfigError(f"{path}: unknown key {name} in [{section}]{_suggest(name, known[section])}")
     return content
 
@@ -71,8 +74,17 @@ def _suggest(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]}?" if close else f"; allowed: {', '.join(allowed)}"
 
 
+def _no_warning(_: str) -> None:
+    """Drop a warning."""
+
+
 def resolve(
-    flags: Mapping[str, Any], variables: Mapping[str, str], file: Mapping[str, Mapping[str, Any]], path: str = ""
+    flags: Mapping[str, Any],
+    variables: Mapping[str, str],
+    file: Mapping[str, Mapping[str, Any]],
+    path: str = "",
+    *,
+    warn: Callable[[str], None] = _no_warning,
 ) -> ServerConfig:
     """Put the sources together: flag > environment > file > default.
 
@@ -81,25 +93,49 @@ def resolve(
         variables: the environment's SAMPLERD_ variables.
         file: what `read_file` gave.
         path: the file's name, for messages.
+        warn: called with one line for each deprecated name in use.
 
     Raises:
-        ConfigError: an unknown variable or a value that is not allowed.
+        ConfigError: an unknown variable, a value that is not allowed, or a setting given by its former name and its
+            present one in the same source.
 
     """
-    known = {setting.variable for _, _, setting, _ in all_settings()} | {"SAMPLERD_CONFIG"}
+    settings = list(all_settings())
+    known = {setting.variable for _, _, setting, _ in settings} | {"SAMPLERD_CONFIG"}
+    deprecated = {variable_of(flag) for _, _, setting, _ in settings for flag in setting.deprecated}
     for name in variables:
-        if name not in known:
+        if name not in known | deprecated:
             raise ConfigError(f"unknown environment variable {name}{_suggest(name, known)}")
     values: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
-    for section, name, setting, _ in all_settings():
-        if flags.get(setting.flag) is not None:
-            values[section][name] = _parse(setting, flags[setting.flag], f"--{setting.flag}")
-        elif setting.variable in variables:
-            raw = variables[setting.variable]
-            values[section][name] = _parse(setting, raw.split(",") if setting.is_list else raw, setting.variable)
-        elif setting.key in file.get(section, {}):
-            values[section][name] = _parse(setting, file[section][setting.key], f"{path}: [{section}] {setting.key}")
+    for section, name, setting, _ in settings:
+        sources = (
+            {f"--{flag}": flags.get(flag) for flag in setting.flags},
+            {variable_of(flag): _split(setting, variables.get(variable_of(flag))) for flag in setting.flags},
+            {f"{path}: [{section}] {key_of(flag)}": file.get(section, {}).get(key_of(flag)) for flag in setting.flags},
+        )
+        for source in sources:
+            given = {origin: raw for origin, raw in source.items() if raw is not None}
+            if not given:
+                continue
+            present = next(iter(source))
+            origin, raw = _only(given, present, warn)
+            values[section][name] = _parse(setting, raw, origin)
+            break
     return ServerConfig(**{section: cls(**values[section]) for section, cls in SECTIONS.items()})
+
+
+def _split(setting: Setting, text: str | None) -> str | list[str] | None:
+    return text.split(",") if setting.is_list and text is not None else text
+
+
+def _only(given: Mapping[str, object], present: str, warn: Callable[[str], None]) -> tuple[str, object]:
+    """Give the one name under which a source gives a setting, with its value; `present` is its name of today."""
+    [(origin, raw), *others] = given.items()
+    if others:
+        raise ConfigError(f"{origin} and {others[0][0]} are the same setting: give {present} alone")
+    if origin != present:
+        warn(f"{origin} is deprecated and will be removed in the next release: use {present}")
+    return origin, raw
 
 
 def _parse(setting: Setting, raw: object, origin: str) -> object:

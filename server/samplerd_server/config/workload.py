@@ -26,11 +26,13 @@ class LimitsConfig:
         Setting(flag="max-samples-per-request", help="rows x num_samples of a request", parse=integer(1, 1 << 28)),
     )
     max_top_n: int = setting(1024, Setting(flag="max-top-n", help="outputs.top_n", parse=integer(0, 1 << 20)))
-    max_tokens: int = setting(
+    max_ids_per_list: int = setting(
         1 << 18,
         Setting(
-            flag="max-tokens-per-row",
-            help="tokens of history, allowed_tokens, logit_bias and logprob_ids, each",
+            flag="max-ids-per-list",
+            deprecated=("max-tokens-per-row",),
+            help="most ids in each list of a request: history, allowed_tokens, logit_bias, logprob_ids, "
+            "sequence_breakers",
             parse=integer(1, 1 << 24),
         ),
     )

@@ -37,7 +37,7 @@ class Engine:
         self.tables = choose_tables(self.sampler)
         """What prepares rows that stay; None = they are drawn from as other rows are."""
         self._thread = DeviceThread(self.sampler)
-        self.inline_budget_s = config.inline_budget_s if self.device.name == "cpu" else 0.0
+        self.event_loop_draw_limit_s = config.event_loop_draw_limit_s if self.device.name == "cpu" else 0.0
         """A batch predicted to take less than this, in seconds, is better run by the caller: see `run`."""
         self.torch_version = str(torch.__version__)
 

@@ -46,13 +46,13 @@ class ManualLoop:
 class Bench:
     """A batcher, and everything around it in the test's hand."""
 
-    def __init__(self, monkeypatch, *, inline_budget_s=0.0, **config) -> None:
+    def __init__(self, monkeypatch, *, event_loop_draw_limit_s=0.0, **config) -> None:
         self.now = 1000.0
         monkeypatch.setattr("samplerd_server.batching.batcher.time", SimpleNamespace(monotonic=lambda: self.now))
         self.loop = ManualLoop()
         self.pending = Pending()
         self.costs = CostModel()
-        self.device = ManualDevice(inline_budget_s)
+        self.device = ManualDevice(event_loop_draw_limit_s)
         self.metrics = Metrics()
         self.batcher = Batcher(
             BatchingConfig(**config),
@@ -323,7 +323,7 @@ def test_a_near_deadline_cuts_the_delay_short(monkeypatch):
 
 
 def test_a_batch_known_to_be_small_is_run_at_once(monkeypatch):
-    bench = Bench(monkeypatch, max_rows=8, inline_budget_s=500e-6)
+    bench = Bench(monkeypatch, max_rows=8, event_loop_draw_limit_s=500e-6)
     bench.send()
     bench.loop.turn()
     assert bench.device.sizes() == [1], "nothing is known yet, so the first goes to the thread"
@@ -336,19 +336,19 @@ def test_a_batch_known_to_be_small_is_run_at_once(monkeypatch):
 
 
 def test_nothing_is_run_on_the_loop_while_the_device_works(monkeypatch):
-    bench = Bench(monkeypatch, max_rows=8, inline_budget_s=500e-6)
+    bench = Bench(monkeypatch, max_rows=8, event_loop_draw_limit_s=500e-6)
     bench.costs.learn(16, 20e-6)
-    bench.device.inline_budget_s = 0.0
+    bench.device.event_loop_draw_limit_s = 0.0
     bench.send()
     bench.loop.turn()
-    bench.device.inline_budget_s = 500e-6
+    bench.device.event_loop_draw_limit_s = 500e-6
     bench.send()
     bench.loop.turn()
     assert bench.device.sizes() == [1, 1]
 
 
 def test_a_long_batch_is_not_run_on_the_loop_however_little_is_known(monkeypatch):
-    bench = Bench(monkeypatch, max_rows=8, inline_budget_s=500e-6)
+    bench = Bench(monkeypatch, max_rows=8, event_loop_draw_limit_s=500e-6)
     # Small batches whose times happen to fall with their work: the line through them must not say that work is free.
     for work, seconds in ((4000, 30e-6), (4100, 20e-6)) * 20:
         bench.costs.learn(work, seconds)

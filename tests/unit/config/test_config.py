@@ -294,3 +294,73 @@ def test_workers_cannot_share_a_unix_socket(address):
 def test_workers_cannot_share_envoys_admin_interface():
     message = "--workers 3: cannot share --envoy-admin 127.0.0.1:1: each worker has an Envoy of its own"
     assert refused(["--workers=3", "--envoy-admin=127.0.0.1:1"]).startswith(message)
+
+
+RENAMED = [
+    (section, setting, former)
+    for section, _, setting in SETTINGS.values()
+    for former in setting.deprecated
+    if not setting.is_list
+]
+
+
+def test_no_former_name_is_a_name_of_another_setting():
+    names = [flag for _, _, setting in SETTINGS.values() for flag in setting.flags]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(("section", "setting", "former"), RENAMED, ids=lambda value: str(value)[:20])
+@pytest.mark.parametrize("source", ["flag", "variable", "file"])
+def test_a_former_name_sets_the_setting_and_warns_of_the_new_one(monkeypatch, file, section, setting, former, source):
+    key = former.replace("-", "_")
+    path = file(f"[{section}]\n{key} = 1\n" if source == "file" else "")
+    if source == "variable":
+        monkeypatch.setenv(f"SAMPLERD_{key.upper()}", "1")
+    old, new = {
+        "flag": (f"--{former}", f"--{setting.flag}"),
+        "variable": (f"SAMPLERD_{key.upper()}", setting.variable),
+        "file": (f"{path}: [{section}] {key}", f"{path}: [{section}] {setting.key}"),
+    }[source]
+    command = parse(["--config", path, *(["--" + former, "1"] if source == "flag" else [])])
+    assert command.config == parse([f"--{setting.flag}", "1"]).config
+    assert command.warnings == (f"{old} is deprecated and will be removed in the next release: use {new}",)
+
+
+@pytest.mark.parametrize(("section", "setting", "former"), RENAMED, ids=lambda value: str(value)[:20])
+def test_one_source_must_not_give_both_names(monkeypatch, file, section, setting, former):
+    key = former.replace("-", "_")
+    text = refused([f"--{former}=1", f"--{setting.flag}=1"])
+    assert text == f"--{setting.flag} and --{former} are the same setting: give --{setting.flag} alone"
+    path = file(f"[{section}]\n{key} = 1\n{setting.key} = 1\n")
+    assert f"[{section}] {setting.key} and {path}: [{section}] {key} are the same" in refused(["--config", path])
+    monkeypatch.setenv(setting.variable, "1")
+    monkeypatch.setenv(f"SAMPLERD_{key.upper()}", "1")
+    assert f"{setting.variable} and SAMPLERD_{key.upper()} are the same setting" in refused([])
+
+
+def test_a_former_name_has_the_precedence_of_its_source(monkeypatch):
+    monkeypatch.setenv("SAMPLERD_INLINE_BUDGET", "1ms")
+    command = parse(["--event-loop-draw-limit", "2ms"])
+    assert command.config.engine.event_loop_draw_limit_s == 2e-3
+    assert not command.warnings
+    monkeypatch.setenv("SAMPLERD_EVENT_LOOP_DRAW_LIMIT", "3ms")
+    assert parse(["--inline-budget", "4ms"]).config.engine.event_loop_draw_limit_s == 4e-3
+
+
+def test_a_bad_value_under_a_former_name_is_named_as_it_was_given():
+    assert refused(["--inline-budget", "2s"]).startswith("--inline-budget: '2s' is not allowed: expected at most 1s")
+
+
+def test_check_config_writes_the_new_name_and_warns_on_standard_error(capsys):
+    assert main(["--max-tokens-per-row", "7", "--check-config"]) == 0
+    captured = capsys.readouterr()
+    assert "max_ids_per_list = 7\n" in captured.out
+    assert "max_tokens_per_row" not in captured.out
+    assert captured.err == (
+        "samplerd: --max-tokens-per-row is deprecated and will be removed in the next release: use --max-ids-per-list\n"
+    )
+
+
+def test_a_former_name_is_never_suggested(monkeypatch):
+    monkeypatch.setenv("SAMPLERD_INLINE_BUDGE", "1ms")
+    assert "SAMPLERD_INLINE_BUDGET" not in refused([])

@@ -49,7 +49,7 @@ def decode_fixed_params(description: Description, decoder: Decoder) -> SamplingP
     """Decode the parameters that are baked into a distribution; they were checked when it was made."""
     assert description.params is not None, "no parameters are baked in. This is a bug."
     context = ParamsContext(
-        vocab_size=description.vocab_size, max_tokens=decoder.limits.max_tokens, capabilities=decoder.capabilities
+        vocab_size=description.vocab_size, max_tokens=decoder.limits.max_ids_per_list, capabilities=decoder.capabilities
     )
     return decode_params(pb.SamplingParams.FromString(description.params), "params", context)
 

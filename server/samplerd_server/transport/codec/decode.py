@@ -151,7 +151,9 @@ class Decoder:
         return outputs
 
     def _context(self, vocab_size: int) -> ParamsContext:
-        return ParamsContext(vocab_size=vocab_size, max_tokens=self.limits.max_tokens, capabilities=self.capabilities)
+        return ParamsContext(
+            vocab_size=vocab_size, max_tokens=self.limits.max_ids_per_list, capabilities=self.capabilities
+        )
 
     def decode(self, message: pb.SampleRequest) -> SampleRequest:
         """Check one request.

@@ -68,7 +68,7 @@ class DraftDecoder:
             )
         context = ParamsContext(
             vocab_size=rows.vocab_size,
-            max_tokens=self.samples.limits.max_tokens,
+            max_tokens=self.samples.limits.max_ids_per_list,
             capabilities=self.samples.capabilities,
         )
         ids = decode_ids(message.draft_ids, "draft_ids", context)

@@ -54,7 +54,7 @@ def describe(config: ServerConfig, engine: Engine) -> pb.GetServerInfoResponse:
             queue_rows=config.admission.queue_rows,
             queue_bytes=config.admission.queue_bytes,
             max_top_n=config.limits.max_top_n,
-            max_tokens_per_row=config.limits.max_tokens,
+            max_tokens_per_row=config.limits.max_ids_per_list,
             max_stream_samples=config.limits.max_stream_samples,
             max_distributions=config.distributions.max_count,
             distribution_bytes=config.distributions.max_bytes,
