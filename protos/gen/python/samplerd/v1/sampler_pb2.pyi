@@ -376,9 +376,9 @@ class SharedMemory(_message.Message):
     """Rows in a POSIX shared-memory region of the server's host. Off unless the server was started with
     --shared-memory-prefix: UNIMPLEMENTED then, and GetServerInfoResponse.capabilities does not name it.
 
-    The server copies the rows once, when it admits the request, and keeps nothing of the region afterwards: it may be
-    written to again, resized or unlinked once the reply has come. Numbers that are written while the copy is made are
-    drawn from as they were found. Bytes that are not all within the region are INVALID_ARGUMENT.
+    The server copies the rows once, when it admits the request, and does not use the region afterwards: the client may
+    write to it again, resize it or unlink it once the reply has come. If the region is written to during the copy, the
+    draw uses whatever bytes the copy read. A range that is not wholly within the region is INVALID_ARGUMENT.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -391,13 +391,13 @@ class SharedMemory(_message.Message):
     VOCAB_SIZE_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     """Name of the region as shm_open(3) takes it, its leading '/' optional: 1 to 255 of the characters A-Z a-z 0-9 . _ -
-    with no '.' first and no "..". INVALID_ARGUMENT for another, PERMISSION_DENIED unless it begins with the server's
-    prefix and the server may read it, NOT_FOUND when there is none.
+    with no '.' first and no "..". INVALID_ARGUMENT for any other name, PERMISSION_DENIED unless it begins with the
+    server's prefix and the server may read it, NOT_FOUND when there is no such region.
     """
     offset: _builtins.int
-    """First byte of the rows within the region. Any; rows need not be aligned."""
+    """Offset of the rows' first byte within the region. Any: rows need not be aligned."""
     byte_size: _builtins.int
-    """Bytes that the rows take: exactly rows x vocab_size x (bytes of dtype), and at most limits.max_message_bytes; any
+    """Size of the rows in bytes: exactly rows x vocab_size x (bytes of dtype), and at most limits.max_message_bytes; any
     other number is INVALID_ARGUMENT.
     """
     dtype: Global___Dtype.ValueType
@@ -468,7 +468,7 @@ class DryParams(_message.Message):
     base: _builtins.float
     """Growth per token of the repeat. >= 1; 0 means 1.75."""
     allowed_length: _builtins.int
-    """Longest repeat that is free. 0 means 2."""
+    """Longest repeat that is not penalised. 0 means 2."""
     range: _builtins.int
     """How many of the last tokens of history are looked at. 0 = all."""
     @_builtins.property
@@ -527,15 +527,15 @@ class SamplingParams(_message.Message):
     top_p: _builtins.float
     """Keep the shortest prefix, by probability descending, with mass >= top_p. In (0, 1]; default 1 = off."""
     min_p: _builtins.float
-    """Keep what has at least min_p times the largest probability. In [0, 1]; 0 = off."""
+    """Keep ids with at least min_p times the largest probability. In [0, 1]; 0 = off."""
     typical_p: _builtins.float
     """Locally typical sampling (Meister et al., 2022): keep the shortest prefix, by abs(-ln p - H) ascending, with mass
     >= typical_p. In (0, 1]; default 1 = off.
     """
     epsilon_cutoff: _builtins.float
-    """Keep what has at least this probability (Hewitt et al., 2022). In [0, 1); 0 = off."""
+    """Keep ids with at least this probability (Hewitt et al., 2022). In [0, 1); 0 = off."""
     eta_cutoff: _builtins.float
-    """Keep what has at least min(eta, sqrt(eta) * exp(-H)) (Hewitt et al., 2022). In [0, 1); 0 = off."""
+    """Keep ids with a probability of at least min(eta, sqrt(eta) * exp(-H)) (Hewitt et al., 2022). In [0, 1); 0 = off."""
     top_n_sigma: _builtins.float
     """Keep logits of at least max - n standard deviations (Tang et al., 2024). >= 0 and finite; 0 = off."""
     xtc_threshold: _builtins.float
@@ -633,7 +633,7 @@ Global___SamplingParams: _TypeAlias = SamplingParams  # noqa: Y015
 
 @_typing.final
 class Outputs(_message.Message):
-    """What to return beside the samples. Nothing of it is computed unless asked for."""
+    """What to return beside the samples. An output is computed only if it is asked for."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -715,7 +715,7 @@ class SampleRequest(_message.Message):
     """Chosen by the client and echoed in the reply; on a stream, what matches replies to requests."""
     num_samples: _builtins.int
     """Samples drawn from each row, S. 0 means 1; rows x S at most limits.max_samples_per_request. From a distribution, on
-    a stream, up to limits.max_stream_samples: they are drawn as they are read.
+    a stream, up to limits.max_stream_samples: they are drawn chunk by chunk, as the client reads them.
     """
     seed: _builtins.int
     """Key of the noise. Absent: the server draws one at random and says which in SampleResponse.seed. Not together with
@@ -730,12 +730,12 @@ class SampleRequest(_message.Message):
     request equal draws 0..4 of one and 5..9 of another. Must be 0 without replacement.
     """
     priority: _builtins.int
-    """Who goes first when not all can: one step is worth a fixed time of waiting (see docs/batching.md), so nobody starves.
-    In [-100, 100]; default 0, larger is sooner.
+    """Urgency among queued requests: each step counts like 100 ms of additional waiting (docs/batching.md), so that no
+    request starves. In [-100, 100]; default 0; larger is served sooner.
     """
     distribution: _builtins.str
-    """Name of an uploaded distribution: its rows. `kind` may then be left out. NOT_FOUND when there is none of that
-    name; the request counts as a use of it.
+    """Name of an uploaded distribution whose rows are drawn from. `kind` may then be left out. NOT_FOUND when there is
+    none of that name; the request counts as a use of it.
     """
     @_builtins.property
     def params(self) -> Global___SamplingParams:
@@ -824,7 +824,7 @@ class Logprobs(_message.Message):
     """The same as little-endian binary32, when outputs.raw_samples is set."""
     @_builtins.property
     def samples(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Of the drawn ids: rows x S, row-major; NaN for a failed row."""
+        """Log-probabilities of the drawn ids: rows x S, row-major; NaN for a failed row."""
 
     @_builtins.property
     def top_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
@@ -832,11 +832,11 @@ class Logprobs(_message.Message):
 
     @_builtins.property
     def top(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Their log-probabilities; -inf beyond the end of a row, NaN for failed rows."""
+        """The log-probabilities of top_ids; -inf beyond the end of a row, NaN for failed rows."""
 
     @_builtins.property
     def named(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Of outputs.logprob_ids: rows x ids, row-major; NaN for failed rows."""
+        """The log-probabilities of outputs.logprob_ids: rows x ids, row-major; NaN for failed rows."""
 
     def __init__(
         self,
@@ -928,14 +928,14 @@ class Timing(_message.Message):
     COMPUTE_FIELD_NUMBER: _builtins.int
     BATCH_ROWS_FIELD_NUMBER: _builtins.int
     batch_rows: _builtins.int
-    """Rows in its batch, its own included."""
+    """Rows in the batch, those of this request included."""
     @_builtins.property
     def queue(self) -> _duration_pb2.Duration:
-        """From arrival until its batch was formed."""
+        """Time in the queue: from the request's arrival until its batch was formed."""
 
     @_builtins.property
     def compute(self) -> _duration_pb2.Duration:
-        """Of its batch on the device."""
+        """Time that the sampler took for the whole batch."""
 
     def __init__(
         self,
@@ -982,8 +982,8 @@ class SampleResponse(_message.Message):
     rng: _builtins.str
     """Name and version of the noise and of the law that turns it into ids."""
     chunk: _builtins.int
-    """Index of this chunk, from 0. Per-row outputs and row_errors come with chunk 0; outputs per sample are cut as the
-    samples are.
+    """Index of this chunk, from 0. Per-row outputs and row_errors come with chunk 0; outputs per sample are split over the
+    chunks as the samples are.
     """
     final: _builtins.bool
     """The last (or only) reply to this request."""
@@ -1009,7 +1009,7 @@ class SampleResponse(_message.Message):
 
     @_builtins.property
     def kept_mass(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Their mass in the scaled distribution, one per row; NaN for a failed row."""
+        """The mass of those categories in the scaled distribution, one per row; NaN for a failed row."""
 
     @_builtins.property
     def row_errors(self) -> _containers.RepeatedCompositeFieldContainer[Global___RowError]:
@@ -1073,18 +1073,18 @@ class Distribution(_message.Message):
     kind: Global___InputKind.ValueType
     """What the numbers mean."""
     memory_bytes: _builtins.int
-    """Memory it takes on the server, in bytes: its rows, and the tables that make draws cheap."""
+    """Bytes held on the server: the rows, and the CDF index that is precomputed from them to make draws cheap."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was created."""
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When it will be freed unless it is used before; absent = never."""
+        """When it will be freed unless a request samples it before; absent = never."""
 
     @_builtins.property
     def params(self) -> Global___SamplingParams:
-        """The parameters that are baked in; absent = parameters come with each request."""
+        """The parameters that were fixed at upload; absent = parameters come with each request."""
 
     def __init__(
         self,
@@ -1108,8 +1108,8 @@ Global___Distribution: _TypeAlias = Distribution  # noqa: Y015
 
 @_typing.final
 class CreateDistributionRequest(_message.Message):
-    """Rows to keep on the server. A row that cannot be drawn from (NaN, nothing left after the baked parameters) is
-    INVALID_ARGUMENT naming it, and nothing is kept.
+    """Rows to keep on the server. A row that cannot be drawn from (NaN, or no category left after the fixed parameters) is
+    INVALID_ARGUMENT naming the row, and nothing is stored.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -1131,8 +1131,8 @@ class CreateDistributionRequest(_message.Message):
 
     @_builtins.property
     def params(self) -> Global___SamplingParams:
-        """Bake these parameters in, for all rows, so that each draw costs less. Requests then must not carry parameters:
-        INVALID_ARGUMENT. Absent: parameters come with each request.
+        """Fixed parameters: applied to all rows now, so that each draw costs less. A request for this distribution must then
+        carry no parameters of its own: INVALID_ARGUMENT. Absent: parameters come with each request.
         """
 
     @_builtins.property
@@ -1170,14 +1170,14 @@ Global___CreateDistributionRequest: _TypeAlias = CreateDistributionRequest  # no
 
 @_typing.final
 class CreateDistributionResponse(_message.Message):
-    """The distribution that was made."""
+    """The distribution that was created."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     DISTRIBUTION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def distribution(self) -> Global___Distribution:
-        """As it now stands."""
+        """Its description."""
 
     def __init__(
         self,
@@ -1223,7 +1223,7 @@ class GetDistributionResponse(_message.Message):
     DISTRIBUTION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def distribution(self) -> Global___Distribution:
-        """As it now stands."""
+        """Its present description."""
 
     def __init__(
         self,
@@ -1262,7 +1262,7 @@ Global___DeleteDistributionRequest: _TypeAlias = DeleteDistributionRequest  # no
 
 @_typing.final
 class DeleteDistributionResponse(_message.Message):
-    """Nothing: it is gone."""
+    """Empty: the distribution has been deleted."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1347,7 +1347,7 @@ class VerifyDraftRequest(_message.Message):
     DRAFT_FIELD_NUMBER: _builtins.int
     TARGET_FIELD_NUMBER: _builtins.int
     id: _builtins.int
-    """Chosen by the client and echoed."""
+    """Chosen by the client and echoed in the reply; on a stream, what matches replies to requests."""
     seed: _builtins.int
     """Key of the noise, as in SampleRequest."""
     kind: Global___InputKind.ValueType
@@ -1356,7 +1356,7 @@ class VerifyDraftRequest(_message.Message):
     """Index of the draw."""
     @_builtins.property
     def params(self) -> Global___SamplingParams:
-        """Parameters of all target rows: the target's distribution is what they make of it. Not together with row_params."""
+        """Parameters of all target rows, applied before the draft is verified. Not together with row_params."""
 
     @_builtins.property
     def row_params(self) -> _containers.RepeatedCompositeFieldContainer[Global___SamplingParams]:
@@ -1493,7 +1493,7 @@ class GetServerInfoResponse(_message.Message):
     device: _builtins.str
     """The device that draws: "cpu", "cuda:0", ..."""
     device_name: _builtins.str
-    """Its name as the maker gives it."""
+    """The product name of that device, as its vendor reports it."""
     kernel: _builtins.str
     """Which implementation of the sampler runs: "numba", "torch"."""
     rng: _builtins.str
@@ -1501,15 +1501,15 @@ class GetServerInfoResponse(_message.Message):
     torch_version: _builtins.str
     """Version of torch."""
     threads: _builtins.int
-    """Threads that draw."""
+    """CPU threads that draw."""
     @_builtins.property
     def limits(self) -> Global___Limits:
         """The limits in force."""
 
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What works here: names of fields and RPCs of this contract, dotted where nested ("SamplingParams.top_k",
-        "VerifyDraft"). What is not named answers UNIMPLEMENTED.
+        """The features of this contract that the server supports: names of fields and RPCs, dotted where nested
+        ("SamplingParams.top_k", "VerifyDraft"). A request that uses a feature not named here is answered UNIMPLEMENTED.
         """
 
     @_builtins.property
@@ -1563,33 +1563,37 @@ class Limits(_message.Message):
     a limit of their own for replies, 4 MiB by default: raise it when you ask for much.
     """
     max_rows_per_request: _builtins.int
-    """Rows of a request."""
+    """Most rows in a request."""
     max_vocab_size: _builtins.int
-    """Numbers in a row."""
+    """Most numbers in a row."""
     max_samples_per_request: _builtins.int
-    """rows x num_samples of a request."""
+    """Most samples in a request: rows x num_samples."""
     chunk_samples: _builtins.int
-    """Samples in one chunk of a streamed reply."""
+    """Most samples in one chunk of a streamed reply."""
     max_batch_rows: _builtins.int
-    """Rows in one batch."""
+    """Most rows in one batch; a larger request is a batch of its own."""
     max_batch_bytes: _builtins.int
-    """Bytes of rows in one batch."""
+    """Most bytes of rows in one batch; a larger request is a batch of its own."""
     queue_rows: _builtins.int
-    """Rows waiting in the queue; past it RESOURCE_EXHAUSTED."""
+    """Most rows that may wait in the queue; a request beyond that is refused with RESOURCE_EXHAUSTED."""
     queue_bytes: _builtins.int
-    """Bytes of rows waiting in the queue; past it RESOURCE_EXHAUSTED."""
+    """Most bytes of rows that may wait in the queue; a request beyond that is refused with RESOURCE_EXHAUSTED."""
     max_top_n: _builtins.int
-    """outputs.top_n."""
+    """Largest outputs.top_n."""
     max_tokens_per_row: _builtins.int
-    """Tokens of history, allowed_tokens, logit_bias and logprob_ids of one row, each."""
+    """Most ids in each of these lists: history, allowed_tokens, logit_bias, dry.sequence_breakers, outputs.logprob_ids. The
+    server's flag is --max-ids-per-list.
+    """
     max_stream_samples: _builtins.int
-    """rows x num_samples of a SampleStream request for a distribution that can be drawn chunk by chunk: with replacement,
-    by baked parameters or a temperature alone, without XTC and without outputs per row.
+    """Most samples (rows x num_samples) in a SampleStream request for a distribution that can be drawn chunk by chunk: with
+    replacement, with fixed parameters or a temperature alone, without XTC and without outputs per row.
     """
     max_distributions: _builtins.int
-    """Uploaded distributions; past it RESOURCE_EXHAUSTED."""
+    """Most uploaded distributions; one more is refused with RESOURCE_EXHAUSTED."""
     distribution_bytes: _builtins.int
-    """Memory of uploaded distributions with their tables, in bytes; past it RESOURCE_EXHAUSTED."""
+    """Most bytes that all uploaded distributions may hold together, CDF indexes included; an upload beyond that is refused
+    with RESOURCE_EXHAUSTED.
+    """
     def __init__(
         self,
         *,

@@ -100,7 +100,7 @@ class SamplerServiceServicer:
 
     def SampleStream(self, request_iterator, context):
         """Draws for many requests over one call. Replies come in the order of completion and are matched by id; a request
-        that fails gets a reply with its error set, and the stream lives on. A large draw arrives in chunks, the last one
+        that fails gets a reply with its error set, and the stream continues. A large draw arrives in chunks, the last one
         marked final.
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME
@@ -140,8 +140,8 @@ class SamplerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def VerifyDraft(self, request, context):
-        """Accepts or corrects the drafted tokens of one sequence (speculative decoding): the law of what it returns is the
-        target's, exactly (Leviathan et al., 2023; Chen et al., 2023).
+        """Accepts or corrects the drafted tokens of one sequence (speculative decoding): the tokens that it returns follow the
+        target model's distribution exactly (Leviathan et al., 2023; Chen et al., 2023).
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

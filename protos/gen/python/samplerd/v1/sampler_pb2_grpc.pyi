@@ -53,7 +53,7 @@ class SamplerServiceStub:
     """
     SampleStream: _grpc.StreamStreamMultiCallable[_sampler_pb2.SampleRequest, _sampler_pb2.SampleResponse]
     """Draws for many requests over one call. Replies come in the order of completion and are matched by id; a request
-    that fails gets a reply with its error set, and the stream lives on. A large draw arrives in chunks, the last one
+    that fails gets a reply with its error set, and the stream continues. A large draw arrives in chunks, the last one
     marked final.
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME
@@ -70,8 +70,8 @@ class SamplerServiceStub:
     ListDistributions: _grpc.UnaryUnaryMultiCallable[_sampler_pb2.ListDistributionsRequest, _sampler_pb2.ListDistributionsResponse]
     """Lists the uploaded distributions, ordered by name."""
     VerifyDraft: _grpc.UnaryUnaryMultiCallable[_sampler_pb2.VerifyDraftRequest, _sampler_pb2.VerifyDraftResponse]
-    """Accepts or corrects the drafted tokens of one sequence (speculative decoding): the law of what it returns is the
-    target's, exactly (Leviathan et al., 2023; Chen et al., 2023).
+    """Accepts or corrects the drafted tokens of one sequence (speculative decoding): the tokens that it returns follow the
+    target model's distribution exactly (Leviathan et al., 2023; Chen et al., 2023).
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
     VerifyDraftStream: _grpc.StreamStreamMultiCallable[_sampler_pb2.VerifyDraftRequest, _sampler_pb2.VerifyDraftResponse]
@@ -98,7 +98,7 @@ class SamplerServiceAsyncStub(SamplerServiceStub):
     """
     SampleStream: _aio.StreamStreamMultiCallable[_sampler_pb2.SampleRequest, _sampler_pb2.SampleResponse]  # type: ignore[assignment]
     """Draws for many requests over one call. Replies come in the order of completion and are matched by id; a request
-    that fails gets a reply with its error set, and the stream lives on. A large draw arrives in chunks, the last one
+    that fails gets a reply with its error set, and the stream continues. A large draw arrives in chunks, the last one
     marked final.
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     buf:lint:ignore RPC_REQUEST_STANDARD_NAME
@@ -115,8 +115,8 @@ class SamplerServiceAsyncStub(SamplerServiceStub):
     ListDistributions: _aio.UnaryUnaryMultiCallable[_sampler_pb2.ListDistributionsRequest, _sampler_pb2.ListDistributionsResponse]  # type: ignore[assignment]
     """Lists the uploaded distributions, ordered by name."""
     VerifyDraft: _aio.UnaryUnaryMultiCallable[_sampler_pb2.VerifyDraftRequest, _sampler_pb2.VerifyDraftResponse]  # type: ignore[assignment]
-    """Accepts or corrects the drafted tokens of one sequence (speculative decoding): the law of what it returns is the
-    target's, exactly (Leviathan et al., 2023; Chen et al., 2023).
+    """Accepts or corrects the drafted tokens of one sequence (speculative decoding): the tokens that it returns follow the
+    target model's distribution exactly (Leviathan et al., 2023; Chen et al., 2023).
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
     VerifyDraftStream: _aio.StreamStreamMultiCallable[_sampler_pb2.VerifyDraftRequest, _sampler_pb2.VerifyDraftResponse]  # type: ignore[assignment]
@@ -152,7 +152,7 @@ class SamplerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_sampler_pb2.SampleResponse], _abc.AsyncIterator[_sampler_pb2.SampleResponse]]:
         """Draws for many requests over one call. Replies come in the order of completion and are matched by id; a request
-        that fails gets a reply with its error set, and the stream lives on. A large draw arrives in chunks, the last one
+        that fails gets a reply with its error set, and the stream continues. A large draw arrives in chunks, the last one
         marked final.
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         buf:lint:ignore RPC_REQUEST_STANDARD_NAME
@@ -199,8 +199,8 @@ class SamplerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _sampler_pb2.VerifyDraftRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_sampler_pb2.VerifyDraftResponse, _abc.Awaitable[_sampler_pb2.VerifyDraftResponse]]:
-        """Accepts or corrects the drafted tokens of one sequence (speculative decoding): the law of what it returns is the
-        target's, exactly (Leviathan et al., 2023; Chen et al., 2023).
+        """Accepts or corrects the drafted tokens of one sequence (speculative decoding): the tokens that it returns follow the
+        target model's distribution exactly (Leviathan et al., 2023; Chen et al., 2023).
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         """
 
