@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from samplerd_server.core.enums import RowErrorReason
+from samplerd_server.core.enums import RowErrorReason, Step
 from samplerd_server.core.result import RowError
-from samplerd_server.sampling.rows import Step
 
 if TYPE_CHECKING:
     from samplerd_server.core.request import SampleRequest

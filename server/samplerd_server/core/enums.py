@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-__all__ = ["Dtype", "InputKind", "LogprobKind", "Order", "RowErrorReason"]
+__all__ = ["Dtype", "InputKind", "LogprobKind", "Order", "RowErrorReason", "Step"]
 
 
 class Dtype(IntEnum):
@@ -58,3 +58,14 @@ class RowErrorReason(IntEnum):
     NOTHING_TO_DRAW = 4
     TOO_FEW_TO_DRAW = 5
     OUTSIDE_CANDIDATES = 6
+
+
+class Step(IntEnum):
+    """The steps of the pipeline (docs/sampling.md); what a row error names when nothing is left to draw."""
+
+    INPUT = 0
+    MASK = 1
+    BIAS = 2
+    PENALTIES = 3
+    TEMPERATURE = 4
+    FILTERS = 5

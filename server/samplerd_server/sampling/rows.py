@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
-from enum import IntEnum
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -36,19 +35,8 @@ __all__ = [
     "DraftVerdict",
     "RowBatch",
     "RowResults",
-    "Step",
     "new_results",
 ]
-
-
-class Step(IntEnum):
-    """The steps of the pipeline after which nothing may be left to draw."""
-
-    INPUT = 0
-    MASK = 1
-    BIAS = 2
-    PENALTIES = 3
-    FILTERS = 4
 
 
 _HOT_FIELDS: list[tuple[str, str]] = [

@@ -9,12 +9,12 @@ import pytest
 
 from samplerd_server.batching.jobs import Job, failures, pack_drafts, split
 from samplerd_server.batching.ticket import NO_DEADLINE, Ticket
-from samplerd_server.core.enums import Dtype, RowErrorReason
+from samplerd_server.core.enums import Dtype, RowErrorReason, Step
 from samplerd_server.core.request import VerifyRequest
 from samplerd_server.core.result import RowError, Timing
 from samplerd_server.core.rows import DenseRows
 from samplerd_server.sampling.decode import decode, read_bytes
-from samplerd_server.sampling.rows import DraftBatch, DraftVerdict, RowBatch, RowResults, Step
+from samplerd_server.sampling.rows import DraftBatch, DraftVerdict, RowBatch, RowResults
 from tests.support.requests import Reply, request, ticket
 
 numbers = itertools.count()

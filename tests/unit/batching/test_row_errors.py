@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from samplerd_server.batching.row_errors import row_errors
-from samplerd_server.core.enums import RowErrorReason
-from samplerd_server.sampling.rows import RowResults, Step
+from samplerd_server.core.enums import RowErrorReason, Step
+from samplerd_server.sampling.rows import RowResults
 from tests.support.requests import request
 
 

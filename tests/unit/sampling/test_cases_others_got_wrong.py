@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from samplerd_server.core.enums import Dtype, InputKind, LogprobKind, Order, RowErrorReason
+from samplerd_server.core.enums import Dtype, InputKind, LogprobKind, Order, RowErrorReason, Step
 from samplerd_server.sampling import noise
 from samplerd_server.sampling.portable.tree import MassTree
-from samplerd_server.sampling.rows import Step
 from tests.support.samplers import all_outputs, check, draw, outputs, params, request, require
 
 RAW = outputs(LogprobKind.RAW, LogprobKind.SCALED)

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from samplerd_server.core.enums import InputKind, LogprobKind, Order, RowErrorReason
+from samplerd_server.core.enums import InputKind, LogprobKind, Order, RowErrorReason, Step
 from samplerd_server.core.params import Dry
 from samplerd_server.sampling.dry import dry_penalties, repeat_lengths
 from samplerd_server.sampling.noise import Purpose, uniform
 from samplerd_server.sampling.reference.pipeline import find, sample
 from samplerd_server.sampling.reference.verify import verify
-from samplerd_server.sampling.rows import Step
 from tests.support.samplers import encode, params, request, sparse
 
 PROBABILITIES = InputKind.PROBABILITIES

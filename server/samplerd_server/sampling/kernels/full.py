@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from samplerd_server.core.enums import Dtype, InputKind, Order, RowErrorReason
+from samplerd_server.core.enums import Dtype, InputKind, Order, RowErrorReason, Step
 from samplerd_server.sampling.kernels.adjust import RAISED, add_bias, has_penalties, mask_tokens, penalise
 from samplerd_server.sampling.kernels.blocks import BLOCK, TINY, block_maximum, load_block
 from samplerd_server.sampling.kernels.compile import jit, load_i32
@@ -33,7 +33,6 @@ from samplerd_server.sampling.kernels.gather import count_at_least, gather, larg
 from samplerd_server.sampling.kernels.memory import View
 from samplerd_server.sampling.kernels.outputs import Kind, entropy_view
 from samplerd_server.sampling.kernels.plain import find_bad, is_bad, measure_view
-from samplerd_server.sampling.rows import Step
 
 __all__ = ["FilterState", "prepare"]
 

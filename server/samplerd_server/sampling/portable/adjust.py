@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from samplerd_server.core.enums import Step
 from samplerd_server.sampling.decode import read_bytes
 from samplerd_server.sampling.dry import LARGEST, dry_penalties
-from samplerd_server.sampling.rows import Step
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

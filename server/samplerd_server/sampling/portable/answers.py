@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from samplerd_server.core.enums import Dtype, InputKind, RowErrorReason
+from samplerd_server.core.enums import Dtype, InputKind, RowErrorReason, Step
 from samplerd_server.core.outputs import OutputFlags
 from samplerd_server.sampling.decode import first_fault, read_bytes
 from samplerd_server.sampling.portable.distribution import SHALLOW
-from samplerd_server.sampling.rows import Step
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

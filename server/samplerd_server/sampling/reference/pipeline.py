@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from samplerd_server.core.enums import Dtype, InputKind, LogprobKind, Order, RowErrorReason
+from samplerd_server.core.enums import Dtype, InputKind, LogprobKind, Order, RowErrorReason, Step
 from samplerd_server.core.rows import CandidateRows
 from samplerd_server.sampling.decode import decode, first_fault
 from samplerd_server.sampling.noise import Purpose, uniform
@@ -37,7 +37,6 @@ from samplerd_server.sampling.reference import adjust
 from samplerd_server.sampling.reference.adjust import Known, Undecidable
 from samplerd_server.sampling.reference.distribution import Distribution, in_order, processed, softmax, successive
 from samplerd_server.sampling.reference.filters import FilterState, apply_filters, entropy
-from samplerd_server.sampling.rows import Step
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
