@@ -76,11 +76,11 @@ def _engine(name: str, rounds: int) -> Result:
         memory = np.zeros(size_of(own, plan), np.uint8)
         write_segment(memory, own, source, plan)
         times["making"].append(time.perf_counter() - began)
-        segment = open_segment(memory, Opener(params=lambda _: params, table=maker.open))
-        table = segment.rows.table
+        segment = open_segment(memory, Opener(params=lambda _: params, cdf_index=maker.open))
+        table = segment.rows.cdf_index
         assert table is not None, "a distribution without a table. This is a bug."
         draw = IndexedDraw(
-            table=table,
+            cdf_index=table,
             first=0,
             seeds=np.array([3], np.uint64),
             indices=np.zeros(1, np.uint32),

@@ -86,7 +86,12 @@ class App:
         self.store = self._make_store(decoder)
         self._sweeper = Sweeper(self.store, loop)
         self._distributions = DistributionService(
-            config.distributions, store=self.store, tables=engine.tables, decoder=decoder, calls=calls, loop=loop
+            config.distributions,
+            store=self.store,
+            cdf_index_builder=engine.cdf_index_builder,
+            decoder=decoder,
+            calls=calls,
+            loop=loop,
         )
         service = SamplerService(
             config,
@@ -127,10 +132,10 @@ class App:
         self._watch()
 
     def _make_store(self, decoder: Decoder) -> Store:
-        config, tables = self._config.distributions, self._engine.tables
+        config, builder = self._config.distributions, self._engine.cdf_index_builder
         opener = Opener(
             params=lambda description: decode_fixed_params(description, decoder),
-            table=None if tables is None else tables.open,
+            cdf_index=None if builder is None else builder.open,
         )
         worker = self._config.worker
         make: Callable[..., Store] = MemoryStore

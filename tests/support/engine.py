@@ -97,7 +97,7 @@ class StubEngine:
         self.threads = 1
         self.torch_version = "none"
         self.sampler = sampler
-        self.tables = None
+        self.cdf_index_builder = None
         self.event_loop_draw_limit_s = event_loop_draw_limit_s
         self._thread = DeviceThread(sampler)
 

@@ -37,7 +37,7 @@ def describe(name: str = "words", *, rows: int = 1, vocab_size: int = 4, **field
 
 
 def opener(params: object = None) -> Opener:
-    return Opener(params=lambda _: params, table=CdfIndexBuilder.open)  # type: ignore[arg-type,return-value]
+    return Opener(params=lambda _: params, cdf_index=CdfIndexBuilder.open)  # type: ignore[arg-type,return-value]
 
 
 def store_rows(asked: SampleRequest, *, is_baked: bool = True, memory: np.ndarray | None = None) -> Segment:
@@ -62,7 +62,7 @@ def store_rows(asked: SampleRequest, *, is_baked: bool = True, memory: np.ndarra
 
 def by_name(asked: SampleRequest, segment: Segment) -> SampleRequest:
     """The same request of stored rows, drawn from their table."""
-    return replace(asked, source=segment.rows, table=segment.rows.table)
+    return replace(asked, source=segment.rows, cdf_index=segment.rows.cdf_index)
 
 
 def draw_table(*asked: SampleRequest) -> np.ndarray:

@@ -45,7 +45,7 @@ class Job:
         """Lay out the rows of the tickets for the device."""
         if self._drafts:
             return pack_drafts(self._drafts)
-        return pack(self._requests) if self._requests[0].table is None else pack_indexed(self._requests)
+        return pack(self._requests) if self._requests[0].cdf_index is None else pack_indexed(self._requests)
 
     def unpack(
         self, results: RowResults | tuple[DraftVerdict, ...], timings: Sequence[Timing]
@@ -69,7 +69,7 @@ def split(tickets: list[Ticket]) -> Iterator[Job]:
     samples = 0
     for ticket in tickets:
         request = ticket.request
-        is_usual = isinstance(request, SampleRequest) and request.table is None
+        is_usual = isinstance(request, SampleRequest) and request.cdf_index is None
         samples = samples + request.samples if is_usual else _MAX_SAMPLES
     if samples < _MAX_SAMPLES:
         if tickets:
@@ -77,10 +77,10 @@ def split(tickets: list[Ticket]) -> Iterator[Job]:
         return
     drafts = [ticket for ticket in tickets if isinstance(ticket.request, VerifyRequest)]
     samplings = [ticket for ticket in tickets if isinstance(ticket.request, SampleRequest)]
-    yield from _bound([ticket for ticket in samplings if ticket.request.table is None])
+    yield from _bound([ticket for ticket in samplings if ticket.request.cdf_index is None])
     if drafts:
         yield Job(drafts)
-    yield from _bound([ticket for ticket in samplings if ticket.request.table is not None])
+    yield from _bound([ticket for ticket in samplings if ticket.request.cdf_index is not None])
 
 
 def _bound(tickets: list[Ticket]) -> Iterator[Job]:

@@ -1,4 +1,4 @@
-"""The arrow from requests that draw from tables to a batch of such draws; its results are cut apart as any others."""
+"""The arrow from requests that draw from a CDF index to a batch; its results are unpacked like those of any batch."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ __all__ = ["pack_indexed"]
 
 
 def pack_indexed(requests: Sequence[SampleRequest]) -> IndexedBatch:
-    """Lay out the draws of `requests`, in order; each has a table."""
+    """Lay out the draws of `requests`, in order; each has a CDF index."""
     return IndexedBatch(draws=tuple(_draw(request) for request in requests))
 
 
 def _draw(request: SampleRequest) -> IndexedDraw:
-    assert request.table is not None, "a request without a table is drawn from one. This is a bug."
-    assert isinstance(request.source, StoredRows), "rows that do not stay have a table. This is a bug."
+    assert request.cdf_index is not None, "a request without a CDF index is drawn from one. This is a bug."
+    assert isinstance(request.source, StoredRows), "rows that were not uploaded have a CDF index. This is a bug."
     rows = request.rows
     if request.row_seeds is None:
         seeds = np.full(rows, request.seed, np.uint64)
@@ -32,7 +32,7 @@ def _draw(request: SampleRequest) -> IndexedDraw:
     else:
         seeds, indices = request.row_seeds, np.zeros(rows, np.uint32)
     return IndexedDraw(
-        table=request.table,
+        cdf_index=request.cdf_index,
         first=request.source.first,
         seeds=seeds,
         indices=indices,

@@ -55,7 +55,7 @@ class SampleRequest:
     """What it takes to compute, in bytes of plain rows: what predictions of time are based on. Set at decode."""
     load: Callable[[], None] | None = None
     """Copies the numbers of the rows into their memory, once the request is admitted; None = they are there."""
-    table: CdfIndex | None = None
+    cdf_index: CdfIndex | None = None
     """Draw from this rather than from the rows of the source, which is a StoredRows. Set at decode."""
     first_row: int = 0
     """Row index of the first row, where this is a part of a request."""
@@ -70,7 +70,7 @@ class SampleRequest:
     @property
     def size_bytes(self) -> int:
         """What the request counts against the queue's bytes: rows that are read."""
-        return self.source.size_bytes if self.table is None else 0
+        return self.source.size_bytes if self.cdf_index is None else 0
 
     @property
     def samples(self) -> int:
@@ -107,7 +107,7 @@ class VerifyRequest:
         return 1
 
     @property
-    def table(self) -> None:
+    def cdf_index(self) -> None:
         """None: drafts are verified against rows."""
         return
 

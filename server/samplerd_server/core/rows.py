@@ -77,7 +77,7 @@ class CdfIndex(Protocol):
 class IndexedDraw:
     """Draws from consecutive rows of one table."""
 
-    table: CdfIndex
+    cdf_index: CdfIndex
     first: int
     """The first of the rows within the table."""
     seeds: NDArray[np.uint64]
@@ -106,7 +106,7 @@ class StoredRows:
     """Exactly rows x vocab_size x itemsize bytes, little-endian, row-major."""
     params: SamplingParams | None
     """The parameters that are baked in; None = they come with each request."""
-    table: CdfIndex | None
+    cdf_index: CdfIndex | None
     """For draws with replacement: at T = 1, or with the parameters that are baked in. None = there is none."""
     address: int
     """Where `data` lies."""

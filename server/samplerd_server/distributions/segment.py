@@ -76,7 +76,7 @@ class Opener:
 
     params: Callable[[Description], SamplingParams]
     """From a description with parameters to them; they were checked when it was made."""
-    table: Callable[[NDArray[np.uint8], int, int], CdfIndex] | None
+    cdf_index: Callable[[NDArray[np.uint8], int, int], CdfIndex] | None
     """From memory, the offset of tables in it and the number of rows to what draws from them; None = nothing here
     does."""
 
@@ -132,9 +132,9 @@ def open_segment(memory: NDArray[np.uint8], opener: Opener) -> Segment:
     fields["kind"], fields["dtype"] = InputKind(fields["kind"]), Dtype(fields["dtype"])
     description = Description(**fields)
     _, rows_at, tables_at = _layout(description)
-    table = None
-    if opener.table is not None and len(memory) > tables_at:
-        table = opener.table(memory, tables_at, description.rows)
+    cdf_index = None
+    if opener.cdf_index is not None and len(memory) > tables_at:
+        cdf_index = opener.cdf_index(memory, tables_at, description.rows)
     numbers = memory[rows_at : rows_at + description.rows_bytes]
     rows = StoredRows(
         name=description.name,
@@ -145,7 +145,7 @@ def open_segment(memory: NDArray[np.uint8], opener: Opener) -> Segment:
         data=numbers.data,
         address=address_of(numbers),
         params=None if description.params is None else opener.params(description),
-        table=table,
+        cdf_index=cdf_index,
     )
     return Segment(description, rows, len(memory))
 

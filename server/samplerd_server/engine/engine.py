@@ -9,7 +9,7 @@ import torch
 
 from samplerd_server.engine.device import choose_device, choose_threads
 from samplerd_server.engine.device_thread import DeviceThread, Outcome
-from samplerd_server.sampling.choose import choose_sampler, choose_tables
+from samplerd_server.sampling.choose import choose_cdf_index_builder, choose_sampler
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -34,7 +34,7 @@ class Engine:
         self.device = choose_device(config.device)
         self.threads = choose_threads(config.threads)
         self.sampler = choose_sampler(self.device.name, config.kernel, self.threads)  # type: ignore[arg-type]  # config checked it
-        self.tables = choose_tables(self.sampler)
+        self.cdf_index_builder = choose_cdf_index_builder(self.sampler)
         """What prepares rows that stay; None = they are drawn from as other rows are."""
         self._thread = DeviceThread(self.sampler)
         self.event_loop_draw_limit_s = config.event_loop_draw_limit_s if self.device.name == "cpu" else 0.0
@@ -46,8 +46,8 @@ class Engine:
         began = time.monotonic()
         torch.set_num_threads(self.threads)
         self.sampler.warm_up()
-        if self.tables is not None:
-            self.tables.warm_up()
+        if self.cdf_index_builder is not None:
+            self.cdf_index_builder.warm_up()
         return time.monotonic() - began
 
     def start(self, loop: AbstractEventLoop) -> None:

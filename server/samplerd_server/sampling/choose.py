@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from samplerd_server.sampling.cdf_index.builder import CdfIndexBuilder
     from samplerd_server.sampling.sampler import Sampler
 
-__all__ = ["choose_sampler", "choose_tables"]
+__all__ = ["choose_cdf_index_builder", "choose_sampler"]
 
 
 def choose_sampler(device: str, kernel: Literal["auto", "numba", "torch"] = "auto", threads: int = 1) -> Sampler:
@@ -39,7 +39,7 @@ def choose_sampler(device: str, kernel: Literal["auto", "numba", "torch"] = "aut
     return TorchSampler(device, threads)
 
 
-def choose_tables(sampler: Sampler) -> CdfIndexBuilder | None:
+def choose_cdf_index_builder(sampler: Sampler) -> CdfIndexBuilder | None:
     """Make what prepares rows for a sampler, so that draws from them are the sampler's own, to the bit; or None."""
     if sampler.name != "numba":
         return None

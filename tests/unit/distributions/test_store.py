@@ -56,7 +56,7 @@ def test_what_was_created_is_found_with_its_numbers(store):
     segment, expires = create(store)
     rows = store.find("words")
     assert bytes(rows.data) == ROWS.data
-    assert (rows.name, rows.rows, rows.vocab_size, rows.first, rows.table) == ("words", 1, 4, 0, None)
+    assert (rows.name, rows.rows, rows.vocab_size, rows.first, rows.cdf_index) == ("words", 1, 4, 0, None)
     assert (segment.description, segment.size_bytes, expires) == (describe(), SIZE, 1010.0)
     assert (store.count, store.size_bytes) == (1, SIZE)
 

@@ -39,7 +39,7 @@ def numbers(shape: str, kind: InputKind, rows: int, width: int, seed: int) -> np
 
 def assert_same(asked, *, expect_table: bool = True) -> None:
     segment = store_rows(asked)
-    assert (segment.rows.table is not None) is expect_table
+    assert (segment.rows.cdf_index is not None) is expect_table
     want = draw(make_sampler("numba"), asked)
     assert not want.status.any()
     assert draw_table(by_name(asked, segment)).tolist() == want.samples.tolist()
@@ -84,7 +84,7 @@ def test_parameters_can_be_baked_in(name, kind):
 def test_what_the_noise_of_a_request_decides_has_no_table():
     own = params(xtc_probability=0.5, xtc_threshold=0.1)
     segment = store_rows(request(np.zeros((1, 9)), params=own))
-    assert segment.rows.table is None
+    assert segment.rows.cdf_index is None
 
 
 def test_row_seeds_and_the_index_of_a_later_row_are_heeded():
@@ -103,7 +103,7 @@ def test_row_seeds_and_the_index_of_a_later_row_are_heeded():
             num_samples=30,
         )
         assert draw_table(part).reshape(2, 30).tolist() == whole[1:3, 20:].tolist()
-        in_rows = draw(make_sampler("numba"), replace(part, table=None)).samples
+        in_rows = draw(make_sampler("numba"), replace(part, cdf_index=None)).samples
         assert in_rows.reshape(2, 30).tolist() == whole[1:3, 20:].tolist()
 
 
@@ -130,7 +130,7 @@ def test_the_noise_is_the_documented_noise():
 
 
 def read_table(segment):
-    record = segment.rows.table._records[0]
+    record = segment.rows.cdf_index._records[0]
 
     def view(name, count, code):
         size = count * np.dtype(code).itemsize

@@ -39,6 +39,6 @@ class IndexedBatch:
         begin = 0
         for draw in self.draws:
             end = begin + draw.samples
-            draw.table.draw(draw, results.samples[begin:end])
+            draw.cdf_index.draw(draw, results.samples[begin:end])
             begin = end
         return results

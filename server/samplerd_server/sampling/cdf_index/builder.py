@@ -135,9 +135,9 @@ class CdfIndexBuilder:
         plan = CdfIndexPlan([self._keep(rows, 0, 8)], self._workspace)
         memory = np.zeros(plan.size_bytes, np.uint8)
         plan.write(memory, 0, 0, 32, Dtype.F32)
-        seeds, indices, table = np.ones(1, np.uint64), np.zeros(1, np.uint32), NumbaCdfIndex(memory, 0, 1)
-        table.draw(
-            IndexedDraw(table=table, first=0, seeds=seeds, indices=indices, draw_offset=0, num_samples=1),
+        seeds, indices, index = np.ones(1, np.uint64), np.zeros(1, np.uint32), NumbaCdfIndex(memory, 0, 1)
+        index.draw(
+            IndexedDraw(cdf_index=index, first=0, seeds=seeds, indices=indices, draw_offset=0, num_samples=1),
             np.empty(1, np.int32),
         )
 

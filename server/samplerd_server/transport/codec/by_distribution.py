@@ -97,15 +97,15 @@ class DistributionDecoder:
                 f"{request.samples} samples are more than {self.max_undivided}: so many can only be drawn with "
                 "replacement, by baked parameters or a temperature alone, without XTC and without outputs per row",
             )
-        table = rows.table if _can_use_table(request, params, is_baked=rows.params is not None) else None
+        cdf_index = rows.cdf_index if _can_use_cdf_index(request, params, is_baked=rows.params is not None) else None
         return replace(
             request,
             kind=rows.kind,
             params=params,
-            table=table,
+            cdf_index=cdf_index,
             is_divisible=is_divisible,
             greedy_rows=request.greedy_rows if rows.params is None else rows.rows * params[0].is_greedy,
-            work=request.work if table is None else request.samples * _WORK_OF_DRAW,
+            work=request.work if cdf_index is None else request.samples * _WORK_OF_DRAW,
         )
 
     @staticmethod
@@ -129,7 +129,7 @@ def _is_divisible(request: SampleRequest, params: tuple[SamplingParams, ...], *,
     )
 
 
-def _can_use_table(request: SampleRequest, params: tuple[SamplingParams, ...], *, is_baked: bool) -> bool:
+def _can_use_cdf_index(request: SampleRequest, params: tuple[SamplingParams, ...], *, is_baked: bool) -> bool:
     """Say whether the table of the distribution has the law that is asked for, and all that is asked for."""
     if not request.with_replacement or request.outputs.wanted != NOTHING:
         return False

@@ -70,14 +70,14 @@ class DistributionService:
         config: DistributionsConfig,
         *,
         store: Store,
-        tables: PlansCdfIndexes | None,
+        cdf_index_builder: PlansCdfIndexes | None,
         decoder: Decoder,
         calls: RpcObserver,
         loop: AbstractEventLoop,
     ) -> None:
         self._default_ttl_s = config.ttl_s or math.inf
         self._store = store
-        self._tables = tables
+        self._cdf_index_builder = cdf_index_builder
         self._decoder = decoder
         self._calls = calls
         self._loop = loop
@@ -154,9 +154,9 @@ class DistributionService:
         return pb.CreateDistributionResponse(distribution=message).SerializeToString()
 
     def _plan(self, new: NewDistribution) -> Plan | None:
-        if self._tables is None:
+        if self._cdf_index_builder is None:
             return None
-        return self._tables.plan(pack([new.request]), new.request.kind, new.request.params[0])
+        return self._cdf_index_builder.plan(pack([new.request]), new.request.kind, new.request.params[0])
 
     async def _get(self, data: bytes, context: ServicerContext[bytes, bytes]) -> bytes:
         reply = b""

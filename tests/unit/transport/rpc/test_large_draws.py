@@ -43,13 +43,13 @@ def test_the_parts_draw_one_after_the_other_what_the_whole_draws(rows, samples, 
     assert len(cut) <= max(rows * -(-samples // chunk), 1)
     want = draw_table(whole).tolist()
     assert np.concatenate([draw_table(part) for part in cut]).tolist() == want
-    by_rows = [draw(make_sampler("numba"), replace(part, table=None)).samples for part in cut]
+    by_rows = [draw(make_sampler("numba"), replace(part, cdf_index=None)).samples for part in cut]
     assert np.concatenate(by_rows).tolist() == want
 
 
 def test_each_row_keeps_its_parameters():
     own = tuple(SamplingParams(temperature=t) for t in (0.0, 1.0, 0.0))
-    whole = replace(large(3, 4), params=own, greedy_rows=2, table=None)
+    whole = replace(large(3, 4), params=own, greedy_rows=2, cdf_index=None)
     cut = list(parts(whole, 4))
     assert [part.params for part in cut] == [(params,) for params in own]
     assert [part.greedy_rows for part in cut] == [1, 0, 1]
