@@ -1,45 +1,18 @@
-"""The keywords of `sample`, the same for every way of asking: unary, stream, synchronous, command line."""
+"""The keywords of `sample`: the same in a unary call, on a stream, in the synchronous client and in samplerctl."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING
+
+from samplerd_client.sampling_params import SamplingFields
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
-    from samplerd_client.params import Candidates, Dry, Ids, LogprobKind, Order, SamplingParams, SharedMemory
+    from samplerd_client.params import Candidates, Ids, LogprobKind, SamplingParams, SharedMemory
     from samplerd_client.shared_memory import Slot
 
 __all__ = ["SampleOptions", "SamplingFields"]
-
-
-class SamplingFields(TypedDict, total=False):
-    """The fields of SamplingParams as keywords."""
-
-    temperature: float | None
-    top_k: int | None
-    top_p: float | None
-    min_p: float | None
-    typical_p: float | None
-    epsilon_cutoff: float | None
-    eta_cutoff: float | None
-    top_n_sigma: float | None
-    xtc_threshold: float | None
-    xtc_probability: float | None
-    dynamic_temperature_range: float | None
-    dynamic_temperature_exponent: float | None
-    repetition_penalty: float | None
-    frequency_penalty: float | None
-    presence_penalty: float | None
-    dry: Dry | None
-    history: Ids | None
-    logit_bias: Mapping[int, float] | None
-    allowed_tokens: Ids | None
-    token_bitmask: bytes | NDArray[Any] | None
-    min_tokens_to_keep: int | None
-    order: Order | None
 
 
 class SampleOptions(SamplingFields, total=False):

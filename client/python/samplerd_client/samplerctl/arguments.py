@@ -7,9 +7,9 @@ import re
 from typing import TYPE_CHECKING, Any, cast
 
 from samplerd import __version__
-from samplerd_client.params import Dry
 from samplerd_client.samplerctl import environment
-from samplerd_client.samplerctl.inputs import integers, parse_bias
+from samplerd_client.samplerctl.inputs import integers
+from samplerd_client.samplerctl.sampling_flags import add_sampling_flags, sampling_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,27 +31,6 @@ examples:
 exit status: 0 done; 1 the server refused, or a row failed; 2 wrong usage; 3 the server was not reached, or not in time;
 4 an audit failed; 130 interrupted.
 """
-
-_FLOATS = {
-    "temperature": "T in softmax(x / T); 0 = argmax (default 1)",
-    "top-p": "keep the shortest prefix, most likely first, with mass >= P",
-    "min-p": "keep what has at least P times the largest probability",
-    "typical-p": "locally typical sampling",
-    "epsilon-cutoff": "keep what has at least this probability",
-    "eta-cutoff": "keep what has at least min(eta, sqrt(eta) exp(-entropy))",
-    "top-n-sigma": "keep logits of at least max - N standard deviations",
-    "xtc-threshold": "XTC: drop all but the least likely of those with at least this probability",
-    "xtc-probability": "XTC: how often",
-    "dynamic-temperature-range": "T varies by this much with the entropy",
-    "dynamic-temperature-exponent": "how T varies with the entropy",
-    "repetition-penalty": "divides positive, multiplies other logits of --history",
-    "frequency-penalty": "subtracted once per occurrence in --history",
-    "presence-penalty": "subtracted once from each token of --history",
-}
-
-_LISTS = {"history": "the tokens so far, oldest first", "allowed-tokens": "only these can be drawn"}
-
-_DRY_FLAGS = {"base": float, "allowed_length": int, "range": int}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -100,7 +79,7 @@ def _add_sample(commands: Any) -> None:
     draw.add_argument("--weights", action="store_true", help="the numbers of --npy are weights, not logits")
     draw.add_argument("--dtype", choices=("f32", "f16", "bf16", "f64"), help="convert the rows before sending")
     draw.add_argument("--priority", type=int, default=0, help="who goes first, -100 to 100")
-    _add_sampling(sample)
+    add_sampling_flags(sample)
     output = sample.add_argument_group("what to show")
     output.add_argument("--output", choices=("table", "jsonl", "npy"), default="table", help="(default table)")
     output.add_argument("-o", "--output-file", metavar="FILE", help="write there instead of to standard output")
@@ -129,7 +108,7 @@ def _add_distribution(commands: Any) -> None:
     create.add_argument("--ttl", type=_seconds, metavar="S", help="free it when unused for so many seconds")
     create.add_argument("--weights", action="store_true", help="the numbers of --npy are weights, not logits")
     create.add_argument("--dtype", choices=("f32", "f16", "bf16", "f64"), help="convert the rows before sending")
-    _add_sampling(create)
+    add_sampling_flags(create)
     listing = actions.add_parser("list", help="all, in order of name")
     show = actions.add_parser("show", help="one")
     delete = actions.add_parser("delete", help="free one")
@@ -164,7 +143,7 @@ def _add_bench(commands: Any) -> None:
         help="put the rows into shared memory; the server of this host was started with --shared-memory-prefix PREFIX",
     )
     load.add_argument("--json", action="store_true", help="the outcome as one JSON object")
-    _add_sampling(bench)
+    add_sampling_flags(bench)
     _add_connection(bench)
 
 
@@ -198,34 +177,6 @@ def _add_connection(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--tls-cert", metavar="FILE", help="PEM of this client's certificate")
     group.add_argument("--tls-key", metavar="FILE", help="PEM of its key")
     group.add_argument("--tls-server-name", metavar="NAME", help="the name in the server's certificate")
-
-
-def _add_sampling(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("sampling parameters (absent = off)")
-    for name, text in _FLOATS.items():
-        group.add_argument(f"--{name}", type=float, metavar="X", help=text)
-    group.add_argument("--top-k", type=int, metavar="K", help="keep exactly the K most likely")
-    group.add_argument("--min-tokens-to-keep", type=int, metavar="N", help="the filters keep at least N")
-    group.add_argument("--order", choices=("hugging_face", "vllm", "llama_cpp", "joint"), help="order of the filters")
-    for name, text in _LISTS.items():
-        group.add_argument(f"--{name}", type=integers, metavar="ID,..", help=text)
-    group.add_argument("--logit-bias", type=parse_bias, metavar="ID:B,..", help="added to these tokens' logits")
-    group.add_argument("--token-bitmask", type=bytes.fromhex, metavar="HEX", help="int32 words, little-endian")
-    group.add_argument("--dry-multiplier", type=float, metavar="X", help="DRY: strength")
-    for field, kind in _DRY_FLAGS.items():
-        group.add_argument(f"--dry-{field.replace('_', '-')}", type=kind, metavar="X", help=f"DRY: {field}")
-    group.add_argument("--dry-sequence-breakers", type=integers, default=(), metavar="ID,..", help="DRY: breakers")
-
-
-def sampling_options(args: argparse.Namespace) -> SampleOptions:
-    """Return the sampling parameters that were given."""
-    names = [*_FLOATS, *_LISTS, "top-k", "min-tokens-to-keep", "order", "logit-bias", "token-bitmask"]
-    values = {name.replace("-", "_"): getattr(args, name.replace("-", "_")) for name in names}
-    options = {name: value for name, value in values.items() if value is not None}
-    if args.dry_multiplier is not None:
-        rest: dict[str, Any] = {field: getattr(args, f"dry_{field}") for field in _DRY_FLAGS}
-        options["dry"] = Dry(multiplier=args.dry_multiplier, sequence_breakers=args.dry_sequence_breakers, **rest)
-    return cast("SampleOptions", options)
 
 
 def sample_options(args: argparse.Namespace) -> SampleOptions:

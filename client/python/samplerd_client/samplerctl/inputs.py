@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import re
 import sys
@@ -11,11 +12,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    import argparse
-
     from numpy.typing import NDArray
 
-__all__ = ["InputError", "integers", "parse_bias", "parse_rows", "read_npy", "read_rows", "read_standard_input"]
+__all__ = [
+    "InputError",
+    "hexadecimal",
+    "integers",
+    "parse_bias",
+    "parse_rows",
+    "read_npy",
+    "read_rows",
+    "read_standard_input",
+]
 
 _NPY_MAGIC = b"\x93NUMPY"
 
@@ -82,14 +90,43 @@ def read_standard_input() -> NDArray[Any]:
 
 
 def integers(text: str) -> list[int]:
-    """Return whole numbers between commas or blanks; ValueError for anything else."""
-    return [int(cell) for cell in text.replace(",", " ").split()]
+    """Return whole numbers between commas or blanks.
+
+    Raises:
+        argparse.ArgumentTypeError: something else stands there.
+
+    """
+    try:
+        return [int(cell) for cell in text.replace(",", " ").split()]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers, as in 3,17,25") from None
 
 
 def parse_bias(text: str) -> dict[int, float]:
-    """Return biases written ``id:bias,id:bias``; ValueError for anything else."""
+    """Return biases written ``id:bias,id:bias``.
+
+    Raises:
+        argparse.ArgumentTypeError: something else stands there.
+
+    """
     pairs = (cell.partition(":") for cell in text.replace(",", " ").split())
-    return {int(token): float(bias) for token, _, bias in pairs}
+    try:
+        return {int(token): float(bias) for token, _, bias in pairs}
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of biases, as in 3:-1.5,17:-inf") from None
+
+
+def hexadecimal(text: str) -> bytes:
+    """Return the bytes that pairs of hexadecimal digits stand for.
+
+    Raises:
+        argparse.ArgumentTypeError: something else stands there.
+
+    """
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not pairs of hexadecimal digits, as in ff000000") from None
 
 
 def _npy(data: bytes, name: str) -> NDArray[Any]:

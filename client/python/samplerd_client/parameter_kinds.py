@@ -1,0 +1,124 @@
+"""Kinds of sampling parameters: how a value of each kind gets into its field of a message.
+
+Rule 1: nothing here knows a parameter by name; `sampling_params`, which is generated, lists them. Rule 2: ranges are
+the server's to check. A new kind is an entry of `Kind` and of `_SETTERS` here, and one of `samplerctl.sampling_flags`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar
+
+import numpy as np
+
+from samplerd.v1 import sampler_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from google.protobuf.message import Message
+    from numpy.typing import NDArray
+
+__all__ = ["ORDERS", "Ids", "Kind", "Order", "Parameter", "Setter", "fill", "fill_from", "integers", "setters_of"]
+
+Ids: TypeAlias = "Sequence[int] | NDArray[Any]"
+"""Integers: a list, or a numpy array."""
+
+Order: TypeAlias = Literal["hugging_face", "vllm", "llama_cpp", "joint"]
+"""Whose order of filters."""
+
+Kind: TypeAlias = Literal["float", "integer", "order", "ids", "logit_bias", "bitmask", "group"]
+"""What kind of value a parameter has: a number; a whole number >= 0; an `Order`; `Ids`; numbers by id; int32 words of
+bits; several parameters under one name."""
+
+ORDERS: dict[str, pb.Order.ValueType] = {
+    name.removeprefix("ORDER_").lower(): number for name, number in pb.Order.items() if number
+}
+"""The numbers of the orders of filters, by name."""
+
+
+class Parameter(NamedTuple):
+    """What the client knows of a sampling parameter."""
+
+    name: str
+    """Its field in the contract, and its keyword."""
+    kind: Kind
+    metavar: str
+    """What stands for its value in the help of samplerctl."""
+    help: str
+    """One sentence: what it does, and when it does nothing."""
+    members: tuple[Parameter, ...] = ()
+    """The parameters of a group. The first is required."""
+
+
+def integers(values: Ids) -> Iterable[int]:
+    """Return the values in a form that protobuf takes quickly."""
+    return values.tolist() if isinstance(values, np.ndarray) else values
+
+
+Setter: TypeAlias = "Callable[[Any, str, Any], None]"
+"""Sets the field of a message, by name, to a value."""
+
+_Message = TypeVar("_Message", bound="Message")
+
+
+def setters_of(parameters: Sequence[Parameter]) -> dict[str, Setter]:
+    """Return what sets the field of each parameter, by its name."""
+    return {parameter.name: _SETTERS[parameter.kind] for parameter in parameters}
+
+
+def fill(message: _Message, values: Mapping[str, Any], setters: Mapping[str, Setter]) -> _Message:
+    """Set these fields of the message, and return it. None leaves a field unset.
+
+    Raises:
+        TypeError, ValueError: a field cannot hold its value; the text begins with the field's name.
+
+    """
+    for name, value in values.items():
+        if value is None:
+            continue
+        try:
+            setters[name](message, name, value)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{name}: {error}") from error
+    return message
+
+
+def fill_from(message: _Message, source: object, setters: Mapping[str, Setter]) -> _Message:
+    """Set the fields of the message to the attributes of these names, as `fill` does."""
+    return fill(message, {name: getattr(source, name) for name in setters}, setters)
+
+
+def _set_order(message: Any, name: str, value: Any) -> None:
+    if value not in ORDERS:
+        raise ValueError(f"must be one of {', '.join(ORDERS)}; got {value!r}")
+    setattr(message, name, ORDERS[value])
+
+
+def _set_ids(message: Any, name: str, value: Any) -> None:
+    getattr(message, name).extend(integers(value))
+
+
+def _set_logit_bias(message: Any, name: str, value: Any) -> None:
+    entries = getattr(message, name)
+    for token, bias in value.items():
+        entries.add(id=token, bias=bias)
+
+
+def _set_bitmask(message: Any, name: str, value: Any) -> None:
+    is_array = isinstance(value, np.ndarray)
+    setattr(message, name, value.astype("<i4", casting="same_kind").tobytes() if is_array else bytes(value))
+
+
+def _set_group(message: Any, name: str, value: Any) -> None:
+    getattr(message, name).CopyFrom(value.to_proto())
+
+
+_SETTERS: dict[Kind, Setter] = {
+    "float": setattr,
+    "integer": setattr,
+    "order": _set_order,
+    "ids": _set_ids,
+    "logit_bias": _set_logit_bias,
+    "bitmask": _set_bitmask,
+    "group": _set_group,
+}

@@ -1,0 +1,122 @@
+"""The table of the sampling parameters: generated from the server's by `make generate`; not to be edited."""
+
+from __future__ import annotations
+
+from samplerd_client.parameter_kinds import Parameter
+
+__all__ = ["DRY", "PARAMETERS"]
+
+DRY = (
+    Parameter(
+        "multiplier",
+        "float",
+        "X",
+        "Strength of DRY: a repeat of n tokens costs multiplier x base^(n - allowed_length); 0 turns DRY off.",
+    ),
+    Parameter("base", "float", "X", "Growth of the DRY penalty for each token of the repeat; 1.75 by default."),
+    Parameter(
+        "allowed_length", "integer", "N", "Length of the longest repeat that DRY does not penalise; 2 by default."
+    ),
+    Parameter(
+        "range", "integer", "N", "How many of the last tokens of history DRY looks at; 0, the default, means all."
+    ),
+    Parameter("sequence_breakers", "ids", "ID,..", "Tokens at which DRY ends a repeat."),
+)
+
+PARAMETERS = (
+    Parameter(
+        "temperature",
+        "float",
+        "T",
+        "Divide the logits by this before softmax: below 1 sharpens, above 1 flattens, 0 takes the argmax.",
+    ),
+    Parameter("top_k", "integer", "K", "Keep exactly the k most likely; 0 turns it off."),
+    Parameter(
+        "top_p",
+        "float",
+        "P",
+        "Keep the shortest prefix, most likely first, with at least this much of the probability; 1 turns it off.",
+    ),
+    Parameter("min_p", "float", "P", "Keep what has at least this share of the largest probability; 0 turns it off."),
+    Parameter(
+        "typical_p",
+        "float",
+        "P",
+        "Keep the most typical (the information nearest to the entropy) up to this much of the probability; 1 turns "
+        "it off.",
+    ),
+    Parameter("epsilon_cutoff", "float", "P", "Keep what has at least this probability; 0 turns it off."),
+    Parameter(
+        "eta_cutoff",
+        "float",
+        "P",
+        "Keep what has at least the probability min(eta, sqrt(eta) x exp(-entropy)); 0 turns it off.",
+    ),
+    Parameter(
+        "top_n_sigma",
+        "float",
+        "N",
+        "Keep logits of at least the largest minus this many standard deviations; 0 turns it off.",
+    ),
+    Parameter(
+        "xtc_threshold",
+        "float",
+        "P",
+        "When XTC acts, drop all but the least likely of those with at least this probability; above 0.5 XTC never "
+        "acts.",
+    ),
+    Parameter("xtc_probability", "float", "P", "Probability that XTC acts on a row; 0 turns it off."),
+    Parameter(
+        "dynamic_temperature_range",
+        "float",
+        "X",
+        "Vary the temperature by up to this much around `temperature`, with the entropy of the row; 0 turns it off.",
+    ),
+    Parameter(
+        "dynamic_temperature_exponent",
+        "float",
+        "X",
+        "Raise the normalised entropy to this power when the temperature is dynamic; 1 by default.",
+    ),
+    Parameter(
+        "repetition_penalty",
+        "float",
+        "X",
+        "Divide positive and multiply other logits of the tokens in history by this; 1 turns it off.",
+    ),
+    Parameter(
+        "frequency_penalty",
+        "float",
+        "X",
+        "Subtract this from a token's logit for each time that it occurs in history; 0 turns it off.",
+    ),
+    Parameter(
+        "presence_penalty",
+        "float",
+        "X",
+        "Subtract this once from the logit of every token that occurs in history; 0 turns it off.",
+    ),
+    Parameter(
+        "dry",
+        "group",
+        "DRY",
+        "Penalise tokens that would continue a repetition of history (DRY: don't repeat yourself).",
+        DRY,
+    ),
+    Parameter("history", "ids", "ID,..", "The tokens so far, oldest first: what the penalties look at."),
+    Parameter(
+        "logit_bias",
+        "logit_bias",
+        "ID:B,..",
+        "Add an amount to the logit of each of these tokens; -inf forbids the token.",
+    ),
+    Parameter("allowed_tokens", "ids", "ID,..", "Allow only these tokens to be drawn."),
+    Parameter(
+        "token_bitmask",
+        "bitmask",
+        "HEX",
+        "Allow token j to be drawn only if bit j mod 32 of int32 word j div 32 is set.",
+    ),
+    Parameter("min_tokens_to_keep", "integer", "N", "Keep at least this many tokens in every filter; 1 by default."),
+    Parameter("order", "order", "ORDER", "Apply the filters in the order of this system; hugging_face by default."),
+)

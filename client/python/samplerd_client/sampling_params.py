@@ -1,0 +1,129 @@
+"""The sampling parameters as typed fields: generated from the server's table by `make generate`; not to be edited."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from samplerd.v1 import sampler_pb2 as pb
+from samplerd_client.parameter_kinds import fill_from, setters_of
+from samplerd_client.parameter_table import DRY, PARAMETERS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from samplerd_client.parameter_kinds import Ids, Order
+
+__all__ = ["GROUPS", "SETTERS", "Dry", "SamplingFields", "SamplingParams"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dry:
+    """Penalise tokens that would continue a repetition of history (DRY: don't repeat yourself)."""
+
+    multiplier: float
+    """Strength of DRY: a repeat of n tokens costs multiplier x base^(n - allowed_length); 0 turns DRY off."""
+    base: float | None = None
+    """Growth of the DRY penalty for each token of the repeat; 1.75 by default."""
+    allowed_length: int | None = None
+    """Length of the longest repeat that DRY does not penalise; 2 by default."""
+    range: int | None = None
+    """How many of the last tokens of history DRY looks at; 0, the default, means all."""
+    sequence_breakers: Ids | None = None
+    """Tokens at which DRY ends a repeat."""
+
+    def to_proto(self) -> pb.DryParams:
+        """Return the message; TypeError or ValueError, naming the field, where a value does not fit."""
+        return fill_from(pb.DryParams(), self, _DRY_SETTERS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingParams:
+    """How one row, or every row, is drawn from. None is the server's default."""
+
+    temperature: float | None = None
+    """Divide the logits by this before softmax: below 1 sharpens, above 1 flattens, 0 takes the argmax."""
+    top_k: int | None = None
+    """Keep exactly the k most likely; 0 turns it off."""
+    top_p: float | None = None
+    """Keep the shortest prefix, most likely first, with at least this much of the probability; 1 turns it off."""
+    min_p: float | None = None
+    """Keep what has at least this share of the largest probability; 0 turns it off."""
+    typical_p: float | None = None
+    """Keep the most typical (the information nearest to the entropy) up to this much of the probability; 1 turns it
+    off."""
+    epsilon_cutoff: float | None = None
+    """Keep what has at least this probability; 0 turns it off."""
+    eta_cutoff: float | None = None
+    """Keep what has at least the probability min(eta, sqrt(eta) x exp(-entropy)); 0 turns it off."""
+    top_n_sigma: float | None = None
+    """Keep logits of at least the largest minus this many standard deviations; 0 turns it off."""
+    xtc_threshold: float | None = None
+    """When XTC acts, drop all but the least likely of those with at least this probability; above 0.5 XTC never
+    acts."""
+    xtc_probability: float | None = None
+    """Probability that XTC acts on a row; 0 turns it off."""
+    dynamic_temperature_range: float | None = None
+    """Vary the temperature by up to this much around `temperature`, with the entropy of the row; 0 turns it off."""
+    dynamic_temperature_exponent: float | None = None
+    """Raise the normalised entropy to this power when the temperature is dynamic; 1 by default."""
+    repetition_penalty: float | None = None
+    """Divide positive and multiply other logits of the tokens in history by this; 1 turns it off."""
+    frequency_penalty: float | None = None
+    """Subtract this from a token's logit for each time that it occurs in history; 0 turns it off."""
+    presence_penalty: float | None = None
+    """Subtract this once from the logit of every token that occurs in history; 0 turns it off."""
+    dry: Dry | None = None
+    """Penalise tokens that would continue a repetition of history (DRY: don't repeat yourself)."""
+    history: Ids | None = None
+    """The tokens so far, oldest first: what the penalties look at."""
+    logit_bias: Mapping[int, float] | None = None
+    """Add an amount to the logit of each of these tokens; -inf forbids the token."""
+    allowed_tokens: Ids | None = None
+    """Allow only these tokens to be drawn."""
+    token_bitmask: bytes | NDArray[Any] | None = None
+    """Allow token j to be drawn only if bit j mod 32 of int32 word j div 32 is set."""
+    min_tokens_to_keep: int | None = None
+    """Keep at least this many tokens in every filter; 1 by default."""
+    order: Order | None = None
+    """Apply the filters in the order of this system; hugging_face by default."""
+
+    def to_proto(self) -> pb.SamplingParams:
+        """Return the message; TypeError or ValueError, naming the field, where a value does not fit."""
+        return fill_from(pb.SamplingParams(), self, SETTERS)
+
+
+class SamplingFields(TypedDict, total=False):
+    """The fields of SamplingParams as keywords."""
+
+    temperature: float | None
+    top_k: int | None
+    top_p: float | None
+    min_p: float | None
+    typical_p: float | None
+    epsilon_cutoff: float | None
+    eta_cutoff: float | None
+    top_n_sigma: float | None
+    xtc_threshold: float | None
+    xtc_probability: float | None
+    dynamic_temperature_range: float | None
+    dynamic_temperature_exponent: float | None
+    repetition_penalty: float | None
+    frequency_penalty: float | None
+    presence_penalty: float | None
+    dry: Dry | None
+    history: Ids | None
+    logit_bias: Mapping[int, float] | None
+    allowed_tokens: Ids | None
+    token_bitmask: bytes | NDArray[Any] | None
+    min_tokens_to_keep: int | None
+    order: Order | None
+
+
+_DRY_SETTERS = setters_of(DRY)
+SETTERS = setters_of(PARAMETERS)
+"""What sets the field of each, by its name."""
+GROUPS: dict[str, type[Any]] = {"dry": Dry}
+"""The class of each group of parameters."""
