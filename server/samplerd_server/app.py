@@ -14,7 +14,6 @@ import logging
 import os
 import time
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,15 +36,19 @@ from samplerd_server.process.allocator import keep_freed_memory
 from samplerd_server.process.lifecycle import Lifecycle
 from samplerd_server.process.log import event
 from samplerd_server.transport.codec.by_distribution import decode_fixed_params
+from samplerd_server.transport.codec.compiled_scan import compiled_scan
 from samplerd_server.transport.codec.decode import Decoder
 from samplerd_server.transport.grpcio.certificates import Certificates
 from samplerd_server.transport.grpcio.server import GrpcServer
 from samplerd_server.transport.oip.service import InferenceService
+from samplerd_server.transport.rpc.descriptor import rpcs_of
 from samplerd_server.transport.rpc.distributions import DistributionService
-from samplerd_server.transport.rpc.handlers import Handlers, rpc_labels
+from samplerd_server.transport.rpc.handlers import Handlers
 from samplerd_server.transport.rpc.info import describe
 from samplerd_server.transport.rpc.observer import RpcObserver
 from samplerd_server.transport.rpc.service import SamplerService
+from samplerd_server.transport.rpc.streams import Streams
+from samplerd_server.transport.rpc.submitter import Submitter
 from samplerd_server.transport.shared_memory.reader import SharedMemoryReader
 
 if TYPE_CHECKING:
@@ -53,10 +56,11 @@ if TYPE_CHECKING:
 
     from samplerd_server.config import ServerConfig
     from samplerd_server.distributions.store import Store
-    from samplerd_server.transport.codec.scan import Scanned
 
-__all__ = ["App", "compiled_scan", "serve", "settle"]
+__all__ = ["App", "serve", "settle"]
 
+RPCS = rpcs_of(SamplerService, DistributionService, InferenceService)
+"""All RPCs that are served."""
 _LOG = logging.getLogger("samplerd")
 _ABANDON_AFTER_S = 2.0
 """After the drain nobody waits for what the device still computes; it is given this long to come to its end."""
@@ -69,13 +73,16 @@ class App:
         self._config = config
         self._engine = engine
         self._loop = loop
-        self.metrics = Metrics(rpc_labels())
+        self.metrics = Metrics(rpc.labels for rpc in RPCS)
         self.pending = Pending()
         costs = CostModel()
         self.batcher = Batcher(
             config.batching, pending=self.pending, costs=costs, engine=engine, metrics=self.metrics, loop=loop
         )
-        calls = RpcObserver(self.metrics)
+        self.observer = RpcObserver(self.metrics)
+        admission = Admission(config.admission, self.pending, costs)
+        submitter = Submitter(admission, self.batcher, self.metrics, loop)
+        streams = Streams(self.metrics, max_requests=config.transport.max_stream_requests)
         regions = self._regions()
         decoder = Decoder(
             limits=config.limits,
@@ -90,33 +97,39 @@ class App:
             store=self.store,
             cdf_index_builder=engine.cdf_index_builder,
             decoder=decoder,
-            calls=calls,
+            submitter=submitter,
             loop=loop,
         )
         service = SamplerService(
-            config,
+            config.limits,
             decoder=decoder,
-            admission=Admission(config.admission, self.pending, costs),
-            batcher=self.batcher,
+            submitter=submitter,
+            streams=streams,
             distributions=self._distributions,
-            calls=calls,
-            metrics=self.metrics,
-            info=describe(config, engine),
+            info=describe(config, engine, RPCS),
             loop=loop,
         )
-        tokens = read_tokens(config.security.token_file)
         inference = InferenceService(
-            service, regions=regions, max_rows=config.limits.max_rows, calls=calls, metrics=self.metrics
+            decoder=service.decoder,
+            submitter=submitter,
+            streams=streams,
+            regions=regions,
+            max_rows=config.limits.max_rows,
+            metrics=self.metrics,
         )
         self.handlers = Handlers(
-            service, inference, has_reflection=config.transport.reflection, calls=calls, tokens=tokens
+            service,
+            self._distributions,
+            inference,
+            has_reflection=config.transport.reflection,
+            observer=self.observer,
+            tokens=read_tokens(config.security.token_file),
         )
-        self._calls = calls
         worker = config.worker
         self.server = GrpcServer(
             config.transport,
             self.handlers,
-            calls,
+            self.observer,
             certificates=Certificates(config.security),
             shares_port=worker is not None,
         )
@@ -203,7 +216,7 @@ class App:
     async def drain(self) -> bool:
         """Refuse what is new and finish what is in flight; returns whether all of it finished within the grace."""
         await self.handlers.drain()
-        idle = asyncio.ensure_future(self._calls.wait_idle())
+        idle = asyncio.ensure_future(self.observer.wait_idle())
         done, _ = await asyncio.wait({idle}, timeout=self._config.transport.drain_grace_s)
         idle.cancel()
         return bool(done)
@@ -234,16 +247,6 @@ def settle() -> None:
     gc.collect()
     gc.freeze()
     keep_freed_memory()
-
-
-def compiled_scan() -> Callable[[bytes], Scanned] | None:
-    """Load the scan of requests, or compile it; None where nothing can be compiled."""
-    if find_spec("numba") is None:
-        return None
-    from samplerd_server.transport.codec.scan import scan  # noqa: PLC0415  # as above
-
-    scan(b"")
-    return scan
 
 
 async def serve(config: ServerConfig) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import time
 
-from samplerd_server.app import compiled_scan
 from samplerd_server.sampling.cdf_index.builder import CdfIndexBuilder
 from samplerd_server.sampling.kernels import NumbaSampler
+from samplerd_server.transport.codec.compiled_scan import compiled_scan
 
 
 def main() -> None:

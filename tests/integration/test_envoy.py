@@ -228,7 +228,7 @@ async def test_thousands_of_calls_leave_no_object(serve):
         objects = []
         for _ in range(3):
             await storm(served.stub, rng, 2000)
-            await served.until(lambda: served.app.handlers.service._calls.in_flight == 0)
+            await served.until(lambda: served.app.observer.in_flight == 0)
             await served.until(lambda: not served.tasks())
             objects.append(served.objects())
         # The first storm fills what is remembered; after that nothing grows with the number of calls.

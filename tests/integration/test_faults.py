@@ -40,8 +40,8 @@ def assert_nothing_is_left(served: Served) -> None:
     assert (len(pending), pending.rows, pending.bytes, pending.work) == (0, 0, 0, 0)
     assert served.app.batcher.in_flight == 0
     service = served.app.handlers.service
-    assert service._streams == set()
-    assert service._calls.in_flight == 0
+    assert len(service._streams) == 0
+    assert served.app.observer.in_flight == 0
 
 
 # A sampler that raises.
@@ -120,7 +120,7 @@ async def test_a_client_that_dies_takes_its_work_with_it(serve, limit):
         await serves(served.stub)
         gone = sum(served.metrics.cancelled.value(stage) for stage in ("queued", "computed"))
         assert gone == in_flight if limit == 32 else gone >= 1
-        await served.until(lambda: served.app.handlers.service._calls.in_flight == 0)
+        await served.until(lambda: served.app.observer.in_flight == 0)
         assert_nothing_is_left(served)
 
 
@@ -138,7 +138,7 @@ async def test_100_storms_of_cancelled_calls_leave_nothing(serve):
                 call.cancel()
             await asyncio.gather(*calls, return_exceptions=True)
         await serves(served.stub)
-        await served.until(lambda: served.app.handlers.service._calls.in_flight == 0)
+        await served.until(lambda: served.app.observer.in_flight == 0)
         await served.until(lambda: served.app.batcher.in_flight == 0)
         assert_nothing_is_left(served)
 
@@ -152,8 +152,8 @@ async def test_a_client_that_does_not_read_is_not_read_and_holds_nobody_up(serve
         writing = asyncio.create_task(write_all(stream, 40, num_samples=draws))
         # Replies of 800 kB soon fill the client's window: the writer stands, then the reader.
         own = served.app.handlers.service
-        await served.until(lambda: own._streams and next(iter(own._streams))._in_flight == limit)
-        state = next(iter(own._streams))
+        await served.until(lambda: own._streams._open and next(iter(own._streams._open))._in_flight == limit)
+        state = next(iter(own._streams._open))
         for number in range(50):
             reply = await asyncio.wait_for(served.stub.Sample(ask(number)), WAIT_S)
             assert list(reply.samples) == [number]
@@ -169,7 +169,7 @@ async def test_a_client_that_does_not_read_is_not_read_and_holds_nobody_up(serve
         assert set(sizes.values()) == {draws}
         await writing
         await lazy.close()
-        await served.until(lambda: own._calls.in_flight == 0)
+        await served.until(lambda: served.app.observer.in_flight == 0)
         assert_nothing_is_left(served)
 
 
@@ -257,7 +257,7 @@ async def test_2000_mixed_requests_leave_no_task_and_no_ticket(serve):
                 )
         assert len(outcomes) == 2000
         assert min(outcomes.count(kind) for kind in ("ok", "failed", "cancelled")) > 200
-        await served.until(lambda: served.app.handlers.service._calls.in_flight == 0)
+        await served.until(lambda: served.app.observer.in_flight == 0)
         await served.until(lambda: served.app.batcher.in_flight == 0)
         assert_nothing_is_left(served)
 

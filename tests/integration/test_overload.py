@@ -135,7 +135,7 @@ async def test_a_stream_has_its_deadline_too(serve):
         await stream.write(ask(1))
         await served.until(lambda: len(served.app.pending) == 1)
         assert (await failure(stream.read())).code() is CODE.DEADLINE_EXCEEDED
-        await served.until(lambda: served.app.handlers.service._calls.in_flight == 2)
+        await served.until(lambda: served.app.observer.in_flight == 2)
         served.sampler.open()
         assert await answers(kept) == [[90], [91]]
         await served.until(lambda: served.app.batcher.in_flight == 0)

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-from google.protobuf.message import DecodeError
 
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.core.buffers import address_of
@@ -22,6 +21,7 @@ from samplerd_server.transport.codec.decode_outputs import decode_outputs
 from samplerd_server.transport.codec.decode_params import DEFAULT_PARAMS, ParamsContext, decode_params
 from samplerd_server.transport.codec.decode_rows import check_tensor, decode_rows
 from samplerd_server.transport.codec.decode_shared_memory import decode_shared_memory
+from samplerd_server.transport.codec.parse import parse
 from samplerd_server.transport.codec.seeds import fresh_seed
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 __all__ = ["Decoder"]
 
 _T = TypeVar("_T")
-_Message = TypeVar("_Message", pb.SampleRequest, pb.SamplingParams, pb.Outputs, pb.SharedMemory)
 
 _DEFAULT: tuple[SamplingParams, ...] = (DEFAULT_PARAMS,)
 _KINDS = {0: InputKind.LOGITS, 1: InputKind.LOGITS, 2: InputKind.PROBABILITIES}
@@ -61,7 +60,7 @@ class Decoder:
     """The compiled scan (`transport.scan`), or None where nothing can be compiled."""
     regions: SharedMemoryReader | None = None
     """Where shared memory is read from; None = it is off."""
-    named: Callable[[pb.SampleRequest], SampleRequest] | None = None
+    by_distribution: Callable[[pb.SampleRequest], SampleRequest] | None = None
     """Decodes requests that name a distribution; None = it does not work here."""
     _known_params: dict[tuple[bytes, int], tuple[SamplingParams, ...]] = field(default_factory=dict)
     _known_outputs: dict[tuple[bytes, int], Outputs] = field(default_factory=dict)
@@ -73,7 +72,7 @@ class Decoder:
             InvalidRequestError: they are not one.
 
         """
-        return _parse(pb.SampleRequest, data)
+        return parse(pb.SampleRequest, data)
 
     def decode_bytes(self, data: bytes) -> SampleRequest:
         """Parse and check one request; the rows of a large one stay where they are in `data`.
@@ -97,7 +96,7 @@ class Decoder:
         """Give the rows, and what has to bring them in first, as `decode_with` takes them."""
         begin, end = found.data_at, found.data_end
         if found.is_shared:
-            return self._decode_shared(_parse(pb.SharedMemory, data[begin:end]))
+            return self._decode_shared(parse(pb.SharedMemory, data[begin:end], part_of=pb.SampleRequest))
         rows = check_tensor(
             found.dtype,
             found.rows or 1,
@@ -136,7 +135,7 @@ class Decoder:
         known = self._known_params.get((data, vocab_size))
         if known is not None:
             return known
-        message = _parse(pb.SamplingParams, data)
+        message = parse(pb.SamplingParams, data, part_of=pb.SampleRequest)
         params = (decode_params(message, "params", self._context(vocab_size)),)
         _remember(self._known_params, data, vocab_size, params)
         return params
@@ -146,7 +145,9 @@ class Decoder:
         known = self._known_outputs.get((data, vocab_size))
         if known is not None:
             return known
-        outputs = decode_outputs(_parse(pb.Outputs, data), self._context(vocab_size), self.limits.max_top_n)
+        outputs = decode_outputs(
+            parse(pb.Outputs, data, part_of=pb.SampleRequest), self._context(vocab_size), self.limits.max_top_n
+        )
         _remember(self._known_outputs, data, vocab_size, outputs)
         return outputs
 
@@ -163,8 +164,8 @@ class Decoder:
             NotImplementedFieldError: a field is used that does not work here.
 
         """
-        if self.named is not None and message.HasField("distribution"):
-            return self.named(message)
+        if self.by_distribution is not None and message.HasField("distribution"):
+            return self.by_distribution(message)
         if not message.HasField("shared_memory"):
             return self.decode_with(message, decode_rows(message, self.limits, self.capabilities))
         return self.decode_with(message, *self._decode_shared(message.shared_memory))
@@ -245,14 +246,6 @@ class Decoder:
             priority=priority,
             load=load,
         )
-
-
-def _parse(kind: type[_Message], data: bytes) -> _Message:
-    """Parse a request, or a message of one: whichever part is malformed, it is the request that is."""
-    try:
-        return kind.FromString(data)
-    except DecodeError as error:
-        raise InvalidRequestError("request", "not a SampleRequest") from error
 
 
 def _remember(known: dict[tuple[bytes, int], _T], data: bytes, vocab_size: int, meaning: _T) -> None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from google.protobuf.message import DecodeError
 
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.core.errors import InvalidRequestError
@@ -26,18 +25,6 @@ class DraftDecoder:
     """Decodes drafts with the limits and capabilities of the decoder of samples."""
 
     samples: Decoder
-
-    def parse(self, data: bytes) -> pb.VerifyDraftRequest:
-        """Parse the bytes of one message.
-
-        Raises:
-            InvalidRequestError: they are not one.
-
-        """
-        try:
-            return pb.VerifyDraftRequest.FromString(data)
-        except DecodeError as error:
-            raise InvalidRequestError("request", "not a VerifyDraftRequest") from error
 
     def decode(self, message: pb.VerifyDraftRequest) -> VerifyRequest:
         """Check one request.

@@ -106,14 +106,14 @@ def encode_error(request_id: int, status: status_pb2.Status) -> bytes:
     return pb.SampleResponse(id=request_id, error=status, rng=RNG, final=True).SerializeToString()
 
 
-def encode_verdict(request: VerifyRequest, result: VerifyResult) -> bytes:
+def encode_verdict(request: VerifyRequest, result: VerifyResult) -> pb.VerifyDraftResponse:
     """Encode what became of a draft."""
     reply = pb.VerifyDraftResponse(
         id=request.id, samples=result.samples, accepted=result.accepted, seed=request.target.seed, rng=RNG
     )
     _add_row_errors(reply, result.row_errors)
     _set_timing(reply.timing, result.timing)
-    return reply.SerializeToString()
+    return reply
 
 
 def encode_draft_error(request_id: int, status: status_pb2.Status) -> bytes:

@@ -36,7 +36,7 @@ class GrpcServer:
         self,
         config: TransportConfig,
         handlers: Handlers,
-        calls: RpcObserver,
+        observer: RpcObserver,
         *,
         certificates: Certificates,
         shares_port: bool = False,
@@ -45,7 +45,7 @@ class GrpcServer:
         self._shares_port = shares_port
         self._certificates = certificates
         self._handlers = handlers
-        self._calls = calls
+        self._observer = observer
         self._servers: list[grpc.aio.Server] = []
         self.addresses: tuple[str, ...] = ()
         """Where it listens, with the ports that the system chose."""
@@ -104,7 +104,7 @@ class GrpcServer:
         grace = self._config.drain_grace_s
         stopping = [asyncio.ensure_future(server.stop(grace)) for server in self._servers]
         # Server.stop does not wait for handlers that are just aborting, so the calls are counted here.
-        finishing = asyncio.ensure_future(self._calls.wait_idle())
+        finishing = asyncio.ensure_future(self._observer.wait_idle())
         done, _ = await asyncio.wait({finishing}, timeout=grace)
         is_clean = bool(done)
         await asyncio.wait([finishing, *stopping], timeout=_KILL_AFTER_S)
@@ -115,9 +115,9 @@ class GrpcServer:
     async def _wait_quiet(self) -> None:
         """Let the calls of the moment arrive and be refused: once it stops, grpcio ends them as CANCELLED."""
         for _ in range(_QUIET_TURNS):
-            begun = self._calls.begun
+            begun = self._observer.begun
             await asyncio.sleep(_QUIET_S)
-            if self._calls.begun == begun:
+            if self._observer.begun == begun:
                 return
 
 

@@ -1,188 +1,163 @@
-"""inference.GRPCInferenceService: the handlers, from bytes to bytes."""
+"""inference.GRPCInferenceService: the handlers."""
 
 from __future__ import annotations
 
-import time
-from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-import grpc
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import DecodeError
 
 from samplerd.oip import grpc_service_pb2 as oip
-from samplerd_server.batching.ticket import NO_DEADLINE
-from samplerd_server.core.errors import Code, InvalidRequestError, NotImplementedFieldError, SamplerdError
+from samplerd_server.core.errors import Code, NotImplementedFieldError, SamplerdError
+from samplerd_server.transport.codec.parse import parse
 from samplerd_server.transport.codec.status import check_any_row_drawn
 from samplerd_server.transport.oip.model import config, metadata, server_metadata, statistics
 from samplerd_server.transport.oip.registry import Place, SharedMemoryRegistry
 from samplerd_server.transport.oip.replies import reply_to
 from samplerd_server.transport.oip.translate import Translator, check_model
+from samplerd_server.transport.rpc.descriptor import RpcService
 
 if TYPE_CHECKING:
     from asyncio import Future
-    from collections.abc import Callable, Iterable
-
-    from grpc.aio import ServicerContext
+    from collections.abc import Iterable
 
     from samplerd_server.core.result import SampleResult
     from samplerd_server.metrics.metrics import Metrics
+    from samplerd_server.transport.codec.decode import Decoder
     from samplerd_server.transport.oip.translate import Inference
-    from samplerd_server.transport.rpc.observer import RpcObserver
-    from samplerd_server.transport.rpc.service import SamplerService
+    from samplerd_server.transport.rpc.call import Call
+    from samplerd_server.transport.rpc.streams import Streams
+    from samplerd_server.transport.rpc.submitter import Submitter
     from samplerd_server.transport.shared_memory.reader import SharedMemoryReader
 
-__all__ = ["SERVICE_NAME", "InferenceService"]
+__all__ = ["InferenceService"]
 
-SERVICE_NAME = "inference.GRPCInferenceService"
-_Message = TypeVar("_Message", bound=Message)
+INFERENCE = RpcService(contract=oip.DESCRIPTOR.services_by_name["GRPCInferenceService"], lists_capabilities=False)
 _OFF = "is off on this server; --shared-memory-prefix turns it on"
-
-
-def _parse(kind: type[_Message], data: bytes) -> _Message:
-    try:
-        return kind.FromString(data)
-    except DecodeError as error:
-        raise InvalidRequestError("request", f"not a {kind.DESCRIPTOR.name}") from error
 
 
 class InferenceService:
     """Answers the RPCs of the protocol with the sampler."""
 
-    NAME = SERVICE_NAME
-
     def __init__(
         self,
-        sampler: SamplerService,
         *,
+        decoder: Decoder,
+        submitter: Submitter,
+        streams: Streams,
         regions: SharedMemoryReader | None,
         max_rows: int,
-        calls: RpcObserver,
         metrics: Metrics,
     ) -> None:
-        self._sampler = sampler
+        self._submitter = submitter
+        self._streams = streams
         self._regions = None if regions is None else SharedMemoryRegistry(regions)
-        self._translator = Translator(decoder=sampler.decoder, regions=self._regions)
+        self._translator = Translator(decoder=decoder, regions=self._regions)
         self._max_rows = max_rows
-        self._calls = calls
         self._metrics = metrics
 
-    def handlers(self) -> grpc.GenericRpcHandler:
-        """Give the handlers as grpcio wants them."""
-        answers: dict[str, Callable[[bytes], Message]] = {
-            "ServerLive": self._server_live,
-            "ServerReady": self._server_ready,
-            "ModelReady": self._model_ready,
-            "ServerMetadata": self._server_metadata,
-            "ModelMetadata": self._model_metadata,
-            "ModelConfig": self._model_config,
-            "ModelStatistics": self._model_statistics,
-            "SystemSharedMemoryStatus": self._status,
-            "SystemSharedMemoryRegister": self._register,
-            "SystemSharedMemoryUnregister": self._unregister,
-        }
-        methods: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
-            rpc: grpc.unary_unary_rpc_method_handler(partial(self._answer, rpc, answer))
-            for rpc, answer in answers.items()
-        }
-        methods["ModelInfer"] = grpc.unary_unary_rpc_method_handler(self.model_infer)
-        methods["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(self.model_stream_infer)
-        return grpc.method_handlers_generic_handler(SERVICE_NAME, methods)
+    @INFERENCE.unary("ModelInfer", oip.ModelInferRequest, oip.ModelInferResponse)
+    async def model_infer(self, request: oip.ModelInferRequest, call: Call) -> oip.ModelInferResponse:
+        """Draw from the rows of one request."""
+        inference = self._translator.translate(request)
+        result = await self._submit(inference, call.arrival, call.deadline, call.connection)
+        check_any_row_drawn(inference.sample, result)
+        return reply_to(inference, result, self._regions)
 
-    async def model_infer(self, data: bytes, context: ServicerContext[bytes, bytes]) -> bytes:
-        """Answer ModelInfer."""
-        began = time.monotonic()
-        reply = b""
-        async with self._calls.handle("ModelInfer", context, began):
-            inference = self._translator.translate(_parse(oip.ModelInferRequest, data))
-            remaining = context.time_remaining()
-            deadline = NO_DEADLINE if remaining is None else began + remaining
-            result = await self._submit(inference, began, deadline, context.peer())
-            check_any_row_drawn(inference.sample, result)
-            reply = reply_to(inference, result, self._regions).SerializeToString()
-        return reply  # noqa: RET504  # an error inside ends the call
-
-    async def model_stream_infer(self, _requests: object, context: ServicerContext[bytes, bytes]) -> None:
-        """Answer ModelStreamInfer."""
+    @INFERENCE.bidi_stream("ModelStreamInfer", oip.ModelInferRequest, oip.ModelStreamInferResponse)
+    async def model_stream_infer(self, call: Call) -> None:
+        """Draw for each request of a stream."""
         messages = _StreamMessages(self._translator, self._regions)
-        await self._sampler.serve_stream(messages, self._submit, context, time.monotonic())
+        await self._streams.run(self._streams.new(messages, self._submit, call))
 
     def _submit(self, inference: Inference, arrival: float, deadline: float, connection: str) -> Future[SampleResult]:
         if inference.timeout_s is not None:
             deadline = min(deadline, arrival + inference.timeout_s)
-        return self._sampler.submit(inference.sample, arrival, deadline, connection)
+        return self._submitter.submit(inference.sample, arrival, deadline, connection)
 
-    async def _answer(
-        self, rpc: str, answer: Callable[[bytes], Message], data: bytes, context: ServicerContext[bytes, bytes]
-    ) -> bytes:
-        """Answer what needs no device."""
-        reply = b""
-        async with self._calls.handle(rpc, context, time.monotonic()):
-            reply = answer(data).SerializeToString()
-        return reply  # noqa: RET504  # as above
-
-    def _server_live(self, data: bytes) -> Message:
-        _parse(oip.ServerLiveRequest, data)
+    @INFERENCE.unary("ServerLive", oip.ServerLiveRequest, oip.ServerLiveResponse)
+    async def server_live(self, _request: oip.ServerLiveRequest, _call: Call) -> oip.ServerLiveResponse:
+        """Say that the server runs."""
         return oip.ServerLiveResponse(live=True)
 
-    def _server_ready(self, data: bytes) -> Message:
-        _parse(oip.ServerReadyRequest, data)
-        return oip.ServerReadyResponse(ready=self._sampler.is_open)
+    @INFERENCE.unary("ServerReady", oip.ServerReadyRequest, oip.ServerReadyResponse)
+    async def server_ready(self, _request: oip.ServerReadyRequest, _call: Call) -> oip.ServerReadyResponse:
+        """Say whether the server takes new requests."""
+        return oip.ServerReadyResponse(ready=self._submitter.is_open)
 
-    def _model_ready(self, data: bytes) -> Message:
-        asked = _parse(oip.ModelReadyRequest, data)
-        check_model(asked.name, asked.version)
-        return oip.ModelReadyResponse(ready=self._sampler.is_open)
+    @INFERENCE.unary("ModelReady", oip.ModelReadyRequest, oip.ModelReadyResponse)
+    async def model_ready(self, request: oip.ModelReadyRequest, _call: Call) -> oip.ModelReadyResponse:
+        """Say whether the model takes new requests."""
+        check_model(request.name, request.version)
+        return oip.ModelReadyResponse(ready=self._submitter.is_open)
 
-    def _server_metadata(self, data: bytes) -> Message:
-        _parse(oip.ServerMetadataRequest, data)
+    @INFERENCE.unary("ServerMetadata", oip.ServerMetadataRequest, oip.ServerMetadataResponse)
+    async def server_metadata(self, _request: oip.ServerMetadataRequest, _call: Call) -> oip.ServerMetadataResponse:
+        """Say what the server is."""
         return server_metadata(has_shared_memory=self._regions is not None)
 
-    def _model_metadata(self, data: bytes) -> Message:
-        asked = _parse(oip.ModelMetadataRequest, data)
-        check_model(asked.name, asked.version)
+    @INFERENCE.unary("ModelMetadata", oip.ModelMetadataRequest, oip.ModelMetadataResponse)
+    async def model_metadata(self, request: oip.ModelMetadataRequest, _call: Call) -> oip.ModelMetadataResponse:
+        """Say which tensors the model takes and gives."""
+        check_model(request.name, request.version)
         return metadata()
 
-    def _model_config(self, data: bytes) -> Message:
-        asked = _parse(oip.ModelConfigRequest, data)
-        check_model(asked.name, asked.version)
+    @INFERENCE.unary("ModelConfig", oip.ModelConfigRequest, oip.ModelConfigResponse)
+    async def model_config(self, request: oip.ModelConfigRequest, _call: Call) -> oip.ModelConfigResponse:
+        """Say the same in the words of Triton's clients."""
+        check_model(request.name, request.version)
         return oip.ModelConfigResponse(config=config(self._max_rows))
 
-    def _model_statistics(self, data: bytes) -> Message:
-        asked = _parse(oip.ModelStatisticsRequest, data)
-        if asked.name:
-            check_model(asked.name, asked.version)
+    @INFERENCE.unary("ModelStatistics", oip.ModelStatisticsRequest, oip.ModelStatisticsResponse)
+    async def model_statistics(self, request: oip.ModelStatisticsRequest, _call: Call) -> oip.ModelStatisticsResponse:
+        """Say what has been done since the start."""
+        if request.name:
+            check_model(request.name, request.version)
         return oip.ModelStatisticsResponse(model_stats=[statistics(self._metrics)])
 
-    def _registered(self, rpc: str) -> SharedMemoryRegistry:
-        if self._regions is None:
-            raise NotImplementedFieldError(rpc, _OFF)
-        return self._regions
-
-    def _status(self, data: bytes) -> Message:
-        asked = _parse(oip.SystemSharedMemoryStatusRequest, data)
+    @INFERENCE.unary(
+        "SystemSharedMemoryStatus", oip.SystemSharedMemoryStatusRequest, oip.SystemSharedMemoryStatusResponse
+    )
+    async def shared_memory_status(
+        self, request: oip.SystemSharedMemoryStatusRequest, call: Call
+    ) -> oip.SystemSharedMemoryStatusResponse:
+        """List the regions of shared memory that are registered."""
         reply = oip.SystemSharedMemoryStatusResponse()
-        for name, place in self._registered("SystemSharedMemoryStatus").status(asked.name).items():
+        for name, place in self._registry(call).status(request.name).items():
             entry = reply.regions[name]
             entry.name, entry.key, entry.offset, entry.byte_size = name, *place
         return reply
 
-    def _register(self, data: bytes) -> Message:
-        asked = _parse(oip.SystemSharedMemoryRegisterRequest, data)
-        place = Place(asked.key, asked.offset, asked.byte_size)
-        self._registered("SystemSharedMemoryRegister").register(asked.name, place)
+    @INFERENCE.unary(
+        "SystemSharedMemoryRegister", oip.SystemSharedMemoryRegisterRequest, oip.SystemSharedMemoryRegisterResponse
+    )
+    async def shared_memory_register(
+        self, request: oip.SystemSharedMemoryRegisterRequest, call: Call
+    ) -> oip.SystemSharedMemoryRegisterResponse:
+        """Give a region of shared memory a name."""
+        self._registry(call).register(request.name, Place(request.key, request.offset, request.byte_size))
         return oip.SystemSharedMemoryRegisterResponse()
 
-    def _unregister(self, data: bytes) -> Message:
-        asked = _parse(oip.SystemSharedMemoryUnregisterRequest, data)
-        self._registered("SystemSharedMemoryUnregister").unregister(asked.name)
+    @INFERENCE.unary(
+        "SystemSharedMemoryUnregister",
+        oip.SystemSharedMemoryUnregisterRequest,
+        oip.SystemSharedMemoryUnregisterResponse,
+    )
+    async def shared_memory_unregister(
+        self, request: oip.SystemSharedMemoryUnregisterRequest, call: Call
+    ) -> oip.SystemSharedMemoryUnregisterResponse:
+        """Forget the name of a region of shared memory, or all names."""
+        self._registry(call).unregister(request.name)
         return oip.SystemSharedMemoryUnregisterResponse()
+
+    def _registry(self, call: Call) -> SharedMemoryRegistry:
+        if self._regions is None:
+            raise NotImplementedFieldError(call.rpc, _OFF)
+        return self._regions
 
 
 class _StreamMessages:
     """The messages of ModelStreamInfer, whose ids are texts: here each request has a number beside."""
-
-    rpc = "ModelStreamInfer"
 
     def __init__(self, translator: Translator, regions: SharedMemoryRegistry | None) -> None:
         self._translator = translator
@@ -191,7 +166,7 @@ class _StreamMessages:
         self._names: dict[int, str] = {}
 
     def decode(self, data: bytes) -> Inference:
-        inference = self._translator.translate(_parse(oip.ModelInferRequest, data), next(self._numbers))
+        inference = self._translator.translate(parse(oip.ModelInferRequest, data), next(self._numbers))
         self._names[inference.id] = inference.name
         return inference
 

@@ -26,15 +26,15 @@ _SCHEME = "bearer "
 
 
 class Authenticated(grpc.GenericRpcHandler):
-    """Handlers that only callers with a token reach. Who is refused is counted where `calls` are."""
+    """Handlers that only callers with a token reach. `observer` counts who is refused; None = nobody does."""
 
     depends_on_caller = True
     """What `service` gives must not be remembered for the next caller."""
 
-    def __init__(self, inner: grpc.GenericRpcHandler, *, tokens: Sequence[bytes], calls: RpcObserver | None) -> None:
+    def __init__(self, inner: grpc.GenericRpcHandler, *, tokens: Sequence[bytes], observer: RpcObserver | None) -> None:
         self._inner = inner
         self._tokens = tuple(tokens)
-        self._calls = calls
+        self._observer = observer
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
         """Give the handler of a method, or one that refuses the caller."""
@@ -58,9 +58,9 @@ class Authenticated(grpc.GenericRpcHandler):
 
         # A stream even where the method is none: so no message is read from a stranger.
         async def refuse(_messages: object, context: ServicerContext[bytes, bytes]) -> None:
-            if self._calls is None:
+            if self._observer is None:
                 await context.abort(grpc.StatusCode.UNAUTHENTICATED, problem)
-            async with self._calls.handle(rpc, context, time.monotonic()):
+            async with self._observer.handle(rpc, context, time.monotonic()):
                 raise UnauthenticatedError(problem)
 
         return grpc.stream_stream_rpc_method_handler(refuse)

@@ -11,14 +11,10 @@ import math
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol, TypeVar
-
-import grpc
-from google.protobuf.message import DecodeError
+from typing import TYPE_CHECKING, Protocol
 
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.batching.pack import pack
-from samplerd_server.batching.ticket import NO_DEADLINE
 from samplerd_server.core.errors import InvalidRequestError, SamplerdError
 from samplerd_server.core.rows import DenseRows
 from samplerd_server.distributions.segment import size_of, write_segment
@@ -29,29 +25,25 @@ from samplerd_server.transport.codec.decode_distribution import (
     encode_distribution,
     encode_page_token,
 )
+from samplerd_server.transport.rpc.contract import SAMPLER
 
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop, Future
-    from collections.abc import Callable, Mapping
-
-    from google.protobuf.message import Message
-    from grpc.aio import ServicerContext
+    from asyncio import AbstractEventLoop
+    from collections.abc import Callable
 
     from samplerd_server.config import DistributionsConfig
     from samplerd_server.core.enums import InputKind
     from samplerd_server.core.params import SamplingParams
     from samplerd_server.core.request import SampleRequest
-    from samplerd_server.core.result import SampleResult
     from samplerd_server.distributions.segment import Plan
     from samplerd_server.distributions.store import Store
     from samplerd_server.sampling.rows import RowBatch
     from samplerd_server.transport.codec.decode import Decoder
     from samplerd_server.transport.codec.decode_distribution import NewDistribution
-    from samplerd_server.transport.rpc.observer import RpcObserver
+    from samplerd_server.transport.rpc.call import Call
+    from samplerd_server.transport.rpc.submitter import Submitter
 
 __all__ = ["DistributionService", "PlansCdfIndexes"]
-
-_Message = TypeVar("_Message", bound="Message")
 
 
 class PlansCdfIndexes(Protocol):
@@ -72,70 +64,45 @@ class DistributionService:
         store: Store,
         cdf_index_builder: PlansCdfIndexes | None,
         decoder: Decoder,
-        calls: RpcObserver,
+        submitter: Submitter,
         loop: AbstractEventLoop,
     ) -> None:
         self._default_ttl_s = config.ttl_s or math.inf
         self._store = store
         self._cdf_index_builder = cdf_index_builder
         self._decoder = decoder
-        self._calls = calls
+        self._submitter = submitter
         self._loop = loop
         self._arriving_bytes = 0
         """Rows whose distribution is being made: their messages are in memory too."""
         self._thread = ThreadPoolExecutor(1, "samplerd-tables")
 
-    def named(self, decoder: Decoder, max_samples: int) -> Callable[[pb.SampleRequest], SampleRequest]:
-        """Give what decodes requests that name a distribution, for so many samples at most."""
+    def request_decoder(self, decoder: Decoder, max_samples: int) -> Callable[[pb.SampleRequest], SampleRequest]:
+        """Give what decodes requests that name a distribution; `max_samples` is the most that one may draw."""
         whole = replace(decoder, limits=replace(decoder.limits, max_samples=max_samples))
         return DistributionDecoder(
             decoder=whole, find=self._store.find, max_undivided=decoder.limits.max_samples
         ).decode
 
-    def handlers(
-        self, submit: Callable[[SampleRequest, float, float, str], Future[SampleResult]]
-    ) -> Mapping[str, grpc.RpcMethodHandler[bytes, bytes]]:
-        """Give the handlers by RPC; `submit` queues a request."""
-
-        async def create(data: bytes, context: ServicerContext[bytes, bytes]) -> bytes:
-            return await self._create(data, context, submit)
-
-        handlers = {
-            "CreateDistribution": create,
-            "GetDistribution": self._get,
-            "DeleteDistribution": self._delete,
-            "ListDistributions": self._list,
-        }
-        return {rpc: grpc.unary_unary_rpc_method_handler(handler) for rpc, handler in handlers.items()}
-
     def close(self) -> None:
         """Begin nothing more; what is being made is not waited for."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    async def _create(
-        self,
-        data: bytes,
-        context: ServicerContext[bytes, bytes],
-        submit: Callable[[SampleRequest, float, float, str], Future[SampleResult]],
-    ) -> bytes:
-        began = time.monotonic()
-        reply = b""
-        async with self._calls.handle("CreateDistribution", context, began):
-            new = decode_new(data, self._decoder, now=time.time(), default_ttl_s=self._default_ttl_s)
-            remaining = context.time_remaining()
-            deadline = NO_DEADLINE if remaining is None else began + remaining
-            size = new.request.size_bytes
-            self._store.check(new.description.name, size_of(new.description, None) + self._arriving_bytes)
-            self._arriving_bytes += size
-            try:
-                result = await submit(new.request, began, deadline, context.peer())
-                if result.row_errors:
-                    first = result.row_errors[0]
-                    raise InvalidRequestError(new.field, f"row {first.row}: {first.message}")
-                reply = await self._make(new)
-            finally:
-                self._arriving_bytes -= size
-        return reply
+    @SAMPLER.unary_bytes("CreateDistribution", pb.CreateDistributionRequest, pb.CreateDistributionResponse)
+    async def create(self, data: bytes, call: Call) -> bytes:
+        """Check uploaded rows, and put them where they stay."""
+        new = decode_new(data, self._decoder, now=time.time(), default_ttl_s=self._default_ttl_s)
+        size = new.request.size_bytes
+        self._store.check(new.description.name, size_of(new.description, None) + self._arriving_bytes)
+        self._arriving_bytes += size
+        try:
+            result = await self._submitter.submit(new.request, call.arrival, call.deadline, call.connection)
+            if result.row_errors:
+                first = result.row_errors[0]
+                raise InvalidRequestError(new.field, f"row {first.row}: {first.message}")
+            return await self._make(new)
+        finally:
+            self._arriving_bytes -= size
 
     async def _make(self, new: NewDistribution) -> bytes:
         """Put checked rows where they stay; if nobody waits any more, whatever was taken is given back."""
@@ -158,36 +125,24 @@ class DistributionService:
             return None
         return self._cdf_index_builder.plan(pack([new.request]), new.request.kind, new.request.params[0])
 
-    async def _get(self, data: bytes, context: ServicerContext[bytes, bytes]) -> bytes:
-        reply = b""
-        async with self._calls.handle("GetDistribution", context, time.monotonic()):
-            request = _parse(pb.GetDistributionRequest, data)
-            segment, expires = self._store.describe(check_name(request.name, "name"))
-            message = encode_distribution(segment, expires)
-            reply = pb.GetDistributionResponse(distribution=message).SerializeToString()
-        return reply  # noqa: RET504  # as above
+    @SAMPLER.unary("GetDistribution", pb.GetDistributionRequest, pb.GetDistributionResponse)
+    async def get(self, request: pb.GetDistributionRequest, _call: Call) -> pb.GetDistributionResponse:
+        """Describe one."""
+        segment, expires = self._store.describe(check_name(request.name, "name"))
+        return pb.GetDistributionResponse(distribution=encode_distribution(segment, expires))
 
-    async def _delete(self, data: bytes, context: ServicerContext[bytes, bytes]) -> bytes:
-        async with self._calls.handle("DeleteDistribution", context, time.monotonic()):
-            request = _parse(pb.DeleteDistributionRequest, data)
-            self._store.delete(check_name(request.name, "name"))
-        return b""
+    @SAMPLER.unary("DeleteDistribution", pb.DeleteDistributionRequest, pb.DeleteDistributionResponse)
+    async def delete(self, request: pb.DeleteDistributionRequest, _call: Call) -> pb.DeleteDistributionResponse:
+        """Delete one; requests that have its rows keep them."""
+        self._store.delete(check_name(request.name, "name"))
+        return pb.DeleteDistributionResponse()
 
-    async def _list(self, data: bytes, context: ServicerContext[bytes, bytes]) -> bytes:
-        reply = b""
-        async with self._calls.handle("ListDistributions", context, time.monotonic()):
-            size, after = decode_page(_parse(pb.ListDistributionsRequest, data))
-            names = [name for name in self._store.names() if name > after]
-            response = pb.ListDistributionsResponse(
-                distributions=[encode_distribution(*self._store.describe(name)) for name in names[:size]],
-                next_page_token=encode_page_token(names[size - 1]) if len(names) > size else "",
-            )
-            reply = response.SerializeToString()
-        return reply  # noqa: RET504  # as above
-
-
-def _parse(kind: type[_Message], data: bytes) -> _Message:
-    try:
-        return kind.FromString(data)
-    except DecodeError as error:
-        raise InvalidRequestError("request", f"not a {kind.__name__}") from error
+    @SAMPLER.unary("ListDistributions", pb.ListDistributionsRequest, pb.ListDistributionsResponse)
+    async def list(self, request: pb.ListDistributionsRequest, _call: Call) -> pb.ListDistributionsResponse:
+        """Describe one page of them."""
+        size, after = decode_page(request)
+        names = [name for name in self._store.names() if name > after]
+        return pb.ListDistributionsResponse(
+            distributions=[encode_distribution(*self._store.describe(name)) for name in names[:size]],
+            next_page_token=encode_page_token(names[size - 1]) if len(names) > size else "",
+        )

@@ -5,44 +5,23 @@ The seam between the service and its transports is gRPC's own: generic handlers 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from samplerd.oip import grpc_service_pb2 as oip
-from samplerd.v1 import sampler_pb2 as pb
-from samplerd_server.metrics.metrics import RpcLabels
 from samplerd_server.transport.rpc.auth import Authenticated
+from samplerd_server.transport.rpc.binding import bind
 from samplerd_server.transport.rpc.reflection import reflection_handlers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import grpc
 
     from samplerd_server.transport.rpc.observer import RpcObserver
     from samplerd_server.transport.rpc.service import SamplerService
 
-__all__ = ["Handlers", "Service", "rpc_labels"]
-
-
-def rpc_labels() -> Iterator[RpcLabels]:
-    """Give every RPC of the contracts, as the metrics tell them apart."""
-    for contract in (pb.DESCRIPTOR, oip.DESCRIPTOR):
-        for service in contract.services_by_name.values():
-            for method in service.methods:
-                grpc_type = "bidi_stream" if method.client_streaming else "unary"
-                yield RpcLabels(service.full_name, method.name, grpc_type)
-
-
-class Service(Protocol):
-    """One gRPC service: its full name, and its handlers as grpcio wants them."""
-
-    NAME: str
-
-    def handlers(self) -> grpc.GenericRpcHandler:
-        """Give the handlers of all its methods."""
-        ...
+__all__ = ["Handlers"]
 
 
 class Handlers:
@@ -51,16 +30,17 @@ class Handlers:
     def __init__(
         self,
         service: SamplerService,
-        *others: Service,
+        *others: object,
         has_reflection: bool,
-        calls: RpcObserver,
+        observer: RpcObserver,
         tokens: Sequence[bytes] = (),
     ) -> None:
+        """Bind the RPCs of all these objects; `service` is the one that is drained."""
         self.service = service
-        self._served = (service.NAME, *(other.NAME for other in others))
+        own = bind((service, *others), observer)
+        self._served = tuple(own)
         self.generic: list[grpc.GenericRpcHandler] = [
-            Authenticated(own, tokens=tokens, calls=calls) if tokens else own
-            for own in (service.handlers(), *(other.handlers() for other in others))
+            Authenticated(handler, tokens=tokens, observer=observer) if tokens else handler for handler in own.values()
         ]
         """What to register with grpcio, or to look a method up in."""
         self._health = health.aio.HealthServicer()
@@ -68,7 +48,7 @@ class Handlers:
         if has_reflection:
             reflecting = reflection_handlers((*self._served, health.SERVICE_NAME))
             # Probes of health have no token; whoever asks for the contract has one.
-            self.generic.append(Authenticated(reflecting, tokens=tokens, calls=None) if tokens else reflecting)
+            self.generic.append(Authenticated(reflecting, tokens=tokens, observer=None) if tokens else reflecting)
 
     def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
         """Take handlers as a grpcio server does: what generated code calls."""

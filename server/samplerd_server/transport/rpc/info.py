@@ -9,24 +9,16 @@ from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.core.request import RNG
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from samplerd_server.config import ServerConfig
     from samplerd_server.engine.engine import Engine
+    from samplerd_server.transport.rpc.descriptor import Rpc
 
 __all__ = ["describe"]
 
-_RPCS = (
-    "Sample",
-    "SampleStream",
-    "CreateDistribution",
-    "GetDistribution",
-    "DeleteDistribution",
-    "ListDistributions",
-    "VerifyDraft",
-    "VerifyDraftStream",
-    "GetServerInfo",
-    "SampleRequest.distribution",
-)
-"""What works with every sampler, beside the basics."""
+_FIELDS = ("SampleRequest.distribution",)
+"""What works with every sampler, beside the basics and the RPCs."""
 
 
 def _optional(config: ServerConfig) -> frozenset[str]:
@@ -35,8 +27,8 @@ def _optional(config: ServerConfig) -> frozenset[str]:
     return frozenset(shared_memory if config.transport.shared_memory_prefix else ())
 
 
-def describe(config: ServerConfig, engine: Engine) -> pb.GetServerInfoResponse:
-    """Say what this server is, can do and where its limits are."""
+def describe(config: ServerConfig, engine: Engine, rpcs: Iterable[Rpc]) -> pb.GetServerInfoResponse:
+    """Say what this server is, can do and where its limits are; `rpcs` are those that it serves."""
     info = pb.GetServerInfoResponse(
         version=__version__,
         device=engine.device.name,
@@ -59,7 +51,11 @@ def describe(config: ServerConfig, engine: Engine) -> pb.GetServerInfoResponse:
             max_distributions=config.distributions.max_count,
             distribution_bytes=config.distributions.max_bytes,
         ),
-        capabilities=[*_RPCS, *sorted(engine.sampler.capabilities | _optional(config))],
+        capabilities=[
+            *(rpc.capability for rpc in rpcs if rpc.capability),
+            *_FIELDS,
+            *sorted(engine.sampler.capabilities | _optional(config)),
+        ],
         torch_version=engine.torch_version,
         threads=engine.threads,
     )

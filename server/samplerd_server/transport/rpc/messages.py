@@ -9,6 +9,7 @@ from google.protobuf.message import DecodeError
 
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.transport.codec.encode import encode_chunks, encode_draft_error, encode_error, encode_verdict
+from samplerd_server.transport.codec.parse import parse
 from samplerd_server.transport.codec.status import status_of
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ class SampleMessages:
 
     decoder: Decoder
     chunk_samples: int
-    rpc: str = "SampleStream"
 
     def decode(self, data: bytes) -> SampleRequest:
         """Parse and check one request."""
@@ -53,11 +53,10 @@ class DraftMessages:
     """The messages of VerifyDraftStream."""
 
     decoder: DraftDecoder
-    rpc: str = "VerifyDraftStream"
 
     def decode(self, data: bytes) -> VerifyRequest:
         """Parse and check one request."""
-        return self.decoder.decode(self.decoder.parse(data))
+        return self.decoder.decode(parse(pb.VerifyDraftRequest, data))
 
     def identify(self, data: bytes) -> int:
         """Read the id of a request that could not be decoded."""
@@ -65,7 +64,7 @@ class DraftMessages:
 
     def encode(self, request: VerifyRequest, result: VerifyResult) -> Iterable[bytes]:
         """Encode a verdict."""
-        return (encode_verdict(request, result),)
+        return (encode_verdict(request, result).SerializeToString(),)
 
     def encode_error(self, request_id: int, error: SamplerdError) -> bytes:
         """Encode the failure of one request."""

@@ -42,12 +42,12 @@ class RpcObserver:
         self.begun = 0
         """Calls that ever began."""
 
-    def handle(self, rpc: str, context: ServicerContext[bytes, bytes], began: float) -> _Call:
-        """Give what surrounds the body of a handler: ``async with calls.handle(...):``.
+    def handle(self, rpc: str, context: ServicerContext[bytes, bytes], began: float) -> _Observed:
+        """Give what surrounds the body of a handler: ``async with observer.handle(...):``.
 
-        Sample, which has the most calls, does the same with `begin`, `fail` and `end`: two coroutines less.
+        Unary calls, which are the most, do the same with `begin`, `fail` and `end`: two coroutines less.
         """
-        return _Call(self, rpc, context, began)
+        return _Observed(self, rpc, context, began)
 
     def begin(self, rpc: str) -> None:
         """Count a call that begins."""
@@ -93,19 +93,19 @@ class RpcObserver:
         await self._idle.wait()
 
 
-class _Call:
+class _Observed:
     """One call."""
 
-    __slots__ = ("_began", "_calls", "_context", "_rpc")
+    __slots__ = ("_began", "_context", "_observer", "_rpc")
 
-    def __init__(self, calls: RpcObserver, rpc: str, context: ServicerContext[bytes, bytes], began: float) -> None:
-        self._calls = calls
+    def __init__(self, observer: RpcObserver, rpc: str, context: ServicerContext[bytes, bytes], began: float) -> None:
+        self._observer = observer
         self._rpc = rpc
         self._context = context
         self._began = began
 
     async def __aenter__(self) -> None:
-        self._calls.begin(self._rpc)
+        self._observer.begin(self._rpc)
 
     async def __aexit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         """Count the outcome; an error becomes the status of the call.
@@ -115,9 +115,9 @@ class _Call:
 
         """
         if error is None:
-            self._calls.end(self._rpc, Code.OK, time.monotonic() - self._began)
+            self._observer.end(self._rpc, Code.OK, time.monotonic() - self._began)
         else:
-            await self._calls.fail(self._rpc, self._context, self._began, error)
+            await self._observer.fail(self._rpc, self._context, self._began, error)
 
 
 async def _abort(context: ServicerContext[bytes, bytes], error: SamplerdError) -> None:

@@ -17,16 +17,14 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import grpc.aio
 
-from samplerd_server.batching.ticket import NO_DEADLINE
 from samplerd_server.core.errors import Code, InternalError, SamplerdError, UnavailableError
 
 if TYPE_CHECKING:
     from asyncio import Future
     from collections.abc import Callable, Iterable
 
-    from grpc.aio import ServicerContext
-
     from samplerd_server.metrics.metrics import Metrics
+    from samplerd_server.transport.rpc.call import Call
 
 __all__ = ["Messages", "Request", "Result", "Stream"]
 
@@ -46,8 +44,6 @@ _LOG = logging.getLogger("samplerd.transport")
 
 class Messages(Protocol[Request, _Result_contra]):
     """How the messages of one streaming RPC are read and written."""
-
-    rpc: str
 
     def decode(self, data: bytes) -> Request:
         """Parse and check one request."""
@@ -71,19 +67,20 @@ class Stream(Generic[Request, Result]):
 
     def __init__(
         self,
-        context: ServicerContext[bytes, bytes],
+        call: Call,
         *,
         messages: Messages[Request, Result],
         submit: Callable[[Request, float, float, str], Future[Result]],
         metrics: Metrics,
         limit: int,
     ) -> None:
-        self._context = context
+        self._call = call
+        self._context = call.context
         self._messages = messages
         self._submit = submit
         self._metrics = metrics
         self._limit = limit
-        self._peer = context.peer()
+        self._connection = call.connection
         self._in_flight = 0
         self._replies: set[Future[Result]] = set()
         self._done: deque[Iterable[bytes]] = deque()
@@ -105,9 +102,7 @@ class Stream(Generic[Request, Result]):
             UnavailableError: the server drains; the client should go elsewhere.
 
         """
-        remaining = self._context.time_remaining()
-        deadline = NO_DEADLINE if remaining is None else time.monotonic() + remaining
-        reader = asyncio.create_task(self._read(deadline), name="samplerd-stream-reader")
+        reader = asyncio.create_task(self._read(self._call.deadline), name="samplerd-stream-reader")
         reader.add_done_callback(lambda _: self._wake_writer.set())
         try:
             await self._write(reader)
@@ -145,7 +140,7 @@ class Stream(Generic[Request, Result]):
         self._in_flight += 1
         try:
             request = self._messages.decode(data)
-            reply = self._submit(request, began, deadline, self._peer)
+            reply = self._submit(request, began, deadline, self._connection)
         except SamplerdError as error:
             self._fail(self._messages.identify(data), error, began)
             return
@@ -183,7 +178,7 @@ class Stream(Generic[Request, Result]):
         self._wake_writer.set()
 
     def _count(self, code: Code, began: float) -> None:
-        self._metrics.request_answered(self._messages.rpc, code, time.monotonic() - began)
+        self._metrics.request_answered(self._call.rpc, code, time.monotonic() - began)
 
     async def _write(self, reader: asyncio.Task[None]) -> None:
         while True:

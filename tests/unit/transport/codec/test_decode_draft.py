@@ -17,6 +17,7 @@ from samplerd_server.core.params import SamplingParams
 from samplerd_server.core.rows import DenseRows
 from samplerd_server.transport.codec.decode import Decoder
 from samplerd_server.transport.codec.decode_draft import DraftDecoder
+from samplerd_server.transport.codec.parse import parse
 from tests.support.requests import tensor
 
 Change = Callable[[pb.VerifyDraftRequest], object]
@@ -32,7 +33,7 @@ def good() -> pb.VerifyDraftRequest:
 
 
 def decoded(message: pb.VerifyDraftRequest, decoder: DraftDecoder = BASIC):
-    return decoder.decode(decoder.parse(message.SerializeToString()))
+    return decoder.decode(parse(pb.VerifyDraftRequest, message.SerializeToString()))
 
 
 def _set(path: str, value: object) -> Change:
@@ -120,7 +121,7 @@ def test_a_malformed_draft_is_refused_with_its_field(name):
 def test_what_is_no_message_is_refused():
     for data in (b"\xff", b"\x12\x05"):  # a cut varint, a cut message
         with pytest.raises(InvalidRequestError) as caught:
-            BASIC.parse(data)
+            parse(pb.VerifyDraftRequest, data)
         assert caught.value.message == "request: not a VerifyDraftRequest"
 
 

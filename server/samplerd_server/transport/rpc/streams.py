@@ -1,0 +1,57 @@
+"""The open streams of all connections: what a drain has to end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from samplerd_server.transport.rpc.stream import Stream
+
+if TYPE_CHECKING:
+    from asyncio import Future
+    from collections.abc import Callable
+
+    from samplerd_server.metrics.metrics import Metrics
+    from samplerd_server.transport.rpc.call import Call
+    from samplerd_server.transport.rpc.stream import Messages, Request, Result
+
+__all__ = ["Streams"]
+
+
+class Streams:
+    """Opens and runs streams with the limits of this server."""
+
+    def __init__(self, metrics: Metrics, *, max_requests: int) -> None:
+        self._metrics = metrics
+        self._max_requests = max_requests
+        self._open: set[Stream[Any, Any]] = set()
+
+    def __len__(self) -> int:
+        """How many are open."""
+        return len(self._open)
+
+    def new(
+        self,
+        messages: Messages[Request, Result],
+        submit: Callable[[Request, float, float, str], Future[Result]],
+        call: Call,
+    ) -> Stream[Request, Result]:
+        """Make the stream of a call; `submit` takes a request, its arrival, its deadline and its connection."""
+        return Stream(call, messages=messages, submit=submit, metrics=self._metrics, limit=self._max_requests)
+
+    async def run(self, stream: Stream[Any, Any]) -> None:
+        """Read and write until the client is done, or the server drains.
+
+        Raises:
+            UnavailableError: the server drains; the client should go elsewhere.
+
+        """
+        self._open.add(stream)
+        try:
+            await stream.run()
+        finally:
+            self._open.discard(stream)
+
+    def drain(self) -> None:
+        """End every stream once what it has in flight is answered."""
+        for stream in self._open:
+            stream.drain()

@@ -1,0 +1,139 @@
+"""What every call goes through, whoever answers it: reading, counting, and statuses."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from samplerd.v1 import sampler_pb2 as pb
+from samplerd_server.core.errors import NotFoundError
+from samplerd_server.metrics.metrics import Metrics
+from samplerd_server.transport.rpc.binding import bind
+from samplerd_server.transport.rpc.contract import SAMPLER
+from samplerd_server.transport.rpc.descriptor import rpcs_of
+from samplerd_server.transport.rpc.observer import RpcObserver
+
+SERVICE = "samplerd.v1.SamplerService"
+
+
+class AbortedError(Exception):
+    pass
+
+
+class Context:
+    """The transport's side of a call, which has half a second left."""
+
+    def time_remaining(self) -> float:
+        return 0.5
+
+    def peer(self) -> str:
+        return "ipv4:127.0.0.1:1"
+
+    async def abort(self, code, message, trailers) -> None:
+        self.status = (code.name, message)
+        raise AbortedError
+
+
+class Owner:
+    """Answers two RPCs, and fails them as it is told to."""
+
+    failure: BaseException | None = None
+
+    @SAMPLER.unary("GetDistribution", pb.GetDistributionRequest, pb.GetDistributionResponse)
+    async def get(self, request, call):
+        self.call = call
+        if self.failure is not None:
+            raise self.failure
+        return pb.GetDistributionResponse(distribution=pb.Distribution(name=request.name))
+
+    @SAMPLER.bidi_stream("SampleStream", pb.SampleRequest, pb.SampleResponse)
+    async def stream(self, call):
+        self.call = call
+        if self.failure is not None:
+            raise self.failure
+
+
+class Bound:
+    """An owner whose handlers are called as a transport calls them."""
+
+    def __init__(self) -> None:
+        self.metrics = Metrics(rpc.labels for rpc in rpcs_of(Owner))
+        self.observer = RpcObserver(self.metrics)
+        self.owner = Owner()
+        self.context = Context()
+        self.generic = bind([self.owner], self.observer)
+
+    def handler(self, rpc: str):
+        return self.generic[SERVICE].service(SimpleNamespace(method=f"/{SERVICE}/{rpc}", invocation_metadata=()))
+
+    async def get(self, data: bytes) -> bytes:
+        return await self.handler("GetDistribution").unary_unary(data, self.context)
+
+    async def stream(self) -> None:
+        await self.handler("SampleStream").stream_stream(None, self.context)
+
+    def handled(self) -> dict[str, float]:
+        """Calls that ended, by code."""
+        (family,) = [own for own in self.metrics.collect() if own.name == "grpc_server_handled"]
+        return {sample.labels["grpc_code"]: sample.value for sample in family.samples if sample.value}
+
+
+async def test_a_message_in_and_a_message_out():
+    bound = Bound()
+    reply = await bound.get(pb.GetDistributionRequest(name="words").SerializeToString())
+    assert pb.GetDistributionResponse.FromString(reply).distribution.name == "words"
+    call = bound.owner.call
+    assert (call.rpc, call.connection, call.context) == ("GetDistribution", "ipv4:127.0.0.1:1", bound.context)
+    assert call.deadline == call.arrival + 0.5
+    assert bound.handled() == {"OK": 1}
+    assert (bound.observer.begun, bound.observer.in_flight) == (1, 0)
+
+
+async def test_a_call_without_a_deadline_never_expires():
+    bound = Bound()
+    bound.context.time_remaining = lambda: None
+    await bound.stream()
+    assert bound.owner.call.deadline == float("inf")
+    assert bound.handled() == {"OK": 1}
+
+
+async def test_bytes_that_are_no_message_are_refused_before_the_handler_runs():
+    bound = Bound()
+    with pytest.raises(AbortedError):
+        await bound.get(b"\xff")
+    assert bound.context.status == ("INVALID_ARGUMENT", "request: not a GetDistributionRequest")
+    assert not hasattr(bound.owner, "call")
+    assert bound.handled() == {"InvalidArgument": 1}
+
+
+@pytest.mark.parametrize("rpc", ["get", "stream"])
+@pytest.mark.parametrize(
+    ("failure", "status", "code"),
+    [
+        (NotFoundError("no such thing"), ("NOT_FOUND", "no such thing"), "NotFound"),
+        (KeyError("secret"), ("INTERNAL", "internal error; the server's log has the cause"), "Internal"),
+    ],
+)
+async def test_errors_become_statuses_and_are_counted(rpc, failure, status, code):
+    bound = Bound()
+    bound.owner.failure = failure
+    with pytest.raises(AbortedError):
+        await (bound.get(b"") if rpc == "get" else bound.stream())
+    assert bound.context.status == status
+    assert bound.handled() == {code: 1}
+    assert bound.observer.in_flight == 0
+
+
+async def test_a_cancellation_passes_and_is_counted():
+    bound = Bound()
+    bound.owner.failure = asyncio.CancelledError()
+    with pytest.raises(asyncio.CancelledError):
+        await bound.get(b"")
+    assert not hasattr(bound.context, "status")
+    assert bound.handled() == {"Cancelled": 1}
+
+
+async def test_an_object_without_rpcs_adds_none():
+    assert bind([object()], RpcObserver(Metrics())) == {}

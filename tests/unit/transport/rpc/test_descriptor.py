@@ -1,0 +1,91 @@
+"""The RPCs that are served are those of the contracts, and everything that lists them does so from one descriptor."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+from google.protobuf.message_factory import GetMessageClass
+
+from samplerd.oip import grpc_service_pb2 as oip
+from samplerd.v1 import sampler_pb2 as pb
+from samplerd_server.app import RPCS, App
+from samplerd_server.config import MetricsConfig, ServerConfig
+from samplerd_server.transport.rpc.contract import SAMPLER
+from samplerd_server.transport.rpc.descriptor import Kind, rpcs_of
+from tests.support.engine import HeldSampler, StubEngine
+
+SERVICES = [service for file in (pb, oip) for service in file.DESCRIPTOR.services_by_name.values()]
+METHODS = {(service.full_name, method.name): method for service in SERVICES for method in service.methods}
+
+
+@pytest.fixture
+async def app() -> App:
+    config = ServerConfig(metrics=MetricsConfig(listen=""))
+    return App(config, StubEngine(HeldSampler()), asyncio.get_running_loop())  # type: ignore[arg-type]
+
+
+def test_every_rpc_of_the_contracts_is_answered_once_and_no_other():
+    assert [(rpc.service, rpc.name) for rpc in RPCS] == list(METHODS)
+
+
+@pytest.mark.parametrize("rpc", RPCS, ids=lambda rpc: rpc.name)
+def test_kind_and_messages_are_those_of_the_contract(rpc):
+    method = METHODS[rpc.service, rpc.name]
+    assert (rpc.kind is Kind.BIDI_STREAM) == method.client_streaming == method.server_streaming
+    assert rpc.request is GetMessageClass(method.input_type)
+    assert rpc.response is GetMessageClass(method.output_type)
+    assert (rpc.answer is None, rpc.stream is None) == (method.client_streaming, not method.client_streaming)
+
+
+@pytest.mark.parametrize(("service", "name"), METHODS)
+async def test_the_server_has_a_handler_of_the_right_shape(app, service, name):
+    details = SimpleNamespace(method=f"/{service}/{name}", invocation_metadata=())
+    found = [handler for own in app.handlers.generic if (handler := own.service(details)) is not None]
+    assert len(found) == 1
+    (handler,) = found
+    is_stream = METHODS[service, name].client_streaming
+    assert (handler.request_streaming, handler.response_streaming) == (is_stream, is_stream)
+    assert asyncio.iscoroutinefunction(handler.stream_stream if is_stream else handler.unary_unary)
+    assert (handler.request_deserializer, handler.response_serializer) == (None, None)
+
+
+async def test_every_rpc_is_counted(app):
+    families = {family.name: family for family in app.metrics.collect()}
+    methods = {
+        (labels["grpc_service"], labels["grpc_method"]) for _, labels, *_ in families["grpc_server_started"].samples
+    }
+    assert methods == set(METHODS)
+    for name in ("samplerd_requests", "samplerd_request_seconds"):
+        assert {sample.labels["rpc"] for sample in families[name].samples} == {method for _, method in METHODS}
+
+
+async def test_every_rpc_of_our_own_contract_is_a_capability(app):
+    info = await app.handlers.service.get_server_info(pb.GetServerInfoRequest(), None)
+    own = [name for service, name in METHODS if service == "samplerd.v1.SamplerService"]
+    assert list(info.capabilities)[: len(own)] == own
+    assert not {name for service, name in METHODS if service.startswith("inference.")} & set(info.capabilities)
+
+
+async def test_health_knows_every_service(app):
+    await app.handlers.set_serving()
+    assert set(app.handlers._health._server_status) == {"", *(service.full_name for service in SERVICES)}
+
+
+def test_an_rpc_that_the_contract_lacks_cannot_be_declared():
+    with pytest.raises(KeyError, match="Sing"):
+        SAMPLER.unary("Sing", pb.SampleRequest, pb.SampleResponse)(lambda owner, request, call: None)  # type: ignore[arg-type, return-value]
+
+
+def test_the_order_is_that_of_the_contract():
+    class Two:
+        @SAMPLER.bidi_stream("VerifyDraftStream", pb.VerifyDraftRequest, pb.VerifyDraftResponse)
+        async def verify(self, call):
+            raise NotImplementedError
+
+        @SAMPLER.unary_bytes("Sample", pb.SampleRequest, pb.SampleResponse)
+        async def sample(self, data, call):
+            raise NotImplementedError
+
+    assert [rpc.name for rpc in rpcs_of(Two)] == ["Sample", "VerifyDraftStream"]
