@@ -109,11 +109,11 @@ def _stages(service: SamplerService, engine: Engine, data: bytes, batch: int, re
     def count() -> None:
         metrics.rpc_started("Sample")
         metrics.rpc_handled("Sample", Code.OK, 1e-3)
-        metrics.queue_wait.observe(1e-4)
+        metrics.queue_wait_seconds.observe(1e-4)
 
     def count_batch() -> None:
         metrics.batch_rows.observe(batch)
-        metrics.compute.observe(1e-5)
+        metrics.compute_seconds.observe(1e-5)
 
     return {
         "decode": _best_us(lambda: decoder.decode_bytes(data), repeats),

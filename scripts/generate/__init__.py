@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scripts.generate import configuration, protocol, python_client
+from scripts.generate import configuration, metrics, protocol, python_client
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +22,7 @@ FILES: dict[str, Callable[[], str]] = {
     "client/python/samplerd_client/parameter_table.py": python_client.table,
     "client/python/samplerd_client/sampling_params.py": python_client.classes,
     "docs/configuration.md": configuration.page,
+    "docs/metrics.md": metrics.page,
     "docs/protocol.md": protocol.page,
 }
 """Path within the repository, and what gives the whole text of that file."""

@@ -30,7 +30,9 @@ from samplerd_server.distributions.segment import Opener
 from samplerd_server.distributions.store import MemoryStore
 from samplerd_server.distributions.sweeper import Sweeper
 from samplerd_server.engine.engine import Engine
-from samplerd_server.metrics.metrics import Exporter, Metrics, Process
+from samplerd_server.metrics.exporter import Exporter
+from samplerd_server.metrics.metrics import Metrics
+from samplerd_server.metrics.process_metrics import ProcessMetrics
 from samplerd_server.metrics.snapshot import SnapshotServer
 from samplerd_server.process.allocator import keep_freed_memory
 from samplerd_server.process.lifecycle import Lifecycle
@@ -83,7 +85,7 @@ class App:
         admission = Admission(config.admission, self.pending, costs)
         submitter = Submitter(admission, self.batcher, self.metrics, loop)
         streams = Streams(self.metrics, max_requests=config.transport.max_stream_requests)
-        regions = self._regions()
+        self._regions = regions = self._make_regions()
         decoder = Decoder(
             limits=config.limits,
             capabilities=engine.sampler.capabilities,
@@ -134,11 +136,11 @@ class App:
             shares_port=worker is not None,
         )
         self._exporter: Exporter | None = None
-        self._snapshots: SnapshotServer | None = None
+        self._snapshot_server: SnapshotServer | None = None
         if worker is not None and worker.metrics_socket:
-            self._snapshots = SnapshotServer(worker.metrics_socket, self.metrics, Process())
+            self._snapshot_server = SnapshotServer(worker.metrics_socket, self.metrics, ProcessMetrics())
         elif worker is None and config.metrics.listen:
-            self._exporter = Exporter(config.metrics.listen, self.metrics, Process())
+            self._exporter = Exporter(config.metrics.listen, self.metrics, ProcessMetrics())
         self.metrics_address = "off"
         self.has_ended = False
         """Whether the device thread has ended: the process can end as any other does."""
@@ -158,11 +160,11 @@ class App:
             max_count=config.max_count,
             max_bytes=config.max_bytes,
             clock=time.time,
-            events=self.metrics.distributions,
+            events=self.metrics.distribution_events,
             opener=opener,
         )
 
-    def _regions(self) -> SharedMemoryReader | None:
+    def _make_regions(self) -> SharedMemoryReader | None:
         transport = self._config.transport
         if not transport.shared_memory_prefix:
             return None
@@ -172,16 +174,15 @@ class App:
         )
 
     def _watch(self) -> None:
-        engine, pending, batcher = self._engine, self.pending, self.batcher
-        self.metrics.describe_build(version=__version__, device=engine.device.name, kernel=engine.sampler.name, rng=RNG)
-        self.metrics.watch("samplerd_queue_rows", "Rows that wait.", lambda: pending.rows)
-        self.metrics.watch("samplerd_queue_bytes", "Bytes of rows that wait.", lambda: pending.bytes)
-        store = self.store
-        self.metrics.watch("samplerd_distributions", "Uploaded distributions.", lambda: store.count)
-        self.metrics.watch("samplerd_distribution_bytes", "Memory that they take.", lambda: store.size_bytes)
-        self.metrics.watch(
-            "samplerd_in_flight_requests", "Requests that wait or are at the device.", lambda: batcher.in_flight
-        )
+        """Say where the gauges of the table are read when somebody scrapes."""
+        metrics, engine, pending, store, regions = self.metrics, self._engine, self.pending, self.store, self._regions
+        metrics.build.describe(version=__version__, device=engine.device.name, kernel=engine.sampler.name, rng=RNG)
+        metrics.queue_rows.watch(lambda: pending.rows)
+        metrics.queue_bytes.watch(lambda: pending.bytes)
+        metrics.in_flight_requests.watch(lambda: self.batcher.in_flight)
+        metrics.distributions.watch(lambda: store.count)
+        metrics.distribution_bytes.watch(lambda: store.size_bytes)
+        metrics.shared_memory_idle_bytes.watch(lambda: 0 if regions is None else regions.idle_bytes)
 
     async def start(self) -> None:
         """Start everything.
@@ -203,8 +204,8 @@ class App:
             except OSError as error:
                 raise BindError(f"cannot listen on {listen} for /metrics: {error.strerror}") from error
             self.metrics_address = f"{listen.rpartition(':')[0]}:{port}"
-        if self._snapshots is not None:
-            self._snapshots.start()
+        if self._snapshot_server is not None:
+            self._snapshot_server.start()
         self._warn()
 
     def _warn(self) -> None:
@@ -232,8 +233,8 @@ class App:
         self.has_ended = await self._loop.run_in_executor(None, self._engine.stop, _ABANDON_AFTER_S)
         if self._exporter is not None:
             self._exporter.stop()
-        if self._snapshots is not None:
-            self._snapshots.stop()
+        if self._snapshot_server is not None:
+            self._snapshot_server.stop()
         return is_clean
 
 
@@ -259,24 +260,24 @@ async def serve(config: ServerConfig) -> None:
 
     """
     loop = asyncio.get_running_loop()
-    life = Lifecycle(config)
-    life.watch()
+    lifecycle = Lifecycle(config)
+    lifecycle.watch()
     # First of all: what is wrong with a file should not be told only once the device is warm.
     read_tls(config.security)
     read_tokens(config.security.token_file)
     engine = Engine(config.engine)
     warming_up = loop.run_in_executor(None, engine.warm_up)
-    if not await life.unless_stopped(warming_up):
-        life.stopped(is_clean=True)
+    if not await lifecycle.unless_stopped(warming_up):
+        lifecycle.stopped(is_clean=True)
         _leave()
     app = App(config, engine, loop)
     settle()
-    if not await life.may_listen():
-        life.stopped(is_clean=True)
+    if not await lifecycle.may_listen():
+        lifecycle.stopped(is_clean=True)
         _leave()
     try:
         await app.start()
-        life.serving(
+        lifecycle.serving(
             version=__version__,
             listen=",".join(app.server.addresses),
             metrics=app.metrics_address,
@@ -285,11 +286,11 @@ async def serve(config: ServerConfig) -> None:
             threads=engine.threads,
             warm_up=f"{warming_up.result():.2f}s",
         )
-        await life.stop.wait()
-        life.draining(in_flight=app.batcher.in_flight)
+        await lifecycle.stop.wait()
+        lifecycle.draining(in_flight=app.batcher.in_flight)
     finally:
         is_clean = await app.stop()
-    life.stopped(is_clean=is_clean)
+    lifecycle.stopped(is_clean=is_clean)
     if not app.has_ended:
         _leave()
 

@@ -211,13 +211,13 @@ async def test_a_stream_may_draw_more_than_a_request_holds(client, daemon):
             replies.append(await call.read())
         assert replies[-1].final
         call.cancel()
-    drawn = daemon.metrics()["samplerd_table_samples_total"]
+    drawn = daemon.metrics()["samplerd_indexed_samples_total"]
     # Once it is cancelled, nothing more is drawn; what was under way may still be counted.
     for _ in range(3):
         await client.sample(ROWS)
-    settled = daemon.metrics()["samplerd_table_samples_total"]
+    settled = daemon.metrics()["samplerd_indexed_samples_total"]
     await client.sample(ROWS)
-    assert daemon.metrics()["samplerd_table_samples_total"] == settled >= drawn
+    assert daemon.metrics()["samplerd_indexed_samples_total"] == settled >= drawn
     await client.delete_distribution("words")
 
 
@@ -229,16 +229,16 @@ async def test_the_client_draws_any_number_in_bounded_memory(client, daemon):
     assert [chunk.offset for chunk in chunks] == [CHUNK * at for at in range(9)]
     with pytest.raises(NotFoundError):
         await anext(client.draw_chunks(distribution="verbs"))
-    before = daemon.metrics()["samplerd_table_samples_total"]
+    before = daemon.metrics()["samplerd_indexed_samples_total"]
     async with aclosing(client.draw_chunks(distribution="words", num_samples=1 << 30, seed=3)) as endless:
         first = await anext(endless)
         # Whoever does not read is not drawn for: what is under way fills the windows of HTTP/2, and there it ends.
-        drawn, again = -1.0, daemon.metrics()["samplerd_table_samples_total"]
+        drawn, again = -1.0, daemon.metrics()["samplerd_indexed_samples_total"]
         async with asyncio.timeout(60):
             while again != drawn:
                 for _ in range(20):
                     await client.server_info()
-                drawn, again = again, daemon.metrics()["samplerd_table_samples_total"]
+                drawn, again = again, daemon.metrics()["samplerd_indexed_samples_total"]
         assert first.samples.tolist() == whole[:CHUNK].tolist()
         assert CHUNK < drawn - before < 1 << 27
         second = await anext(endless)

@@ -262,6 +262,6 @@ async def test_2000_mixed_requests_leave_no_task_and_no_ticket(serve):
         assert_nothing_is_left(served)
 
         await served.until(lambda: not served.tasks())
-        started = served.metrics.grpc_started.total()
-        handled = served.metrics.grpc_handled.total()
+        started = served.metrics.grpc_server_started.total()
+        handled = served.metrics.grpc_server_handled.total()
         assert started == handled

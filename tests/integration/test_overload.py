@@ -124,7 +124,7 @@ async def test_what_expires_in_the_queue_is_answered_and_never_computed(serve):
         served.sampler.open()
         assert await answers(kept) == [[90], [91], [2]]
         assert served.sampler.batches == [1, 1, 1]
-        assert served.metrics.cancelled.value("expired") == 1
+        assert served.metrics.expired.value() == 1
         assert served.metrics.cancelled.value("queued") == 0
 
 

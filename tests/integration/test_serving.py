@@ -14,11 +14,14 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.core.request import RNG
+from samplerd_server.metrics.definition import definitions_of
+from samplerd_server.metrics.table import PROCESS, ServerTable
 from samplerd_server.sampling.choose import choose_sampler
 from tests.integration.conftest import MAX_MESSAGE_BYTES
 from tests.support.daemon import KERNEL, Daemon
 from tests.support.engine import HeldSampler
 from tests.support.malformed import MALFORMED, good, malformed
+from tests.support.metric_table import types_of
 from tests.support.requests import one_hot, tensor
 from tests.support.served import WAIT_S, Served, connect, details, failure, status_of, stub
 
@@ -483,3 +486,9 @@ async def test_figures_after_a_known_load_add_up(service, daemon):
         assert after[gauge] == 0
     for stage in ("queued", "computed", "expired"):
         assert grown(f'samplerd_cancelled_total{{stage="{stage}"}}') == 0
+    assert grown("samplerd_expired_total") == 0
+
+
+async def test_a_scrape_shows_exactly_the_table_of_metrics(daemon):
+    shown = await asyncio.to_thread(daemon.metric_types)
+    assert shown == types_of(definitions_of(ServerTable), PROCESS)

@@ -15,9 +15,12 @@ from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.app import App
 from samplerd_server.config import WorkerConfig
 from samplerd_server.engine.device import Device
+from samplerd_server.metrics.definition import definitions_of
+from samplerd_server.metrics.table import PROCESS, ServerTable, SupervisorTable
 from tests.integration.test_start import last_line, run
 from tests.support.daemon import Daemon
 from tests.support.engine import StubEngine
+from tests.support.metric_table import types_of
 from tests.support.processes import variables
 from tests.support.requests import tensor
 from tests.support.served import WAIT_S, Served, connect, stub
@@ -66,6 +69,11 @@ async def test_what_is_shown_is_the_sum_of_what_was_sent(team):
         assert [after[f'samplerd_worker_up{{worker="{index}"}}'] for index in range(WORKERS)] == [1.0] * WORKERS
         assert sum(name.startswith("samplerd_build_info") for name in after) == 1
         assert after["process_start_time_seconds"] > 0
+
+
+async def test_a_scrape_shows_exactly_the_table_of_metrics(team):
+    shown = await asyncio.to_thread(team.metric_types)
+    assert shown == types_of(definitions_of(ServerTable), definitions_of(SupervisorTable), PROCESS)
 
 
 async def test_health_is_answered_by_each(team):

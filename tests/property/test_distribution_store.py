@@ -18,8 +18,7 @@ from samplerd_server.core.rows import DenseRows
 from samplerd_server.distributions.folder import FolderStore
 from samplerd_server.distributions.segment import size_of, write_segment
 from samplerd_server.distributions.store import MemoryStore
-from samplerd_server.metrics.counters import Counter
-from samplerd_server.metrics.metrics import DISTRIBUTION_EVENTS
+from samplerd_server.metrics.metrics import Metrics
 from tests.support.tables import describe, opener
 
 MAX_COUNT, MAX_BYTES = 4, 4096
@@ -48,7 +47,7 @@ class StoreMachine(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.now = 0.0
-        self.events = Counter("events", "", ("event",), [(event,) for event in DISTRIBUTION_EVENTS])
+        self.events = Metrics().distribution_events
         self.stores = self.make_stores(
             max_count=MAX_COUNT, max_bytes=MAX_BYTES, clock=lambda: self.now, events=self.events, opener=opener()
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -95,6 +96,16 @@ class Daemon:
 
     def metrics(self) -> dict[str, float]:
         """Scrape: value by series as Prometheus writes it."""
-        with urllib.request.urlopen(f"http://{self.metrics_address}/metrics", timeout=30) as reply:
-            lines = reply.read().decode().splitlines()
+        lines = self._scrape()
         return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if not line.startswith("#")}
+
+    def metric_types(self) -> dict[str, str]:
+        """Scrape: type of every metric that has a series, by its name as Prometheus stores it."""
+        lines = self._scrape()
+        types = dict(line.split()[2:4] for line in lines if line.startswith("# TYPE "))
+        series = {re.split(r"[{ ]", line)[0] for line in lines if not line.startswith("#")}
+        return {name: kind for name, kind in types.items() if {name, f"{name}_count"} & series}
+
+    def _scrape(self) -> list[str]:
+        with urllib.request.urlopen(f"http://{self.metrics_address}/metrics", timeout=30) as reply:
+            return reply.read().decode().splitlines()

@@ -12,10 +12,9 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from samplerd_server.batching.jobs import Job, failures, split
-from samplerd_server.batching.policy import Close, DeviceState, decide
+from samplerd_server.batching.policy import REASONS, Close, DeviceState, decide
 from samplerd_server.core.errors import DeadlineError, InternalError
 from samplerd_server.core.result import Timing
-from samplerd_server.metrics.metrics import BATCH_REASONS, PATHS
 from samplerd_server.sampling.cdf_index.batch import IndexedBatch
 
 if TYPE_CHECKING:
@@ -75,8 +74,8 @@ class Batcher:
         self._tickets = 0
         self._is_look_due = False
         self._timer: TimerHandle | None = None
-        self._batches = {reason: metrics.batches.cell(reason) for reason in BATCH_REASONS}
-        self._greedy, self._random = (metrics.rows.cell(path) for path in PATHS)
+        self._batches = {reason: metrics.batches.cell(reason) for reason in REASONS}
+        self._greedy, self._random = metrics.rows.cell("greedy"), metrics.rows.cell("random")
         self._samples, self._input_bytes = metrics.samples.cell(), metrics.input_bytes.cell()
 
     @property
@@ -125,7 +124,7 @@ class Batcher:
     def _drop(self, ticket: Ticket, now: float) -> None:
         # Expiry is looked at first, since grpcio cancels a call whose deadline passes.
         if ticket.is_expired(now):
-            self._metrics.cancelled.add(1, "expired")
+            self._metrics.expired.add(1)
             ticket.fail(DeadlineError("the deadline passed while the request was queued; nothing was computed"))
         else:
             self._metrics.cancelled.add(1, "queued")
@@ -140,7 +139,7 @@ class Batcher:
             _fail(tickets)
             return
         if isinstance(batch, IndexedBatch):
-            self._metrics.table_samples.add(batch.samples)
+            self._metrics.indexed_samples.add(batch.samples)
         rows = len(batch)
         device.batches += 1
         device.rows += rows
@@ -165,7 +164,7 @@ class Batcher:
     def _count(self, tickets: list[Ticket], reason: str, now: float, rows: int, samples: int) -> int:
         """Count a batch that is formed; returns its work."""
         work = size = greedy = 0
-        wait = self._metrics.queue_wait
+        wait = self._metrics.queue_wait_seconds
         for ticket in tickets:
             work += ticket.work
             size += ticket.size_bytes
@@ -182,7 +181,7 @@ class Batcher:
     def _deliver(self, job: Job, outcome: Outcome, *, formed: float, rows: int) -> None:
         """Give every ticket its part of the results."""
         tickets, compute_s = job.tickets, outcome.compute_s
-        self._metrics.compute.observe(compute_s)
+        self._metrics.compute_seconds.observe(compute_s)
         if outcome.results is None:
             self._count_gone(sum(ticket.is_cancelled for ticket in tickets))
             _fail(tickets)

@@ -7,14 +7,16 @@ idle device is ever made to wait, for `max_queue_delay` after the oldest arrival
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, get_args
 
 if TYPE_CHECKING:
     from samplerd_server.config import BatchingConfig
 
-__all__ = ["Close", "DeviceState", "Queue", "Wait", "decide"]
+__all__ = ["REASONS", "Close", "DeviceState", "Queue", "Wait", "decide"]
 
 Reason = Literal["full", "idle", "delay", "deadline"]
+REASONS: tuple[str, ...] = get_args(Reason)
+"""Why a batch is closed."""
 
 
 class Queue(Protocol):

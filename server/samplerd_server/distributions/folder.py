@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from samplerd_server.core.rows import StoredRows
     from samplerd_server.distributions.segment import Opener, Segment
-    from samplerd_server.metrics.counters import Counter
+    from samplerd_server.metrics.instruments import Counter
 
 __all__ = ["FolderStore"]
 

@@ -9,49 +9,33 @@ from __future__ import annotations
 import json
 import socketserver
 from contextlib import suppress
-from dataclasses import dataclass
 from threading import Thread
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from samplerd_server.metrics.metrics import Metrics, Process
+    from prometheus_client.registry import Collector
 
-__all__ = ["Family", "Key", "Snapshot", "SnapshotServer", "decode", "encode"]
+__all__ = ["Key", "Snapshot", "SnapshotServer", "decode", "encode"]
 
 _SEND_S = 1.0
 """A supervisor that reads no further must not hold up the end of the worker."""
 
 Key = tuple[str, tuple[tuple[str, str], ...]]
 """A sample's name, and the names and values of its labels."""
+Snapshot = dict[str, dict[Key, float]]
+"""All samples of one process, in the order in which they are shown, by the metric's name in `table.BY_NAME`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Family:
-    """One metric with all its series, as Prometheus groups them."""
-
-    name: str
-    """Without the suffixes of its samples."""
-    help: str
-    kind: str
-    """``counter``, ``histogram``, ``gauge`` or ``info``."""
-    samples: dict[Key, float]
-    """In the order in which they are shown."""
-
-
-Snapshot = dict[str, Family]
-"""All families of one process, by name."""
-
-
-def encode(collectors: Iterable[Metrics | Process]) -> bytes:
+def encode(collectors: Iterable[Collector]) -> bytes:
     """Write down what collectors have now."""
-    families = [
-        [metric.name, metric.documentation, metric.type, [[own.name, own.labels, own.value] for own in metric.samples]]
+    metrics = [
+        [metric.name, [[own.name, own.labels, own.value] for own in metric.samples]]
         for collector in collectors
         for metric in collector.collect()
     ]
-    return json.dumps(families).encode()
+    return json.dumps(metrics).encode()
 
 
 def decode(text: bytes) -> Snapshot:
@@ -62,20 +46,15 @@ def decode(text: bytes) -> Snapshot:
 
     """
     return {
-        name: Family(
-            name=name,
-            help=text,
-            kind=kind,
-            samples={(sample, tuple(labels.items())): value for sample, labels, value in samples},
-        )
-        for name, text, kind, samples in json.loads(text)
+        name: {(sample, tuple(labels.items())): value for sample, labels, value in samples}
+        for name, samples in json.loads(text)
     }
 
 
 class SnapshotServer:
     """Answers the supervisor on its own thread."""
 
-    def __init__(self, path: str, *collectors: Metrics | Process) -> None:
+    def __init__(self, path: str, *collectors: Collector) -> None:
         self._path = path
         self._collectors = collectors
         self._server: socketserver.UnixStreamServer | None = None

@@ -195,7 +195,7 @@ def test_a_ticket_that_expires_in_the_queue_is_answered_and_not_computed(bench):
     assert bench.device.sizes() == [1]
     bench.finish()
     assert patient.reply.result().samples.tolist() == [0]
-    assert (bench.metrics.cancelled.value("expired"), bench.metrics.samples.value()) == (1, 2)
+    assert (bench.metrics.expired.value(), bench.metrics.samples.value()) == (1, 2)
 
 
 def test_a_sampler_that_raised_fails_its_batch_and_no_other(bench):

@@ -14,8 +14,7 @@ from samplerd_server.core.rows import DenseRows
 from samplerd_server.distributions.folder import FolderStore
 from samplerd_server.distributions.segment import size_of, write_segment
 from samplerd_server.distributions.store import MemoryStore
-from samplerd_server.metrics.counters import Counter
-from samplerd_server.metrics.metrics import DISTRIBUTION_EVENTS
+from samplerd_server.metrics.metrics import Metrics
 from tests.support.tables import describe, opener
 
 ROWS = DenseRows(dtype=Dtype.F32, rows=1, vocab_size=4, data=np.arange(4, dtype="<f4").tobytes())
@@ -36,7 +35,7 @@ def clock():
 
 @pytest.fixture
 def events():
-    return Counter("events", "", ("event",), [(event,) for event in DISTRIBUTION_EVENTS])
+    return Metrics().distribution_events
 
 
 @pytest.fixture(params=["memory", "folder"])

@@ -13,8 +13,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from samplerd_server.core.enums import RowErrorReason
 from samplerd_server.core.errors import Code
-from samplerd_server.metrics.counters import Counter, Histogram
-from samplerd_server.metrics.metrics import Exporter, Metrics, Process, RpcLabels
+from samplerd_server.metrics.definition import definitions_of
+from samplerd_server.metrics.exporter import Exporter
+from samplerd_server.metrics.instruments import Counter, Gauge, Histogram
+from samplerd_server.metrics.metrics import Metrics, SupervisorMetrics
+from samplerd_server.metrics.process_metrics import ProcessMetrics
+from samplerd_server.metrics.rpc_labels import RpcLabels
+from samplerd_server.metrics.table import ServerTable
 
 SERVICE = "samplerd.v1.SamplerService"
 RPCS = (
@@ -24,7 +29,7 @@ RPCS = (
 )
 
 
-def scrape(metrics: Metrics) -> dict:
+def scrape(metrics: Metrics | SupervisorMetrics) -> dict:
     """Family by name, as Prometheus reads the text."""
     registry = CollectorRegistry()
     registry.register(metrics)
@@ -52,7 +57,9 @@ PROMISED = {
     "samplerd_shared_memory_errors": ("counter", {"code"}),
     "samplerd_shared_memory_read_seconds": ("histogram", set()),
     "samplerd_distribution_events": ("counter", {"event"}),
-    "samplerd_table_samples": ("counter", set()),
+    "samplerd_expired": ("counter", set()),
+    "samplerd_indexed_samples": ("counter", set()),
+    "samplerd_table_samples": ("counter", set()),  # deprecated
     "samplerd_batch_rows": ("histogram", set()),
     "samplerd_queue_wait_seconds": ("histogram", set()),
     "samplerd_compute_seconds": ("histogram", set()),
@@ -61,14 +68,21 @@ PROMISED = {
     "grpc_server_handled": ("counter", {"grpc_type", "grpc_service", "grpc_method", "grpc_code"}),
     "grpc_server_handling_seconds": ("histogram", {"grpc_type", "grpc_service", "grpc_method"}),
     "samplerd_queue_rows": ("gauge", set()),
-    "samplerd_build_info": ("gauge", {"version"}),
+    "samplerd_queue_bytes": ("gauge", set()),
+    "samplerd_in_flight_requests": ("gauge", set()),
+    "samplerd_distributions": ("gauge", set()),
+    "samplerd_distribution_bytes": ("gauge", set()),
+    "samplerd_shared_memory_idle_bytes": ("gauge", set()),
+    "samplerd_build_info": ("gauge", {"version", "device", "kernel", "rng"}),
 }
 
 
 def full() -> Metrics:
     metrics = Metrics(RPCS)
-    metrics.watch("samplerd_queue_rows", "Rows that wait.", lambda: 3.0)
-    metrics.describe_build(version="1")
+    for definition in definitions_of(ServerTable):
+        if definition.kind is Gauge:
+            getattr(metrics, definition.attribute).watch(lambda: 3.0)
+    metrics.build.describe(version="1", device="cpu", kernel="numba", rng="philox")
     return metrics
 
 
@@ -83,7 +97,8 @@ def test_every_promised_series_is_there_from_the_start():
             assert set(sample.labels) - {"le"} == labels, name
             if kind != "gauge":
                 assert sample.value == 0.0, name
-    assert set(families) == set(PROMISED)
+    table = {old.name for row in definitions_of(ServerTable) for old in (row, *row.deprecated())}
+    assert {name.removesuffix("_info") for name in families} == table
 
 
 def test_zero_series_of_every_label_are_there():
@@ -117,10 +132,60 @@ def test_names_are_those_that_prometheus_wants():
 def test_gauges_are_read_at_the_scrape():
     metrics = Metrics()
     level = [1.0]
-    metrics.watch("samplerd_queue_rows", "Rows that wait.", lambda: level[0])
+    metrics.queue_rows.watch(lambda: level[0])
     assert scrape(metrics)["samplerd_queue_rows"].samples[0].value == 1.0
     level[0] = 7.0
     assert scrape(metrics)["samplerd_queue_rows"].samples[0].value == 7.0
+
+
+def test_a_gauge_that_nobody_reads_is_not_shown():
+    families = scrape(Metrics())
+    assert "samplerd_queue_rows" not in families
+    assert "samplerd_build_info" not in families
+
+
+def test_information_has_the_labels_of_the_table():
+    with pytest.raises(ValueError, match="rng"):
+        Metrics().build.describe(version="1")
+
+
+def test_old_names_are_shown_with_the_same_values():
+    metrics = Metrics()
+    metrics.indexed_samples.add(5)
+    metrics.expired.add(2)
+    metrics.cancelled.add(3, "queued")
+    families = scrape(metrics)
+    old, new = families["samplerd_table_samples"], families["samplerd_indexed_samples"]
+    assert old.samples[0].value == new.samples[0].value == 5
+    assert old.documentation == f"Deprecated, use samplerd_indexed_samples_total. {new.documentation}"
+    assert families["samplerd_expired"].samples[0].value == 2
+    stages = {sample.labels["stage"]: sample.value for sample in families["samplerd_cancelled"].samples}
+    assert stages == {"queued": 3, "computed": 0, "expired": 2}
+
+
+@pytest.mark.parametrize("instrument", [Counter("c", "C.", ("a",)), Histogram("h", "H.", [1.0]), Gauge("g", "G.")])
+def test_a_renamed_instrument_shows_what_is_set_later(instrument):
+    other = instrument.renamed("new", "New.")
+    match instrument:
+        case Counter():
+            instrument.add(2, "x")
+        case Histogram():
+            instrument.observe(0.5)
+        case Gauge():
+            instrument.watch(lambda: 7.0)
+    values = [sample.value for sample in instrument.family().samples]
+    assert sum(values) > 0
+    assert [sample.value for sample in other.family().samples] == values
+    assert (other.family().name, other.family().documentation) == ("new", "New.")
+
+
+def test_the_supervisor_has_a_series_for_each_worker():
+    metrics = SupervisorMetrics(2)
+    metrics.worker_up.watch(lambda: 1.0, "0")
+    metrics.worker_restarts.add(4, "1")
+    families = scrape(metrics)
+    assert series(families["samplerd_worker_up"]) == {("samplerd_worker_up", ("worker", "0")): 1}
+    assert list(series(families["samplerd_worker_restarts"]).values()) == [0, 4]
 
 
 def test_a_unary_call_is_also_a_request_and_a_stream_counts_its_own():
@@ -191,7 +256,7 @@ def test_the_finest_buckets_are_ten_microseconds():
 def test_the_exporter_serves_and_frees_its_port(listen):
     metrics = full()
     metrics.samples.add(5)
-    exporter = Exporter(listen, metrics, Process())
+    exporter = Exporter(listen, metrics, ProcessMetrics())
     port = exporter.start()
     with urllib.request.urlopen(f"http://localhost:{port}/metrics", timeout=10) as reply:
         text = reply.read().decode()

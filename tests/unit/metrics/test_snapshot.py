@@ -30,11 +30,11 @@ def ask(path) -> bytes:
 def test_everything_that_is_counted_is_said(served):
     metrics, path = served
     metrics.rows.add(3, "random")
-    metrics.compute.observe(0.5)
+    metrics.compute_seconds.observe(0.5)
     snapshot = decode(ask(path))
     assert snapshot == decode(encode([metrics]))
-    assert snapshot["samplerd_rows"].samples["samplerd_rows_total", (("path", "random"),)] == 3
-    assert snapshot["samplerd_compute_seconds"].kind == "histogram"
+    assert snapshot["samplerd_rows"]["samplerd_rows_total", (("path", "random"),)] == 3
+    assert snapshot["samplerd_compute_seconds"]["samplerd_compute_seconds_sum", ()] == 0.5
     assert {family.name for family in metrics.collect()} == set(snapshot)
 
 

@@ -1,7 +1,7 @@
-"""What all workers have counted: asked of each when somebody scrapes, remembered for those that have ended.
+"""The metrics of all workers: asked of each when somebody scrapes, remembered for those that have ended.
 
-On the supervisor's event loop. A worker that does not answer within a second is shown as not up, and counted with what
-it said last; one that was killed takes with it what it has counted since.
+On the supervisor's event loop. A worker that does not answer within a second is shown as not up, and counted with its
+last answer; one that was killed takes with it what it has counted since that answer.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING
 
-from samplerd_server.metrics.metrics import Process
-from samplerd_server.metrics.snapshot import Family, Key, Snapshot, decode, encode
+from samplerd_server.metrics.metrics import SupervisorMetrics
+from samplerd_server.metrics.process_metrics import ProcessMetrics
+from samplerd_server.metrics.snapshot import Snapshot, decode, encode
 from samplerd_server.process.workers.merge import keep_counts, merge
 
 if TYPE_CHECKING:
@@ -25,73 +26,71 @@ _ANSWER_S = 1.0
 
 
 @dataclass(slots=True)
-class _Seat:
-    """The place of one worker and its successors."""
+class _Slot:
+    """One worker: the process that runs now, or that will replace it."""
 
     path: Path | None = None
-    """Where its present holder answers; None: nobody holds it."""
+    """Socket on which the process answers; None: no process runs."""
     last: Snapshot = field(default_factory=dict)
-    """What its present holder said last."""
-    asked: int = 0
-    """The question that it answered last, of all that were asked."""
-    starts: int = 0
+    """The last answer of the process."""
+    question: int = 0
+    """Number of the question that was answered last."""
+    has_run: bool = False
+    """Whether a process was started before."""
+    is_up: bool = False
+    """Whether the process answered the last scrape."""
 
 
 class MetricsAggregator:
-    """The counts of all workers, past and present."""
+    """The metrics of all workers, past and present, and those of the supervisor."""
 
     def __init__(self, workers: int) -> None:
-        self._seats = [_Seat() for _ in range(workers)]
+        self._slots = [_Slot() for _ in range(workers)]
         self._past: Snapshot = {}
-        self._own = Process()
+        self._process = ProcessMetrics()
+        self._own = SupervisorMetrics(workers)
+        for index, slot in enumerate(self._slots):
+            self._own.worker_up.watch(lambda slot=slot: float(slot.is_up), str(index))  # type: ignore[misc]  # mypy cannot infer a lambda's default
         self._questions = count(1)
 
     def started(self, index: int, path: Path) -> None:
-        """Take note of a worker that was started, and will answer at this socket."""
-        seat = self._seats[index]
-        seat.path = path
-        seat.starts += 1
+        """Take note that a worker was started, and answers on this socket."""
+        slot = self._slots[index]
+        if slot.has_run:
+            self._own.worker_restarts.add(1, str(index))
+        slot.path, slot.has_run = path, True
 
     def ended(self, index: int) -> None:
-        """Take note of a worker that has ended; what it said last stays counted."""
-        seat = self._seats[index]
-        self._past = merge([self._past, keep_counts(seat.last)])
-        if seat.path is not None:
-            seat.path.unlink(missing_ok=True)  # one that was killed leaves it behind
-        seat.path, seat.last = None, {}
+        """Take note that a worker has ended; its last answer stays counted."""
+        slot = self._slots[index]
+        self._past = merge([self._past, keep_counts(slot.last)])
+        if slot.path is not None:
+            slot.path.unlink(missing_ok=True)  # one that was killed leaves it behind
+        slot.path, slot.last = None, {}
 
     async def ask(self, index: int) -> bool:
         """Ask one worker; returns whether it answered in time."""
-        seat, question = self._seats[index], next(self._questions)
-        path = seat.path
+        slot, question = self._slots[index], next(self._questions)
+        path = slot.path
         if path is None:
             return False
         try:
             async with asyncio.timeout(_ANSWER_S):
-                said = decode(await _read(path))
+                answer = decode(await _read(path))
         except (OSError, TimeoutError, ValueError):
             return False
         # It may have ended meanwhile, or answered a later question already.
-        if seat.path == path and seat.asked < question:
-            seat.last, seat.asked = said, question
+        if slot.path == path and slot.question < question:
+            slot.last, slot.question = answer, question
         return True
 
-    async def take(self) -> list[Family]:
-        """Ask all, and give the sums."""
-        answered = await asyncio.gather(*map(self.ask, range(len(self._seats))))
-        own = decode(encode([self._own]))
-        families = merge([own, self._past, *(seat.last for seat in self._seats)])
-        up = _by_worker("samplerd_worker_up", "Whether this worker answered the scrape.", "gauge", "", answered)
-        starts = [max(0, seat.starts - 1) for seat in self._seats]
-        restarts = _by_worker("samplerd_worker_restarts", "Times it was started anew.", "counter", "_total", starts)
-        return [*families.values(), up, restarts]
-
-
-def _by_worker(name: str, text: str, kind: str, suffix: str, values: list[bool] | list[int]) -> Family:
-    samples: dict[Key, float] = {
-        (name + suffix, (("worker", str(index)),)): float(value) for index, value in enumerate(values)
-    }
-    return Family(name=name, help=text, kind=kind, samples=samples)
+    async def take(self) -> Snapshot:
+        """Ask all workers, and merge their answers with what the supervisor itself counts."""
+        answered = await asyncio.gather(*map(self.ask, range(len(self._slots))))
+        for slot, is_up in zip(self._slots, answered, strict=True):
+            slot.is_up = is_up
+        process, own = decode(encode([self._process])), decode(encode([self._own]))
+        return merge([process, self._past, *(slot.last for slot in self._slots), own])
 
 
 async def _read(path: Path) -> bytes:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 __all__ = ["thread_variables", "threads_per_worker"]
 
 _POOLS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
-"""What the libraries below torch and numpy would otherwise set to all cores, in every worker."""
+"""Thread pools of the libraries below torch and numpy: each would take all cores, in every worker."""
 
 
 def threads_per_worker(configured: int, workers: int, cores: int) -> int:
@@ -29,5 +29,5 @@ def threads_per_worker(configured: int, workers: int, cores: int) -> int:
 
 
 def thread_variables(threads: int, variables: Mapping[str, str]) -> dict[str, str]:
-    """Give the variables that hold libraries to so many threads, but for those that somebody has set already."""
+    """Give the environment variables that limit libraries to this many threads, without those that are set already."""
     return {name: str(threads) for name in _POOLS if name not in variables}

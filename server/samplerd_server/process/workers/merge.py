@@ -1,52 +1,49 @@
-"""One set of metrics from those of several processes. Pure.
+"""One set of metrics from those of several processes, each as the table of metrics says. Pure.
 
-Counters and histograms are summed, and what an ended process had counted stays in the sum, so that none goes backwards.
-Gauges are summed over the processes that run, but for those of which a sum says nothing.
+What an ended process had counted stays in the sum, so that no counter and no histogram goes backwards. Gauges are those
+of the processes that run.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from samplerd_server.metrics.definition import Merge
+from samplerd_server.metrics.table import BY_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from samplerd_server.metrics.snapshot import Family, Key, Snapshot
+    from samplerd_server.metrics.snapshot import Snapshot
 
 __all__ = ["keep_counts", "merge"]
 
-_GROWS = frozenset({"counter", "histogram"})
-_OTHERWISE: dict[str, Callable[[float, float], float]] = {
-    "process_max_fds": min,  # each process has the limit to itself
-    "process_start_time_seconds": min,  # the supervisor's
-    "samplerd_distributions": max,  # all workers share the same
-    "samplerd_distribution_bytes": max,
+
+def _first(first: float, _: float) -> float:
+    return first
+
+
+_TOGETHER: dict[Merge, Callable[[float, float], float]] = {
+    Merge.SUM: float.__add__,
+    Merge.MAX: max,
+    Merge.MIN: min,
+    Merge.FIRST: _first,
+    Merge.PER_WORKER: _first,  # no two processes have the same series
 }
-"""Gauges that are not summed, and what is done instead."""
 
 
 def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
-    """Put snapshots together; a family or series that some lack is that of the others."""
+    """Put snapshots together; a metric or series that some lack is that of the others."""
     merged: Snapshot = {}
     for snapshot in snapshots:
-        for name, family in snapshot.items():
-            if name in merged:
-                _add(merged[name], family)
-            else:
-                merged[name] = replace(family, samples=dict(family.samples))
+        for name, samples in snapshot.items():
+            put_together = _TOGETHER[BY_NAME[name].merge]
+            total = merged.setdefault(name, {})
+            for key, value in samples.items():
+                total[key] = put_together(float(total[key]), float(value)) if key in total else value
     return merged
 
 
 def keep_counts(snapshot: Snapshot) -> Snapshot:
     """Give what is left of a process that has ended: its counters and histograms."""
-    return {name: family for name, family in snapshot.items() if family.kind in _GROWS}
-
-
-def _add(total: Family, more: Family) -> None:
-    if more.kind == "info":
-        return
-    put_together = _OTHERWISE.get(more.name, float.__add__) if more.kind not in _GROWS else float.__add__
-    samples: dict[Key, float] = total.samples
-    for key, value in more.samples.items():
-        samples[key] = put_together(float(samples[key]), float(value)) if key in samples else value
+    return {name: samples for name, samples in snapshot.items() if BY_NAME[name].stays}

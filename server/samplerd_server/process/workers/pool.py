@@ -1,7 +1,8 @@
-"""The workers as a team: started together, each brought back when it dies, drained at once.
+"""The pool of workers: started together, each started again when it dies, all drained at once.
 
-Rule 1: one task keeps one seat, from its first worker to the last. Rule 2: a team that never served fails with the
-cause; one that has served never gives up, it waits longer. Rule 3: only `drain` ends it.
+A slot is one worker and the processes that replace it. Rule 1: one task runs one slot, from its first process to its
+last. Rule 2: a pool that has never served fails with the cause; one that has served never gives up, it only waits
+longer before each start. Rule 3: only `drain` ends it.
 """
 
 from __future__ import annotations
@@ -31,19 +32,19 @@ __all__ = ["WorkerPool", "WorkersError"]
 
 _LOG = logging.getLogger("samplerd")
 _TRIES = 3
-"""Starts in a row that may end before the first request: one or two can be chance."""
+"""Starts in a row of which each may end before it serves: one or two failures can be chance."""
 _EXPECTED = 2
-"""The exit code of a server that says why it cannot start; trying again changes nothing."""
+"""The exit code of a server that has reported why it cannot start; another start would fail too."""
 _STOP_S = 15.0
-"""What a worker may take beyond the grace: to notice, to leave what the device still computes, to end."""
+"""Time beyond the grace in which a worker must end: to notice, to abandon what the device still computes, to exit."""
 
 
 class WorkersError(Exception):
     """Expected: the workers cannot start."""
 
 
-class _Seat:
-    """The place of one worker and its successors."""
+class _Slot:
+    """One worker: the process that runs now, and what is known of those before it."""
 
     def __init__(self, index: int) -> None:
         self.index = index
@@ -59,133 +60,133 @@ class WorkerPool:
     """All workers of one supervisor. On the event loop."""
 
     def __init__(
-        self, config: ServerConfig, census: MetricsAggregator, folder: Path, variables: Mapping[str, str]
+        self, config: ServerConfig, aggregator: MetricsAggregator, folder: Path, environment: Mapping[str, str]
     ) -> None:
         self._config = config
-        self._census = census
+        self._aggregator = aggregator
         self._folder = folder
         self._distributions = folder / "distributions"
-        self._variables = variables
+        self._environment = environment
         self._started_at_s = time.time()
-        self._seats = [_Seat(index) for index in range(config.workers.count)]
-        self._keepers: list[asyncio.Task[None]] = []
+        self._slots = [_Slot(index) for index in range(config.workers.count)]
+        self._tasks: list[asyncio.Task[None]] = []
         self._may_listen = asyncio.Event()
         self._has_started = False
         self._draining = asyncio.Event()
 
     async def start(self) -> None:
-        """Start all; returns once all serve.
+        """Start all workers; returns once all of them serve.
 
         Raises:
             WorkersError: one of them cannot.
 
         """
         self._distributions.mkdir(mode=0o700)
-        first, *others = self._seats
-        # Alone: if kernels must be compiled, one worker does it for all; if nothing can start, one says so.
-        self._seat(first)
-        await self._until(first.was_warm)
-        for seat in others:
-            self._seat(seat)
-        for seat in others:
-            await self._until(seat.was_warm)
+        first, *others = self._slots
+        # The first starts alone: it compiles kernels for all if they must be, and it alone reports that none can start.
+        self._run_in_background(first)
+        await self._wait_for(first.was_warm)
+        for slot in others:
+            self._run_in_background(slot)
+        for slot in others:
+            await self._wait_for(slot.was_warm)
         self._may_listen.set()
-        for seat in self._seats:
-            await self._until(seat.has_served)
+        for slot in self._slots:
+            await self._wait_for(slot.has_served)
         self._has_started = True
 
     async def watch(self) -> None:
-        """Wait for a keeper that fails, which is a bug of ours: whoever waits here hears of it."""
-        await self._until(asyncio.Event())
+        """Wait for a slot's task to fail, which is a bug: its exception is raised here."""
+        await self._wait_for(asyncio.Event())
 
     def serves(self) -> dict[str, object]:
-        """Give what the first worker said of itself; the others are like it."""
-        return dict(self._seats[0].process.serves)
+        """Give what the first worker reported when it began to serve; the others are like it."""
+        return dict(self._slots[0].process.serves)
 
     async def drain(self, hurry: asyncio.Event) -> bool:
-        """Drain all at once; returns whether all that was in flight finished within the grace.
+        """Drain all workers at once; returns whether every request in flight finished within the grace.
 
         Args:
             hurry: ends them at once when it is set.
 
         """
         self._draining.set()
-        for seat in self._seats:
-            seat.process.drain()
-        hurrying = asyncio.ensure_future(hurry.wait())
-        keeping = asyncio.ensure_future(self._settle())
+        for slot in self._slots:
+            slot.process.drain()
+        hurry_set = asyncio.ensure_future(hurry.wait())
+        ended = asyncio.ensure_future(self._wait_for_tasks())
         timeout_s = self._config.transport.drain_grace_s + _STOP_S
-        await asyncio.wait({keeping, hurrying}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-        hurrying.cancel()
-        for seat in self._seats:
-            seat.process.kill()
-        await keeping
-        return all(seat.process.is_clean or not seat.process.is_serving.is_set() for seat in self._seats)
+        await asyncio.wait({ended, hurry_set}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        hurry_set.cancel()
+        for slot in self._slots:
+            slot.process.kill()
+        await ended
+        return all(slot.process.is_clean or not slot.process.is_serving.is_set() for slot in self._slots)
 
-    async def _settle(self) -> None:
-        # With their exceptions: `start` raises the first, and the others say the same.
-        await asyncio.gather(*self._keepers, return_exceptions=True)
+    async def _wait_for_tasks(self) -> None:
+        # Their exceptions are not raised here: `start` raises the first, and the others say the same.
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _seat(self, seat: _Seat) -> None:
-        self._keepers.append(asyncio.create_task(self._keep(seat)))
+    def _run_in_background(self, slot: _Slot) -> None:
+        self._tasks.append(asyncio.create_task(self._run(slot)))
 
-    async def _until(self, happened: asyncio.Event) -> None:
-        """Wait for an event, or for a keeper that fails instead."""
+    async def _wait_for(self, happened: asyncio.Event) -> None:
+        """Wait for an event, or raise what a slot's task raises before it."""
         waiting = asyncio.ensure_future(happened.wait())
         try:
-            await asyncio.wait({waiting, *self._keepers}, return_when=asyncio.FIRST_COMPLETED)
-            for keeper in self._keepers:
-                if keeper.done():
-                    keeper.result()
+            await asyncio.wait({waiting, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
+            for task in self._tasks:
+                if task.done():
+                    task.result()
         finally:
             waiting.cancel()
 
-    async def _keep(self, seat: _Seat) -> None:
-        """Hold a seat: start a worker, and another whenever it ends."""
+    async def _run(self, slot: _Slot) -> None:
+        """Run a slot: start a worker process, and another one whenever it ends."""
         backoff = Backoff()
         while True:
-            process = await self._launch(seat)
+            process = await self._launch(slot)
             await _any(process.is_warm, process.has_ended)
             if process.is_warm.is_set():
-                seat.was_warm.set()
+                slot.was_warm.set()
                 await _any(self._may_listen, process.has_ended)
                 process.go()
                 await _any(process.is_serving, process.has_ended)
             if process.is_serving.is_set():
-                seat.has_served.set()
-                seat.failures = 0
+                slot.has_served.set()
+                slot.failures = 0
             await process.has_ended.wait()
-            self._census.ended(seat.index)
+            self._aggregator.ended(slot.index)
             if self._draining.is_set():
                 return
             wait_s = backoff.died(process.served_s)
-            self._lament(seat, wait_s)
+            self._report_end(slot, wait_s)
             if await _any(self._draining, timeout_s=wait_s):
                 return
 
-    async def _launch(self, seat: _Seat) -> WorkerProcess:
-        path = self._folder / f"worker-{seat.index}"
-        file, metrics = path.with_suffix(".toml"), path.with_suffix(f".{seat.starts}.metrics")
-        seat.starts += 1
-        seat.process = process = WorkerProcess(seat.index)
+    async def _launch(self, slot: _Slot) -> WorkerProcess:
+        path = self._folder / f"worker-{slot.index}"
+        file, metrics = path.with_suffix(".toml"), path.with_suffix(f".{slot.starts}.metrics")
+        slot.starts += 1
+        slot.process = process = WorkerProcess(slot.index)
         ours, theirs = socket.socketpair()
         try:
-            write_handoff(dataclasses.replace(self._config, worker=self._describe(seat, theirs, metrics)), file)
-            await process.start(file, ours, theirs.fileno(), self._variables)
+            write_handoff(dataclasses.replace(self._config, worker=self._describe(slot, theirs, metrics)), file)
+            await process.start(file, ours, theirs.fileno(), self._environment)
         except OSError as error:
             ours.close()
             process.fail(f"cannot start a process: {error.strerror}")
         finally:
             theirs.close()
-        self._census.started(seat.index, metrics)
+        self._aggregator.started(slot.index, metrics)
         if self._draining.is_set():
             process.drain()
         return process
 
-    def _describe(self, seat: _Seat, control: socket.socket, metrics: Path) -> WorkerConfig:
+    def _describe(self, slot: _Slot, control: socket.socket, metrics: Path) -> WorkerConfig:
         return WorkerConfig(
-            index=seat.index,
-            count=len(self._seats),
+            index=slot.index,
+            count=len(self._slots),
             control=control.fileno(),
             metrics_socket=str(metrics) if self._config.metrics.listen else "",
             started_at_s=self._started_at_s,
@@ -193,24 +194,24 @@ class WorkerPool:
             folder=str(self._folder),
         )
 
-    def _lament(self, seat: _Seat, wait_s: float) -> None:
-        """Say that a worker has ended unasked.
+    def _report_end(self, slot: _Slot, wait_s: float) -> None:
+        """Log that a worker process has ended without being told to.
 
         Raises:
-            WorkersError: the team has not served yet, and trying again is of no use.
+            WorkersError: the pool has not served yet, and another start would fail too.
 
         """
-        process = seat.process
+        process = slot.process
         why = process.cause or _exit(process.exit_code)
         if not process.is_serving.is_set():
-            seat.failures += 1
+            slot.failures += 1
             if not self._has_started and process.exit_code == _EXPECTED:
-                raise WorkersError(f"worker {seat.index} cannot start: {why}")
-            if not self._has_started and seat.failures == _TRIES:
-                raise WorkersError(f"worker {seat.index} ended {_TRIES} times before it served: {why}")
-        # One that ended well was asked to by somebody else, who may have his reasons.
+                raise WorkersError(f"worker {slot.index} cannot start: {why}")
+            if not self._has_started and slot.failures == _TRIES:
+                raise WorkersError(f"worker {slot.index} ended {_TRIES} times before it served: {why}")
+        # Exit code 0 was requested from outside: a warning only.
         level = logging.ERROR if process.exit_code else logging.WARNING
-        event(_LOG, level, "worker ended", worker=seat.index, why=why, starts_again_in=f"{wait_s:g}s")
+        event(_LOG, level, "worker ended", worker=slot.index, why=why, starts_again_in=f"{wait_s:g}s")
 
 
 def _exit(code: int) -> str:
@@ -218,7 +219,7 @@ def _exit(code: int) -> str:
 
 
 async def _any(*events: asyncio.Event, timeout_s: float | None = None) -> bool:
-    """Wait until one of the events has happened, or for so many seconds; returns whether one has."""
+    """Wait until one of the events is set, or until the timeout; returns whether one is set."""
     waiting = [asyncio.ensure_future(one.wait()) for one in events]
     try:
         done, _ = await asyncio.wait(waiting, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)

@@ -1,4 +1,4 @@
-"""The addresses that workers share: made sure to be free, and held for as long as the supervisor lives.
+"""The addresses that workers share: checked to be free, and reserved for as long as the supervisor lives.
 
 Every worker listens with SO_REUSEPORT, and the kernel gives each connection to one of them. That option alone would let
 two servers share a port by accident. So the supervisor binds each address first, without the option, which fails if
@@ -29,13 +29,13 @@ class PortError(Exception):
 
 
 class Ports:
-    """Addresses that are held."""
+    """The reserved addresses."""
 
     def __init__(self) -> None:
         self._sockets: list[socket.socket] = []
 
     def hold(self, addresses: Sequence[str]) -> tuple[str, ...]:
-        """Hold addresses (``host:port``, ``[v6]:port``); returns them with the ports that the system chose for 0.
+        """Reserve addresses (``host:port``, ``[v6]:port``); returns them with the ports that the system chose for 0.
 
         Raises:
             PortError: an address is taken or is none of this machine's.
@@ -61,7 +61,7 @@ class Ports:
         raise PortError(f"cannot listen on {address}: {why}") from failed
 
     def close(self) -> None:
-        """Let them go."""
+        """Release them."""
         for one in self._sockets:
             one.close()
         self._sockets.clear()

@@ -1,4 +1,4 @@
-"""One worker process: started, listened to, told what to do, and seen to its end."""
+"""One worker process: its start, the messages to and from it, and its end."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ class WorkerProcess:
     def __init__(self, index: int) -> None:
         self.index = index
         self.is_warm = asyncio.Event()
-        """It waits for `go`, or serves without."""
+        """Set once it waits for `go`, or serves already."""
         self.is_serving = asyncio.Event()
         self.has_ended = asyncio.Event()
         self.exit_code = 0
-        """Once it has ended; negative: minus the signal."""
+        """Exit code once it has ended; minus the number of the signal that killed it."""
         self.cause = ""
-        """Why it could not start, in its own words."""
+        """Why it could not start, as it reported."""
         self.is_clean = False
-        """It has stopped, and all that was in flight finished within the grace."""
+        """Whether it has stopped, and every request in flight finished within the grace."""
         self.serves: dict[str, Any] = {}
-        """What it said of itself when it began to serve."""
+        """What it reported when it began to serve: addresses, device and the like."""
         self._served_at = 0.0
         self._process: asyncio.subprocess.Process | None = None
         self._writer: asyncio.StreamWriter | None = None
@@ -56,14 +56,14 @@ class WorkerProcess:
         """Seconds since it began to serve; 0 if it never did."""
         return time.monotonic() - self._served_at if self._served_at else 0.0
 
-    async def start(self, file: Path, control: socket.socket, theirs: int, variables: Mapping[str, str]) -> None:
-        """Start it.
+    async def start(self, file: Path, control: socket.socket, theirs: int, environment: Mapping[str, str]) -> None:
+        """Start the process.
 
         Args:
-            file: its private configuration.
+            file: its handoff file, with its configuration.
             control: this side of the control socket.
-            theirs: the file descriptor of its side, which it inherits under the same number.
-            variables: its environment.
+            theirs: the file descriptor of the other side, which the process inherits under the same number.
+            environment: its environment variables.
 
         """
         reader, self._writer = await asyncio.open_unix_connection(sock=control)
@@ -71,30 +71,30 @@ class WorkerProcess:
             *(sys.executable, *(f"-W{option}" for option in sys.warnoptions)),
             *("-m", "samplerd_server", "--worker", str(file)),
             stdin=asyncio.subprocess.DEVNULL,
-            env=variables,
+            env=environment,
             pass_fds=(theirs,),
-            # Ctrl-C in a terminal reaches the whole group; the drain is the supervisor's to lead.
+            # Ctrl-C in a terminal signals the whole process group, but only the supervisor may begin the drain.
             start_new_session=True,
         )
-        self._tasks = [asyncio.create_task(self._listen(reader)), asyncio.create_task(self._wait())]
+        self._tasks = [asyncio.create_task(self._read_messages(reader)), asyncio.create_task(self._wait())]
 
     def fail(self, cause: str) -> None:
-        """Take note that it could not even be started."""
+        """Take note that the process could not be started at all."""
         self.cause, self.exit_code = cause, 1
         self.has_ended.set()
 
     def go(self) -> None:
-        """Let it listen."""
+        """Tell it to listen."""
         assert self._writer is not None, "the worker was not started. This is a bug."
         with suppress(OSError):
             self._writer.write(b"go\n")
 
     def drain(self) -> None:
-        """Ask it to refuse what is new, finish what is in flight and end."""
+        """Tell it to refuse new requests, finish those in flight and end."""
         self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill it."""
         self._signal(signal.SIGKILL)
 
     def _signal(self, number: int) -> None:
@@ -105,19 +105,19 @@ class WorkerProcess:
     async def _wait(self) -> None:
         assert self._process is not None, "the worker was not started. This is a bug."
         self.exit_code = await self._process.wait()
-        # What it said last is still on its way.
+        # Its last messages are still to be read.
         await self._tasks[0]
         assert self._writer is not None, "the worker was not started. This is a bug."
         self._writer.close()
         self.has_ended.set()
 
-    async def _listen(self, reader: asyncio.StreamReader) -> None:
+    async def _read_messages(self, reader: asyncio.StreamReader) -> None:
         with suppress(ConnectionError):
             while line := await reader.readline():
                 [(message, values)] = json.loads(line).items()
-                self._hear(message, values)
+                self._on_message(message, values)
 
-    def _hear(self, message: str, values: dict[str, Any]) -> None:
+    def _on_message(self, message: str, values: dict[str, Any]) -> None:
         match message:
             case "warm":
                 self.is_warm.set()
@@ -131,4 +131,4 @@ class WorkerProcess:
             case "stopped":
                 self.is_clean = values["is_clean"]
             case _:
-                event(_LOG, logging.ERROR, "a worker said what nobody knows", worker=self.index, said=message)
+                event(_LOG, logging.ERROR, "unknown message from a worker", worker=self.index, received=message)

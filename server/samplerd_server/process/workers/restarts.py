@@ -5,14 +5,14 @@ from __future__ import annotations
 __all__ = ["Backoff"]
 
 _FIRST_S = 0.1
-"""The first death may be chance, and until the worker is back the others carry its load."""
+"""Short, because the first death may be chance, and the other workers carry the load until the worker is back."""
 _MOST_S = 30.0
 _HEALTHY_S = 60.0
-"""A worker that served for so long was well; its next death is a first one."""
+"""A worker that served this long was healthy; its next death counts as the first one."""
 
 
 class Backoff:
-    """The waits before the starts of one worker: doubling from 0.1 s to 30 s, and from the beginning after a minute."""
+    """The waits before the starts of one worker: doubling from 0.1 s to 30 s, and reset by a minute of serving."""
 
     def __init__(self) -> None:
         self._next_s = _FIRST_S

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from samplerd_server.config.credentials import read_tls, read_tokens
-from samplerd_server.metrics.metrics import Exporter
+from samplerd_server.metrics.exporter import Exporter
 from samplerd_server.process.lifecycle import Lifecycle
 from samplerd_server.process.log import event
 from samplerd_server.process.workers.aggregator import MetricsAggregator
+from samplerd_server.process.workers.collector import MergedCollector
 from samplerd_server.process.workers.cores import thread_variables, threads_per_worker
-from samplerd_server.process.workers.exporter import Merged
 from samplerd_server.process.workers.pool import WorkerPool, WorkersError
 from samplerd_server.process.workers.ports import PortError, Ports
 
@@ -47,44 +47,44 @@ async def serve_workers(config: ServerConfig) -> None:
         WorkersError: the workers cannot start.
 
     """
-    life = Lifecycle(config)
-    life.watch()
-    # Here, where the error can be told at once.
+    lifecycle = Lifecycle(config)
+    lifecycle.watch()
+    # Before any worker starts, so that an error is reported at once.
     read_tls(config.security)
     read_tokens(config.security.token_file)
-    census = MetricsAggregator(config.workers.count)
+    aggregator = MetricsAggregator(config.workers.count)
     ports = Ports()
-    exporter = Exporter(config.metrics.listen, Merged(census, asyncio.get_running_loop()))
-    with _private_folder() as folder:
+    exporter = Exporter(config.metrics.listen, MergedCollector(aggregator, asyncio.get_running_loop()))
+    with _shared_folder() as folder:
         try:
             config = _share(config, ports.hold(config.transport.listen))
             metrics = _export(exporter, config.metrics.listen)
-            team = WorkerPool(config, census, Path(folder), _variables(config.engine.threads))
-            is_clean = await _lead(team, life, config, metrics)
+            pool = WorkerPool(config, aggregator, Path(folder), _environment(config.engine.threads))
+            is_clean = await _run_pool(pool, lifecycle, config, metrics)
         finally:
             await asyncio.to_thread(exporter.stop)
             ports.close()
-    life.stopped(is_clean=is_clean)
+    lifecycle.stopped(is_clean=is_clean)
 
 
-def _private_folder() -> tempfile.TemporaryDirectory[str]:
-    """Make the folder of the workers' configurations and sockets: in memory where that can be."""
+def _shared_folder() -> tempfile.TemporaryDirectory[str]:
+    """Make the folder of the workers' handoff files and sockets: in memory where possible."""
     try:
         return tempfile.TemporaryDirectory(prefix="samplerd-", dir=_MEMORY if os.access(_MEMORY, os.W_OK) else None)
     except OSError as error:
         raise WorkersError(f"cannot make a folder for what workers share: {error.strerror}") from error
 
 
-async def _lead(team: WorkerPool, life: Lifecycle, config: ServerConfig, metrics: str) -> bool:
-    """Run the team from its start to its end; returns whether all in flight finished within the grace."""
+async def _run_pool(pool: WorkerPool, lifecycle: Lifecycle, config: ServerConfig, metrics: str) -> bool:
+    """Run the pool from its start to its end; returns whether every request in flight finished within the grace."""
     try:
-        if await life.unless_stopped(team.start()):
-            served = team.serves() | {"metrics": metrics, "workers": config.workers.count}
-            life.serving(**served)
-            await life.unless_stopped(team.watch())
-        life.draining(workers=config.workers.count)
+        if await lifecycle.unless_stopped(pool.start()):
+            served = pool.serves() | {"metrics": metrics, "workers": config.workers.count}
+            lifecycle.serving(**served)
+            await lifecycle.unless_stopped(pool.watch())
+        lifecycle.draining(workers=config.workers.count)
     finally:
-        is_clean = await team.drain(life.hurry)
+        is_clean = await pool.drain(lifecycle.hurry)
     return is_clean
 
 
@@ -100,14 +100,14 @@ def _share(config: ServerConfig, addresses: tuple[str, ...]) -> ServerConfig:
     )
 
 
-def _variables(threads: int) -> dict[str, str]:
-    """Give a worker's environment: ours without samplerd's variables, which the private file replaces."""
-    variables = {name: value for name, value in os.environ.items() if not name.startswith("SAMPLERD_")}
-    return variables | thread_variables(threads, variables)
+def _environment(threads: int) -> dict[str, str]:
+    """Give a worker's environment: the supervisor's without samplerd's variables, which the handoff file replaces."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SAMPLERD_")}
+    return environment | thread_variables(threads, environment)
 
 
 def _export(exporter: Exporter, listen: str) -> str:
-    """Begin to serve /metrics; returns where."""
+    """Begin to serve /metrics; returns the address, or "off"."""
     if not listen:
         return "off"
     try:

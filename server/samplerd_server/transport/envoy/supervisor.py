@@ -55,13 +55,13 @@ async def serve_envoy(config: ServerConfig) -> None:
         EnvoyError: Envoy is not installed, did not start, or ended by itself.
 
     """
-    life = Lifecycle(config)
-    life.watch()
+    lifecycle = Lifecycle(config)
+    lifecycle.watch()
     is_clean = True
     envoy = Envoy(config)
     async with contextlib.AsyncExitStack() as stack:
-        if await life.unless_stopped(stack.enter_async_context(envoy)):
-            life.serving(
+        if await lifecycle.unless_stopped(stack.enter_async_context(envoy)):
+            lifecycle.serving(
                 version=__version__,
                 listen=",".join(envoy.addresses),
                 metrics=envoy.metrics_address,
@@ -69,11 +69,11 @@ async def serve_envoy(config: ServerConfig) -> None:
                 envoy_pid=envoy.pid,
                 **({"admin": envoy.admin_address} if config.envoy.admin else {}),
             )
-            if await life.unless_stopped(asyncio.shield(envoy.ended)):
+            if await lifecycle.unless_stopped(asyncio.shield(envoy.ended)):
                 raise EnvoyError(f"envoy ended by itself with {envoy.ended.result()}")
-            life.draining()
+            lifecycle.draining()
             is_clean = await envoy.drain()
-    life.stopped(is_clean=is_clean)
+    lifecycle.stopped(is_clean=is_clean)
 
 
 class Envoy:

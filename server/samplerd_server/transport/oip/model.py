@@ -76,10 +76,10 @@ def statistics(metrics: Metrics) -> oip.ModelStatistics:
     outcomes = [(code, metrics.requests.value(rpc, code.name)) for rpc in _DRAWING for code in Code]
     succeeded = int(sum(count for code, count in outcomes if code is Code.OK))
     failed = int(sum(count for code, count in outcomes if code is not Code.OK))
-    seconds = sum(metrics.request_time.summary(rpc)[1] for rpc in _DRAWING)
+    seconds = sum(metrics.request_seconds.summary(rpc)[1] for rpc in _DRAWING)
     batches, rows = int(metrics.batches.total()), int(metrics.rows.total())
-    queue_count, queue_s = metrics.queue_wait.summary()
-    _, compute_s = metrics.compute.summary()
+    queue_count, queue_s = metrics.queue_wait_seconds.summary()
+    _, compute_s = metrics.compute_seconds.summary()
 
     def duration(count: int, seconds: float) -> oip.StatisticDuration:
         return oip.StatisticDuration(count=count, ns=round(seconds * _NS))

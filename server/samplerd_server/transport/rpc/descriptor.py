@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from google.protobuf.message import Message
 
-from samplerd_server.metrics.metrics import RpcLabels
+from samplerd_server.metrics.rpc_labels import RpcLabels
 from samplerd_server.transport.codec.parse import parse
 
 if TYPE_CHECKING:

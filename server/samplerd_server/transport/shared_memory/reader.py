@@ -51,12 +51,12 @@ class SharedMemoryReader:
         self.max_bytes = max_bytes
         """Bytes that one request may take: what bounds how long a copy keeps the event loop."""
         self._metrics = metrics
-        self._buffers = buffers = BufferPool(IDLE_BYTES)
-        metrics.watch(
-            "samplerd_shared_memory_idle_bytes",
-            "Memory kept for rows of shared memory to come.",
-            lambda: buffers.idle_bytes,
-        )
+        self._buffers = BufferPool(IDLE_BYTES)
+
+    @property
+    def idle_bytes(self) -> int:
+        """Bytes of free buffers kept for the next rows."""
+        return self._buffers.idle_bytes
 
     def allocate(self, size: int) -> memoryview:
         """Return memory to read into, which holds anything."""
@@ -98,7 +98,7 @@ class SharedMemoryReader:
             self._metrics.shared_memory_errors.add(1, error.code.name.lower())
             raise
         self._metrics.shared_memory_bytes.add(len(into))
-        self._metrics.shared_memory_read.observe(time.monotonic() - began)
+        self._metrics.shared_memory_read_seconds.observe(time.monotonic() - began)
 
     def write(self, key: str, offset: int, room: int, data: bytes, path: str) -> None:
         """Write a result into the bytes of a region that its owner has named for it.
