@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import time
@@ -34,9 +33,9 @@ from samplerd_server.metrics.exporter import Exporter
 from samplerd_server.metrics.metrics import Metrics
 from samplerd_server.metrics.process_metrics import ProcessMetrics
 from samplerd_server.metrics.snapshot import SnapshotServer
-from samplerd_server.process.allocator import keep_freed_memory
 from samplerd_server.process.lifecycle import Lifecycle
 from samplerd_server.process.log import event
+from samplerd_server.process.memory import tune_memory
 from samplerd_server.transport.codec.by_distribution import decode_fixed_params
 from samplerd_server.transport.codec.compiled_scan import compiled_scan
 from samplerd_server.transport.codec.decode import Decoder
@@ -59,7 +58,7 @@ if TYPE_CHECKING:
     from samplerd_server.config import ServerConfig
     from samplerd_server.distributions.store import Store
 
-__all__ = ["App", "serve", "settle"]
+__all__ = ["App", "serve"]
 
 RPCS = rpcs_of(SamplerService, DistributionService, InferenceService)
 """All RPCs that are served."""
@@ -238,18 +237,6 @@ class App:
         return is_clean
 
 
-def settle() -> None:
-    """Make memory ready for a long life of requests: call it once, when the start is over.
-
-    What the start has made is taken out of the garbage collector's sight: some 265,000 objects, most of them torch's
-    and numba's, that live as long as the process. A full collection would look at each of them and hold the event loop
-    up for 160 ms.
-    """
-    gc.collect()
-    gc.freeze()
-    keep_freed_memory()
-
-
 async def serve(config: ServerConfig) -> None:
     """Serve until SIGTERM or SIGINT, then drain.
 
@@ -271,7 +258,7 @@ async def serve(config: ServerConfig) -> None:
         lifecycle.stopped(is_clean=True)
         _leave()
     app = App(config, engine, loop)
-    settle()
+    tune_memory()
     if not await lifecycle.may_listen():
         lifecycle.stopped(is_clean=True)
         _leave()

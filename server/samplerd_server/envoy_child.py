@@ -15,11 +15,12 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samplerd_server.app import App, settle
+from samplerd_server.app import App
 from samplerd_server.config.environment import environment
 from samplerd_server.config.handoff import read_handoff
 from samplerd_server.engine.engine import Engine
 from samplerd_server.process.log import event, set_up
+from samplerd_server.process.memory import tune_memory
 from samplerd_server.transport.envoy.asgi import AsgiApp
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class Child:
         engine = self._build_engine(config.engine)
         warm_up_s = await loop.run_in_executor(None, engine.warm_up)
         self._app = App(config, engine, loop)
-        settle()
+        tune_memory()
         await self._app.start()
         self._asgi = AsgiApp(
             self._app.handlers.generic,

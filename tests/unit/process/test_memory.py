@@ -5,7 +5,7 @@ import sys
 
 CHURN = """
 import ctypes, resource, sys
-from samplerd_server.process.allocator import keep_freed_memory
+from samplerd_server.process.memory import keep_freed_memory
 
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
