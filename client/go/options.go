@@ -67,18 +67,6 @@ func Raw() Option { return func(r *pb.SampleRequest) { outputs(r).RawSamples = t
 // Outputs sets all that is returned beside the samples.
 func Outputs(all *pb.Outputs) Option { return func(r *pb.SampleRequest) { r.Outputs = all } }
 
-// Temperature is T in p = softmax(x / T): finite, >= 0, 1 unless said; 0 takes the most likely.
-func Temperature(t float64) Option { return func(r *pb.SampleRequest) { params(r).Temperature = &t } }
-
-// TopK keeps the k most likely; 0 keeps all.
-func TopK(k int) Option { return func(r *pb.SampleRequest) { params(r).TopK = uint32(k) } }
-
-// TopP keeps the fewest most likely ids with a mass of at least p, in (0, 1].
-func TopP(p float64) Option { return func(r *pb.SampleRequest) { params(r).TopP = &p } }
-
-// MinP keeps what has at least p times the largest probability, in [0, 1].
-func MinP(p float64) Option { return func(r *pb.SampleRequest) { params(r).MinP = p } }
-
 // Params sets all parameters at once, for all rows. Options after it change the message it was given.
 func Params(all *pb.SamplingParams) Option { return func(r *pb.SampleRequest) { r.Params = all } }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scripts.generate import configuration, metrics, protocol, python_client
+from scripts.generate import configuration, go_client, metrics, protocol, python_client
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +19,7 @@ __all__ = ["FILES", "ROOT"]
 ROOT = Path(__file__).parents[2]
 
 FILES: dict[str, Callable[[], str]] = {
+    "client/go/params.go": go_client.module,
     "client/python/samplerd_client/parameter_table.py": python_client.table,
     "client/python/samplerd_client/sampling_params.py": python_client.classes,
     "docs/configuration.md": configuration.page,

@@ -1,30 +1,29 @@
 """Sampling parameters, from parameters of a request and from its small tensors.
 
 A parameter of the request, or a tensor of one number, is for all rows; a tensor of as many numbers as there are rows is
-for each. The names are those of the contract.
+for each. The names are those of the contract. The table of parameters (`sampling.parameters`) says which of
+them are numbers, and so can be given here.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from google.protobuf.descriptor import FieldDescriptor
-
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.core.errors import InvalidRequestError
+from samplerd_server.sampling import parameters as table
+from samplerd_server.sampling.parameters import ParamKind
 
 if TYPE_CHECKING:
     from samplerd_server.transport.oip.tensors import Input
 
 __all__ = ["PARAMETERS", "set_parameter", "set_tensor"]
 
-_NUMBERS = {FieldDescriptor.CPPTYPE_DOUBLE: float, FieldDescriptor.CPPTYPE_UINT32: int}
-PARAMETERS: dict[str, type] = {
-    field.name: _NUMBERS[field.cpp_type]
-    for field in pb.SamplingParams.DESCRIPTOR.fields
-    if field.cpp_type in _NUMBERS and not field.is_repeated
-}
-"""Scalars of SamplingParams, and what numbers they are."""
+_NUMBERS = {ParamKind.FLOAT: float, ParamKind.INTEGER: int}
+PARAMETERS: dict[str, type] = {row.name: _NUMBERS[row.kind] for row in table.PARAMETERS if row.kind in _NUMBERS}
+"""The sampling parameters that are numbers, and what numbers they are."""
+_NAMED_ORDERS = frozenset(row.name for row in table.PARAMETERS if row.kind is ParamKind.ORDER)
+"""The sampling parameters that name an order of filters."""
 _WHOLE = ("num_samples", "seed", "draw_offset")
 """Whole numbers of SampleRequest."""
 _BOUNDS = {"num_samples": 1 << 32, "seed": 1 << 64, "draw_offset": 1 << 64}
@@ -49,8 +48,8 @@ def set_parameter(message: pb.SampleRequest, key: str, value: Any) -> None:
         setattr(message, key, _whole(value, _BOUNDS[key], path))
     elif key == "replacement":
         message.replacement = pb.REPLACEMENT_WITH if _flag(value, path) else pb.REPLACEMENT_WITHOUT
-    elif key == "order":
-        message.params.order = _choice(value, _ORDERS, path)
+    elif key in _NAMED_ORDERS:
+        setattr(message.params, key, _choice(value, _ORDERS, path))
     elif key == "logprobs":
         message.outputs.logprobs.append(_choice(value, _LOGPROBS, path))
     elif key == "priority":

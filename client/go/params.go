@@ -1,0 +1,125 @@
+// Code generated from the server's table of sampling parameters by `make generate`. DO NOT EDIT.
+
+package samplerd
+
+import pb "samplerd.dev/go/samplerd/v1"
+
+// Temperature sets temperature. Divide the logits by this before softmax: below 1 sharpens, above 1 flattens, 0 takes
+// the argmax.
+func Temperature(value float64) Option {
+	return func(r *pb.SampleRequest) { params(r).Temperature = &value }
+}
+
+// TopK sets top_k. Keep exactly the k most likely; 0 turns it off.
+func TopK(value int) Option {
+	return func(r *pb.SampleRequest) { params(r).TopK = uint32(value) }
+}
+
+// TopP sets top_p. Keep the shortest prefix, most likely first, with at least this much of the probability; 1 turns it
+// off.
+func TopP(value float64) Option {
+	return func(r *pb.SampleRequest) { params(r).TopP = &value }
+}
+
+// MinP sets min_p. Keep what has at least this share of the largest probability; 0 turns it off.
+func MinP(value float64) Option {
+	return func(r *pb.SampleRequest) { params(r).MinP = value }
+}
+
+// TypicalP sets typical_p. Keep the most typical (the information nearest to the entropy) up to this much of the
+// probability; 1 turns it off.
+func TypicalP(value float64) Option {
+	return func(r *pb.SampleRequest) { params(r).TypicalP = &value }
+}
+
+// EpsilonCutoff sets epsilon_cutoff. Keep what has at least this probability; 0 turns it off.
+func EpsilonCutoff(value float64) Option {
+	return func(r *pb.SampleRequest) { params(r).EpsilonCutoff = value }
+}
+
+// EtaCutoff sets eta_cutoff. Keep what has at least the probability min(eta, sqrt(eta) x exp(-entropy)); 0 turns it
+// off.
+func EtaCutoff(value float64) Option {
+	return func(r *pb.SampleRequest) { params(r).EtaCutoff = value }
+}
+
+// TopNSigma sets top_n_sigma. Keep logits of at least the largest minus this many standard deviations; 0 turns it off.
+func TopNSigma(value float64) Option {
+	return func(r *pb.SampleRequest) { params(r).TopNSigma = value }
+}
+
+// XtcThreshold sets xtc_threshold. When XTC acts, drop all but the least likely of those with at least this
+// probability; above 0.5 XTC never acts.
+func XtcThreshold(value float64) Option {
+	return func(r *pb.SampleRequest) { params(r).XtcThreshold = value }
+}
+
+// XtcProbability sets xtc_probability. Probability that XTC acts on a row; 0 turns it off.
+func XtcProbability(value float64) Option {
+	return func(r *pb.SampleRequest) { params(r).XtcProbability = value }
+}
+
+// DynamicTemperatureRange sets dynamic_temperature_range. Vary the temperature by up to this much around `temperature`,
+// with the entropy of the row; 0 turns it off.
+func DynamicTemperatureRange(value float64) Option {
+	return func(r *pb.SampleRequest) { params(r).DynamicTemperatureRange = value }
+}
+
+// DynamicTemperatureExponent sets dynamic_temperature_exponent. Raise the normalised entropy to this power when the
+// temperature is dynamic; 1 by default.
+func DynamicTemperatureExponent(value float64) Option {
+	return func(r *pb.SampleRequest) { params(r).DynamicTemperatureExponent = value }
+}
+
+// RepetitionPenalty sets repetition_penalty. Divide positive and multiply other logits of the tokens in history by
+// this; 1 turns it off.
+func RepetitionPenalty(value float64) Option {
+	return func(r *pb.SampleRequest) { params(r).RepetitionPenalty = &value }
+}
+
+// FrequencyPenalty sets frequency_penalty. Subtract this from a token's logit for each time that it occurs in history;
+// 0 turns it off.
+func FrequencyPenalty(value float64) Option {
+	return func(r *pb.SampleRequest) { params(r).FrequencyPenalty = value }
+}
+
+// PresencePenalty sets presence_penalty. Subtract this once from the logit of every token that occurs in history; 0
+// turns it off.
+func PresencePenalty(value float64) Option {
+	return func(r *pb.SampleRequest) { params(r).PresencePenalty = value }
+}
+
+// Dry sets dry. Penalise tokens that would continue a repetition of history (DRY: don't repeat yourself).
+func Dry(all *pb.DryParams) Option {
+	return func(r *pb.SampleRequest) { params(r).Dry = all }
+}
+
+// History sets history. The tokens so far, oldest first: what the penalties look at.
+func History(ids ...int32) Option {
+	return func(r *pb.SampleRequest) { params(r).History = ids }
+}
+
+// LogitBias sets logit_bias. Add an amount to the logit of each of these tokens; -inf forbids the token.
+func LogitBias(biases ...*pb.LogitBias) Option {
+	return func(r *pb.SampleRequest) { params(r).LogitBias = biases }
+}
+
+// AllowedTokens sets allowed_tokens. Allow only these tokens to be drawn.
+func AllowedTokens(ids ...int32) Option {
+	return func(r *pb.SampleRequest) { params(r).AllowedTokens = ids }
+}
+
+// TokenBitmask sets token_bitmask. Allow token j to be drawn only if bit j mod 32 of int32 word j div 32 is set.
+func TokenBitmask(words []byte) Option {
+	return func(r *pb.SampleRequest) { params(r).TokenBitmask = words }
+}
+
+// MinTokensToKeep sets min_tokens_to_keep. Keep at least this many tokens in every filter; 1 by default.
+func MinTokensToKeep(value int) Option {
+	return func(r *pb.SampleRequest) { params(r).MinTokensToKeep = uint32(value) }
+}
+
+// Order sets order. Apply the filters in the order of this system; hugging_face by default.
+func Order(order pb.Order) Option {
+	return func(r *pb.SampleRequest) { params(r).Order = order }
+}
