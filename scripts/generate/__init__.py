@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scripts.generate import configuration, go_client, metrics, protocol, python_client
+from scripts.generate import configuration, go_client, metrics, protocol, python_client, sampling_page
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,10 +20,12 @@ ROOT = Path(__file__).parents[2]
 
 FILES: dict[str, Callable[[], str]] = {
     "client/go/params.go": go_client.module,
+    "client/python/README.md": python_client.readme,
     "client/python/samplerd_client/parameter_table.py": python_client.table,
     "client/python/samplerd_client/sampling_params.py": python_client.classes,
     "docs/configuration.md": configuration.page,
     "docs/metrics.md": metrics.page,
     "docs/protocol.md": protocol.page,
+    "docs/sampling.md": sampling_page.page,
 }
 """Path within the repository, and what gives the whole text of that file."""

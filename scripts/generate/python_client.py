@@ -7,13 +7,14 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from samplerd_server.sampling.parameters import PARAMETERS, ParamKind
+from scripts.generate.sections import replace_sections
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from samplerd_server.sampling.parameters import Parameter
 
-__all__ = ["classes", "table"]
+__all__ = ["classes", "readme", "table"]
 
 _TABLE_HEAD = '''\
 """The table of the sampling parameters: generated from the server's by `make generate`; not to be edited."""
@@ -88,6 +89,12 @@ def classes() -> str:
     setters += [f"GROUPS: dict[str, type[Any]] = {{{groups}}}", '"""The class of each group of parameters."""']
     parts.append("\n".join(setters))
     return "\n\n\n".join(parts) + "\n"
+
+
+def readme() -> str:
+    """Give client/python/README.md as text, its list of parameters renewed."""
+    names = ", ".join(f"`{row.name}`" for row in PARAMETERS)
+    return replace_sections("client/python/README.md", parameters=textwrap.fill(f"The parameters: {names}.", _WIDTH))
 
 
 def _class_of(group: Parameter) -> str:

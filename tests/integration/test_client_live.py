@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import subprocess
 import sys
@@ -18,10 +19,12 @@ from samplerd_client import (
     RowErrorReason,
     RowsFailedError,
     SamplerClient,
+    SamplingParams,
     SyncSamplerClient,
 )
 from samplerd_client.replay import replay
 from samplerd_client.samplerctl import main
+from samplerd_server.sampling.parameters import PARAMETERS, ParamKind
 from tests.support import fake_sampler
 from tests.support.daemon import Daemon
 from tests.support.regions import PREFIX
@@ -76,6 +79,16 @@ async def test_typed_errors(address: str) -> None:
         result = await client.sample([[1.0, 2.0], [float("inf"), 1.0]])
         assert [error.row for error in result.row_errors] == [1]
         assert result.samples[1].tolist() == [-1]
+
+
+async def test_the_server_names_the_parameter_that_is_out_of_range(address: str) -> None:
+    bounded = [row for row in PARAMETERS if row.kind is ParamKind.FLOAT and math.isfinite(row.range.low)]
+    assert len(bounded) > 9
+    async with SamplerClient(address) as client:
+        for row in bounded:
+            with pytest.raises(InvalidRequestError) as caught:
+                await client.sample(EXAMPLE, params=SamplingParams(**{row.name: row.range.low - 1}))
+            assert caught.value.violations[0].field == f"params.{row.name}"
 
 
 async def test_a_stream_with_failures_and_chunks(address: str) -> None:

@@ -15,6 +15,7 @@ from samplerd_client import Candidates, Dry, SamplingParams, SharedMemory
 from samplerd_client import request as request_module
 from samplerd_client.options import SamplingFields
 from samplerd_client.request import build
+from tests.support.parameters import every_value
 
 
 def parsed(logits: Any = None, request_id: int = 0, **options: Any) -> pb.SampleRequest:
@@ -66,13 +67,21 @@ def test_every_sampling_parameter_arrives() -> None:
         order="llama_cpp",
     )
     message = params.to_proto()
-    assert {field.name for field, _ in message.ListFields()} == {field.name for field in fields(SamplingParams)}
     assert message.HasField("temperature"), "0 is not absence"
     assert message.token_bitmask == b"\xff\xff\xff\xff\x03\x00\x00\x00"
     assert message.order == pb.ORDER_LLAMA_CPP
     as_keywords = {field.name: getattr(params, field.name) for field in fields(params)}
     assert parsed([1.0], **as_keywords).params == message
     assert parsed([1.0], params=params).params == message
+
+
+def test_no_parameter_is_forgotten() -> None:
+    values = every_value()
+    assert values.keys() == {field.name for field in fields(SamplingParams)}
+    message = SamplingParams(**values).to_proto()
+    assert {field.name for field, _ in message.ListFields()} == set(pb.SamplingParams.DESCRIPTOR.fields_by_name)
+    assert {field.name for field, _ in message.dry.ListFields()} == set(pb.DryParams.DESCRIPTOR.fields_by_name)
+    assert parsed([1.0], **values).params == message
 
 
 def test_keywords_and_params_and_proto_have_the_same_fields() -> None:

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from samplerd_client import Dry, SamplingParams
+from samplerd_client.parameter_table import PARAMETERS
 from samplerd_client.samplerctl import environment, inputs, main, render
 from samplerd_client.samplerctl.arguments import build_parser, join_negative_values, sample_options, sampling_options
 from samplerd_client.samplerctl.bench import Tally
+from tests.support.parameters import every_flag, every_value
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +27,27 @@ def parse(*argv: str) -> argparse.Namespace:
 
 
 def test_every_sampling_parameter_has_a_flag() -> None:
+    options: dict[str, Any] = dict(sampling_options(parse("sample", "--logits", "1,2", *every_flag())))
+    assert options == every_value()
+    assert options.keys() == {field.name for field in fields(SamplingParams)}
+
+
+@pytest.mark.parametrize("command", ["sample", "bench", "distribution create"])
+def test_the_help_says_what_every_sampling_parameter_does(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([*command.split(), "--help"])
+    words = " ".join(capsys.readouterr().out.split())
+    for row in PARAMETERS:
+        for own in row.members or (row,):
+            assert " ".join(own.help.split()) in words
+
+
+def test_a_flag_of_a_group_needs_the_one_that_makes_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sample", "--logits", "1,2", "--dry-base", "2"]) == 2
+    assert capsys.readouterr().err == "samplerctl: --dry-base: give --dry-multiplier too\n"
+
+
+def test_flags_of_sampling_parameters_are_read() -> None:
     args = parse(
         *("sample", "--logits", "1,2"),
         *("--temperature", "0.5", "--top-k", "3", "--top-p", "0.9", "--min-p", "0.1", "--typical-p", "0.8"),
@@ -45,7 +68,6 @@ def test_every_sampling_parameter_has_a_flag() -> None:
         *("--dry-multiplier", "0.7", "--dry-base", "1.8", "--dry-range", "9", "--dry-sequence-breakers", "1,2"),
     )
     options: dict[str, Any] = dict(sampling_options(args))
-    assert options.keys() == {field.name for field in fields(SamplingParams)}
     assert options["frequency_penalty"] == -0.5
     assert options["logit_bias"] == {2: -1.5, 3: -np.inf}
     assert options["token_bitmask"] == b"\xff\0\0\0"
@@ -91,6 +113,8 @@ def test_negative_values_are_values() -> None:
         ["sample", "--logits", "1", "--logprobs", "cooked"],
         ["sample", "--logits", "1", "--order", "mine"],
         ["sample", "--logits", "1", "--token-bitmask", "xyz"],
+        ["sample", "--logits", "1", "--history", "1,two"],
+        ["sample", "--logits", "1", "--logit-bias", "1"],
         ["bench", "--rows", "0"],
         ["bench", "--duration", "-1"],
         ["bench", "--duration", "nan"],

@@ -14,7 +14,6 @@ from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.core.errors import AlreadyExistsError, InvalidRequestError, SamplerdError
 from samplerd_server.sampling import parameters as table
 from samplerd_server.sampling.parameters import ParamKind
-from samplerd_server.transport.oip.model import metadata
 from samplerd_server.transport.oip.parameters import PARAMETERS, set_parameter
 from samplerd_server.transport.oip.registry import Place, RegistryFullError, SharedMemoryRegistry
 from samplerd_server.transport.oip.tensors import read_inputs
@@ -28,14 +27,13 @@ def test_a_parameter_that_is_no_number_is_refused_by_its_name():
             set_parameter(pb.SampleRequest(), name, 1)
 
 
-def test_every_scalar_of_the_contract_is_a_parameter_and_an_input():
+def test_every_scalar_of_the_contract_is_a_parameter():
     scalars = {
         field.name
         for field in pb.SamplingParams.DESCRIPTOR.fields
         if not field.is_repeated and field.message_type is None and field.name not in {"token_bitmask", "order"}
     }
     assert set(PARAMETERS) == scalars
-    assert scalars <= {tensor.name for tensor in metadata().inputs}
 
 
 TYPED = {
