@@ -19,11 +19,11 @@ from benchmarks.plots import plt
 from benchmarks.scenario import Options, Result, Scenario, Table
 from samplerd_server.app import RPCS, App
 from samplerd_server.batching.admission import Admission
-from samplerd_server.batching.costs import CostModel
-from samplerd_server.batching.jobs import Job, split
-from samplerd_server.batching.pending import Pending
+from samplerd_server.batching.cost_model import CostModel
 from samplerd_server.batching.policy import DeviceState, decide
+from samplerd_server.batching.queue import TicketQueue
 from samplerd_server.batching.ticket import NO_DEADLINE, Ticket
+from samplerd_server.batching.ticket_batch import TicketBatch, form_batches
 from samplerd_server.config import MetricsConfig, ServerConfig
 from samplerd_server.core.errors import Code
 from samplerd_server.core.result import Timing
@@ -88,23 +88,23 @@ def _stages(service: SamplerService, engine: Engine, data: bytes, batch: int, re
     decoder = service.decoder
     request = decoder.decode_bytes(data)
     tickets = [Ticket(request, 0.0, NO_DEADLINE, "a", loop.create_future()) for _ in range(batch)]
-    pending, costs, metrics, device = Pending(), CostModel(), Metrics(rpc.labels for rpc in RPCS), DeviceState()
-    admission = Admission(config.admission, pending, costs)
-    job = Job(tickets)
-    packed = job.pack()
-    results = engine.sampler.sample(packed)  # type: ignore[arg-type]  # a job of rows packs rows
+    queue, cost_model, metrics, device = TicketQueue(), CostModel(), Metrics(rpc.labels for rpc in RPCS), DeviceState()
+    admission = Admission(config.admission, queue, cost_model)
+    ticket_batch = TicketBatch(tickets)
+    packed = ticket_batch.pack()
+    results = engine.sampler.sample(packed)  # type: ignore[arg-type]  # tickets with rows pack to a RowBatch
     timings = [Timing(1e-4, 1e-5, batch)] * batch
-    (answer, *_) = job.unpack(results, timings)
+    (answer, *_) = ticket_batch.unpack(results, timings)
 
     def admit() -> None:
         admission.check(Ticket(request, 0.0, NO_DEADLINE, "a", tickets[0].reply), 0.0)
 
-    def queue() -> None:
+    def queue_batch() -> None:
         for ticket in tickets:
-            pending.add(ticket)
-        decide(0.0, pending, device, config.batching)
-        list(split(pending.take(config.batching.max_rows, config.batching.max_bytes)))
-        costs.learn(request.work, 1e-5)
+            queue.add(ticket)
+        decide(0.0, queue, device, config.batching)
+        list(form_batches(queue.take(config.batching.max_rows, config.batching.max_bytes)))
+        cost_model.learn(request.work, 1e-5)
 
     def count() -> None:
         metrics.rpc_started("Sample")
@@ -118,10 +118,10 @@ def _stages(service: SamplerService, engine: Engine, data: bytes, batch: int, re
     return {
         "decode": _best_us(lambda: decoder.decode_bytes(data), repeats),
         "admit": _best_us(admit, repeats),
-        "queue": _best_us(queue, repeats) / batch,
-        "pack": _best_us(job.pack, repeats) / batch,
+        "queue": _best_us(queue_batch, repeats) / batch,
+        "pack": _best_us(ticket_batch.pack, repeats) / batch,
         "draw": _best_us(lambda: engine.run(packed), repeats) / batch,
-        "unpack": _best_us(lambda: job.unpack(results, timings), repeats) / batch,
+        "unpack": _best_us(lambda: ticket_batch.unpack(results, timings), repeats) / batch,
         "encode": _best_us(lambda: encode(request, answer), repeats),  # type: ignore[arg-type]  # as above
         "count": _best_us(count, repeats) + _best_us(count_batch, repeats) / batch,
     }

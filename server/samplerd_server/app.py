@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 from samplerd import __version__
 from samplerd_server.batching.admission import Admission
 from samplerd_server.batching.batcher import Batcher
-from samplerd_server.batching.costs import CostModel
-from samplerd_server.batching.pending import Pending
+from samplerd_server.batching.cost_model import CostModel
+from samplerd_server.batching.queue import TicketQueue
 from samplerd_server.config.credentials import read_tls, read_tokens
 from samplerd_server.core.errors import BindError
 from samplerd_server.core.request import RNG
@@ -75,13 +75,13 @@ class App:
         self._engine = engine
         self._loop = loop
         self.metrics = Metrics(rpc.labels for rpc in RPCS)
-        self.pending = Pending()
-        costs = CostModel()
+        self.queue = TicketQueue()
+        cost_model = CostModel()
         self.batcher = Batcher(
-            config.batching, pending=self.pending, costs=costs, engine=engine, metrics=self.metrics, loop=loop
+            config.batching, queue=self.queue, cost_model=cost_model, engine=engine, metrics=self.metrics, loop=loop
         )
         self.observer = RpcObserver(self.metrics)
-        admission = Admission(config.admission, self.pending, costs)
+        admission = Admission(config.admission, self.queue, cost_model)
         submitter = Submitter(admission, self.batcher, self.metrics, loop)
         streams = Streams(self.metrics, max_requests=config.transport.max_stream_requests)
         self._regions = regions = self._make_regions()
@@ -174,10 +174,10 @@ class App:
 
     def _watch(self) -> None:
         """Say where the gauges of the table are read when somebody scrapes."""
-        metrics, engine, pending, store, regions = self.metrics, self._engine, self.pending, self.store, self._regions
+        metrics, engine, queue, store, regions = self.metrics, self._engine, self.queue, self.store, self._regions
         metrics.build.describe(version=__version__, device=engine.device.name, kernel=engine.sampler.name, rng=RNG)
-        metrics.queue_rows.watch(lambda: pending.rows)
-        metrics.queue_bytes.watch(lambda: pending.bytes)
+        metrics.queue_rows.watch(lambda: queue.rows)
+        metrics.queue_bytes.watch(lambda: queue.bytes)
         metrics.in_flight_requests.watch(lambda: self.batcher.in_flight)
         metrics.distributions.watch(lambda: store.count)
         metrics.distribution_bytes.watch(lambda: store.size_bytes)

@@ -36,8 +36,8 @@ async def serves(service) -> None:
 
 
 def assert_nothing_is_left(served: Served) -> None:
-    pending = served.app.pending
-    assert (len(pending), pending.rows, pending.bytes, pending.work) == (0, 0, 0, 0)
+    queue = served.app.queue
+    assert (len(queue), queue.rows, queue.bytes, queue.work) == (0, 0, 0, 0)
     assert served.app.batcher.in_flight == 0
     service = served.app.handlers.service
     assert len(service._streams) == 0

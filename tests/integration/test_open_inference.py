@@ -318,9 +318,9 @@ async def test_it_waits_its_turn_and_is_late_by_its_own_timeout(serve):
         second = stub.ModelInfer(with_output("samples"))  # is fetched while the first is computed
         await served.until(lambda: served.app.batcher.in_flight == 2)
         late = stub.ModelInfer(with_output("samples", timeout=1000))
-        await served.until(lambda: len(served.app.pending) == 1)
+        await served.until(lambda: len(served.app.queue) == 1)
         cancelled = stub.ModelInfer(with_output("samples"))
-        await served.until(lambda: len(served.app.pending) == 2)
+        await served.until(lambda: len(served.app.queue) == 2)
         cancelled.cancel()
         served.sampler.open()
         assert len(ids(await first) + ids(await second)) == 2

@@ -28,15 +28,15 @@ async def occupy(served: Served) -> list:
     await served.entered()
     calls.append(served.stub.Sample(ask(91)))
     await served.until(lambda: served.app.batcher.in_flight == 2)
-    assert served.app.pending.rows == 0
+    assert served.app.queue.rows == 0
     return calls
 
 
 async def queue_up(served: Served, *requests: pb.SampleRequest, **options) -> list:
     """Calls that wait in the queue."""
-    before = len(served.app.pending)
+    before = len(served.app.queue)
     calls = [served.stub.Sample(request, **options) for request in requests]
-    await served.until(lambda: len(served.app.pending) == before + len(requests))
+    await served.until(lambda: len(served.app.queue) == before + len(requests))
     return calls
 
 
@@ -95,12 +95,12 @@ async def test_a_cancelled_stream_takes_its_queued_requests_with_it(serve):
         stream = served.stub.SampleStream()
         for number in range(10):
             await stream.write(ask(number))
-        await served.until(lambda: len(served.app.pending) == 10)
+        await served.until(lambda: len(served.app.queue) == 10)
         stream.cancel()
         await served.until(
             lambda: (
-                served.app.batcher._pending.rows
-                and all(entry[2].is_cancelled for heap in served.app.pending._connections.values() for entry in heap)
+                served.app.batcher._queue.rows
+                and all(entry[2].is_cancelled for heap in served.app.queue._connections.values() for entry in heap)
             )
         )
         served.sampler.open()
@@ -133,7 +133,7 @@ async def test_a_stream_has_its_deadline_too(serve):
         kept = await occupy(served)
         stream = served.stub.SampleStream(timeout=0.3)
         await stream.write(ask(1))
-        await served.until(lambda: len(served.app.pending) == 1)
+        await served.until(lambda: len(served.app.queue) == 1)
         assert (await failure(stream.read())).code() is CODE.DEADLINE_EXCEEDED
         await served.until(lambda: served.app.observer.in_flight == 2)
         served.sampler.open()
@@ -147,7 +147,7 @@ async def test_what_is_predicted_late_is_turned_away_at_once(serve):
         kept = await occupy(served)
         kept += await queue_up(served, ask(1))
         for work in (100, 1000) * 10:
-            served.app.batcher._costs.learn(work, work * 0.1)
+            served.app.batcher._cost_model.learn(work, work * 0.1)
         error = await failure(served.stub.Sample(ask(2), timeout=WAIT_S))
         assert error.code() is CODE.RESOURCE_EXHAUSTED
         assert details(status_of(error))["ErrorInfo"].reason == "DEADLINE"
@@ -205,7 +205,7 @@ async def test_a_connection_that_floods_leaves_others_their_share(serve):
         await queue_up(served, *(ask(number) for number in range(40)))
         other = connect(served.address)
         late = stub(other).Sample(ask(77))
-        await served.until(lambda: len(served.app.pending) == 41)
+        await served.until(lambda: len(served.app.queue) == 41)
         first = late.add_done_callback
         done = asyncio.Event()
         first(lambda _: done.set())

@@ -240,22 +240,22 @@ async def test_a_full_queue_refuses_before_it_copies():
             await served.entered()  # one computes, one is prefetched, and two fill the queue
             for waiting in (0, 1, 2):
                 calls.append(served.stub.Sample(ask(region.rows(ONE))))
-                await served.until(lambda waiting=waiting: len(served.app.pending) == waiting)
+                await served.until(lambda waiting=waiting: len(served.app.queue) == waiting)
             before = served.metrics.shared_memory_bytes.value()
             error = await failure(served.stub.Sample(ask(region.rows(ONE))))
             assert error.code() is CODE.RESOURCE_EXHAUSTED
             assert served.metrics.shared_memory_bytes.value() == before == 4 * 400
             served.sampler.open()
             assert [list((await call).samples) for call in calls] == [[42]] * 4
-        assert served.app.pending.bytes == 0
+        assert served.app.queue.bytes == 0
 
 
 async def test_a_failed_copy_leaves_nothing_in_the_queue():
     async with Served(transport={"shared_memory_prefix": PREFIX}) as served:
         with Region(bytes(399)) as region:
             await refused(served.stub, region.rows(ONE), CODE.INVALID_ARGUMENT, "shared_memory.byte_size")
-        pending = served.app.pending
-        assert (len(pending), pending.rows, pending.bytes, pending.work) == (0, 0, 0, 0)
+        queue = served.app.queue
+        assert (len(queue), queue.rows, queue.bytes, queue.work) == (0, 0, 0, 0)
         assert served.app.batcher.in_flight == 0
 
 

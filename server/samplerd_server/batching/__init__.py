@@ -1,1 +1,1 @@
-"""Micro-batching: a bounded queue, a pure policy, and the task that forms batches and hands them to the device."""
+"""Micro-batching: admission to a bounded queue, a pure policy, and the batcher that hands batches to the device."""

@@ -1,6 +1,6 @@
-"""Who may enter the queue: bounded permits in rows and bytes, and no request that is bound to be late.
+"""Admission: which requests may enter the queue, by its rows, its bytes and the predicted time of the answer.
 
-Refuses at the door, at once, with a hint when to come back. Event loop; pure but for its own counts.
+A request that may not enter is refused at once, with a hint when to try again. Runs on the event loop.
 """
 
 from __future__ import annotations
@@ -11,36 +11,36 @@ from samplerd_server.batching.ticket import NO_DEADLINE
 from samplerd_server.core.errors import DeadlineError, InvalidRequestError, OverloadedError, UnavailableError
 
 if TYPE_CHECKING:
-    from samplerd_server.batching.costs import CostModel
-    from samplerd_server.batching.pending import Pending
+    from samplerd_server.batching.cost_model import CostModel
+    from samplerd_server.batching.queue import TicketQueue
     from samplerd_server.batching.ticket import Ticket
     from samplerd_server.config import AdmissionConfig
 
 __all__ = ["Admission"]
 
 _RETRY_LOW_S, _RETRY_HIGH_S = 0.005, 5.0
-"""Bounds of the retry hint: a client that comes back sooner finds the same batch running."""
+"""Bounds of the retry hint: a client that retries sooner finds the same batch still running."""
 
 
 class Admission:
-    """The door."""
+    """Admits requests to the queue, or refuses them."""
 
-    def __init__(self, config: AdmissionConfig, pending: Pending, costs: CostModel) -> None:
+    def __init__(self, config: AdmissionConfig, queue: TicketQueue, cost_model: CostModel) -> None:
         self._config = config
-        self._pending = pending
-        self._costs = costs
+        self._queue = queue
+        self._cost_model = cost_model
         self.is_open = True
-        """Whether anything new is let in."""
+        """Whether new requests are admitted."""
 
     def close(self) -> None:
-        """Refuse everything from now on: the server drains."""
+        """Refuse every new request from now on, because the server drains."""
         self.is_open = False
 
     def check(self, ticket: Ticket, now: float) -> None:
-        """Let a ticket in, or raise.
+        """Return if a ticket may enter the queue; raise otherwise.
 
         Raises:
-            UnavailableError: the server drains.
+            UnavailableError: the server is draining.
             DeadlineError: the deadline has already passed.
             InvalidRequestError: the request alone is larger than the whole queue.
             OverloadedError: the queue is full, or the answer would come after the deadline.
@@ -55,17 +55,18 @@ class Admission:
             raise InvalidRequestError("source", f"{rows} rows are more than the queue holds")
         if size > self._config.queue_bytes:
             raise InvalidRequestError("source", f"{size} bytes are more than the queue holds")
-        if self._pending.rows + rows > self._config.queue_rows:
-            raise self._overloaded("queue_rows", f"the queue is full: {self._pending.rows} rows wait")
-        if self._pending.bytes + size > self._config.queue_bytes:
-            raise self._overloaded("queue_bytes", f"the queue is full: {self._pending.bytes} bytes wait")
-        # An empty queue lets anybody in, so that a prediction that is wrong gets corrected rather than kept.
-        if ticket.deadline == NO_DEADLINE or not len(self._pending):
+        if self._queue.rows + rows > self._config.queue_rows:
+            raise self._overloaded("queue_rows", f"the queue is full: {self._queue.rows} rows wait")
+        if self._queue.bytes + size > self._config.queue_bytes:
+            raise self._overloaded("queue_bytes", f"the queue is full: {self._queue.bytes} bytes wait")
+        # An empty queue admits any request: a wrong prediction is then corrected by the batch instead of refusing for
+        # ever.
+        if ticket.deadline == NO_DEADLINE or not len(self._queue):
             return
-        wait = self._costs.predict(self._pending.work + ticket.work)
+        wait = self._cost_model.predict(self._queue.work + ticket.work)
         if now + wait > ticket.deadline:
             raise self._overloaded("deadline", f"the queue takes {wait:.3f} s, which is past the deadline")
 
     def _overloaded(self, reason: str, message: str) -> OverloadedError:
-        drained = self._costs.predict(self._pending.work)
+        drained = self._cost_model.predict(self._queue.work)
         return OverloadedError(message, reason=reason, retry_after_s=min(max(drained, _RETRY_LOW_S), _RETRY_HIGH_S))

@@ -1,8 +1,8 @@
-"""The batcher: queue, policy and device put together.
+"""The batcher: takes batches from the queue when the policy says so, runs them, and delivers their results.
 
-Rule 1: everything here runs on the event loop, between two awaits; the device thread only ever calls back through the
-loop. Rule 2: requests that arrive in one turn of the loop are looked at together at its end, so a burst is one batch.
-Rule 3: a ticket that was cancelled or has expired is dropped when its batch is formed, and never computed.
+Rule 1: everything here runs on the event loop, without an await; the device thread calls back through the loop. Rule 2:
+the policy is asked at the end of a turn of the loop, so that a burst of requests becomes one batch. Rule 3: a ticket
+that was cancelled or has expired is dropped when its batch is formed, and never computed.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import logging
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from samplerd_server.batching.jobs import Job, failures, split
 from samplerd_server.batching.policy import REASONS, Close, DeviceState, decide
+from samplerd_server.batching.ticket_batch import TicketBatch, failures, form_batches
 from samplerd_server.core.errors import DeadlineError, InternalError
 from samplerd_server.core.result import Timing
 from samplerd_server.sampling.cdf_index.batch import IndexedBatch
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, TimerHandle
     from collections.abc import Callable
 
-    from samplerd_server.batching.costs import CostModel
-    from samplerd_server.batching.pending import Pending
+    from samplerd_server.batching.cost_model import CostModel
+    from samplerd_server.batching.queue import TicketQueue
     from samplerd_server.batching.ticket import Ticket
     from samplerd_server.config import BatchingConfig
     from samplerd_server.engine.device_thread import Outcome
@@ -34,45 +34,45 @@ __all__ = ["Batcher"]
 _LOG = logging.getLogger("samplerd.batching")
 
 
-class Runs(Protocol):
+class BatchRunner(Protocol):
     """The part of the engine that the batcher uses."""
 
     def submit(self, batch: RowBatch | DraftBatch | IndexedBatch, deliver: Callable[[Outcome], None]) -> None:
-        """Run a batch after those before it, then call `deliver` on the event loop."""
+        """Run a batch on the device thread, after those submitted before, then call `deliver` on the event loop."""
         ...
 
     def run(self, batch: RowBatch | DraftBatch | IndexedBatch) -> Outcome:
-        """Run a batch on the calling thread. Only while nothing is submitted."""
+        """Run a batch on the calling thread. Only while no submitted batch is unfinished."""
         ...
 
     @property
     def event_loop_draw_limit_s(self) -> float:
-        """A batch predicted to take less than so many seconds is better run than submitted; 0 = never."""
+        """A batch predicted to take fewer seconds than this is run on the event loop; 0 = none is."""
         ...
 
 
 class Batcher:
-    """Forms batches and delivers their results."""
+    """Forms batches, runs them and delivers their results."""
 
     def __init__(
         self,
         config: BatchingConfig,
         *,
-        pending: Pending,
-        costs: CostModel,
-        engine: Runs,
+        queue: TicketQueue,
+        cost_model: CostModel,
+        engine: BatchRunner,
         metrics: Metrics,
         loop: AbstractEventLoop,
     ) -> None:
         self._config = config
-        self._pending = pending
-        self._costs = costs
+        self._queue = queue
+        self._cost_model = cost_model
         self._engine = engine
         self._metrics = metrics
         self._loop = loop
         self._device = DeviceState()
         self._tickets = 0
-        self._is_look_due = False
+        self._is_decision_due = False
         self._timer: TimerHandle | None = None
         self._batches = {reason: metrics.batches.cell(reason) for reason in REASONS}
         self._greedy, self._random = metrics.rows.cell("greedy"), metrics.rows.cell("random")
@@ -80,89 +80,89 @@ class Batcher:
 
     @property
     def in_flight(self) -> int:
-        """Requests that wait or are at the device."""
-        return len(self._pending) + self._tickets
+        """Requests in the queue or on the device."""
+        return len(self._queue) + self._tickets
 
     def enqueue(self, ticket: Ticket) -> None:
-        """Put an admitted ticket in the queue; its reply is resolved later."""
-        self._pending.add(ticket)
-        self._look_soon()
+        """Put an admitted ticket in the queue; its reply is resolved once its batch has run."""
+        self._queue.add(ticket)
+        self._schedule_decision()
 
-    def _look_soon(self) -> None:
-        if not self._is_look_due:
-            self._is_look_due = True
-            self._loop.call_soon(self._look)
+    def _schedule_decision(self) -> None:
+        if not self._is_decision_due:
+            self._is_decision_due = True
+            self._loop.call_soon(self._decide)
 
-    def _look(self) -> None:
-        """Close as many batches as the policy says."""
-        self._is_look_due = False
+    def _decide(self) -> None:
+        """Close batches as long as the policy says so."""
+        self._is_decision_due = False
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        while self._pending.rows:
+        while self._queue.rows:
             now = time.monotonic()
-            decision = decide(now, self._pending, self._device, self._config)
+            decision = decide(now, self._queue, self._device, self._config)
             if isinstance(decision, Close):
                 self._form(decision.reason, now)
                 continue
             if decision.until is not None:
-                # uvloop's timers count whole milliseconds; one that fires early only looks again.
-                self._timer = self._loop.call_later(max(0.0, decision.until - now), self._look_soon)
+                # uvloop's timers count whole milliseconds; one that fires early only asks the policy again.
+                self._timer = self._loop.call_later(max(0.0, decision.until - now), self._schedule_decision)
             return
 
     def _form(self, reason: str, now: float) -> None:
-        """Take a batch from the queue, drop what is of no more use, and hand the rest to the device."""
+        """Take a batch from the queue, drop cancelled and expired tickets, and run the others."""
         tickets = []
-        for ticket in self._pending.take(self._config.max_rows, self._config.max_bytes):
+        for ticket in self._queue.take(self._config.max_rows, self._config.max_bytes):
             if now < ticket.deadline and not ticket.reply.done():
                 tickets.append(ticket)
             else:
                 self._drop(ticket, now)
-        for job in split(tickets):
-            self._run(job, reason, now)
+        for batch in form_batches(tickets):
+            self._run(batch, reason, now)
 
     def _drop(self, ticket: Ticket, now: float) -> None:
-        # Expiry is looked at first, since grpcio cancels a call whose deadline passes.
+        # Expiry is checked first, because grpcio also cancels a call whose deadline passes.
         if ticket.is_expired(now):
             self._metrics.expired.add(1)
             ticket.fail(DeadlineError("the deadline passed while the request was queued; nothing was computed"))
         else:
             self._metrics.cancelled.add(1, "queued")
 
-    def _run(self, job: Job, reason: str, now: float) -> None:
-        """Hand a job to the device, or run it here if that is sooner done."""
-        tickets, device = job.tickets, self._device
+    def _run(self, batch: TicketBatch, reason: str, now: float) -> None:
+        """Run a batch: on the event loop if the device is idle and the batch is predicted short, else on its thread."""
+        tickets, device = batch.tickets, self._device
         try:
-            batch = job.pack()
-        except Exception:  # noqa: BLE001  # a bug of ours fails this batch and nothing else
+            packed = batch.pack()
+        except Exception:  # noqa: BLE001  # a bug in samplerd fails this batch and nothing else
             _LOG.exception("a batch could not be packed")
             _fail(tickets)
             return
-        if isinstance(batch, IndexedBatch):
-            self._metrics.indexed_samples.add(batch.samples)
-        rows = len(batch)
+        if isinstance(packed, IndexedBatch):
+            self._metrics.indexed_samples.add(packed.samples)
+        rows = len(packed)
         device.batches += 1
         device.rows += rows
         self._tickets += len(tickets)
-        work = self._count(tickets, reason, now, rows, batch.samples)
+        work = self._count(tickets, reason, now, rows, packed.samples)
 
         def deliver(outcome: Outcome) -> None:
             device.batches -= 1
             device.rows -= rows
             self._tickets -= len(tickets)
-            if self._pending.rows:
-                self._look_soon()
-            self._costs.learn(work, outcome.compute_s)
-            self._deliver(job, outcome, formed=now, rows=rows)
+            if self._queue.rows:
+                self._schedule_decision()
+            self._cost_model.learn(work, outcome.compute_s)
+            self._deliver(batch, outcome, formed=now, rows=rows)
 
         limit_s = self._engine.event_loop_draw_limit_s
-        if device.batches == 1 and self._costs.knows and self._costs.predict(work) < limit_s:
-            deliver(self._engine.run(batch))
+        if device.batches == 1 and self._cost_model.knows and self._cost_model.predict(work) < limit_s:
+            deliver(self._engine.run(packed))
         else:
-            self._engine.submit(batch, deliver)
+            self._engine.submit(packed, deliver)
 
     def _count(self, tickets: list[Ticket], reason: str, now: float, rows: int, samples: int) -> int:
-        """Count a batch that is formed; returns its work."""
+        """Update the metrics for a batch that is about to run; returns its work."""
         work = size = greedy = 0
         wait = self._metrics.queue_wait_seconds
         for ticket in tickets:
@@ -178,9 +178,9 @@ class Batcher:
         self._input_bytes.value += size
         return work
 
-    def _deliver(self, job: Job, outcome: Outcome, *, formed: float, rows: int) -> None:
-        """Give every ticket its part of the results."""
-        tickets, compute_s = job.tickets, outcome.compute_s
+    def _deliver(self, batch: TicketBatch, outcome: Outcome, *, formed: float, rows: int) -> None:
+        """Resolve the reply of every ticket."""
+        tickets, compute_s = batch.tickets, outcome.compute_s
         self._metrics.compute_seconds.observe(compute_s)
         if outcome.results is None:
             self._count_gone(sum(ticket.is_cancelled for ticket in tickets))
@@ -190,8 +190,8 @@ class Batcher:
             for reason, count in failures(outcome.results):
                 self._metrics.row_errors.add(count, reason.name.lower())
             timings = [Timing(formed - ticket.arrival, compute_s, rows) for ticket in tickets]
-            answers = job.unpack(outcome.results, timings)
-        except Exception:  # noqa: BLE001  # a bug of ours fails this batch and nothing else
+            answers = batch.unpack(outcome.results, timings)
+        except Exception:  # noqa: BLE001  # a bug in samplerd fails this batch and nothing else
             _LOG.exception("the results of a batch could not be unpacked")
             self._count_gone(sum(ticket.is_cancelled for ticket in tickets))
             _fail(tickets)
@@ -210,6 +210,6 @@ class Batcher:
 
 
 def _fail(tickets: list[Ticket]) -> None:
-    """Tell every caller of a batch that it failed through a bug of ours."""
+    """Answer every ticket with an internal error."""
     for ticket in tickets:
         ticket.fail(InternalError())

@@ -1,8 +1,8 @@
 """When to close a batch. Pure: the state of queue and device and the time go in, a decision comes out.
 
-Work-conserving: an idle device takes whatever waits. While it runs a batch the next one gathers; exactly one batch may
-be closed ahead, and only once it is as large as the one that runs, so that closing early costs no batching. Only an
-idle device is ever made to wait, for `max_queue_delay` after the oldest arrival, and never past a deadline.
+Work-conserving: an idle device gets whatever waits in the queue. While the device runs a batch, the queue fills;
+exactly one batch may be closed ahead, and only once it is as large as the running one, so that closing early costs no
+batching. An idle device is made to wait only for `max_queue_delay` after the oldest arrival, and never past a deadline.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ REASONS: tuple[str, ...] = get_args(Reason)
 
 
 class Queue(Protocol):
-    """What waits, as far as the policy looks."""
+    """The part of the queue that the policy looks at."""
 
     rows: int
     bytes: int
 
     def oldest_arrival(self) -> float:
-        """When the ticket that has waited longest came; only asked with a max_queue_delay."""
+        """Arrival of the ticket that has waited longest; only used with a max_queue_delay."""
         ...
 
     def nearest_deadline(self) -> float:
-        """When the first of the tickets is due; only asked with a max_queue_delay."""
+        """Deadline of the ticket that is due first; only used with a max_queue_delay."""
         ...
 
 
 class DeviceState:
-    """What runs. The batcher's own, and changed by it."""
+    """Batches on the device. Owned and changed by the batcher."""
 
     __slots__ = ("batches", "rows")
 
@@ -43,7 +43,7 @@ class DeviceState:
         self.batches = batches
         """0 = idle, 1 = running, 2 = running with one closed ahead."""
         self.rows = rows
-        """Rows of the batches counted above."""
+        """Rows of those batches."""
 
 
 class Close(NamedTuple):
@@ -53,12 +53,12 @@ class Close(NamedTuple):
 
 
 class Wait(NamedTuple):
-    """Do nothing until something arrives or finishes, or until `until`."""
+    """Do nothing until a ticket arrives, a batch finishes, or the time is `until`."""
 
     until: float | None = None
 
 
-# Made once: a decision is taken for every batch.
+# Constants, because a decision is made for every batch.
 _WAIT = Wait()
 _FULL, _IDLE, _DELAY, _DEADLINE = Close("full"), Close("idle"), Close("delay"), Close("deadline")
 
@@ -67,11 +67,11 @@ def decide(now: float, queue: Queue, device: DeviceState, config: BatchingConfig
     """Close a batch now, or say what to wait for.
 
     Args:
-        now: the time, seconds on the clock of the queue's times.
-        queue: what waits.
-        device: what runs.
-        config: `max_rows` and `max_bytes` of a full batch, and `max_queue_delay_s`, how long an idle device may be made
-            to wait.
+        now: the time, in seconds on the clock of the tickets' arrivals.
+        queue: the waiting tickets.
+        device: the batches on the device.
+        config: `max_rows` and `max_bytes` of a full batch, and `max_queue_delay_s`, the longest time that an idle
+            device is made to wait.
 
     """
     if queue.rows == 0 or device.batches >= 2:
@@ -84,7 +84,7 @@ def decide(now: float, queue: Queue, device: DeviceState, config: BatchingConfig
     if delay == 0.0:
         return _IDLE
     full_delay = queue.oldest_arrival() + delay
-    # Half of what is left until the deadline is kept for the computation and the way back.
+    # Half of the time left until the deadline is reserved for the computation and the reply.
     near_deadline = now + (queue.nearest_deadline() - now) / 2
     if now >= full_delay:
         return _DELAY

@@ -1,7 +1,7 @@
-"""Records of rows that lie side by side and share all but where: one record, repeated.
+"""The records of consecutive rows with the same parameters: the first row's record, repeated with other addresses.
 
-What differs from row to row grows by the same step, so a whole request is one addition: the record as 64-bit words,
-plus a table of steps that depends on the shape alone and is kept. Event-loop thread.
+The fields that differ from row to row grow by a constant step, so the records of a whole request are one addition: the
+first record as 64-bit words, plus an array of steps that depends on the shape alone and is cached. Event loop.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ assert _FIELDS is not None, "a record has fields. This is a bug."
 assert ROW.itemsize % _WORD == 0, "records are not whole words. This is a bug."
 _DATA, _SEED, _SAMPLE_AT = (_FIELDS[name][1] // _WORD for name in ("data", "seed", "sample_at"))
 _ROW_INDEX, _INDEX_SHIFT = divmod(_FIELDS["row_index"][1], _WORD)
-_KEPT_SHAPES = 64
-_KEPT_ROWS = 256
-"""Shapes of so many rows are kept: at most 5 MiB in all."""
+_CACHED_SHAPES = 64
+_CACHED_ROWS = 256
+"""Steps of requests up to this size are cached: at most 5 MiB in all."""
 
 
 def repeat(record: bytes, rows: int, stride: int, num_samples: int, row_seeds: NDArray[np.uint64] | None) -> bytes:
     """Repeat a record for every row of a request.
 
     Args:
-        record: of the first row: its row_index is 0, and its seed is too if the rows have their own.
-        rows: B, how many.
-        stride: bytes from a row's numbers to the next one's.
-        num_samples: S, from a row's samples to the next one's.
-        row_seeds: uint64[B], or None: then rows share the seed and count their row_index.
+        record: the first row's record. Its row_index is 0; its seed is 0 if row_seeds is given.
+        rows: B, the number of rows.
+        stride: bytes from the numbers of a row to those of the next one.
+        num_samples: S, the step from the samples of a row to those of the next one.
+        row_seeds: uint64[B], or None: then all rows have the record's seed, and row_index counts up.
 
     Returns:
         ROW[B] as bytes.
 
     """
-    steps = _kept_steps if rows <= _KEPT_ROWS else _steps
+    steps = _cached_steps if rows <= _CACHED_ROWS else _steps
     words = np.frombuffer(record, np.uint64) + steps(rows, stride, num_samples, row_seeds is None)
     if row_seeds is not None:
         words[:, _SEED] = row_seeds
@@ -52,7 +52,7 @@ def repeat(record: bytes, rows: int, stride: int, num_samples: int, row_seeds: N
 
 
 def _steps(rows: int, stride: int, num_samples: int, counts_rows: bool) -> NDArray[np.uint64]:  # noqa: FBT001  # a key of the cache
-    """Give uint64[B, words]: what each row's words are more than the first row's."""
+    """Give uint64[B, words]: the difference of each row's words to those of the first row."""
     steps = np.zeros((rows, _WORDS), np.uint64)
     index = np.arange(rows, dtype=np.uint64)
     steps[:, _DATA] = index * np.uint64(stride)
@@ -62,4 +62,4 @@ def _steps(rows: int, stride: int, num_samples: int, counts_rows: bool) -> NDArr
     return steps
 
 
-_kept_steps = lru_cache(_KEPT_SHAPES)(_steps)
+_cached_steps = lru_cache(_CACHED_SHAPES)(_steps)

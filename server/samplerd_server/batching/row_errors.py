@@ -1,4 +1,4 @@
-"""A failed row's status, in words for its caller."""
+"""The message that a caller gets for a failed row."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["describe", "row_errors"]
 
 
 def row_errors(request: SampleRequest, results: RowResults, first: int) -> tuple[RowError, ...]:
-    """Describe the rows of `request` that failed; its rows are those from `first` on in the batch."""
+    """Describe the failed rows of `request`, whose rows begin at `first` in the batch."""
     status = results.status[first : first + request.rows]
     return tuple(
         RowError(
@@ -46,7 +46,7 @@ _MESSAGES = {
 
 
 def describe(reason: RowErrorReason, detail: int, num_samples: int) -> str:
-    """Say in words why a row failed; `detail` as in `RowResults`."""
+    """Give the message for a failed row; `detail` is that of `RowResults`."""
     if reason is RowErrorReason.NOTHING_TO_DRAW:
         return _STEP_NAMES[Step(detail)]
     return _MESSAGES[reason].format(detail=detail, samples=num_samples)

@@ -1,4 +1,4 @@
-"""A request in the queue: it carries its own reply."""
+"""A ticket: a request in the queue, with the future that becomes its reply."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ __all__ = ["AGING_S", "HORIZON_S", "NO_DEADLINE", "Ticket"]
 
 NO_DEADLINE = math.inf
 HORIZON_S = 10.0
-"""A request without a deadline, or with a far one, queues as if it were due this long after its arrival: that bounds
-how long nearer deadlines can hold it back."""
+"""A request without a deadline, or with a later one, is queued as if its deadline were this long after its arrival.
+That bounds how long requests with nearer deadlines can hold it back."""
 AGING_S = 0.1
-"""One step of priority is worth this much waiting."""
+"""Seconds of waiting that one step of priority counts for."""
 
 
 class Ticket:
-    """A request, when it came, when it is due, whom it is from, and where its result goes.
+    """A request with its arrival, deadline, connection and reply.
 
-    The event loop's; `reply` is resolved there and nowhere else. A reply that is already done (its caller has gone) is
-    left alone.
+    Owned by the event loop: `reply` is resolved there and nowhere else. A reply that is already done, because its
+    caller has gone, is left alone.
     """
 
     __slots__ = ("arrival", "connection", "deadline", "reply", "request", "rows", "size_bytes", "urgency", "work")
@@ -40,27 +40,27 @@ class Ticket:
     ) -> None:
         self.request = request
         self.rows = request.rows
-        """What the request counts against the bounds, as are the next two: asked once, needed often."""
+        """Copies of three properties of the request, which are computed once and read often."""
         self.size_bytes = request.size_bytes
         self.work = request.work
         self.arrival = arrival
-        """Seconds on the monotonic clock, as all times here."""
+        """Seconds on the monotonic clock, like all times of a ticket."""
         self.deadline = deadline
-        """When the answer is of no more use; NO_DEADLINE = always of use."""
+        """After this the caller no longer wants the answer; NO_DEADLINE = never."""
         self.connection = connection
-        """Whose fair share it counts against."""
+        """The connection whose fair share the request counts against."""
         self.reply = reply
         horizon = arrival + HORIZON_S
         self.urgency = (deadline if deadline < horizon else horizon) - AGING_S * request.priority
-        """Smaller goes first. Fixed at arrival: as time passes, newcomers get larger ones, so nobody starves."""
+        """Smaller is served first. Fixed at arrival: later tickets get larger values, so no ticket starves."""
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether nobody waits for the result any more."""
+        """Whether the caller has stopped waiting for the result."""
         return self.reply.done()
 
     def is_expired(self, now: float) -> bool:
-        """Whether the answer would come too late."""
+        """Whether the deadline has passed."""
         return now >= self.deadline
 
     def fail(self, error: Exception) -> None:

@@ -190,8 +190,8 @@ class ServerTable:
         buckets=SECONDS,
         set_by=_OBSERVER,
     )
-    queue_rows: Gauge = metric(Gauge, "Rows in the queue.", unit="rows", set_by="batching/pending.py")
-    queue_bytes: Gauge = metric(Gauge, "Bytes of the rows in the queue.", set_by="batching/pending.py")
+    queue_rows: Gauge = metric(Gauge, "Rows in the queue.", unit="rows", set_by="batching/queue.py")
+    queue_bytes: Gauge = metric(Gauge, "Bytes of the rows in the queue.", set_by="batching/queue.py")
     in_flight_requests: Gauge = metric(
         Gauge, "Requests that are queued or being computed.", unit="requests", set_by=_BATCHER
     )

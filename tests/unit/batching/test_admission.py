@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from samplerd_server.batching.admission import Admission
-from samplerd_server.batching.costs import CostModel
-from samplerd_server.batching.pending import Pending
+from samplerd_server.batching.cost_model import CostModel
+from samplerd_server.batching.queue import TicketQueue
 from samplerd_server.config import AdmissionConfig
 from samplerd_server.core.errors import DeadlineError, InvalidRequestError, OverloadedError, UnavailableError
 from tests.support.requests import ticket
@@ -15,19 +15,19 @@ NOW = 50.0
 
 
 @pytest.fixture
-def pending():
-    return Pending()
+def queue():
+    return TicketQueue()
 
 
 @pytest.fixture
-def costs():
+def cost_model():
     return CostModel()
 
 
 @pytest.fixture
-def admission(pending, costs):
+def admission(queue, cost_model):
     # Tickets of these tests have four numbers a row: 16 bytes.
-    return Admission(AdmissionConfig(queue_rows=10, queue_bytes=1600), pending, costs)
+    return Admission(AdmissionConfig(queue_rows=10, queue_bytes=1600), queue, cost_model)
 
 
 def overload(admission, one) -> OverloadedError:
@@ -36,17 +36,17 @@ def overload(admission, one) -> OverloadedError:
     return caught.value
 
 
-def test_rows_are_bounded_up_to_the_last(admission, pending):
-    pending.add(ticket(rows=7))
+def test_rows_are_bounded_up_to_the_last(admission, queue):
+    queue.add(ticket(rows=7))
     admission.check(ticket(rows=3), NOW)
     error = overload(admission, ticket(rows=4))
     assert (error.reason, error.message) == ("queue_rows", "the queue is full: 7 rows wait")
-    pending.take(100, 1 << 30)
+    queue.take(100, 1 << 30)
     admission.check(ticket(rows=4), NOW)
 
 
-def test_bytes_are_bounded_up_to_the_last(admission, pending):
-    pending.add(ticket(vocab_size=300))
+def test_bytes_are_bounded_up_to_the_last(admission, queue):
+    queue.add(ticket(vocab_size=300))
     admission.check(ticket(vocab_size=100), NOW)
     error = overload(admission, ticket(vocab_size=101))
     assert (error.reason, error.message) == ("queue_bytes", "the queue is full: 1200 bytes wait")
@@ -64,10 +64,10 @@ def test_an_expired_request_is_turned_away(admission):
     admission.check(ticket(deadline=NOW + 1e-3), NOW)
 
 
-def test_a_request_that_would_be_late_is_turned_away_while_others_wait(admission, pending, costs):
+def test_a_request_that_would_be_late_is_turned_away_while_others_wait(admission, queue, cost_model):
     for work in (100, 1000) * 10:
-        costs.learn(work, work * 1e-3)
-    pending.add(ticket(vocab_size=250))  # 1,000 bytes: a second
+        cost_model.learn(work, work * 1e-3)
+    queue.add(ticket(vocab_size=250))  # 1,000 bytes: a second
     admission.check(ticket(deadline=NOW + 1.1), NOW)
     error = overload(admission, ticket(deadline=NOW + 0.9))
     assert error.reason == "deadline"
@@ -75,16 +75,16 @@ def test_a_request_that_would_be_late_is_turned_away_while_others_wait(admission
     admission.check(ticket(), NOW)
 
 
-def test_an_empty_queue_lets_in_what_is_predicted_late_so_that_the_prediction_can_be_corrected(admission, costs):
-    costs.learn(16, 100.0)  # a cold start
-    assert costs.predict(1000) > 1.0
+def test_an_empty_queue_lets_in_what_is_predicted_late_so_that_the_prediction_can_be_corrected(admission, cost_model):
+    cost_model.learn(16, 100.0)  # a cold start
+    assert cost_model.predict(1000) > 1.0
     admission.check(ticket(vocab_size=250, deadline=NOW + 1.0), NOW)
 
 
-def test_the_hint_is_bounded(admission, pending, costs):
-    pending.add(ticket(rows=10))
+def test_the_hint_is_bounded(admission, queue, cost_model):
+    queue.add(ticket(rows=10))
     assert overload(admission, ticket()).retry_after_s == 0.005
-    costs.learn(16, 100.0)
+    cost_model.learn(16, 100.0)
     assert overload(admission, ticket()).retry_after_s == 5.0
 
 

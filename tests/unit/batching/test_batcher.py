@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from samplerd_server.batching.batcher import Batcher
-from samplerd_server.batching.costs import CostModel
-from samplerd_server.batching.pending import Pending
+from samplerd_server.batching.cost_model import CostModel
+from samplerd_server.batching.queue import TicketQueue
 from samplerd_server.batching.ticket import NO_DEADLINE, Ticket
 from samplerd_server.config import BatchingConfig
 from samplerd_server.core.enums import RowErrorReason
@@ -50,14 +50,14 @@ class Bench:
         self.now = 1000.0
         monkeypatch.setattr("samplerd_server.batching.batcher.time", SimpleNamespace(monotonic=lambda: self.now))
         self.loop = ManualLoop()
-        self.pending = Pending()
-        self.costs = CostModel()
+        self.queue = TicketQueue()
+        self.cost_model = CostModel()
         self.device = ManualDevice(event_loop_draw_limit_s)
         self.metrics = Metrics()
         self.batcher = Batcher(
             BatchingConfig(**config),
-            pending=self.pending,
-            costs=self.costs,
+            queue=self.queue,
+            cost_model=self.cost_model,
             engine=self.device,
             metrics=self.metrics,
             loop=self.loop,
@@ -105,7 +105,7 @@ def test_a_burst_larger_than_a_batch_is_cut_and_exactly_one_batch_is_closed_ahea
         bench.send()
     bench.loop.turn()
     assert bench.device.sizes() == [8, 8]
-    assert bench.pending.rows == 14
+    assert bench.queue.rows == 14
     bench.finish()
     assert bench.device.sizes() == [8, 8]
     bench.finish()
@@ -167,7 +167,7 @@ def test_a_batch_of_which_nothing_is_wanted_is_never_submitted(bench):
         bench.send().reply.cancel()
     bench.loop.turn()
     assert bench.device.submitted == []
-    assert (bench.pending.rows, bench.batcher.in_flight) == (0, 0)
+    assert (bench.queue.rows, bench.batcher.in_flight) == (0, 0)
     assert bench.metrics.cancelled.value("queued") == 20
     assert sum(bench.metrics.batches.value(reason) for reason in ("full", "idle")) == 0
 
@@ -341,7 +341,7 @@ def test_a_batch_known_to_be_small_is_run_at_once(monkeypatch):
 
 def test_nothing_is_run_on_the_loop_while_the_device_works(monkeypatch):
     bench = Bench(monkeypatch, max_rows=8, event_loop_draw_limit_s=500e-6)
-    bench.costs.learn(16, 20e-6)
+    bench.cost_model.learn(16, 20e-6)
     bench.device.event_loop_draw_limit_s = 0.0
     bench.send()
     bench.loop.turn()
@@ -355,7 +355,7 @@ def test_a_long_batch_is_not_run_on_the_loop_however_little_is_known(monkeypatch
     bench = Bench(monkeypatch, max_rows=8, event_loop_draw_limit_s=500e-6)
     # Small batches whose times happen to fall with their work: the line through them must not say that work is free.
     for work, seconds in ((4000, 30e-6), (4100, 20e-6)) * 20:
-        bench.costs.learn(work, seconds)
+        bench.cost_model.learn(work, seconds)
     bench.send(rows=4, vocab_size=1 << 23)
     bench.loop.turn()
     assert bench.device.sizes() == [4]

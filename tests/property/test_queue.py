@@ -6,14 +6,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from samplerd_server.batching.pending import Pending
+from samplerd_server.batching.queue import TicketQueue
 from tests.support.requests import ticket
 
 
 class Queue(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.pending = Pending()
+        self.queue = TicketQueue()
         self.waiting: list = []  # in order of arrival
         self.now = 0.0
 
@@ -34,12 +34,12 @@ class Queue(RuleBasedStateMachine):
             priority=priority,
             **({} if due is None else {"deadline": self.now + due}),
         )
-        self.pending.add(one)
+        self.queue.add(one)
         self.waiting.append(one)
 
     @rule(max_rows=st.integers(1, 12), max_bytes=st.integers(4, 200))
     def take(self, max_rows, max_bytes):
-        batch = self.pending.take(max_rows, max_bytes)
+        batch = self.queue.take(max_rows, max_bytes)
         assert bool(batch) == bool(self.waiting)
         if not batch:
             return
@@ -63,18 +63,18 @@ class Queue(RuleBasedStateMachine):
 
     @rule()
     def take_all(self):
-        batch = self.pending.take(10**6, 10**9)
+        batch = self.queue.take(10**6, 10**9)
         assert [id(one) for one in batch] == [id(one) for one in sorted(self.waiting, key=lambda one: one.urgency)]
         self.waiting.clear()
 
     @invariant()
     def counts_are_right(self):
-        assert len(self.pending) == len(self.waiting)
-        assert self.pending.rows == sum(one.request.rows for one in self.waiting)
-        assert self.pending.bytes == sum(one.request.size_bytes for one in self.waiting)
+        assert len(self.queue) == len(self.waiting)
+        assert self.queue.rows == sum(one.request.rows for one in self.waiting)
+        assert self.queue.bytes == sum(one.request.size_bytes for one in self.waiting)
         if self.waiting:
-            assert self.pending.oldest_arrival() == min(one.arrival for one in self.waiting)
-            assert self.pending.nearest_deadline() == min(one.deadline for one in self.waiting)
+            assert self.queue.oldest_arrival() == min(one.arrival for one in self.waiting)
+            assert self.queue.nearest_deadline() == min(one.deadline for one in self.waiting)
 
 
 TestQueue = Queue.TestCase

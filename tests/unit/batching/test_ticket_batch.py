@@ -7,8 +7,8 @@ import itertools
 import numpy as np
 import pytest
 
-from samplerd_server.batching.jobs import Job, failures, pack_drafts, split
 from samplerd_server.batching.ticket import NO_DEADLINE, Ticket
+from samplerd_server.batching.ticket_batch import TicketBatch, failures, form_batches, pack_drafts
 from samplerd_server.core.enums import Dtype, RowErrorReason, Step
 from samplerd_server.core.request import VerifyRequest
 from samplerd_server.core.result import RowError, Timing
@@ -44,13 +44,13 @@ def timing(number: int) -> Timing:
 
 def test_a_batch_of_one_kind_stays_as_it_is():
     samples, drafts = [ticket(), ticket()], [of(verify_request()), of(verify_request())]
-    assert [job.tickets for job in split(samples)] == [samples]
-    assert [job.tickets for job in split(drafts)] == [drafts]
+    assert [job.tickets for job in form_batches(samples)] == [samples]
+    assert [job.tickets for job in form_batches(drafts)] == [drafts]
 
 
 def test_a_mixed_batch_becomes_two_that_keep_their_order():
     mixed = [of(verify_request()), ticket(), of(verify_request()), ticket(), ticket()]
-    first, second = split(mixed)
+    first, second = form_batches(mixed)
     assert first.tickets == [mixed[1], mixed[3], mixed[4]]
     assert second.tickets == [mixed[0], mixed[2]]
     assert isinstance(first.pack(), RowBatch)
@@ -58,13 +58,13 @@ def test_a_mixed_batch_becomes_two_that_keep_their_order():
 
 
 def test_nothing_becomes_nothing_to_run():
-    assert all(not job.tickets for job in split([]))
+    assert all(not job.tickets for job in form_batches([]))
 
 
 def test_large_answers_are_spread_over_jobs():
     """Each request is small, but together their answers would take hundreds of MiB."""
     tickets = [ticket(num_samples=1 << 21) for _ in range(5)] + [ticket(num_samples=1 << 23), ticket()]
-    jobs = [job.tickets for job in split(tickets)]
+    jobs = [job.tickets for job in form_batches(tickets)]
     assert jobs == [tickets[0:2], tickets[2:4], tickets[4:5], tickets[5:6], tickets[6:7]]
 
 
@@ -97,7 +97,7 @@ def test_the_noise_of_a_draft_does_not_depend_on_its_place():
 
 
 def test_each_ticket_gets_its_own_verdict():
-    job = Job(tickets=[of(verify_request()), of(verify_request()), of(verify_request())])
+    job = TicketBatch(tickets=[of(verify_request()), of(verify_request()), of(verify_request())])
     verdicts = (
         DraftVerdict(samples=(3,), accepted=0),
         DraftVerdict(samples=(0, 1, 2), accepted=2),
@@ -121,7 +121,7 @@ def test_each_ticket_gets_its_own_verdict():
     ],
 )
 def test_a_row_that_failed_is_described(reason, detail, words):
-    job = Job(tickets=[of(verify_request())])
+    job = TicketBatch(tickets=[of(verify_request())])
     verdict = DraftVerdict(samples=(0,), accepted=1, failed_row=1, reason=reason, detail=int(detail))
     (result,) = job.unpack((verdict,), [timing(0)])
     assert (result.samples, result.accepted) == ((0,), 1)
@@ -131,20 +131,20 @@ def test_a_row_that_failed_is_described(reason, detail, words):
 
 
 def test_row_0_can_fail_too():
-    job = Job(tickets=[of(verify_request())])
+    job = TicketBatch(tickets=[of(verify_request())])
     verdict = DraftVerdict(samples=(), accepted=0, failed_row=0, reason=RowErrorReason.NAN, detail=1)
     (result,) = job.unpack((verdict,), [timing(0)])
     assert result.row_errors == (RowError(row=0, reason=RowErrorReason.NAN, message="NaN at id 1"),)
 
 
 def test_a_verdict_too_few_is_a_bug_that_shows():
-    job = Job(tickets=[of(verify_request()), of(verify_request())])
+    job = TicketBatch(tickets=[of(verify_request()), of(verify_request())])
     with pytest.raises(ValueError, match="shorter"):
         job.unpack((DraftVerdict(samples=(3,), accepted=0),), [timing(0), timing(1)])
 
 
 def test_rows_are_cut_apart_as_ever():
-    job = Job(tickets=[ticket(rows=2), ticket()])
+    job = TicketBatch(tickets=[ticket(rows=2), ticket()])
     drawn = RowResults(
         samples=np.array([1, -1, 3], np.int32), status=np.array([0, 1, 0], np.int32), detail=np.zeros(3, np.int64)
     )

@@ -1,6 +1,6 @@
-"""The queue: tickets that wait, most urgent first, with a fair share for every connection.
+"""The queue: waiting tickets, most urgent first, with a fair share of each batch for every connection.
 
-Owned by the event loop. It does not bound itself; admission does, with the counts that it keeps.
+Owned by the event loop. It has no bounds of its own: admission enforces them with the counts kept here.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from samplerd_server.batching.ticket import Ticket
 
-__all__ = ["Pending"]
+__all__ = ["TicketQueue"]
 
 _Heap = list[tuple[float, int, "Ticket"]]
 
 
-class Pending:
-    """Tickets by connection, each connection's most urgent first (`Ticket.urgency`, then arrival)."""
+class TicketQueue:
+    """Waiting tickets in one heap for each connection, most urgent first (`Ticket.urgency`, then arrival)."""
 
     __slots__ = ("_connections", "_order", "_tickets", "bytes", "rows", "work")
 
@@ -27,14 +27,14 @@ class Pending:
         self._order = count()
         self._tickets = 0
         self.rows = 0
-        """Rows that wait."""
+        """Rows of the waiting tickets."""
         self.bytes = 0
-        """Bytes of rows that wait."""
+        """Bytes of those rows."""
         self.work = 0
-        """Work that waits: the sum of `SampleRequest.work`."""
+        """Work of the waiting tickets: the sum of `SampleRequest.work`."""
 
     def __len__(self) -> int:
-        """Tickets that wait."""
+        """Count the waiting tickets."""
         return self._tickets
 
     def add(self, ticket: Ticket) -> None:
@@ -49,22 +49,22 @@ class Pending:
         self.work += ticket.work
 
     def oldest_arrival(self) -> float:
-        """When the ticket that has waited longest came. The queue must not be empty."""
+        """Arrival of the ticket that has waited longest. The queue must not be empty."""
         return min(entry[2].arrival for heap in self._connections.values() for entry in heap)
 
     def nearest_deadline(self) -> float:
-        """When the first of the tickets is due. The queue must not be empty."""
+        """Deadline of the ticket that is due first. The queue must not be empty."""
         return min(entry[2].deadline for heap in self._connections.values() for entry in heap)
 
     def take(self, max_rows: int, max_bytes: int) -> list[Ticket]:
         """Remove a batch: the most urgent tickets that fit, or one ticket if that alone is too large.
 
-        When not all fit, a connection gets its even share of the rows first; what others leave of theirs then goes to
-        the most urgent.
+        When not all tickets fit, the first round gives every connection an even share of the rows; the second round
+        fills what is left of the batch with the most urgent tickets.
 
         Args:
-            max_rows: at most so many rows.
-            max_bytes: at most so many bytes of rows.
+            max_rows: most rows in the batch.
+            max_bytes: most bytes of rows in the batch.
 
         Returns:
             The tickets, most urgent first within each of the two rounds.
@@ -98,7 +98,7 @@ class Pending:
             is_within_share = not batch or taken.get(connection, 0) + own_rows <= share
             if batch and (rows + own_rows > max_rows or size + own_size > max_bytes):
                 if is_within_share:
-                    break  # the batch is full for the most urgent; it must not be overtaken by smaller ones for ever
+                    break  # smaller tickets must not overtake the most urgent one for ever
                 heapq.heappop(heads)
                 continue
             if not is_within_share:

@@ -1,7 +1,7 @@
-"""What a batch costs, learned from those that finished: the base of every prediction that is made about time.
+"""The cost model: predicts the seconds that a batch takes, from the batches that have finished.
 
-The model is a line: seconds = overhead + work x rate, fitted by least squares over batches that are forgotten
-exponentially. `SampleRequest.work` is in bytes of plain rows, so the rate is about the time to read a byte twice.
+The model is a line: seconds = overhead + work x rate, fitted by least squares; each finished batch lowers the weight of
+those before it. `SampleRequest.work` is in bytes of plain rows, so the rate is about the time to read a byte twice.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 __all__ = ["CostModel"]
 
 _MEMORY = 0.98
-"""Weight that a batch keeps with each newer one: the last fifty or so count."""
+"""Each newer batch multiplies the weight of the older ones by this: about the last fifty count."""
 _FASTEST = 5e-11
-"""Seconds per byte that no device beats by much: 20 GB/s. Small batches alone say little about the rate, and a line
-through them must never make a large one look free."""
+"""Lower bound of the rate, in seconds per byte: 20 GB/s, which no device exceeds by much. Small batches alone say
+little about the rate, and a line through them must never predict that a large batch takes no time."""
 
 
 class CostModel:
@@ -26,7 +26,7 @@ class CostModel:
         self._overhead = self._rate = 0.0
 
     def learn(self, work: int, seconds: float) -> None:
-        """Take a finished batch into account."""
+        """Update the model with a finished batch."""
         self._count = self._count * _MEMORY + 1.0
         self._work = self._work * _MEMORY + work
         self._square = self._square * _MEMORY + float(work) * work
@@ -36,7 +36,7 @@ class CostModel:
         variance = self._square / self._count - mean_work * mean_work
         if variance > 1e-6 * mean_work * mean_work:
             slope = (self._time_work / self._count - mean_work * mean_time) / variance
-            # Outside of these bounds the line is noise: time never falls with work, nor comes before it.
+            # A slope outside of these bounds is noise: time never falls with work, and the overhead is never negative.
             self._rate = max(_FASTEST, min(slope, mean_time / mean_work))
             self._overhead = max(0.0, mean_time - self._rate * mean_work)
         else:
@@ -44,9 +44,9 @@ class CostModel:
 
     @property
     def knows(self) -> bool:
-        """Whether any batch has finished."""
+        """Whether any batch has finished, so that predictions mean something."""
         return self._count > 0.0
 
     def predict(self, work: int) -> float:
-        """Seconds that so much work will take in one batch; 0 as long as nothing is known."""
+        """Predict the seconds that one batch with this work will take; 0 before any batch has finished."""
         return self._overhead + work * self._rate

@@ -1,7 +1,7 @@
-"""The kinds of batches: what their tickets ask for, and how they are packed for the device and cut apart again.
+"""Batches of tickets of one kind, packed for the device and unpacked into one result for each ticket.
 
-Rows to draw from, drafts to verify and draws from tables wait in one queue and share its order and its bounds; when a
-batch is formed, each kind becomes one job for the device.
+Rows to draw from, drafts to verify and draws from a CDF index wait in one queue and share its order and its bounds.
+When a batch is taken from the queue, each kind becomes a batch of its own for the device.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from samplerd_server.sampling.cdf_index.batch import IndexedBatch
     from samplerd_server.sampling.rows import DraftVerdict
 
-__all__ = ["Job", "failures", "pack_drafts", "split"]
+__all__ = ["TicketBatch", "failures", "form_batches", "pack_drafts"]
 
 
-class Job:
-    """Tickets of one kind: at least one."""
+class TicketBatch:
+    """Tickets of one kind that the device runs together: at least one."""
 
     __slots__ = ("_drafts", "_requests", "tickets")
 
@@ -38,8 +38,8 @@ class Job:
         self.tickets = tickets
         self._requests: list[SampleRequest] = []
         self._drafts: list[VerifyRequest] = []
-        kept: list[Any] = self._drafts if isinstance(tickets[0].request, VerifyRequest) else self._requests
-        kept.extend([ticket.request for ticket in tickets])
+        own: list[Any] = self._drafts if isinstance(tickets[0].request, VerifyRequest) else self._requests
+        own.extend([ticket.request for ticket in tickets])
 
     def pack(self) -> RowBatch | DraftBatch | IndexedBatch:
         """Lay out the rows of the tickets for the device."""
@@ -50,7 +50,7 @@ class Job:
     def unpack(
         self, results: RowResults | tuple[DraftVerdict, ...], timings: Sequence[Timing]
     ) -> Sequence[SampleResult | VerifyResult]:
-        """Cut the results apart: one per ticket."""
+        """Give the result of each ticket, in order."""
         if isinstance(results, RowResults):
             return unpack(self._requests, results, timings)
         return [
@@ -60,12 +60,13 @@ class Job:
 
 
 _MAX_SAMPLES = 1 << 22
-"""Samples of one job, unless one request alone asks for more: bounds what its answers take, 16 MiB of ids, and
-as much again for each kind of log-probabilities; requests may be small and their answers large."""
+"""Most samples of one batch, unless one request alone asks for more. Bounds the memory of the answers, which may be
+large
+for small requests: 16 MiB of ids, and as much again for each kind of log-probabilities."""
 
 
-def split(tickets: list[Ticket]) -> Iterator[Job]:
-    """Group tickets into jobs of one kind and of bounded answers; the usual batch is one job."""
+def form_batches(tickets: list[Ticket]) -> Iterator[TicketBatch]:
+    """Group tickets by kind and bound the samples of each group; usually all tickets form one batch."""
     samples = 0
     for ticket in tickets:
         request = ticket.request
@@ -73,29 +74,29 @@ def split(tickets: list[Ticket]) -> Iterator[Job]:
         samples = samples + request.samples if is_usual else _MAX_SAMPLES
     if samples < _MAX_SAMPLES:
         if tickets:
-            yield Job(tickets)
+            yield TicketBatch(tickets)
         return
     drafts = [ticket for ticket in tickets if isinstance(ticket.request, VerifyRequest)]
     samplings = [ticket for ticket in tickets if isinstance(ticket.request, SampleRequest)]
     yield from _bound([ticket for ticket in samplings if ticket.request.cdf_index is None])
     if drafts:
-        yield Job(drafts)
+        yield TicketBatch(drafts)
     yield from _bound([ticket for ticket in samplings if ticket.request.cdf_index is not None])
 
 
-def _bound(tickets: list[Ticket]) -> Iterator[Job]:
+def _bound(tickets: list[Ticket]) -> Iterator[TicketBatch]:
     begin = samples = 0
     for at, ticket in enumerate(tickets):
         samples += ticket.request.samples
         if samples > _MAX_SAMPLES and at > begin:
-            yield Job(tickets[begin:at])
+            yield TicketBatch(tickets[begin:at])
             begin, samples = at, ticket.request.samples
     if begin < len(tickets):
-        yield Job(tickets[begin:])
+        yield TicketBatch(tickets[begin:])
 
 
 def pack_drafts(requests: Sequence[VerifyRequest]) -> DraftBatch:
-    """Lay out the sequences of `requests`, in order; each keeps the records of its own target rows."""
+    """Lay out the sequences of `requests`, in order; each has the records of its own target rows."""
     return DraftBatch(
         sequences=tuple(
             DraftSequence(target=pack([request.target]), draft_ids=request.draft_ids, draft=request.draft)
