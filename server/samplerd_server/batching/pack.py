@@ -6,7 +6,7 @@ thread; pure.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -16,7 +16,8 @@ from samplerd_server.core.buffers import address_of
 from samplerd_server.core.outputs import NO_OUTPUTS, NOTHING, OutputFlags
 from samplerd_server.core.result import LogprobValues, SampleResult
 from samplerd_server.core.rows import CandidateRows, DenseRows
-from samplerd_server.sampling.rows import COLD, COLD_DEFAULT, HOT, ROW, RowBatch, RowResults
+from samplerd_server.sampling.parameters.record import LISTS, lists_of, numbers_of
+from samplerd_server.sampling.rows import COLD, COLD_DEFAULT, HOT, NO_LISTS, ROW, RowBatch, RowResults
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["pack", "unpack"]
 
 _T = TypeVar("_T", bound=np.generic)
+_MASKS = [at for at, own in enumerate(LISTS) if own.is_mask]
 _NUMBERS_A_SAMPLE = 512
 """Each sample reads a block of the row again."""
 
@@ -161,64 +163,36 @@ class _Packer:
         self._keepalive.append(buffer)
         return address_of(buffer)
 
-    def _slice(self, values: NDArray[np.int32] | NDArray[np.float32] | None) -> tuple[int, int]:
-        """Address and length of an optional array."""
-        if values is None or not len(values):
-            return 0, 0
-        return self._address(values), len(values)
-
     def _cold(self, params: SamplingParams, request: SampleRequest, candidates: int, rest: float) -> bytes:
-        outputs, dry = request.outputs, params.dry
-        history, history_len = self._slice(params.history)
-        breakers, breakers_len = self._slice(dry.sequence_breakers if dry else None)
-        bias_ids, bias_len = self._slice(params.bias_ids)
-        bias_values, _ = self._slice(params.bias_values)
-        allowed, allowed_len = self._slice(params.allowed_tokens)
-        named, named_len = self._slice(outputs.logprob_ids)
-        mask = params.token_bitmask
+        """Pack the cold part of a row that has one of its own."""
+        outputs, named = request.outputs, request.outputs.logprob_ids
         return COLD.pack(
             candidates,
-            history,
-            breakers,
-            bias_ids,
-            bias_values,
-            allowed,
-            0 if mask is None else self._address(mask),
-            named,
+            0 if named is None else self._address(named),
             self._top,
             self._named,
             rest if candidates else float("-inf"),
-            params.top_p,
-            params.min_p,
-            params.typical_p,
-            params.epsilon_cutoff,
-            params.eta_cutoff,
-            params.top_n_sigma,
-            params.xtc_threshold,
-            params.xtc_probability,
-            params.dynamic_temperature_range,
-            params.dynamic_temperature_exponent,
-            params.repetition_penalty,
-            params.frequency_penalty,
-            params.presence_penalty,
-            dry.multiplier if dry else 0.0,
-            dry.base if dry else 1.75,
-            params.top_k,
-            params.min_tokens_to_keep,
-            dry.allowed_length if dry else 2,
-            dry.range if dry else 0,
-            history_len,
-            breakers_len,
-            bias_len,
-            allowed_len,
-            0 if mask is None else len(mask) // 4,
-            named_len,
+            0 if named is None else len(named),
             outputs.top_n,
-            mask is not None,
-            params.allowed_tokens is not None,
-            params.order,
-            0,
+            *numbers_of(params),
+            *self._point_to(lists_of(params)),
         )
+
+    def _point_to(self, lists: Sequence[Any]) -> Sequence[int]:
+        """Give the values of `LIST_FIELDS`, and keep the lists alive. None = not given."""
+        for values in lists:
+            if values is not None:
+                break
+        else:
+            return NO_LISTS
+        fields = list(NO_LISTS)
+        for at, values in enumerate(lists):
+            if values is not None and len(values):
+                fields[at] = self._address(values)
+                fields[at + len(LISTS)] = len(values) // LISTS[at].unit
+        for at, mask in enumerate(_MASKS, 2 * len(LISTS)):
+            fields[at] = lists[mask] is not None
+        return fields
 
     def finish(self) -> RowBatch:
         # A bytearray, so that the records are writable, as numba's type for them says.
@@ -274,16 +248,16 @@ def unpack(requests: Sequence[SampleRequest], results: RowResults, timings: Sequ
                         )
                         for kind in outputs.logprobs
                     ),
-                    ranks=_cut(results.ranks, sample, end) if outputs.wanted & OutputFlags.RANK else None,
+                    ranks=_slice(results.ranks, sample, end) if outputs.wanted & OutputFlags.RANK else None,
                     entropies=tuple((kind, results.entropy[kind][row : row + rows]) for kind in outputs.entropy),
-                    kept_count=_cut(results.kept_count, row, row + rows) if outputs.kept else None,
-                    kept_mass=_cut(results.kept_mass, row, row + rows) if outputs.kept else None,
+                    kept_count=_slice(results.kept_count, row, row + rows) if outputs.kept else None,
+                    kept_mass=_slice(results.kept_mass, row, row + rows) if outputs.kept else None,
                 ),
             )
         row, sample, top, named = row + rows, end, top_end, named_end
     return answers
 
 
-def _cut(values: NDArray[_T] | None, begin: int, end: int) -> NDArray[_T]:
+def _slice(values: NDArray[_T] | None, begin: int, end: int) -> NDArray[_T]:
     assert values is not None, "an output that a request wants was not allocated. This is a bug."
     return values[begin:end]

@@ -19,6 +19,7 @@ import numpy as np
 from samplerd_server.core.entity import entity
 from samplerd_server.core.enums import LogprobKind, RowErrorReason
 from samplerd_server.core.outputs import NOTHING, OutputFlags
+from samplerd_server.sampling.parameters.record import LIST_FIELDS, NUMBER_FIELDS, RecordField
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,6 +30,7 @@ __all__ = [
     "COLD",
     "COLD_DEFAULT",
     "HOT",
+    "NO_LISTS",
     "ROW",
     "DraftBatch",
     "DraftSequence",
@@ -49,67 +51,37 @@ _HOT_FIELDS: list[tuple[str, str]] = [
     ("vocab_size", "i4"),  # V
     ("row_index", "u4"),  # Philox counter word 2
     ("num_samples", "i4"),  # S
-    ("wanted", "u4"),  # request.Wanted
-    ("dtype", "u1"),  # request.Dtype
-    ("kind", "u1"),  # request.InputKind
+    ("wanted", "u4"),  # outputs.OutputFlags
+    ("dtype", "u1"),  # enums.Dtype
+    ("kind", "u1"),  # enums.InputKind
     ("without", "u1"),  # 1 = without replacement
     ("plain", "u1"),  # 1 = the cold part is COLD_DEFAULT
 ]
-_COLD_FIELDS: list[tuple[str, str, float]] = [
-    ("candidate_ids", "u8", 0),  # address of int32[width]; 0 = a dense row
-    ("history", "u8", 0),  # address of int32[history_len]
-    ("breakers", "u8", 0),  # address of int32[breakers_len]: DRY sequence breakers
-    ("bias_ids", "u8", 0),  # address of int32[bias_len]
-    ("bias_values", "u8", 0),  # address of float32[bias_len]
-    ("allowed", "u8", 0),  # address of int32[allowed_len]
-    ("bitmask", "u8", 0),  # address of int32[bitmask_words], not necessarily aligned
-    ("named", "u8", 0),  # address of int32[named_len]
-    ("top_at", "i8", 0),  # where the row's top-n begins in the flat top outputs
-    ("named_at", "i8", 0),  # where the row's named ids begin in the flat named outputs
-    ("rest_logsumexp", "f8", float("-inf")),  # candidates: ln of the mass that was not sent
-    ("top_p", "f8", 1),
-    ("min_p", "f8", 0),
-    ("typical_p", "f8", 1),
-    ("epsilon_cutoff", "f8", 0),
-    ("eta_cutoff", "f8", 0),
-    ("top_n_sigma", "f8", 0),
-    ("xtc_threshold", "f8", 0),
-    ("xtc_probability", "f8", 0),
-    ("dynamic_temperature_range", "f8", 0),
-    ("dynamic_temperature_exponent", "f8", 1),
-    ("repetition_penalty", "f8", 1),
-    ("frequency_penalty", "f8", 0),
-    ("presence_penalty", "f8", 0),
-    ("dry_multiplier", "f8", 0),
-    ("dry_base", "f8", 1.75),
-    ("top_k", "i4", 0),
-    ("min_tokens_to_keep", "i4", 1),
-    ("dry_allowed_length", "i4", 2),
-    ("dry_range", "i4", 0),
-    ("history_len", "i4", 0),
-    ("breakers_len", "i4", 0),
-    ("bias_len", "i4", 0),
-    ("allowed_len", "i4", 0),
-    ("bitmask_words", "i4", 0),
-    ("named_len", "i4", 0),
-    ("top_n", "i4", 0),
-    ("has_bitmask", "u1", 0),
-    ("has_allowed", "u1", 0),
-    ("order", "u1", 1),  # request.Order
-    ("reserved", "u1", 0),
-]
+_OUTPUT_FIELDS = (
+    RecordField("candidate_ids", "u8", 0),  # address of int32[width]; 0 = a dense row
+    RecordField("named", "u8", 0),  # address of int32[named_len]
+    RecordField("top_at", "i8", 0),  # where the row's top-n begins in the flat top outputs
+    RecordField("named_at", "i8", 0),  # where the row's named ids begin in the flat named outputs
+    RecordField("rest_logsumexp", "f8", float("-inf")),  # candidates: ln of the mass that was not sent
+    RecordField("named_len", "i4", 0),
+    RecordField("top_n", "i4", 0),
+)
+_COLD_FIELDS = (*_OUTPUT_FIELDS, *NUMBER_FIELDS, *LIST_FIELDS)
 _STRUCT_CODE = {"u8": "Q", "i8": "q", "f8": "d", "u4": "I", "i4": "i", "u1": "B"}
 
 ROW = np.dtype([*_HOT_FIELDS, *((name, code) for name, code, _ in _COLD_FIELDS)], align=True)
-"""One row of a batch."""
-HOT = struct.Struct("<" + "".join(_STRUCT_CODE[code] for _, code in _HOT_FIELDS))
+"""One row of a batch. Fields lie as in C, with padding; so do those that the two structs pack."""
+HOT = struct.Struct("@" + "".join(_STRUCT_CODE[code] for _, code in _HOT_FIELDS))
 """Packs the first fields of `ROW`, in order."""
-COLD = struct.Struct("<" + "".join(_STRUCT_CODE[code] for _, code, _ in _COLD_FIELDS))
-"""Packs the other fields of `ROW`, in order."""
+COLD = struct.Struct("@" + "".join(_STRUCT_CODE[code] for _, code, _ in _COLD_FIELDS) + "0Q")
+"""Packs the other fields of `ROW`, in order: what the row is and asks for beside samples, `NUMBER_FIELDS`,
+`LIST_FIELDS`."""
 COLD_DEFAULT = COLD.pack(*(default if code == "f8" else int(default) for _, code, default in _COLD_FIELDS))
 """The cold part of a row whose parameters are plain."""
+NO_LISTS = tuple(int(own.default) for own in LIST_FIELDS)
+"""The values of `LIST_FIELDS` in a row without lists."""
 
-assert HOT.size + COLD.size == ROW.itemsize, "the record must have no padding. This is a bug."
+assert HOT.size + COLD.size == ROW.itemsize, "the structs and the record differ. This is a bug."
 
 _T = TypeVar("_T", np.int32, np.float32)
 _LOGPROBS = {kind: int(OutputFlags.RAW) << (kind - 1) for kind in LogprobKind}
@@ -152,7 +124,7 @@ class RowResults:
     samples: NDArray[np.int32]
     """int32[samples], at each row's `sample_at`; -1 for failed rows."""
     status: NDArray[np.int32]
-    """int32[B]: request.RowErrorReason, 0 = drawn."""
+    """int32[B]: enums.RowErrorReason, 0 = drawn."""
     detail: NDArray[np.int64]
     """int64[B]: for NAN, POSITIVE_INFINITY and NEGATIVE_WEIGHT the first id in error; for NOTHING_TO_DRAW the Step that
     left nothing; for TOO_FEW_TO_DRAW the number of categories with positive probability."""
@@ -248,4 +220,4 @@ class DraftVerdict:
     """The row that verification stopped before; -1 = none."""
     reason: RowErrorReason = RowErrorReason.NONE
     detail: int = 0
-    """As in RowResults."""
+    """See RowResults.detail."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from samplerd_server.sampling.kernels.compile import jit, load_f32, load_i32
+from samplerd_server.sampling.kernels.filter_table import has_token_penalties
 
 __all__ = ["RAISED", "add_bias", "find_token", "has_penalties", "mask_tokens", "penalise", "saturate", "touch_rest"]
 
@@ -53,26 +54,29 @@ def touch_rest(rest, change):
 @jit
 def _is_in_bitmask(row, token):
     word = np.int64(token) >> 5
-    return word < row.bitmask_words and ((load_i32(row.bitmask, word) >> np.int32(token & 31)) & np.int32(1)) != 0
+    return (
+        word < row.token_bitmask_len
+        and ((load_i32(row.token_bitmask, word) >> np.int32(token & 31)) & np.int32(1)) != 0
+    )
 
 
 @jit
 def _mask_dense(row, work, never):
-    if row.has_bitmask:
+    if row.has_token_bitmask:
         for low in range(0, row.width, 32):
-            word = load_i32(row.bitmask, low >> 5) if (low >> 5) < row.bitmask_words else np.int32(0)
+            word = load_i32(row.token_bitmask, low >> 5) if (low >> 5) < row.token_bitmask_len else np.int32(0)
             if word == -1:
                 continue
             for j in range(min(32, row.width - low)):
                 if not (word >> np.int32(j)) & np.int32(1):
                     work.x[low + j] = never
         return
-    for i in range(row.allowed_len):
-        token = load_i32(row.allowed, i)
+    for i in range(row.allowed_tokens_len):
+        token = load_i32(row.allowed_tokens, i)
         work.y[token] = work.x[token]
     work.x[: row.width] = never
-    for i in range(row.allowed_len):
-        token = load_i32(row.allowed, i)
+    for i in range(row.allowed_tokens_len):
+        token = load_i32(row.allowed_tokens, i)
         work.x[token] = work.y[token]
 
 
@@ -83,23 +87,23 @@ def mask_tokens(row, work, never, rest):
         _mask_dense(row, work, never)
         return rest
     allowed = 0
-    if row.has_allowed:
-        for i in range(row.allowed_len):
-            token = load_i32(row.allowed, i)
+    if row.has_allowed_tokens:
+        for i in range(row.allowed_tokens_len):
+            token = load_i32(row.allowed_tokens, i)
             allowed += work.counts[token] == 0
             work.counts[token] = 1
     else:
-        for token in range(min(row.vocab_size, row.bitmask_words * 32)):
+        for token in range(min(row.vocab_size, row.token_bitmask_len * 32)):
             allowed += _is_in_bitmask(row, token)
     for i in range(row.width):
         token = work.tokens[i]
-        if work.counts[token] if row.has_allowed else _is_in_bitmask(row, token):
+        if work.counts[token] if row.has_allowed_tokens else _is_in_bitmask(row, token):
             allowed -= 1
         else:
             work.x[i] = never
-    if row.has_allowed:
-        for i in range(row.allowed_len):
-            work.counts[load_i32(row.allowed, i)] = 0
+    if row.has_allowed_tokens:
+        for i in range(row.allowed_tokens_len):
+            work.counts[load_i32(row.allowed_tokens, i)] = 0
     if allowed == 0:
         return -np.inf
     return rest if allowed == row.vocab_size - row.width else touch_rest(rest, -1.0)
@@ -108,7 +112,7 @@ def mask_tokens(row, work, never, rest):
 @jit
 def add_bias(row, work, rest):
     """Step 3: the amounts of logit_bias are added. Returns what is known of the rest."""
-    for i in range(row.bias_len):
+    for i in range(row.bias_ids_len):
         token, amount = load_i32(row.bias_ids, i), np.float64(load_f32(row.bias_values, i))
         at = find_token(row, work, token)
         if at >= 0:
@@ -121,9 +125,7 @@ def add_bias(row, work, rest):
 @jit
 def has_penalties(row):
     """Tell whether history changes anything."""
-    return row.history_len > 0 and (
-        row.repetition_penalty != 1 or row.frequency_penalty != 0 or row.presence_penalty != 0 or row.dry_multiplier > 0
-    )
+    return row.history_len > 0 and (has_token_penalties(row) or row.dry_multiplier > 0)
 
 
 @jit

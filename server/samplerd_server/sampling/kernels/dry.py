@@ -22,8 +22,8 @@ _LARGEST = 3.4028234663852886e38
 @jit
 def _is_breaker(row, token):
     found = False
-    for i in range(row.breakers_len):  # a handful
-        found |= load_i32(row.breakers, i) == token
+    for i in range(row.dry_sequence_breakers_len):  # a handful
+        found |= load_i32(row.dry_sequence_breakers, i) == token
     return found
 
 

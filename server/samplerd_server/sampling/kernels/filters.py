@@ -2,10 +2,11 @@
 
 What may survive the first filter is gathered from the row in order of position, with float64 masses; each filter then
 keeps some of it, renormalised by the filters before. All but typical_p and XTC keep a prefix of the order, whose end
-cut.py finds without sorting. At least min_tokens_to_keep stay.
+`radix_select` finds without sorting. At least min_tokens_to_keep stay.
 
 With candidates the rest, what was not sent, is one unknown at the end of the order, of a mass that is known (at T = 1)
-or not (NaN). A filter whose cut lies before it drops it; a cut that depends on more than is known is OUTSIDE.
+or not (NaN). A filter that keeps a prefix ending before the rest drops it; where the end depends on more than is known,
+the row fails as OUTSIDE_CANDIDATES.
 """
 
 # mypy: disable-error-code="no-untyped-def, assignment"
@@ -17,40 +18,34 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from samplerd_server.core.enums import Order
 from samplerd_server.sampling.kernels.compile import jit
-from samplerd_server.sampling.kernels.exp2 import LOG2_E, exp, exp2, ln, log2
+from samplerd_server.sampling.kernels.exp2 import LOG2_E, exp2, ln, log2
+from samplerd_server.sampling.kernels.filter_table import (
+    EACH,
+    JOINT,
+    LARGEST,
+    NEEDS,
+    TOP_K,
+    TOP_P,
+    TOTAL,
+    TYPICAL,
+    XTC,
+    threshold,
+)
 from samplerd_server.sampling.kernels.philox import XTC as XTC_PURPOSE
 from samplerd_server.sampling.kernels.philox import uniform
 from samplerd_server.sampling.kernels.radix_select import fill_keys, find_cut, keep, key_of, key_of_distance
 
 __all__ = [
-    "FILTERS",
     "Scale",
     "apply_filter",
     "entropy",
     "exponent",
-    "is_on",
     "keep_prefix",
     "mass_of",
     "total_of",
     "weigh",
 ]
-
-SIGMA, TOP_K, TOP_P, MIN_P, TYPICAL, EPSILON, ETA, XTC, JOINT = range(9)
-
-FILTERS = np.array(
-    [
-        [SIGMA, TOP_K, TOP_P, MIN_P, TYPICAL, EPSILON, ETA, XTC],
-        [SIGMA, TOP_K, TOP_P, MIN_P, TYPICAL, EPSILON, ETA, XTC],
-        [SIGMA, MIN_P, TOP_K, TOP_P, TYPICAL, EPSILON, ETA, XTC],
-        [SIGMA, TOP_K, TYPICAL, TOP_P, MIN_P, EPSILON, ETA, XTC],
-        [SIGMA, JOINT, MIN_P, TYPICAL, EPSILON, ETA, XTC, XTC],
-    ],
-    np.int64,
-)
-"""The filters of each order, first to last, by request.Order; the last place of JOINT is never reached twice."""
-assert [order.value for order in Order] == [1, 2, 3, 4]
 
 
 class Scale(NamedTuple):
@@ -125,32 +120,10 @@ def entropy(scale, work, count, total):
 
 
 @jit
-def is_on(row, code):
-    """Tell whether a row uses a filter."""
-    if code == SIGMA:
-        return row.top_n_sigma > 0
-    if code == TOP_K:
-        return row.top_k > 0
-    if code == TOP_P:
-        return row.top_p < 1
-    if code == MIN_P:
-        return row.min_p > 0
-    if code == TYPICAL:
-        return row.typical_p < 1
-    if code == EPSILON:
-        return row.epsilon_cutoff > 0
-    if code == ETA:
-        return row.eta_cutoff > 0
-    if code == XTC:
-        return row.xtc_probability > 0 and row.xtc_threshold <= 0.5
-    return row.top_k > 0 or row.top_p < 1
-
-
-@jit
 def keep_prefix(row, scale, work, count, rest, length, mass):
     """Keep the shortest prefix of this length or mass, and at least min_tokens_to_keep; drop the rest.
 
-    Returns the new count, -1 if the cut is outside.
+    Returns the new count, -1 if where the prefix ends depends on what was not sent.
     """
     if length >= count and mass == np.inf:
         cut, first, found = np.uint64(0), count, length if rest != 0 else count
@@ -226,44 +199,48 @@ def _swap(work, i, j):
 
 
 @jit
-def _run(code, row, scale, work, count, total, rest):
-    """Apply one filter. Returns the new count, -1 if the cut is outside."""
-    if code == TOP_K:
-        return keep_prefix(row, scale, work, count, rest, row.top_k, np.inf)
-    if code == MIN_P:
-        largest = np.float64(scale.top) if scale.is_weights and scale.temperature == 1 else 1.0
-        if count and not rest:
-            largest = 0.0
-            for i in range(count):
-                largest = max(largest, work.mass[i])
-        return _at_least(row, scale, work, count, rest, row.min_p * largest)
-    if np.isnan(rest) or (rest != 0 and code in (TYPICAL, ETA)):
+def _largest(scale, work, count, rest):
+    """Find the largest mass; candidates are the first of the order, whatever else there is."""
+    if count and not rest:
+        largest = 0.0
+        for i in range(count):
+            largest = max(largest, work.mass[i])
+        return largest
+    return np.float64(scale.top) if scale.is_weights and scale.temperature == 1 else 1.0
+
+
+@jit
+def _run(number, row, scale, work, count, total, rest):
+    """Apply one filter. Returns the new count, -1 if what it keeps depends on what was not sent."""
+    needs = NEEDS[number]
+    if (np.isnan(rest) and needs & TOTAL) or (rest != 0 and needs & EACH):
         return -1
-    if code in (TOP_P, JOINT):
-        length = np.inf if code == TOP_P or row.top_k == 0 else np.float64(row.top_k)
+    if number == TOP_K:
+        return keep_prefix(row, scale, work, count, rest, row.top_k, np.inf)
+    if number in (TOP_P, JOINT):
+        length = np.inf if number == TOP_P or row.top_k == 0 else np.float64(row.top_k)
         mass = row.top_p * total if row.top_p < 1 else np.inf
         if rest != 0 and total_of(work, count) < mass and length > count:
             return -1
         return keep_prefix(row, scale, work, count, rest, length, mass)
-    if code == TYPICAL:
+    if number == TYPICAL:
         return _typical(row, scale, work, count, total)
-    if code == EPSILON:
-        return _at_least(row, scale, work, count, rest, row.epsilon_cutoff * total)
-    if code == ETA:
-        h = entropy(scale, work, count, total)
-        return _at_least(row, scale, work, count, rest, min(row.eta_cutoff, np.sqrt(row.eta_cutoff) * exp(-h)) * total)
-    return _xtc(row, scale, work, count, total, rest)
+    if number == XTC:
+        return _xtc(row, scale, work, count, total, rest)
+    largest = _largest(scale, work, count, rest) if needs & LARGEST else np.nan
+    h = entropy(scale, work, count, total) if needs & EACH else np.nan
+    return _at_least(row, scale, work, count, rest, threshold(number, row, largest, total, h))
 
 
 @jit
-def apply_filter(code, row, scale, work, count, total, rest):
-    """Apply one filter to y: float32[count] of mass `total`, the rest's included.
+def apply_filter(number, row, scale, work, count, total, rest):
+    """Apply a filter, by number, to y: float32[count] of mass `total`, the rest's included.
 
-    Returns the new count (-1: the cut is outside), the new total, and what is left of the rest.
+    Returns the new count (-1: what it keeps depends on what was not sent), the new total, and what is left of the rest.
     """
-    kept = _run(code, row, scale, work, count, total, rest)
+    kept = _run(number, row, scale, work, count, total, rest)
     if kept < 0:
         return kept, total, rest
-    if code == XTC:
+    if number == XTC:
         return kept, total_of(work, kept) + rest, rest
     return kept, total_of(work, kept), 0.0

@@ -19,16 +19,20 @@ from samplerd_server.sampling.kernels.blocks import BLOCK, TINY, block_maximum, 
 from samplerd_server.sampling.kernels.compile import jit, load_i32
 from samplerd_server.sampling.kernels.dry import dry
 from samplerd_server.sampling.kernels.exp2 import exp, exp2, ln, log2
-from samplerd_server.sampling.kernels.filters import (
-    FILTERS,
-    Scale,
-    apply_filter,
-    entropy,
+from samplerd_server.sampling.kernels.filter_table import (
+    EACH,
+    JOINT,
+    KEEPS_FIRST,
+    NEEDS,
+    ORDERS,
+    SIGMA,
+    TEMPERATURE_IS_LAST,
+    TOTAL,
+    filters_on,
+    first_on,
     is_on,
-    keep_prefix,
-    total_of,
-    weigh,
 )
+from samplerd_server.sampling.kernels.filters import Scale, apply_filter, entropy, keep_prefix, total_of, weigh
 from samplerd_server.sampling.kernels.gather import count_at_least, gather, largest_of_blocks, lower_bound, sigma_bound
 from samplerd_server.sampling.kernels.memory import View
 from samplerd_server.sampling.kernels.outputs import Kind, entropy_view
@@ -37,7 +41,7 @@ from samplerd_server.sampling.kernels.plain import find_bad, is_bad, measure_vie
 __all__ = ["FilterState", "prepare"]
 
 _WEIGHTS, _F32 = int(InputKind.PROBABILITIES), int(Dtype.F32)
-_LLAMA, _JOINT = int(Order.LLAMA_CPP), int(Order.JOINT)
+_JOINT = int(Order.JOINT)
 _NOTHING, _OUTSIDE = int(RowErrorReason.NOTHING_TO_DRAW), int(RowErrorReason.OUTSIDE_CANDIDATES)
 _MASK, _BIAS = int(Step.MASK), int(Step.BIAS)
 _LEAST = np.float32(-3.4028234663852886e38)
@@ -109,16 +113,16 @@ def _adjust(row, work, scratch, is_weights, rest):
         largest_of_blocks(work, width, scratch)
     if not top > nothing and rest == -np.inf:
         return _NOTHING, 0, top, is_weights, rest
-    if row.has_bitmask or row.has_allowed:
+    if row.has_token_bitmask or row.has_allowed_tokens:
         rest = mask_tokens(row, work, nothing, rest)
         top = largest_of_blocks(work, width, scratch)
         if not top > nothing and rest == -np.inf:
             return _NOTHING, _MASK, top, is_weights, rest
-    if row.bias_len == 0 and not has_penalties(row):
+    if row.bias_ids_len == 0 and not has_penalties(row):
         return 0, 0, top, is_weights, rest
     if is_weights:
         _to_logits(work, width)
-    if row.bias_len:
+    if row.bias_ids_len:
         rest = add_bias(row, work, rest)
         top = largest_of_blocks(work, width, scratch)
         if top == -np.inf and rest == -np.inf:
@@ -151,40 +155,52 @@ def _rest_mass(rest, top, temperature, is_weights):
 
 
 @jit
-def _filter(row, work, scratch, scale, first, whole, rest, view):
-    """Step 7. Returns the count of y (-1: outside), its total and what is left of the rest."""
+def _judges_whole(row, number, mass):
+    """Tell whether the first filter can be judged on the total of the whole row before anything is gathered."""
+    if np.isnan(mass) or not NEEDS[number] & TOTAL or NEEDS[number] & EACH or not KEEPS_FIRST[number]:
+        return False
+    return number != JOINT or row.top_p < 1
+
+
+@jit
+def _filter(row, work, scratch, scale, on, first, rest, view):
+    """Step 7. `on`: the filters that are on; `first`: the place of the first of them in the row's order.
+
+    Returns the count of y (-1: what is kept depends on what was not sent), its total and what is left of the rest.
+    """
     width = np.int64(row.width)
-    codes = FILTERS[row.order]
+    numbers = ORDERS[row.order]
     total = np.nan
     lowest = _SMALLEST if scale.is_weights else _LEAST
     missing = 0
-    if codes[first] == 0:
+    has_sigma = numbers[first] == SIGMA
+    judges_whole = _judges_whole(row, numbers[first], rest)
+    if has_sigma:
         if rest != 0:
             return -1, 0.0, rest
         count = gather(work, width, lowest, scratch)
         bound, survivors = sigma_bound(row, work, count, scale)
         missing = max(1, row.min_tokens_to_keep) if survivors < max(1, row.min_tokens_to_keep) else 0
         lowest = lowest if missing else max(lowest, bound)
-    elif whole:
+    elif judges_whole:
         _, total = measure_view(view, scale.temperature, False, scratch)
         total += rest
         largest_of_blocks(work, width, scratch)  # measuring may have left other maxima
-        lowest = lower_bound(row, codes[first], scale, total, width, work, scratch)
+        lowest = lower_bound(row, numbers[first], scale, total, width, work, scratch)
     else:
-        lowest = lower_bound(row, codes[first], scale, total, width, work, scratch)
+        lowest = lower_bound(row, numbers[first], scale, total, width, work, scratch)
     count = gather(work, width, lowest, scratch)
     gathered = weigh(scale, work, count)
-    if not whole:
+    if not judges_whole:
         total = gathered + rest
     if missing:
         count = keep_prefix(row, scale, work, count, rest, missing, np.inf)
         total = total_of(work, count)
-    if codes[first] == 0 and row.order == _JOINT and row.top_p < 1:  # judged on the unfiltered distribution
+    if has_sigma and row.order == _JOINT and row.top_p < 1:  # judged on the unfiltered distribution
         _, total = measure_view(view, scale.temperature, False, scratch)
-    for place in range(first + (codes[first] == 0), len(codes)):
-        code = codes[place]
-        if is_on(row, code) and not (place and codes[place - 1] == code):
-            count, total, rest = apply_filter(code, row, scale, work, count, total, rest)
+    for place in range(first + has_sigma, len(numbers)):
+        if is_on(on, numbers[place]):
+            count, total, rest = apply_filter(numbers[place], row, scale, work, count, total, rest)
             if count < 0:
                 return count, total, rest
     return count, total, rest
@@ -229,7 +245,7 @@ def prepare(row, work, scratch):
             status = _OUTSIDE
         scaled = Kind(view, 1.0, rest, first)
         return FilterState(status, detail, raw, scaled, Kind(view, 0.0, -np.inf, first), False, certain)
-    is_late = row.order == _LLAMA
+    is_late = TEMPERATURE_IS_LAST[row.order]
     temperature = row.temperature
     if row.dynamic_temperature_range > 0 and not is_late:
         if rest != -np.inf:
@@ -238,25 +254,21 @@ def prepare(row, work, scratch):
         temperature = _dynamic(row, h, count_at_least(work, width, lowest))
         largest_of_blocks(work, width, scratch)
     judged = 1.0 if is_late else max(temperature, 1e-300)
-    codes = FILTERS[row.order]
-    first_filter = 0
-    while first_filter < len(codes) and not is_on(row, codes[first_filter]):
-        first_filter += 1
+    on = filters_on(row)
     left = rest
-    if first_filter == len(codes) and not (is_late and row.dynamic_temperature_range > 0):
+    if on == 0 and not (is_late and row.dynamic_temperature_range > 0):
         final_view, is_filtered, first = view, False, np.int64(0)
         if left != -np.inf and temperature != 1:
             left = np.nan
     else:
         scale = Scale(top, judged, is_weights, bound, certain)
         mass = _rest_mass(rest, top, judged, is_weights)
-        if first_filter == len(codes):
+        if on == 0:
             count = gather(work, width, lowest, scratch)
             total = weigh(scale, work, count) + mass
         else:
-            code = codes[first_filter]
-            whole = not np.isnan(mass) and (code in (2, 5) or (code == 8 and row.top_p < 1))
-            count, total, mass = _filter(row, work, scratch, scale, first_filter, whole, mass, view)
+            first_filter = first_on(on, ORDERS[row.order])
+            count, total, mass = _filter(row, work, scratch, scale, on, first_filter, mass, view)
         if count > 0 and row.dynamic_temperature_range > 0 and is_late:
             if mass != 0:
                 count = -1

@@ -10,7 +10,7 @@ import numpy as np
 from samplerd_server.sampling.kernels.blocks import BLOCK, block_maximum
 from samplerd_server.sampling.kernels.compile import as_bits, as_float, jit
 from samplerd_server.sampling.kernels.exp2 import exp, ln
-from samplerd_server.sampling.kernels.filters import JOINT, MIN_P, TOP_K, TOP_P
+from samplerd_server.sampling.kernels.filter_table import EACH, JOINT, NEEDS, TOP_K, TOP_P, is_threshold, threshold
 from samplerd_server.sampling.kernels.radix_select import kth_largest
 
 __all__ = ["count_at_least", "deviation", "gather", "largest_of_blocks", "lower_bound", "sigma_bound"]
@@ -73,21 +73,21 @@ def deviation(work, count):
 
 
 @jit
-def lower_bound(row, code, scale, total, width, work, scratch):
-    """Find a number below which nothing survives filter `code`, the first one; the lowest there is if unsure."""
+def lower_bound(row, number, scale, total, width, work, scratch):
+    """Find a number below which nothing survives the first filter, by number; the lowest there is if unsure."""
     lowest = np.float32(1e-45) if scale.is_weights else np.float32(-3.4028234663852886e38)
     blocks = (width + BLOCK - 1) // BLOCK
     least = max(1, row.min_tokens_to_keep)
-    if code in (TOP_K, JOINT) and row.top_k > 0:
+    if number in (TOP_K, JOINT) and row.top_k > 0:
         k = max(row.top_k, least)
         return max(lowest, kth_largest(scratch.maxima, blocks, k, work)) if k <= blocks else lowest
-    if scale.is_weights:
+    if scale.is_weights or least > 1:
         return lowest
-    if code == MIN_P and least == 1:
-        depth = ln(row.min_p) if row.min_p < 1 else 0.0
-    elif code in (TOP_P, JOINT) and least == 1:
+    if number in (TOP_P, JOINT):
         # All that weighs less than (1 - p) total / V weighs less than (1 - p) total together.
         depth = ln((1.0 - row.top_p) * total / width)
+    elif is_threshold(number) and not NEEDS[number] & EACH:
+        depth = ln(threshold(number, row, 1.0, total, np.nan))  # the largest mass is 1
     else:
         return lowest
     bound = np.float64(scale.top) + min(depth, 0.0) * scale.temperature

@@ -17,7 +17,7 @@ from samplerd_server.core.outputs import OutputFlags
 from samplerd_server.sampling.kernels.adjust import has_penalties, penalise
 from samplerd_server.sampling.kernels.blocks import TINY, load_block
 from samplerd_server.sampling.kernels.compile import jit
-from samplerd_server.sampling.kernels.filters import FILTERS, is_on
+from samplerd_server.sampling.kernels.filter_table import filters_on
 from samplerd_server.sampling.kernels.memory import View
 
 __all__ = ["is_light", "light_view"]
@@ -31,16 +31,13 @@ def is_light(row):
     """Tell whether the plain draw is all that a row needs, after penalties."""
     if row.wanted & ~_LOGPROBS or row.top_n or row.named_len:
         return False
-    if row.candidate_ids or row.has_bitmask or row.has_allowed or row.bias_len:
+    if row.candidate_ids or row.has_token_bitmask or row.has_allowed_tokens or row.bias_ids_len:
         return False
     if row.dynamic_temperature_range > 0:
         return False
     if has_penalties(row) and (row.kind == _WEIGHTS or row.dry_multiplier > 0):
         return False
-    for code in FILTERS[row.order]:  # noqa: SIM110 -- kernels have no all()
-        if is_on(row, code):
-            return False
-    return True
+    return filters_on(row) == 0
 
 
 @jit

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from samplerd_server.core.enums import LogprobKind, RowErrorReason
+from samplerd_server.sampling.capabilities import capabilities
 from samplerd_server.sampling.kernels.answer import Outputs, draw_full
 from samplerd_server.sampling.kernels.kernel import draw_few, draw_plain
 from samplerd_server.sampling.kernels.partition import share_out
@@ -29,18 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NumbaSampler"]
 
-_PARAMETERS = (
-    "temperature top_k top_p min_p typical_p epsilon_cutoff eta_cutoff top_n_sigma xtc_threshold xtc_probability "
-    "dynamic_temperature_range dynamic_temperature_exponent repetition_penalty frequency_penalty presence_penalty dry "
-    "history logit_bias allowed_tokens token_bitmask min_tokens_to_keep order"
-)
-_CAPABILITIES = frozenset(
-    [
-        *(f"SamplingParams.{name}" for name in _PARAMETERS.split()),
-        *(f"Outputs.{name}" for name in ("top_n", "logprob_ids", "rank", "entropy", "kept", "logprobs.processed")),
-        "SampleRequest.candidates",
-    ]
-)
+_CAPABILITIES = capabilities()
 
 _WORTH_A_THREAD = 1 << 18
 """Numbers to read, in all, before a second thread is asked: about 150 us of work."""

@@ -1,25 +1,36 @@
 """The table of the sampling parameters: everything that is said of a parameter is said here, once.
 
 One row for each field of the contract's SamplingParams (`table`), and one for each filter (`filters`). Derived from
-them: the checks of a request, the record of a row and its packing, which filters are on and in which order they run,
-what the samplers offer, the clients' options, the flags of samplerctl, and the tables in the documentation.
-docs/adding_a_parameter.md says how to add one. Numpy-free and quick to import: the generator of the clients reads it.
+them: the checks of a request, the record of a row and its packing (`record`), which filters are on and in which order
+they run, what the samplers offer, the clients' options, the flags of samplerctl, and tables of the documentation.
+docs/adding_a_parameter.md says how to add one. Quick to import, and without numpy: generators read it too.
 """
 
 from __future__ import annotations
 
-from samplerd_server.sampling.parameters.filters import FILTERS, ORDERS, TEMPERATURE_IS_LAST, Filter, Need
+from samplerd_server.sampling.parameters.filters import (
+    FILTER_ORDERS,
+    FILTERS,
+    ORDERS,
+    TEMPERATURE_IS_LAST,
+    Filter,
+    Need,
+    has_token_penalties,
+)
 from samplerd_server.sampling.parameters.parameter import Parameter, ParamKind, Range
-from samplerd_server.sampling.parameters.table import PARAMETERS
+from samplerd_server.sampling.parameters.table import PARAMETERS, PLAIN
 
 __all__ = [
     "FILTERS",
+    "FILTER_ORDERS",
     "ORDERS",
     "PARAMETERS",
+    "PLAIN",
     "TEMPERATURE_IS_LAST",
     "Filter",
     "Need",
     "ParamKind",
     "Parameter",
     "Range",
+    "has_token_penalties",
 ]

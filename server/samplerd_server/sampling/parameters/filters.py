@@ -1,14 +1,14 @@
 """The filters: which parameters turn each on, what each must know of a row, and the orders that they run in.
 
 A filter has the name of its parameter; `xtc` is that of two, and `joint` is top_k and top_p judged together. `is_on` is
-one text for every sampler: it takes anything that has the parameters as attributes (`core.params.SamplingParams`, a
-record in compiled code, a numpy recarray, columns of a torch device) and is written with operators that all have.
+one text for every sampler: it takes whatever has the parameters as attributes (`core.params.SamplingParams`, a record
+in compiled code, a numpy recarray, columns on a torch device), and is written with operators that all of them have.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntFlag
 from typing import TYPE_CHECKING, Any
 
 from samplerd_server.core.enums import Order
@@ -16,20 +16,19 @@ from samplerd_server.core.enums import Order
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["FILTERS", "ORDERS", "TEMPERATURE_IS_LAST", "Filter", "Need"]
+__all__ = ["FILTERS", "FILTER_ORDERS", "ORDERS", "TEMPERATURE_IS_LAST", "Filter", "Need", "has_token_penalties"]
 
 
-class Need(IntEnum):
-    """What a filter must know of a row: decides which rows of candidates it can filter. Each includes those before."""
+class Need(IntFlag):
+    """What a filter must know of a row, beside which categories come first: it decides which candidates can be used."""
 
-    ORDER = 0
-    """Which categories are the first. Known of candidates always."""
+    NONE = 0
     LARGEST = 1
-    """The largest probability beside that of another category. Known of candidates always."""
+    """The largest probability, beside that of another category. Known of candidates always."""
     TOTAL = 2
     """The mass of all categories. Known of candidates at T = 1 with no mask, bias or penalty on what was not sent."""
-    EACH = 3
-    """Every single probability: an entropy, a standard deviation. Known when nothing is left unsent."""
+    EACH = 4
+    """Every single probability: an entropy, a standard deviation. Known only when nothing is left unsent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,22 +38,28 @@ class Filter:
     name: str
     is_on: Callable[[Any], Any]
     """Takes the parameters of a row, or of rows; see the module."""
-    need: Need
-    """A threshold (`sampling.thresholds`) may use as much of the row."""
+    needs: Need
+    keeps_first: bool = True
+    """Whether it keeps a prefix of the total order, and with it the most likely."""
 
 
 FILTERS: tuple[Filter, ...] = (
-    Filter(name="top_n_sigma", is_on=lambda row: row.top_n_sigma > 0, need=Need.EACH),
-    Filter(name="top_k", is_on=lambda row: row.top_k > 0, need=Need.ORDER),
-    Filter(name="top_p", is_on=lambda row: row.top_p < 1, need=Need.TOTAL),
-    Filter(name="min_p", is_on=lambda row: row.min_p > 0, need=Need.LARGEST),
-    Filter(name="typical_p", is_on=lambda row: row.typical_p < 1, need=Need.EACH),
-    Filter(name="epsilon_cutoff", is_on=lambda row: row.epsilon_cutoff > 0, need=Need.TOTAL),
-    Filter(name="eta_cutoff", is_on=lambda row: row.eta_cutoff > 0, need=Need.EACH),
-    Filter(name="xtc", is_on=lambda row: (row.xtc_probability > 0) & (row.xtc_threshold <= 0.5), need=Need.TOTAL),
-    Filter(name="joint", is_on=lambda row: (row.top_k > 0) | (row.top_p < 1), need=Need.TOTAL),
+    Filter(name="top_n_sigma", is_on=lambda row: row.top_n_sigma > 0, needs=Need.EACH),
+    Filter(name="top_k", is_on=lambda row: row.top_k > 0, needs=Need.NONE),
+    Filter(name="top_p", is_on=lambda row: row.top_p < 1, needs=Need.TOTAL),
+    Filter(name="min_p", is_on=lambda row: row.min_p > 0, needs=Need.LARGEST),
+    Filter(name="typical_p", is_on=lambda row: row.typical_p < 1, needs=Need.TOTAL | Need.EACH, keeps_first=False),
+    Filter(name="epsilon_cutoff", is_on=lambda row: row.epsilon_cutoff > 0, needs=Need.TOTAL),
+    Filter(name="eta_cutoff", is_on=lambda row: row.eta_cutoff > 0, needs=Need.TOTAL | Need.EACH),
+    Filter(
+        name="xtc",
+        is_on=lambda row: (row.xtc_probability > 0) & (row.xtc_threshold <= 0.5),
+        needs=Need.TOTAL,
+        keeps_first=False,
+    ),
+    Filter(name="joint", is_on=lambda row: (row.top_k > 0) | (row.top_p < 1), needs=Need.TOTAL),
 )
-"""Every filter; a filter's place is its number in compiled code."""
+"""Every filter; its place is its number in compiled code, where nobody writes it."""
 
 ORDERS: dict[Order, tuple[str, ...]] = {
     Order.HUGGING_FACE: (
@@ -76,5 +81,15 @@ ORDERS: dict[Order, tuple[str, ...]] = {
 }
 """Steps 6 and 7 of each order, first to last: the temperature, and filters by name."""
 
+FILTER_ORDERS: dict[Order, tuple[Filter, ...]] = {
+    order: tuple(own for name in steps for own in FILTERS if own.name == name) for order, steps in ORDERS.items()
+}
+"""Step 7 of each order: its filters, first to last."""
+
 TEMPERATURE_IS_LAST = frozenset(order for order, steps in ORDERS.items() if steps[-1] == "temperature")
 """The orders whose filters judge the row at T = 1."""
+
+
+def has_token_penalties(row: Any) -> Any:
+    """Tell whether the tokens of history change by something other than DRY. Takes what `Filter.is_on` takes."""
+    return (row.repetition_penalty != 1) | (row.frequency_penalty != 0) | (row.presence_penalty != 0)

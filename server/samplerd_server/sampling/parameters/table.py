@@ -6,7 +6,7 @@ from samplerd_server.core.enums import Step
 from samplerd_server.sampling.parameters.dry import DRY
 from samplerd_server.sampling.parameters.parameter import Parameter, ParamKind, Range
 
-__all__ = ["PARAMETERS"]
+__all__ = ["PARAMETERS", "PLAIN"]
 
 _SHARE = Range(0.0, 1.0)
 _OPEN_SHARE = Range(0.0, 1.0, high_is_open=True)
@@ -271,3 +271,6 @@ PARAMETERS: tuple[Parameter, ...] = (
         metavar="ORDER",
     ),
 )
+
+PLAIN = frozenset({"temperature"})
+"""A row that sets no other parameter than these is plain: no filter, penalty, bias or mask."""

@@ -1,7 +1,7 @@
-"""Steps 2 to 4 of a chunk: mask, bias and penalties, and what they do to the rest of rows that are candidates.
+"""Steps 2 to 4 of a group: mask, bias and penalties, and what they do to the rest of rows that are candidates.
 
 The host reads the lists that the records point to and turns them into positions and amounts; the device applies them.
-Laws as in `reference/adjust.py`: every adjusted logit saturates at the largest float32.
+Laws: `reference/adjust.py`; every adjusted logit saturates at the largest float32.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from torch import Tensor
 from samplerd_server.core.enums import Step
 from samplerd_server.sampling.decode import read_bytes
 from samplerd_server.sampling.dry import LARGEST, dry_penalties
+from samplerd_server.sampling.parameters import has_token_penalties
+from samplerd_server.sampling.portable.records import by_name
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,7 +34,7 @@ def read_ids(record: np.void, address: str, length: str) -> NDArray[np.int32]:
 
 @dataclass(slots=True)
 class _Entries:
-    """Amounts at positions of rows; mutable while a chunk's lists are read."""
+    """Amounts at positions of rows; mutable while a group's lists are read."""
 
     rows: list[int] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)
@@ -49,7 +51,7 @@ class _Entries:
 
 
 class Adjuster:
-    """What the parameters of a chunk's rows do to their logits."""
+    """What the parameters of a group's rows do to their logits."""
 
     def __init__(self, records: NDArray[np.void], width: int, ids: list[NDArray[np.int64]] | None) -> None:
         """Read the lists. Args: records, ROW[B]; width, W; ids of the candidates of each row, ascending, or None."""
@@ -60,12 +62,12 @@ class Adjuster:
         self._ids = ids
         self._allowed: NDArray[np.bool_] | None = None
         self._bias, self._penalties, self._dry = _Entries(), _Entries(), _Entries()
-        for row, record in enumerate(records):
-            if record["has_allowed"] or record["has_bitmask"]:
+        for row, record in enumerate(by_name(records)):
+            if record["has_allowed_tokens"] or record["has_token_bitmask"]:
                 if self._allowed is None:
                     self._allowed = np.ones((len(records), width), bool)
                 self._mask(row, record, self._allowed)
-            if record["bias_len"]:
+            if record["bias_ids_len"]:
                 self._add_bias(row, record)
             if record["history_len"]:
                 self._add_penalties(row, record)
@@ -94,10 +96,10 @@ class Adjuster:
 
     def _mask(self, row: int, record: np.void, allowed: NDArray[np.bool_]) -> None:
         is_allowed = np.zeros(int(record["vocab_size"]), bool)
-        if record["has_allowed"]:
-            is_allowed[read_ids(record, "allowed", "allowed_len")] = True
-        if record["has_bitmask"]:
-            words = read_bytes(int(record["bitmask"]), 4 * int(record["bitmask_words"]))
+        if record["has_allowed_tokens"]:
+            is_allowed[read_ids(record, "allowed_tokens", "allowed_tokens_len")] = True
+        if record["has_token_bitmask"]:
+            words = read_bytes(int(record["token_bitmask"]), 4 * int(record["token_bitmask_len"]))
             bits = np.unpackbits(words, bitorder="little")[: len(is_allowed)].view(bool)
             is_allowed[: len(bits)] |= bits
         if self._ids is None:
@@ -113,14 +115,14 @@ class Adjuster:
             self._lower_rest(row)
 
     def _add_bias(self, row: int, record: np.void) -> None:
-        values = read_bytes(int(record["bias_values"]), 4 * int(record["bias_len"])).view("<f4")
-        for token, amount in zip(read_ids(record, "bias_ids", "bias_len").tolist(), values.tolist(), strict=True):
+        values = read_bytes(int(record["bias_values"]), 4 * int(record["bias_ids_len"])).view("<f4")
+        for token, amount in zip(read_ids(record, "bias_ids", "bias_ids_len").tolist(), values.tolist(), strict=True):
             self._put(self._bias, row, token, (amount,), change=amount)
 
     def _add_penalties(self, row: int, record: np.void) -> None:
         history = read_ids(record, "history", "history_len")
         repetition, presence = float(record["repetition_penalty"]), float(record["presence_penalty"])
-        if repetition != 1 or presence != 0 or record["frequency_penalty"] != 0:
+        if has_token_penalties(record):
             tokens, counts = np.unique(history, return_counts=True)
             for token, count in zip(tokens.tolist(), counts.tolist(), strict=True):
                 often = count * float(record["frequency_penalty"])
@@ -133,7 +135,7 @@ class Adjuster:
                 multiplier=float(record["dry_multiplier"]),
                 base=float(record["dry_base"]),
                 allowed_length=int(record["dry_allowed_length"]),
-                breakers=set(read_ids(record, "breakers", "breakers_len").tolist()),
+                breakers=set(read_ids(record, "dry_sequence_breakers", "dry_sequence_breakers_len").tolist()),
             )
             for token, amount in amounts.items():
                 self._put(self._dry, row, token, (amount,), change=-amount)

@@ -1,4 +1,4 @@
-"""The columns of a chunk, back on the host: one copy, then each row's status and outputs into the batch's results."""
+"""The columns of a group, back on the host: one copy, then each row's status and outputs into the batch's results."""
 
 from __future__ import annotations
 
@@ -33,27 +33,27 @@ def fetch(columns: Columns) -> HostColumns:
     return dict(zip(columns, parts, strict=True))
 
 
-def needs_full_list(chunk: RowGroup, columns: HostColumns) -> list[int]:
+def needs_full_list(group: RowGroup, columns: HostColumns) -> list[int]:
     """Find the rows whose cut lies beyond the head of the order that was listed."""
-    if chunk.is_sparse or not columns["undecided"].any():
+    if group.is_sparse or not columns["undecided"].any():
         return []
     return [int(row) for row in np.flatnonzero(columns["undecided"][:, 0] * np.isfinite(columns["health"][:, 0]))]
 
 
-def needs_depth(chunk: RowGroup, columns: HostColumns) -> list[int]:
+def needs_depth(group: RowGroup, columns: HostColumns) -> list[int]:
     """Find the rows whose masses ran out of range before their last draw without replacement."""
     if "left" not in columns:
         return []
-    own = np.arange(columns["left"].shape[1]) < chunk.records["num_samples"][:, None]
-    is_good = np.isfinite(columns["health"][:, 0]) & (columns["positive"][:, 0] >= chunk.records["num_samples"])
+    own = np.arange(columns["left"].shape[1]) < group.records["num_samples"][:, None]
+    is_good = np.isfinite(columns["health"][:, 0]) & (columns["positive"][:, 0] >= group.records["num_samples"])
     is_good &= (columns["undecided"][:, 0] == 0) & (columns["beyond"][:, 0] == 0)
     return [int(row) for row in np.flatnonzero(((columns["left"] < SHALLOW) & own).any(axis=1) & is_good)]
 
 
-def write(chunk: RowGroup, columns: HostColumns, results: RowResults) -> None:
-    """Write the outcome of every row of the chunk into the batch's results."""
-    for index, row in enumerate(chunk.rows.tolist()):
-        record = chunk.records[index]
+def write(group: RowGroup, columns: HostColumns, results: RowResults) -> None:
+    """Write the outcome of every row of the group into the batch's results."""
+    for index, row in enumerate(group.rows.tolist()):
+        record = group.records[index]
         reason, detail = verdict(record, index, columns)
         results.status[row], results.detail[row] = reason, detail
         if reason != RowErrorReason.NONE:

@@ -1,4 +1,4 @@
-"""What the filters of a chunk have kept so far: masses along the total order, and what lies beyond the listed ones.
+"""What the filters of a group have kept so far: masses along the total order, and what lies beyond the listed ones.
 
 The list of a row is its head (the first n of the order) or all of it. What lies beyond is known by its bound: of a
 dense row's tail also the total is known; of candidates perhaps. A cut that lies within the list is exact; where it
@@ -21,7 +21,7 @@ _FAR = 1 << 40
 
 
 class FilterState:
-    """Mutable: the filters of one chunk narrow it in turn. All columns are [B, 1]."""
+    """Mutable: the filters of one group narrow it in turn. All columns are [B, 1]."""
 
     def __init__(
         self, *, exponents: Tensor, total: Tensor, beyond: Tensor, certain: Tensor, bound: Tensor, least: Tensor

@@ -1,6 +1,6 @@
 """Step 7 of a group of rows: the filters, each a change of `FilterState` where a row has it on.
 
-Laws as in `reference/filters.py`.
+Laws: `reference/filters.py`.
 """
 
 from __future__ import annotations
@@ -11,133 +11,113 @@ import torch
 from torch import Tensor
 
 from samplerd_server.core.enums import Order
+from samplerd_server.sampling.parameters import FILTER_ORDERS, Need
+from samplerd_server.sampling.portable.records import by_name
 from samplerd_server.sampling.portable.total_order import scan
+from samplerd_server.sampling.thresholds import thresholds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from samplerd_server.sampling.parameters import Filter
     from samplerd_server.sampling.portable.filter_state import FilterState
-    from samplerd_server.sampling.portable.logits import Rows
+    from samplerd_server.sampling.portable.logits import LoadedRows
 
 __all__ = ["Filters"]
 
 _FAR = 1 << 40
-_ORDERS: dict[Order, tuple[str, ...]] = {
-    Order.HUGGING_FACE: ("sigma", "top_k", "top_p", "min_p", "typical", "epsilon", "eta", "xtc"),
-    Order.VLLM: ("sigma", "min_p", "top_k", "top_p", "typical", "epsilon", "eta", "xtc"),
-    Order.LLAMA_CPP: ("sigma", "top_k", "typical", "top_p", "min_p", "epsilon", "eta", "xtc"),
-    Order.JOINT: ("sigma", "joint", "min_p", "typical", "epsilon", "eta", "xtc"),
-}
+"""Longer than any row."""
+_THRESHOLDS = thresholds(exp=torch.exp, sqrt=torch.sqrt, minimum=torch.minimum)
 
 
 class Filters:
-    """The filters of a chunk."""
+    """The filters of a group."""
 
-    def __init__(self, rows: Rows, listed: tuple[Tensor, Tensor], sigma: Tensor | None, xtc: Tensor | None) -> None:
+    def __init__(self, rows: LoadedRows, head: tuple[Tensor, Tensor], sigma: Tensor | None, xtc: Tensor | None) -> None:
         """Take what the filters look at beside the masses.
 
-        Args: rows, of one order; listed, logits float64[B, n] and positions int64[B, n] along the total order; sigma,
+        Args: rows, of one order; head, logits float64[B, n] and positions int64[B, n] along the total order; sigma,
         float64[B, 1], the deviation of the finite logits, NaN = unknown, and xtc, float64[B, 1], the uniforms that
         decide XTC; each None if no row asks.
         """
-        self._records, self._column = rows.chunk.records, rows.parameters.column
+        self._records, self._parameters = rows.group.records, rows.parameters
         self._sigma, self._xtc = sigma, xtc
-        self._logits, self._ids = listed
+        self._logits, self._ids = head
 
-    def apply(self, kept: FilterState) -> None:
-        """Narrow `kept` by every filter that is on."""
+    def apply(self, state: FilterState) -> None:
+        """Narrow `state` by every filter that is on."""
         order = Order(int(self._records["order"][0]))
-        joint = self._joint(kept) if order == Order.JOINT else (kept.count, torch.zeros_like(kept.beyond))
-        steps: dict[str, Callable[[FilterState], None]] = {
-            "sigma": self._sigma_cut,
-            "top_k": self._top_k,
+        fields = by_name(self._records)
+        joint = self._joint(state) if order == Order.JOINT else None
+        shapes: dict[str, Callable[[FilterState, Tensor], None]] = {
+            "top_n_sigma": self._top_n_sigma,
+            "top_k": lambda own, on: own.first(self._parameters.column("top_k"), on),
             "top_p": self._top_p,
-            "min_p": self._min_p,
-            "typical": self._typical,
-            "epsilon": self._epsilon,
-            "eta": self._eta,
+            "typical_p": self._typical_p,
             "xtc": self._act_xtc,
-            "joint": lambda own: own.first(*joint),
+            "joint": lambda own, on: own.first(joint, on) if joint is not None else None,
         }
-        for name in _ORDERS[order]:
-            steps[name](kept)
+        for own in FILTER_ORDERS[order]:
+            if not own.is_on(fields).any():
+                continue
+            on = own.is_on(self._parameters)
+            if own.name in shapes:
+                shapes[own.name](state, on)
+            else:
+                self._at_threshold(own, state, on)
 
-    def _lengths(self) -> tuple[Tensor, Tensor]:
-        """K of each row, and whether it is on."""
-        k = self._column("top_k")
-        return k, k > 0
-
-    def _joint(self, unfiltered: FilterState) -> tuple[Tensor, Tensor]:
-        """Find the cut of ORDER_JOINT, judged before any filter, and whether there is one."""
-        k, has_k = self._lengths()
-        p = self._column("top_p")
-        by_count = torch.where(has_k, k, _FAR)
+    def _joint(self, unfiltered: FilterState) -> Tensor:
+        """Find the length that ORDER_JOINT keeps for top_k and top_p, both judged before any filter."""
+        k, p = self._parameters.column("top_k"), self._parameters.column("top_p")
+        by_count = torch.where(k > 0, k, _FAR)
         if (self._records["top_p"] >= 1).all():
-            return by_count, has_k
+            return by_count
         has_p = p < 1
         unfiltered.undecided |= has_p & unfiltered.beyond & unfiltered.total.isnan()
         by_mass = torch.where(has_p, unfiltered.length_of(p), _FAR)
-        return torch.minimum(by_count, by_mass), has_k | has_p
+        return torch.minimum(by_count, by_mass)
 
-    def _top_k(self, kept: FilterState) -> None:
-        if (self._records["top_k"] > 0).any():
-            kept.first(*self._lengths())
+    def _top_p(self, state: FilterState, on: Tensor) -> None:
+        state.undecided |= on & state.beyond & state.total.isnan()
+        state.first(state.length_of(self._parameters.column("top_p")), on)
 
-    def _top_p(self, kept: FilterState) -> None:
-        if (self._records["top_p"] < 1).any():
-            p = self._column("top_p")
-            kept.undecided |= (p < 1) & kept.beyond & kept.total.isnan()
-            kept.first(kept.length_of(p), p < 1)
+    def _at_threshold(self, own: Filter, state: FilterState, on: Tensor) -> None:
+        """Apply a filter that is one formula; see `sampling.thresholds`."""
+        if own.needs & Need.EACH:
+            state.undecided |= on & state.beyond
+        largest = state.own.amax(1, keepdim=True) if own.needs & Need.LARGEST else None
+        entropy = state.entropy() if own.needs & Need.EACH else None
+        value = self._parameters.column(own.name)
+        state.at_least(_THRESHOLDS[own.name](value, largest, state.total, entropy), on)
 
-    def _min_p(self, kept: FilterState) -> None:
-        if (self._records["min_p"] > 0).any():
-            share = self._column("min_p")
-            kept.at_least(share * kept.own.amax(1, keepdim=True), share > 0)
+    def _top_n_sigma(self, state: FilterState, on: Tensor) -> None:
+        assert self._sigma is not None, "top_n_sigma is on without a deviation. This is a bug."
+        n = self._parameters.column("top_n_sigma")
+        within = self._logits - self._logits[:, :1] >= -n * self._sigma
+        length = (state.kept & within).sum(1, keepdim=True)
+        is_open = (length == state.count) | self._sigma.isnan()
+        state.undecided |= on & state.beyond & is_open
+        state.first(length, on)
 
-    def _epsilon(self, kept: FilterState) -> None:
-        if (self._records["epsilon_cutoff"] > 0).any():
-            epsilon = self._column("epsilon_cutoff")
-            kept.at_least(epsilon * kept.total, epsilon > 0)
-
-    def _eta(self, kept: FilterState) -> None:
-        if (self._records["eta_cutoff"] > 0).any():
-            eta = self._column("eta_cutoff")
-            kept.undecided |= (eta > 0) & kept.beyond
-            threshold = torch.minimum(eta, eta.sqrt() * torch.exp(-kept.entropy()))
-            kept.at_least(threshold * kept.total, eta > 0)
-
-    def _sigma_cut(self, kept: FilterState) -> None:
-        if self._sigma is not None:
-            n = self._column("top_n_sigma")
-            within = self._logits - self._logits[:, :1] >= -n * self._sigma
-            length = (kept.kept & within).sum(1, keepdim=True)
-            is_open = (length == kept.count) | self._sigma.isnan()
-            kept.undecided |= (n > 0) & kept.beyond & is_open
-            kept.first(length, n > 0)
-
-    def _typical(self, kept: FilterState) -> None:
-        if not (self._records["typical_p"] < 1).any():
-            return
-        p = self._column("typical_p")
-        kept.undecided |= (p < 1) & kept.beyond
-        surprise = (kept.total.log() - kept.exponents - kept.entropy()).abs()
-        surprise = torch.where(kept.kept, surprise, float("inf"))
+    def _typical_p(self, state: FilterState, on: Tensor) -> None:
+        p = self._parameters.column("typical_p")
+        state.undecided |= on & state.beyond
+        surprise = (state.total.log() - state.exponents - state.entropy()).abs()
+        surprise = torch.where(state.kept, surprise, float("inf"))
         by_id = self._ids.argsort(dim=1, stable=True)
         order = by_id.gather(1, surprise.gather(1, by_id).argsort(dim=1, stable=True))
-        prefix = scan(kept.own.gather(1, order))
+        prefix = scan(state.own.gather(1, order))
         places = torch.arange(1, order.shape[1] + 1, device=order.device)
-        length = torch.where(prefix >= p * kept.total, places, order.shape[1]).amin(1, keepdim=True)
-        length = torch.maximum(length, kept.least)
-        chosen = torch.zeros_like(kept.kept).scatter(1, order, places <= length)
-        kept.narrow(kept.kept & chosen, p < 1)
+        length = torch.where(prefix >= p * state.total, places, order.shape[1]).amin(1, keepdim=True)
+        length = torch.maximum(length, state.least)
+        chosen = torch.zeros_like(state.kept).scatter(1, order, places <= length)
+        state.narrow(state.kept & chosen, on)
 
-    def _act_xtc(self, kept: FilterState) -> None:
-        if self._xtc is None:
-            return
-        share = self._column("xtc_threshold")
-        on = (share <= 0.5) & (self._xtc < self._column("xtc_probability"))
-        threshold = share * kept.total
-        kept.undecided |= on & kept.beyond & ~(kept.bound < threshold)
-        dropped = (kept.kept & (kept.masses >= threshold)).sum(1, keepdim=True) - 1
-        on = on & (dropped >= 1) & (kept.count - dropped >= kept.least)
-        kept.kept = torch.where(on, kept.kept & (kept.ranks > dropped), kept.kept)
+    def _act_xtc(self, state: FilterState, on: Tensor) -> None:
+        assert self._xtc is not None, "XTC is on without a uniform. This is a bug."
+        on = on & (self._xtc < self._parameters.column("xtc_probability"))
+        threshold = self._parameters.column("xtc_threshold") * state.total
+        state.undecided |= on & state.beyond & ~(state.bound < threshold)
+        dropped = (state.kept & (state.masses >= threshold)).sum(1, keepdim=True) - 1
+        on = on & (dropped >= 1) & (state.count - dropped >= state.least)
+        state.kept = torch.where(on, state.kept & (state.ranks > dropped), state.kept)

@@ -1,4 +1,4 @@
-"""Steps 0 to 6 of a chunk: from memory to adjusted logits, their health, their temperature and their distributions."""
+"""Steps 0 to 6 of a group: from memory to adjusted logits, their health, their temperature and their distributions."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from samplerd_server.core.enums import Dtype, InputKind, Order
+from samplerd_server.core.enums import Dtype, InputKind
 from samplerd_server.core.outputs import OutputFlags
 from samplerd_server.sampling.decode import read_bytes
 from samplerd_server.sampling.portable.adjust import Adjuster, read_ids
 from samplerd_server.sampling.portable.distribution import Distribution
 from samplerd_server.sampling.portable.records import DeviceRecords, to_column
+from samplerd_server.sampling.portable.row_groups import is_temperature_last
 from samplerd_server.sampling.portable.staging import decode_rows, stage
 
 if TYPE_CHECKING:
@@ -22,26 +23,26 @@ if TYPE_CHECKING:
 
     from samplerd_server.sampling.portable.row_groups import RowGroup
 
-__all__ = ["COLDEST", "Rows", "dynamic_temperature", "load"]
+__all__ = ["COLDEST", "LoadedRows", "dynamic_temperature", "load"]
 
 _NEVER = float("-inf")
 COLDEST = 1e-300
 """What a dynamic temperature of 0 becomes: certainty of the most likely, with nothing divided by zero."""
 
 
-class Rows:
-    """The rows of a chunk on the device; distributions are made when first asked for."""
+class LoadedRows:
+    """The rows of a group on the device; distributions are made when first asked for."""
 
     def __init__(
         self,
-        chunk: RowGroup,
+        group: RowGroup,
         parameters: DeviceRecords,
         raw: Tensor,
         health: Tensor,
         ids: list[NDArray[np.int64]] | None,
     ) -> None:
         """Take raw logits float64[B, W], their largest (health) float64[B, 1], and the ids of candidates."""
-        self.chunk = chunk
+        self.group = group
         self.parameters = parameters
         self.raw = raw
         self.health = health
@@ -55,7 +56,7 @@ class Rows:
         self.emptied: dict[str, Tensor] = {}
         if ids is not None:
             self._load_rest(ids)
-        if not chunk.is_plain:
+        if not group.is_plain:
             self._adjust()
 
     def _load_rest(self, ids: list[NDArray[np.int64]]) -> None:
@@ -66,7 +67,7 @@ class Rows:
         self.raw_rest = self.rest = self.parameters.column("rest_logsumexp")
 
     def _adjust(self) -> None:
-        adjuster = Adjuster(self.chunk.records, self.raw.shape[1], self.host_ids)
+        adjuster = Adjuster(self.group.records, self.raw.shape[1], self.host_ids)
         self.adjusted, largest = adjuster.apply(self.raw)
         self.emptied = {f"after_{int(step)}": value for step, value in largest.items()}
         self.largest = self.adjusted.amax(1, keepdim=True)
@@ -80,14 +81,14 @@ class Rows:
 
     @cached_property
     def temperature(self) -> Tensor:
-        """float64[B, 1]; 1 for greedy rows; before the filters of ORDER_LLAMA_CPP, the one that was asked for."""
-        records = self.chunk.records
+        """float64[B, 1]; 1 for greedy rows; before the filters of ORDER_LLAMA_CPP, the one asked for."""
+        records = self.group.records
         own = self.parameters.column("temperature")
-        if self.chunk.is_greedy:
+        if self.group.is_greedy:
             return torch.ones_like(own)
-        if self.chunk.is_plain or not records["dynamic_temperature_range"].any():
+        if self.group.is_plain or not records["dynamic_temperature_range"].any():
             return own
-        if int(records["order"][0]) == Order.LLAMA_CPP:
+        if is_temperature_last(records):
             return own
         at_one = Distribution(self.adjusted - self.largest)
         is_on = self.parameters.column("dynamic_temperature_range") > 0
@@ -137,8 +138,8 @@ class Rows:
     def scaled(self) -> Distribution:
         """Of the adjusted row at its temperature."""
         exponents = (self.adjusted - self.largest) / self.temperature
-        chunk = self.chunk
-        is_bare = chunk.is_plain and not chunk.without and not (chunk.wanted & ~(OutputFlags.KEPT | OutputFlags.RANK))
+        group = self.group
+        is_bare = group.is_plain and not group.without and not (group.wanted & ~(OutputFlags.KEPT | OutputFlags.RANK))
         rest = self.rest_mass(self.rest, self.largest, self.temperature)
         return Distribution(exponents, rest=rest, will_forget=is_bare)
 
@@ -148,7 +149,7 @@ class Rows:
         self.__dict__.pop("scaled", None)
 
 
-def dynamic_temperature(rows: Rows, entropy: Tensor, count: Tensor) -> Tensor:
+def dynamic_temperature(rows: LoadedRows, entropy: Tensor, count: Tensor) -> Tensor:
     """Low + (high - low) x (H / ln V')^exponent where a row has a range, else its T; float64[B, 1].
 
     Elementwise in float64.
@@ -161,29 +162,29 @@ def dynamic_temperature(rows: Rows, entropy: Tensor, count: Tensor) -> Tensor:
     return torch.where(spread > 0, scaled, own).clamp_(min=COLDEST)
 
 
-def load(chunk: RowGroup, device: torch.device) -> Rows:
-    """Stage and decode the rows of a chunk.
+def load(group: RowGroup, device: torch.device) -> LoadedRows:
+    """Stage and decode the rows of a group.
 
     Health is the largest logit; -inf: nothing to draw; NaN or +inf: a fault, which the host looks up.
     """
-    widths = chunk.records["width"]
-    parameters = DeviceRecords(chunk.records, device)
+    widths = group.records["width"]
+    parameters = DeviceRecords(group.records, device)
     ids = None
-    if chunk.is_sparse:
-        raw, ids = _sorted_candidates(chunk)
+    if group.is_sparse:
+        raw, ids = _sorted_candidates(group)
         raw = raw.to(device)
     else:
-        raw = stage(chunk.records, chunk.dtype, device)
+        raw = stage(group.records, group.dtype, device)
     ragged = None
     if int(widths.min()) != raw.shape[1]:
         ragged = parameters.column("width")
-    is_weights = chunk.kind == InputKind.PROBABILITIES
+    is_weights = group.kind == InputKind.PROBABILITIES
     logits = decode_rows(raw, ragged, 0.0 if is_weights else _NEVER)
     fault = None
     if is_weights:
         fault = logits.amin(1, keepdim=True) < 0
         logits.log_()
-    elif chunk.dtype == Dtype.F64:
+    elif group.dtype == Dtype.F64:
         overflowed = (logits == _NEVER) & (raw != _NEVER)
         if ragged is not None:  # the padding of a row is no overflow
             overflowed &= torch.arange(raw.shape[1], device=device) < ragged
@@ -191,12 +192,12 @@ def load(chunk: RowGroup, device: torch.device) -> Rows:
     health = logits.amax(1, keepdim=True)
     if fault is not None:
         health = torch.where(fault, float("nan"), health)
-    return Rows(chunk, parameters, logits, health, ids)
+    return LoadedRows(group, parameters, logits, health, ids)
 
 
-def _sorted_candidates(chunk: RowGroup) -> tuple[Tensor, list[NDArray[np.int64]]]:
+def _sorted_candidates(group: RowGroup) -> tuple[Tensor, list[NDArray[np.int64]]]:
     """Read candidates: logits float32[B, W] with ids ascending, and the ids."""
-    records = chunk.records
+    records = group.records
     logits = np.zeros((len(records), int(records["width"].max())), np.float32)
     ids = []
     for row, record in enumerate(records):

@@ -1,4 +1,4 @@
-"""What is wanted of a chunk beside the samples: entropies, what was kept, the most likely, named ids, ranks."""
+"""What is wanted of a group beside the samples: entropies, what was kept, the most likely, named ids, ranks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from samplerd_server.sampling.portable.tree import MassTree
 
 if TYPE_CHECKING:
     from samplerd_server.sampling.portable.distribution import Distribution
-    from samplerd_server.sampling.portable.logits import Rows
+    from samplerd_server.sampling.portable.logits import LoadedRows
     from samplerd_server.sampling.portable.processed import Processed
 
 __all__ = ["describe", "sample_outputs"]
@@ -26,9 +26,9 @@ _FEW_RANKS = 8
 """Up to so many draws a pass over the row each is cheaper than its whole order."""
 
 
-def describe(rows: Rows, processed: Processed, columns: dict[str, Tensor]) -> None:
+def describe(rows: LoadedRows, processed: Processed, columns: dict[str, Tensor]) -> None:
     """Note what is wanted of the row itself, before any draw takes something away."""
-    wanted = rows.chunk.wanted
+    wanted = rows.group.wanted
     if wanted & OutputFlags.ENTROPY_RAW:
         columns["entropy_raw"] = rows.raw_distribution.entropy()
     if wanted & OutputFlags.ENTROPY_SCALED:
@@ -37,14 +37,14 @@ def describe(rows: Rows, processed: Processed, columns: dict[str, Tensor]) -> No
         columns["entropy_processed"] = processed.drawn_from.entropy()
     if wanted & OutputFlags.KEPT:
         _describe_kept(rows, processed, columns)
-    top_n = int(rows.chunk.records["top_n"].max())
+    top_n = int(rows.group.records["top_n"].max())
     if top_n:
         _describe_top(rows, processed, top_n, columns)
-    if rows.chunk.records["named_len"].any():
+    if rows.group.records["named_len"].any():
         _describe_named(rows, processed, columns)
 
 
-def _describe_kept(rows: Rows, processed: Processed, columns: dict[str, Tensor]) -> None:
+def _describe_kept(rows: LoadedRows, processed: Processed, columns: dict[str, Tensor]) -> None:
     """Note how many categories were kept, and their mass in the scaled distribution."""
     if processed.kept is None or processed.logits is None:
         columns["kept_count"], columns["kept_mass"] = processed.count, torch.ones_like(rows.health)
@@ -58,9 +58,9 @@ def _describe_kept(rows: Rows, processed: Processed, columns: dict[str, Tensor])
     columns["kept_mass"] = (mass / rows.scaled.total).clamp(max=1.0)
 
 
-def _describe_top(rows: Rows, processed: Processed, top_n: int, columns: dict[str, Tensor]) -> None:
+def _describe_top(rows: LoadedRows, processed: Processed, top_n: int, columns: dict[str, Tensor]) -> None:
     """Note the most likely n of each kind."""
-    wanted = rows.chunk.wanted
+    wanted = rows.group.wanted
     if wanted & OutputFlags.RAW:
         values, positions = first(rows.raw, top_n)
         own = rows.raw_distribution
@@ -101,9 +101,9 @@ def _top(ids: Tensor, logprobs: Tensor, is_there: Tensor, *, rest: Tensor | None
     return ids, logprobs
 
 
-def _describe_named(rows: Rows, processed: Processed, columns: dict[str, Tensor]) -> None:
+def _describe_named(rows: LoadedRows, processed: Processed, columns: dict[str, Tensor]) -> None:
     """Ln p of named ids in each kind."""
-    records, device = rows.chunk.records, rows.raw.device
+    records, device = rows.group.records, rows.raw.device
     places = np.zeros((len(records), int(records["named_len"].max())), np.int64)
     unsent = np.zeros(places.shape, bool)
     for row, record in enumerate(records):
@@ -116,7 +116,7 @@ def _describe_named(rows: Rows, processed: Processed, columns: dict[str, Tensor]
         found = np.minimum(np.searchsorted(ids, named), len(ids) - 1)
         places[row, own], unsent[row, own] = found, ids[found] != named
     positions, is_unsent = torch.from_numpy(places).to(device), torch.from_numpy(unsent).to(device)
-    wanted = rows.chunk.wanted
+    wanted = rows.group.wanted
     if wanted & OutputFlags.RAW:
         own_raw = rows.raw_distribution
         columns["named_raw"] = _unsent(own_raw.logprobs(positions), is_unsent, own_raw)
@@ -139,10 +139,10 @@ def _unsent(logprobs: Tensor, is_unsent: Tensor, distribution: Distribution) -> 
     return torch.where(is_unsent, torch.where(distribution.rest == 0, _NEVER, _NAN), logprobs)
 
 
-def sample_outputs(rows: Rows, processed: Processed, positions: Tensor, columns: dict[str, Tensor]) -> None:
+def sample_outputs(rows: LoadedRows, processed: Processed, positions: Tensor, columns: dict[str, Tensor]) -> None:
     """Note the ids at int64[B, S] positions, and their ranks where wanted."""
     columns["ids"] = rows.ids_at(positions)
-    if not rows.chunk.wanted & OutputFlags.RANK:
+    if not rows.group.wanted & OutputFlags.RANK:
         return
     listed = processed.positions
     if listed is None and positions.shape[1] <= _FEW_RANKS:

@@ -1,4 +1,4 @@
-"""One chunk of rows through all steps: stage, decode, adjust, scale, filter, draw.
+"""One row group through all steps: stage, decode, adjust, scale, filter, draw.
 
 Returns columns: float64[B, k] tensors by name, all still on the device; `answers.py` copies them back and writes them
 down. Ids up to 2^53 are exact in them.
@@ -14,7 +14,7 @@ from torch import Tensor
 from samplerd_server.core.enums import LogprobKind
 from samplerd_server.core.outputs import OutputFlags
 from samplerd_server.sampling.noise import Purpose
-from samplerd_server.sampling.portable.logits import Rows, load
+from samplerd_server.sampling.portable.logits import LoadedRows, load
 from samplerd_server.sampling.portable.outputs import describe, sample_outputs
 from samplerd_server.sampling.portable.processed import Processed, process
 from samplerd_server.sampling.portable.row_groups import draw_uniforms
@@ -23,31 +23,31 @@ if TYPE_CHECKING:
     from samplerd_server.sampling.portable.distribution import Distribution
     from samplerd_server.sampling.portable.row_groups import RowGroup
 
-__all__ = ["Columns", "run_chunk"]
+__all__ = ["Columns", "run_group"]
 
 Columns: TypeAlias = dict[str, Tensor]
-"""What is known of a chunk's rows: float64[B, k] by name."""
+"""What is known of a group's rows: float64[B, k] by name."""
 
 
-def run_chunk(chunk: RowGroup, device: torch.device, *, is_deep: bool = False, is_full: bool = False) -> Columns:
-    """Draw from every row of a chunk.
+def run_group(group: RowGroup, device: torch.device, *, is_deep: bool = False, is_full: bool = False) -> Columns:
+    """Draw from every row of a group.
 
     `is_deep`: rescale before every draw without replacement; for rows whose column ``left`` fell below `SHALLOW`.
     `is_full`: list all of a row for the filters; for rows whose column ``undecided`` said so.
     """
-    rows = load(chunk, device)
+    rows = load(group, device)
     processed = process(rows, is_full=is_full)
     columns: Columns = {"health": rows.health, **rows.emptied}
     columns["undecided"], columns["beyond"] = processed.undecided, processed.beyond
-    if chunk.without:
+    if group.without:
         columns["positive"] = processed.count
     describe(rows, processed, columns)  # before any draw takes something away
-    if chunk.is_greedy:
-        drawn = processed.firsts if chunk.without else processed.firsts[:, :1].expand(-1, chunk.draws)
+    if group.is_greedy:
+        drawn = processed.firsts if group.without else processed.firsts[:, :1].expand(-1, group.draws)
         _follow(rows, processed, drawn, columns)
     else:
-        uniforms = torch.from_numpy(draw_uniforms(chunk.records, chunk.draws, Purpose.DRAW)).to(device)
-        if chunk.without:
+        uniforms = torch.from_numpy(draw_uniforms(group.records, group.draws, Purpose.DRAW)).to(device)
+        if group.without:
             _draw_without(rows, processed, uniforms, columns, is_deep=is_deep)
         else:
             outside = processed.drawn_from.falls_outside(uniforms)
@@ -58,11 +58,11 @@ def run_chunk(chunk: RowGroup, device: torch.device, *, is_deep: bool = False, i
     return columns
 
 
-def _with_logprobs(rows: Rows, processed: Processed, found: Tensor, columns: Columns) -> None:
+def _with_logprobs(rows: LoadedRows, processed: Processed, found: Tensor, columns: Columns) -> None:
     """Note what draws with replacement found: places in the distribution that was drawn from."""
     positions = processed.drawn_from.ids(found)
     sample_outputs(rows, processed, positions, columns)
-    wanted = rows.chunk.wanted
+    wanted = rows.group.wanted
     if wanted & OutputFlags.RAW:
         columns["logprobs_raw"] = rows.raw_distribution.logprobs(positions)
     if wanted & OutputFlags.SCALED:
@@ -71,24 +71,24 @@ def _with_logprobs(rows: Rows, processed: Processed, found: Tensor, columns: Col
         columns["logprobs_processed"] = processed.drawn_from.logprobs(found)
 
 
-def _watched(rows: Rows) -> dict[LogprobKind, Distribution]:
+def _watched(rows: LoadedRows) -> dict[LogprobKind, Distribution]:
     """List the distributions over whole rows that logprobs are wanted of."""
     watched = {}
-    if rows.chunk.wanted & OutputFlags.RAW:
+    if rows.group.wanted & OutputFlags.RAW:
         watched[LogprobKind.RAW] = rows.raw_distribution
-    if rows.chunk.wanted & OutputFlags.SCALED:
+    if rows.group.wanted & OutputFlags.SCALED:
         watched[LogprobKind.SCALED] = rows.scaled
     return watched
 
 
-def _follow(rows: Rows, processed: Processed, positions: Tensor, columns: Columns) -> None:
+def _follow(rows: LoadedRows, processed: Processed, positions: Tensor, columns: Columns) -> None:
     """Note greedy choices: certain in their own distribution, with their probabilities in the others."""
     sample_outputs(rows, processed, positions, columns)
-    if rows.chunk.wanted & OutputFlags.PROCESSED:
+    if rows.group.wanted & OutputFlags.PROCESSED:
         columns["logprobs_processed"] = torch.zeros_like(positions, dtype=torch.float64)
     for kind, distribution in _watched(rows).items():
         name = f"logprobs_{kind.name.lower()}"
-        if not rows.chunk.without:
+        if not rows.group.without:
             columns[name] = distribution.logprobs(positions)
             continue
         parts = []
@@ -99,7 +99,7 @@ def _follow(rows: Rows, processed: Processed, positions: Tensor, columns: Column
         columns[name] = torch.cat(parts, dim=1)
 
 
-def _draw_without(rows: Rows, processed: Processed, uniforms: Tensor, columns: Columns, *, is_deep: bool) -> None:
+def _draw_without(rows: LoadedRows, processed: Processed, uniforms: Tensor, columns: Columns, *, is_deep: bool) -> None:
     """Successive draws; each takes its category out of every distribution that is watched."""
     drawn_from = processed.drawn_from
     watched = _watched(rows)

@@ -1,4 +1,4 @@
-"""Steps 5 and 7 of a chunk: the total order, and what the filters keep of it; the distribution that is drawn from."""
+"""Steps 5 and 7 of a group: the total order, and what the filters keep of it; the distribution that is drawn from."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from samplerd_server.core.enums import Order
 from samplerd_server.sampling.noise import Purpose
+from samplerd_server.sampling.parameters import FILTERS
 from samplerd_server.sampling.portable.distribution import Distribution
 from samplerd_server.sampling.portable.filter_state import FilterState
 from samplerd_server.sampling.portable.filters import Filters
-from samplerd_server.sampling.portable.logits import COLDEST, Rows, dynamic_temperature
-from samplerd_server.sampling.portable.row_groups import draw_uniforms
+from samplerd_server.sampling.portable.logits import COLDEST, LoadedRows, dynamic_temperature
+from samplerd_server.sampling.portable.records import by_name
+from samplerd_server.sampling.portable.row_groups import draw_uniforms, is_temperature_last
 from samplerd_server.sampling.portable.total_order import first
 from samplerd_server.sampling.portable.tree import MassTree
 
@@ -60,30 +61,30 @@ class Processed:
         return self.positions
 
 
-def process(rows: Rows, *, is_full: bool) -> Processed:
+def process(rows: LoadedRows, *, is_full: bool) -> Processed:
     """Find what is drawn from. `is_full`: list all of each row."""
-    chunk = rows.chunk
-    if chunk.is_greedy:
+    group = rows.group
+    if group.is_greedy:
         return _choose(rows)
-    if chunk.has_filters or chunk.is_sparse:
+    if group.has_filters or group.is_sparse:
         return _filter(rows, is_full=is_full)
-    if not chunk.is_plain and int(chunk.records["order"][0]) == Order.LLAMA_CPP:
+    if not group.is_plain and is_temperature_last(group.records):
         at_one = Distribution(rows.adjusted - rows.largest)
         rows.with_temperature(dynamic_temperature(rows, at_one.entropy(), rows.positive))
     no = torch.zeros_like(rows.undecided)
     return Processed(drawn_from=rows.scaled, count=rows.positive, undecided=no, beyond=no)
 
 
-def _choose(rows: Rows) -> Processed:
+def _choose(rows: LoadedRows) -> Processed:
     """T = 0: the first of the order, or the first S without replacement."""
-    length = rows.chunk.draws if rows.chunk.without else 1
+    length = rows.group.draws if rows.group.without else 1
     logits, positions = first(rows.adjusted, length)
     missing = length - positions.shape[1]
     if missing > 0:  # these rows have too few
         positions = torch.nn.functional.pad(positions, (0, missing))
     certain = rows.certain(logits)
     draws = rows.parameters.column("num_samples")
-    own = draws if rows.chunk.without else torch.ones_like(draws)
+    own = draws if rows.group.without else torch.ones_like(draws)
     undecided = rows.undecided | (rows.has_rest & (own > certain))
     is_first = torch.arange(logits.shape[1], device=logits.device).expand_as(logits) == 0
     sure = Distribution(torch.zeros_like(rows.health), positions[:, :1])
@@ -107,33 +108,38 @@ def _list_length(records: NDArray[np.void]) -> int:
     return max(_HEAD, 1 << (longest - 1).bit_length())
 
 
-def _filter(rows: Rows, *, is_full: bool) -> Processed:
+def _filter(rows: LoadedRows, *, is_full: bool) -> Processed:
     """Apply the filters along the order."""
-    chunk, records = rows.chunk, rows.chunk.records
-    is_last = int(records["order"][0]) == Order.LLAMA_CPP
+    group, records = rows.group, rows.group.records
+    is_last = is_temperature_last(records)
     width = rows.raw.shape[1]
-    n = width if is_full or chunk.is_sparse else min(width, _list_length(records))
+    n = width if is_full or group.is_sparse else min(width, _list_length(records))
     logits, positions = first(rows.adjusted, n)
     judged_at = torch.ones_like(rows.temperature) if is_last else rows.temperature
     exponents = (logits - rows.largest) / judged_at
-    kept = _start(rows, logits, exponents, judged_at)
-    Filters(rows, (logits, positions), _deviation(rows), _xtc_uniforms(rows)).apply(kept)
+    state = _start(rows, logits, exponents, judged_at)
+    Filters(rows, (logits, positions), _deviation(rows), _xtc_uniforms(rows)).apply(state)
     if is_last and records["dynamic_temperature_range"].any():
         is_on = rows.parameters.column("dynamic_temperature_range") > 0
-        kept.undecided |= is_on & kept.beyond
-        rows.with_temperature(dynamic_temperature(rows, kept.entropy(), kept.count))
-    return _finish(rows, kept, logits, positions)
+        state.undecided |= is_on & state.beyond
+        rows.with_temperature(dynamic_temperature(rows, state.entropy(), state.count))
+    return _finish(rows, state, logits, positions)
 
 
-def _xtc_uniforms(rows: Rows) -> Tensor | None:
+def _is_any_on(name: str, records: NDArray[np.void]) -> bool:
+    """Tell whether any row, of ROW[B], has a filter on."""
+    return any(bool(own.is_on(by_name(records)).any()) for own in FILTERS if own.name == name)
+
+
+def _xtc_uniforms(rows: LoadedRows) -> Tensor | None:
     """Compute the uniforms that decide XTC, float64[B, 1]; None if no row asks."""
-    records = rows.chunk.records
-    if not (records["xtc_probability"] > 0).any():
+    records = rows.group.records
+    if not _is_any_on("xtc", records):
         return None
     return torch.from_numpy(draw_uniforms(records, 1, Purpose.XTC)).to(rows.raw.device)
 
 
-def _start(rows: Rows, logits: Tensor, exponents: Tensor, temperature: Tensor) -> FilterState:
+def _start(rows: LoadedRows, logits: Tensor, exponents: Tensor, temperature: Tensor) -> FilterState:
     """Start with everything kept, judged at a temperature."""
     least = rows.parameters.column("min_tokens_to_keep")
     certain = rows.certain(logits)
@@ -148,14 +154,14 @@ def _start(rows: Rows, logits: Tensor, exponents: Tensor, temperature: Tensor) -
         rest = rows.rest_mass(rows.rest, rows.largest, temperature)
         assert rest is not None
         total = MassTree(exponents.exp()).total + rest
-    kept = FilterState(exponents=exponents, total=total, beyond=beyond, certain=certain, bound=bound, least=least)
-    kept.undecided |= rows.undecided
-    return kept
+    state = FilterState(exponents=exponents, total=total, beyond=beyond, certain=certain, bound=bound, least=least)
+    state.undecided |= rows.undecided
+    return state
 
 
-def _deviation(rows: Rows) -> Tensor | None:
+def _deviation(rows: LoadedRows) -> Tensor | None:
     """Take the population standard deviation of the finite logits, float64[B, 1]; NaN with a rest; None if unwanted."""
-    if not (rows.chunk.records["top_n_sigma"] > 0).any():
+    if not _is_any_on("top_n_sigma", rows.group.records):
         return None
     is_finite = rows.adjusted > _NEVER
     count = rows.positive.to(torch.float64)
@@ -165,29 +171,29 @@ def _deviation(rows: Rows) -> Tensor | None:
     return torch.where(rows.has_rest, float("nan"), deviation)
 
 
-def _finish(rows: Rows, kept: FilterState, logits: Tensor, positions: Tensor) -> Processed:
+def _finish(rows: LoadedRows, state: FilterState, logits: Tensor, positions: Tensor) -> Processed:
     """Lay what is kept out by ascending id, at the row's temperature."""
     temperature = rows.temperature.clamp(min=COLDEST)
-    own = torch.where(kept.kept, logits, _NEVER)
+    own = torch.where(state.kept, logits, _NEVER)
     largest = own.amax(1, keepdim=True)
-    by_id = torch.where(kept.kept, positions, 1 << 40).argsort(dim=1, stable=True)
+    by_id = torch.where(state.kept, positions, 1 << 40).argsort(dim=1, stable=True)
     exponents = (own - largest) / temperature
-    undecided, rest = kept.undecided, None
+    undecided, rest = state.undecided, None
     if rows.rest is None:
-        undecided = undecided | kept.beyond  # the list ends before what is kept does
+        undecided = undecided | state.beyond  # the list ends before what is kept does
     else:
         mass = rows.rest_mass(rows.rest, largest, temperature)
         assert mass is not None
-        undecided = undecided | (kept.beyond & mass.isnan())
-        rest = torch.where(kept.beyond, mass, 0.0)
+        undecided = undecided | (state.beyond & mass.isnan())
+        rest = torch.where(state.beyond, mass, 0.0)
     return Processed(
         drawn_from=Distribution(exponents.gather(1, by_id), positions.gather(1, by_id), rest=rest),
-        count=kept.count,
+        count=state.count,
         undecided=undecided,
-        beyond=kept.beyond,
+        beyond=state.beyond,
         positions=positions,
         logits=logits,
-        certain=kept.certain,
-        kept=kept.kept,
+        certain=state.certain,
+        kept=state.kept,
         exponents=exponents,
     )

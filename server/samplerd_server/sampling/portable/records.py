@@ -1,6 +1,8 @@
-"""The records of a chunk on the device: every parameter of every row in one copy, a column at a time when asked for."""
+"""The records of a group on the device: every parameter of every row in one copy, a column at a time when asked for."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -8,7 +10,10 @@ from torch import Tensor
 
 from samplerd_server.sampling.rows import ROW
 
-__all__ = ["DeviceRecords", "to_column"]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["DeviceRecords", "by_name", "to_column"]
 
 _TORCH = {np.dtype("f8"): torch.float64, np.dtype("i4"): torch.int32}
 
@@ -16,7 +21,7 @@ _TORCH = {np.dtype("f8"): torch.float64, np.dtype("i4"): torch.int32}
 class DeviceRecords:
     """ROW[B] as bytes on the device."""
 
-    def __init__(self, records: np.ndarray[tuple[int], np.dtype[np.void]], device: torch.device) -> None:
+    def __init__(self, records: NDArray[np.void], device: torch.device) -> None:
         """Copy the records."""
         host = torch.from_numpy(np.ascontiguousarray(records).view(np.uint8).reshape(len(records), -1))
         self._bytes = host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host
@@ -28,7 +33,18 @@ class DeviceRecords:
         column = values.view(_TORCH[kind])
         return column if column.dtype == torch.float64 else column.long()
 
+    def __getattr__(self, name: str) -> Tensor:
+        """Give a field as an attribute, as the predicates of `sampling.parameters` take it."""
+        if name not in ROW.names:  # type: ignore[operator]  # ROW is a struct
+            raise AttributeError(name)
+        return self.column(name)
 
-def to_column(values: np.ndarray[tuple[int], np.dtype[np.generic]], device: torch.device) -> Tensor:
+
+def by_name(records: NDArray[np.void]) -> Any:
+    """Give the fields of records, ROW[B], as attributes, as the predicates of `sampling.parameters` take them."""
+    return records.view(np.recarray)
+
+
+def to_column(values: NDArray[np.generic], device: torch.device) -> Tensor:
     """Bring one number a row to the device, [B, 1]."""
     return torch.from_numpy(np.ascontiguousarray(values)[:, None].copy()).to(device)

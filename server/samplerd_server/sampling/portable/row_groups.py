@@ -1,7 +1,7 @@
 """Which rows are computed together: rows that take the same path, of like width, as many as fit.
 
-Rule 1: how rows are cut into chunks changes nothing but the speed (portable/__init__.py, rule 1). Rule 2: decided from
-the records alone, before anything is copied.
+Rule 1: which rows are grouped changes nothing but the speed (portable/__init__.py, rule 1). Rule 2: decided from the
+records alone, before anything is copied.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ import numpy as np
 from samplerd_server.core.enums import Dtype, InputKind
 from samplerd_server.core.outputs import OutputFlags
 from samplerd_server.sampling.noise import Purpose, uniform, uniforms
+from samplerd_server.sampling.parameters import FILTERS, TEMPERATURE_IS_LAST
+from samplerd_server.sampling.portable.records import by_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-__all__ = ["RowGroup", "chunks", "draw_uniforms"]
+__all__ = ["RowGroup", "draw_uniforms", "group_rows", "is_temperature_last"]
 
 _FEW_DRAWS = 8
 """Below this many uniforms plain integers are faster than numpy: 10 us each against 120 us for any array."""
@@ -63,27 +65,24 @@ class RowGroup:
         return int(self.records["num_samples"].max())
 
     def only(self, index: int) -> RowGroup:
-        """One row of the chunk, alone."""
+        """One row of the group, alone."""
         return replace(self, rows=self.rows[index : index + 1], records=self.records[index : index + 1])
 
 
 def filters_on(records: NDArray[np.void]) -> NDArray[np.bool_]:
     """bool[B]: whether a row has any filter on."""
-    is_on: NDArray[np.bool_] = (
-        (records["top_k"] > 0)
-        | (records["top_p"] < 1)
-        | (records["min_p"] > 0)
-        | (records["typical_p"] < 1)
-        | (records["epsilon_cutoff"] > 0)
-        | (records["eta_cutoff"] > 0)
-        | (records["top_n_sigma"] > 0)
-        | (records["xtc_probability"] > 0)
-    )
+    fields = by_name(records)
+    is_on: NDArray[np.bool_] = np.logical_or.reduce([own.is_on(fields) for own in FILTERS])
     return is_on
 
 
-def chunks(records: NDArray[np.void], limit: int) -> Iterator[RowGroup]:
-    """Cut the rows of a batch, ROW[B], into chunks of at most `limit` numbers each (one row at least)."""
+def is_temperature_last(records: NDArray[np.void]) -> bool:
+    """Tell whether the filters of a group's rows, of one order, judge the row at T = 1."""
+    return int(records["order"][0]) in TEMPERATURE_IS_LAST
+
+
+def group_rows(records: NDArray[np.void], limit: int) -> Iterator[RowGroup]:
+    """Divide the rows of a batch, ROW[B], into groups of at most `limit` numbers each (one row at least)."""
     groups: dict[tuple[int, ...], list[int]] = {}
     for row, key in enumerate(zip(*_keys(records), strict=True)):
         groups.setdefault(key, []).append(row)
@@ -107,7 +106,7 @@ def chunks(records: NDArray[np.void], limit: int) -> Iterator[RowGroup]:
 
 
 def _keys(records: NDArray[np.void]) -> list[list[int]]:
-    """Columns of what must agree within a chunk; sizes are rounded up to a quarter of a power of two."""
+    """Columns of what must agree within a group; sizes are rounded up to a quarter of a power of two."""
     return [
         records["dtype"].tolist(),
         records["kind"].tolist(),

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 
 from samplerd_server.core.enums import Dtype, InputKind
+from samplerd_server.sampling.capabilities import capabilities
 from samplerd_server.sampling.portable.answers import fetch, needs_depth, needs_full_list, write
-from samplerd_server.sampling.portable.pipeline import run_chunk
-from samplerd_server.sampling.portable.row_groups import chunks
+from samplerd_server.sampling.portable.pipeline import run_group
+from samplerd_server.sampling.portable.row_groups import group_rows
 from samplerd_server.sampling.portable.verify import verify
 from samplerd_server.sampling.rows import COLD_DEFAULT, HOT, ROW, RowBatch, new_results
 
@@ -27,22 +28,12 @@ if TYPE_CHECKING:
 
 __all__ = ["TorchSampler"]
 
-_CHUNK_CPU = 1 << 19
-"""Numbers of a chunk on the CPU: 4 MiB of float64, near the caches; smaller chunks spend their time on calls."""
-_CHUNK_CUDA = 1 << 25
-"""Numbers of a chunk on a GPU: 256 MiB of float64 a tensor, of which a chunk needs some five."""
+_GROUP_CPU = 1 << 19
+"""Numbers of a group on the CPU: 4 MiB of float64, near the caches; smaller row groups spend their time on calls."""
+_GROUP_CUDA = 1 << 25
+"""Numbers of a group on a GPU: 256 MiB of float64 a tensor, of which a group needs some five."""
 
-_PARAMS = """
-top_k top_p min_p typical_p epsilon_cutoff eta_cutoff top_n_sigma xtc_threshold xtc_probability
-dynamic_temperature_range dynamic_temperature_exponent repetition_penalty frequency_penalty presence_penalty dry
-history logit_bias allowed_tokens token_bitmask min_tokens_to_keep order
-"""
-_OUTPUTS = "top_n logprob_ids rank entropy kept logprobs.processed"
-_CAPABILITIES = frozenset(
-    {f"SamplingParams.{name}" for name in _PARAMS.split()}
-    | {f"Outputs.{name}" for name in _OUTPUTS.split()}
-    | {"SampleRequest.candidates", "SamplingParams.temperature"}
-)
+_CAPABILITIES = capabilities()
 
 
 class TorchSampler:
@@ -51,7 +42,7 @@ class TorchSampler:
     def __init__(self, device: str = "cpu", threads: int = 1) -> None:
         self._device = torch.device(device)
         self._threads = threads
-        self._limit = _CHUNK_CUDA if self._device.type == "cuda" else _CHUNK_CPU
+        self._limit = _GROUP_CUDA if self._device.type == "cuda" else _GROUP_CPU
 
     @property
     def name(self) -> str:
@@ -78,8 +69,8 @@ class TorchSampler:
         """Draw from every row of the batch; a row's failure is its own status."""
         results = new_results(batch)
         with torch.inference_mode():
-            for chunk in chunks(batch.rows, self._limit):
-                self._run(chunk, results)
+            for group in group_rows(batch.rows, self._limit):
+                self._run(group, results)
         return results
 
     def verify(self, target: RowBatch, draft_ids: NDArray[np.int32], draft: DenseRows | None) -> DraftVerdict:
@@ -87,16 +78,16 @@ class TorchSampler:
         with torch.inference_mode():
             return verify(target, draft_ids, draft, self._device)
 
-    def _run(self, chunk: RowGroup, results: RowResults, *, is_full: bool = False) -> None:
-        """Draw from a chunk, and again from those of its rows that need more than the usual path."""
-        columns = fetch(run_chunk(chunk, self._device, is_full=is_full))
-        write(chunk, columns, results)
+    def _run(self, group: RowGroup, results: RowResults, *, is_full: bool = False) -> None:
+        """Draw from a group, and again from those of its rows that need more than the usual path."""
+        columns = fetch(run_group(group, self._device, is_full=is_full))
+        write(group, columns, results)
         if not is_full:
-            for index in needs_full_list(chunk, columns):
-                self._run(chunk.only(index), results, is_full=True)
-        for index in needs_depth(chunk, columns):
-            alone = chunk.only(index)
-            write(alone, fetch(run_chunk(alone, self._device, is_deep=True, is_full=is_full)), results)
+            for index in needs_full_list(group, columns):
+                self._run(group.only(index), results, is_full=True)
+        for index in needs_depth(group, columns):
+            alone = group.only(index)
+            write(alone, fetch(run_group(alone, self._device, is_deep=True, is_full=is_full)), results)
 
     def close(self) -> None:
         """Nothing to stop: torch owns its threads."""

@@ -1,7 +1,7 @@
 """From addresses in records to one tensor of rows on the device: the only copy of a row that is made.
 
 Rule 1: rows that already lie side by side in memory are not copied on the CPU but viewed. Rule 2: on CUDA the rows of a
-chunk are gathered in pinned memory and cross in one copy. Rule 3: numbers beyond a row's width are whatever was there
+group are gathered in pinned memory and cross in one copy. Rule 3: numbers beyond a row's width are whatever was there
 before; `decode_rows` replaces them before anything looks at them.
 """
 

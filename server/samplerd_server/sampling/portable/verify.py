@@ -14,7 +14,7 @@ from samplerd_server.sampling.noise import Purpose, uniform
 from samplerd_server.sampling.portable.answers import fetch, verdict
 from samplerd_server.sampling.portable.logits import load
 from samplerd_server.sampling.portable.processed import process
-from samplerd_server.sampling.portable.row_groups import chunks
+from samplerd_server.sampling.portable.row_groups import group_rows
 from samplerd_server.sampling.portable.staging import decode_rows
 from samplerd_server.sampling.portable.tree import MassTree
 from samplerd_server.sampling.rows import DraftVerdict
@@ -37,7 +37,7 @@ def verify(
     """Accept or correct n drafted tokens.
 
     Args: target, ROW[n + 1] of one V; draft_ids, int32[n]; draft, n rows of weights or None. Waits for the device once
-    for each chunk of rows and once for the drafted tokens' probabilities.
+    for each row group and once for the drafted tokens' probabilities.
     """
     n, width = len(draft_ids), int(target.rows["vocab_size"][0])
     p, faults = _target(target, width, device)
@@ -72,19 +72,19 @@ def _target(target: RowBatch, width: int, device: torch.device) -> tuple[Tensor,
     """Process the target's rows: probabilities float64[n + 1, V], and what is wrong with each row."""
     p = torch.zeros((len(target), width), dtype=torch.float64, device=device)
     faults = [_NO_FAULT] * len(target)
-    for chunk in chunks(target.rows, 1 << 62):
-        rows = load(chunk, device)
+    for group in group_rows(target.rows, 1 << 62):
+        rows = load(group, device)
         processed = process(rows, is_full=True)
         drawn_from = processed.drawn_from
         masses = drawn_from.masses / drawn_from.total
         places = drawn_from.ids(torch.arange(masses.shape[1], device=device).expand_as(masses))
         own = torch.zeros_like(rows.adjusted).scatter_(1, places, masses)
-        p[torch.from_numpy(chunk.rows).to(device), : own.shape[1]] = own
+        p[torch.from_numpy(group.rows).to(device), : own.shape[1]] = own
         columns = {"health": rows.health, **rows.emptied, "undecided": processed.undecided, "beyond": processed.beyond}
         columns["positive"] = processed.count
         host = fetch(columns)
-        for index, row in enumerate(chunk.rows.tolist()):
-            faults[row] = verdict(chunk.records[index], index, host)
+        for index, row in enumerate(group.rows.tolist()):
+            faults[row] = verdict(group.records[index], index, host)
     return p, faults
 
 

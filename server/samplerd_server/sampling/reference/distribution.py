@@ -91,17 +91,17 @@ def softmax(row: Known, temperature: float) -> Distribution:
     return Distribution(ids=row.ids, logprobs=scaled - math.log(total), rest=rest / total if rest else 0.0)
 
 
-def processed(kept: FilterState, *, is_greedy: bool) -> Distribution:
+def processed(state: FilterState, *, is_greedy: bool) -> Distribution:
     """Renormalise what was kept: the distribution that is drawn from."""
-    is_first = np.cumsum(kept.kept) == 1
-    if is_greedy or kept.temperature == 0:
-        logprobs = np.where(is_first & kept.kept, 0.0, -math.inf)
+    is_first = np.cumsum(state.kept) == 1
+    if is_greedy or state.temperature == 0:
+        logprobs = np.where(is_first & state.kept, 0.0, -math.inf)
     else:
-        scaled = (kept.logits - kept.origin) / kept.temperature
-        logprobs = np.where(kept.kept, scaled - math.log(kept.total), -math.inf)
-    by_id = np.argsort(kept.ids)
-    rest = kept.rest / kept.total if kept.rest else 0.0
-    return Distribution(ids=kept.ids[by_id], logprobs=logprobs[by_id], rest=rest)
+        scaled = (state.logits - state.origin) / state.temperature
+        logprobs = np.where(state.kept, scaled - math.log(state.total), -math.inf)
+    by_id = np.argsort(state.ids)
+    rest = state.rest / state.total if state.rest else 0.0
+    return Distribution(ids=state.ids[by_id], logprobs=logprobs[by_id], rest=rest)
 
 
 def successive(own: Distribution, samples: list[int], *, is_certain: bool) -> list[float]:

@@ -23,15 +23,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from samplerd_server.core.enums import Order
+from samplerd_server.sampling.parameters import FILTER_ORDERS, Need
 from samplerd_server.sampling.reference.adjust import Undecidable
+from samplerd_server.sampling.thresholds import thresholds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
     from samplerd_server.core.params import SamplingParams
+    from samplerd_server.sampling.parameters import Filter
 
 __all__ = ["FilterState", "apply_filters", "entropy"]
 
@@ -90,123 +90,107 @@ class FilterState:
         return self.first(int((self.own >= threshold).sum()))
 
 
-def entropy(kept: FilterState) -> float:
+def entropy(state: FilterState) -> float:
     """H of what is kept, in nats."""
-    if kept.rest != 0:
+    if state.rest != 0:
         raise Undecidable
-    probabilities = kept.own / kept.total
+    probabilities = state.own / state.total
     positive = probabilities[probabilities > 0]
     return max(0.0, float(-(positive * np.log(positive)).sum()))
 
 
-def top_k(kept: FilterState, params: SamplingParams) -> FilterState:
+def top_k(state: FilterState, params: SamplingParams) -> FilterState:
     """Keep exactly the first k."""
-    return kept.first(params.top_k)
+    return state.first(params.top_k)
 
 
-def _top_p_length(kept: FilterState, top_p: float) -> float:
+def _top_p_length(state: FilterState, top_p: float) -> float:
     """Length of the shortest prefix with mass >= top_p; infinite when it reaches into the rest."""
-    if math.isnan(kept.rest):
+    if math.isnan(state.rest):
         raise Undecidable
-    reached = np.flatnonzero(np.cumsum(kept.own[kept.kept]) >= top_p * kept.total)
+    reached = np.flatnonzero(np.cumsum(state.own[state.kept]) >= top_p * state.total)
     if len(reached):
         return float(reached[0] + 1)
-    return math.inf if kept.rest else float(kept.count)  # without a rest only rounding can leave it unreached
+    return math.inf if state.rest else float(state.count)  # without a rest only rounding can leave it unreached
 
 
-def top_p(kept: FilterState, params: SamplingParams) -> FilterState:
+def top_p(state: FilterState, params: SamplingParams) -> FilterState:
     """Keep the shortest prefix with mass >= top_p."""
-    length = _top_p_length(kept, params.top_p)
+    length = _top_p_length(state, params.top_p)
     if math.isinf(length):
         raise Undecidable
-    return kept.first(int(length))
+    return state.first(int(length))
 
 
-def min_p(kept: FilterState, params: SamplingParams) -> FilterState:
-    """Keep what has at least min_p times the largest probability."""
-    return kept.at_least(params.min_p * float(kept.own.max()))
-
-
-def typical_p(kept: FilterState, params: SamplingParams) -> FilterState:
+def typical_p(state: FilterState, params: SamplingParams) -> FilterState:
     """Keep the shortest prefix, by (abs(-ln p - H), id) ascending, with mass >= typical_p."""
-    typical = entropy(kept)
-    masses = kept.own
-    surprise = np.abs(math.log(kept.total) - (kept.logits - kept.origin) / kept.temperature - typical)
-    order = [at for at in np.lexsort((kept.ids, surprise)) if kept.kept[at]]
-    reached = np.flatnonzero(np.cumsum(masses[order]) >= params.typical_p * kept.total)
-    length = max(int(reached[0]) + 1 if len(reached) else len(order), kept.least)
+    typical = entropy(state)
+    masses = state.own
+    surprise = np.abs(math.log(state.total) - (state.logits - state.origin) / state.temperature - typical)
+    order = [at for at in np.lexsort((state.ids, surprise)) if state.kept[at]]
+    reached = np.flatnonzero(np.cumsum(masses[order]) >= params.typical_p * state.total)
+    length = max(int(reached[0]) + 1 if len(reached) else len(order), state.least)
     chosen = np.zeros(len(masses), bool)
     chosen[order[:length]] = True
-    return replace(kept, kept=chosen)
+    return replace(state, kept=chosen)
 
 
-def epsilon_cutoff(kept: FilterState, params: SamplingParams) -> FilterState:
-    """Keep probabilities of at least epsilon."""
-    return kept.at_least(params.epsilon_cutoff * kept.total)
+_THRESHOLDS = thresholds(exp=math.exp, sqrt=math.sqrt, minimum=min)
 
 
-def eta_cutoff(kept: FilterState, params: SamplingParams) -> FilterState:
-    """Keep probabilities of at least min(eta, sqrt(eta) exp(-H))."""
-    eta = params.eta_cutoff
-    return kept.at_least(min(eta, math.sqrt(eta) * math.exp(-entropy(kept))) * kept.total)
+def at_threshold(state: FilterState, params: SamplingParams, own: Filter) -> FilterState:
+    """Apply a filter that is one formula; see `sampling.thresholds`."""
+    largest = float(state.own.max()) if own.needs & Need.LARGEST else math.nan
+    h = entropy(state) if own.needs & Need.EACH else math.nan
+    return state.at_least(_THRESHOLDS[own.name](getattr(params, own.name), largest, state.total, h))
 
 
-def top_n_sigma(kept: FilterState, params: SamplingParams) -> FilterState:
+def top_n_sigma(state: FilterState, params: SamplingParams) -> FilterState:
     """Keep logits of at least max - n population standard deviations of the finite logits; always the first filter."""
-    if kept.rest != 0:
+    if state.rest != 0:
         raise Undecidable
-    logits = kept.logits
-    return kept.first(int((logits >= logits[0] - params.top_n_sigma * float(logits.std())).sum()))
+    logits = state.logits
+    return state.first(int((logits >= logits[0] - params.top_n_sigma * float(logits.std())).sum()))
 
 
-def xtc(kept: FilterState, params: SamplingParams, uniform: float) -> FilterState:
+def xtc(state: FilterState, params: SamplingParams, uniform: float) -> FilterState:
     """If the row's own noise says so, drop all but the least likely of those with probability >= xtc_threshold."""
-    if params.xtc_threshold > 0.5 or not uniform < params.xtc_probability:
-        return kept
-    threshold = params.xtc_threshold * kept.total
-    if kept.rest != 0 and not kept.bound < threshold:
+    if not uniform < params.xtc_probability:
+        return state
+    threshold = params.xtc_threshold * state.total
+    if state.rest != 0 and not state.bound < threshold:
         raise Undecidable
-    dropped = int((kept.kept & (kept.masses >= threshold)).sum()) - 1
-    if dropped < 1 or kept.count - dropped < kept.least:
-        return kept
-    return replace(kept, kept=kept.kept & (np.cumsum(kept.kept) > dropped))
+    dropped = int((state.kept & (state.masses >= threshold)).sum()) - 1
+    if dropped < 1 or state.count - dropped < state.least:
+        return state
+    return replace(state, kept=state.kept & (np.cumsum(state.kept) > dropped))
 
 
-def joint(kept: FilterState, params: SamplingParams, unfiltered: FilterState) -> FilterState:
+def joint(state: FilterState, params: SamplingParams, unfiltered: FilterState) -> FilterState:
     """top_k and top_p of ORDER_JOINT, both judged on the unfiltered distribution."""
-    if params.top_k == 0 and params.top_p == 1:
-        return kept
     by_count = float(params.top_k) if params.top_k else math.inf
     by_mass = _top_p_length(unfiltered, params.top_p) if params.top_p < 1 else math.inf
     if math.isinf(min(by_count, by_mass)):
         raise Undecidable
-    return kept.first(int(min(by_count, by_mass)))
+    return state.first(int(min(by_count, by_mass)))
 
 
-def apply_filters(kept: FilterState, params: SamplingParams, xtc_uniform: float) -> FilterState:
+def apply_filters(state: FilterState, params: SamplingParams, xtc_uniform: float) -> FilterState:
     """Apply every filter that is on, in the order that the parameters name."""
-    unfiltered = kept
-    steps: dict[str, tuple[bool, Callable[[FilterState], FilterState]]] = {
-        "top_n_sigma": (params.top_n_sigma > 0, lambda k: top_n_sigma(k, params)),
-        "top_k": (params.top_k > 0, lambda k: top_k(k, params)),
-        "top_p": (params.top_p < 1, lambda k: top_p(k, params)),
-        "joint": (True, lambda k: joint(k, params, unfiltered)),
-        "min_p": (params.min_p > 0, lambda k: min_p(k, params)),
-        "typical_p": (params.typical_p < 1, lambda k: typical_p(k, params)),
-        "epsilon_cutoff": (params.epsilon_cutoff > 0, lambda k: epsilon_cutoff(k, params)),
-        "eta_cutoff": (params.eta_cutoff > 0, lambda k: eta_cutoff(k, params)),
-        "xtc": (params.xtc_probability > 0, lambda k: xtc(k, params, xtc_uniform)),
-    }
-    for name in _ORDERS[params.order]:
-        is_on, apply = steps[name]
-        if is_on:
-            kept = apply(kept)
-    return kept
+    unfiltered = state
+    for own in FILTER_ORDERS[params.order]:
+        if not own.is_on(params):
+            continue
+        if own.name == "joint":
+            state = joint(state, params, unfiltered)
+        elif own.name == "xtc":
+            state = xtc(state, params, xtc_uniform)
+        elif own.name in _THRESHOLDS:
+            state = at_threshold(state, params, own)
+        else:
+            state = _SHAPES[own.name](state, params)
+    return state
 
 
-_ORDERS = {
-    Order.HUGGING_FACE: ["top_n_sigma", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "xtc"],
-    Order.VLLM: ["top_n_sigma", "min_p", "top_k", "top_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "xtc"],
-    Order.LLAMA_CPP: ["top_n_sigma", "top_k", "typical_p", "top_p", "min_p", "epsilon_cutoff", "eta_cutoff", "xtc"],
-    Order.JOINT: ["top_n_sigma", "joint", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "xtc"],
-}
+_SHAPES = {"top_n_sigma": top_n_sigma, "top_k": top_k, "top_p": top_p, "typical_p": typical_p}
+"""The filters that are more than a formula and need nothing but the parameters."""

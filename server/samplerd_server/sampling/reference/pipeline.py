@@ -14,11 +14,11 @@ Where the law leaves something open, it is decided here:
   and so do its kept count and its processed logprobs. A row with XTC therefore is the one exception to "draws 0..9
   equal draws 0..4 and 5..9": give draw_offset = t at step t, one sample each.
 * Dynamic temperature takes H at T = 1 of what it scales: the adjusted row, or with ORDER_LLAMA_CPP what the filters
-  kept. With one category H / ln V' counts as 0. A temperature of 0 then is certainty of the most likely.
+  state. With one category H / ln V' counts as 0. A temperature of 0 then is certainty of the most likely.
 * top_n lists categories with positive probability only; beyond them -1 and -inf.
 * Candidates: they are taken to be the first of the total order. The rest stands after all of them in the cumulative sum
   of the draw, whatever its ids; a draw that falls there is OUTSIDE_CANDIDATES, and so is any cut that depends on it
-  (reference_filters.py). An output that depends on it is NaN (top_n: -1 and NaN; kept count and rank: 0).
+  (`filters`). An output that depends on it is NaN (top_n: -1 and NaN; kept count and rank: 0).
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from samplerd_server.core.enums import Dtype, InputKind, LogprobKind, Order, RowErrorReason, Step
+from samplerd_server.core.enums import Dtype, InputKind, LogprobKind, RowErrorReason, Step
 from samplerd_server.core.rows import CandidateRows
 from samplerd_server.sampling.decode import decode, first_fault
 from samplerd_server.sampling.noise import Purpose, uniform
+from samplerd_server.sampling.parameters import TEMPERATURE_IS_LAST
 from samplerd_server.sampling.reference import adjust
 from samplerd_server.sampling.reference.adjust import Known, Undecidable
 from samplerd_server.sampling.reference.distribution import Distribution, in_order, processed, softmax, successive
@@ -53,7 +54,7 @@ class RowOutcome:
 
     reason: RowErrorReason = RowErrorReason.NONE
     detail: int = 0
-    """As in rows.RowResults.detail."""
+    """See `sampling.rows.RowResults.detail`."""
     samples: tuple[int, ...] = ()
     logprobs: dict[LogprobKind, list[float]] = field(default_factory=dict)
     """Of the samples; without replacement the conditional ones."""
@@ -143,23 +144,25 @@ def _sample_row(request: SampleRequest, row: int, params: SamplingParams) -> Row
     row_index = row if request.row_seeds is None else 0
     first, draws = request.draw_offset, request.num_samples
     if params.is_greedy:
-        kept, temperature = _greedy(adjusted, 1 if request.with_replacement else draws), 1.0
+        state, temperature = _greedy(adjusted, 1 if request.with_replacement else draws), 1.0
     else:
-        kept, temperature = _process(adjusted, params, uniform(seed, first, row_index, Purpose.XTC))
+        state, temperature = _process(adjusted, params, uniform(seed, first, row_index, Purpose.XTC))
     scaled = softmax(adjusted, temperature)
-    drawn_from = processed(kept, is_greedy=params.is_greedy)
-    if not request.with_replacement and kept.rest == 0 and kept.count < draws:
-        return failure(RowErrorReason.TOO_FEW_TO_DRAW, kept.count)
+    drawn_from = processed(state, is_greedy=params.is_greedy)
+    if not request.with_replacement and state.rest == 0 and state.count < draws:
+        return failure(RowErrorReason.TOO_FEW_TO_DRAW, state.count)
     uniforms = [uniform(seed, first + draw, row_index) for draw in range(draws)]
     if params.is_greedy:
-        samples = [int(token) for token in kept.ids[kept.kept]]
+        samples = [int(token) for token in state.ids[state.kept]]
         samples = samples * draws if request.with_replacement else samples
     else:
-        samples = _draw(kept, uniforms, temperature, with_replacement=request.with_replacement)
+        samples = _draw(state, uniforms, temperature, with_replacement=request.with_replacement)
     kinds = {LogprobKind.RAW: softmax(raw, 1.0), LogprobKind.SCALED: scaled, LogprobKind.PROCESSED: drawn_from}
-    unknown = kept.rest != 0
-    mass = math.fsum(math.exp(scaled.of(int(token))) for token in kept.ids[kept.kept]) + (scaled.rest if unknown else 0)
-    certain = kept.ids[: kept.certain] if adjusted.has_rest else kept.ids
+    unknown = state.rest != 0
+    mass = math.fsum(math.exp(scaled.of(int(token))) for token in state.ids[state.kept]) + (
+        scaled.rest if unknown else 0
+    )
+    certain = state.ids[: state.certain] if adjusted.has_rest else state.ids
     return RowOutcome(
         samples=tuple(samples),
         logprobs={
@@ -170,10 +173,10 @@ def _sample_row(request: SampleRequest, row: int, params: SamplingParams) -> Row
         },
         ranks=[1 + certain.tolist().index(token) if token in certain else 0 for token in samples],
         distributions=kinds,
-        kept_count=0 if unknown else kept.count,
+        kept_count=0 if unknown else state.count,
         kept_mass=min(mass, 1.0),
         order=certain,
-        processed=kept,
+        processed=state,
     )
 
 
@@ -185,27 +188,27 @@ def _greedy(row: Known, length: int) -> FilterState:
 def _process(row: Known, params: SamplingParams, xtc_uniform: float) -> tuple[FilterState, float]:
     """Take steps 6 and 7 in the order asked for: what is kept, with its masses at T, and T."""
     least = params.min_tokens_to_keep
-    if params.order != Order.LLAMA_CPP:
+    if params.order not in TEMPERATURE_IS_LAST:
         temperature = _temperature(in_order(row, 1.0), params)
         return apply_filters(in_order(row, temperature, least), params, xtc_uniform), temperature
-    kept = apply_filters(in_order(row, 1.0, least), params, xtc_uniform)
-    temperature = _temperature(kept, params)
-    largest = kept.logits[kept.kept][0]
+    state = apply_filters(in_order(row, 1.0, least), params, xtc_uniform)
+    temperature = _temperature(state, params)
+    largest = state.logits[state.kept][0]
     if temperature == 0:
-        masses = np.where(np.cumsum(kept.kept) == 1, 1.0, 0.0)
+        masses = np.where(np.cumsum(state.kept) == 1, 1.0, 0.0)
     else:
         with np.errstate(over="ignore"):
-            masses = np.where(kept.kept, np.exp((kept.logits - largest) / temperature), 0.0)
-    rest = kept.rest if temperature == 1 or kept.rest == 0 else math.nan
-    return replace(kept, masses=masses, origin=float(largest), temperature=temperature, rest=rest), temperature
+            masses = np.where(state.kept, np.exp((state.logits - largest) / temperature), 0.0)
+    rest = state.rest if temperature == 1 or state.rest == 0 else math.nan
+    return replace(state, masses=masses, origin=float(largest), temperature=temperature, rest=rest), temperature
 
 
-def _temperature(kept: FilterState, params: SamplingParams) -> float:
+def _temperature(state: FilterState, params: SamplingParams) -> float:
     """T, or low + (high - low) x (H / ln V')^exponent."""
     spread = params.dynamic_temperature_range
     if spread == 0:
         return params.temperature
-    share = entropy(kept) / math.log(kept.count) if kept.count > 1 else 0.0
+    share = entropy(state) / math.log(state.count) if state.count > 1 else 0.0
     low, high = params.temperature - spread, params.temperature + spread
     exponent = params.dynamic_temperature_exponent
     return low + (high - low) * math.pow(min(share, 1.0), exponent)
@@ -222,13 +225,13 @@ def find(masses: NDArray[np.float64], rest: float, u: float) -> int:
     return int(np.flatnonzero(masses > 0)[-1])  # u x total was rounded up to the total
 
 
-def _draw(kept: FilterState, uniforms: list[float], temperature: float, *, with_replacement: bool) -> list[int]:
+def _draw(state: FilterState, uniforms: list[float], temperature: float, *, with_replacement: bool) -> list[int]:
     """Step 8: ids in ascending order, masses cumulated, one uniform a draw."""
-    if math.isnan(kept.rest):
+    if math.isnan(state.rest):
         raise Undecidable
-    by_id = np.argsort(kept.ids)
-    ids, logits, masses, rest = kept.ids[by_id], kept.logits[by_id], kept.own[by_id], kept.rest
-    is_left = kept.kept[by_id].copy()
+    by_id = np.argsort(state.ids)
+    ids, logits, masses, rest = state.ids[by_id], state.logits[by_id], state.own[by_id], state.rest
+    is_left = state.kept[by_id].copy()
     samples = []
     for u in uniforms:
         at = find(masses, rest, u)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -11,19 +11,28 @@ from samplerd_server.core.entity import entity
 from samplerd_server.core.enums import Order
 from samplerd_server.core.errors import InvalidRequestError, NotImplementedFieldError
 from samplerd_server.core.params import Dry, SamplingParams
+from samplerd_server.sampling.parameters import PARAMETERS, PLAIN, ParamKind
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from numpy.typing import NDArray
 
     from samplerd.v1 import sampler_pb2 as pb
+    from samplerd_server.sampling.parameters import Parameter
 
 __all__ = ["DEFAULT_PARAMS", "ParamsContext", "decode_ids", "decode_params"]
 
+_Decode: TypeAlias = "Callable[[Any, str, ParamsContext], Any]"
+"""Takes the message, the path of the field for errors, and the context; returns the value."""
+
 DEFAULT_PARAMS = SamplingParams()
 _ORDERS = {0: Order.HUGGING_FACE} | {int(order): order for order in Order}
-_BASICS = frozenset({"temperature"})
+_DEFAULTS = {row.name: row.default for row in PARAMETERS if row.default is not None}
+_CAPABILITIES = {row.name: f"SamplingParams.{row.name}" for row in PARAMETERS}
+_EXCLUDED = [(row.name, row.excludes) for row in PARAMETERS if row.excludes]
+_TEMPERATURES = next(row.range for row in PARAMETERS if row.name == "temperature")
+_LARGEST_INT32 = 2**31 - 1
 
 _plain_by_temperature: dict[float, SamplingParams] = {}
 _MAX_REMEMBERED = 1024
@@ -62,9 +71,9 @@ def decode_params(message: pb.SamplingParams, path: str, context: ParamsContext)
         remembered = _plain_by_temperature.get(temperature)
         if remembered is not None and len(names) == 1:
             return remembered
-        if not (math.isfinite(temperature) and temperature >= 0.0):
+        if temperature not in _TEMPERATURES:
             raise InvalidRequestError(f"{path}.temperature", f"{temperature} is not a finite number >= 0")
-    if names <= _BASICS:
+    if names <= PLAIN:
         params = SamplingParams(temperature=temperature)
         if len(_plain_by_temperature) < _MAX_REMEMBERED:
             _plain_by_temperature[temperature] = params
@@ -76,59 +85,18 @@ def _decode_all(
     message: pb.SamplingParams, names: Collection[str], path: str, context: ParamsContext
 ) -> SamplingParams:
     for name in names:
-        if name not in _BASICS and f"SamplingParams.{name}" not in context.capabilities:
+        if name not in PLAIN and _CAPABILITIES[name] not in context.capabilities:
             raise NotImplementedFieldError(f"{path}.{name}")
-
-    def number(
-        name: str, default: float, low: float, high: float, *, open_low: bool = False, open_high: bool = False
-    ) -> float:
-        if name not in names:
-            return default
-        value: float = getattr(message, name)
-        is_above = value > low if open_low else value >= low
-        is_below = value < high if open_high else value <= high
-        if not (is_above and is_below and math.isfinite(value)):
-            interval = f"{'(' if open_low else '['}{low}, {high}{')' if open_high else ']'}"
-            raise InvalidRequestError(f"{path}.{name}", f"{value} is not in {interval}")
-        return value
-
-    infinity = math.inf
-    temperature = number("temperature", 1.0, 0.0, infinity, open_high=True)
-    order = _ORDERS.get(int(message.order))
-    if order is None:
-        raise InvalidRequestError(f"{path}.order", f"{int(message.order)} is not a known Order")
-    if message.allowed_tokens and message.token_bitmask:
-        raise InvalidRequestError(f"{path}.token_bitmask", "not together with allowed_tokens")
-    bias_ids, bias_values = _decode_bias(message, path, context)
-    return SamplingParams(
-        is_plain=False,
-        temperature=temperature,
-        # Beyond V it keeps all; clamped so that it fits the record's int32.
-        top_k=min(message.top_k, context.vocab_size),
-        top_p=number("top_p", 1.0, 0.0, 1.0, open_low=True),
-        min_p=number("min_p", 0.0, 0.0, 1.0),
-        typical_p=number("typical_p", 1.0, 0.0, 1.0, open_low=True),
-        epsilon_cutoff=number("epsilon_cutoff", 0.0, 0.0, 1.0, open_high=True),
-        eta_cutoff=number("eta_cutoff", 0.0, 0.0, 1.0, open_high=True),
-        top_n_sigma=number("top_n_sigma", 0.0, 0.0, infinity, open_high=True),
-        xtc_threshold=number("xtc_threshold", 0.0, 0.0, 1.0),
-        xtc_probability=number("xtc_probability", 0.0, 0.0, 1.0),
-        dynamic_temperature_range=number("dynamic_temperature_range", 0.0, 0.0, temperature),
-        dynamic_temperature_exponent=number(
-            "dynamic_temperature_exponent", 1.0, 0.0, infinity, open_low=True, open_high=True
-        ),
-        repetition_penalty=number("repetition_penalty", 1.0, 0.0, infinity, open_low=True, open_high=True),
-        frequency_penalty=number("frequency_penalty", 0.0, -infinity, infinity, open_low=True, open_high=True),
-        presence_penalty=number("presence_penalty", 0.0, -infinity, infinity, open_low=True, open_high=True),
-        dry=_decode_dry(message, path, context) if "dry" in names else None,
-        history=decode_ids(message.history, f"{path}.history", context),
-        bias_ids=bias_ids,
-        bias_values=bias_values,
-        allowed_tokens=decode_ids(message.allowed_tokens, f"{path}.allowed_tokens", context),
-        token_bitmask=_decode_bitmask(message.token_bitmask, path, context),
-        min_tokens_to_keep=min(max(1, message.min_tokens_to_keep), context.vocab_size),
-        order=order,
-    )
+    for name, other in _EXCLUDED:
+        if name in names and other in names:
+            raise InvalidRequestError(f"{path}.{name}", f"not together with {other}")
+    found: dict[str, Any] = {}
+    for name, decode in _DECODERS:
+        if name in names:
+            found[name] = decode(message, f"{path}.{name}", context)
+    if "logit_bias" in found:
+        found["bias_ids"], found["bias_values"] = found.pop("logit_bias")
+    return SamplingParams(is_plain=False, **found)
 
 
 def decode_ids(
@@ -158,49 +126,123 @@ def decode_ids(
     return ids
 
 
-def _decode_bias(
-    message: pb.SamplingParams, path: str, context: ParamsContext
-) -> tuple[NDArray[np.int32] | None, NDArray[np.float32] | None]:
-    entries = message.logit_bias
-    ids = decode_ids([entry.id for entry in entries], f"{path}.logit_bias", context, member=".id")
-    if ids is None:
-        return None, None
-    values = np.array([entry.bias for entry in entries], np.float32)
-    bad = np.isnan(values) | (values == np.inf)
-    if bad.any():
-        at = int(bad.argmax())
-        raise InvalidRequestError(f"{path}.logit_bias[{at}].bias", f"{values[at]} is NaN or +inf")
-    if len(np.unique(ids)) != len(ids):
-        raise InvalidRequestError(f"{path}.logit_bias", "the ids are not distinct")
-    return ids, values
+def _number(row: Parameter, says: str = "") -> _Decode:
+    """Decode a number that is set. `says`: what it must be, if that is not said by its interval."""
+    name, interval, high_name = row.name, row.range, row.range.high_name
+
+    def decode(message: Any, path: str, _context: ParamsContext) -> float:
+        value: float = getattr(message, name)
+        own = interval
+        if high_name:
+            is_given = message.HasField(high_name)
+            own = replace(
+                interval, high=getattr(message, high_name) if is_given else _DEFAULTS[high_name], high_name=""
+            )
+        if value not in own:
+            raise InvalidRequestError(path, f"{value} is not {says or f'in {own}'}")
+        return value
+
+    return decode
 
 
-def _decode_dry(message: pb.SamplingParams, path: str, context: ParamsContext) -> Dry | None:
-    dry = message.dry
-    if not (math.isfinite(dry.multiplier) and dry.multiplier >= 0.0):
-        raise InvalidRequestError(f"{path}.dry.multiplier", f"{dry.multiplier} is not a finite number >= 0")
-    if dry.base != 0.0 and not (math.isfinite(dry.base) and dry.base >= 1.0):
-        raise InvalidRequestError(f"{path}.dry.base", f"{dry.base} is not a finite number >= 1")
-    breakers = decode_ids(dry.sequence_breakers, f"{path}.dry.sequence_breakers", context)
-    if dry.multiplier == 0.0:
-        return None
-    most = 2**31 - 1
-    return Dry(
-        multiplier=dry.multiplier,
-        base=dry.base or 1.75,
-        allowed_length=min(dry.allowed_length or 2, most),
-        range=min(dry.range, most),
-        sequence_breakers=breakers,
-    )
+def _integer(row: Parameter) -> _Decode:
+    """Decode a whole number that is set; one that is too large for the record is clamped."""
+    name, clamps_to_vocab = row.name, row.clamps_to_vocab
+
+    def decode(message: Any, _path: str, context: ParamsContext) -> int:
+        value: int = getattr(message, name)
+        return min(value, context.vocab_size if clamps_to_vocab else _LARGEST_INT32)
+
+    return decode
 
 
-def _decode_bitmask(mask: bytes, path: str, context: ParamsContext) -> bytes | None:
-    if not mask:
-        return None
-    words = -(-context.vocab_size // 32)
-    if len(mask) % 4 or len(mask) > 4 * words:
-        raise InvalidRequestError(
-            f"{path}.token_bitmask",
-            f"{len(mask)} bytes are not a multiple of 4, at most {4 * words} for V = {context.vocab_size}",
+def _ids(row: Parameter) -> _Decode:
+    """Decode a list of ids."""
+    name = row.name
+    return lambda message, path, context: decode_ids(getattr(message, name), path, context)
+
+
+def _order(row: Parameter) -> _Decode:
+    """Decode the order of the filters."""
+    name = row.name
+
+    def decode(message: Any, path: str, _context: ParamsContext) -> Order:
+        order = _ORDERS.get(int(getattr(message, name)))
+        if order is None:
+            raise InvalidRequestError(path, f"{int(getattr(message, name))} is not a known Order")
+        return order
+
+    return decode
+
+
+def _group(row: Parameter) -> _Decode:
+    """Decode a message of parameters, in which 0 means the default; None if its first field is off."""
+    name, leading = row.name, row.fields[0]
+    decoders = [
+        (
+            field.name,
+            _number(field, f"a finite number >= {field.range.low:g}")
+            if field.kind is ParamKind.FLOAT
+            else _DECODE[field.kind](field),
         )
-    return mask
+        for field in row.fields
+    ]
+
+    def decode(message: Any, path: str, context: ParamsContext) -> Dry | None:
+        group = getattr(message, name)
+        found = {field: own(group, f"{path}.{field}", context) for field, own in decoders if getattr(group, field)}
+        return None if found.get(leading.name, leading.default) == leading.off else Dry(**found)
+
+    return decode
+
+
+def _logit_bias(row: Parameter) -> _Decode:
+    """Decode ids and what is added to their logits."""
+    name = row.name
+
+    def decode(
+        message: Any, path: str, context: ParamsContext
+    ) -> tuple[NDArray[np.int32] | None, NDArray[np.float32] | None]:
+        entries = getattr(message, name)
+        ids = decode_ids([entry.id for entry in entries], path, context, member=".id")
+        if ids is None:
+            return None, None
+        values = np.array([entry.bias for entry in entries], np.float32)
+        bad = np.isnan(values) | (values == np.inf)
+        if bad.any():
+            at = int(bad.argmax())
+            raise InvalidRequestError(f"{path}[{at}].bias", f"{values[at]} is NaN or +inf")
+        if len(np.unique(ids)) != len(ids):
+            raise InvalidRequestError(path, "the ids are not distinct")
+        return ids, values
+
+    return decode
+
+
+def _bitmask(row: Parameter) -> _Decode:
+    """Decode a mask of bits."""
+    name = row.name
+
+    def decode(message: Any, path: str, context: ParamsContext) -> bytes:
+        mask: bytes = getattr(message, name)
+        words = -(-context.vocab_size // 32)
+        if len(mask) % 4 or len(mask) > 4 * words:
+            raise InvalidRequestError(
+                path, f"{len(mask)} bytes are not a multiple of 4, at most {4 * words} for V = {context.vocab_size}"
+            )
+        return mask
+
+    return decode
+
+
+_DECODE: dict[ParamKind, Callable[[Parameter], _Decode]] = {
+    ParamKind.ORDER: _order,
+    ParamKind.LOGIT_BIAS: _logit_bias,
+    ParamKind.FLOAT: _number,
+    ParamKind.INTEGER: _integer,
+    ParamKind.GROUP: _group,
+    ParamKind.IDS: _ids,
+    ParamKind.BITMASK: _bitmask,
+}
+_DECODERS = [(row.name, _DECODE[row.kind](row)) for kind in ParamKind for row in PARAMETERS if row.kind is kind]
+"""What takes each parameter that is set from the message, in the order in which they are checked."""

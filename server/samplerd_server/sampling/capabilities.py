@@ -1,0 +1,20 @@
+"""What a sampler that implements the whole contract offers, as GetServerInfo names it."""
+
+from __future__ import annotations
+
+from samplerd_server.sampling.parameters import PARAMETERS
+
+__all__ = ["capabilities"]
+
+_OUTPUTS = ("top_n", "logprob_ids", "rank", "entropy", "kept", "logprobs.processed")
+
+
+def capabilities() -> frozenset[str]:
+    """List every parameter of the table, every output, and candidates."""
+    return frozenset(
+        [
+            *(f"SamplingParams.{row.name}" for row in PARAMETERS),
+            *(f"Outputs.{name}" for name in _OUTPUTS),
+            "SampleRequest.candidates",
+        ]
+    )

@@ -1,0 +1,135 @@
+"""What the table says of filters means the same to the reference, to compiled code and to torch."""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+import pytest
+import torch
+
+from samplerd_server.batching.pack import pack
+from samplerd_server.core.enums import Order
+from samplerd_server.sampling import parameters
+from samplerd_server.sampling.kernels import filter_table
+from samplerd_server.sampling.parameters import FILTER_ORDERS, FILTERS, PARAMETERS, Need, ParamKind
+from samplerd_server.sampling.parameters.record import LIST_FIELDS, LISTS, NUMBER_FIELDS, lists_of, numbers_of
+from samplerd_server.sampling.portable.records import DeviceRecords, by_name
+from samplerd_server.sampling.rows import COLD_DEFAULT, HOT, ROW
+from samplerd_server.sampling.thresholds import thresholds
+from tests.support.samplers import params, request
+
+VALUES = {
+    "top_k": 3,
+    "min_tokens_to_keep": 2,
+    "repetition_penalty": 1.2,
+    "presence_penalty": -0.5,
+    "xtc_threshold": 0.6,
+}
+
+
+def random_params(count: int) -> list:
+    """Parameters of which each is off as often as not; XTC's threshold on either side of where it can act."""
+    random = np.random.default_rng(5)
+    numbers = [row for row in PARAMETERS if row.kind in {ParamKind.FLOAT, ParamKind.INTEGER} and row.off is not None]
+    names = [row.name for row in numbers if row.name != "temperature"] + ["xtc_threshold"]
+    return [params(**{name: VALUES.get(name, 0.25) for name in names if random.random() < 0.5}) for _ in range(count)]
+
+
+@pytest.fixture(scope="module")
+def drawn() -> tuple[list, np.ndarray]:
+    own = random_params(300)
+    return own, pack([request([0.0, 1.0], params=one) for one in own]).rows
+
+
+@numba.njit
+def compiled_bits(rows, out, penalties):
+    for i in range(len(rows)):
+        out[i] = filter_table.filters_on(rows[i])
+        penalties[i] = filter_table.has_token_penalties(rows[i])
+
+
+def test_predicates_agree(drawn):
+    own, rows = drawn
+    bits, penalties = np.empty(len(rows), np.int64), np.empty(len(rows), bool)
+    compiled_bits(rows, bits, penalties)
+    device = DeviceRecords(rows, torch.device("cpu"))
+    for at, rule in enumerate(FILTERS):
+        expected = [bool(rule.is_on(one)) for one in own]
+        assert 0 < sum(expected) < len(own), rule.name
+        assert ((bits >> at) & 1).astype(bool).tolist() == expected, rule.name
+        assert rule.is_on(by_name(rows)).tolist() == expected, rule.name
+        assert rule.is_on(device)[:, 0].tolist() == expected, rule.name
+    expected = [bool(parameters.has_token_penalties(one)) for one in own]
+    assert 0 < sum(expected) < len(own)
+    assert penalties.tolist() == expected
+    assert [bool(parameters.has_token_penalties(one)) for one in by_name(rows)] == expected
+
+
+def test_compiled_orders_are_those_of_the_table():
+    names = [own.name for own in FILTERS]
+    for order in Order:
+        numbers = [number for number in filter_table.ORDERS[order].tolist() if number >= 0]
+        assert [names[number] for number in numbers] == [own.name for own in FILTER_ORDERS[order]]
+
+
+def test_a_record_holds_every_parameter(drawn):
+    own, rows = drawn
+    for one, record in zip(own, rows, strict=True):
+        for name, _, _ in NUMBER_FIELDS:
+            if not name.startswith("dry_"):
+                assert record[name] == getattr(one, name), name
+    held = {name for name, *_ in (*NUMBER_FIELDS, *LIST_FIELDS)} | {"temperature"}
+    for row in PARAMETERS:
+        for name in [f"{row.name}_{field.name}" for field in row.fields] or row.attributes:
+            assert name in held, name
+    assert len(numbers_of(own[0])) == len(NUMBER_FIELDS)
+    assert len(lists_of(own[0])) == len(LISTS)
+
+
+def test_a_plain_record_is_the_default():
+    plain = pack([request([0.0])]).rows
+    cold = np.frombuffer(COLD_DEFAULT, np.uint8)
+    assert plain.tobytes()[HOT.size :] == cold.tobytes()
+    defaults = params()
+    for name, _, _ in NUMBER_FIELDS:
+        if not name.startswith("dry_"):
+            assert plain[name][0] == getattr(defaults, name), name
+    assert ROW.itemsize % 8 == 0
+
+
+@numba.njit
+def compiled_threshold(number, row, largest, total, entropy):
+    return filter_table.threshold(number, row, largest, total, entropy)
+
+
+def test_thresholds_agree_and_use_what_they_need():
+    exact = thresholds(exp=math.exp, sqrt=math.sqrt, minimum=min)
+    columns = thresholds(exp=torch.exp, sqrt=torch.sqrt, minimum=torch.minimum)
+    assert exact.keys() == columns.keys() < {own.name for own in FILTERS}
+    for at, own in enumerate(FILTERS):
+        if own.name not in exact:
+            continue
+        record = pack([request([0.0], params=params(**{own.name: 0.25}))]).rows[0]
+        # What is not needed must not be looked at.
+        known = [
+            0.7 if own.needs & Need.LARGEST else math.nan,
+            3.1 if own.needs & Need.TOTAL else math.nan,
+            1.9 if own.needs & Need.EACH else math.nan,
+        ]
+        expected = exact[own.name](0.25, *known)
+        assert math.isfinite(expected)
+        assert compiled_threshold(at, record, *known) == pytest.approx(expected, rel=1e-14)
+        tensors = [torch.tensor([[value]], dtype=torch.float64) for value in (0.25, *known)]
+        assert columns[own.name](*tensors).item() == pytest.approx(expected, rel=1e-14)
+        # Thresholds scale with the masses: a threshold is a mass.
+        doubled = [2 * known[0], 2 * known[1], known[2]]
+        assert exact[own.name](0.25, *doubled) == pytest.approx(2 * expected, rel=1e-14)
+
+
+def test_filters_that_keep_the_first_are_those_that_leave_the_argmax():
+    by_name_ = {row.name: row for row in PARAMETERS}
+    for own in FILTERS:
+        for name in {"xtc": ("xtc_probability",), "joint": ("top_k", "top_p")}.get(own.name, (own.name,)):
+            assert by_name_[name].changes_argmax == (not own.keeps_first), name
