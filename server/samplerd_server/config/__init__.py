@@ -1,8 +1,7 @@
 """The configuration: a frozen tree with the unit, range and default of every setting.
 
 Rule 1: flag > environment > file > default. Rule 2: an unknown key or a bad value is a `ConfigError` that names the
-setting, where it came from and what is allowed. Rule 3: `config/` is the only place that reads
-the environment.
+setting, its source and the allowed values. Rule 3: `config/` is the only package that reads the environment.
 
 One name serves everywhere: the flag ``--max-batch-rows`` is ``max_batch_rows`` under ``[batching]`` in the file and
 ``SAMPLERD_MAX_BATCH_ROWS`` in the environment. Inside, the section is the prefix: ``config.batching.max_rows``.

@@ -1,4 +1,4 @@
-"""What the settings of [security] name: certificates, keys and tokens, read and checked before anything starts.
+"""The certificates, keys and tokens that the settings of [security] name: read and checked before the server starts.
 
 Rule 1: no key and no token ever reaches a log or a message.
 """
@@ -23,17 +23,17 @@ class TlsFiles:
     """The server's certificate as PEM text."""
 
     certificate: bytes
-    """The chain, the server's own first."""
+    """The certificate chain, beginning with the server's own."""
     key: bytes = field(repr=False)
     client_ca: bytes | None
-    """Who vouches for clients; None = clients need no certificate."""
+    """The certificate authorities of clients; None = clients need no certificate."""
 
 
 def read_tls(config: SecurityConfig) -> TlsFiles | None:
     """Read and check the certificates; None = plain text.
 
     Raises:
-        ConfigError: a file cannot be read, is no PEM, or the key is not the certificate's.
+        ConfigError: a file cannot be read or is not PEM, or the key does not belong to the certificate.
 
     """
     if not config.certificate:
@@ -59,10 +59,10 @@ def read_tls(config: SecurityConfig) -> TlsFiles | None:
 
 
 def read_tokens(path: str) -> tuple[bytes, ...]:
-    """Read the tokens of a file, one a line; none for an empty path.
+    """Read a file of tokens, one per line; an empty path gives none.
 
     Raises:
-        ConfigError: it cannot be read, holds no token, or one that no header can carry.
+        ConfigError: the file cannot be read, holds no token, or holds a token that no header can carry.
 
     """
     if not path:
@@ -72,7 +72,9 @@ def read_tokens(path: str) -> tuple[bytes, ...]:
         raise ConfigError(f"--token-file {path}: no token in it")
     for number, token in enumerate(tokens, 1):
         if not all(0x21 <= byte <= 0x7E for byte in token):
-            raise ConfigError(f"--token-file {path}: token {number} has a space or another byte that no header carries")
+            raise ConfigError(
+                f"--token-file {path}: token {number} has a space or another byte that a header cannot carry"
+            )
     return tokens
 
 

@@ -12,18 +12,15 @@ if TYPE_CHECKING:
 __all__ = ["environment"]
 
 _SERVICE_LINK = re.compile(r"SAMPLERD_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)")
-"""What Kubernetes puts into every container of a namespace that has a Service named samplerd."""
+"""Variables that Kubernetes sets in every container of a namespace with a Service named samplerd."""
 
 
 _CLIENTS = frozenset({"SAMPLERD_SERVER", "SAMPLERD_TOKEN"})
-"""The variables of samplerctl: whoever uses both on one machine sets them beside the server's."""
+"""The variables of samplerctl, which may be set on the machine of a server."""
 
 
 def environment() -> Mapping[str, str]:
-    """Give the variables of samplerd: those that begin with ``SAMPLERD_``, but for others' words.
-
-    Those are Kubernetes' service links, and what the client reads.
-    """
+    """Give the variables that begin with ``SAMPLERD_``, except those of Kubernetes' service links and of samplerctl."""
     return {
         name: value
         for name, value in os.environ.items()

@@ -20,12 +20,12 @@ __all__ = ["Command", "parse"]
 
 _EPILOG = """\
 Every setting can be a flag, an environment variable (--max-batch-rows is SAMPLERD_MAX_BATCH_ROWS) or a key of the file
-given with --config; a flag goes before a variable, a variable before the file. samplerd --check-config prints the
-outcome as such a file."""
+given with --config; a flag overrides a variable, a variable overrides the file. samplerd --check-config prints the
+resulting configuration in the form of that file."""
 
 
 class Command:
-    """What the command line asks for."""
+    """The command line, parsed."""
 
     __slots__ = ("check_only", "config", "warnings")
 
@@ -53,7 +53,7 @@ def parse(argv: Sequence[str] | None = None) -> Command:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"samplerd {__version__}")
-    parser.add_argument("--config", metavar="FILE", help="a TOML file of settings")
+    parser.add_argument("--config", metavar="FILE", help="TOML file of settings")
     parser.add_argument("--check-config", action="store_true", help="print the resulting configuration and exit")
     # A supervisor starts a worker with this flag; then nothing else is read, so it is hidden from users.
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)

@@ -1,7 +1,7 @@
-"""The file by which a supervisor hands a configuration to the process it starts: the settings, and who it is.
+"""The handoff: the file by which a supervisor gives its configuration to the process that it starts.
 
-Such a process gets no flags, and no variables of samplerd: it serves what the supervisor has resolved. The file is TOML
-as `settings.render` writes it, with a section ``[worker]`` that no file of a user's may have.
+The process gets no flags and no environment variables of samplerd: it serves the settings that the supervisor has
+resolved. The file is TOML as `sources.render` writes it, with a section ``[worker]`` that a user's file must not have.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def read_handoff(path: Path) -> ServerConfig:
     """Read what `write_handoff` wrote.
 
     Raises:
-        ConfigError: it holds what a configuration cannot.
+        ConfigError: it holds a setting that is unknown or not allowed.
         OSError: it cannot be read.
 
     """

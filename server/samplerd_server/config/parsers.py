@@ -1,6 +1,6 @@
-"""Readers of values: from text, or a value of the file, to what a setting holds.
+"""Parsers of settings: each takes text, or a value of the file, and gives the value that the setting holds.
 
-Each raises ValueError saying what is allowed.
+Each raises a ValueError that says what is allowed.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def switch(value: object) -> bool:
 
 
 def region_prefix(value: object) -> str:
-    """Read the beginning of a shared-memory name, with or without its slash; empty = off."""
+    """Read a prefix of shared-memory names, with or without the leading slash; empty = off."""
     text = value.removeprefix("/") if isinstance(value, str) else "."
     if text and (".." in text or not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", text)):
         raise ValueError("expected at most 64 of A-Z a-z 0-9 . _ - with no '.' first and no '..'")

@@ -1,4 +1,4 @@
-"""What draws, in how many processes, and what they tell operators."""
+"""Settings of the processes: the device, the workers, metrics and logs."""
 
 from __future__ import annotations
 
@@ -13,17 +13,21 @@ __all__ = ["EngineConfig", "LogConfig", "MetricsConfig", "WorkerConfig", "Worker
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineConfig:
-    """What draws."""
+    """The device and the sampler."""
 
     device: str = setting(
         "auto",
-        Setting(flag="device", help="auto, cpu, cuda or cuda:N; auto takes CUDA where there is one", parse=device),
+        Setting(
+            flag="device",
+            help="device that draws: auto, cpu, cuda or cuda:N; auto is CUDA if there is a GPU, else cpu",
+            parse=device,
+        ),
     )
     kernel: str = setting(
         "auto",
         Setting(
             flag="kernel",
-            help="auto, numba or torch: the implementation of the sampler; auto takes numba on a CPU, torch on CUDA",
+            help="implementation of the sampler: auto, numba or torch; auto is numba on a CPU and torch on CUDA",
             parse=choice("auto", "numba", "torch"),
         ),
     )
@@ -31,7 +35,7 @@ class EngineConfig:
         0,
         Setting(
             flag="threads",
-            help="CPU threads that draw; 0 takes the worker's share of the cores, less one for its event loop",
+            help="CPU threads that draw; 0 = the cores of this process less one for the event loop",
             parse=integer(0, 1024),
         ),
     )
@@ -40,8 +44,8 @@ class EngineConfig:
         Setting(
             flag="event-loop-draw-limit",
             deprecated=("inline-budget",),
-            help="on a CPU, a batch predicted to take less time than this is drawn on the event loop, without handing "
-            "it to the device thread; 0 = never",
+            help="on a CPU, a batch predicted to take less time than this is drawn on the event loop, not on the "
+            "device thread; 0 = never",
             parse=bounded_duration(1.0),
             show=format_duration,
         ),
@@ -50,13 +54,13 @@ class EngineConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkersConfig:
-    """How many whole servers serve."""
+    """The number of server processes."""
 
     count: int = setting(
         1,
         Setting(
             flag="workers",
-            help="whole servers that share the addresses, each with its own queue and device; see docs/workers.md",
+            help="server processes that share the addresses, each with its own queue and device (docs/workers.md)",
             parse=integer(1, 256),
         ),
     )
@@ -64,7 +68,7 @@ class WorkersConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricsConfig:
-    """Where Prometheus scrapes."""
+    """Where Prometheus finds /metrics."""
 
     listen: str = setting(
         "127.0.0.1:9464",
@@ -74,31 +78,35 @@ class MetricsConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogConfig:
-    """What is logged, to standard error."""
+    """The log on standard error."""
 
     level: str = setting(
-        "info", Setting(flag="log-level", help="least severity", parse=choice("debug", "info", "warning", "error"))
+        "info",
+        Setting(
+            flag="log-level", help="lowest severity that is logged", parse=choice("debug", "info", "warning", "error")
+        ),
     )
     format: str = setting(
-        "text", Setting(flag="log-format", help="text, or json with one object a line", parse=choice("text", "json"))
+        "text", Setting(flag="log-format", help="text, or json with one object per line", parse=choice("text", "json"))
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerConfig:
-    """What a supervisor tells a worker beside the settings (`config/handoff.py`); nobody writes it by hand."""
+    """What the supervisor tells a worker beside the settings, in the handoff file (`config/handoff.py`)."""
 
     index: int
-    """Which one it is, from 0; a restarted worker takes its predecessor's place."""
+    """Number of the worker, from 0; a restarted worker keeps its number."""
     count: int
-    """Workers in all."""
+    """Number of workers."""
     control: int
-    """File descriptor of the socket that it shares with the supervisor (`process/lifecycle.py`)."""
+    """File descriptor of the socket to the supervisor (`process/lifecycle.py`)."""
     metrics_socket: str
-    """Path of the Unix socket where it answers with what it has counted (metrics/snapshot.py); empty = nobody."""
+    """Path of the Unix socket on which it serves its metrics snapshot (metrics/snapshot.py); empty = it does not
+    answer."""
     started_at_s: float
     """When the supervisor started, in seconds since the epoch."""
     distributions: str = ""
-    """Folder in which all workers keep uploaded distributions; empty = each in its own memory."""
+    """Folder with the uploaded distributions of all workers; empty = each worker keeps its own in memory."""
     folder: str = ""
-    """The supervisor's private folder, which its workers remove if it has died; empty = none."""
+    """The supervisor's temporary folder, which the workers remove if the supervisor has died; empty = none."""

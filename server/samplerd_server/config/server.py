@@ -18,7 +18,7 @@ __all__ = ["SECTIONS", "ServerConfig"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig:
-    """The whole tree."""
+    """All settings, by section."""
 
     transport: TransportConfig = field(default_factory=TransportConfig)
     security: SecurityConfig = field(default_factory=SecurityConfig)
@@ -44,7 +44,7 @@ class ServerConfig:
         unix = [address for address in self.transport.listen if address.startswith("unix")]
         if self.transport.transport == "envoy" and self.security.certificate and unix:
             raise ConfigError(
-                "with --transport envoy all addresses have TLS or none: leave out --tls-cert or the socket"
+                "with --transport envoy, TLS is for all addresses or for none: leave out --tls-cert or the Unix socket"
             )
         if self.workers.count > 1 and unix:
             message = "a Unix socket belongs to one server; listen on host:port, or use --workers 1"

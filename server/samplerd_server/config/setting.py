@@ -1,4 +1,4 @@
-"""What is known of one setting: its names, its help, and how its value is read and shown."""
+"""The description of one setting: its names, its help text, and how its value is parsed and shown."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ def variable_of(flag: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """What is known of a setting beside its name, type and default."""
+    """The description of a setting, beside its type and default."""
 
     flag: str
     """The flag without its dashes."""
     help: str
-    """What it does, with unit and range."""
+    """One plain sentence: what it does, with unit and range."""
     parse: Callable[[Any], Any]
-    """From text, or from a value of the file, to the value; raises ValueError saying what is allowed."""
+    """From text, or a value of the file, to the value; raises a ValueError that says what is allowed."""
     show: Callable[[Any], object] = lambda value: value
-    """From the value to what the file would hold."""
+    """From the value to its form in the file."""
     is_list: bool = False
     """The flag may be repeated; the variable is split at commas."""
     may_be_empty: bool = False
@@ -64,6 +64,6 @@ class Setting:
 
 
 def setting(default: _T, meaning: Setting) -> _T:
-    """Make the field of a section: its default, and what is known of it."""
+    """Make the field of a section from a default and the description of the setting."""
     value: _T = field(default=default, metadata={"setting": meaning})
     return value

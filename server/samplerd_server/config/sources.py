@@ -32,7 +32,7 @@ def read_file(path: str) -> dict[str, dict[str, Any]]:
     """Read a TOML file of sections.
 
     Raises:
-        ConfigError: it cannot be read, is not TOML, or holds a section or key that is not known.
+        ConfigError: it cannot be read, is not TOML, or holds an unknown section or key.
 
     """
     try:
@@ -45,10 +45,10 @@ def read_file(path: str) -> dict[str, dict[str, Any]]:
 
 
 def check_keys(content: dict[str, Any], path: str) -> dict[str, dict[str, Any]]:
-    """Give the sections of a file back if all of them and all their keys are known.
+    """Check that all sections and keys of a file are known; returns its content.
 
     Raises:
-        ConfigError: one is not.
+        ConfigError: a section or key is unknown.
 
     """
     known: dict[str, set[str]] = {section: set() for section in SECTIONS}
@@ -69,7 +69,7 @@ def check_keys(content: dict[str, Any], path: str) -> dict[str, dict[str, Any]]:
 
 def _suggest(word: str, known: Iterable[str]) -> str:
     allowed = sorted(known)
-    # Above the default of 0.6, which the common prefix of two variables alone reaches.
+    # Above the default of 0.6, which any two variables reach by their common prefix alone.
     close = difflib.get_close_matches(word, allowed, n=1, cutoff=0.75)
     return f"; did you mean {close[0]}?" if close else f"; allowed: {', '.join(allowed)}"
 
@@ -86,7 +86,7 @@ def resolve(
     *,
     warn: Callable[[str], None] = _no_warning,
 ) -> ServerConfig:
-    """Put the sources together: flag > environment > file > default.
+    """Combine the sources: flag > environment > file > default.
 
     Args:
         flags: value by flag name without dashes; absent or None = not given.
@@ -144,14 +144,14 @@ def _parse(setting: Setting, raw: object, origin: str) -> object:
             return setting.parse(raw)
         items = raw if isinstance(raw, (list, tuple)) else [raw]
         if not items and not setting.may_be_empty:
-            raise ValueError("expected at least one")  # noqa: TRY301  # the one place that words the error
+            raise ValueError("expected at least one")  # noqa: TRY301  # handled below, with every other error
         return tuple(setting.parse(item) for item in items)
     except ValueError as error:
         raise ConfigError(f"{origin}: {raw!r} is not allowed: {error}") from error
 
 
 def render(config: ServerConfig) -> str:
-    """Write the configuration as the TOML file that would give it, each setting with its meaning."""
+    """Write the configuration as a TOML file that gives the same one, each setting under its help text."""
     lines: list[str] = []
     section_before = ""
     for section, name, setting, _ in all_settings():
@@ -173,5 +173,5 @@ def to_toml(value: object) -> str:
         return repr(value)
     if isinstance(value, list):
         return "[" + ", ".join(to_toml(item) for item in value) + "]"
-    # JSON's escapes are TOML's, but for DEL, which TOML wants escaped as well.
+    # TOML has JSON's escapes, and DEL must be escaped as well.
     return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")

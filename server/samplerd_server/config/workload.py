@@ -1,4 +1,4 @@
-"""What is accepted, how much of it may wait, and when it becomes a batch."""
+"""Settings of the work: limits of a request, the queue, uploaded distributions, and batches."""
 
 from __future__ import annotations
 
@@ -13,38 +13,43 @@ __all__ = ["AdmissionConfig", "BatchingConfig", "DistributionsConfig", "LimitsCo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitsConfig:
-    """The largest request that is taken."""
+    """Limits of a single request; one beyond them is refused with INVALID_ARGUMENT."""
 
     max_rows: int = setting(
-        4096, Setting(flag="max-rows-per-request", help="rows of a request", parse=integer(1, 1 << 20))
+        4096, Setting(flag="max-rows-per-request", help="most rows in a request", parse=integer(1, 1 << 20))
     )
     max_vocab_size: int = setting(
-        1 << 25, Setting(flag="max-vocab-size", help="numbers in a row", parse=integer(1, 1 << 28))
+        1 << 25, Setting(flag="max-vocab-size", help="most numbers in a row, V", parse=integer(1, 1 << 28))
     )
     max_samples: int = setting(
         1 << 22,
-        Setting(flag="max-samples-per-request", help="rows x num_samples of a request", parse=integer(1, 1 << 28)),
+        Setting(
+            flag="max-samples-per-request",
+            help="most samples in a request: rows x num_samples",
+            parse=integer(1, 1 << 28),
+        ),
     )
-    max_top_n: int = setting(1024, Setting(flag="max-top-n", help="outputs.top_n", parse=integer(0, 1 << 20)))
+    max_top_n: int = setting(1024, Setting(flag="max-top-n", help="largest outputs.top_n", parse=integer(0, 1 << 20)))
     max_ids_per_list: int = setting(
         1 << 18,
         Setting(
             flag="max-ids-per-list",
             deprecated=("max-tokens-per-row",),
-            help="most ids in each list of a request: history, allowed_tokens, logit_bias, logprob_ids, "
-            "sequence_breakers",
+            help="most ids in each list of a request: history, allowed_tokens, logit_bias, sequence_breakers, "
+            "logprob_ids",
             parse=integer(1, 1 << 24),
         ),
     )
     chunk_samples: int = setting(
         1 << 18,
-        Setting(flag="chunk-samples", help="samples in one chunk of a streamed reply", parse=integer(1, 1 << 26)),
+        Setting(flag="chunk-samples", help="most samples in one chunk of a streamed reply", parse=integer(1, 1 << 26)),
     )
     max_stream_samples: int = setting(
         1 << 32,
         Setting(
             flag="max-stream-samples",
-            help="rows x num_samples of a request that samples a distribution on a stream, drawn chunk by chunk",
+            help="most samples (rows x num_samples) of a request on a stream whose distribution is drawn chunk by "
+            "chunk",
             parse=integer(1, 1 << 48),
         ),
     )
@@ -52,17 +57,19 @@ class LimitsConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdmissionConfig:
-    """How much may wait."""
+    """Bounds of the queue."""
 
     queue_rows: int = setting(
         16384,
-        Setting(flag="queue-rows", help="rows that may wait; past it RESOURCE_EXHAUSTED", parse=integer(1, 1 << 24)),
+        Setting(
+            flag="queue-rows", help="most rows in the queue; beyond, RESOURCE_EXHAUSTED", parse=integer(1, 1 << 24)
+        ),
     )
     queue_bytes: int = setting(
         1 << 30,
         Setting(
             flag="queue-bytes",
-            help="bytes of rows that may wait; past it RESOURCE_EXHAUSTED",
+            help="most bytes of rows in the queue; a request beyond that is refused with RESOURCE_EXHAUSTED",
             parse=bounded_bytes(1 << 10, 1 << 42),
             show=format_bytes,
         ),
@@ -71,13 +78,13 @@ class AdmissionConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DistributionsConfig:
-    """What uploaded distributions may take."""
+    """Bounds of uploaded distributions."""
 
     max_count: int = setting(
         256,
         Setting(
             flag="max-distributions",
-            help="uploaded distributions; past it RESOURCE_EXHAUSTED; 0 = none may be uploaded",
+            help="most uploaded distributions; one more is refused with RESOURCE_EXHAUSTED; 0 = uploads are off",
             parse=integer(0, 1 << 16),
         ),
     )
@@ -85,7 +92,7 @@ class DistributionsConfig:
         1 << 30,
         Setting(
             flag="distribution-bytes",
-            help="memory for uploaded distributions, their tables included; past it RESOURCE_EXHAUSTED",
+            help="most bytes of all uploaded distributions together, CDF indexes included; beyond, RESOURCE_EXHAUSTED",
             parse=bounded_bytes(0, 1 << 44),
             show=format_bytes,
         ),
@@ -94,7 +101,7 @@ class DistributionsConfig:
         3600.0,
         Setting(
             flag="distribution-ttl",
-            help="a distribution that came without a ttl is freed when unused for so long; 0 = never",
+            help="default idle time after which an uploaded distribution is freed; 0 = never",
             parse=bounded_duration(315_576_000),
             show=format_duration,
         ),
@@ -103,14 +110,16 @@ class DistributionsConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchingConfig:
-    """When a batch is closed."""
+    """Bounds of a batch, and when it is closed."""
 
-    max_rows: int = setting(256, Setting(flag="max-batch-rows", help="rows in one batch", parse=integer(1, 1 << 20)))
+    max_rows: int = setting(
+        256, Setting(flag="max-batch-rows", help="most rows in one batch", parse=integer(1, 1 << 20))
+    )
     max_bytes: int = setting(
         128 << 20,
         Setting(
             flag="max-batch-bytes",
-            help="bytes of rows in one batch; a larger request is a batch of its own",
+            help="most bytes of rows in one batch; a larger request is a batch of its own",
             parse=bounded_bytes(1 << 10, 1 << 40),
             show=format_bytes,
         ),
@@ -119,7 +128,7 @@ class BatchingConfig:
         0.0,
         Setting(
             flag="max-queue-delay",
-            help="how long a request may wait, from its arrival, for its batch to fill while the device is idle",
+            help="longest time that an idle device waits, from a request's arrival, for the batch to fill",
             parse=bounded_duration(60),
             show=format_duration,
         ),

@@ -209,7 +209,7 @@ def test_what_check_config_prints_is_a_file_that_gives_the_same_configuration(ca
     assert main([*flags, "--check-config"]) == 0
     printed = capsys.readouterr().out
     assert parse(["--config", file(printed)]).config == parse(flags).config
-    assert "# rows in one batch\nmax_batch_rows = 256\n" in printed
+    assert "# most rows in one batch\nmax_batch_rows = 256\n" in printed
     assert 'max_queue_delay = "9ms"\n' in printed
 
 
