@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.core.errors import InvalidRequestError, SamplerdError
 from samplerd_server.core.outputs import NOTHING, OutputFlags
-from samplerd_server.transport.codec.decode_params import ParamsContext, decode_params
+from samplerd_server.transport.codec.decode_params import decode_params
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,10 +48,9 @@ def check_name(name: str, path: str) -> str:
 def decode_fixed_params(description: Description, decoder: Decoder) -> SamplingParams:
     """Decode the parameters that are baked into a distribution; they were checked when it was made."""
     assert description.params is not None, "no parameters are baked in. This is a bug."
-    context = ParamsContext(
-        vocab_size=description.vocab_size, max_tokens=decoder.limits.max_ids_per_list, capabilities=decoder.capabilities
+    return decode_params(
+        pb.SamplingParams.FromString(description.params), "params", decoder.context(description.vocab_size)
     )
-    return decode_params(pb.SamplingParams.FromString(description.params), "params", context)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,8 +8,6 @@ import math
 import secrets
 from typing import TYPE_CHECKING
 
-from google.protobuf.message import DecodeError
-
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.core.entity import entity
 from samplerd_server.core.enums import Dtype, InputKind
@@ -17,10 +15,14 @@ from samplerd_server.core.errors import InvalidRequestError
 from samplerd_server.core.rows import DenseRows
 from samplerd_server.distributions.segment import Description
 from samplerd_server.transport.codec.by_distribution import check_name
+from samplerd_server.transport.codec.check_request import Scalars, check_request, decode_shared_params
 from samplerd_server.transport.codec.decode_rows import check_tensor
-from samplerd_server.transport.codec.locate import locate
+from samplerd_server.transport.codec.locate_tensor import locate_tensor
+from samplerd_server.transport.codec.parse import parse
 
 if TYPE_CHECKING:
+    from samplerd_server.config import LimitsConfig
+    from samplerd_server.core.entity import Buffer
     from samplerd_server.core.request import SampleRequest
     from samplerd_server.distributions.segment import Segment
     from samplerd_server.transport.codec.decode import Decoder
@@ -30,9 +32,10 @@ __all__ = ["NewDistribution", "decode_new", "decode_page", "encode_distribution"
 _MAX_TTL_S = 315_576_000
 """Ten years, so that the time of expiry is a date that every client can write."""
 _MAX_PAGE, _USUAL_PAGE = 1000, 100
-_WORTH_A_SCAN = 16 << 10
-"""As in decode.py."""
+_WORTH_LOCATING = 16 << 10
+"""Bytes of a message from which on finding its tensor takes less time than copying it."""
 _OTHER_SOURCES = range(5, 7)
+"""Numbers of the fields that are sources beside the tensor."""
 _KINDS = {InputKind.LOGITS: pb.INPUT_KIND_LOGITS, InputKind.PROBABILITIES: pb.INPUT_KIND_PROBABILITIES}
 
 
@@ -61,35 +64,29 @@ def decode_new(data: bytes, decoder: Decoder, *, now: float, default_ttl_s: floa
         NotImplementedFieldError: a field is used that does not work here.
 
     """
-    located = locate(data, _OTHER_SOURCES) if len(data) >= _WORTH_A_SCAN else None
-    try:
-        message = pb.CreateDistributionRequest.FromString(data if located is None else located.rest)
-        shape = pb.Tensor.FromString(b"" if located is None else located.shape)
-    except DecodeError as error:
-        raise InvalidRequestError("request", "not a CreateDistributionRequest") from error
+    message, tensor, numbers = _parse(data)
     name = check_name(message.name, "name") if message.name else f"d-{secrets.token_hex(8)}"
     ttl_s = _decode_ttl(message, default_ttl_s)
-    probe = pb.SampleRequest(kind=message.kind, seed=0)
-    if message.HasField("params"):
-        probe.params.CopyFrom(message.params)
-    source = "tensor" if located is not None else message.WhichOneof("source")
+    source = "tensor" if tensor is not None else message.WhichOneof("source")
     if source is None:
         raise InvalidRequestError("source", "no rows were sent; one of tensor, values, shared_memory is needed")
-    if located is None:
-        getattr(probe, source).CopyFrom(getattr(message, source))
-        request = decoder.decode(probe)
-    else:
-        rows = check_tensor(shape.dtype, shape.rows or 1, shape.vocab_size, located.data, decoder.limits)
-        request = decoder.decode_with(probe, rows)
-    kept = request.source
-    assert isinstance(kept, DenseRows), "sparse rows are uploaded. This is a bug."
+    rows, load = decoder.decode_source(message) if tensor is None else (_check(tensor, numbers, decoder.limits), None)
+    assert isinstance(rows, DenseRows), "sparse rows are uploaded. This is a bug."
+    request = check_request(
+        Scalars(kind=message.kind),
+        rows,
+        decoder.limits,
+        params=decode_shared_params(message, decoder.context(rows.vocab_size)),
+        seed=0,
+        load=load,
+    )
     return NewDistribution(
         description=Description(
             name=name,
             kind=request.kind,
-            dtype=Dtype.F32 if kept.dtype is Dtype.F64 else kept.dtype,
-            rows=kept.rows,
-            vocab_size=kept.vocab_size,
+            dtype=Dtype.F32 if rows.dtype is Dtype.F64 else rows.dtype,
+            rows=rows.rows,
+            vocab_size=rows.vocab_size,
             params=message.params.SerializeToString() if message.HasField("params") else None,
             ttl_s=ttl_s,
             created=now,
@@ -97,6 +94,19 @@ def decode_new(data: bytes, decoder: Decoder, *, now: float, default_ttl_s: floa
         request=request,
         field={"tensor": "tensor.data", "values": "values", "shared_memory": "shared_memory"}[source],
     )
+
+
+def _parse(data: bytes) -> tuple[pb.CreateDistributionRequest, pb.Tensor | None, Buffer]:
+    """Parse an upload; the tensor of a large one is given apart, without its numbers, and these in place."""
+    located = locate_tensor(data, _OTHER_SOURCES) if len(data) >= _WORTH_LOCATING else None
+    if located is None:
+        return parse(pb.CreateDistributionRequest, data), None, b""
+    message = parse(pb.CreateDistributionRequest, located.rest)
+    return message, parse(pb.Tensor, located.shape, part_of=pb.CreateDistributionRequest), located.data
+
+
+def _check(tensor: pb.Tensor, numbers: Buffer, limits: LimitsConfig) -> DenseRows:
+    return check_tensor(tensor.dtype, tensor.rows or 1, tensor.vocab_size, numbers, limits)
 
 
 def _decode_ttl(message: pb.CreateDistributionRequest, default_s: float) -> float:

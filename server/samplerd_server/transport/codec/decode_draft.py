@@ -1,4 +1,4 @@
-"""The arrow ``bytes -> VerifyRequest``: the target is checked as a `SampleRequest` is, and the draft beside it."""
+"""The arrow ``bytes -> VerifyRequest``: the target becomes a `SampleRequest`, and the draft is checked beside it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.core.errors import InvalidRequestError
 from samplerd_server.core.request import VerifyRequest
-from samplerd_server.transport.codec.decode_params import ParamsContext, decode_ids
+from samplerd_server.transport.codec.check_request import Scalars, check_request, decode_row_params, decode_seed
+from samplerd_server.transport.codec.decode_params import decode_ids
 from samplerd_server.transport.codec.decode_rows import decode_tensor
 
 if TYPE_CHECKING:
+    from samplerd.v1 import sampler_pb2 as pb
     from samplerd_server.core.rows import DenseRows
     from samplerd_server.transport.codec.decode import Decoder
 
@@ -36,16 +37,16 @@ class DraftDecoder:
         """
         if not message.HasField("target"):
             raise InvalidRequestError("target", "no rows were sent")
-        target = pb.SampleRequest(
-            id=message.id,
-            params=message.params if message.HasField("params") else None,
-            row_params=message.row_params,
-            seed=message.seed if message.HasField("seed") else None,
-            kind=message.kind,
-            draw_offset=message.draw_offset,
+        limits = self.samples.limits
+        rows = decode_tensor(message.target, limits, "target")
+        context = self.samples.context(rows.vocab_size)
+        target = check_request(
+            Scalars(id=message.id, kind=message.kind, draw_offset=message.draw_offset),
+            rows,
+            limits,
+            params=decode_row_params(message, rows.rows, context),
+            seed=decode_seed(message),
         )
-        rows = decode_tensor(message.target, self.samples.limits, "target")
-        checked = self.samples.decode_with(target, rows)
         count = len(message.draft_ids)
         if count == 0:
             raise InvalidRequestError("draft_ids", "no drafted tokens were sent")
@@ -53,16 +54,11 @@ class DraftDecoder:
             raise InvalidRequestError(
                 "target.rows", f"{rows.rows} rows for {count} drafted tokens; one more than tokens is needed"
             )
-        context = ParamsContext(
-            vocab_size=rows.vocab_size,
-            max_tokens=self.samples.limits.max_ids_per_list,
-            capabilities=self.samples.capabilities,
-        )
         ids = decode_ids(message.draft_ids, "draft_ids", context)
         assert ids is not None, "ids that are there were decoded to none. This is a bug."
         return VerifyRequest(
             id=message.id,
-            target=checked,
+            target=target,
             draft_ids=ids.astype(np.int32, copy=False),
             draft=self._decode_draft(message, count, rows.vocab_size),
         )

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.core.enums import Dtype
 from samplerd_server.core.errors import InvalidRequestError, NotImplementedFieldError
 from samplerd_server.core.rows import CandidateRow, CandidateRows, DenseRows
 
 if TYPE_CHECKING:
-    from samplerd.v1 import sampler_pb2 as pb
     from samplerd_server.config import LimitsConfig
     from samplerd_server.core.entity import Buffer
 
@@ -23,9 +23,9 @@ _SOURCES = "tensor, values, candidates, distribution, shared_memory"
 
 
 def decode_rows(
-    message: pb.SampleRequest, limits: LimitsConfig, capabilities: frozenset[str]
+    message: pb.SampleRequest | pb.CreateDistributionRequest, limits: LimitsConfig, capabilities: frozenset[str]
 ) -> DenseRows | CandidateRows:
-    """Find the rows of a request.
+    """Find the rows that a message brings along.
 
     Raises:
         InvalidRequestError: no source, or a malformed one.
@@ -41,6 +41,7 @@ def decode_rows(
         return _decode_values(message.values, limits)
     if f"SampleRequest.{source}" not in capabilities:
         raise NotImplementedFieldError(source)
+    assert isinstance(message, pb.SampleRequest), "an upload of candidates. This is a bug."
     return _decode_candidates(message.candidates, limits)
 
 

@@ -118,6 +118,36 @@ def test_a_malformed_draft_is_refused_with_its_field(name):
     assert caught.value.description
 
 
+# In the order in which they are looked at.
+FAULTS: list[tuple[Change, str]] = [
+    (_set("target.dtype", 99), "target.dtype: 99 is not a known Dtype"),
+    (_set("target.data", bytes(5)), "target.data: 5 bytes, but "),
+    (_set("params.temperature", -1.0), "params.temperature: "),
+    (_set("kind", 7), "kind: 7 is not a known InputKind"),
+    (_ids(3), "target.rows: 3 rows for 1 drafted tokens; one more than tokens is needed"),
+    (_ids(0, 4), "draft_ids[1]: 4 is not in [0, 4)"),
+    (_set("draft.rows", 3), "draft.data: "),
+]
+
+
+@pytest.mark.parametrize("first", range(len(FAULTS)))
+def test_the_first_fault_is_named_and_hides_the_later(first):
+    for later in range(first, len(FAULTS)):
+        message = good()
+        FAULTS[later][0](message)
+        FAULTS[first][0](message)
+        with pytest.raises(InvalidRequestError) as caught:
+            decoded(message)
+        assert caught.value.message.startswith(FAULTS[first][1])
+
+
+def test_a_target_is_bounded_as_a_request_for_one_sample_of_each_row():
+    decoder = replace(BASIC, samples=replace(BASIC.samples, limits=LimitsConfig(max_samples=2)))
+    with pytest.raises(InvalidRequestError) as caught:
+        decoded(good(), decoder)
+    assert caught.value.message == "num_samples: 3 rows x 1 samples are more than the limit of 2"
+
+
 def test_what_is_no_message_is_refused():
     for data in (b"\xff", b"\x12\x05"):  # a cut varint, a cut message
         with pytest.raises(InvalidRequestError) as caught:

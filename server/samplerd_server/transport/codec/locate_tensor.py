@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["Located", "locate"]
+__all__ = ["LocatedTensor", "locate_tensor"]
 
 _TENSOR, _DATA = 100, 4
 _MAX_TAGS = 64
 _VARINT, _LENGTH = 0, 2
 
 
-class Located(NamedTuple):
+class LocatedTensor(NamedTuple):
     """A message taken apart."""
 
     rest: bytes
@@ -31,14 +31,14 @@ class _GiveUpError(Exception):
     pass
 
 
-def locate(message: bytes, other_sources: range) -> Located | None:
+def locate_tensor(message: bytes, other_sources: range) -> LocatedTensor | None:
     """Take a message apart, or give None; `other_sources` are the fields of which there must be none beside it."""
     try:
         tensor, begin = _last_field(message, 0, _TENSOR, other_sources)
         data, numbers = _last_field(message, begin, _DATA, range(0))
     except (_GiveUpError, IndexError):
         return None
-    return Located(rest=message[:tensor], shape=message[begin:data], data=memoryview(message)[numbers:])
+    return LocatedTensor(rest=message[:tensor], shape=message[begin:data], data=memoryview(message)[numbers:])
 
 
 def _last_field(message: bytes, at: int, wanted: int, unwanted: range) -> tuple[int, int]:
