@@ -35,8 +35,8 @@ class RpcObserver:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._idle: asyncio.Event | None = None
+        """Set when no call is in flight; there only while somebody waits for it, since every call would pay for it."""
         self.in_flight = 0
         """Calls that have begun and not ended."""
         self.begun = 0
@@ -54,14 +54,14 @@ class RpcObserver:
         self._metrics.rpc_started(rpc)
         self.in_flight += 1
         self.begun += 1
-        self._idle.clear()
 
     def end(self, rpc: str, code: Code, seconds: float) -> None:
         """Count a call that ended."""
         self._metrics.rpc_handled(rpc, code, seconds)
         self.in_flight -= 1
-        if self.in_flight == 0:
+        if self._idle is not None and self.in_flight == 0:
             self._idle.set()
+            self._idle = None
 
     async def fail(self, rpc: str, context: ServicerContext[bytes, bytes], began: float, error: BaseException) -> None:
         """Count a call that ended with `error`, and answer with its status.
@@ -90,6 +90,10 @@ class RpcObserver:
 
     async def wait_idle(self) -> None:
         """Wait until no call is in flight."""
+        if self.in_flight == 0:
+            return
+        if self._idle is None:
+            self._idle = asyncio.Event()
         await self._idle.wait()
 
 

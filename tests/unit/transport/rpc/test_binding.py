@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from samplerd.v1 import sampler_pb2 as pb
-from samplerd_server.core.errors import NotFoundError
+from samplerd_server.core.errors import Code, NotFoundError
 from samplerd_server.metrics.metrics import Metrics
 from samplerd_server.transport.rpc.binding import bind
 from samplerd_server.transport.rpc.contract import SAMPLER
@@ -133,6 +133,20 @@ async def test_a_cancellation_passes_and_is_counted():
         await bound.get(b"")
     assert not hasattr(bound.context, "status")
     assert bound.handled() == {"Cancelled": 1}
+
+
+async def test_whoever_waits_for_the_last_call_is_told_by_it():
+    observer = RpcObserver(Metrics(rpc.labels for rpc in rpcs_of(Owner)))
+    await observer.wait_idle()
+    for _ in range(2):
+        observer.begin("GetDistribution")
+        observer.begin("GetDistribution")
+        waiting = [asyncio.create_task(observer.wait_idle()) for _ in range(2)]
+        observer.end("GetDistribution", Code.OK, 0.1)
+        await asyncio.sleep(0)
+        assert not any(task.done() for task in waiting)
+        observer.end("GetDistribution", Code.OK, 0.1)
+        await asyncio.gather(*waiting)
 
 
 async def test_an_object_without_rpcs_adds_none():
