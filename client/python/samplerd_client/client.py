@@ -1,4 +1,4 @@
-"""The asyncio client: unary calls with deadlines and retries, and the door to streams.
+"""The asyncio client: unary calls with deadlines and retries, and the methods that open streams.
 
 Rule 1: construction does nothing; `async with` (or `connect`) opens the channel on the running loop, `aclose` ends it.
 Rule 2: every failure of a call is a `SamplerdError`. One event loop per process may use gRPC's asyncio; see `sync`.
@@ -17,10 +17,10 @@ from samplerd_client.coalesce import Coalescer, Coalescing
 from samplerd_client.distributions import DistributionCalls
 from samplerd_client.draft import VerifyOptions, VerifyResult, build_draft, decode_verdict
 from samplerd_client.errors import ConnectionLostError, SamplerdError
-from samplerd_client.inquiries import Inquiries
 from samplerd_client.request import build
 from samplerd_client.result import SampleResult, assemble
 from samplerd_client.retry import Deadline, RetryBudget, RetryPolicy, SystemClock, with_retries
+from samplerd_client.server_queries import ServerQueries
 from samplerd_client.status import error_from_rpc
 from samplerd_client.stream import SampleStream, VerifyStream
 
@@ -43,7 +43,7 @@ DEFAULT_TIMEOUT_S = 30.0
 _SERVICE = "/samplerd.v1.SamplerService/"
 
 
-class SamplerClient(DistributionCalls, Inquiries):
+class SamplerClient(DistributionCalls, ServerQueries):
     """A client of one samplerd, or of whatever stands behind one target.
 
     ::
@@ -147,17 +147,17 @@ class SamplerClient(DistributionCalls, Inquiries):
             TypeError, ValueError: the arguments make no request.
 
         """
-        plan = build(logits, options)
+        prepared = build(logits, options)
         coalescer = self._coalescer
-        key = None if coalescer is None else coalescer.key(plan)
+        key = None if coalescer is None else coalescer.key(prepared)
         if coalescer is None or key is None:
-            response = await self._call("Sample", plan.encode(), pb.SampleResponse.FromString, timeout_s)
-            return assemble([response], plan.recipe)
+            response = await self._call("Sample", prepared.encode(), pb.SampleResponse.FromString, timeout_s)
+            return assemble([response], prepared.template)
         deadline = self._deadline(timeout_s)
         failed: SamplerdError | None = None
         # The first attempt, which is the last of nearly all calls, without the coroutines that a second one needs.
         try:
-            result = await coalescer.sample(key, plan, deadline.remaining_s())
+            result = await coalescer.sample(key, prepared, deadline.remaining_s())
         except SamplerdError as error:
             failed = error
         else:
@@ -169,11 +169,11 @@ class SamplerClient(DistributionCalls, Inquiries):
         async def attempt(left_s: float | None) -> SampleResult:
             nonlocal is_alone
             if not is_alone:
-                result = await coalescer.sample(key, plan, left_s)
+                result = await coalescer.sample(key, prepared, left_s)
                 if result is not None:
                     return result
                 is_alone, left_s = True, deadline.remaining_s()
-            return assemble([await self._send(plan.encode(), left_s)], plan.recipe)
+            return assemble([await self._send(prepared.encode(), left_s)], prepared.template)
 
         try:
             return await with_retries(

@@ -1,13 +1,13 @@
-"""Many concurrent calls of one row each, carried by few requests of many rows.
+"""Sends many concurrent calls of one row each as few requests of many rows.
 
-Work-conserving and without a timer: what the calls of one turn of the event loop ask goes out at the end of that turn;
-while `max_in_flight` requests are under way the next one gathers, and it goes out as soon as one is answered or it is
-full. So a lone call never waits for company, and requests grow by themselves with the load. Callers who have been
-answered together ask again together: half of them go ahead, so that the server draws while the others still ask.
+There is no timer. Calls made within one turn of the event loop are sent together at its end. While `max_in_flight`
+requests are in flight, further calls wait, and are sent as soon as one is answered or enough of them wait to fill a
+request. So a lone call is never delayed, and requests grow with the load. Callers that were answered together usually
+call again together: half of them are sent first, so that the server draws while the others are still calling.
 
-Rule 1: nobody can tell from a result, or from an error, that a call had company (`bundle` says why). Rule 2: a call
-that is cancelled or late gives up its place at once; a request that nobody waits for any more is cancelled. Rule 3:
-what waits is bounded; a call beyond that waits for a place first. Rule 4: all of it runs on one event loop.
+Rule 1: results and errors are those of the call made alone (`coalesced_request` says why). Rule 2: a call that is
+cancelled or late leaves the queue at once; a request without waiting callers is cancelled. Rule 3: the number of
+waiting calls is bounded; further calls wait until there is room. Rule 4: everything runs on one event loop.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from samplerd_client.bundle import Call, blame, decode, encode, key_of
+from samplerd_client.call_group import CallGroup, SentRequest
+from samplerd_client.coalesced_request import Call, blame, decode, encode, key_of
 from samplerd_client.errors import (
     ConnectionLostError,
     DeadlineError,
@@ -27,48 +28,47 @@ from samplerd_client.errors import (
     MessageTooLargeError,
     SamplerdError,
 )
-from samplerd_client.gather import Group, Request
 from samplerd_client.result import assemble
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from samplerd.v1 import sampler_pb2 as pb
-    from samplerd_client.bundle import Key
-    from samplerd_client.request import Plan
+    from samplerd_client.coalesced_request import Key
+    from samplerd_client.request import PreparedRequest
     from samplerd_client.result import SampleResult
 
 __all__ = ["Coalescer", "Coalescing"]
 
 _MAX_SAMPLES = 1 << 16
-"""Samples of one request: its reply then takes a few MiB at most, whatever else is asked for."""
+"""Samples of one request, so that its reply takes a few MiB at most, whatever outputs are asked for."""
 
 _HEAD_START = 16
-"""Calls that are worth a request of their own, though as many more may come in the same turn."""
+"""This many calls are sent at once, though more may follow in the same turn of the event loop."""
 
 _MAX_SETBACKS = 2
-"""How often a call is asked again in company after another call has spoilt its request."""
+"""How often a call is sent again together with others after another call has failed its request."""
 
 _CLOSED = "the client was closed during the call"
 
 _SIZE_FIELDS = frozenset({"tensor.rows", "num_samples", "source"})
-"""What the server names when a request has too many rows for it."""
+"""The fields that the server names when a request has too many rows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coalescing:
-    """How calls are gathered. Calls of one row that agree in all but row, seed and parameters can share a request."""
+    """Limits for sending calls together: calls of one row that differ only in row, seed and parameters."""
 
     max_in_flight: int = 2
-    """Requests under way, of calls that can share one, before the next one gathers. A full one is sent all the same; a
-    small one, with less than a quarter of the calls of another, waits."""
+    """Requests in flight above which further calls wait. A full request is sent all the same; one with less than a
+    quarter of the calls of another in flight waits."""
     max_rows: int = 256
     """Rows of a request: what the server draws in one batch by default."""
     max_bytes: int = 2 << 20
-    """Bytes of a request, half of what gRPC servers take by default. A call that takes more than a quarter of it goes
-    alone: the more there is to carry, the less there is to gain."""
+    """Bytes of a request, half of what gRPC servers accept by default. A call of more than a quarter of this is sent
+    alone: for large calls the cost of a request hardly counts."""
     max_calls: int = 4096
-    """Calls that wait, for their turn or for their reply; more wait for a place."""
+    """Calls that wait to be sent or for their reply; further calls wait until one of them is done."""
 
     def __post_init__(self) -> None:
         for name in ("max_in_flight", "max_rows", "max_bytes", "max_calls"):
@@ -77,7 +77,7 @@ class Coalescing:
 
 
 class Coalescer:
-    """Gathers calls, sends requests and hands out the replies.
+    """Collects calls, sends them in joint requests, and hands each its result.
 
     Args:
         send: sends the bytes of a request, given the seconds that are left (None = any), and returns the reply.
@@ -93,33 +93,33 @@ class Coalescer:
         self._max_rows = settings.max_rows
         self._max_bytes = settings.max_bytes
         self._places = asyncio.Semaphore(settings.max_calls)
-        self._groups: dict[Key, Group] = {}
-        self._alarm: asyncio.TimerHandle | None = None
-        self._alarm_s = math.inf
-        self._is_lonely = True
-        """The last request had one call: the next one that finds nobody need not look for company."""
+        self._groups: dict[Key, CallGroup] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at_s = math.inf
+        self._was_alone = True
+        """The last request had one call only: the next call that finds no other is sent at once."""
         self._is_closed = False
 
     @property
     def waiting(self) -> int:
-        """Calls that wait for their turn."""
+        """Calls that wait to be sent."""
         return sum(map(len, self._groups.values()))
 
-    def key(self, plan: Plan) -> Key | None:
-        """Return what the call has to agree in with others; None = it is made alone."""
-        key = key_of(plan)
-        if key is None or plan.rows is None:
+    def key(self, prepared: PreparedRequest) -> Key | None:
+        """Return what other calls must have in common with this one to share a request; None = it is sent alone."""
+        key = key_of(prepared)
+        if key is None or prepared.rows is None:
             return None
-        size = len(plan.rows.data) + len(plan.recipe.split.row_params)
-        is_small = 4 * size <= self._max_bytes and 2 * plan.recipe.num_samples <= _MAX_SAMPLES
+        size = len(prepared.rows.data) + len(prepared.template.parts.row_params)
+        is_small = 4 * size <= self._max_bytes and 2 * prepared.template.num_samples <= _MAX_SAMPLES
         return key if is_small and self._max_rows > 1 else None
 
-    async def sample(self, key: Key, plan: Plan, left_s: float | None) -> SampleResult | None:
-        """Return the result of a call, or None when it has to be made alone after all.
+    async def sample(self, key: Key, prepared: PreparedRequest, left_s: float | None) -> SampleResult | None:
+        """Return the result of a call, or None when it has to be sent alone after all.
 
         Args:
-            key: what `key` says of it.
-            plan: the call.
+            key: what `key` returned for it.
+            prepared: the call.
             left_s: seconds that it has; None = any.
 
         Raises:
@@ -137,18 +137,18 @@ class Coalescer:
             loop = asyncio.get_running_loop()
             group = self._groups.get(key)
             if group is None:
-                group = self._groups[key] = Group(key, plan.recipe.num_samples)
-                if self._is_lonely:
-                    return await self._send_at_once(group, plan, left_s)
-            call = Call(plan, loop.create_future(), deadline_s)
+                group = self._groups[key] = CallGroup(key, prepared.template.num_samples)
+                if self._was_alone:
+                    return await self._send_at_once(group, prepared, left_s)
+            call = Call(prepared, loop.create_future(), deadline_s)
             group.add(call)
             if len(group) == group.head_start:
                 self._flush(group)
             elif not group.is_due:
                 group.is_due = True
                 loop.call_soon(self._flush, group)
-            if deadline_s < self._alarm_s:
-                self._set_alarm(deadline_s)
+            if deadline_s < self._timer_at_s:
+                self._set_timer(deadline_s)
             try:
                 return await call.reply
             except asyncio.CancelledError:
@@ -157,20 +157,20 @@ class Coalescer:
         finally:
             self._places.release()
 
-    async def _send_at_once(self, group: Group, plan: Plan, left_s: float | None) -> SampleResult:
-        """Make a call that has no company, and had none before; what comes meanwhile gathers."""
+    async def _send_at_once(self, group: CallGroup, prepared: PreparedRequest, left_s: float | None) -> SampleResult:
+        """Send a call alone, without waiting for the end of the turn; calls that come meanwhile wait."""
         group.direct_calls += 1
         try:
-            return assemble([await self._send(plan.encode(), left_s)], plan.recipe)
+            return assemble([await self._send(prepared.encode(), left_s)], prepared.template)
         finally:
             group.direct_calls -= 1
             self._flush(group)
 
     async def aclose(self) -> None:
-        """Fail the calls that wait for their turn, and end with the requests under way, which the channel has ended."""
+        """Fail the waiting calls, and wait for the requests in flight, which the closed channel has ended."""
         self._is_closed = True
-        if self._alarm is not None:
-            self._alarm.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         groups = tuple(self._groups.values())
         tasks = {request.task for group in groups for request in group.in_flight}
         for group in groups:
@@ -187,41 +187,42 @@ class Coalescer:
         except TimeoutError:
             raise DeadlineError("the time given to the call is over") from None
 
-    def _flush(self, group: Group) -> None:
-        """Send what waits, as far as it may be sent."""
+    def _flush(self, group: CallGroup) -> None:
+        """Send as many of the waiting calls as may be sent now."""
         group.is_due, group.head_start = False, 0
         max_rows = min(self._max_rows, max(1, _MAX_SAMPLES // group.num_samples))
         while self._may_send(group, max_rows):
             calls = group.take(max_rows, self._max_bytes)
             if not calls:
                 break
-            self._is_lonely = len(calls) == 1
-            request = Request(calls, asyncio.create_task(self._carry(group, calls), name="samplerd-coalesced"))
+            self._was_alone = len(calls) == 1
+            task = asyncio.create_task(self._send_request(group, calls), name="samplerd-coalesced")
+            request = SentRequest(calls, task)
             group.in_flight.add(request)
-            # Not at the end of the task itself, which would never run if it were cancelled before it began. By then
-            # the calls that have been answered have had their turn, so that what they ask next is in the next request.
-            request.task.add_done_callback(functools.partial(self._end, group, request))
+            # Not at the end of the task itself, which never runs if it is cancelled before it starts. And by the time
+            # of the callback the answered callers have run, so that their next calls are in the next request.
+            task.add_done_callback(functools.partial(self._end, group, request))
         if group.is_idle and self._groups.get(group.key) is group:
             del self._groups[group.key]
 
-    def _may_send(self, group: Group, max_rows: int) -> bool:
+    def _may_send(self, group: CallGroup, max_rows: int) -> bool:
         if not group:
             return False
-        # A full request gains nothing by waiting. Without the second condition a call that has lost its company would
-        # travel alone beside the others for ever, at the price of as many requests as they need.
+        # A full request gains nothing by waiting. Without the second condition a call that fell out of step with the
+        # others would be sent alone for ever, and cost as many requests as all of them together.
         return group.fills(max_rows, self._max_bytes) or (
             group.under_way < self._max_in_flight and group.is_worth_one()
         )
 
-    def _end(self, group: Group, request: Request, task: asyncio.Task[None]) -> None:
+    def _end(self, group: CallGroup, request: SentRequest, task: asyncio.Task[None]) -> None:
         if task.cancelled():
             for call in request.calls:
                 call.fail(ConnectionLostError(_CLOSED))
         group.in_flight.discard(request)
         self._flush(group)
 
-    async def _carry(self, group: Group, calls: list[Call]) -> None:
-        """Send one request and settle its calls."""
+    async def _send_request(self, group: CallGroup, calls: list[Call]) -> None:
+        """Send one request, and hand its calls their results."""
         try:
             last_s = max(call.deadline_s for call in calls)
             left_s = None if last_s == math.inf else max(0.0, last_s - time.monotonic())
@@ -237,11 +238,11 @@ class Coalescer:
             for call, outcome in zip(calls, outcomes, strict=True):
                 call.settle(outcome)
 
-    def _judge(self, group: Group, calls: Sequence[Call], error: SamplerdError) -> None:
-        """Settle the calls of a request that failed: some are to blame, the others are asked again."""
+    def _judge(self, group: CallGroup, calls: Sequence[Call], error: SamplerdError) -> None:
+        """Settle the calls of a failed request: those that caused it fail, the others are sent again."""
         blamed = blame(error, calls)
         if not blamed:
-            self._learn(calls, error)
+            self._shrink_requests(calls, error)
         for at in reversed(range(len(calls))):
             call = calls[at]
             if at in blamed:
@@ -252,25 +253,25 @@ class Coalescer:
                 call.setbacks += 1
                 group.put_back(call)
 
-    def _learn(self, calls: Sequence[Call], error: SamplerdError) -> None:
-        """Make smaller requests after one that was too large for the server, or whose reply was for us."""
+    def _shrink_requests(self, calls: Sequence[Call], error: SamplerdError) -> None:
+        """Halve the size of requests after one was too large for the server, or its reply for this client."""
         if isinstance(error, MessageTooLargeError):
             self._max_bytes = max(1, sum(call.size for call in calls) // 2)
         elif isinstance(error, InvalidRequestError) and any(own.field in _SIZE_FIELDS for own in error.violations):
             self._max_rows = max(1, len(calls) // 2)
 
-    def _set_alarm(self, at_s: float) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-        self._alarm_s = at_s
+    def _set_timer(self, at_s: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at_s = at_s
         delay_s = max(0.0, at_s - time.monotonic())
-        self._alarm = asyncio.get_running_loop().call_later(delay_s, self._expire)
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._expire)
 
     def _expire(self) -> None:
-        """Fail the calls whose time is over, and set the alarm to the next deadline."""
-        self._alarm, self._alarm_s = None, math.inf
+        """Fail the calls whose deadline has passed, and set the timer to the next deadline."""
+        self._timer, self._timer_at_s = None, math.inf
         now_s, next_s = time.monotonic(), math.inf
         for group in self._groups.values():
             next_s = min(next_s, group.expire(now_s))
         if next_s < math.inf:
-            self._set_alarm(next_s)
+            self._set_timer(next_s)

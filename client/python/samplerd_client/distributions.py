@@ -153,12 +153,12 @@ class DistributionCalls:
             DeadlineError: a part took too long.
 
         """
-        plan = build(None, options)
+        prepared = build(None, options)
         wait_s = self._timeout_s if timeout_s is None else timeout_s
         call = self._stream_parts("SampleStream", pb.SampleResponse.FromString, 1)["open_call"]()
         offset = 0
         try:
-            await call.write(plan.encode(1))
+            await call.write(prepared.encode(1))
             await call.done_writing()
             while True:
                 async with asyncio.timeout(wait_s):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["DraftPlan", "VerifyOptions", "VerifyResult", "build_draft", "decode_verdict"]
+__all__ = ["PreparedDraft", "VerifyOptions", "VerifyResult", "build_draft", "decode_verdict"]
 
 
 class VerifyOptions(SamplingFields, total=False):
@@ -73,7 +73,7 @@ class VerifyResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DraftPlan:
+class PreparedDraft:
     """A request that waits to be numbered and sent."""
 
     message: pb.VerifyDraftRequest
@@ -91,7 +91,7 @@ class DraftPlan:
         return b"".join(parts)
 
 
-def build_draft(target: ArrayLike, draft_ids: Ids, draft: ArrayLike | None, options: VerifyOptions) -> DraftPlan:
+def build_draft(target: ArrayLike, draft_ids: Ids, draft: ArrayLike | None, options: VerifyOptions) -> PreparedDraft:
     """Return the request.
 
     Args:
@@ -118,7 +118,7 @@ def build_draft(target: ArrayLike, draft_ids: Ids, draft: ArrayLike | None, opti
     except (TypeError, ValueError) as error:
         raise type(error)(f"draft_ids: {error}") from error
     dtype = options.get("dtype")
-    return DraftPlan(
+    return PreparedDraft(
         message=message, target=as_rows(target, dtype), draft=None if draft is None else as_rows(draft, dtype)
     )
 

@@ -1,8 +1,8 @@
-"""What a call can raise: one tree, the mirror of the server's.
+"""The exceptions that calls raise. The tree mirrors the server's errors.
 
 ::
 
-    SamplerdError                    anything that a call can raise on purpose
+    SamplerdError                    base of all errors below
     ├── InvalidRequestError          INVALID_ARGUMENT     no retry   fix the request; `violations` names the fields
     │   └── RowsFailedError          INVALID_ARGUMENT     no retry   rows could not be drawn from; `row_errors` says why
     ├── MessageTooLargeError         RESOURCE_EXHAUSTED   no retry   a message is over a limit of either side
@@ -15,9 +15,9 @@
     ├── ConnectionLostError          UNAVAILABLE          no retry   the stream broke, or the client was closed
     ├── UnauthenticatedError         UNAUTHENTICATED      no retry   no credentials, or wrong ones
     ├── PermissionDeniedError        PERMISSION_DENIED    no retry   the credentials do not allow this
-    └── InternalError                INTERNAL and others  no retry   a bug of the server's, or a senseless reply
+    └── InternalError                INTERNAL and others  no retry   a bug in the server, or an inconsistent reply
 
-Misuse that the client can see by itself (an unknown keyword, a 3-D array) raises TypeError or ValueError instead.
+Mistakes that the client itself can detect (an unknown keyword, a 3-D array) raise TypeError or ValueError instead.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class SamplerdError(Exception):
 
 
 class InvalidRequestError(SamplerdError):
-    """The request is malformed, contradictory or out of range."""
+    """The request is malformed or contradicts itself, or a value in it is out of range."""
 
     def __init__(self, message: str, *, reason: str = "", violations: tuple[FieldViolation, ...] = ()) -> None:
         super().__init__(message, reason=reason)
@@ -149,7 +149,7 @@ class OverloadedError(SamplerdError):
 
 
 class DeadlineError(SamplerdError):
-    """The time given to the call is over."""
+    """The call's timeout is over."""
 
 
 class UnavailableError(SamplerdError):
@@ -171,4 +171,4 @@ class PermissionDeniedError(SamplerdError):
 
 
 class InternalError(SamplerdError):
-    """A bug of the server's, or a reply that makes no sense."""
+    """A bug in the server, or a reply that contradicts itself or its request."""

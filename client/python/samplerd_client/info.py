@@ -1,4 +1,4 @@
-"""What a server says of itself: its version, device, limits and health."""
+"""A server's description of itself: version, device, limits and health."""
 
 from __future__ import annotations
 

@@ -1,12 +1,13 @@
-"""Many requests over one call: sent by one writer, answered in any order, matched by id.
+"""Many requests over one streaming call: one task writes them, replies come in any order and are matched by id.
 
-Who does what: a caller puts its request into the queue and waits for its own entry; the writer task alone writes to the
-call, the reader task alone reads from it. gRPC cancels a whole stream when a read or a write is cancelled, so neither
-is ever wrapped in a timeout or left to a caller's task: a caller that gives up only forgets its entry.
+A caller queues its request and waits for the replies to it. Only the writer task writes to the call, and only the
+reader task reads from it: gRPC cancels the whole stream when a read or a write is cancelled, so neither is wrapped in a
+timeout or done in a caller's task. A caller that gives up marks its request as abandoned, and the replies to it are
+dropped.
 
-Rule 1: an entry holds its place among `max_in_flight` until the server has answered it, wanted or not. Rule 2: when the
-stream breaks, everyone who waits gets ConnectionLostError, and nothing is sent again behind the caller's back. Rule 3:
-what a message says, but for its id, its error and whether it is the last, is the business of `stream`.
+Rule 1: a request counts towards `max_in_flight` until the server has answered it, even an abandoned one. Rule 2: when
+the stream breaks, every waiting caller gets ConnectionLostError; requests that were under way are not sent again here.
+Rule 3: only the id, the error and the end of a reply are looked at here; the rest of it belongs to `stream`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from google.rpc import status_pb2
 
-__all__ = ["Entry", "MultiplexedStream", "Plan"]
+__all__ = ["Encodable", "MultiplexedStream", "PendingRequest"]
 
 _CLOSE_GRACE_S = 5.0
 """How long a stream that is being closed waits for the server's last replies."""
@@ -36,8 +37,8 @@ _CORE_ERROR = "Internal error from Core"
 """What grpcio makes of the status when a write fails before the server's own status has come; the real one is lost."""
 
 
-class Plan(Protocol):
-    """A request that waits to be numbered and sent."""
+class Encodable(Protocol):
+    """Anything that can be sent as a request, once it has an id."""
 
     def encode(self, request_id: int = 0) -> bytes:
         """Return the bytes of the request."""
@@ -45,7 +46,7 @@ class Plan(Protocol):
 
 
 class _Response(Protocol):
-    """What every reply on a stream has."""
+    """The fields that replies of every streaming RPC have."""
 
     @property
     def id(self) -> int: ...
@@ -59,8 +60,8 @@ class _Response(Protocol):
 Response = TypeVar("Response", bound=_Response)
 
 
-class Entry(Generic[Response]):
-    """A request in flight, and the replies to it that its caller has not taken yet."""
+class PendingRequest(Generic[Response]):
+    """A request in flight, with the replies to it that its caller has not taken yet."""
 
     __slots__ = ("_replies", "body", "is_abandoned")
 
@@ -70,7 +71,7 @@ class Entry(Generic[Response]):
         self.is_abandoned = False
 
     def put(self, reply: Response | SamplerdError) -> None:
-        """Keep a reply, or the failure, for the caller."""
+        """Queue a reply, or the failure, for the caller."""
         self._replies.put_nowait(reply)
 
     async def take(self) -> Response:
@@ -82,7 +83,7 @@ class Entry(Generic[Response]):
 
 
 class MultiplexedStream(ABC, Generic[Response]):
-    """One call that carries many requests, to be entered with ``async with``."""
+    """A streaming call that carries many requests; use it with ``async with``."""
 
     def __init__(
         self,
@@ -103,7 +104,7 @@ class MultiplexedStream(ABC, Generic[Response]):
         self._registry = registry
         self._clock = SystemClock()
         self._places = asyncio.Semaphore(max_in_flight)
-        self._entries: dict[int, Entry[Response]] = {}
+        self._pending: dict[int, PendingRequest[Response]] = {}
         self._outbox: asyncio.Queue[int | None] = asyncio.Queue()  # None = nothing more comes; bounded by _places
         self._next_id = 1
         self._failure: SamplerdError | None = ConnectionLostError("the stream is not open; use it with `async with`")
@@ -130,17 +131,17 @@ class MultiplexedStream(ABC, Generic[Response]):
     @property
     def in_flight(self) -> int:
         """Requests sent, or about to be, and not answered."""
-        return len(self._entries)
+        return len(self._pending)
 
     @abstractmethod
     def _is_last(self, response: Response) -> bool:
-        """Say whether this reply is the last one to its request; a failure always is."""
+        """Tell whether this reply is the last one to its request; a failure always is."""
 
-    async def _exchange(self, plan: Plan, timeout_s: float | None) -> list[Response]:
+    async def _exchange(self, request: Encodable, timeout_s: float | None) -> list[Response]:
         """Return all replies to a request, which is tried again as the policy says.
 
         Args:
-            plan: the request.
+            request: the request.
             timeout_s: seconds for all attempts together; None = the stream's.
 
         Raises:
@@ -152,12 +153,12 @@ class MultiplexedStream(ABC, Generic[Response]):
             replies: list[Response] = []
             try:
                 async with asyncio.timeout(left_s):
-                    entry = await self._submit(plan)
+                    pending = await self._submit(request)
                     try:
                         while not replies or not self._is_last(replies[-1]):
-                            replies.append(await entry.take())
+                            replies.append(await pending.take())
                     finally:
-                        entry.is_abandoned = True
+                        pending.is_abandoned = True
             except TimeoutError:
                 raise DeadlineError("the time given to the request is over") from None
             return replies
@@ -188,31 +189,31 @@ class MultiplexedStream(ABC, Generic[Response]):
         self._outbox.put_nowait(None)  # the writer may be waiting for work
         await asyncio.wait({writer})
 
-    async def _submit(self, plan: Plan) -> Entry[Response]:
-        """Queue a request once there is a place for it."""
+    async def _submit(self, request: Encodable) -> PendingRequest[Response]:
+        """Queue a request, after waiting until fewer than `max_in_flight` are unanswered."""
         await self._places.acquire()
         if self._failure is not None:
             self._places.release()
             raise _copy(self._failure)
         request_id = self._next_id
         self._next_id += 1
-        entry = self._entries[request_id] = Entry[Response](plan.encode(request_id))
+        pending = self._pending[request_id] = PendingRequest[Response](request.encode(request_id))
         self._outbox.put_nowait(request_id)
-        return entry
+        return pending
 
     async def _write(self) -> None:
         while (request_id := await self._outbox.get()) is not None:
-            entry = self._entries.get(request_id)
-            if entry is None:
+            pending = self._pending.get(request_id)
+            if pending is None:
                 continue
-            if entry.is_abandoned:
+            if pending.is_abandoned:
                 self._settle(request_id)
                 continue
             try:
-                await self._call.write(entry.body)
+                await self._call.write(pending.body)
             except (grpc.aio.AioRpcError, asyncio.InvalidStateError, asyncio.CancelledError):
                 return  # the call is over; the reader knows why
-            entry.body = b""
+            pending.body = b""
         try:
             await self._call.done_writing()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError, asyncio.CancelledError):
@@ -233,23 +234,23 @@ class MultiplexedStream(ABC, Generic[Response]):
             self._fail(failure)
 
     def _deliver(self, response: Response) -> None:
-        entry = self._entries.get(response.id)
-        if entry is None:
-            return  # answered already; a server that answers twice harms nobody
+        pending = self._pending.get(response.id)
+        if pending is None:
+            return  # a second answer to the same request is ignored
         failed = response.HasField("error")
-        if not entry.is_abandoned:
-            entry.put(error_from_status(response.error) if failed else response)
+        if not pending.is_abandoned:
+            pending.put(error_from_status(response.error) if failed else response)
         if failed or self._is_last(response):
             self._settle(response.id)
 
     def _settle(self, request_id: int) -> None:
-        if self._entries.pop(request_id, None) is not None:
+        if self._pending.pop(request_id, None) is not None:
             self._places.release()
 
     def _fail(self, failure: SamplerdError) -> None:
         self._failure = failure
-        for request_id, entry in tuple(self._entries.items()):
-            entry.put(_copy(failure))
+        for request_id, pending in tuple(self._pending.items()):
+            pending.put(_copy(failure))
             self._settle(request_id)
 
 

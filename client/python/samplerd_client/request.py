@@ -1,8 +1,9 @@
 """From a call's arguments to the bytes of a request.
 
-Rule 1: every way of asking takes the same keywords, `SampleOptions`, and goes through `build`. Rule 2: what a call says
-beside its rows and its seed is its `Recipe`; calls repeat themselves, so recipes are remembered and never changed. Rule
-3: the rows are copied exactly once, from the caller's array into the message's bytes (see `wire`).
+Rule 1: unary calls, streams and the synchronous client all take the keywords `SampleOptions` and go through `build`.
+Rule 2: everything in a request but its id, seed and dense rows is its `RequestTemplate`. Calls tend to repeat their
+options, so templates are cached by them, shared, and never changed. Rule 3: rows are copied exactly once, from the
+caller's array into the message's bytes (see `wire`).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from samplerd_client.params import Ids, LogprobKind, SamplingParams, SharedMemory
     from samplerd_client.shared_memory import Slot
 
-__all__ = ["Plan", "Recipe", "Split", "build", "set_params", "set_scalars"]
+__all__ = ["EncodedParts", "PreparedRequest", "RequestTemplate", "build", "set_params", "set_scalars"]
 
 _SAMPLING = frozenset(FIELD_NAMES)
 _SCALARS = ("num_samples", "draw_offset", "priority")
@@ -31,74 +32,74 @@ _SOURCES = ("candidates", "distribution", "values", "shared_memory")
 _ONCE = f"give the rows exactly once: as the first argument, or as one of {', '.join(_SOURCES)}"
 
 
-class Recipe:
-    """All of a request but its id, its seed and its dense rows. Shared by requests, so never changed."""
+class RequestTemplate:
+    """A request without its id, seed and dense rows. Shared by requests, so never changed."""
 
-    __slots__ = ("_split", "has_source", "is_plain", "is_row_wise", "message", "num_samples")
+    __slots__ = ("_parts", "has_source", "is_plain", "is_row_wise", "message", "num_samples")
 
     def __init__(self, message: pb.SampleRequest) -> None:
         self.message = message
         self.num_samples = message.num_samples or 1
         """S."""
         self.has_source = message.WhichOneof("source") is not None
-        """It names the rows; there are no dense ones, in the message or in shared memory."""
+        """The template names the rows (candidates, a distribution, values), so no dense rows may be added."""
         self.is_row_wise = bool(message.row_params or message.row_seeds)
-        """It says something of each row."""
+        """It has parameters or seeds for each row, so it depends on the number of rows."""
         outputs = message.outputs
         self.is_plain = not (
             outputs.logprobs or outputs.entropy or outputs.logprob_ids or outputs.top_n or outputs.rank or outputs.kept
         )
-        """It asks for samples and nothing beside them."""
-        self._split: Split | None = None
+        """It asks for samples only, for no other outputs."""
+        self._parts: EncodedParts | None = None
 
     @property
-    def split(self) -> Split:
-        """The message, encoded, with its parameters apart."""
-        if self._split is None:
-            self._split = _split(self.message)
-        return self._split
+    def parts(self) -> EncodedParts:
+        """The encoded message, its parameters separate from the rest. Encoded on first use."""
+        if self._parts is None:
+            self._parts = _encode_parts(self.message)
+        return self._parts
 
 
-class Split(NamedTuple):
-    """An encoded request, apart from id, seed and dense rows, cut in two."""
+class EncodedParts(NamedTuple):
+    """A template's encoded message in two parts, so that requests with different parameters can be joined."""
 
     common: bytes
-    """All but the parameters: requests that agree in it can become rows of one."""
+    """Everything but the parameters: requests with the same bytes here can be sent as rows of one request."""
     params: bytes
     """The parameters as the field `params`; empty when there are none."""
     row_params: bytes
     """The parameters as an entry of the field `row_params`."""
 
 
-def _split(message: pb.SampleRequest) -> Split:
+def _encode_parts(message: pb.SampleRequest) -> EncodedParts:
     params = message.params.SerializeToString()
     common = message
     if message.HasField("params"):
         common = pb.SampleRequest()
         common.CopyFrom(message)
         common.ClearField("params")
-    return Split(
+    return EncodedParts(
         common=common.SerializeToString(),
         params=_field(pb.SampleRequest.PARAMS_FIELD_NUMBER, params) if params else b"",
         row_params=_field(pb.SampleRequest.ROW_PARAMS_FIELD_NUMBER, params),
     )
 
 
-class Plan(NamedTuple):
-    """A request that waits to be numbered and sent."""
+class PreparedRequest(NamedTuple):
+    """A request that is complete but for its id."""
 
-    recipe: Recipe
+    template: RequestTemplate
     seed: int | None
     """None: the server draws one."""
     rows: Rows | None
     """Dense rows."""
     memory: SharedMemory | Slot | None = None
-    """Dense rows in shared memory; a slot is held as long as the request is on its way."""
+    """Dense rows in shared memory. A slot stays in use as long as this refers to it."""
 
     def encode(self, request_id: int = 0) -> bytes:
         """Return the bytes of the request."""
         message = pb.SampleRequest()
-        message.CopyFrom(self.recipe.message)
+        message.CopyFrom(self.template.message)
         message.id = request_id
         if self.seed is not None:
             message.seed = self.seed
@@ -107,7 +108,7 @@ class Plan(NamedTuple):
         return with_tensor(message.SerializeToString(), self.rows)
 
 
-def build(logits: ArrayLike | None, options: SampleOptions) -> Plan:
+def build(logits: ArrayLike | None, options: SampleOptions) -> PreparedRequest:
     """Return the request.
 
     Args:
@@ -119,54 +120,55 @@ def build(logits: ArrayLike | None, options: SampleOptions) -> Plan:
         ValueError: no rows or two kinds of them, a number that its field cannot hold, arguments that exclude others.
 
     """
-    recipe = _recipe(cast("dict[str, Any]", options))
+    template = _template(cast("dict[str, Any]", options))
     memory: SharedMemory | Slot | None = options.get("shared_memory")
-    if recipe.has_source + (logits is not None) + (memory is not None) != 1:
+    if template.has_source + (logits is not None) + (memory is not None) != 1:
         raise ValueError(_ONCE)
     rows = None if logits is None else as_rows(logits, options.get("dtype"))
-    return Plan(recipe, _seed(options.get("seed")), rows, memory)
+    return PreparedRequest(template, _seed(options.get("seed")), rows, memory)
 
 
-_recipes: dict[object, Recipe] = {}
-_MAX_RECIPES = 256
+_templates: dict[object, RequestTemplate] = {}
+_MAX_TEMPLATES = 256
 """Bounded, since callers choose their parameters freely."""
 _MAX_KEY = 1024
-"""Characters of a key; what takes more is not worth its memory."""
+"""Characters of the options' text; longer ones are not cached, to bound the cache's memory."""
 _CHANGING = frozenset({"seed", "shared_memory"})
-"""What differs from call to call, and is no part of a recipe."""
-_TELLING = frozenset({int, float, str, bool, type(None)})
-"""Types whose values, with the type beside them, are told apart by `==`: 1 from 1.0 and from True. But for zeros."""
+"""Options that differ from call to call, and so are no part of a template."""
+_COMPARABLE = frozenset({int, float, str, bool, type(None)})
+"""Types whose values are distinguished by `==` once their types are compared too (1, 1.0 and True). Except for zeros:
+0.0 == -0.0."""
 
 
-def _recipe(options: dict[str, Any]) -> Recipe:
-    """Return the recipe of these options, which may be one that was made for equal ones."""
+def _template(options: dict[str, Any]) -> RequestTemplate:
+    """Return the template of these options: the cached one if equal options came before."""
     said = options
     if not _CHANGING.isdisjoint(options):
         said = {name: value for name, value in options.items() if name not in _CHANGING}
     values = said.values()
     key: object
-    # 0.0 == -0.0, and they are not the same on the wire: `repr` tells them apart, and takes longer.
-    if _TELLING.issuperset(map(type, values)) and 0 not in values:
+    # 0.0 and -0.0 are equal, but not on the wire. `repr` distinguishes them, and is slower.
+    if _COMPARABLE.issuperset(map(type, values)) and 0 not in values:
         key = (*said.items(), *map(type, values))
-    elif all(type(value) in _TELLING or _is_names(value) for value in values):
+    elif all(type(value) in _COMPARABLE or _is_names(value) for value in values):
         key = repr(said)
     else:
-        return _new_recipe(options)
-    recipe = _recipes.get(key)
-    if recipe is None:
-        recipe = _new_recipe(options)
-        if len(_recipes) >= _MAX_RECIPES:
-            _recipes.clear()
+        return _new_template(options)
+    template = _templates.get(key)
+    if template is None:
+        template = _new_template(options)
+        if len(_templates) >= _MAX_TEMPLATES:
+            _templates.clear()
         if len(repr(said)) <= _MAX_KEY:
-            _recipes[key] = recipe
-    return recipe
+            _templates[key] = template
+    return template
 
 
 def _is_names(value: Any) -> bool:
     return type(value) is tuple and all(type(name) is str for name in value)
 
 
-def _new_recipe(options: dict[str, Any]) -> Recipe:
+def _new_template(options: dict[str, Any]) -> RequestTemplate:
     if unknown := sorted(options.keys() - _OPTIONS):
         raise TypeError(f"sample() has no argument {unknown[0]!r}")
     message = pb.SampleRequest()
@@ -180,11 +182,11 @@ def _new_recipe(options: dict[str, Any]) -> Recipe:
     set_params(message, options)
     _set_outputs(message.outputs, options)
     _set_source(message, options)
-    return Recipe(message)
+    return RequestTemplate(message)
 
 
 def _seed(seed: Any) -> int | None:
-    """Return the seed, which its field must be able to hold."""
+    """Return the seed; TypeError or ValueError if its field cannot hold it."""
     if seed is None or (type(seed) is int and 0 <= seed < 1 << 64):
         return seed
     message = pb.SampleRequest()
@@ -221,7 +223,7 @@ def _set_row_seeds(message: pb.SampleRequest, row_seeds: Ids | None) -> None:
 
 
 def set_params(message: pb.SampleRequest | pb.VerifyDraftRequest, options: Mapping[str, Any]) -> None:
-    """Set the sampling parameters, which are given at once, row by row, or as single keywords.
+    """Set the sampling parameters, given by `params`, by `row_params`, or by a keyword for each.
 
     Raises:
         ValueError: they are given in two of these ways, or a value cannot be held by its field.
@@ -231,7 +233,7 @@ def set_params(message: pb.SampleRequest | pb.VerifyDraftRequest, options: Mappi
     params: SamplingParams | None = options.get("params")
     row_params: Sequence[SamplingParams] | None = options.get("row_params")
     if (bool(single) + (params is not None) + (row_params is not None)) > 1:
-        raise ValueError("give params, or row_params, or single parameters, not two of them")
+        raise ValueError("give params, or row_params, or a keyword for each parameter, not two of them")
     if row_params is not None:
         message.row_params.extend(entry.to_proto() for entry in row_params)
     elif params is not None:
@@ -261,7 +263,7 @@ def _set_source(message: pb.SampleRequest, options: Mapping[str, Any]) -> None:
     elif (distribution := options.get("distribution")) is not None:
         message.distribution = distribution
     else:
-        # Even without rows the message then has a source, and the server says what is wrong with it.
+        # With an empty list of values the source is set all the same, so that the server can say what is wrong with it.
         for row in options.get("values") or ():
             message.values.row.add(values=row)
         if given:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from samplerd_client.params import LogprobKind
-    from samplerd_client.request import Recipe
+    from samplerd_client.request import RequestTemplate
 
 __all__ = ["SampleChunk", "SampleResult", "Timing", "assemble", "decode_chunk", "raise_for_rows", "timing_of"]
 
@@ -124,8 +124,8 @@ def decode_chunk(response: pb.SampleResponse, offset: int) -> SampleChunk:
     )
 
 
-def assemble(chunks: Sequence[pb.SampleResponse], recipe: Recipe) -> SampleResult:
-    """Return the result that these replies to a request of this recipe make up.
+def assemble(chunks: Sequence[pb.SampleResponse], template: RequestTemplate) -> SampleResult:
+    """Return the result that these replies to a request of this template make up.
 
     Raises:
         InternalError: a chunk is missing, or a number of samples is not rows x S.
@@ -134,10 +134,10 @@ def assemble(chunks: Sequence[pb.SampleResponse], recipe: Recipe) -> SampleResul
     parts = sorted(chunks, key=lambda part: part.chunk) if len(chunks) > 1 else chunks
     if [part.chunk for part in parts] != list(range(len(parts))):
         raise InternalError(f"the reply came in chunks {[part.chunk for part in parts]}")
-    first, width = parts[0], recipe.num_samples
-    outputs = recipe.message.outputs
+    first, width = parts[0], template.num_samples
+    outputs = template.message.outputs
     try:
-        if recipe.is_plain and len(parts) == 1:
+        if template.is_plain and len(parts) == 1:
             return SampleResult(
                 samples=samples_of(first).reshape(-1, width),
                 seed=first.seed,

@@ -1,4 +1,4 @@
-"""When to ask again: the policy, the budget, and the one loop that uses them.
+"""When a failed call is tried again: the policy, the budget, and the one loop that uses them.
 
 gRPC's own retries are off (see `channel`): they would multiply with these, and they cannot help a large request,
 as gRPC keeps no more than 256 KiB of it to send again. Rule 1: never past the deadline. Rule 2: the server's hint is

@@ -1,4 +1,4 @@
-"""The streams that a caller sees, one for each streaming RPC: what their messages say. How they travel: `multiplex`."""
+"""The public streams, one for each streaming RPC: their arguments and results. `multiplex` sends the messages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Unpack
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_client.draft import VerifyOptions, VerifyResult, build_draft, decode_verdict
 from samplerd_client.errors import DeadlineError
-from samplerd_client.multiplex import Entry, MultiplexedStream
+from samplerd_client.multiplex import MultiplexedStream, PendingRequest
 from samplerd_client.request import build
 from samplerd_client.result import SampleChunk, SampleResult, assemble, decode_chunk
 
@@ -40,8 +40,8 @@ class SampleStream(MultiplexedStream[pb.SampleResponse]):
             ConnectionLostError: the stream broke before the reply came.
 
         """
-        plan = build(logits, options)
-        return assemble(await self._exchange(plan, timeout_s), plan.recipe)
+        prepared = build(logits, options)
+        return assemble(await self._exchange(prepared, timeout_s), prepared.template)
 
     async def sample_chunks(
         self, logits: ArrayLike | None = None, *, timeout_s: float | None = None, **options: Unpack[SampleOptions]
@@ -58,16 +58,16 @@ class SampleStream(MultiplexedStream[pb.SampleResponse]):
             options: as for `sample`.
 
         """
-        plan = build(logits, options)
+        prepared = build(logits, options)
         wait_s = self._default_timeout(timeout_s)
-        entry: Entry[pb.SampleResponse] | None = None
+        pending: PendingRequest[pb.SampleResponse] | None = None
         offset = 0
         try:
             while True:
                 try:
                     async with asyncio.timeout(wait_s):
-                        entry = entry or await self._submit(plan)
-                        response = await entry.take()
+                        pending = pending or await self._submit(prepared)
+                        response = await pending.take()
                 except TimeoutError:
                     raise DeadlineError("the time given to the chunk is over") from None
                 chunk = decode_chunk(response, offset)
@@ -76,8 +76,8 @@ class SampleStream(MultiplexedStream[pb.SampleResponse]):
                 if chunk.is_final:
                     return
         finally:
-            if entry is not None:
-                entry.is_abandoned = True
+            if pending is not None:
+                pending.is_abandoned = True
 
     def _is_last(self, response: pb.SampleResponse) -> bool:
         return response.final
@@ -107,8 +107,8 @@ class VerifyStream(MultiplexedStream[pb.VerifyDraftResponse]):
             ConnectionLostError: the stream broke before the reply came.
 
         """
-        plan = build_draft(target, draft_ids, draft, options)
-        (response,) = await self._exchange(plan, timeout_s)
+        prepared = build_draft(target, draft_ids, draft, options)
+        (response,) = await self._exchange(prepared, timeout_s)
         return decode_verdict(response)
 
     def _is_last(self, response: pb.VerifyDraftResponse) -> bool:  # noqa: ARG002  # a draft has one reply

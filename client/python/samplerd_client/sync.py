@@ -1,6 +1,6 @@
-"""The synchronous client: a thin face of the asyncio one, whose loop runs in a thread of its own.
+"""The synchronous client: every method runs that of the asyncio client, on an event loop in a thread of its own.
 
-Rule 1: no logic here; every method hands its arguments on.
+Rule 1: no logic here; every method passes its arguments on.
 """
 
 from __future__ import annotations

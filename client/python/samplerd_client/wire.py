@@ -1,4 +1,4 @@
-"""The few fields that are written by hand, in the encoding of Protocol Buffers.
+"""Encodes by hand the few fields that protobuf would encode too slowly.
 
 Rule 1: the rows are copied exactly once, into the message's bytes. protobuf would copy them three times, so the tensor,
 which has the highest field number, is appended to the encoded rest. Source: the encoding guide of Protocol Buffers.

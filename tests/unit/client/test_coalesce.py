@@ -84,7 +84,7 @@ async def server() -> Server:
 def coalescer_of(server: Server, *, lonely: bool = False, **settings: int) -> Coalescer:
     """Make one that has just had company, so that a call waits for the end of its turn."""
     coalescer = Coalescer(server.send, Coalescing(**settings))
-    coalescer._is_lonely = lonely
+    coalescer._was_alone = lonely
     return coalescer
 
 
@@ -98,14 +98,14 @@ def row(at: int, width: int = 8) -> np.ndarray:
 async def ask(coalescer: Coalescer, at: int, timeout_s: float | None = None, **options: Any) -> int | None:
     """Ask for the argmax of row(at); None when the coalescer wants the call to be made alone."""
     options.setdefault("seed", at)
-    plan = build(row(at), options)  # type: ignore[arg-type]
-    key = coalescer.key(plan)
+    prepared = build(row(at), options)  # type: ignore[arg-type]
+    key = coalescer.key(prepared)
     assert key is not None
-    result = await coalescer.sample(key, plan, timeout_s)
+    result = await coalescer.sample(key, prepared, timeout_s)
     if result is None:
         return None
     assert isinstance(result, SampleResult)
-    assert result.samples.shape == (1, plan.recipe.num_samples)
+    assert result.samples.shape == (1, prepared.template.num_samples)
     if options["seed"] is not None:
         assert result.seed == options["seed"]
     return int(result.samples[0, 0])
@@ -311,10 +311,10 @@ async def test_the_row_is_that_of_the_call(server: Server) -> None:
     """A caller may use its array again for its next call, once this one waits."""
     coalescer = coalescer_of(server)
     values = row(3)
-    plan = build(values, {})
-    key = coalescer.key(plan)
+    prepared = build(values, {})
+    key = coalescer.key(prepared)
     assert key is not None
-    task = asyncio.create_task(coalescer.sample(key, plan, None))
+    task = asyncio.create_task(coalescer.sample(key, prepared, None))
     others = start(coalescer, 1)
     await asyncio.sleep(0)
     values[:] = row(5)

@@ -162,19 +162,19 @@ def test_a_remembered_recipe_is_that_of_its_call(calls: list[dict[str, Any]]) ->
 
     remembered = [outcome(call) for call in calls]
     for call, expected in zip(calls, remembered, strict=True):
-        request_module._recipes.clear()
+        request_module._templates.clear()
         assert outcome(call) == expected
 
 
 def test_recipes_are_bounded_and_small() -> None:
-    request_module._recipes.clear()
-    for k in range(3 * request_module._MAX_RECIPES):
+    request_module._templates.clear()
+    for k in range(3 * request_module._MAX_TEMPLATES):
         build([1.0], {"top_k": k})
-    assert 0 < len(request_module._recipes) <= request_module._MAX_RECIPES
-    request_module._recipes.clear()
+    assert 0 < len(request_module._templates) <= request_module._MAX_TEMPLATES
+    request_module._templates.clear()
     build([1.0], {"distribution": None, "logprobs": ("raw",) * 10_000})
     build([1.0], {"history": [1, 2, 3]})
-    assert not request_module._recipes, "neither long nor changeable"
+    assert not request_module._templates, "neither long nor changeable"
 
 
 def test_candidates_keep_all_of_the_mass() -> None:

@@ -92,22 +92,22 @@ def test_a_slot_is_free_again_once_released_left_or_forgotten():
 
 def test_a_request_holds_its_slot():
     with region() as memory:
-        plan = build(None, {"shared_memory": memory.put([1.0, 2.0]), "temperature": 0.5})
+        prepared = build(None, {"shared_memory": memory.put([1.0, 2.0]), "temperature": 0.5})
         gc.collect()
         assert memory.free_slots == 1
-        request = pb.SampleRequest.FromString(plan.encode(7))
+        request = pb.SampleRequest.FromString(prepared.encode(7))
         assert (request.id, request.shared_memory.key, request.params.temperature) == (7, memory.key, 0.5)
-        del plan
+        del prepared
         gc.collect()
         assert memory.free_slots == 2
 
 
 def test_equal_calls_name_their_own_rows():
     with region() as memory:
-        plans = [build(None, {"shared_memory": memory.put([1.0]), "top_k": 1, "seed": 3}) for _ in range(2)]
-        offsets = [pb.SampleRequest.FromString(plan.encode()).shared_memory.offset for plan in plans]
+        prepared = [build(None, {"shared_memory": memory.put([1.0]), "top_k": 1, "seed": 3}) for _ in range(2)]
+        offsets = [pb.SampleRequest.FromString(prepared.encode()).shared_memory.offset for prepared in prepared]
         assert sorted(offsets) == [0, 4096]
-        assert plans[0].recipe is plans[1].recipe
+        assert prepared[0].template is prepared[1].template
 
 
 @pytest.mark.parametrize("other", [{"logits": [1.0]}, {"distribution": "d"}, {"values": [[1.0]]}])

@@ -1,4 +1,4 @@
-"""The part of the client that asks a server what it is and how it fares."""
+"""The client's questions to a server: what it is, and whether it is healthy and ready."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from samplerd_client.retry import Deadline, RetryPolicy
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Inquiries"]
+__all__ = ["ServerQueries"]
 
 _T = TypeVar("_T")
 
@@ -22,20 +22,20 @@ _READY_POLL_S = 0.05
 _NO_RETRY = RetryPolicy(max_attempts=1)
 
 
-class Inquiries:
-    """What can be asked of a server; the client makes the calls."""
+class ServerQueries:
+    """Questions to a server, as methods of the client, which makes the calls."""
 
     async def server_info(self, *, timeout_s: float | None = None) -> ServerInfo:
-        """Return what the server is, what it can do and where its limits are."""
+        """Return the server's version, device, capabilities and limits."""
         response = await self._call("GetServerInfo", b"", pb.GetServerInfoResponse.FromString, timeout_s)
         return decode_info(response)
 
     async def health(self, service: str = "", *, timeout_s: float | None = None) -> Health:
-        """Return what the health service says of the server, or of one service of it. Never tried again."""
+        """Return the health of the server, or of one of its services. Not tried again after a failure."""
         return await self._health(service, timeout_s, wait_for_ready=False)
 
     async def wait_ready(self, timeout_s: float | None = None) -> None:
-        """Return once the server is there and serving.
+        """Return once the server can be reached and is serving.
 
         Raises:
             DeadlineError: it was not within `timeout_s` (None = the client's).

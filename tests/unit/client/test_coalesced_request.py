@@ -32,7 +32,7 @@ from samplerd_client import (
     UnauthenticatedError,
     UnavailableError,
 )
-from samplerd_client.bundle import Call, blame, decode, encode, key_of
+from samplerd_client.coalesced_request import Call, blame, decode, encode, key_of
 from samplerd_client.request import build
 from samplerd_client.result import assemble
 from tests.support.fake_sampler import reply_to, rows_of
@@ -56,8 +56,8 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 
 def call_of(logits: Any, **options: Any) -> Call:
-    plan = build(logits, options)  # type: ignore[arg-type]
-    return Call(plan, LOOP.create_future(), math.inf)
+    prepared = build(logits, options)  # type: ignore[arg-type]
+    return Call(prepared, LOOP.create_future(), math.inf)
 
 
 def several(count: int = 4, **options: Any) -> list[Call]:
@@ -92,7 +92,7 @@ def test_a_request_says_of_each_row_what_its_call_said(own: list[Any], common: d
     assert np.array_equal(rows_of(request), rows)
     assert list(request.row_seeds) == [call.seed for call in calls]
     for at, (call, (_, seed)) in enumerate(zip(calls, own, strict=True)):
-        alone = pb.SampleRequest.FromString(call.plan.encode())
+        alone = pb.SampleRequest.FromString(call.prepared.encode())
         assert (request.row_params[at] if request.row_params else request.params) == alone.params
         assert seed in {None, call.seed}
         for name in ("num_samples", "draw_offset", "priority", "outputs", "kind", "replacement"):
@@ -103,7 +103,7 @@ def test_a_request_says_of_each_row_what_its_call_said(own: list[Any], common: d
 @pytest.mark.parametrize("seed", [None, 0, 2**64 - 1])
 def test_one_call_is_sent_as_ever(seed: int | None) -> None:
     call = call_of([1.0, 2.0], seed=seed, temperature=0.5, top_n=2, logprobs="raw")
-    assert pb.SampleRequest.FromString(encode([call])) == pb.SampleRequest.FromString(call.plan.encode())
+    assert pb.SampleRequest.FromString(encode([call])) == pb.SampleRequest.FromString(call.prepared.encode())
     assert call.seed == seed
 
 
@@ -183,7 +183,7 @@ def test_each_call_gets_what_it_would_have_got_alone(outputs: dict[str, Any], nu
     calls = [call_of(row, seed=at, num_samples=num_samples, **outputs) for at, row in enumerate(rows)]
     results = decode(reply_to(pb.SampleRequest.FromString(encode(calls))), calls)
     for call, result in zip(calls, results, strict=True):
-        alone = assemble([reply_to(pb.SampleRequest.FromString(call.plan.encode()))], call.plan.recipe)
+        alone = assemble([reply_to(pb.SampleRequest.FromString(call.prepared.encode()))], call.prepared.template)
         assert isinstance(result, SampleResult)
         assert same(result, alone)
         assert result.timing.batch_rows == 5

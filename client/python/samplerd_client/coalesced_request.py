@@ -1,10 +1,9 @@
-"""Several calls of one row each as one request, and its reply taken apart again.
+"""Joins several calls of one row each into one request, and splits the reply into a result for each call.
 
-What every call gets is what it would have got alone: each row travels with its own seed in `row_seeds`, which gives it
-row index 0, as the only row of a request has, so its noise is the same in both. Rule 1: calls share a request only if
-they agree in all that a request says once (`Key`); parameters may differ. Rule 2: an error is a call's own only if it
-would have met the call alone; after any other error of a request of several calls they are asked again (`blame`). No
-clock, no I/O.
+Every call gets the result that it would have got alone: each row has its own seed in `row_seeds`, which gives it row
+index 0, as the only row of a request has, so its noise is the same in both. Rule 1: calls share a request only if they
+agree in everything that a request says once (`Key`); parameters may differ. Rule 2: a call gets an error of the joint
+request only if it would have got the same error alone; otherwise the call is sent again (`blame`). No clock, no I/O.
 """
 
 from __future__ import annotations
@@ -29,35 +28,35 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from samplerd_client.params import LogprobKind
-    from samplerd_client.request import Plan
+    from samplerd_client.request import PreparedRequest
 
 __all__ = ["Call", "Key", "blame", "decode", "encode", "key_of"]
 
 _Number = TypeVar("_Number", np.int32, np.float32)
 
 Key: TypeAlias = "tuple[bytes, int, int]"
-"""What calls of one request agree in: the message without seed and parameters, dtype and V."""
+"""What the calls of one request have in common: the encoded message without seed and parameters, the dtype, and V."""
 
 
 class Call:
     """A call of one row that waits for its result."""
 
-    __slots__ = ("deadline_s", "plan", "reply", "row", "seed", "setbacks", "size")
+    __slots__ = ("deadline_s", "prepared", "reply", "row", "seed", "setbacks", "size")
 
-    def __init__(self, plan: Plan, reply: Future[SampleResult | None], deadline_s: float) -> None:
-        assert plan.rows is not None, "only a call with dense rows is coalesced. This is a bug."
-        self.plan = plan
+    def __init__(self, prepared: PreparedRequest, reply: Future[SampleResult | None], deadline_s: float) -> None:
+        assert prepared.rows is not None, "only a call with dense rows is coalesced. This is a bug."
+        self.prepared = prepared
         self.reply = reply
         """Resolves to the result, or to None when the call has to be made alone."""
         self.deadline_s = deadline_s
         """On the monotonic clock; inf = none."""
-        self.row = bytes(plan.rows.data)
-        self.size = len(self.row) + len(plan.recipe.split.row_params)
-        """Bytes that it adds to a request."""
-        self.seed = plan.seed
-        """None until it meets others: then it needs one that the client has drawn."""
+        self.row = bytes(prepared.rows.data)
+        self.size = len(self.row) + len(prepared.template.parts.row_params)
+        """Bytes that the call adds to a request."""
+        self.seed = prepared.seed
+        """None = the server draws one. Before a call without a seed is joined with others, the client draws one."""
         self.setbacks = 0
-        """Requests that failed through the fault of another call in them."""
+        """How many of its requests have failed because of another call in them."""
 
     @property
     def is_wanted(self) -> bool:
@@ -77,18 +76,18 @@ class Call:
             self.reply.set_exception(error)
 
 
-def key_of(plan: Plan) -> Key | None:
-    """Return what the calls must agree in that share a request with this one; None = it shares with nobody."""
-    rows, recipe = plan.rows, plan.recipe
-    if rows is None or rows.rows != 1 or recipe.is_row_wise:
+def key_of(prepared: PreparedRequest) -> Key | None:
+    """Return what calls must have in common to share a request with this one; None = this one is sent alone."""
+    rows, template = prepared.rows, prepared.template
+    if rows is None or rows.rows != 1 or template.is_row_wise:
         return None
-    return (recipe.split.common, rows.dtype, rows.vocab_size)
+    return (template.parts.common, rows.dtype, rows.vocab_size)
 
 
 def encode(calls: Sequence[Call]) -> bytes:
-    """Return the bytes of one request for these calls, which agree in their key."""
-    first = calls[0].plan
-    split, rows = first.recipe.split, first.rows
+    """Return the bytes of one request for these calls, which have the same key."""
+    first = calls[0].prepared
+    own, rows = first.template.parts, first.rows
     assert rows is not None, "only calls with dense rows are coalesced. This is a bug."
     message = pb.SampleRequest()
     if len(calls) == 1:
@@ -96,10 +95,10 @@ def encode(calls: Sequence[Call]) -> bytes:
             message.seed = first.seed
     else:
         message.row_seeds.extend(_seeds(calls))
-    parts = [split.common, message.SerializeToString()]
-    others = [call.plan.recipe.split for call in calls]
-    if all(other is split or other.params == split.params for other in others):
-        parts.append(split.params)
+    parts = [own.common, message.SerializeToString()]
+    others = [call.prepared.template.parts for call in calls]
+    if all(other is own or other.params == own.params for other in others):
+        parts.append(own.params)
     else:
         parts.extend([other.row_params for other in others])
     size = len(calls) * len(calls[0].row)
@@ -125,14 +124,14 @@ def decode(response: pb.SampleResponse, calls: Sequence[Call]) -> list[SampleRes
         InternalError: the reply does not fit the request.
 
     """
-    recipe = calls[0].plan.recipe
+    template = calls[0].prepared.template
     if len(calls) == 1:
-        return [assemble([response], recipe)]
+        return [assemble([response], template)]
     outcomes: list[SampleResult | errors.SamplerdError]
-    if recipe.is_plain:
-        outcomes = _plain_results(response, calls, recipe.num_samples)
+    if template.is_plain:
+        outcomes = _plain_results(response, calls, template.num_samples)
     else:
-        whole = assemble([response], recipe)
+        whole = assemble([response], template)
         _check_rows(whole, len(calls))
         outcomes = [_row_of(whole, at, call.seed) for at, call in enumerate(calls)]
     for failed in response.row_errors:
@@ -188,7 +187,7 @@ def _cut(values: dict[LogprobKind, NDArray[_Number]], own: slice) -> dict[Logpro
 
 
 def _failure(error: errors.RowError) -> errors.RowsFailedError:
-    """Return what the server says of a request whose only row fails so."""
+    """Return the error that the server gives a request whose only row fails like this."""
     text = f"row[0]: all 1 rows failed; the first: {error.message}"
     own = errors.RowError(row=0, reason=error.reason, message=error.message[:256], code=error.code)
     return errors.RowsFailedError(text, reason="ALL_ROWS_FAILED", row_errors=(own,))
@@ -202,19 +201,19 @@ _OF_ALL = (
     errors.UnauthenticatedError,
     errors.PermissionDeniedError,
 )
-"""Failures that have nothing to do with what the request says."""
+"""Failures that do not depend on what the request says: every call in it gets them."""
 
 _COMMON_FIELD = re.compile(r"(params|outputs)\.|(draw_offset|priority)$")
-"""Fields that each call would have sent alone just so."""
+"""Fields whose value is the same in every call of the request: every call gets the error."""
 
 _ROW_FIELD = re.compile(r"row_params\[(\d+)\]\.")
-"""A field of one call's parameters."""
+"""A field of the parameters of one call: that call gets the error."""
 
 
 def blame(error: errors.SamplerdError, calls: Sequence[Call]) -> dict[int, errors.SamplerdError]:
-    """Return the calls that are to get an error when their request fails, by their place in it.
+    """Return the error of each call that caused the failure of their request, by the call's place in it.
 
-    The others are not to blame: they have to be asked again. With nobody to blame, each has to be asked alone.
+    The other calls have to be sent again; if no call is named, each has to be sent alone.
     """
     if len(calls) == 1:
         return {0: error}
@@ -234,7 +233,7 @@ def blame(error: errors.SamplerdError, calls: Sequence[Call]) -> dict[int, error
 
 
 def _renamed(error: errors.SamplerdError, prefix: str) -> errors.SamplerdError:
-    """Return the error with ``params.`` for ``row_params[3].``, as the call alone would have named its field."""
+    """Return the error with ``params.`` in place of ``row_params[3].``: the field's name in the call's own request."""
     own = _copy(error)
     own.message = own.message.replace(prefix, "params.")
     own.args = (own.message,)

@@ -1,4 +1,4 @@
-"""The calls that can share a request: those that wait, and the requests that are under way."""
+"""Calls that can share requests: those that wait to be sent, and the requests in flight."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from samplerd_client.errors import DeadlineError
 if TYPE_CHECKING:
     import asyncio
 
-    from samplerd_client.bundle import Call, Key
+    from samplerd_client.coalesced_request import Call, Key
 
-__all__ = ["Group", "Request"]
+__all__ = ["CallGroup", "SentRequest"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Request:
-    """A request under way."""
+class SentRequest:
+    """A request in flight."""
 
     calls: list[Call]
     task: asyncio.Task[None]
-    """Sends it and settles its calls."""
+    """Sends the request and hands its calls their results."""
 
 
-class Group:
-    """Calls that agree in their key, in order of arrival."""
+class CallGroup:
+    """Calls with the same key, in order of arrival, and the requests that carry others of them."""
 
     __slots__ = (
         "_waiting",
@@ -43,13 +43,13 @@ class Group:
     def __init__(self, key: Key, num_samples: int) -> None:
         self.key = key
         self.num_samples = num_samples
-        self.in_flight: set[Request] = set()
+        self.in_flight: set[SentRequest] = set()
         self.head_start = 0
-        """So many calls do not wait for the end of this turn; 0 = all do."""
+        """This many waiting calls are sent before the end of the event loop's turn; 0 = none are."""
         self.direct_calls = 0
-        """Calls under way that were sent without gathering."""
+        """Calls in flight that were sent at once, alone."""
         self.is_due = False
-        """It will be looked at, at the end of this turn of the event loop."""
+        """What waits will be sent at the end of this turn of the event loop."""
         self._waiting: deque[Call] = deque()
         self._waiting_bytes = 0
 
@@ -59,34 +59,34 @@ class Group:
 
     @property
     def under_way(self) -> int:
-        """Requests that are under way."""
+        """Number of requests in flight."""
         return len(self.in_flight) + self.direct_calls
 
     @property
     def is_idle(self) -> bool:
-        """Whether there is nothing in it."""
+        """Whether no call waits and no request is in flight."""
         return not (self._waiting or self.under_way)
 
     def is_worth_one(self) -> bool:
-        """Say whether what waits is worth a request beside those under way: a quarter of the largest at least."""
+        """Tell whether enough calls wait for another request: a quarter of the largest one in flight at least."""
         return 4 * len(self._waiting) >= max((len(request.calls) for request in self.in_flight), default=0)
 
     def fills(self, max_rows: int, max_bytes: int) -> bool:
-        """Say whether what waits is enough for a request of this size."""
+        """Tell whether the waiting calls fill a request of this size."""
         return len(self._waiting) >= max_rows or self._waiting_bytes >= max_bytes
 
     def add(self, call: Call) -> None:
-        """Have a call wait, after all others."""
+        """Append a call to the queue."""
         self._waiting.append(call)
         self._waiting_bytes += call.size
 
     def put_back(self, call: Call) -> None:
-        """Have a call wait again, before all others."""
+        """Put a call back at the head of the queue."""
         self._waiting.appendleft(call)
         self._waiting_bytes += call.size
 
     def take(self, max_rows: int, max_bytes: int) -> list[Call]:
-        """Take the calls of the next request, the oldest first: at least one, if any that waits is still wanted."""
+        """Take the calls of the next request, oldest first: at least one, unless every waiting call was given up."""
         calls: list[Call] = []
         size = 0
         while self._waiting and len(calls) < max_rows:
@@ -99,11 +99,11 @@ class Group:
         return calls
 
     def take_all(self) -> list[Call]:
-        """Take all that waits."""
+        """Take every waiting call."""
         return [self._pop() for _ in range(len(self._waiting))]
 
     def forget(self, call: Call) -> None:
-        """Take back a call that its caller has cancelled."""
+        """Remove a call that its caller has cancelled."""
         if call in self._waiting:
             self._waiting.remove(call)
             self._waiting_bytes -= call.size
