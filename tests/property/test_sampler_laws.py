@@ -10,10 +10,12 @@ import numpy as np
 from hypothesis import HealthCheck, assume, given, settings
 
 from samplerd_server.batching.pack import pack
-from samplerd_server.core.enums import Dtype, InputKind, LogprobKind, Order, RowErrorReason
+from samplerd_server.core.enums import Dtype, InputKind, LogprobKind, Order, RowErrorReason, Step
 from samplerd_server.core.params import Dry
+from samplerd_server.sampling.parameters import PARAMETERS, ParamKind
 from samplerd_server.sampling.reference import pipeline as reference
 from samplerd_server.sampling.reference.verify import verify
+from samplerd_server.sampling.thresholds import thresholds
 from tests.support.samplers import all_outputs, check, encode, outputs, params, request, require, sparse
 
 LAWS = settings(
@@ -86,26 +88,36 @@ def test_every_output_of_plain_rows(sampler, row, temperature, draws, seed, with
     )
 
 
+# A filter that is one formula is tried with all of these that it accepts; the others have values of their own.
+SHARES = [1e-6, 0.0031, 0.03, 0.09, 0.31, 0.57, 1.0]
+FORMULAS = thresholds(exp=math.exp, sqrt=math.sqrt, minimum=min)
+FRACTIONAL = [row.name for row in PARAMETERS if row.step is Step.FILTERS and row.kind is ParamKind.FLOAT]
+
+
 def filters(sampler) -> st.SearchStrategy[dict]:
     """Any filters that the sampler offers, in any order."""
     values = {
         "top_k": st.integers(1, 50),
         "top_p": st.sampled_from([1e-9, 0.1, 0.5, 0.87, 0.99]),
-        "min_p": st.sampled_from([1e-6, 0.03, 0.31, 1.0]),
         "typical_p": st.sampled_from([1e-9, 0.21, 0.63, 0.97]),
-        "epsilon_cutoff": st.sampled_from([0.0031, 0.09, 0.57]),
-        "eta_cutoff": st.sampled_from([0.0031, 0.09, 0.57]),
         "top_n_sigma": st.sampled_from([0.13, 0.97, 2.41]),
         "min_tokens_to_keep": st.integers(1, 5),
         "order": st.sampled_from(list(Order)),
     }
+    for row in PARAMETERS:
+        if row.name in FORMULAS:
+            values[row.name] = st.sampled_from([share for share in SHARES if share in row.range])
+    assert {row.name for row in PARAMETERS if row.step is Step.FILTERS} == values.keys() | XTC
     offered = {k: v for k, v in values.items() if f"SamplingParams.{k}" in sampler.capabilities}
     return st.fixed_dictionaries({}, optional=offered)
 
 
+XTC = {"xtc_threshold", "xtc_probability"}  # tried by itself, below
+
+
 def nudged(fields: dict, share: float) -> dict:
     """The same thresholds, moved by a rounding's breadth."""
-    moved = ("top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "top_n_sigma", "xtc_threshold")
+    moved = set(FRACTIONAL) - {"xtc_probability"}
     return {name: value * (1 + share) if name in moved and value < 1 else value for name, value in fields.items()}
 
 

@@ -7,6 +7,7 @@ bad luck. Categories expected fewer than 10 times are pooled.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from itertools import permutations
 
@@ -17,6 +18,7 @@ from scipy.stats import chisquare
 from samplerd_server.core.enums import Dtype, InputKind
 from samplerd_server.sampling.decode import decode
 from samplerd_server.sampling.reference import pipeline as reference
+from samplerd_server.sampling.thresholds import thresholds
 from tests.support.samplers import draw, encode, params, request, require
 from tests.support.tables import by_name, draw_table, store_rows
 
@@ -120,6 +122,22 @@ def test_filtered_draws_follow_the_renormalised_law(sampler):
         weights, kind=InputKind.PROBABILITIES, params=params(top_k=6, top_p=0.8), num_samples=50_000, seed=8
     )
     assert fits(draw(sampler, asked).samples, kept / kept.sum())
+
+
+@pytest.mark.parametrize("name", thresholds(exp=math.exp, sqrt=math.sqrt, minimum=min))
+@pytest.mark.parametrize("temperature", [1.0, 1.6])
+def test_draws_follow_the_law_of_every_threshold(sampler, name, temperature):
+    """n = 50,000 draws of normal logits, V = 200, seed 9; the law is what the reference keeps, renormalised."""
+    row = np.random.default_rng(12).normal(0, 2, 200).astype(np.float32)
+    asked = request(row, params=params(temperature=temperature, **{name: 0.01}), num_samples=50_000, seed=9)
+    (want,) = reference.sample(replace(asked, num_samples=1))
+    assert want.processed is not None
+    assert 1 < want.kept_count < 200
+    law = np.zeros(200)
+    law[want.processed.ids] = want.processed.own
+    samples = draw(sampler, asked).samples
+    assert law[samples].min() > 0
+    assert fits(samples, law / law.sum())
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from samplerd_server.sampling.kernels import filter_table
 from samplerd_server.sampling.parameters import FILTER_ORDERS, FILTERS, PARAMETERS, Need, ParamKind
 from samplerd_server.sampling.parameters.record import LIST_FIELDS, LISTS, NUMBER_FIELDS, lists_of, numbers_of
 from samplerd_server.sampling.portable.records import DeviceRecords, by_name
+from samplerd_server.sampling.reference import pipeline as reference
 from samplerd_server.sampling.rows import COLD_DEFAULT, HOT, ROW
 from samplerd_server.sampling.thresholds import thresholds
 from tests.support.samplers import params, request
@@ -129,7 +130,12 @@ def test_thresholds_agree_and_use_what_they_need():
 
 
 def test_filters_that_keep_the_first_are_those_that_leave_the_argmax():
-    by_name_ = {row.name: row for row in PARAMETERS}
+    rows = {row.name: row for row in PARAMETERS}
+    logits = np.random.default_rng(3).normal(size=(60, 12)) * 2
     for own in FILTERS:
-        for name in {"xtc": ("xtc_probability",), "joint": ("top_k", "top_p")}.get(own.name, (own.name,)):
-            assert by_name_[name].changes_argmax == (not own.keeps_first), name
+        names = {"xtc": ["xtc_probability", "xtc_threshold"], "joint": ["top_k", "top_p"]}.get(own.name, [own.name])
+        assert all(rows[name].changes_argmax == (not own.keeps_first) for name in names), own.name
+        fields = {name: 3 if name == "top_k" else 0.1 for name in names}
+        outcomes = reference.sample(request(logits, params=params(**fields)))
+        keeps = [bool(outcome.processed.kept[0]) for outcome in outcomes]
+        assert all(keeps) == own.keeps_first, own.name
