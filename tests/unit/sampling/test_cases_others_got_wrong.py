@@ -11,7 +11,7 @@ import torch
 from samplerd_server.core.enums import Dtype, InputKind, LogprobKind, Order, RowErrorReason, Step
 from samplerd_server.sampling import noise
 from samplerd_server.sampling.portable.tree import MassTree
-from tests.support.samplers import all_outputs, check, draw, outputs, params, request, require
+from tests.support.samplers import all_outputs, check, draw, outputs, params, request, require, sparse
 
 RAW = outputs(LogprobKind.RAW, LogprobKind.SCALED)
 
@@ -299,3 +299,11 @@ def test_a_vocabulary_beyond_2_to_the_24(sampler):
     drawn, counts = np.unique(draw(sampler, asked).samples, return_counts=True)
     assert drawn.tolist() == [5, size - 2, size - 1]
     assert counts.min() > 60
+
+
+@pytest.mark.parametrize("order", list(Order))
+@pytest.mark.parametrize("temperature", [0.5, 2.0])
+def test_top_k_of_candidates_is_decided_at_any_temperature_in_every_order(sampler, order, temperature):
+    own = params(top_k=2, temperature=temperature, order=order)
+    asked = sparse([0, 3, 7], [2.0, 1.5, 0.5], 0.0, 40, params=own, outputs=all_outputs(sampler), num_samples=5)
+    assert check(sampler, asked)[0].reason == RowErrorReason.NONE

@@ -27,7 +27,6 @@ __all__ = [
     "JOINT",
     "KEEPS_FIRST",
     "LARGEST",
-    "NEEDS",
     "ORDERS",
     "SIGMA",
     "TEMPERATURE_IS_LAST",
@@ -41,6 +40,7 @@ __all__ = [
     "has_token_penalties",
     "is_on",
     "is_threshold",
+    "needs_of",
     "threshold",
 ]
 
@@ -57,13 +57,19 @@ TEMPERATURE_IS_LAST = np.array([number in parameters.TEMPERATURE_IS_LAST for num
 """Whether the temperature comes after the filters, by number of the order."""
 
 LARGEST, TOTAL, EACH = int(Need.LARGEST), int(Need.TOTAL), int(Need.EACH)
-NEEDS = np.array([own.needs for own in FILTERS], np.int64)
-"""What each filter must know of a row: `LARGEST`, `TOTAL` and `EACH`, added."""
+_NEEDS = np.array([own.needs for own in FILTERS], np.int64)
 KEEPS_FIRST = np.array([own.keeps_first for own in FILTERS])
 """Whether each filter keeps a prefix of the total order."""
 
 _THRESHOLDS = thresholds(exp=exp, sqrt=np.sqrt, minimum=min)
 _IS_THRESHOLD = np.array([own.name in _THRESHOLDS for own in FILTERS])
+
+
+@jit
+def needs_of(row, number):
+    """Tell what a filter must know of this row: `LARGEST`, `TOTAL` and `EACH`, added."""
+    return _NEEDS[TOP_K] if number == JOINT and row.top_p >= 1 else _NEEDS[number]  # joint without top_p is top_k
+
 
 has_token_penalties = jit(parameters.has_token_penalties)
 

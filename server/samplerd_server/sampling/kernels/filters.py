@@ -24,12 +24,12 @@ from samplerd_server.sampling.kernels.filter_table import (
     EACH,
     JOINT,
     LARGEST,
-    NEEDS,
     TOP_K,
     TOP_P,
     TOTAL,
     TYPICAL,
     XTC,
+    needs_of,
     threshold,
 )
 from samplerd_server.sampling.kernels.philox import XTC as XTC_PURPOSE
@@ -212,7 +212,7 @@ def _largest(scale, work, count, rest):
 @jit
 def _run(number, row, scale, work, count, total, rest):
     """Apply one filter. Returns the new count, -1 if what it keeps depends on what was not sent."""
-    needs = NEEDS[number]
+    needs = needs_of(row, number)
     if (np.isnan(rest) and needs & TOTAL) or (rest != 0 and needs & EACH):
         return -1
     if number == TOP_K:

@@ -21,9 +21,7 @@ from samplerd_server.sampling.kernels.dry import dry
 from samplerd_server.sampling.kernels.exp2 import exp, exp2, ln, log2
 from samplerd_server.sampling.kernels.filter_table import (
     EACH,
-    JOINT,
     KEEPS_FIRST,
-    NEEDS,
     ORDERS,
     SIGMA,
     TEMPERATURE_IS_LAST,
@@ -31,6 +29,7 @@ from samplerd_server.sampling.kernels.filter_table import (
     filters_on,
     first_on,
     is_on,
+    needs_of,
 )
 from samplerd_server.sampling.kernels.filters import Scale, apply_filter, entropy, keep_prefix, total_of, weigh
 from samplerd_server.sampling.kernels.gather import count_at_least, gather, largest_of_blocks, lower_bound, sigma_bound
@@ -157,9 +156,8 @@ def _rest_mass(rest, top, temperature, is_weights):
 @jit
 def _judges_whole(row, number, mass):
     """Tell whether the first filter can be judged on the total of the whole row before anything is gathered."""
-    if np.isnan(mass) or not NEEDS[number] & TOTAL or NEEDS[number] & EACH or not KEEPS_FIRST[number]:
-        return False
-    return number != JOINT or row.top_p < 1
+    needs = needs_of(row, number)
+    return not np.isnan(mass) and needs & TOTAL != 0 and needs & EACH == 0 and KEEPS_FIRST[number]
 
 
 @jit

@@ -10,7 +10,7 @@ import numpy as np
 from samplerd_server.sampling.kernels.blocks import BLOCK, block_maximum
 from samplerd_server.sampling.kernels.compile import as_bits, as_float, jit
 from samplerd_server.sampling.kernels.exp2 import exp, ln
-from samplerd_server.sampling.kernels.filter_table import EACH, JOINT, NEEDS, TOP_K, TOP_P, is_threshold, threshold
+from samplerd_server.sampling.kernels.filter_table import EACH, JOINT, TOP_K, TOP_P, is_threshold, needs_of, threshold
 from samplerd_server.sampling.kernels.radix_select import kth_largest
 
 __all__ = ["count_at_least", "deviation", "gather", "largest_of_blocks", "lower_bound", "sigma_bound"]
@@ -86,7 +86,7 @@ def lower_bound(row, number, scale, total, width, work, scratch):
     if number in (TOP_P, JOINT):
         # All that weighs less than (1 - p) total / V weighs less than (1 - p) total together.
         depth = ln((1.0 - row.top_p) * total / width)
-    elif is_threshold(number) and not NEEDS[number] & EACH:
+    elif is_threshold(number) and not needs_of(row, number) & EACH:
         depth = ln(threshold(number, row, 1.0, total, np.nan))  # the largest mass is 1
     else:
         return lowest
