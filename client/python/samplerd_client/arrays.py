@@ -1,4 +1,4 @@
-"""From anything that holds numbers to rows of raw bytes: numpy arrays, lists, buffers, and tensors of other libraries.
+"""Turns numpy arrays, lists, buffers and tensors of other libraries into rows of raw bytes.
 
 Rule 1: no other library is imported; a tensor is met through DLPack, the buffer protocol or ``__array__``. Rule 2: rows
 that are already contiguous, little-endian and of a dtype of the contract are not copied here at all.
@@ -27,7 +27,7 @@ class SupportsDlpack(Protocol):
         """Return a capsule over the array's memory."""
 
     def __dlpack_device__(self) -> tuple[Any, Any]:
-        """Return where the memory is."""
+        """Return the type and number of the device that holds the memory."""
 
 
 ArrayLike: TypeAlias = "np.typing.ArrayLike | SupportsDlpack"
@@ -64,7 +64,7 @@ NUMPY_DTYPES: dict[pb.Dtype.ValueType, np.dtype[Any]] = {
     pb.DTYPE_BF16: np.dtype("<u2"),
     pb.DTYPE_F64: np.dtype("<f8"),
 }
-"""How numpy stores the numbers of a dtype; bfloat16 as bits."""
+"""The numpy dtype of each of the contract's; bfloat16 as its bits."""
 
 
 def dtype_number(name: str) -> pb.Dtype.ValueType:
@@ -112,7 +112,7 @@ def as_rows(values: ArrayLike, dtype: str | None = None) -> Rows:
 
 
 def _as_array(values: ArrayLike) -> tuple[NDArray[Any], pb.Dtype.ValueType]:
-    """Return the numbers, for bfloat16 as their bits, and how they are stored."""
+    """Return the numbers (bfloat16 as their bits) and their dtype in the contract."""
     if type(values) is np.ndarray and (kind := _NATIVE.get(values.dtype)) is not None:
         return values, kind  # the usual case, without a detour
     if isinstance(values, (str, bytes, bytearray)):

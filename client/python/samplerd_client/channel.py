@@ -1,4 +1,4 @@
-"""How a connection is made: where to, with which credentials and limits.
+"""Makes connections: the target, the credentials and the limits.
 
 Rule 1: a token is sent only where nobody can read it (TLS, a Unix socket, the loopback interface), unless the caller
 insists. Rule 2: gRPC's own retries are off; `retry` makes them.
@@ -22,16 +22,16 @@ DEFAULT_MAX_MESSAGE_BYTES = 256 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsConfig:
-    """Whom to trust and who to be. PEM text, or paths of files with it."""
+    """The certificates of a TLS connection: PEM text, or paths of files that hold it."""
 
     ca: bytes | Path | None = None
-    """Certificates of the authorities that may vouch for the server. None = the ones gRPC brings."""
+    """Certificates of the authorities that are trusted to sign the server's. None = those that gRPC ships with."""
     certificate: bytes | Path | None = None
-    """This client's certificate chain, for servers that ask for one."""
+    """This client's certificate chain, for servers that require one."""
     key: bytes | Path | None = field(default=None, repr=False)
-    """Its private key."""
+    """The private key of that certificate."""
     server_name: str | None = None
-    """The name to look for in the server's certificate, when it is not the target's."""
+    """The name to expect in the server's certificate, if it differs from the target's."""
 
     def __post_init__(self) -> None:
         if (self.certificate is None) != (self.key is None):
@@ -46,17 +46,17 @@ class TlsConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelConfig:
-    """All that a connection needs."""
+    """The settings of a connection."""
 
     target: str
     """``host:port``, ``unix:/path``, or any other name gRPC resolves."""
     tls: TlsConfig | None = None
     token: str | None = field(default=None, repr=False)
-    """Sent as ``authorization: Bearer``."""
+    """Token that calls carry as ``authorization: Bearer``."""
     allow_plaintext_token: bool = False
-    """Send the token over an unencrypted network too."""
+    """Send the token even over an unencrypted network."""
     max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES
-    """Largest reply that is taken. Requests are bounded by the server."""
+    """Largest reply that is accepted, in bytes. The server bounds requests."""
 
     def __post_init__(self) -> None:
         if not self.target:
@@ -68,12 +68,12 @@ class ChannelConfig:
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """What every call carries."""
+        """The metadata that every call carries."""
         return () if self.token is None else (("authorization", f"Bearer {self.token}"),)
 
 
 def is_local(target: str) -> bool:
-    """Say whether the target is a Unix socket or the loopback interface."""
+    """Tell whether the target is a Unix socket or the loopback interface."""
     if target.startswith(("unix:", "unix-abstract:")):
         return True
     host = target.rpartition(":")[0].removeprefix("ipv4:").removeprefix("ipv6:").strip("[]")

@@ -38,13 +38,13 @@ __all__ = ["DEFAULT_TIMEOUT_S", "SamplerClient"]
 _T = TypeVar("_T")
 
 DEFAULT_TIMEOUT_S = 30.0
-"""A call without an end is a leak; this is far above any draw."""
+"""Default timeout, so that no call waits for ever; far above the time of any draw."""
 
 _SERVICE = "/samplerd.v1.SamplerService/"
 
 
 class SamplerClient(DistributionCalls, ServerQueries):
-    """A client of one samplerd, or of whatever stands behind one target.
+    """A client of the server, or of the servers behind a load balancer, at one target.
 
     ::
 
@@ -95,11 +95,11 @@ class SamplerClient(DistributionCalls, ServerQueries):
 
     @property
     def target(self) -> str:
-        """Where the server is."""
+        """The address of the server."""
         return self._config.target
 
     async def connect(self) -> Self:
-        """Open the channel, on the running loop. The connection itself is made by the first call."""
+        """Open the channel on the running event loop. The first call makes the connection."""
         if self._channel is None:
             self._channel = open_channel(self._config)
             if self._coalescing is not None:
@@ -107,7 +107,7 @@ class SamplerClient(DistributionCalls, ServerQueries):
         return self
 
     async def aclose(self) -> None:
-        """Close streams and the channel; calls still open fail with ConnectionLostError."""
+        """Close the streams and the channel; calls in flight fail with ConnectionLostError."""
         channel, self._channel = self._channel, None
         coalescer, self._coalescer = self._coalescer, None
         self._methods.clear()
@@ -183,7 +183,7 @@ class SamplerClient(DistributionCalls, ServerQueries):
             del failed  # it holds this frame, which would hold it
 
     def stream(self, *, max_in_flight: int = 256) -> SampleStream:
-        """Return a stream of requests, to be entered with ``async with``.
+        """Return a stream of requests; use it with ``async with``.
 
         Args:
             max_in_flight: requests sent and not answered; past it `sample` waits.
@@ -200,7 +200,7 @@ class SamplerClient(DistributionCalls, ServerQueries):
         timeout_s: float | None = None,
         **options: Unpack[VerifyOptions],
     ) -> VerifyResult:
-        """Accept or correct the n drafted tokens of one sequence; what comes out has the target's law, exactly.
+        """Accept or correct the n drafted tokens of one sequence; the result follows the target's distribution exactly.
 
         Args:
             target: [n + 1, V], the target model's rows: those of the drafted positions and the one that follows.
@@ -222,7 +222,7 @@ class SamplerClient(DistributionCalls, ServerQueries):
         return decode_verdict(await self._call("VerifyDraft", body, pb.VerifyDraftResponse.FromString, timeout_s))
 
     def verify_stream(self, *, max_in_flight: int = 256) -> VerifyStream:
-        """Return a stream of drafts, to be entered with ``async with``; `max_in_flight` as for `stream`."""
+        """Return a stream of drafts; use it with ``async with``. `max_in_flight` as for `stream`."""
         parts = self._stream_parts("VerifyDraftStream", pb.VerifyDraftResponse.FromString, max_in_flight)
         return VerifyStream(**parts)
 
@@ -241,7 +241,7 @@ class SamplerClient(DistributionCalls, ServerQueries):
         return Deadline.after(self._timeout_s if timeout_s is None else timeout_s, self._clock)
 
     def _method(self, name: str, decode: Callable[[bytes], Any], *, is_stream: bool = False) -> Any:
-        """Return the callable of an RPC, whose requests are bytes already."""
+        """Return the callable of an RPC that takes encoded requests."""
         if self._channel is None:
             raise ConnectionLostError("the client is not connected; use it as `async with SamplerClient(...)`")
         if name not in self._methods:

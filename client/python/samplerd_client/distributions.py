@@ -31,7 +31,7 @@ __all__ = ["Distribution", "DistributionCalls"]
 _T = TypeVar("_T")
 
 _ONCE = RetryPolicy(max_attempts=1)
-"""What changes the server's state is not tried again: ALREADY_EXISTS could come from one's own first attempt."""
+"""Calls that change the server's state are not tried again: ALREADY_EXISTS could come from the first attempt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,10 +44,10 @@ class Distribution:
     are_probabilities: bool
     """The numbers are weights, not logits."""
     memory_bytes: int
-    """What it takes on the server."""
+    """Bytes that it takes on the server."""
     create_time: datetime
     expire_time: datetime | None
-    """When it is freed unless it is used before; None = never."""
+    """When the server frees it if it is not used before; None = never."""
 
 
 def _decode(message: pb.Distribution) -> Distribution:
@@ -63,7 +63,7 @@ def _decode(message: pb.Distribution) -> Distribution:
 
 
 class DistributionCalls:
-    """The part of the client that manages uploaded distributions."""
+    """Calls that manage uploaded distributions, as methods of the client."""
 
     async def create_distribution(
         self,
@@ -138,7 +138,7 @@ class DistributionCalls:
     async def draw_chunks(
         self, *, timeout_s: float | None = None, **options: Unpack[SampleOptions]
     ) -> AsyncIterator[SampleChunk]:
-        """Draw from a distribution in bounded memory, however much it is; yields the parts in order.
+        """Draw any number of samples from a distribution in bounded memory; yields the parts in order.
 
         The draw has a call of its own and is never tried again: the server draws as the parts are taken, a few of them
         ahead, and stops when the iterator is closed (``contextlib.aclosing``).
@@ -180,7 +180,7 @@ class DistributionCalls:
             call.cancel()
 
     _timeout_s: float | None
-    """The client's."""
+    """The client's retry policy."""
 
     def _stream_parts(self, name: str, decode: Callable[[bytes], Any], max_in_flight: int) -> dict[str, Any]:
         """Give what a stream is made of; the client does."""

@@ -33,11 +33,11 @@ class VerifyOptions(SamplingFields, total=False):
     """The keywords of `verify_draft`: the fields of SamplingParams, and these."""
 
     params: SamplingParams | None
-    """Parameters of all target rows, instead of single keywords."""
+    """Parameters of all target rows, in place of a keyword for each."""
     row_params: Sequence[SamplingParams] | None
     """Parameters of each target row: n + 1 of them."""
     seed: int | None
-    """Key of the noise, 0 to 2^64 - 1. None: the server draws one, and the result says which."""
+    """Seed of the random numbers, 0 to 2^64 - 1. None: the server draws one, and returns it with the result."""
     draw_offset: int
     """Index of the draw, so that one seed can serve a whole sequence of drafts. Default 0."""
     probabilities: bool
@@ -51,7 +51,7 @@ _OPTIONS = frozenset(VerifyOptions.__annotations__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyResult:
-    """What became of a draft."""
+    """The result of verifying a draft."""
 
     samples: NDArray[np.int32]
     """int32[k]: the accepted tokens and, unless a row failed, one more: the correction of the first rejected token, or
@@ -61,7 +61,7 @@ class VerifyResult:
     seed: int
     """The seed that was used."""
     rng: str
-    """Name and version of the noise and of the law that turns it into ids."""
+    """Name and version of the random number generator, and of the rule that turns its numbers into ids."""
     row_errors: tuple[RowError, ...] = ()
     """The row that failed, if one did; verification stopped before it."""
     timing: Timing
@@ -74,10 +74,10 @@ class VerifyResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedDraft:
-    """A request that waits to be numbered and sent."""
+    """A request that is complete but for its id."""
 
     message: pb.VerifyDraftRequest
-    """All of the request but id and rows."""
+    """The request without its id and rows."""
     target: Rows
     draft: Rows | None
 
@@ -124,7 +124,7 @@ def build_draft(target: ArrayLike, draft_ids: Ids, draft: ArrayLike | None, opti
 
 
 def decode_verdict(response: pb.VerifyDraftResponse) -> VerifyResult:
-    """Return what the reply says.
+    """Return the result of a reply.
 
     Raises:
         InternalError: the numbers of accepted and of returned tokens contradict each other.

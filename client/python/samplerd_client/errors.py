@@ -60,21 +60,21 @@ class RowErrorReason(IntEnum):
 
     @classmethod
     def _missing_(cls, value: object) -> RowErrorReason:
-        """Take the unknown reason of a newer server for none."""
+        """Treat a reason that only a newer server knows as unspecified."""
         del value
         return cls.UNSPECIFIED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowError:
-    """A row that failed alone; the other rows of its request were drawn."""
+    """A row that could not be drawn from; the other rows of its request were."""
 
     row: int
     """Index of the row in the request."""
     reason: RowErrorReason
-    """Why, for programs."""
+    """Why it failed, for programs."""
     message: str
-    """Why, for people."""
+    """Why it failed, in words."""
     code: int = 3
     """The google.rpc.Code of the failure."""
 
@@ -86,23 +86,23 @@ class FieldViolation:
     field: str
     """Its path in the proto: ``tensor.data``, ``row_params[2].top_p``."""
     description: str
-    """What is wrong with it and what is allowed."""
+    """What is wrong with the field, and what is allowed."""
 
 
 class SamplerdError(Exception):
     """Base of all errors of calls to samplerd."""
 
     is_retryable: ClassVar[bool] = False
-    """Whether the retry policy may ask again."""
+    """Whether the retry policy may try the call again."""
 
     def __init__(self, message: str, *, reason: str = "", retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.message = message
-        """The server's text, or the transport's."""
+        """The message of the server, or of gRPC."""
         self.reason = reason
         """UPPER_SNAKE name for programs (google.rpc.ErrorInfo.reason); empty when the server gave none."""
         self.retry_after_s = retry_after_s
-        """Seconds after which to ask again: negative = do not ask again, None = the server did not say."""
+        """Seconds after which the call may be tried again: negative = never, None = the server did not say."""
 
 
 class InvalidRequestError(SamplerdError):
@@ -111,7 +111,7 @@ class InvalidRequestError(SamplerdError):
     def __init__(self, message: str, *, reason: str = "", violations: tuple[FieldViolation, ...] = ()) -> None:
         super().__init__(message, reason=reason)
         self.violations = violations
-        """The fields in error, as the server names them."""
+        """The fields that the server refused."""
 
 
 class RowsFailedError(InvalidRequestError):
@@ -135,11 +135,11 @@ class NotImplementedFieldError(SamplerdError):
 
 
 class NotFoundError(SamplerdError):
-    """What the request names does not exist."""
+    """The request names a distribution or region that does not exist."""
 
 
 class AlreadyExistsError(SamplerdError):
-    """The name is taken."""
+    """A distribution of this name exists already."""
 
 
 class OverloadedError(SamplerdError):
@@ -163,7 +163,7 @@ class ConnectionLostError(SamplerdError):
 
 
 class UnauthenticatedError(SamplerdError):
-    """No credentials, or wrong ones."""
+    """The credentials are missing or wrong."""
 
 
 class PermissionDeniedError(SamplerdError):

@@ -44,30 +44,30 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerInfo:
-    """What the server is."""
+    """The server: version, device, limits, capabilities."""
 
     version: str
-    """Of samplerd."""
+    """Version of samplerd."""
     device: str
     """Which device draws: "cpu", "cuda:0", ..."""
     device_name: str
-    """As the maker calls it."""
+    """The device's name as its maker gives it."""
     kernel: str
-    """Which implementation of the sampler runs."""
+    """Name of the implementation of the sampler that is in use."""
     rng: str
-    """Name and version of the noise and of the law."""
+    """Name and version of the random number generator, and of the rule that turns its numbers into ids."""
     limits: Limits
     capabilities: frozenset[str]
-    """Names of the fields and RPCs that work here."""
+    """Names of the optional fields and RPCs that this server supports."""
     start_time: datetime | None
     """When the server started, in UTC."""
     torch_version: str
     threads: int
-    """Threads that draw."""
+    """Number of threads that draw."""
 
 
 def decode_info(response: pb.GetServerInfoResponse) -> ServerInfo:
-    """Return what the reply says."""
+    """Return the description in a reply."""
     names = Limits.__dataclass_fields__
     started = response.start_time.ToDatetime(tzinfo=UTC) if response.HasField("start_time") else None
     return ServerInfo(

@@ -19,7 +19,7 @@ class SampleOptions(SamplingFields, total=False):
     """The keywords of `sample`: the fields of SamplingParams, and these."""
 
     params: SamplingParams | None
-    """Parameters of all rows, instead of single keywords."""
+    """Parameters of all rows, in place of a keyword for each."""
     row_params: Sequence[SamplingParams] | None
     """Parameters of each row."""
     num_samples: int
@@ -27,34 +27,34 @@ class SampleOptions(SamplingFields, total=False):
     replacement: bool
     """Whether an id may be drawn twice from one row. Default True."""
     seed: int | None
-    """Key of the noise, 0 to 2^64 - 1. None: the server draws one, and the result says which."""
+    """Seed of the random numbers, 0 to 2^64 - 1. None: the server draws one, and returns it with the result."""
     row_seeds: Ids | None
-    """A key for each row, which then draws the same whichever request carries it."""
+    """A seed for each row. A row with its own seed draws the same in any request."""
     draw_offset: int
-    """Index of the first draw, to continue a seeded sequence. Default 0."""
+    """Index of the first draw, which continues a seeded sequence. Default 0."""
     probabilities: bool
     """The numbers are weights, not logits. Default False."""
     candidates: Candidates | None
-    """Sparse rows, instead of dense ones."""
+    """Sparse rows, in place of an array."""
     distribution: str | None
-    """Name of an uploaded distribution, instead of rows."""
+    """Name of an uploaded distribution to draw from, in place of rows."""
     values: Sequence[Sequence[float]] | None
-    """Rows sent as written-out numbers, instead of raw bytes."""
+    """Rows sent as lists of numbers, in place of raw bytes: slower, and easier to read in a trace."""
     shared_memory: SharedMemory | Slot | None
-    """Rows in shared memory of the server's host, instead of rows in the message."""
+    """Rows in shared memory on the server's host, in place of rows in the message."""
     logprobs: Sequence[LogprobKind] | LogprobKind
-    """Kinds of log-probabilities of the drawn ids to return."""
+    """Return the log-probabilities of the drawn ids, of these kinds."""
     top_n: int
-    """For each of these kinds also the most likely n."""
+    """For each kind in `logprobs`, also return the n most likely ids with their log-probabilities."""
     logprob_ids: Ids | None
-    """For each of these kinds also those of these ids."""
+    """For each kind in `logprobs`, also return the log-probabilities of these ids."""
     rank: bool
-    """Return the rank of each sample."""
+    """Return the rank of each sample; 1 is the most likely."""
     entropy: Sequence[LogprobKind] | LogprobKind
-    """Kinds of distribution whose entropies to return."""
+    """Return the entropy of the distributions of these kinds."""
     kept: bool
     """Return how many categories the filters kept, and their mass."""
     priority: int
-    """Who goes first when not all can, -100 to 100. Default 0."""
+    """Requests of higher priority are served first when the server is overloaded, -100 to 100. Default 0."""
     dtype: str | None
     """Convert the rows before sending: "f32", "f16", "bf16", "f64". None sends them as they are."""

@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 LogprobKind: TypeAlias = Literal["raw", "scaled", "processed"]
-"""Which distribution: the row as sent; after mask, bias, penalties and temperature; after all filters, renormalised."""
+"""The row as sent; after mask, bias, penalties and temperature; or after all filters, renormalised."""
 
 _KINDS = {
     "raw": pb.LOGPROB_KIND_RAW,
@@ -45,7 +45,7 @@ _KINDS = {
 }
 
 DTYPES = {"f32": pb.DTYPE_F32, "f16": pb.DTYPE_F16, "bf16": pb.DTYPE_BF16, "f64": pb.DTYPE_F64}
-"""How numbers are stored, by name."""
+"""The contract's number of each dtype, by name."""
 
 
 FIELD_NAMES = tuple(SETTERS)
@@ -71,14 +71,14 @@ def params_message(values: Mapping[str, Any]) -> pb.SamplingParams:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidates:
-    """Sparse rows: the most likely categories of each, with the weight of all others in one number."""
+    """Sparse rows: the most likely categories of each row, and one number for the weight of all others."""
 
     ids: Sequence[Ids]
-    """For each row the ids of its candidates, distinct, within [0, vocab_size)."""
+    """For each row the ids of its candidates: distinct, in [0, vocab_size)."""
     logits: Sequence[Sequence[float] | NDArray[Any]]
     """Their logits (or weights), in the same order."""
     rest_logsumexp: Sequence[float] | NDArray[Any] | None = None
-    """For each row ln of the sum of exp(logit) over what is not sent; None = nothing else can be drawn."""
+    """For each row ln(sum of exp(logit)) over the categories that are not sent; None = there are none."""
     vocab_size: int
     """Size of the whole vocabulary."""
 
@@ -106,7 +106,7 @@ class Candidates:
         )
 
     def to_proto(self) -> pb.Candidates:
-        """Return the message; ValueError when the lists do not fit each other."""
+        """Return the message; ValueError when the lists differ in length."""
         if (
             not len(self.ids)
             == len(self.logits)
@@ -124,14 +124,14 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SharedMemory:
-    """Rows in a shared-memory region of the server's host, whoever made it; `SharedMemoryRegion` makes one."""
+    """Rows in a shared-memory region on the server's host. `SharedMemoryRegion` can make one."""
 
     key: str
     """Name of the POSIX shared-memory region."""
     rows: int
     vocab_size: int
     offset: int = 0
-    """First byte of the rows within the region."""
+    """Where the rows begin in the region, in bytes."""
     dtype: Literal["f32", "f16", "bf16", "f64"] = "f32"
 
     def to_proto(self) -> pb.SharedMemory:

@@ -34,18 +34,18 @@ _KINDS: dict[int, LogprobKind] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """Where the time of a request went on the server."""
+    """How long the server worked on a request."""
 
     queue_s: float
-    """From arrival until its batch was formed, in seconds."""
+    """Seconds from its arrival until its batch was formed."""
     compute_s: float
-    """Of its batch on the device, in seconds."""
+    """Seconds that its batch spent in the sampler."""
     batch_rows: int
-    """Rows in its batch, its own included."""
+    """Rows in its batch, including its own."""
 
 
 def raise_for_rows(errors: Sequence[RowError]) -> None:
-    """Raise RowsFailedError if there are any."""
+    """Raise RowsFailedError if any row failed."""
     if errors:
         first = errors[0]
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
@@ -60,28 +60,28 @@ class SampleResult:
     samples: NDArray[np.int32]
     """int32[B, S]: the ids drawn, in order of draw; -1 for a failed row."""
     seed: int
-    """The seed that was used; 0 with row_seeds."""
+    """The seed that was used; 0 if the request had row_seeds."""
     rng: str
-    """Name and version of the noise and of the law that turns it into ids."""
+    """Name and version of the random number generator, and of the rule that turns its numbers into ids."""
     row_errors: tuple[RowError, ...] = ()
     """The rows that failed, in order of row."""
     timing: Timing
     logprobs: dict[LogprobKind, NDArray[np.float32]] = field(default_factory=dict)
-    """Kind -> float32[B, S]: of the drawn ids; NaN for a failed row."""
+    """Kind -> float32[B, S]: log-probabilities of the drawn ids; NaN for a failed row."""
     top_ids: dict[LogprobKind, NDArray[np.int32]] = field(default_factory=dict)
-    """Kind -> int32[B, N]: the most likely ids; -1 beyond the end of a row."""
+    """Kind -> int32[B, N]: the most likely ids; -1 where a row has fewer."""
     top_logprobs: dict[LogprobKind, NDArray[np.float32]] = field(default_factory=dict)
-    """Kind -> float32[B, N]: their log-probabilities; -inf beyond the end of a row."""
+    """Kind -> float32[B, N]: their log-probabilities; -inf where a row has fewer."""
     named_logprobs: dict[LogprobKind, NDArray[np.float32]] = field(default_factory=dict)
-    """Kind -> float32[B, M]: of logprob_ids."""
+    """Kind -> float32[B, M]: log-probabilities of logprob_ids."""
     ranks: NDArray[np.int32] | None = None
-    """int32[B, S]: 1 for the most likely; 0 for a failed row. None unless asked for."""
+    """int32[B, S]: rank of each sample, 1 = the most likely; 0 for a failed row. None unless asked for."""
     entropies: dict[LogprobKind, NDArray[np.float32]] = field(default_factory=dict)
-    """Kind -> float32[B], in nats."""
+    """Kind -> float32[B]: entropies, in nats."""
     kept_count: NDArray[np.int32] | None = None
-    """int32[B]: categories that the filters kept. None unless asked for."""
+    """int32[B]: number of categories that the filters kept. None unless asked for."""
     kept_mass: NDArray[np.float32] | None = None
-    """float32[B]: their mass. None unless asked for."""
+    """float32[B]: probability of the kept categories together, before the filters. None unless asked for."""
 
     def raise_for_rows(self) -> SampleResult:
         """Return the result itself, or raise RowsFailedError if a row failed."""
@@ -91,23 +91,23 @@ class SampleResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleChunk:
-    """A part of a large draw, as it comes."""
+    """A part of the reply to a large draw."""
 
     index: int
-    """Which part, from 0."""
+    """Index of the part, from 0."""
     offset: int
-    """Where its samples begin in the row-major sequence of all rows x S samples."""
+    """Index of its first sample in the row-major sequence of all rows x S samples."""
     samples: NDArray[np.int32]
-    """int32[n]."""
+    """int32[n]: the ids drawn."""
     logprobs: dict[LogprobKind, NDArray[np.float32]]
-    """Kind -> float32[n]."""
+    """Kind -> float32[n]: their log-probabilities."""
     ranks: NDArray[np.int32] | None
-    """int32[n], or None unless asked for."""
+    """int32[n]: their ranks. None unless asked for."""
     row_errors: tuple[RowError, ...]
     """The rows that failed; only in the first chunk."""
     seed: int
     is_final: bool
-    """Nothing comes after this one."""
+    """This is the last part."""
 
 
 def decode_chunk(response: pb.SampleResponse, offset: int) -> SampleChunk:
@@ -125,7 +125,7 @@ def decode_chunk(response: pb.SampleResponse, offset: int) -> SampleChunk:
 
 
 def assemble(chunks: Sequence[pb.SampleResponse], template: RequestTemplate) -> SampleResult:
-    """Return the result that these replies to a request of this template make up.
+    """Return the result that the chunks of a reply make up.
 
     Raises:
         InternalError: a chunk is missing, or a number of samples is not rows x S.

@@ -25,13 +25,13 @@ _T = TypeVar("_T")
 
 
 class Clock(Protocol):
-    """Time, so that tests can have their own."""
+    """A clock that tests can replace."""
 
     def monotonic(self) -> float:
         """Return seconds from some fixed moment."""
 
     async def sleep(self, delay_s: float) -> None:
-        """Return after so many seconds."""
+        """Wait for this many seconds."""
 
 
 class SystemClock:
@@ -42,7 +42,7 @@ class SystemClock:
         return time.monotonic()
 
     async def sleep(self, delay_s: float) -> None:
-        """Return after so many seconds."""
+        """Wait for this many seconds."""
         await asyncio.sleep(delay_s)
 
 
@@ -54,17 +54,17 @@ class RetryPolicy:
     """
 
     max_attempts: int = 4
-    """Attempts in all; 1 = never ask again."""
+    """Attempts in all; 1 = never try again."""
     initial_backoff_s: float = 0.05
     """Upper end of the first wait; each wait is uniform from 0 to its upper end (full jitter)."""
     max_backoff_s: float = 2.0
     """Upper end of the longest wait."""
     multiplier: float = 2.0
-    """Growth of the upper end."""
+    """Factor by which the upper end grows with each wait."""
     budget: float = 20.0
-    """Retries that the client may make at once; each costs one."""
+    """Retries that the client may make in a burst; each uses up one."""
     budget_refill: float = 0.1
-    """What each successful call gives back: at 0.1 at most one retry for ten good calls in the long run."""
+    """Retries that each successful call gives back: with 0.1, at most one retry for ten such calls in the long run."""
 
     def __post_init__(self) -> None:
         if self.max_attempts < 1:
@@ -98,7 +98,7 @@ class RetryBudget:
         self._tokens = min(self._policy.budget, self._tokens + self._policy.budget_refill)
 
     def withdraw(self) -> bool:
-        """Take one retry; False when there is none left."""
+        """Use up one retry; False if none is left."""
         if self._tokens < 1.0:
             return False
         self._tokens -= 1.0
@@ -113,7 +113,7 @@ class Deadline(NamedTuple):
 
     @classmethod
     def after(cls, timeout_s: float | None, clock: Clock) -> Deadline:
-        """Return the deadline so many seconds from now."""
+        """Return the deadline this many seconds from now."""
         return cls(None if timeout_s is None else clock.monotonic() + timeout_s, clock)
 
     def remaining_s(self) -> float | None:
@@ -131,7 +131,7 @@ class Deadline(NamedTuple):
         return left
 
     def allows(self, delay_s: float) -> bool:
-        """Say whether a wait would end before the deadline."""
+        """Tell whether a wait would end before the deadline."""
         return self.at_s is None or self.clock.monotonic() + delay_s < self.at_s
 
 

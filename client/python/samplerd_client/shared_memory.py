@@ -34,7 +34,7 @@ class RegionFullError(RuntimeError):
 
 
 class Slot:
-    """A place in a region with the rows of one request: what ``sample(shared_memory=...)`` takes.
+    """The part of a region that holds the rows of one request; given to ``sample(shared_memory=...)``.
 
     In use until `release`, the end of ``with``, or until nobody refers to it any more. Release it by hand only once its
     call has ended; a view of `array` that is kept longer is a view of other rows.
@@ -54,7 +54,7 @@ class Slot:
         return self._message
 
     def release(self) -> None:
-        """Let others have the place; a second time does nothing."""
+        """Free the slot for other requests. Releasing it twice does nothing."""
         with contextlib.suppress(IndexError):
             self._region._give_back(self._held.pop())  # noqa: SLF001  # the other half of this class
 
@@ -93,7 +93,7 @@ class SharedMemoryRegion:
         if slots < 1 or slot_bytes < 1:
             raise ValueError(f"slots and slot_bytes must be at least 1, got {slots} and {slot_bytes}")
         self.key = f"{prefix.removeprefix('/')}{os.getpid()}-{secrets.token_hex(8)}"
-        """Its name, which requests carry."""
+        """Name of the region, which requests carry."""
         self.slot_bytes = slot_bytes
         self._stride = -(-slot_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
         self._slots = slots
@@ -105,7 +105,7 @@ class SharedMemoryRegion:
 
     @property
     def free_slots(self) -> int:
-        """How many slots are not in use now."""
+        """Number of free slots."""
         return len(self._free)
 
     def open(self) -> Self:
@@ -135,7 +135,7 @@ class SharedMemoryRegion:
         return self
 
     def close(self) -> None:
-        """Unlink the region. Calls that are still on their way fail with NotFoundError or are answered."""
+        """Unlink the region. Calls in flight are answered, or fail with NotFoundError."""
         self._free = []
         if self._unlink is not None:
             self._unlink()

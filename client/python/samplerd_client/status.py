@@ -35,7 +35,7 @@ _NO_PUSHBACK = -1.0
 
 @dataclass(slots=True)
 class _Details:
-    """What the details of a status say."""
+    """The decoded details of a status."""
 
     reason: str = ""
     retry_after_s: float | None = None
@@ -131,7 +131,7 @@ _BY_CODE: dict[int, type[errors.SamplerdError]] = {
     grpc.StatusCode.UNAVAILABLE.value[0]: errors.UnavailableError,
     grpc.StatusCode.UNIMPLEMENTED.value[0]: errors.NotImplementedFieldError,
 }
-"""The errors that carry nothing but text, reason and hint; any other code is an InternalError."""
+"""The errors that have only a text, a reason and a retry hint; any other code is an InternalError."""
 
 _INVALID = {
     grpc.StatusCode.FAILED_PRECONDITION.value[0],

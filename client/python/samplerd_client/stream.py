@@ -23,7 +23,7 @@ __all__ = ["SampleStream", "VerifyStream"]
 
 
 class SampleStream(MultiplexedStream[pb.SampleResponse]):
-    """A stream of requests; made by `SamplerClient.stream`, entered with ``async with``.
+    """A stream of requests, made by `SamplerClient.stream`; use it with ``async with``.
 
     ::
 
@@ -46,7 +46,7 @@ class SampleStream(MultiplexedStream[pb.SampleResponse]):
     async def sample_chunks(
         self, logits: ArrayLike | None = None, *, timeout_s: float | None = None, **options: Unpack[SampleOptions]
     ) -> AsyncIterator[SampleChunk]:
-        """Yield the parts of a large draw as they come; never tried again.
+        """Yield the parts of a large draw as they arrive. Not tried again after a failure.
 
         Chunks that are not taken wait in memory, so a caller that takes its time holds nobody up: for draws that are
         larger than that, see `SamplerClient.draw_chunks`. Close the iterator (``contextlib.aclosing``) when leaving it
@@ -84,7 +84,7 @@ class SampleStream(MultiplexedStream[pb.SampleResponse]):
 
 
 class VerifyStream(MultiplexedStream[pb.VerifyDraftResponse]):
-    """A stream of drafts; made by `SamplerClient.verify_stream`, entered with ``async with``.
+    """A stream of drafts, made by `SamplerClient.verify_stream`; use it with ``async with``.
 
     ::
 

@@ -1,7 +1,7 @@
-"""The command-line client: draw, look, measure, audit.
+"""samplerctl, the command-line client: sample, inspect, measure and audit a server.
 
-Rule 1: what a person reads goes to standard output, what went wrong to standard error, as one line. Rule 2: the exit
-status says what kind of thing went wrong.
+Rule 1: results go to standard output, errors to standard error, in one line. Rule 2: the exit status tells the kind of
+error.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SamplerdError as error:
         return _fail(error.message, _REFUSED)
     except BrokenPipeError:
-        # The reader of our output has left (`| head`). What is still buffered has nowhere to go.
+        # Whoever read our output has closed it (`| head`): discard what is still buffered.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _PIPE
     except (TypeError, ValueError, OSError) as error:

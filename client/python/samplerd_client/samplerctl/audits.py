@@ -40,18 +40,18 @@ _KNOWN_ANSWERS = (
 """Counter, key, output: the test vectors of the authors of Philox."""
 
 _MATES = 48
-"""Rows that keep the audited one company."""
+"""Other rows in the batches of the audited row."""
 
 _SHUFFLES = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What an audit found."""
+    """The result of an audit."""
 
     is_ok: bool
     draws: int
-    """How many draws it judged."""
+    """Number of draws that were examined."""
     detail: str
     p_value: float | None = None
     """Of a statistical audit."""
@@ -59,7 +59,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Auditor:
-    """What every audit needs."""
+    """The connection and settings that all audits share."""
 
     client: SamplerClient
     info: ServerInfo
@@ -85,7 +85,7 @@ class Auditor:
 
 
 async def noise_is_philox(auditor: Auditor) -> Outcome:
-    """Hold our Philox against the published vectors, and the server's noise against its name."""
+    """Compare this Philox with the published test vectors, and the generator that the server names with it."""
     wrong = sum(
         philox4x32(np.array([counter], dtype=np.uint32), key)[0].tolist() != list(output)
         for counter, key, output in _KNOWN_ANSWERS
@@ -115,7 +115,7 @@ async def draws_can_be_replayed(auditor: Auditor) -> Outcome:
 
 
 async def rows_have_noise_of_their_own(auditor: Auditor) -> Outcome:
-    """Give each row of a request its own noise by seed, and the noise of row 0 by row_seeds."""
+    """Check that rows draw by row index under one seed, and as row 0 under row_seeds."""
     rows = np.stack([auditor.row(number) for number in range(8)])
     keys = [auditor.key(number) for number in range(8)]
     shared = (await auditor.client.sample(rows, num_samples=16, seed=keys[0])).samples
@@ -129,7 +129,7 @@ async def rows_have_noise_of_their_own(auditor: Auditor) -> Outcome:
 
 
 async def seeds_repeat(auditor: Auditor) -> Outcome:
-    """Repeat a seed that the server chose, and see that it does not choose the same again."""
+    """Repeat a draw with the seed that the server chose; check that it chooses another one next time."""
     row = auditor.row(0)
     one = await auditor.client.sample(row, num_samples=64)
     two = await auditor.client.sample(row, num_samples=64)
@@ -150,8 +150,8 @@ async def sequences_can_be_split(auditor: Auditor) -> Outcome:
     return Outcome(is_ok=wrong == 0, draws=200, detail=f"{wrong} differ")
 
 
-async def company_changes_nothing(auditor: Auditor) -> Outcome:
-    """Draw a row alone, at several places of a request, and amid strangers' requests in shuffled order."""
+async def other_rows_change_nothing(auditor: Auditor) -> Outcome:
+    """Draw a row alone, at several places in a request, and in batches with other requests, in shuffled order."""
     generator = np.random.default_rng((auditor.seed, 2))
     mates = np.stack([auditor.row(number) for number in range(_MATES)])
     keys = [auditor.key(number) for number in range(_MATES)]
@@ -203,14 +203,14 @@ async def _richest_options(auditor: Auditor) -> SampleOptions:
 
 
 def _is_same(result: SampleResult, row: int, alone: SampleResult) -> bool:
-    """Say whether a row drew the same, to the last bit of its log-probabilities."""
+    """Tell whether a row drew the same, to the last bit of its log-probabilities."""
     return np.array_equal(result.samples[row], alone.samples[0]) and all(
         values[row].tobytes() == alone.logprobs[kind][0].tobytes() for kind, values in result.logprobs.items()
     )
 
 
 async def bad_rows_fail_alone(auditor: Auditor) -> Outcome:
-    """Put a NaN, a +inf and an all -inf row among good ones, which must draw what they draw without them."""
+    """Send rows with NaN, +inf and only -inf among good ones, which must draw as they do without them."""
     good = np.stack([auditor.row(number) for number in range(4)])
     bad = np.full((3, auditor.vocab_size), -np.inf, dtype=np.float32)
     bad[0, :], bad[0, 0] = 0.0, np.nan
@@ -239,10 +239,10 @@ async def zero_is_argmax(auditor: Auditor) -> Outcome:
 AUDITS: tuple[tuple[str, Callable[[Auditor], Awaitable[Outcome]]], ...] = (
     ("noise is the published Philox", noise_is_philox),
     ("draws can be replayed", draws_can_be_replayed),
-    ("rows have noise of their own", rows_have_noise_of_their_own),
+    ("rows have their own noise", rows_have_noise_of_their_own),
     ("seeds repeat", seeds_repeat),
     ("sequences can be split", sequences_can_be_split),
-    ("company changes nothing", company_changes_nothing),
+    ("other rows change nothing", other_rows_change_nothing),
     ("bad rows fail alone", bad_rows_fail_alone),
     ("temperature 0 is argmax", zero_is_argmax),
 )

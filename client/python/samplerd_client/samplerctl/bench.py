@@ -1,4 +1,4 @@
-"""``samplerctl bench``: how much the server does for one client, and how fast.
+"""``samplerctl bench``: measures the throughput and latency that one client gets from the server.
 
 Closed loop: each of C workers sends its next request when the last one is answered. That measures what C patient
 callers see; it does not show what a queue does to callers who come regardless (coordinated omission).
@@ -38,14 +38,14 @@ __all__ = ["Tally", "run"]
 
 _PROGRESS_S = 0.5
 _PAYLOADS = 8
-"""Different requests, so that no cache of the server's sees one row all the time."""
+"""Number of different requests, so that the server cannot profit from seeing one row all the time."""
 
 _PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 
 
 @dataclass(slots=True)
 class Tally:
-    """What the workers have seen; written by them on one loop, so without a lock."""
+    """Latencies and errors that the workers saw. All workers run on one event loop, so there is no lock."""
 
     rows: int
     """In a request."""
@@ -74,7 +74,9 @@ class Tally:
 async def run(args: argparse.Namespace) -> int:
     """Load the server, print the figures; 1 when a call failed."""
     if args.coalesce and (args.rows > 1 or args.shared_memory is not None):
-        raise InputError("--coalesce is for requests of one row, and not in shared memory: all others go alone")
+        raise InputError(
+            "--coalesce works for requests of one row that are not in shared memory; all others are sent alone"
+        )
     generator = np.random.default_rng(0)
     shape = (_PAYLOADS, args.rows, args.vocab_size)
     payloads = generator.standard_normal(shape, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""``samplerctl distribution``: rows that are uploaded once and sampled by name."""
+"""``samplerctl distribution``: uploads, lists, shows and deletes distributions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["run"]
 
 
 async def run(args: argparse.Namespace) -> int:
-    """Do what the action says."""
+    """Run the action."""
     rows = inputs.read_rows(args) if args.action == "create" else None
     async with client_of(args) as client:
         match args.action:

@@ -1,4 +1,4 @@
-"""The audits of VerifyDraft: verdicts are replayed, and what they return is held against the target's law."""
+"""The audits of VerifyDraft: replay its verdicts, and compare the tokens that it returns with the target's law."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["DRAFTS"]
 _LENGTH = 4
 """Drafted tokens of a replayed draft."""
 _REPLAYED = 200
-"""A verdict costs a row's work for each of its tokens, and one that is wrong is enough."""
+"""Few, since verifying takes a row's work for each token, and a single wrong verdict fails the audit."""
 _MAX_DRAFTS = 10_000
 """Each draft is a request of its own."""
 _IN_FLIGHT = 256

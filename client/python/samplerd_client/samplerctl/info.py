@@ -1,4 +1,4 @@
-"""``samplerctl info``: what the server is."""
+"""``samplerctl info``: shows the server's version, device, capabilities and limits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["run"]
 
 
 async def run(args: argparse.Namespace) -> int:
-    """Print what the server says of itself."""
+    """Print the server's description of itself."""
     async with client_of(args) as client:
         info = await client.server_info()
         try:

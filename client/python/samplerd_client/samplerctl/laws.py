@@ -1,4 +1,4 @@
-"""The statistical audits of ``samplerctl verify``: whether the draws fit the law that they claim.
+"""The statistical audits of ``samplerctl verify``: whether draws fit the distribution that they should follow.
 
 Each states its null (the law), its n (``--draws``) and its alpha (``--alpha``); the seeds are fixed by ``--seed``, so a
 failure repeats.
@@ -55,7 +55,7 @@ async def seeds_fit(auditor: Auditor) -> Outcome:
 
 
 async def ordered_pairs_fit(auditor: Auditor) -> Outcome:
-    """Draw two without replacement, many times: the ordered pairs have the law of successive draws."""
+    """Draw two without replacement, many times; compare the ordered pairs with the law of successive draws."""
     law = masses(EXAMPLE, EXAMPLE_TEMPERATURE)
     pairs = [(first, second) for first in range(4) for second in range(4) if first != second]
     wanted = np.array([law[first] * law[second] / (1.0 - law[first]) for first, second in pairs])
@@ -76,7 +76,7 @@ async def ordered_pairs_fit(auditor: Auditor) -> Outcome:
 
 
 async def draws_are_independent(auditor: Auditor) -> Outcome:
-    """Take successive draws of one row in pairs: they fit the product of their laws."""
+    """Take successive draws of one row in pairs; compare them with independent draws."""
     law = masses(EXAMPLE, EXAMPLE_TEMPERATURE)
     width = 2 * (auditor.draws // 2)
     result = await auditor.client.sample(

@@ -59,7 +59,7 @@ def count(value: float) -> str:
 
 
 def probability(value: float) -> str:
-    """Return a probability with four digits that matter."""
+    """Return a probability with four significant digits."""
     if value == 0.0 or value >= 1e-3:
         return f"{value:.4f}"
     return f"{value:.1e}"

@@ -1,4 +1,4 @@
-"""``samplerctl sample``: draw, and set what came up beside what should have."""
+"""``samplerctl sample``: draws, and prints observed beside expected frequencies."""
 
 from __future__ import annotations
 

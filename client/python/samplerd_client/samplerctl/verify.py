@@ -1,4 +1,4 @@
-"""``samplerctl verify``: the audits, run against a live server and put in a table."""
+"""``samplerctl verify``: runs the audits against a live server, and prints a table of their results."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def run(args: argparse.Namespace) -> int:
 
 
 def _progress(name: str) -> None:
-    """Say what is running, on a terminal only; "" wipes it."""
+    """Show the name of the running audit, on a terminal only; "" clears it."""
     if sys.stderr.isatty():
         sys.stderr.write(f"\r\x1b[K{name + ' ...' if name else ''}")
         sys.stderr.flush()
