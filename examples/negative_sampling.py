@@ -3,7 +3,7 @@
 word2vec trains against words drawn with probability proportional to frequency^(3/4) (Mikolov et al., 2013): rare words
 come a little more often than they do in print. samplerd knows this as weights at temperature 4/3, since it draws from
 w^(1/T). The frequencies are those of the package wordfreq: some 300,000 words, uploaded once as a distribution with its
-temperature baked in, then drawn from by name, a million times, chunk by chunk.
+temperature fixed, then drawn from by name, a million times, chunk by chunk.
 
     python -m examples.negative_sampling --draws 1000000
 """

@@ -98,7 +98,7 @@ async def test_by_name_is_as_if_the_rows_were_sent(client, name):
     ],
     ids=str,
 )
-async def test_baked_parameters_are_as_if_they_were_sent(client, own):
+async def test_fixed_parameters_are_as_if_they_were_sent(client, own):
     params = SamplingParams(**own)
     made = await client.create_distribution(ROWS, params=params)
     for options in ({}, {"replacement": False, "num_samples": 5} if own.get("temperature") != 0.0 else {}):
@@ -314,7 +314,7 @@ async def test_what_was_made_is_described(client):
             await ask("A-z_0.9")
 
 
-async def test_what_was_baked_in_is_told(service):
+async def test_fixed_parameters_are_told(service):
     params = pb.SamplingParams(top_k=3, temperature=0.5)
     made = (await service.CreateDistribution(new(params=params))).distribution
     assert made.params == params
@@ -439,8 +439,8 @@ async def test_a_taken_name_is_refused(client, service):
 
 
 SAMPLES = {
-    "baked and params": ({"distribution": "baked", "params": pb.SamplingParams()}, "params"),
-    "baked and row_params": ({"distribution": "baked", "row_params": [pb.SamplingParams()] * 3}, "row_params"),
+    "fixed and params": ({"distribution": "fixed", "params": pb.SamplingParams()}, "params"),
+    "fixed and row_params": ({"distribution": "fixed", "row_params": [pb.SamplingParams()] * 3}, "row_params"),
     "other kind": ({"distribution": "words", "kind": pb.INPUT_KIND_PROBABILITIES}, "kind"),
     "bad name": ({"distribution": "a b"}, "distribution"),
     "empty name": ({"distribution": ""}, "distribution"),
@@ -458,7 +458,7 @@ SAMPLES = {
 async def test_a_request_that_contradicts_its_distribution_is_refused(client, service, name):
     fields, field = SAMPLES[name]
     await client.create_distribution(ROWS, name="words")
-    await client.create_distribution(ROWS, name="baked", params=SamplingParams(top_k=2))
+    await client.create_distribution(ROWS, name="fixed", params=SamplingParams(top_k=2))
     assert refused(await failure(service.Sample(pb.SampleRequest(**fields)))) == (CODE.INVALID_ARGUMENT, field)
 
 

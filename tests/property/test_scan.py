@@ -251,4 +251,4 @@ def test_what_is_remembered_is_bounded() -> None:
             params=pb.SamplingParams(temperature=1.0 + number), tensor=pb.Tensor(vocab_size=1, data=bytes(4))
         )
         assert decoder.decode_bytes(data.SerializeToString()).params[0].temperature == 1.0 + number
-    assert len(decoder._known_params) <= 1024
+    assert len(decoder._params_cache) <= 1024

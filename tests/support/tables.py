@@ -40,8 +40,8 @@ def opener(params: object = None) -> Opener:
     return Opener(params=lambda _: params, cdf_index=CdfIndexBuilder.open)  # type: ignore[arg-type,return-value]
 
 
-def store_rows(asked: SampleRequest, *, is_baked: bool = True, memory: np.ndarray | None = None) -> Segment:
-    """Upload the rows of a request, with its parameters baked in."""
+def store_rows(asked: SampleRequest, *, has_fixed_params: bool = True, memory: np.ndarray | None = None) -> Segment:
+    """Upload the rows of a request, with its parameters fixed."""
     source = asked.source
     assert isinstance(source, DenseRows)
     dtype = Dtype.F32 if source.dtype is Dtype.F64 else source.dtype
@@ -50,7 +50,7 @@ def store_rows(asked: SampleRequest, *, is_baked: bool = True, memory: np.ndarra
         vocab_size=source.vocab_size,
         kind=asked.kind,
         dtype=dtype,
-        params=b"" if is_baked else None,
+        params=b"" if has_fixed_params else None,
     )
     plan = make_maker().plan(pack([replace(asked, num_samples=1)]), asked.kind, asked.params[0])
     if memory is None:

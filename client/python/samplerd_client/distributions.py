@@ -84,7 +84,7 @@ class DistributionCalls:
             name: 1 to 128 of ``A-Z a-z 0-9 . _ -``; empty lets the server choose.
             probabilities: the numbers are weights, not logits.
             ttl_s: free it when it was not used for so many seconds; None = the server's default.
-            params: baked in; requests then carry no parameters.
+            params: fixed for every draw; requests then carry no parameters.
             shared_memory: rows in shared memory of the server's host, copied once.
             dtype: convert the rows before sending.
             timeout_s: seconds for this call; None = the client's.

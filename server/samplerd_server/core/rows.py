@@ -105,13 +105,13 @@ class StoredRows:
     data: Buffer
     """Exactly rows x vocab_size x itemsize bytes, little-endian, row-major."""
     params: SamplingParams | None
-    """The parameters that are baked in; None = they come with each request."""
+    """The parameters that were fixed at the upload; None = they come with each request."""
     cdf_index: CdfIndex | None
-    """For draws with replacement: at T = 1, or with the parameters that are baked in. None = there is none."""
+    """For draws with replacement: at T = 1, or with the fixed parameters. None = there is none."""
     address: int
     """Where `data` lies."""
     first: int = 0
-    """The first of these rows within the distribution, and its table."""
+    """The first of these rows within the distribution and its CDF index."""
 
     @property
     def size_bytes(self) -> int:

@@ -48,7 +48,7 @@ class Description:
     rows: int
     vocab_size: int
     params: bytes | None
-    """The parameters that are baked in, an encoded SamplingParams."""
+    """The parameters that were fixed at the upload, an encoded SamplingParams; None = they come with each request."""
     ttl_s: float
     """Freed when unused for so long; inf = never."""
     created: float

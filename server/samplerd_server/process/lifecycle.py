@@ -63,7 +63,7 @@ class Lifecycle:
             loop.add_signal_handler(number, self._end)
         if self._worker is not None:
             os.set_inheritable(self._worker.control, False)  # noqa: FBT003  # its only parameter
-            os.set_blocking(self._worker.control, False)  # likewise
+            os.set_blocking(self._worker.control, False)
             loop.add_reader(self._worker.control, self._on_message, self._worker.control)
 
     def _end(self) -> None:

@@ -58,7 +58,7 @@ def test_the_draws_of_a_table_are_those_of_its_rows(width, kind, dtype):
             assert_same(request(rows, dtype, params=own, kind=kind, num_samples=700, seed=77, draw_offset=5))
 
 
-BAKED = {
+FIXED_PARAMS = {
     "greedy": params(temperature=0.0),
     "greedy among the allowed": params(temperature=0.0, allowed_tokens=np.array([3, 5], np.int32)),
     "top_k": params(top_k=7),
@@ -73,12 +73,12 @@ BAKED = {
 }
 
 
-@pytest.mark.parametrize("name", BAKED)
+@pytest.mark.parametrize("name", FIXED_PARAMS)
 @pytest.mark.parametrize("kind", InputKind)
 def test_parameters_can_be_baked_in(name, kind):
     for shape in ("normal", "tail", "peaked"):
         rows = numbers(shape, kind, 3, 600, seed=4)
-        assert_same(request(rows, params=BAKED[name], kind=kind, num_samples=500, seed=3, draw_offset=2**40))
+        assert_same(request(rows, params=FIXED_PARAMS[name], kind=kind, num_samples=500, seed=3, draw_offset=2**40))
 
 
 def test_what_the_noise_of_a_request_decides_has_no_table():

@@ -1,1 +1,1 @@
-"""From bytes to checked entities, and from results to bytes."""
+"""From bytes to checked requests, and from results to bytes."""

@@ -1,7 +1,7 @@
 """The arrow from a SampleRequest that names a distribution to a `SampleRequest` of its rows.
 
-All that is not about the rows is checked by the `Decoder` that checks every request; here the name becomes rows, and
-what the distribution has fixed (kind, baked parameters) is held against what the request says.
+`Decoder` checks everything that is not about the rows, as in every request. Here the name becomes rows, and a request
+is refused if it contradicts what was fixed at the upload: the kind, and perhaps the parameters.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ __all__ = ["DistributionDecoder", "check_name", "decode_fixed_params"]
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 _PER_SAMPLE = OutputFlags.RAW | OutputFlags.SCALED | OutputFlags.PROCESSED | OutputFlags.RANK
-"""Outputs that come one a sample, so that a part of the draws has its part of them."""
+"""Outputs with one number per sample: a part of the draws has its part of them."""
 _WORK_OF_DRAW = 160
-"""A draw from a table takes about as long as reading so many bytes of a plain row: 40 ns."""
+"""A draw from a CDF index takes about as long as reading this many bytes of a plain row: 40 ns."""
 
 
 def check_name(name: str, path: str) -> str:
     """Check the name of a distribution; `path` is where it stands in the request.
 
     Raises:
-        InvalidRequestError: it can be none's.
+        InvalidRequestError: no distribution can have this name.
 
     """
     if _NAME.fullmatch(name) is None:
@@ -46,8 +46,8 @@ def check_name(name: str, path: str) -> str:
 
 
 def decode_fixed_params(description: Description, decoder: Decoder) -> SamplingParams:
-    """Decode the parameters that are baked into a distribution; they were checked when it was made."""
-    assert description.params is not None, "no parameters are baked in. This is a bug."
+    """Decode the parameters that were fixed at the upload, and checked then."""
+    assert description.params is not None, "the distribution has no fixed parameters. This is a bug."
     return decode_params(
         pb.SamplingParams.FromString(description.params), "params", decoder.context(description.vocab_size)
     )
@@ -58,11 +58,11 @@ class DistributionDecoder:
     """Decodes requests whose source is `distribution`."""
 
     decoder: Decoder
-    """Checks everything else; its limits.max_samples is the largest draw of all."""
+    """Checks everything but the rows; its limits.max_samples bounds a draw that can be drawn part by part."""
     find: Callable[[str], StoredRows]
     """Gives the rows of this name, or raises NotFoundError."""
     max_undivided: int
-    """Samples of a request that cannot be drawn part by part."""
+    """The most samples of a request that cannot be drawn part by part."""
 
     def decode(self, message: pb.SampleRequest) -> SampleRequest:
         """Check one request.
@@ -77,7 +77,7 @@ class DistributionDecoder:
         try:
             return self._decode(message, rows)
         except SamplerdError as error:
-            # The frames of its traceback would keep the rows in memory for as long as it is looked at.
+            # The frames of its traceback would keep the rows in memory for as long as somebody holds the error.
             error.__traceback__ = None
             del rows
             raise
@@ -89,14 +89,16 @@ class DistributionDecoder:
                 "kind", f"the numbers of distribution {rows.name} are INPUT_KIND_{rows.kind.name}: leave it out"
             )
         params = self._params(message, rows, request)
-        is_divisible = _is_divisible(request, params, is_baked=rows.params is not None)
+        is_divisible = _is_divisible(request, params, has_fixed_params=rows.params is not None)
         if request.samples > self.max_undivided and not is_divisible:
             raise InvalidRequestError(
                 "num_samples",
                 f"{request.samples} samples are more than {self.max_undivided}: so many can only be drawn with "
-                "replacement, by baked parameters or a temperature alone, without XTC and without outputs per row",
+                "replacement, by fixed parameters or a temperature alone, without XTC and without outputs per row",
             )
-        cdf_index = rows.cdf_index if _can_use_cdf_index(request, params, is_baked=rows.params is not None) else None
+        cdf_index = (
+            rows.cdf_index if _can_use_cdf_index(request, params, has_fixed_params=rows.params is not None) else None
+        )
         return replace(
             request,
             kind=rows.kind,
@@ -113,23 +115,25 @@ class DistributionDecoder:
             return request.params
         for field, is_set in (("params", message.HasField("params")), ("row_params", bool(message.row_params))):
             if is_set:
-                raise InvalidRequestError(field, f"distribution {rows.name} has its parameters baked in: send none")
+                raise InvalidRequestError(
+                    field, f"the parameters of distribution {rows.name} were fixed at its upload: send none"
+                )
         return (rows.params,)
 
 
-def _is_divisible(request: SampleRequest, params: tuple[SamplingParams, ...], *, is_baked: bool) -> bool:
+def _is_divisible(request: SampleRequest, params: tuple[SamplingParams, ...], *, has_fixed_params: bool) -> bool:
     outputs = request.outputs
     return (
         request.with_replacement
         and not outputs.wanted & ~_PER_SAMPLE
         and not outputs.top_n
         and outputs.logprob_ids is None
-        and (params[0].xtc_probability == 0.0 if is_baked else all(own.is_plain for own in params))
+        and (params[0].xtc_probability == 0.0 if has_fixed_params else all(own.is_plain for own in params))
     )
 
 
-def _can_use_cdf_index(request: SampleRequest, params: tuple[SamplingParams, ...], *, is_baked: bool) -> bool:
-    """Say whether the table of the distribution has the law that is asked for, and all that is asked for."""
+def _can_use_cdf_index(request: SampleRequest, params: tuple[SamplingParams, ...], *, has_fixed_params: bool) -> bool:
+    """Whether a draw from the CDF index has the law that is asked for, and every output that is asked for."""
     if not request.with_replacement or request.outputs.wanted != NOTHING:
         return False
-    return is_baked or all(own.is_plain and own.temperature == 1.0 for own in params)
+    return has_fixed_params or all(own.is_plain and own.temperature == 1.0 for own in params)

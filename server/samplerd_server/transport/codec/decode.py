@@ -41,10 +41,10 @@ __all__ = ["Decoder"]
 
 _T = TypeVar("_T")
 
-_WORTH_KNOWING = 128
-"""Bytes of parameters or outputs that are remembered: scalars, not histories."""
-_MAX_KNOWN = 1024
-"""How many of each are remembered: bounded, since clients choose them."""
+_MAX_CACHED_BYTES = 128
+"""The most bytes of parameters or outputs that are remembered: scalars, not lists of ids."""
+_MAX_CACHED = 1024
+"""The most entries that each cache holds: clients choose them, so they must be bounded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,21 +53,21 @@ class Decoder:
 
     limits: LimitsConfig
     capabilities: frozenset[str]
-    """Names of optional fields that work."""
+    """Names of the optional fields that work."""
     scan: Callable[[bytes], Scanned] | None = None
-    """The compiled scan (`transport.scan`), or None where nothing can be compiled."""
+    """The compiled scan (`codec.scan`), or None where numba is not installed."""
     regions: SharedMemoryReader | None = None
-    """Where shared memory is read from; None = it is off."""
+    """Reads rows from shared memory; None = it is turned off."""
     by_distribution: Callable[[pb.SampleRequest], SampleRequest] | None = None
-    """Decodes requests that name a distribution; None = it does not work here."""
-    _known_params: dict[tuple[bytes, int], tuple[SamplingParams, ...]] = field(default_factory=dict)
-    _known_outputs: dict[tuple[bytes, int], Outputs] = field(default_factory=dict)
+    """Decodes requests that name a distribution; None = no distributions are served."""
+    _params_cache: dict[tuple[bytes, int], tuple[SamplingParams, ...]] = field(default_factory=dict)
+    _outputs_cache: dict[tuple[bytes, int], Outputs] = field(default_factory=dict)
 
     def parse(self, data: bytes) -> pb.SampleRequest:
-        """Parse the bytes of one message.
+        """Parse the bytes of one request.
 
         Raises:
-            InvalidRequestError: they are not one.
+            InvalidRequestError: they are not a SampleRequest.
 
         """
         return parse(pb.SampleRequest, data)
@@ -91,7 +91,7 @@ class Decoder:
         return self.decode_with(self.parse(data[: found.source_tag] + data[found.source_end :]), source, load)
 
     def _find_rows(self, data: bytes, found: Scanned) -> tuple[DenseRows, Callable[[], None] | None]:
-        """Give the rows, and what has to bring them in first, as `decode_with` takes them."""
+        """Find the rows, and the function that first copies their numbers out of shared memory, if they are there."""
         begin, end = found.data_at, found.data_end
         if found.is_shared:
             return self._decode_shared(parse(pb.SharedMemory, data[begin:end], part_of=pb.SampleRequest))
@@ -113,12 +113,12 @@ class Decoder:
     def _decode_scanned(
         self, data: bytes, found: Scanned, source: DenseRows, load: Callable[[], None] | None
     ) -> SampleRequest:
-        """Check what was scanned, as `decode_with` does with a message."""
+        """Check the fields that the scan has found: `decode_with` without a message."""
         params, outputs = DEFAULT, NO_OUTPUTS
         if found.params_at:
-            params = self._recall_params(data[found.params_at : found.params_end], source.vocab_size)
+            params = self._cached_params(data[found.params_at : found.params_end], source.vocab_size)
         if found.outputs_at:
-            outputs = self._recall_outputs(data[found.outputs_at : found.outputs_end], source.vocab_size)
+            outputs = self._cached_outputs(data[found.outputs_at : found.outputs_end], source.vocab_size)
         return check_request(
             found,
             source,
@@ -129,29 +129,29 @@ class Decoder:
             load=load,
         )
 
-    def _recall_params(self, data: bytes, vocab_size: int) -> tuple[SamplingParams, ...]:
-        """Decode parameters that stand alone; the same bytes mean the same, so they are remembered while small."""
-        known = self._known_params.get((data, vocab_size))
+    def _cached_params(self, data: bytes, vocab_size: int) -> tuple[SamplingParams, ...]:
+        """Decode the parameters of all rows; small ones are cached by their bytes."""
+        known = self._params_cache.get((data, vocab_size))
         if known is not None:
             return known
         message = parse(pb.SamplingParams, data, part_of=pb.SampleRequest)
         params = (decode_params(message, "params", self.context(vocab_size)),)
-        _remember(self._known_params, data, vocab_size, params)
+        _remember(self._params_cache, data, vocab_size, params)
         return params
 
-    def _recall_outputs(self, data: bytes, vocab_size: int) -> Outputs:
-        """Decode outputs that stand alone, and remember them as parameters are."""
-        known = self._known_outputs.get((data, vocab_size))
+    def _cached_outputs(self, data: bytes, vocab_size: int) -> Outputs:
+        """Decode outputs; small ones are cached by their bytes."""
+        known = self._outputs_cache.get((data, vocab_size))
         if known is not None:
             return known
         outputs = decode_outputs(
             parse(pb.Outputs, data, part_of=pb.SampleRequest), self.context(vocab_size), self.limits.max_top_n
         )
-        _remember(self._known_outputs, data, vocab_size, outputs)
+        _remember(self._outputs_cache, data, vocab_size, outputs)
         return outputs
 
     def context(self, vocab_size: int) -> ParamsContext:
-        """Give what the checks of parameters depend on."""
+        """Give what the checks of parameters depend on beside the parameters."""
         return ParamsContext(
             vocab_size=vocab_size, max_tokens=self.limits.max_ids_per_list, capabilities=self.capabilities
         )
@@ -171,7 +171,9 @@ class Decoder:
     def decode_source(
         self, message: pb.SampleRequest | pb.CreateDistributionRequest
     ) -> tuple[DenseRows | CandidateRows, Callable[[], None] | None]:
-        """Find the rows of a message that names no distribution, and what has to bring their numbers in first.
+        """Find the rows of a message that names no distribution.
+
+        Rows in shared memory come with the function that copies their numbers, to be called once they are admitted.
 
         Raises:
             InvalidRequestError: no source, or a malformed one.
@@ -189,7 +191,7 @@ class Decoder:
         source: DenseRows | CandidateRows | StoredRows,
         load: Callable[[], None] | None = None,
     ) -> SampleRequest:
-        """Check all of one request but its rows, which the caller has found.
+        """Check everything of one request but its rows, which the caller has found.
 
         Raises:
             InvalidRequestError: a field is malformed, contradictory or out of range.
@@ -200,7 +202,7 @@ class Decoder:
         params = decode_row_params(message, source.rows, self.context(source.vocab_size))
         outputs = NO_OUTPUTS
         if message.HasField("outputs"):
-            outputs = self._recall_outputs(message.outputs.SerializeToString(), source.vocab_size)
+            outputs = self._cached_outputs(message.outputs.SerializeToString(), source.vocab_size)
         return check_request(
             message,
             source,
@@ -213,9 +215,9 @@ class Decoder:
         )
 
 
-def _remember(known: dict[tuple[bytes, int], _T], data: bytes, vocab_size: int, meaning: _T) -> None:
-    if len(data) > _WORTH_KNOWING:
+def _remember(cache: dict[tuple[bytes, int], _T], data: bytes, vocab_size: int, meaning: _T) -> None:
+    if len(data) > _MAX_CACHED_BYTES:
         return
-    if len(known) >= _MAX_KNOWN:
-        known.clear()
-    known[data, vocab_size] = meaning
+    if len(cache) >= _MAX_CACHED:
+        cache.clear()
+    cache[data, vocab_size] = meaning

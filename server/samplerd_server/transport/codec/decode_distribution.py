@@ -1,4 +1,4 @@
-"""The arrow from a CreateDistributionRequest to what is to be kept, and the other messages about distributions."""
+"""The arrow ``bytes -> NewDistribution`` of an upload, and the other messages about distributions."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ _KINDS = {InputKind.LOGITS: pb.INPUT_KIND_LOGITS, InputKind.PROBABILITIES: pb.IN
 
 @entity
 class NewDistribution:
-    """What is to be kept."""
+    """An upload, checked."""
 
     description: Description
     request: SampleRequest
-    """One sample from each row: whether it can be drawn from."""
+    """One sample from each row, to find rows that cannot be drawn from."""
     field: str
-    """Where the numbers stand in the request."""
+    """The field that holds the numbers, for errors."""
 
 
 def decode_new(data: bytes, decoder: Decoder, *, now: float, default_ttl_s: float) -> NewDistribution:
@@ -57,7 +57,7 @@ def decode_new(data: bytes, decoder: Decoder, *, now: float, default_ttl_s: floa
         data: its bytes.
         decoder: checks rows and parameters, with the limits of requests.
         now: seconds since 1970.
-        default_ttl_s: of one that brings none; inf = never.
+        default_ttl_s: seconds without use after which it is freed, if the upload does not say; inf = never.
 
     Raises:
         InvalidRequestError: a field is malformed or out of range.
@@ -71,7 +71,7 @@ def decode_new(data: bytes, decoder: Decoder, *, now: float, default_ttl_s: floa
     if source is None:
         raise InvalidRequestError("source", "no rows were sent; one of tensor, values, shared_memory is needed")
     rows, load = decoder.decode_source(message) if tensor is None else (_check(tensor, numbers, decoder.limits), None)
-    assert isinstance(rows, DenseRows), "sparse rows are uploaded. This is a bug."
+    assert isinstance(rows, DenseRows), "an upload of candidates. This is a bug."
     request = check_request(
         Scalars(kind=message.kind),
         rows,
@@ -137,10 +137,10 @@ def encode_distribution(segment: Segment, expires: float) -> pb.Distribution:
 
 
 def decode_page(message: pb.ListDistributionsRequest) -> tuple[int, str]:
-    """Check what page is asked for: how many at most, and the name after which it begins.
+    """Check which page is asked for; returns its largest size, and the name after which it begins.
 
     Raises:
-        InvalidRequestError: the page is too large, or the token is none of ours.
+        InvalidRequestError: the page is too large, or this server gave no such token.
 
     """
     if message.page_size > _MAX_PAGE:
@@ -153,5 +153,5 @@ def decode_page(message: pb.ListDistributionsRequest) -> tuple[int, str]:
 
 
 def encode_page_token(last: str) -> str:
-    """Make the token of the page after the name `last`; it stays good whatever is created or deleted meanwhile."""
+    """Make the token of the page after the name `last`. It stays valid whatever is created or deleted meanwhile."""
     return base64.b64encode(last.encode(), altchars=b"-_").decode()

@@ -23,7 +23,7 @@ __all__ = ["DraftDecoder"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DraftDecoder:
-    """Decodes drafts with the limits and capabilities of the decoder of samples."""
+    """Decodes drafts within the limits and capabilities of this server."""
 
     samples: Decoder
 
@@ -55,7 +55,7 @@ class DraftDecoder:
                 "target.rows", f"{rows.rows} rows for {count} drafted tokens; one more than tokens is needed"
             )
         ids = decode_ids(message.draft_ids, "draft_ids", context)
-        assert ids is not None, "ids that are there were decoded to none. This is a bug."
+        assert ids is not None, "a list of ids was decoded as empty. This is a bug."
         return VerifyRequest(
             id=message.id,
             target=target,

@@ -1,4 +1,4 @@
-"""The arrow from a request's outputs to what is computed beside its samples."""
+"""The arrow ``pb.Outputs -> Outputs``: what a request wants beside its samples."""
 
 from __future__ import annotations
 

@@ -46,10 +46,10 @@ def decode_rows(
 
 
 def decode_dtype(number: int, path: str) -> Dtype:
-    """Give the dtype of this number.
+    """Give the dtype that has this number in the contract.
 
     Raises:
-        InvalidRequestError: there is none.
+        InvalidRequestError: no dtype has it.
 
     """
     dtype = _DTYPES.get(int(number))
@@ -59,10 +59,10 @@ def decode_dtype(number: int, path: str) -> Dtype:
 
 
 def check_shape(rows: int, rows_path: str, vocab_size: int, vocab_path: str, limits: LimitsConfig) -> None:
-    """Check that rows are neither empty nor past the limits; a path is where each number stands in the request.
+    """Check that rows are neither empty nor beyond the limits; the paths name the fields of the two numbers.
 
     Raises:
-        InvalidRequestError: they are.
+        InvalidRequestError: they are empty or beyond a limit.
 
     """
     if vocab_size == 0:
@@ -74,10 +74,10 @@ def check_shape(rows: int, rows_path: str, vocab_size: int, vocab_path: str, lim
 
 
 def decode_tensor(tensor: pb.Tensor, limits: LimitsConfig, path: str = "tensor") -> DenseRows:
-    """Check rows of bytes; `path` is where they stand in the request.
+    """Check the rows of a Tensor; `path` names its field in the request.
 
     Raises:
-        InvalidRequestError: an unknown dtype, a shape past the limits, or a wrong number of bytes.
+        InvalidRequestError: an unknown dtype, a shape beyond the limits, or a wrong number of bytes.
 
     """
     return check_tensor(tensor.dtype, tensor.rows or 1, tensor.vocab_size, tensor.data, limits, path)
@@ -93,10 +93,10 @@ def check_tensor(  # noqa: PLR0917  # a Tensor's own fields, in order
     *,
     address: int = 0,
 ) -> DenseRows:
-    """Check the fields of a Tensor, wherever they were found; `address` is that of `data`, if it is known.
+    """Check the fields of a Tensor; `address` is that of `data` in memory, 0 if it is not known.
 
     Raises:
-        InvalidRequestError: an unknown dtype, a shape past the limits, or a wrong number of bytes.
+        InvalidRequestError: an unknown dtype, a shape beyond the limits, or a wrong number of bytes.
 
     """
     stored = decode_dtype(dtype, f"{path}.dtype")

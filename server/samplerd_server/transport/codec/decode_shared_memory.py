@@ -21,14 +21,14 @@ __all__ = ["decode_shared_memory"]
 def decode_shared_memory(
     memory: pb.SharedMemory, limits: LimitsConfig, regions: SharedMemoryReader, path: str = "shared_memory"
 ) -> tuple[DenseRows, Callable[[], None]]:
-    """Check where rows lie; returns them with memory that holds nothing yet, and what copies their numbers into it.
+    """Check where rows lie; returns them with empty memory, and the function that copies their numbers there.
 
-    The copy costs time and touches the memory for the first time, so it waits until somebody has let the rows in. It
-    raises what `SharedMemoryReader.read` does.
+    The copy takes time and touches the memory for the first time, so call it once the request is admitted. It raises
+    the errors of `SharedMemoryReader.read`.
 
     Raises:
-        InvalidRequestError: a malformed key, an unknown dtype, a shape past the limits, a wrong number of bytes.
-        PermissionDeniedError: the key is none that requests may name.
+        InvalidRequestError: a malformed key, an unknown dtype, a shape beyond the limits, a wrong number of bytes.
+        PermissionDeniedError: requests may not name this key.
 
     """
     name = regions.resolve(memory.key, path)

@@ -25,19 +25,19 @@ __all__ = ["encode", "encode_chunks", "encode_draft_error", "encode_error", "enc
 
 def encode(request: SampleRequest, result: SampleResult) -> bytes:
     """Encode the whole result as one message."""
-    if result.row_errors or request.outputs is not NO_OUTPUTS or len(result.samples) > _MOST_KEPT:
+    if result.row_errors or request.outputs is not NO_OUTPUTS or len(result.samples) > _MAX_REUSED_SAMPLES:
         return _encode_all(request, result)
     return _PLAIN.encode(request, result)
 
 
-_MOST_KEPT = 4096
-"""Samples that a message which is kept may hold: it never gives memory back."""
+_MAX_REUSED_SAMPLES = 4096
+"""The most samples in a reply that reuses its message: a message never frees memory."""
 
 
 class _PlainReply:
-    """A reply with samples and timing only, filled again for each request: making one takes longer than filling it.
+    """A reply with samples and timing only, reused for every request: making one takes longer than filling it.
 
-    Of the event loop alone, as all of the transport.
+    Only the event loop may use it.
     """
 
     __slots__ = ("_compute", "_queue", "_reply", "_samples", "_timing")
@@ -107,7 +107,7 @@ def encode_error(request_id: int, status: status_pb2.Status) -> bytes:
 
 
 def encode_verdict(request: VerifyRequest, result: VerifyResult) -> pb.VerifyDraftResponse:
-    """Encode what became of a draft."""
+    """Encode the verdict on a draft."""
     reply = pb.VerifyDraftResponse(
         id=request.id, samples=result.samples, accepted=result.accepted, seed=request.target.seed, rng=RNG
     )

@@ -1,7 +1,7 @@
-"""Finding the tensor of a large upload without copying it, as `scan` does for a SampleRequest.
+"""Finds the tensor of a large upload without copying it; `scan` does so for a SampleRequest.
 
-Rule 1: it never judges. It knows one shape, the tensor as the last field of the message and the data as its last, which
-is how encoders write them; whatever surprises it makes it give up, and upb reads the message whole.
+Rule 1: it never refuses a message. It knows one layout, which encoders write: the tensor is the last field of the
+message, and the data the last field of the tensor. For any other it gives up, and upb parses the whole message.
 Source: the encoding guide of Protocol Buffers.
 """
 
@@ -17,7 +17,7 @@ _VARINT, _LENGTH = 0, 2
 
 
 class LocatedTensor(NamedTuple):
-    """A message taken apart."""
+    """A message split at its tensor."""
 
     rest: bytes
     """The message without its tensor."""
@@ -32,7 +32,7 @@ class _GiveUpError(Exception):
 
 
 def locate_tensor(message: bytes, other_sources: range) -> LocatedTensor | None:
-    """Take a message apart, or give None; `other_sources` are the fields of which there must be none beside it."""
+    """Split a message at its tensor; None if it has another layout, or a field whose number is in `other_sources`."""
     try:
         tensor, begin = _last_field(message, 0, _TENSOR, other_sources)
         data, numbers = _last_field(message, begin, _DATA, range(0))
@@ -42,7 +42,7 @@ def locate_tensor(message: bytes, other_sources: range) -> LocatedTensor | None:
 
 
 def _last_field(message: bytes, at: int, wanted: int, unwanted: range) -> tuple[int, int]:
-    """Find where the field `wanted` begins that ends with the message, and where its content begins."""
+    """Find where the field `wanted`, which must end the message, begins, and where its content begins."""
     for _ in range(_MAX_TAGS):
         start = at
         tag, at = _varint(message, at)

@@ -1,12 +1,13 @@
-"""Finding what a SampleRequest says without making objects of it, and its tensor without copying it.
+"""Reads the fields of a SampleRequest without making objects of them, and its tensor without copying it.
 
-upb copies a bytes field twice: into its arena, and out of it at each access. For a row of 512 KiB that is most of what
-the server does beside drawing; for a row of 4 KiB most of it is the dozen objects and look-ups of the fields around it.
-So the usual message, a tensor (or where one lies in shared memory) and a few scalars, is read by one compiled loop over
-its tags: the bytes of the tensor stay where they are, and nested messages are told by where they begin and end.
+upb copies a bytes field twice: into its arena, and out of it at each access. For a row of 512 KiB that is most of the
+server's work beside drawing; for a row of 4 KiB, most is the dozen objects and look-ups of the fields around it. So one
+compiled loop over the tags reads the usual message: a tensor (or where one lies in shared memory) and a few scalars.
+The bytes of the tensor stay where they are; of nested messages it finds the begin and the end.
 
-Rule 1: the scan never judges. Whatever surprises it (another source, a message twice, a group, a bad length) makes it
-give up, and upb decides alone. Rule 2: it looks at tags only, so its time does not grow with the message.
+Rule 1: the scan never refuses a message. For any that it does not know (another source, a message twice, a group, a bad
+length) it gives up, and upb parses the whole message. Rule 2: it looks at tags only, so its time does not grow with the
+message.
 Source: the encoding guide of Protocol Buffers.
 """
 
@@ -26,7 +27,7 @@ __all__ = ["Scanned", "scan"]
 _U64 = np.uint64
 _ZERO = np.uint64(0)
 _MAX_TAGS = 4096
-"""More fields than this at the top (unpacked row_seeds, say) are not worth scanning."""
+"""The scan gives up beyond this many fields at the top, such as unpacked row_seeds."""
 _VARINT, _LENGTH = 0, 2
 # Fields of SampleRequest.
 _ID, _PARAMS, _NUM_SAMPLES, _SEED, _REPLACEMENT, _KIND, _OUTPUTS, _DRAW_OFFSET, _PRIORITY = 1, 2, 3, 4, 5, 6, 7, 8, 9
@@ -36,14 +37,14 @@ _DTYPE, _ROWS, _VOCAB_SIZE, _DATA = 1, 2, 3, 4
 
 
 class Scanned(NamedTuple):
-    """A message taken apart. Numbers are those of its fields, 0 where absent; places count from its first byte."""
+    """The fields of a message, 0 where absent; positions count bytes from its begin."""
 
     is_done: bool
-    """False: upb must read the message whole, and nothing here is of use."""
+    """False: the scan gave up, and nothing here is valid."""
     is_simple: bool
-    """Everything is told here; otherwise there is more, and only the source's places and fields are of use."""
+    """True: the message has no other fields; False: only the positions and the fields of the source are valid."""
     is_shared: bool
-    """The source is shared memory, whose message is told by its place alone; otherwise it is a tensor."""
+    """The source is shared memory, of whose message only the position is known; otherwise it is a tensor."""
     id: int
     num_samples: int
     has_seed: bool
@@ -64,7 +65,7 @@ class Scanned(NamedTuple):
     rows: int
     vocab_size: int
     data_at: int
-    """Where the numbers begin; of shared memory, where its message does."""
+    """Where the numbers begin; for shared memory, where its message begins."""
     data_end: int
 
 
@@ -98,7 +99,7 @@ def _signed32(value):
 def _next_field(message, at, end):
     """Read a tag, and a number or a length; returns number, wire type, value, where the content begins and ends.
 
-    Field number 0 means that the bytes are not what this scan knows.
+    Field number 0 means that the scan does not know these bytes.
     """
     tag, at, is_good = _varint(message, at, end)
     number, wire_type = np.int64(tag >> _U64(3)), np.int64(tag & _U64(7))
@@ -115,7 +116,7 @@ def _next_field(message, at, end):
 
 @short_kernel
 def _scan(message, length):
-    """Take a message apart: see `Scanned`, whose fields these are."""
+    """Scan a message; returns the fields of `Scanned`."""
     own_id = seed = draw_offset = _ZERO
     num_samples = replacement = kind = priority = 0
     has_seed = False
@@ -199,6 +200,6 @@ def _scan(message, length):
 
 
 def scan(message: bytes) -> Scanned:
-    """Take a message apart."""
-    # As `Scanned(*...)`, in a tenth of its time.
+    """Scan a message."""
+    # `Scanned(*...)` would take ten times as long.
     return tuple.__new__(Scanned, _scan(message, len(message)))

@@ -1,4 +1,4 @@
-"""Errors as gRPC tells them: google.rpc.Status with details, and the trailers that carry it."""
+"""Errors as google.rpc.Status with details, and the gRPC trailers that carry it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["AllRowsFailedError", "check_any_row_drawn", "status_of", "trailers_o
 
 _DOMAIN = "samplerd.v1"
 _MAX_VIOLATIONS = 16
-"""Details travel in a trailer, and clients take 8 KiB of those by default."""
+"""The details are sent in a trailer, and clients accept 8 KiB of trailers by default."""
 
 
 class AllRowsFailedError(InvalidRequestError):
@@ -47,7 +47,7 @@ def check_any_row_drawn(request: SampleRequest, result: SampleResult) -> None:
 
 
 def status_of(error: SamplerdError) -> status_pb2.Status:
-    """Describe an error as google.rpc.Status, with ErrorInfo and what else its class tells."""
+    """Describe an error as google.rpc.Status, with ErrorInfo and the details that its class has."""
     details: list[Message] = [error_details_pb2.ErrorInfo(reason=_reason(error), domain=_DOMAIN)]
     if isinstance(error, AllRowsFailedError):
         violations = [

@@ -234,7 +234,7 @@ class AsgiContext:
             await send({"type": "http.response.body", "body": frame(data), "more_body": False})
             await send(trailers)
         except OSError as error:
-            error.__traceback__ = None  # as above
+            error.__traceback__ = None  # pyvoy raises one exception object again and again
 
     async def end(self, code: int, details: str = "", trailers: Iterable[tuple[str, str | bytes]] = ()) -> None:
         """End the call with a status, unless it has ended."""
@@ -253,4 +253,4 @@ class AsgiContext:
                 await send({**_START, "headers": [_CONTENT_TYPE, *headers], "trailers": False})
                 await send(_NOTHING)
         except OSError as error:
-            error.__traceback__ = None  # as above
+            error.__traceback__ = None  # pyvoy raises one exception object again and again

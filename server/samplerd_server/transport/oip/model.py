@@ -1,4 +1,4 @@
-"""The sampler as a model: its name, its tensors, what it has done."""
+"""The sampler as a model: its name, its tensors, its statistics."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ __all__ = ["DTYPES", "INPUTS", "MODEL", "OUTPUTS", "VERSION", "config", "metadat
 MODEL, VERSION = "sampler", "1"
 _PLATFORM = "samplerd"
 DTYPES = {"FP32": pb.DTYPE_F32, "FP16": pb.DTYPE_F16, "BF16": pb.DTYPE_BF16, "FP64": pb.DTYPE_F64}
-"""What rows may be stored as."""
+"""The datatypes of rows, and their dtypes in our contract."""
 _SCALARS = {name: "FP64" if kind is float else "UINT32" for name, kind in PARAMETERS.items()}
 _SCALARS |= {"seed": "UINT64", "num_samples": "UINT32", "draw_offset": "UINT64"}
 INPUTS = {"logits": "FP32", "probabilities": "FP32", **_SCALARS}
-"""Inputs and the datatype that is told of each; others are taken where the numbers fit."""
+"""Inputs and the datatype that the metadata gives for each; others are accepted if the numbers fit."""
 OUTPUTS = {"samples": "INT32", "logprobs": "FP32"}
 _TYPES = {name.removeprefix("TYPE_"): number for name, number in oip.DataType.items()}
 _NS = 1e9
@@ -30,7 +30,7 @@ _DRAWING = ("Sample", "SampleStream", "ModelInfer", "ModelStreamInfer")
 
 
 def server_metadata(*, has_shared_memory: bool) -> oip.ServerMetadataResponse:
-    """Say what the server is, and which extensions of the protocol it serves."""
+    """Describe the server, and the extensions of the protocol that it serves."""
     extensions = ["model_configuration", "statistics", "binary_tensor_data", "parameters"]
     if has_shared_memory:
         extensions.append("system_shared_memory")
@@ -38,7 +38,7 @@ def server_metadata(*, has_shared_memory: bool) -> oip.ServerMetadataResponse:
 
 
 def metadata() -> oip.ModelMetadataResponse:
-    """Say which tensors the model takes and gives."""
+    """Describe the tensors that the model takes and gives."""
     tensor = oip.ModelMetadataResponse.TensorMetadata
     rows = {"logits", "probabilities"}
     return oip.ModelMetadataResponse(
@@ -53,7 +53,7 @@ def metadata() -> oip.ModelMetadataResponse:
 
 
 def config(max_rows: int) -> oip.ModelConfig:
-    """Say the same as Triton's clients want it: shapes without the rows, of which there may be `max_rows`."""
+    """Describe the tensors for Triton's clients: shapes without the rows, of which there may be `max_rows`."""
     rows = {"logits", "probabilities"}
     return oip.ModelConfig(
         name=MODEL,
@@ -72,7 +72,7 @@ def config(max_rows: int) -> oip.ModelConfig:
 
 
 def statistics(metrics: Metrics) -> oip.ModelStatistics:
-    """Say what has been done since the start, by whichever protocol it was asked for."""
+    """Count the work since the start, of both protocols."""
     outcomes = [(code, metrics.requests.value(rpc, code.name)) for rpc in _DRAWING for code in Code]
     succeeded = int(sum(count for code, count in outcomes if code is Code.OK))
     failed = int(sum(count for code, count in outcomes if code is not Code.OK))

@@ -1,4 +1,4 @@
-"""Regions of shared memory that clients have registered under names of their own, as the protocol has it.
+"""Regions of shared memory that clients have registered under names of their choice.
 
 Rule 1: a name stands for a key, an offset and a size, and for nothing that is open or mapped: every use opens the
 region anew, and checks its bounds anew. Rule 2: how many there can be is bounded.
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Place", "RegistryFullError", "SharedMemoryRegistry"]
 
-_MOST = 1024
-_LONGEST_NAME = 255
+_MAX_REGIONS = 1024
+_MAX_NAME = 255
 
 
 class Place(NamedTuple):
@@ -36,43 +36,43 @@ class RegistryFullError(FullError):
 
 
 class SharedMemoryRegistry:
-    """What is registered."""
+    """The regions that are registered."""
 
     def __init__(self, regions: SharedMemoryReader) -> None:
         self.regions = regions
-        """Reads them, and says which keys may be named."""
+        """Reads and writes regions, and says which keys may be named."""
         self._places: dict[str, Place] = {}
 
     def register(self, name: str, place: Place) -> None:
-        """Give a place a name.
+        """Register a place under a name.
 
         Raises:
             AlreadyExistsError: the name is taken.
-            RegionsFullError: there are too many.
-            InvalidRequestError: the name is none, or the key cannot be one.
-            PermissionDeniedError: the key is none that requests may name.
+            RegistryFullError: there are too many.
+            InvalidRequestError: the name or the key is malformed, or the size is 0.
+            PermissionDeniedError: requests may not name this key.
 
         """
-        if not 1 <= len(name) <= _LONGEST_NAME:
-            raise InvalidRequestError("name", f"must have 1 to {_LONGEST_NAME} characters")
+        if not 1 <= len(name) <= _MAX_NAME:
+            raise InvalidRequestError("name", f"must have 1 to {_MAX_NAME} characters")
         if place.byte_size < 1:
             raise InvalidRequestError("byte_size", "must be at least 1")
         self.regions.resolve(place.key, "register")
         if name in self._places:
             raise AlreadyExistsError(f"name: the region {name} is registered; unregister it first")
-        if len(self._places) >= _MOST:
-            raise RegistryFullError(f"{_MOST} regions are registered, which is the most there can be")
+        if len(self._places) >= _MAX_REGIONS:
+            raise RegistryFullError(f"{_MAX_REGIONS} regions are registered, which is the most there can be")
         self._places[name] = place
 
     def unregister(self, name: str) -> None:
-        """Forget one, or all of them for an empty name. One that is not there is no error, as in the protocol."""
+        """Unregister one region, or all of them for an empty name. In the protocol a missing one is no error."""
         if name:
             self._places.pop(name, None)
         else:
             self._places.clear()
 
     def status(self, name: str) -> Mapping[str, Place]:
-        """List one, or all of them for an empty name.
+        """List one region, or all of them for an empty name.
 
         Raises:
             NotFoundError: there is none of this name.

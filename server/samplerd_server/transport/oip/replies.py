@@ -29,7 +29,7 @@ def reply_to(
     """Answer a request: the outputs that were asked for, in that order, all as raw contents.
 
     Raises:
-        SamplerdError: an output cannot be written to the shared memory that was named for it.
+        SamplerdError: an output cannot be written to the shared memory that the request names for it.
 
     """
     asked = inference.sample
@@ -49,7 +49,7 @@ def reply_to(
             assert regions is not None, "a place without regions. This is a bug."
             regions.regions.write(output.place.key, output.place.offset, output.place.byte_size, data, output.name)
             tensor.parameters["shared_memory_byte_size"].int64_param = len(data)
-            data = b""  # keeps the places of the others
+            data = b""  # an empty entry keeps the order of the others
         reply.raw_output_contents.append(data)
     return reply
 

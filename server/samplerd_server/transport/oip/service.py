@@ -1,4 +1,4 @@
-"""inference.GRPCInferenceService: the handlers."""
+"""inference.GRPCInferenceService: the handlers of the Open Inference Protocol."""
 
 from __future__ import annotations
 
@@ -77,40 +77,40 @@ class InferenceService:
 
     @INFERENCE.unary("ServerLive", oip.ServerLiveRequest, oip.ServerLiveResponse)
     async def server_live(self, _request: oip.ServerLiveRequest, _call: Call) -> oip.ServerLiveResponse:
-        """Say that the server runs."""
+        """Answer that the server runs."""
         return oip.ServerLiveResponse(live=True)
 
     @INFERENCE.unary("ServerReady", oip.ServerReadyRequest, oip.ServerReadyResponse)
     async def server_ready(self, _request: oip.ServerReadyRequest, _call: Call) -> oip.ServerReadyResponse:
-        """Say whether the server takes new requests."""
+        """Answer whether the server takes new requests."""
         return oip.ServerReadyResponse(ready=self._submitter.is_open)
 
     @INFERENCE.unary("ModelReady", oip.ModelReadyRequest, oip.ModelReadyResponse)
     async def model_ready(self, request: oip.ModelReadyRequest, _call: Call) -> oip.ModelReadyResponse:
-        """Say whether the model takes new requests."""
+        """Answer whether the model takes new requests."""
         check_model(request.name, request.version)
         return oip.ModelReadyResponse(ready=self._submitter.is_open)
 
     @INFERENCE.unary("ServerMetadata", oip.ServerMetadataRequest, oip.ServerMetadataResponse)
     async def server_metadata(self, _request: oip.ServerMetadataRequest, _call: Call) -> oip.ServerMetadataResponse:
-        """Say what the server is."""
+        """Describe the server."""
         return server_metadata(has_shared_memory=self._regions is not None)
 
     @INFERENCE.unary("ModelMetadata", oip.ModelMetadataRequest, oip.ModelMetadataResponse)
     async def model_metadata(self, request: oip.ModelMetadataRequest, _call: Call) -> oip.ModelMetadataResponse:
-        """Say which tensors the model takes and gives."""
+        """Describe the tensors of the model."""
         check_model(request.name, request.version)
         return metadata()
 
     @INFERENCE.unary("ModelConfig", oip.ModelConfigRequest, oip.ModelConfigResponse)
     async def model_config(self, request: oip.ModelConfigRequest, _call: Call) -> oip.ModelConfigResponse:
-        """Say the same in the words of Triton's clients."""
+        """Describe the tensors of the model for Triton's clients."""
         check_model(request.name, request.version)
         return oip.ModelConfigResponse(config=config(self._max_rows))
 
     @INFERENCE.unary("ModelStatistics", oip.ModelStatisticsRequest, oip.ModelStatisticsResponse)
     async def model_statistics(self, request: oip.ModelStatisticsRequest, _call: Call) -> oip.ModelStatisticsResponse:
-        """Say what has been done since the start."""
+        """Count the work since the start."""
         if request.name:
             check_model(request.name, request.version)
         return oip.ModelStatisticsResponse(model_stats=[statistics(self._metrics)])
@@ -157,7 +157,7 @@ class InferenceService:
 
 
 class _StreamMessages:
-    """The messages of ModelStreamInfer, whose ids are texts: here each request has a number beside."""
+    """The messages of ModelStreamInfer. Their ids are texts, so each request is given a number for `Stream`."""
 
     def __init__(self, translator: Translator, regions: SharedMemoryRegistry | None) -> None:
         self._translator = translator

@@ -1,4 +1,4 @@
-"""The tensors of a request: where their numbers are, checked against what the protocol says of them."""
+"""The tensors of a request: where their numbers are, checked against their datatypes and shapes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _TYPES = {
     "FP32": ("<f4", "fp32_contents"),
     "FP64": ("<f8", "fp64_contents"),
 }
-"""How numbers of each datatype lie in raw contents, and which typed contents may hold them."""
+"""For each datatype, the numpy dtype of its raw contents, and the field of typed contents that may hold it."""
 _SIZES = {datatype: np.dtype(code).itemsize for datatype, (code, _) in _TYPES.items()}
 """Bytes of one number."""
 _PLACE = ("shared_memory_region", "shared_memory_byte_size", "shared_memory_offset")
@@ -51,14 +51,13 @@ class Input:
     data: bytes
     """Its numbers, row-major and little-endian; empty where they are in shared memory."""
     place: Place | None = None
-    """Where in shared memory they are."""
+    """Where in shared memory its numbers are; None = they are in `data`."""
 
     def numbers(self) -> NDArray[np.generic]:
         """Give the numbers of a small tensor, flat.
 
         Raises:
-            NotImplementedFieldError: they are in shared memory, which only rows can be.
-            InvalidRequestError: their datatype is none of whole or floating-point numbers.
+            NotImplementedFieldError: they are in shared memory, which only rows may be.
 
         """
         if self.place is not None:
@@ -74,7 +73,7 @@ def read_inputs(request: oip.ModelInferRequest, regions: SharedMemoryRegistry | 
     """Find the numbers of every input.
 
     Raises:
-        InvalidRequestError: a tensor is not what its datatype and shape say, or comes twice; some raw contents lack.
+        InvalidRequestError: a tensor contradicts its datatype or shape, or comes twice; raw contents are missing.
         NotFoundError: a region of shared memory is not registered.
         NotImplementedFieldError: shared memory is off.
 
@@ -117,7 +116,7 @@ def _size_of(tensor: oip.ModelInferRequest.InferInputTensor) -> int:
 
 
 def _typed(tensor: oip.ModelInferRequest.InferInputTensor) -> bytes:
-    """Give typed contents as raw ones."""
+    """Convert typed contents to raw ones."""
     dtype, field = _TYPES[tensor.datatype]
     if not field:
         raise InvalidRequestError(f"{tensor.name}.contents", f"{tensor.datatype} must come in raw_input_contents")
@@ -135,12 +134,12 @@ def _typed(tensor: oip.ModelInferRequest.InferInputTensor) -> bytes:
 def place_of(
     parameters: Mapping[str, oip.InferParameter], name: str, regions: SharedMemoryRegistry | None
 ) -> Place | None:
-    """Find where in shared memory a tensor lies; None: it does not.
+    """Find where in shared memory a tensor lies; None if it is in the message.
 
     Raises:
-        InvalidRequestError: an unknown parameter, or a place that is not within its region.
+        InvalidRequestError: a place that is not within its region, or parameters of a wrong kind.
         NotFoundError: the region is not registered.
-        NotImplementedFieldError: shared memory is off.
+        NotImplementedFieldError: an unknown parameter, or shared memory is off.
 
     """
     if not parameters:
@@ -160,6 +159,6 @@ def place_of(
 
 
 def value_of(parameter: oip.InferParameter) -> Any:
-    """Give the value of a parameter, whichever kind it is of; None if it has none."""
+    """Give the value of a parameter of any kind; None if it has none."""
     kind = parameter.WhichOneof("parameter_choice")
     return None if kind is None else getattr(parameter, kind)

@@ -1,6 +1,6 @@
-"""The arrow ``ModelInferRequest -> SampleRequest``: names and shapes of the protocol, meaning of our contract.
+"""The arrow ``ModelInferRequest -> SampleRequest``: the protocol's names and shapes become fields of our contract.
 
-What a parameter may be is checked where the contract's own requests are: here it is only brought there.
+The `Decoder` of our own requests then checks their values.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ _PROCESSED = pb.LOGPROB_KIND_PROCESSED
 
 @entity
 class Output:
-    """A tensor that is asked for."""
+    """An output tensor that is asked for."""
 
     name: str
     place: Place | None
-    """Where in shared memory it is to go; None: into the reply."""
+    """Where in shared memory to write it; None = into the reply."""
 
 
 _ALL = tuple(Output(name=name, place=None) for name in OUTPUTS)
@@ -49,30 +49,30 @@ _ALL = tuple(Output(name=name, place=None) for name in OUTPUTS)
 
 @entity
 class Inference:
-    """A request of the protocol, understood."""
+    """A request of the protocol, translated and checked."""
 
     id: int
-    """A number of ours: on a stream it tells one request from another."""
+    """A number that the server chooses: it tells the requests of a stream apart."""
     name: str
-    """The client's id, which may be empty, and need not be its own."""
+    """The client's id, which may be empty, and may be the same in several requests."""
     sample: SampleRequest
     outputs: tuple[Output, ...]
     timeout_s: float | None
-    """What the client gives it, in seconds."""
+    """The client's timeout in seconds; None = it sets none."""
     wants_final: bool
-    """Whether its stream shall be told that the reply is the last one."""
+    """Whether the reply says on a stream that it is the last one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Translator:
-    """Understands requests within the limits and capabilities of this server."""
+    """Translates requests within the limits and capabilities of this server."""
 
     decoder: Decoder
     regions: SharedMemoryRegistry | None
-    """Where shared memory is named; None = it is off."""
+    """The registered regions of shared memory; None = it is turned off."""
 
     def translate(self, request: oip.ModelInferRequest, number: int = 0) -> Inference:
-        """Understand one request.
+        """Translate and check one request.
 
         Raises:
             SamplerdError: it is malformed, contradictory, out of range, or wants what does not work here.
@@ -110,7 +110,7 @@ class Translator:
         )
 
     def _find_rows(self, inputs: dict[str, Input]) -> tuple[str, DenseRows, Callable[[], None] | None]:
-        """Find the rows: what they are, where they are, and what brings them in."""
+        """Find the rows; returns their kind, the rows, and what copies them out of shared memory if they are there."""
         unknown = [name for name in inputs if name not in INPUTS]
         if unknown:
             raise InvalidRequestError(unknown[0], f"the model {MODEL} has no such input; it has {', '.join(INPUTS)}")
@@ -136,7 +136,7 @@ class Translator:
         return given[0], own, load
 
     def _outputs(self, request: oip.ModelInferRequest) -> tuple[Output, ...]:
-        """Read which outputs are asked for: all of them, unless some are named."""
+        """Read which outputs are asked for: all of them, unless the request names some."""
         if not request.outputs:
             return _ALL
         outputs: dict[str, Output] = {}
@@ -151,10 +151,10 @@ class Translator:
 
 
 def check_model(name: str, version: str) -> None:
-    """Check that it is our model which is asked for.
+    """Check that a request names our model.
 
     Raises:
-        NotFoundError: it is another.
+        NotFoundError: it names another model or version.
 
     """
     if name != MODEL:
@@ -164,7 +164,7 @@ def check_model(name: str, version: str) -> None:
 
 
 def _timeout(value: Any) -> float | None:
-    """Give seconds from the protocol's microseconds, of which 0 means none."""
+    """Convert the protocol's microseconds to seconds; 0 means no timeout."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < np.iinfo(np.int64).max:
         raise InvalidRequestError("parameters.timeout", "must be a whole number of microseconds, 0 or more")
     return value / 1e6 if value else None

@@ -1,1 +1,1 @@
-"""The RPCs: their handlers, and what every call goes through."""
+"""The RPCs: their descriptors and handlers, and the counting, errors and streams that all of them share."""

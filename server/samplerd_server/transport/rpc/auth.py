@@ -26,10 +26,10 @@ _SCHEME = "bearer "
 
 
 class Authenticated(grpc.GenericRpcHandler):
-    """Handlers that only callers with a token reach. `observer` counts who is refused; None = nobody does."""
+    """Handlers for callers with a token. `observer` counts the calls that are refused; None = they are not counted."""
 
     depends_on_caller = True
-    """What `service` gives must not be remembered for the next caller."""
+    """The result of `service` depends on the caller's token, so it must not be cached."""
 
     def __init__(self, inner: grpc.GenericRpcHandler, *, tokens: Sequence[bytes], observer: RpcObserver | None) -> None:
         self._inner = inner
@@ -49,14 +49,14 @@ class Authenticated(grpc.GenericRpcHandler):
         if len(sent) != 1 or not isinstance(sent[0], str) or not sent[0].lower().startswith(_SCHEME):
             return "no token: send the metadata authorization: Bearer TOKEN"
         token = sent[0][len(_SCHEME) :].strip().encode()
-        # All are compared, whichever fits: the time tells nothing.
+        # All tokens are compared even after a match, so that the time tells nothing.
         fits = [hmac.compare_digest(token, allowed) for allowed in self._tokens]
         return None if any(fits) else "the token is not one of this server's"
 
     def _refusal(self, method: str, problem: str) -> grpc.RpcMethodHandler[Any, Any]:
         rpc = method.rpartition("/")[2]
 
-        # A stream even where the method is none: so no message is read from a stranger.
+        # A stream handler even for a unary method: it reads no message from a caller without a token.
         async def refuse(_messages: object, context: ServicerContext[bytes, bytes]) -> None:
             if self._observer is None:
                 await context.abort(grpc.StatusCode.UNAUTHENTICATED, problem)

@@ -1,8 +1,9 @@
 """The RPCs about distributions: uploading rows, describing, listing and deleting them.
 
-Uploaded rows go through the queue like a request for one sample each: that bounds what may wait, holds deadlines, and
-finds every row that cannot be drawn from. Then one thread copies them to where they stay and prepares their tables,
-while the event loop and the device go on. Nothing is known by its name before all of it is there.
+Uploaded rows go through the queue like a request for one sample of each row: that bounds how many may wait, keeps
+deadlines, and finds every row that cannot be drawn from. Then one thread copies them into the store and builds their
+CDF index, while the event loop and the device go on. A distribution can be found by its name only when all of it is
+in the store.
 """
 
 from __future__ import annotations
@@ -47,10 +48,10 @@ __all__ = ["DistributionService", "PlansCdfIndexes"]
 
 
 class PlansCdfIndexes(Protocol):
-    """The part of the engine that prepares tables: sampling.tables.maker.TableMaker."""
+    """The part of the engine that builds CDF indexes: sampling.cdf_index.builder.CdfIndexBuilder."""
 
     def plan(self, batch: RowBatch, kind: InputKind, params: SamplingParams) -> Plan | None:
-        """Find out what the tables of rows take; None for rows that no table can stand for."""
+        """Work out the size of the CDF index of rows; None for rows that cannot have one."""
         ...
 
 
@@ -74,23 +75,23 @@ class DistributionService:
         self._submitter = submitter
         self._loop = loop
         self._arriving_bytes = 0
-        """Rows whose distribution is being made: their messages are in memory too."""
-        self._thread = ThreadPoolExecutor(1, "samplerd-tables")
+        """Bytes of rows that are being uploaded: their messages are in memory beside the copies."""
+        self._thread = ThreadPoolExecutor(1, "samplerd-cdf-index")
 
     def request_decoder(self, decoder: Decoder, max_samples: int) -> Callable[[pb.SampleRequest], SampleRequest]:
-        """Give what decodes requests that name a distribution; `max_samples` is the most that one may draw."""
+        """Give the function that decodes requests which name a distribution, for at most `max_samples` samples each."""
         whole = replace(decoder, limits=replace(decoder.limits, max_samples=max_samples))
         return DistributionDecoder(
             decoder=whole, find=self._store.find, max_undivided=decoder.limits.max_samples
         ).decode
 
     def close(self) -> None:
-        """Begin nothing more; what is being made is not waited for."""
+        """Start no further upload, and do not wait for those that are running."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     @SAMPLER.unary_bytes("CreateDistribution", pb.CreateDistributionRequest, pb.CreateDistributionResponse)
     async def create(self, data: bytes, call: Call) -> bytes:
-        """Check uploaded rows, and put them where they stay."""
+        """Check uploaded rows and keep them in the store."""
         new = decode_new(data, self._decoder, now=time.time(), default_ttl_s=self._default_ttl_s)
         size = new.request.size_bytes
         self._store.check(new.description.name, size_of(new.description, None) + self._arriving_bytes)
@@ -105,9 +106,9 @@ class DistributionService:
             self._arriving_bytes -= size
 
     async def _make(self, new: NewDistribution) -> bytes:
-        """Put checked rows where they stay; if nobody waits any more, whatever was taken is given back."""
+        """Copy checked rows into the store; if the caller has gone, their memory is freed."""
         rows = new.request.source
-        assert isinstance(rows, DenseRows), "sparse rows are uploaded. This is a bug."
+        assert isinstance(rows, DenseRows), "an upload of candidates. This is a bug."
         plan = await self._loop.run_in_executor(self._thread, self._plan, new)
         memory = self._store.allocate(size_of(new.description, plan))
         await self._loop.run_in_executor(self._thread, write_segment, memory, new.description, rows, plan)
@@ -127,19 +128,19 @@ class DistributionService:
 
     @SAMPLER.unary("GetDistribution", pb.GetDistributionRequest, pb.GetDistributionResponse)
     async def get(self, request: pb.GetDistributionRequest, _call: Call) -> pb.GetDistributionResponse:
-        """Describe one."""
+        """Describe one distribution."""
         segment, expires = self._store.describe(check_name(request.name, "name"))
         return pb.GetDistributionResponse(distribution=encode_distribution(segment, expires))
 
     @SAMPLER.unary("DeleteDistribution", pb.DeleteDistributionRequest, pb.DeleteDistributionResponse)
     async def delete(self, request: pb.DeleteDistributionRequest, _call: Call) -> pb.DeleteDistributionResponse:
-        """Delete one; requests that have its rows keep them."""
+        """Delete one distribution; requests that already have its rows keep them."""
         self._store.delete(check_name(request.name, "name"))
         return pb.DeleteDistributionResponse()
 
     @SAMPLER.unary("ListDistributions", pb.ListDistributionsRequest, pb.ListDistributionsResponse)
     async def list(self, request: pb.ListDistributionsRequest, _call: Call) -> pb.ListDistributionsResponse:
-        """Describe one page of them."""
+        """Describe one page of all distributions."""
         size, after = decode_page(request)
         names = [name for name in self._store.names() if name > after]
         return pb.ListDistributionsResponse(

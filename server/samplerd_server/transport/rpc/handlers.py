@@ -1,4 +1,4 @@
-"""The table of handlers that a transport runs: our services, health, and reflection where it is wanted.
+"""All handlers that a transport runs: our services, health, and reflection if it is turned on.
 
 The seam between the service and its transports is gRPC's own: generic handlers and a servicer context.
 """
@@ -25,7 +25,7 @@ __all__ = ["Handlers"]
 
 
 class Handlers:
-    """Everything that is served, with the health of it."""
+    """All handlers, and the health of every service."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Handlers:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self)  # type: ignore[arg-type]  # it only registers
         if has_reflection:
             reflecting = reflection_handlers((*self._served, health.SERVICE_NAME))
-            # Probes of health have no token; whoever asks for the contract has one.
+            # Probes of health send no token; clients that ask for the contract must.
             self.generic.append(Authenticated(reflecting, tokens=tokens, observer=None) if tokens else reflecting)
 
     def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
@@ -58,11 +58,11 @@ class Handlers:
         """Ignore the second registration of what `add_generic_rpc_handlers` took."""
 
     async def set_serving(self) -> None:
-        """Say that all services can be used."""
+        """Set the health of every service to SERVING."""
         for name in ("", *self._served):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
 
     async def drain(self) -> None:
-        """Say NOT_SERVING for good, and refuse what is new."""
+        """Set the health of every service to NOT_SERVING for good, and refuse new requests."""
         await self._health.enter_graceful_shutdown()
         self.service.drain()

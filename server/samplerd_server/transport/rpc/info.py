@@ -1,4 +1,4 @@
-"""What GetServerInfo answers: it is the same from start to end."""
+"""The reply of GetServerInfo, which stays the same for the life of the process."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 __all__ = ["describe"]
 
 _FIELDS = ("SampleRequest.distribution",)
-"""What works with every sampler, beside the basics and the RPCs."""
+"""Optional fields that work with every sampler."""
 
 
 def _optional(config: ServerConfig) -> frozenset[str]:
-    """Give the names of what works because it was turned on."""
+    """Name the optional fields that work because a setting turns them on."""
     shared_memory = ("SampleRequest.shared_memory", "CreateDistributionRequest.shared_memory")
     return frozenset(shared_memory if config.transport.shared_memory_prefix else ())
 
 
 def describe(config: ServerConfig, engine: Engine, rpcs: Iterable[Rpc]) -> pb.GetServerInfoResponse:
-    """Say what this server is, can do and where its limits are; `rpcs` are those that it serves."""
+    """Describe this server, its capabilities and its limits; `rpcs` are those that it serves."""
     info = pb.GetServerInfoResponse(
         version=__version__,
         device=engine.device.name,

@@ -90,7 +90,7 @@ def _part(request: SampleRequest, begin: int, end: int, first_draw: int, draws: 
     own = params if len(params) == 1 else params[begin:end]
     greedy = own[0].is_greedy * (end - begin) if len(own) == 1 else sum(each.is_greedy for each in own)
     rows = source.part(begin, end)
-    # Without a table, each part reads its rows again.
+    # Without a CDF index, each part reads its rows again.
     reading = rows.size_bytes if request.cdf_index is None else 0
     return replace(
         request,

@@ -1,4 +1,4 @@
-"""How the messages of each streaming RPC are read and written: what `Stream` does not know."""
+"""How `Stream` reads and writes the messages of each of our streaming RPCs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class SampleMessages:
         return _identify(pb.SampleRequest, data)
 
     def encode(self, request: SampleRequest, result: SampleResult | None) -> Iterable[bytes]:
-        """Encode a result as one or more chunks; None = its parts have been sent."""
+        """Encode a result as one or more chunks; None = its parts have been sent already."""
         return () if result is None else encode_chunks(request, result, self.chunk_samples)
 
     def encode_error(self, request_id: int, error: SamplerdError) -> bytes:

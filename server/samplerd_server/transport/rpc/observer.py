@@ -1,4 +1,4 @@
-"""What every call goes through: it is counted, timed, and its errors become gRPC statuses, in one place.
+"""Counts and times every call, and turns its errors into gRPC statuses.
 
 Rule 1: whatever is not a `SamplerdError` is a bug of ours: logged with its cause, answered INTERNAL with a fixed text.
 Rule 2: a cancelled call is re-raised as such; swallowing CancelledError leaks memory inside grpcio. Rule 3: handlers
@@ -26,7 +26,7 @@ __all__ = ["RpcObserver"]
 
 _LOG = logging.getLogger("samplerd.transport")
 _CLOCKS_DIFFER_S = 1e-3
-"""grpcio times deadlines by another clock than the one it tells the remaining time by."""
+"""grpcio ends calls by another clock than the one by which it tells the remaining time: they differ by less."""
 _STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -36,16 +36,16 @@ class RpcObserver:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._idle: asyncio.Event | None = None
-        """Set when no call is in flight; there only while somebody waits for it, since every call would pay for it."""
+        """Set when no call is in flight. It exists only while somebody waits for it: it costs time in each call."""
         self.in_flight = 0
         """Calls that have begun and not ended."""
         self.begun = 0
-        """Calls that ever began."""
+        """Calls that have begun since the start."""
 
     def handle(self, rpc: str, context: ServicerContext[bytes, bytes], began: float) -> _Observed:
-        """Give what surrounds the body of a handler: ``async with observer.handle(...):``.
+        """Surround the body of a handler: ``async with observer.handle(...):``.
 
-        Unary calls, which are the most, do the same with `begin`, `fail` and `end`: two coroutines less.
+        Unary calls, which are the most frequent, use `begin`, `fail` and `end` instead: two coroutines fewer.
         """
         return _Observed(self, rpc, context, began)
 
@@ -67,8 +67,8 @@ class RpcObserver:
         """Count a call that ended with `error`, and answer with its status.
 
         Raises:
-            AbortError: grpcio's own, once the status is sent; every handler lets it pass. Not raised for an error that
-                is to be raised again: a cancellation.
+            AbortError: of grpcio, once the status is sent; every handler lets it pass. After a cancellation nothing is
+                raised here: the caller raises the cancellation again.
 
         """
         code = Code.CANCELLED
@@ -115,7 +115,7 @@ class _Observed:
         """Count the outcome; an error becomes the status of the call.
 
         Raises:
-            AbortError: as `RpcObserver.fail`.
+            AbortError: see `RpcObserver.fail`.
 
         """
         if error is None:

@@ -1,6 +1,6 @@
-"""Reflection: the contract, told to tools that ask for it, such as grpcurl and buf curl.
+"""Reflection: tools such as grpcurl and buf curl ask the server for its contract.
 
-grpcio's servicer answers; here it learns to find methods, and to be asked by the name that newer tools try first.
+grpcio's servicer answers. Added here: it finds methods too, and answers by the service name that newer tools try first.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 __all__ = ["SERVICE_NAMES", "reflection_handlers"]
 
 SERVICE_NAMES = ("grpc.reflection.v1.ServerReflection", reflection.SERVICE_NAME)
-"""Two names of one service: the messages of both are the same on the wire."""
+"""Both names of the service: their messages are the same on the wire."""
 
 
 class _Servicer(reflection.aio.ReflectionServicer):
     def _file_containing_symbol(self, request: object, name: str) -> Any:
-        """Find the file of a symbol. A method is in that of its service, where grpcio's own does not look."""
+        """Find the file of a symbol. That of a method is its service's, which grpcio's servicer does not find."""
         service, _, method = name.rpartition(".")
         try:
             is_method = method in descriptor_pool.Default().FindServiceByName(service).methods_by_name
@@ -40,11 +40,11 @@ def reflection_handlers(names: Iterable[str]) -> grpc.GenericRpcHandler:
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
         response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
     )
-    return _Table({f"/{name}/ServerReflectionInfo": handler for name in SERVICE_NAMES})
+    return _ByPath({f"/{name}/ServerReflectionInfo": handler for name in SERVICE_NAMES})
 
 
-class _Table(grpc.GenericRpcHandler):
-    """One handler by several paths."""
+class _ByPath(grpc.GenericRpcHandler):
+    """Handlers by the path of the method."""
 
     def __init__(self, handlers: dict[str, grpc.RpcMethodHandler[Any, Any]]) -> None:
         self._handlers = handlers

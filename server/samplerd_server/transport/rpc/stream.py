@@ -1,8 +1,8 @@
-"""One streaming call, SampleStream or VerifyDraftStream: requests in, replies out in the order of completion.
+"""One streaming call of any protocol: requests in, replies out in the order of completion.
 
 The reader takes requests as long as fewer than `limit` are in flight; a request stays in flight until its last chunk is
-written, so a client that does not read stops being read. The writer sends whatever is done. A request that fails is
-answered with its error, and the stream lives on.
+written, so the requests of a client that reads no replies are no longer read. The writer sends whatever is done. A
+request that fails is answered with its error, and the stream goes on.
 
 Rule 1: neither task is ever cancelled while it reads or writes, unless the whole call is: grpcio leaks otherwise.
 """
@@ -30,7 +30,7 @@ __all__ = ["Messages", "Request", "Result", "Stream"]
 
 
 class _Identified(Protocol):
-    """What every request has."""
+    """A request with an id."""
 
     @property
     def id(self) -> int: ...
@@ -107,7 +107,7 @@ class Stream(Generic[Request, Result]):
         try:
             await self._write(reader)
         except grpc.aio.InternalError as error:
-            # How grpcio tells of a client that went away while a message was being written.
+            # grpcio raises this if the client goes away while a message is being written.
             raise asyncio.CancelledError from error
         finally:
             for reply in tuple(self._replies):
@@ -115,7 +115,7 @@ class Stream(Generic[Request, Result]):
             self._in_flight, self._is_over = 0, True
             self._wake_reader.set()
             if not reader.done():
-                # The call is over for us: grpcio ends the read by itself, which frees what it holds.
+                # The call is over here; grpcio ends the read by itself, and that frees its memory.
                 reader.add_done_callback(_ignore)
         if self._is_draining and not self._is_read:
             raise UnavailableError("the server is draining; open the stream at another one")
@@ -144,7 +144,7 @@ class Stream(Generic[Request, Result]):
         except SamplerdError as error:
             self._fail(self._messages.identify(data), error, began)
             return
-        except Exception:  # noqa: BLE001  # a bug of ours fails this request and not the stream
+        except Exception:  # noqa: BLE001  # a bug fails this request and not the stream
             _LOG.exception("a request of a stream raised")
             self._fail(self._messages.identify(data), InternalError(), began)
             return
@@ -172,7 +172,7 @@ class Stream(Generic[Request, Result]):
         self._count(code, began)
 
     def put(self, messages: Iterable[bytes]) -> None:
-        """Send messages as the first parts of a reply that is still being made."""
+        """Send messages as the next part of a reply that is not complete yet."""
         self._in_flight += 1
         self._done.append(messages)
         self._wake_writer.set()
@@ -196,6 +196,6 @@ class Stream(Generic[Request, Result]):
 
 
 def _ignore(task: asyncio.Task[None]) -> None:
-    """Look at the outcome of a reader that outlived its call, so that nobody warns of it."""
+    """Retrieve the exception of a reader that outlived its call: asyncio warns of one that nobody retrieves."""
     if not task.cancelled():
         task.exception()

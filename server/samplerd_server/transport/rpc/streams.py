@@ -1,4 +1,4 @@
-"""The open streams of all connections: what a drain has to end."""
+"""The open streams of all connections, which a drain ends."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Streams:
         self._open: set[Stream[Any, Any]] = set()
 
     def __len__(self) -> int:
-        """How many are open."""
+        """Count the open streams."""
         return len(self._open)
 
     def new(

@@ -135,7 +135,7 @@ public final class SamplerClient implements AutoCloseable {
   /**
    * Keeps rows on the server, to be sampled by name. Never sent again after UNAVAILABLE, as it may have been done.
    *
-   * @param request name, rows, and parameters to bake in
+   * @param request name, rows, and parameters to fix for every draw
    * @return as it now stands
    */
   public Distribution createDistribution(CreateDistributionRequest request) {
