@@ -17,8 +17,8 @@ from tests.support.daemon import KERNEL, Daemon
 from tests.support.processes import Watched, children, descendants
 from tests.support.requests import one_hot, tensor
 from tests.support.served import WAIT_S, connect, failure, stub
-from tests.support.team import WORKERS, Crowd
-from tests.support.team import children as workers_of
+from tests.support.worker_pool import WORKERS, Crowd
+from tests.support.worker_pool import children as workers_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -24,23 +24,23 @@ from tests.support.metric_table import types_of
 from tests.support.processes import variables
 from tests.support.requests import tensor
 from tests.support.served import WAIT_S, Served, connect, stub
-from tests.support.team import WORKERS, Crowd, children, worker_processes
+from tests.support.worker_pool import WORKERS, Crowd, children, worker_processes
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 @pytest.fixture(scope="module", params=["grpcio", "envoy"])
-def team(request):
+def pool(request):
     with Daemon("--workers", str(WORKERS), "--transport", request.param) as daemon:
         yield daemon
 
 
-async def test_every_worker_draws_the_same(team):
+async def test_every_worker_draws_the_same(pool):
     rows = np.random.default_rng(7).normal(0, 3, (5, 1000)).astype(np.float32)
     params = pb.SamplingParams(temperature=0.9, top_k=50, top_p=0.9)
     request = pb.SampleRequest(id=1, tensor=tensor(rows), params=params, num_samples=20, seed=42)
     request.outputs.logprobs.append(pb.LOGPROB_KIND_PROCESSED)
-    async with Crowd(team) as crowd:
+    async with Crowd(pool) as crowd:
         replies = await crowd.all(lambda own: own.Sample(request))
         for reply in replies:
             reply.ClearField("timing")
@@ -51,12 +51,12 @@ async def test_every_worker_draws_the_same(team):
         assert infos[0].start_time.seconds > 0
 
 
-async def test_what_is_shown_is_the_sum_of_what_was_sent(team):
-    async with Crowd(team) as crowd:
-        before = team.metrics()
+async def test_what_is_shown_is_the_sum_of_what_was_sent(pool):
+    async with Crowd(pool) as crowd:
+        before = pool.metrics()
         for _ in range(5):
             await crowd.all(lambda own: own.Sample(pb.SampleRequest(id=1, tensor=tensor([[1.0, 2.0], [3.0, 4.0]]))))
-        after = team.metrics()
+        after = pool.metrics()
         grown = {name: after[name] - before.get(name, 0.0) for name in after}
         sent = 5 * len(crowd.stubs)
         assert grown['samplerd_requests_total{code="OK",rpc="Sample"}'] == sent
@@ -71,51 +71,51 @@ async def test_what_is_shown_is_the_sum_of_what_was_sent(team):
         assert after["process_start_time_seconds"] > 0
 
 
-async def test_a_scrape_shows_exactly_the_table_of_metrics(team):
-    shown = await asyncio.to_thread(team.metric_types)
+async def test_a_scrape_shows_exactly_the_table_of_metrics(pool):
+    shown = await asyncio.to_thread(pool.metric_types)
     assert shown == types_of(definitions_of(ServerTable), definitions_of(SupervisorTable), PROCESS)
 
 
-async def test_health_is_answered_by_each(team):
-    async with Crowd(team) as crowd:
+async def test_health_is_answered_by_each(pool):
+    async with Crowd(pool) as crowd:
         assert len(crowd.stubs) >= WORKERS
     for _ in range(2 * len(crowd.stubs)):
-        async with connect(team.address) as channel:
+        async with connect(pool.address) as channel:
             reply = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
             assert reply.status == health_pb2.HealthCheckResponse.SERVING
 
 
-async def test_libraries_are_held_to_a_workers_threads(team):
-    for pid in children(team):
+async def test_libraries_are_held_to_a_workers_threads(pool):
+    for pid in children(pool):
         assert {"OMP_NUM_THREADS", "NUMBA_NUM_THREADS"} <= set(variables(pid))
         assert not any(name.startswith("SAMPLERD_") for name in variables(pid))
 
 
-async def test_a_port_that_a_team_serves_is_taken(team):
+async def test_a_port_that_a_pool_serves_is_taken(pool):
     for workers in ("1", "2"):
-        code, text = await asyncio.to_thread(run, f"--listen={team.address}", f"--workers={workers}")
+        code, text = await asyncio.to_thread(run, f"--listen={pool.address}", f"--workers={workers}")
         assert code == 2
-        assert last_line(text) == f"samplerd: cannot listen on {team.address}: is the port taken?"
-    code, text = await asyncio.to_thread(run, f"--metrics-listen={team.metrics_address}", "--workers=2")
+        assert last_line(text) == f"samplerd: cannot listen on {pool.address}: is the port taken?"
+    code, text = await asyncio.to_thread(run, f"--metrics-listen={pool.metrics_address}", "--workers=2")
     assert code == 2
-    assert f"cannot listen on {team.metrics_address} for /metrics: Address already in use" in last_line(text)
+    assert f"cannot listen on {pool.metrics_address} for /metrics: Address already in use" in last_line(text)
 
 
-async def test_a_worker_that_hangs_holds_no_scrape_up_and_stays_counted(team):
-    async with Crowd(team) as crowd:
+async def test_a_worker_that_hangs_holds_no_scrape_up_and_stays_counted(pool):
+    async with Crowd(pool) as crowd:
         await crowd.all(lambda own: own.Sample(pb.SampleRequest(id=1, tensor=tensor([[1.0, 2.0]]))))
-    before = team.metrics()
-    stuck = worker_processes(team)[1]
+    before = pool.metrics()
+    stuck = worker_processes(pool)[1]
     for pid in stuck:
         os.kill(pid, signal.SIGSTOP)
     try:
-        during = await asyncio.to_thread(team.metrics)
+        during = await asyncio.to_thread(pool.metrics)
     finally:
         for pid in stuck:
             os.kill(pid, signal.SIGCONT)
     assert sorted(during[f'samplerd_worker_up{{worker="{index}"}}'] for index in range(WORKERS)) == [0.0, 1.0]
     assert during["samplerd_samples_total"] == before["samplerd_samples_total"]
-    after = team.metrics()
+    after = pool.metrics()
     assert all(after[f'samplerd_worker_up{{worker="{index}"}}'] for index in range(WORKERS))
     assert after["samplerd_samples_total"] == before["samplerd_samples_total"]
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Metrics", "SupervisorMetrics"]
 
+_BOUNDS = SECONDS.bounds
+
 
 class _Instruments(Collector):
     """The instruments of a table, each an attribute named as its row, and the old names under which they are shown."""
@@ -95,7 +97,7 @@ class Metrics(ServerTable, _Instruments):
         """Count an RPC that ended, with the time it took; a unary one is also a request."""
         own = self._rpcs[rpc]
         # Both histograms have the same bounds, so the bucket is looked for once.
-        bucket = bisect_left(SECONDS.bounds, seconds)
+        bucket = bisect_left(_BOUNDS, seconds)
         own.grpc_handling[bucket] += 1
         own.grpc_handling[-1] += seconds
         if own.unary:
