@@ -24,7 +24,8 @@ of theirs. Counters and histograms keep what a worker that has ended had counted
 The column "set by" names the file below `server/samplerd_server/` that counts the metric, or that holds what a scrape
 reads. A histogram is shown as three series, with `_bucket`, `_sum` and `_count` after its name.
 
-This page is generated from `server/samplerd_server/metrics/table.py` by `make generate`."""
+This page is generated from `server/samplerd_server/metrics/table.py` by `make generate`. A new metric is a row of that
+table and the line that counts it; for a gauge, that line is in `app.py`."""
 _MERGES = {
     Merge.SUM: "sum",
     Merge.MAX: "largest",

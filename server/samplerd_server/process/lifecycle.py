@@ -110,24 +110,24 @@ class Lifecycle:
 
     def serving(self, **values: object) -> None:
         """Report that requests are answered, and where."""
-        self._say("serving", values)
+        self._report("serving", values)
         if self._worker is not None:
             tell(self._worker, "serving", **values)
 
     def draining(self, **values: object) -> None:
         """Report that new requests are refused."""
-        self._say("draining", {"grace": f"{self._grace_s:g}s", **values})
+        self._report("draining", {"grace": f"{self._grace_s:g}s", **values})
 
     def stopped(self, *, is_clean: bool) -> None:
         """Report the end, and whether every request in flight finished within the grace."""
-        self._say("stopped", {"finished_in_grace": is_clean}, logging.INFO if is_clean else logging.WARNING)
+        self._report("stopped", {"finished_in_grace": is_clean}, logging.INFO if is_clean else logging.WARNING)
         if self._worker is not None:
             tell(self._worker, "stopped", is_clean=is_clean)
             if self._is_orphan and self._worker.folder:
                 # It may hold much memory, and nobody else is left to remove it. Files that are open stay readable.
                 shutil.rmtree(self._worker.folder, ignore_errors=True)
 
-    def _say(self, message: str, values: dict[str, object], level: int = logging.INFO) -> None:
+    def _report(self, message: str, values: dict[str, object], level: int = logging.INFO) -> None:
         # A log reader that waits for "serving" means the supervisor's line, which is for all workers.
         if self._worker is None:
             event(_LOG, level, message, **values)
