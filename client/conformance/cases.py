@@ -142,6 +142,8 @@ def _params() -> Iterator[Case]:
         "top_p tiny": {"top_p": 1e-9},
         "min_p 0.2": {"min_p": 0.2},
         "min_p 1": {"min_p": 1.0},
+        "top_a 0.3": {"top_a": 0.3},
+        "top_a after top_p": {"top_p": 0.8, "top_a": 0.6},
         "typical_p 0.5": {"typical_p": 0.5},
         "epsilon_cutoff": {"epsilon_cutoff": 0.03},
         "eta_cutoff": {"eta_cutoff": 0.05},

@@ -26,6 +26,11 @@ func MinP(value float64) Option {
 	return func(r *pb.SampleRequest) { params(r).MinP = value }
 }
 
+// TopA sets top_a. Keep what has at least this share of the square of the largest probability; 0 turns it off.
+func TopA(value float64) Option {
+	return func(r *pb.SampleRequest) { params(r).TopA = value }
+}
+
 // TypicalP sets typical_p. Keep the most typical (the information nearest to the entropy) up to this much of the
 // probability; 1 turns it off.
 func TypicalP(value float64) Option {

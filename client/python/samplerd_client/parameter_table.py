@@ -39,6 +39,12 @@ PARAMETERS = (
     ),
     Parameter("min_p", "float", "P", "Keep what has at least this share of the largest probability; 0 turns it off."),
     Parameter(
+        "top_a",
+        "float",
+        "P",
+        "Keep what has at least this share of the square of the largest probability; 0 turns it off.",
+    ),
+    Parameter(
         "typical_p",
         "float",
         "P",

@@ -51,6 +51,8 @@ class SamplingParams:
     """Keep the shortest prefix, most likely first, with at least this much of the probability; 1 turns it off."""
     min_p: float | None = None
     """Keep what has at least this share of the largest probability; 0 turns it off."""
+    top_a: float | None = None
+    """Keep what has at least this share of the square of the largest probability; 0 turns it off."""
     typical_p: float | None = None
     """Keep the most typical (the information nearest to the entropy) up to this much of the probability; 1 turns it
     off."""
@@ -102,6 +104,7 @@ class SamplingFields(TypedDict, total=False):
     top_k: int | None
     top_p: float | None
     min_p: float | None
+    top_a: float | None
     typical_p: float | None
     epsilon_cutoff: float | None
     eta_cutoff: float | None

@@ -28,6 +28,10 @@ def thresholds(
         """At least min_p times the largest probability. Source: Nguyen et al., 2024."""
         return value * largest
 
+    def top_a(value: Any, largest: Any, total: Any, _entropy: Any) -> Any:
+        """At least top_a times the square of the largest probability. Source: KoboldAI, after RWKV's sampler."""
+        return value * largest * (largest / total)
+
     def epsilon_cutoff(value: Any, _largest: Any, total: Any, _entropy: Any) -> Any:
         """At least the probability epsilon. Source: Hewitt et al., 2022."""
         return value * total
@@ -36,4 +40,4 @@ def thresholds(
         """At least the probability min(eta, sqrt(eta) exp(-H)). Source: Hewitt et al., 2022."""
         return minimum(value, sqrt(value) * exp(-entropy)) * total
 
-    return {"min_p": min_p, "epsilon_cutoff": epsilon_cutoff, "eta_cutoff": eta_cutoff}
+    return {"min_p": min_p, "top_a": top_a, "epsilon_cutoff": epsilon_cutoff, "eta_cutoff": eta_cutoff}

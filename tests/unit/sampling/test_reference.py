@@ -71,6 +71,17 @@ def test_min_p_is_relative_to_the_largest():
     assert kept_ids([8, 8, 2, 1], min_p=1.0) == [0, 1]
 
 
+def test_top_a_is_relative_to_the_square_of_the_largest():
+    weights = [8, 4, 2, 1, 1]  # 0.5, 0.25, 0.125, 0.0625, 0.0625; the square of the largest is 0.25
+    assert kept_ids(weights, top_a=1.0) == [0, 1]
+    assert kept_ids(weights, top_a=0.5) == [0, 1, 2]
+    assert kept_ids(weights, top_a=0.25) == [0, 1, 2, 3, 4]
+    assert kept_ids(weights, top_a=1.0, min_tokens_to_keep=3) == [0, 1, 2]
+    assert kept_ids([8, 4, 3, 1], top_p=0.7, top_a=0.8) == [0]  # of 8 / 12 and 4 / 12; of all, 0.2 would keep 0.25
+    assert kept_ids([8, 4, 3, 1], top_p=0.7, top_a=0.8, order=Order.VLLM) == [0, 1]
+    assert kept_ids([5], top_a=1.0) == [0]
+
+
 def test_vllm_judges_min_p_before_top_p():
     weights = [8, 4, 3, 1]
     assert kept_ids(weights, min_p=0.5, top_p=0.7, order=Order.VLLM) == [0, 1]  # 8 / 12 < 0.7
@@ -233,6 +244,8 @@ def test_row_seeds_free_a_row_from_its_index():
         ({"min_p": 0.6, "temperature": 2.0}, False),
         ({"min_p": 0.6, "temperature": 0.5}, True),
         ({"min_p": 0.4}, False),
+        ({"top_a": 0.9}, False),
+        ({"top_a": 0.9, "top_k": 2}, True),
         ({"epsilon_cutoff": 0.3}, True),
         ({"epsilon_cutoff": 0.2}, False),
         ({"typical_p": 0.1}, False),

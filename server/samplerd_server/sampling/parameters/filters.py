@@ -48,6 +48,7 @@ FILTERS: tuple[Filter, ...] = (
     Filter(name="top_k", is_on=lambda row: row.top_k > 0, needs=Need.NONE),
     Filter(name="top_p", is_on=lambda row: row.top_p < 1, needs=Need.TOTAL),
     Filter(name="min_p", is_on=lambda row: row.min_p > 0, needs=Need.LARGEST),
+    Filter(name="top_a", is_on=lambda row: row.top_a > 0, needs=Need.LARGEST | Need.TOTAL),
     Filter(name="typical_p", is_on=lambda row: row.typical_p < 1, needs=Need.TOTAL | Need.EACH, keeps_first=False),
     Filter(name="epsilon_cutoff", is_on=lambda row: row.epsilon_cutoff > 0, needs=Need.TOTAL),
     Filter(name="eta_cutoff", is_on=lambda row: row.eta_cutoff > 0, needs=Need.TOTAL | Need.EACH),
@@ -63,19 +64,19 @@ FILTERS: tuple[Filter, ...] = (
 
 ORDERS: dict[Order, tuple[str, ...]] = {
     Order.HUGGING_FACE: (
-        *("temperature", "top_n_sigma", "top_k", "top_p", "min_p"),
+        *("temperature", "top_n_sigma", "top_k", "top_p", "min_p", "top_a"),
         *("typical_p", "epsilon_cutoff", "eta_cutoff", "xtc"),
     ),
     Order.VLLM: (
-        *("temperature", "top_n_sigma", "min_p", "top_k", "top_p"),
+        *("temperature", "top_n_sigma", "min_p", "top_a", "top_k", "top_p"),
         *("typical_p", "epsilon_cutoff", "eta_cutoff", "xtc"),
     ),
     Order.LLAMA_CPP: (
-        *("top_n_sigma", "top_k", "typical_p", "top_p", "min_p"),
+        *("top_n_sigma", "top_k", "typical_p", "top_p", "min_p", "top_a"),
         *("epsilon_cutoff", "eta_cutoff", "xtc", "temperature"),
     ),
     Order.JOINT: (
-        *("temperature", "top_n_sigma", "joint", "min_p"),
+        *("temperature", "top_n_sigma", "joint", "min_p", "top_a"),
         *("typical_p", "epsilon_cutoff", "eta_cutoff", "xtc"),
     ),
 }

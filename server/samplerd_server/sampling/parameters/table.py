@@ -67,6 +67,18 @@ PARAMETERS: tuple[Parameter, ...] = (
         source="Nguyen et al., 2024",
     ),
     Parameter(
+        name="top_a",
+        kind=ParamKind.FLOAT,
+        step=Step.FILTERS,
+        help="Keep what has at least this share of the square of the largest probability; 0 turns it off.",
+        metavar="P",
+        default=0.0,
+        off=0.0,
+        range=_SHARE,
+        decided_with_candidates="if the cut lies within the candidates, at T = 1 or with ORDER_LLAMA_CPP",
+        source="KoboldAI, after RWKV",
+    ),
+    Parameter(
         name="typical_p",
         kind=ParamKind.FLOAT,
         step=Step.FILTERS,

@@ -25,6 +25,7 @@ RANGES = {
     "temperature": ([0.0, -0.0, TINY, 1e-8, 1.0, 1e308], [-TINY, -1.0, NAN, INF, -INF]),
     "top_p": ([TINY, 1e-9, 0.5, 1.0], [0.0, -0.5, ABOVE_1, NAN, INF, -INF]),
     "min_p": ([0.0, TINY, 1.0], [-TINY, ABOVE_1, NAN, INF, -INF]),
+    "top_a": ([0.0, TINY, 1.0], [-TINY, ABOVE_1, NAN, INF, -INF]),
     "typical_p": ([TINY, 1.0], [0.0, -1.0, ABOVE_1, NAN, INF]),
     "epsilon_cutoff": ([0.0, TINY, BELOW_1], [-TINY, 1.0, NAN, INF]),
     "eta_cutoff": ([0.0, TINY, BELOW_1], [-TINY, 1.0, NAN, INF]),

@@ -129,11 +129,11 @@ class _OrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Order.ValueType
     ORDER_UNSPECIFIED: _Order.ValueType  # 0
     """Means ORDER_HUGGING_FACE."""
     ORDER_HUGGING_FACE: _Order.ValueType  # 1
-    """temperature, top_n_sigma, top_k, top_p, min_p, typical_p, epsilon_cutoff, eta_cutoff, XTC."""
+    """temperature, top_n_sigma, top_k, top_p, min_p, top_a, typical_p, epsilon_cutoff, eta_cutoff, XTC."""
     ORDER_VLLM: _Order.ValueType  # 2
-    """temperature, top_n_sigma, min_p, top_k, top_p, typical_p, epsilon_cutoff, eta_cutoff, XTC."""
+    """temperature, top_n_sigma, min_p, top_a, top_k, top_p, typical_p, epsilon_cutoff, eta_cutoff, XTC."""
     ORDER_LLAMA_CPP: _Order.ValueType  # 3
-    """top_n_sigma, top_k, typical_p, top_p, min_p, epsilon_cutoff, eta_cutoff, XTC, and the temperature last."""
+    """top_n_sigma, top_k, typical_p, top_p, min_p, top_a, epsilon_cutoff, eta_cutoff, XTC, and the temperature last."""
     ORDER_JOINT: _Order.ValueType  # 4
     """As ORDER_HUGGING_FACE, but top_k and top_p are both judged on the unfiltered distribution."""
 
@@ -143,11 +143,11 @@ class Order(_Order, metaclass=_OrderEnumTypeWrapper):
 ORDER_UNSPECIFIED: Order.ValueType  # 0
 """Means ORDER_HUGGING_FACE."""
 ORDER_HUGGING_FACE: Order.ValueType  # 1
-"""temperature, top_n_sigma, top_k, top_p, min_p, typical_p, epsilon_cutoff, eta_cutoff, XTC."""
+"""temperature, top_n_sigma, top_k, top_p, min_p, top_a, typical_p, epsilon_cutoff, eta_cutoff, XTC."""
 ORDER_VLLM: Order.ValueType  # 2
-"""temperature, top_n_sigma, min_p, top_k, top_p, typical_p, epsilon_cutoff, eta_cutoff, XTC."""
+"""temperature, top_n_sigma, min_p, top_a, top_k, top_p, typical_p, epsilon_cutoff, eta_cutoff, XTC."""
 ORDER_LLAMA_CPP: Order.ValueType  # 3
-"""top_n_sigma, top_k, typical_p, top_p, min_p, epsilon_cutoff, eta_cutoff, XTC, and the temperature last."""
+"""top_n_sigma, top_k, typical_p, top_p, min_p, top_a, epsilon_cutoff, eta_cutoff, XTC, and the temperature last."""
 ORDER_JOINT: Order.ValueType  # 4
 """As ORDER_HUGGING_FACE, but top_k and top_p are both judged on the unfiltered distribution."""
 Global___Order: _TypeAlias = Order  # noqa: Y015
@@ -502,6 +502,7 @@ class SamplingParams(_message.Message):
     TOP_K_FIELD_NUMBER: _builtins.int
     TOP_P_FIELD_NUMBER: _builtins.int
     MIN_P_FIELD_NUMBER: _builtins.int
+    TOP_A_FIELD_NUMBER: _builtins.int
     TYPICAL_P_FIELD_NUMBER: _builtins.int
     EPSILON_CUTOFF_FIELD_NUMBER: _builtins.int
     ETA_CUTOFF_FIELD_NUMBER: _builtins.int
@@ -528,6 +529,10 @@ class SamplingParams(_message.Message):
     """Keep the shortest prefix, by probability descending, with mass >= top_p. In (0, 1]; default 1 = off."""
     min_p: _builtins.float
     """Keep ids with at least min_p times the largest probability. In [0, 1]; 0 = off."""
+    top_a: _builtins.float
+    """Keep ids with a probability of at least top_a times the square of the largest (KoboldAI, after RWKV). In [0, 1];
+    0 = off.
+    """
     typical_p: _builtins.float
     """Locally typical sampling (Meister et al., 2022): keep the shortest prefix, by abs(-ln p - H) ascending, with mass
     >= typical_p. In (0, 1]; default 1 = off.
@@ -589,6 +594,7 @@ class SamplingParams(_message.Message):
         top_k: _builtins.int = ...,
         top_p: _builtins.float | None = ...,
         min_p: _builtins.float = ...,
+        top_a: _builtins.float = ...,
         typical_p: _builtins.float | None = ...,
         epsilon_cutoff: _builtins.float = ...,
         eta_cutoff: _builtins.float = ...,
@@ -610,7 +616,7 @@ class SamplingParams(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_repetition_penalty", b"_repetition_penalty", "_temperature", b"_temperature", "_top_p", b"_top_p", "_typical_p", b"_typical_p", "dry", b"dry", "repetition_penalty", b"repetition_penalty", "temperature", b"temperature", "top_p", b"top_p", "typical_p", b"typical_p"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_repetition_penalty", b"_repetition_penalty", "_temperature", b"_temperature", "_top_p", b"_top_p", "_typical_p", b"_typical_p", "allowed_tokens", b"allowed_tokens", "dry", b"dry", "dynamic_temperature_exponent", b"dynamic_temperature_exponent", "dynamic_temperature_range", b"dynamic_temperature_range", "epsilon_cutoff", b"epsilon_cutoff", "eta_cutoff", b"eta_cutoff", "frequency_penalty", b"frequency_penalty", "history", b"history", "logit_bias", b"logit_bias", "min_p", b"min_p", "min_tokens_to_keep", b"min_tokens_to_keep", "order", b"order", "presence_penalty", b"presence_penalty", "repetition_penalty", b"repetition_penalty", "temperature", b"temperature", "token_bitmask", b"token_bitmask", "top_k", b"top_k", "top_n_sigma", b"top_n_sigma", "top_p", b"top_p", "typical_p", b"typical_p", "xtc_probability", b"xtc_probability", "xtc_threshold", b"xtc_threshold"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_repetition_penalty", b"_repetition_penalty", "_temperature", b"_temperature", "_top_p", b"_top_p", "_typical_p", b"_typical_p", "allowed_tokens", b"allowed_tokens", "dry", b"dry", "dynamic_temperature_exponent", b"dynamic_temperature_exponent", "dynamic_temperature_range", b"dynamic_temperature_range", "epsilon_cutoff", b"epsilon_cutoff", "eta_cutoff", b"eta_cutoff", "frequency_penalty", b"frequency_penalty", "history", b"history", "logit_bias", b"logit_bias", "min_p", b"min_p", "min_tokens_to_keep", b"min_tokens_to_keep", "order", b"order", "presence_penalty", b"presence_penalty", "repetition_penalty", b"repetition_penalty", "temperature", b"temperature", "token_bitmask", b"token_bitmask", "top_a", b"top_a", "top_k", b"top_k", "top_n_sigma", b"top_n_sigma", "top_p", b"top_p", "typical_p", b"typical_p", "xtc_probability", b"xtc_probability", "xtc_threshold", b"xtc_threshold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__repetition_penalty: _TypeAlias = _typing.Literal["repetition_penalty"]  # noqa: Y015
     _WhichOneofArgType__repetition_penalty: _TypeAlias = _typing.Literal["_repetition_penalty", b"_repetition_penalty"]  # noqa: Y015
