@@ -107,6 +107,20 @@ def test_every_name_is_on_the_page():
     assert {row.exported_name for row in ALL} <= names
 
 
+def test_every_metric_that_another_page_names_is_in_the_table():
+    old = {f"{name.name}{row.suffix}" for row in OWN for name in row.formerly if not name.labels}
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")]
+    named = {
+        (page.name, name)
+        for page in pages
+        if page.name not in {"metrics.md", "CHANGELOG.md"}
+        for name in re.findall(r"`(samplerd_[a-z_]+)[`{]", page.read_text(encoding="utf-8"))
+        if not name.startswith(("samplerd_server", "samplerd_client"))
+    }
+    assert len(named) > 10
+    assert {name for _, name in named} <= {row.exported_name for row in ALL} - old, named
+
+
 def test_a_label_of_rpcs_has_a_series_for_each_and_a_product_with_the_others():
     labels = (Label("rpc", of_rpc="method"), Label("code", {"OK": "", "NO": ""}))
     row = Definition(kind=Counter, help="", set_by="", labels=labels, attribute="things")
