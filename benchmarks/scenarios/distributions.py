@@ -24,7 +24,7 @@ from samplerd_server.core.enums import Dtype, InputKind
 from samplerd_server.core.params import SamplingParams
 from samplerd_server.core.request import SampleRequest
 from samplerd_server.core.rows import DenseRows, IndexedDraw
-from samplerd_server.distributions.segment import Description, Opener, open_segment, size_of, write_segment
+from samplerd_server.distributions.segment import Description, SegmentDecoder, open_segment, size_of, write_segment
 from samplerd_server.sampling.cdf_index.builder import CdfIndexBuilder
 from samplerd_server.sampling.kernels import NumbaSampler
 
@@ -76,7 +76,7 @@ def _engine(name: str, rounds: int) -> Result:
         memory = np.zeros(size_of(own, plan), np.uint8)
         write_segment(memory, own, source, plan)
         times["making"].append(time.perf_counter() - began)
-        segment = open_segment(memory, Opener(params=lambda _: params, cdf_index=maker.open))
+        segment = open_segment(memory, SegmentDecoder(params=lambda _: params, cdf_index=maker.open))
         table = segment.rows.cdf_index
         assert table is not None, "a distribution without a table. This is a bug."
         draw = IndexedDraw(

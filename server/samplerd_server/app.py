@@ -24,10 +24,10 @@ from samplerd_server.batching.queue import TicketQueue
 from samplerd_server.config.credentials import read_tls, read_tokens
 from samplerd_server.core.errors import BindError
 from samplerd_server.core.request import RNG
+from samplerd_server.distributions.expiry_timer import ExpiryTimer
 from samplerd_server.distributions.folder import FolderStore
-from samplerd_server.distributions.segment import Opener
+from samplerd_server.distributions.segment import SegmentDecoder
 from samplerd_server.distributions.store import MemoryStore
-from samplerd_server.distributions.sweeper import Sweeper
 from samplerd_server.engine.engine import Engine
 from samplerd_server.metrics.exporter import Exporter
 from samplerd_server.metrics.metrics import Metrics
@@ -92,7 +92,7 @@ class App:
             regions=regions,
         )
         self.store = self._make_store(decoder)
-        self._sweeper = Sweeper(self.store, loop)
+        self._expiry_timer = ExpiryTimer(self.store, loop)
         self._distributions = DistributionService(
             config.distributions,
             store=self.store,
@@ -147,7 +147,7 @@ class App:
 
     def _make_store(self, decoder: Decoder) -> Store:
         config, builder = self._config.distributions, self._engine.cdf_index_builder
-        opener = Opener(
+        segment_decoder = SegmentDecoder(
             params=lambda description: decode_fixed_params(description, decoder),
             cdf_index=None if builder is None else builder.open,
         )
@@ -160,7 +160,7 @@ class App:
             max_bytes=config.max_bytes,
             clock=time.time,
             events=self.metrics.distribution_events,
-            opener=opener,
+            segment_decoder=segment_decoder,
         )
 
     def _make_regions(self) -> SharedMemoryReader | None:
@@ -191,7 +191,7 @@ class App:
 
         """
         self._engine.start(self._loop)
-        self._sweeper.start()
+        self._expiry_timer.start()
         if self._config.transport.transport == "grpcio":
             await self.server.start()
         else:
@@ -227,7 +227,7 @@ class App:
             is_clean = await self.server.drain()
         else:
             is_clean = await self.drain()
-        self._sweeper.stop()
+        self._expiry_timer.stop()
         self._distributions.close()
         self.has_ended = await self._loop.run_in_executor(None, self._engine.stop, _ABANDON_AFTER_S)
         if self._exporter is not None:

@@ -19,7 +19,7 @@ from samplerd_server.distributions.folder import FolderStore
 from samplerd_server.distributions.segment import size_of, write_segment
 from samplerd_server.distributions.store import MemoryStore
 from samplerd_server.metrics.metrics import Metrics
-from tests.support.tables import describe, opener
+from tests.support.tables import describe, segment_decoder
 
 MAX_COUNT, MAX_BYTES = 4, 4096
 NAMES = st.sampled_from(["a", "b", "A.1", "b-", "_"])
@@ -49,7 +49,11 @@ class StoreMachine(RuleBasedStateMachine):
         self.now = 0.0
         self.events = Metrics().distribution_events
         self.stores = self.make_stores(
-            max_count=MAX_COUNT, max_bytes=MAX_BYTES, clock=lambda: self.now, events=self.events, opener=opener()
+            max_count=MAX_COUNT,
+            max_bytes=MAX_BYTES,
+            clock=lambda: self.now,
+            events=self.events,
+            segment_decoder=segment_decoder(),
         )
         self.model: dict[str, Model] = {}
         self.held: list[tuple[Any, bytes, int, str]] = []  # what requests draw from, whatever becomes of its name
@@ -67,7 +71,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(name=NAMES, width=st.integers(1, 400), ttl_s=st.sampled_from([1.0, 5.0, math.inf]))
     def create(self, name: str, width: int, ttl_s: float) -> None:
         for store in self.stores:
-            store.sweep()
+            store.free_expired()
         self.expire()
         self.created += 1
         numbers = np.full(width, self.created, "<f4").tobytes()
@@ -126,8 +130,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.now += seconds
 
     @rule()
-    def sweep(self) -> None:
-        self.store.sweep()
+    def free_expired(self) -> None:
+        self.store.free_expired()
         self.expire()
 
     @invariant()
@@ -146,7 +150,7 @@ class StoreMachine(RuleBasedStateMachine):
             assert bytes(rows.data) == numbers
         for _ in range(2):  # who sweeps last finds what the others have let go of
             for store in self.stores:
-                store.sweep()
+                store.free_expired()
         for store in self.stores:
             assert store.size_bytes == self.taken() <= MAX_BYTES
 

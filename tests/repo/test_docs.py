@@ -31,3 +31,27 @@ def test_make_targets_exist(page: Path) -> None:
     targets = set(re.findall(r"^([a-z][a-z-]*):", lines, re.MULTILINE))
     named = set(re.findall(r"`make ([a-z-]+)", page.read_text(encoding="utf-8")))
     assert named <= targets, f"{page.relative_to(ROOT)} names {named - targets}"
+
+
+SERVER = ROOT / "server" / "samplerd_server"
+NAMES_FILES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+SOURCES = sorted(SERVER.rglob("*.py"))
+FILE = r"[\w.*{},/-]+\.(?:py|md|proto|json|toml)"
+
+
+def missing(names: set[str], page: Path) -> set[str]:
+    """The names that are no file below the root, the contract's folder, or a folder that holds the page itself."""
+    folders = (ROOT, ROOT / "protos", SERVER, *page.parents[: len(page.relative_to(ROOT).parts)])
+    return {name for name in names if not any(any(folder.glob(name)) for folder in folders)}
+
+
+@pytest.mark.parametrize("page", NAMES_FILES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_that_a_page_names_exist(page: Path) -> None:
+    named = set(re.findall(rf"`({FILE})`", page.read_text(encoding="utf-8")))
+    assert not missing(named, page)
+
+
+@pytest.mark.parametrize("page", SOURCES, ids=lambda page: str(page.relative_to(SERVER)))
+def test_files_that_a_comment_of_the_server_names_exist(page: Path) -> None:
+    named = set(re.findall(r"(?<![\w/.{-])((?:[a-z_]+/)+[\w-]+\.(?:py|md|proto))\b", page.read_text(encoding="utf-8")))
+    assert not missing(named, page)

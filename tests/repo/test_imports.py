@@ -93,6 +93,42 @@ def module_graph() -> dict[str, set[str]]:
     return {name: (imports(path) & known) - {name} for path, name in names.items()}
 
 
+def arrows(folder: Path, package: tuple[str, ...]) -> set[tuple[str, str]]:
+    """Which room imports which."""
+    found: set[tuple[str, str]] = set()
+    for path in folder.rglob("*.py"):
+        if path != folder / "__init__.py":
+            own = path.relative_to(folder).with_suffix("").parts[0]
+            parts = (tuple(name.split(".")) for name in imports(path))
+            found |= {(own, name[len(package)]) for name in parts if name[: len(package)] == package < name}
+    return {(room, other) for room, other in found if room != other}
+
+
+@pytest.mark.parametrize(
+    ("folder", "package", "ranks", "max_rooms", "max_arrows"),
+    [
+        (SERVER, ("samplerd_server",), RANKS, 14, 45),
+        (SERVER / "transport", ("samplerd_server", "transport"), TRANSPORT_RANKS, 8, 12),
+    ],
+    ids=["server", "transport"],
+)
+def test_rooms_and_arrows_stay_few(
+    folder: Path, package: tuple[str, ...], ranks: dict[str, int], max_rooms: int, max_arrows: int
+) -> None:
+    rooms = {path.stem for path in folder.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert rooms - {"__init__"} == set(ranks)
+    assert len(ranks) <= max_rooms
+    assert len(arrows(folder, package)) <= max_arrows
+
+
+@pytest.mark.parametrize(("title", "ranks"), [("rooms", RANKS), ("rooms of transport", TRANSPORT_RANKS)])
+def test_the_diagram_of_the_architecture_is_this_direction(title: str, ranks: dict[str, int]) -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    diagram = page.partition(f"<!-- {title} -->")[2].partition(f"<!-- end of {title} -->")[0]
+    lines = [line.split("│") for line in diagram.splitlines() if "│" in line]
+    assert {name: int(rank) for rank, names, _ in lines for name in names.split()} == ranks
+
+
 def test_no_modules_import_each_other_in_a_circle() -> None:
     graph, done = module_graph(), set[str]()
 

@@ -12,7 +12,14 @@ from samplerd_server.batching.pack_indexed import pack_indexed
 from samplerd_server.core.enums import Dtype, InputKind
 from samplerd_server.core.request import SampleRequest
 from samplerd_server.core.rows import DenseRows
-from samplerd_server.distributions.segment import Description, Opener, Segment, open_segment, size_of, write_segment
+from samplerd_server.distributions.segment import (
+    Description,
+    Segment,
+    SegmentDecoder,
+    open_segment,
+    size_of,
+    write_segment,
+)
 from samplerd_server.sampling.cdf_index.builder import CdfIndexBuilder
 
 
@@ -36,8 +43,8 @@ def describe(name: str = "words", *, rows: int = 1, vocab_size: int = 4, **field
     return Description(**{"name": name, "rows": rows, "vocab_size": vocab_size, **base, **fields})  # type: ignore[arg-type]
 
 
-def opener(params: object = None) -> Opener:
-    return Opener(params=lambda _: params, cdf_index=CdfIndexBuilder.open)  # type: ignore[arg-type,return-value]
+def segment_decoder(params: object = None) -> SegmentDecoder:
+    return SegmentDecoder(params=lambda _: params, cdf_index=CdfIndexBuilder.open)  # type: ignore[arg-type,return-value]
 
 
 def store_rows(asked: SampleRequest, *, has_fixed_params: bool = True, memory: np.ndarray | None = None) -> Segment:
@@ -57,7 +64,7 @@ def store_rows(asked: SampleRequest, *, has_fixed_params: bool = True, memory: n
         memory = np.zeros(size_of(own, plan) + 64, np.uint8)
         memory = memory[-memory.ctypes.data % 64 :][: size_of(own, plan)]
     write_segment(memory, own, source, plan)
-    return open_segment(memory, opener(asked.params[0]))
+    return open_segment(memory, segment_decoder(asked.params[0]))
 
 
 def by_name(asked: SampleRequest, segment: Segment) -> SampleRequest:

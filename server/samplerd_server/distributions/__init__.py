@@ -1,1 +1,1 @@
-"""Uploaded distributions: rows that stay, under a name, within a bound on memory and on time."""
+"""Uploaded distributions: named rows that stay on the server, within bounds of memory and of idle time."""

@@ -1,17 +1,17 @@
-"""Distributions that several processes of one host share, as files of one folder that all of them map.
+"""Distributions that several processes of one host share: files of one folder, which every process maps.
 
 ::
 
     n-NAME    a distribution; its modification time is its last use
-    t-TOKEN   one that is being made
-    x-TOKEN   one that was deleted or has expired, and that somebody may still draw from
-    lock      held (flock) while files get another name
+    t-TOKEN   a distribution that is being written
+    x-TOKEN   a distribution that was deleted or has expired; a process may still draw from it
+    lock      locked (flock) while a file is renamed
 
-Rule 1: a file is written under a name of its own and renamed when it is whole; nobody maps a part of one. Rule 2:
-whoever maps a file holds a shared lock on it, which ends with the mapping or the process; a file that has no name as a
-distribution is unlinked by whoever finds it unlocked. So what is drawn from stays and is counted, and nothing is left
-behind by a process that was killed. Rule 3: each use looks at the file, so that what another process did is seen at
-once. Rule 4: the folder belongs to these processes alone. Event loop, but for `size_bytes` and `count`.
+Rule 1: a file is written under a name of its own and renamed once it is complete, so no process maps an incomplete one.
+Rule 2: a process that maps a file holds a shared lock on it, which ends with the mapping or the process. A file t-TOKEN
+or x-TOKEN is unlinked by the first process that finds it unlocked: a file in use stays and is counted, and a killed
+process leaves nothing behind. Rule 3: each use checks the file, so that changes by another process are seen at once.
+Rule 4: the folder belongs to these processes alone. Runs on the event loop, except for `size_bytes` and `count`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from samplerd_server.core.rows import StoredRows
-    from samplerd_server.distributions.segment import Opener, Segment
+    from samplerd_server.distributions.segment import Segment, SegmentDecoder
     from samplerd_server.metrics.instruments import Counter
 
 __all__ = ["FolderStore"]
@@ -46,14 +46,14 @@ _NAMED, _MAKING, _GONE = "n-", "t-", "x-"
 
 
 class _Mapped:
-    """A file that this process has mapped."""
+    """A file that this process maps."""
 
     __slots__ = ("inode", "segment")
 
     def __init__(self, segment: Segment, inode: int) -> None:
         self.segment = segment
         self.inode = inode
-        """While it is mapped no other file has this number."""
+        """Inode number: no other file can have it while this one is mapped."""
 
 
 class FolderStore:
@@ -67,27 +67,27 @@ class FolderStore:
         max_bytes: int,
         clock: Callable[[], float],
         events: Counter,
-        opener: Opener,
+        segment_decoder: SegmentDecoder,
     ) -> None:
-        """Use a folder that exists; the other arguments are those of `MemoryStore`, the limits are all processes'."""
+        """Use an existing folder; the other arguments are those of `MemoryStore`, with limits for all processes."""
         self._folder = folder
         self._max_count = max_count
         self._max_bytes = max_bytes
         self._clock = clock
         self._events = events
-        self._opener = opener
+        self._segment_decoder = segment_decoder
         self._mapped: dict[str, _Mapped] = {}
         self._making: dict[int, Path] = {}
-        """Files of memory that was allocated and not published, by its id."""
+        """Path by id of the memory, for memory that was allocated and not published."""
 
     @property
     def count(self) -> int:
-        """Distributions that can be sampled, by any of the processes."""
+        """Distributions that can be sampled, whichever process uploaded them."""
         return sum(entry.name.startswith(_NAMED) for entry in os.scandir(self._folder))
 
     @property
     def size_bytes(self) -> int:
-        """Memory that is taken by all of the processes."""
+        """Bytes held by all processes together."""
         size = 0
         for entry in os.scandir(self._folder):
             with suppress(FileNotFoundError):
@@ -95,8 +95,8 @@ class FolderStore:
         return size
 
     def check(self, name: str, size_bytes: int) -> None:
-        """Raise now what `allocate` and `publish` would; see the protocol."""
-        self.sweep()
+        """Raise the error that `allocate` or `publish` would raise now; see `Store`."""
+        self.free_expired()
         if self._path(name).exists():
             raise taken(name)
         self._check_room(size_bytes)
@@ -105,7 +105,7 @@ class FolderStore:
         check_limits(self.count, self.size_bytes, size_bytes, max_count=self._max_count, max_bytes=self._max_bytes)
 
     def allocate(self, size_bytes: int) -> NDArray[np.uint8]:
-        """Take memory; see the protocol."""
+        """Allocate memory; see `Store`."""
         path = self._folder / (_MAKING + secrets.token_hex(8))
         with self._lock():
             self._check_room(size_bytes)
@@ -113,7 +113,7 @@ class FolderStore:
             fcntl.flock(descriptor, fcntl.LOCK_SH)
             os.truncate(descriptor, size_bytes)
         try:
-            # A page that cannot be had when it is first written to would end the process.
+            # Allocated now: a page that is missing when it is first written to would kill the process (SIGBUS).
             os.posix_fallocate(descriptor, 0, size_bytes)
             memory = _map(descriptor, mmap.ACCESS_WRITE)
         except OSError as error:
@@ -131,8 +131,8 @@ class FolderStore:
             path.unlink(missing_ok=True)
 
     def publish(self, memory: NDArray[np.uint8]) -> tuple[Segment, float]:
-        """Make a distribution known; see the protocol."""
-        segment = open_segment(memory, self._opener)
+        """Store a distribution under its name; see `Store`."""
+        segment = open_segment(memory, self._segment_decoder)
         name, making = segment.description.name, self._making[id(memory)]
         with self._lock():
             if self._is_there(name):
@@ -148,21 +148,21 @@ class FolderStore:
         return segment, now + segment.description.ttl_s
 
     def find(self, name: str) -> StoredRows:
-        """Give rows to be sampled; see the protocol."""
+        """Give rows to draw from; see `Store`."""
         mapped, _ = self._look_up(name)
         now = self._clock()
-        with suppress(FileNotFoundError):  # deleted just now, by another process
+        with suppress(FileNotFoundError):  # another process has just deleted it
             os.utime(self._path(name), (now, now))
         self._events.add(1, "used")
         return mapped.segment.rows
 
     def describe(self, name: str) -> tuple[Segment, float]:
-        """Give a distribution and when it expires; see the protocol."""
+        """Give a distribution and when it expires; see `Store`."""
         mapped, used = self._look_up(name)
         return mapped.segment, used + mapped.segment.description.ttl_s
 
     def delete(self, name: str) -> None:
-        """Forget a distribution; see the protocol."""
+        """Delete a distribution; see `Store`."""
         with self._lock():
             if not self._is_there(name):
                 raise not_found(name)
@@ -172,11 +172,11 @@ class FolderStore:
 
     def names(self) -> list[str]:
         """List all names, ascending."""
-        self.sweep()
+        self.free_expired()
         return sorted(self._names())
 
-    def sweep(self) -> None:
-        """Free what has expired, and let go of what others have deleted."""
+    def free_expired(self) -> None:
+        """Delete the expired distributions, and unmap those that other processes have deleted."""
         names = set(self._names())
         for name in self._mapped.keys() - names:
             del self._mapped[name]
@@ -195,10 +195,10 @@ class FolderStore:
                 yield entry.name.removeprefix(_NAMED)
 
     def _look_up(self, name: str) -> tuple[_Mapped, float]:
-        """Give a distribution that has not expired, and when it was last used."""
+        """Give a distribution that has not expired, and the time of its last use."""
         mapped, used = self._refresh(name)
         if mapped is not None and self._has_expired(mapped, used):
-            mapped = None  # which would keep the file locked
+            mapped = None  # the mapping would keep the file locked
             with self._lock():
                 self._is_there(name)
             self._collect()
@@ -214,7 +214,7 @@ class FolderStore:
         return used + mapped.segment.description.ttl_s <= self._clock()
 
     def _refresh(self, name: str) -> tuple[_Mapped | None, float]:
-        """Map the file that has this name now, if it is not the one that is mapped; None = there is none."""
+        """Map the file that has this name now, unless it is mapped already; None = there is no such file."""
         mapped = self._mapped.get(name)
         try:
             status = self._path(name).stat()
@@ -231,16 +231,16 @@ class FolderStore:
         descriptor = os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH)
-            # It was locked from here on; it may have been unlinked before.
+            # The file is locked from here on, but it may have been unlinked before.
             inode = os.fstat(descriptor).st_ino
             if self._path(name).stat().st_ino != inode:
                 raise FileNotFoundError
-            return _Mapped(open_segment(_map(descriptor, mmap.ACCESS_READ), self._opener), inode)
+            return _Mapped(open_segment(_map(descriptor, mmap.ACCESS_READ), self._segment_decoder), inode)
         finally:
             os.close(descriptor)
 
     def _is_there(self, name: str) -> bool:
-        """Say whether a name is taken; what has expired loses it. Under the lock."""
+        """Say whether a name is taken; an expired distribution loses its name. Under the lock."""
         mapped, used = self._refresh(name)
         if mapped is None:
             return False
@@ -251,16 +251,16 @@ class FolderStore:
         return True
 
     def _retire(self, name: str) -> None:
-        """Take its name from a distribution. Under the lock."""
+        """Rename the file of a distribution, so that its name is free again. Under the lock."""
         self._mapped.pop(name, None)
         self._path(name).rename(self._folder / (_GONE + secrets.token_hex(8)))
 
     def _collect(self) -> None:
-        """Unlink files without a name that nobody has mapped."""
+        """Unlink the files of unnamed distributions that no process maps."""
         nameless = [entry.path for entry in os.scandir(self._folder) if entry.name.startswith((_GONE, _MAKING))]
         if not nameless:
             return
-        with self._lock():  # so that none is unlinked between its making and its first lock
+        with self._lock():  # so that no file is unlinked between its creation and its first lock
             for path in nameless:
                 with suppress(FileNotFoundError, BlockingIOError):
                     _unlink_unlocked(path)
@@ -276,7 +276,7 @@ class FolderStore:
 
 
 def _map(descriptor: int, access: int) -> NDArray[np.uint8]:
-    """Map a whole file; the mapping keeps the file's lock, for its descriptor is a copy of this one."""
+    """Map a whole file; the mapping keeps the file locked, because it holds a duplicate of the descriptor."""
     return np.frombuffer(mmap.mmap(descriptor, 0, access=access), np.uint8)
 
 

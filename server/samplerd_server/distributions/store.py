@@ -1,8 +1,8 @@
-"""The distributions of this server: by name, within bounds, freed when they are not used.
+"""The store of uploaded distributions: by name, within bounds, freed after their idle time.
 
-Rule 1: the event loop owns it; only memory is freed wherever its last user happens to be. Rule 2: what was deleted or
-has expired is counted as long as a request still draws from it, since so long it takes its memory. Rule 3: it has no
-clock and no timer of its own: `clock` is given, and whoever owns it calls `sweep` now and then.
+Rule 1: the event loop owns the store; memory is freed on whichever thread drops the last reference to it. Rule 2: the
+bytes of a distribution that was deleted or has expired are counted until the last request that draws from it is done.
+Rule 3: the store has no clock and no timer of its own: `clock` is an argument, and the owner calls `free_expired`.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from samplerd_server.core.rows import StoredRows
-    from samplerd_server.distributions.segment import Opener, Segment
+    from samplerd_server.distributions.segment import Segment, SegmentDecoder
     from samplerd_server.metrics.instruments import Counter
 
 __all__ = ["MemoryStore", "Store", "check_limits", "not_found", "taken"]
 
 
 class Store(Protocol):
-    """Where distributions are kept."""
+    """A store of distributions."""
 
     @property
     def count(self) -> int:
@@ -39,11 +39,11 @@ class Store(Protocol):
 
     @property
     def size_bytes(self) -> int:
-        """Memory that is taken, by what was deleted and is still drawn from as well."""
+        """Bytes held, including those of deleted distributions that a request still draws from."""
         ...
 
     def check(self, name: str, size_bytes: int) -> None:
-        """Raise now what `allocate` and `publish` would.
+        """Raise the error that `allocate` or `publish` would raise now.
 
         Raises:
             AlreadyExistsError: the name is taken.
@@ -53,7 +53,7 @@ class Store(Protocol):
         ...
 
     def allocate(self, size_bytes: int) -> NDArray[np.uint8]:
-        """Take memory, uint8[size_bytes], all 0; it is given back when nothing refers to it any more.
+        """Allocate memory, uint8[size_bytes], all 0; it is freed when the last reference to it is gone.
 
         Raises:
             FullError: there is no room.
@@ -62,7 +62,7 @@ class Store(Protocol):
         ...
 
     def publish(self, memory: NDArray[np.uint8]) -> tuple[Segment, float]:
-        """Make what `write_segment` wrote into allocated memory known by its name; as `describe`.
+        """Store what `write_segment` wrote into allocated memory under its name; returns what `describe` does.
 
         Raises:
             AlreadyExistsError: the name is taken.
@@ -72,28 +72,28 @@ class Store(Protocol):
         ...
 
     def find(self, name: str) -> StoredRows:
-        """Give the rows of a distribution, to be sampled: that counts as its use.
+        """Give the rows of a distribution to draw from; this counts as a use of it.
 
         Raises:
-            NotFoundError: there is none of that name.
+            NotFoundError: no distribution has this name.
 
         """
         ...
 
     def describe(self, name: str) -> tuple[Segment, float]:
-        """Give a distribution and when it will expire, in seconds since 1970, inf = never; this is no use.
+        """Give a distribution and when it will expire, in seconds since 1970, inf = never; not counted as a use.
 
         Raises:
-            NotFoundError: there is none of that name.
+            NotFoundError: no distribution has this name.
 
         """
         ...
 
     def delete(self, name: str) -> None:
-        """Forget a distribution; requests that have found it finish.
+        """Delete a distribution; requests that have already found it finish.
 
         Raises:
-            NotFoundError: there is none of that name.
+            NotFoundError: no distribution has this name.
 
         """
         ...
@@ -102,34 +102,34 @@ class Store(Protocol):
         """List all names, ascending."""
         ...
 
-    def sweep(self) -> None:
-        """Free what has expired."""
+    def free_expired(self) -> None:
+        """Delete the expired distributions."""
         ...
 
 
 def check_limits(count: int, size_bytes: int, more_bytes: int, *, max_count: int, max_bytes: int) -> None:
-    """Raise if one more distribution of `more_bytes` is too much beside `count` of `size_bytes` together.
+    """Check that a distribution of `more_bytes` fits beside `count` others with `size_bytes` in total.
 
     Raises:
-        FullError: it is.
+        FullError: it does not.
 
     """
     if count >= max_count:
-        raise FullError(f"there are {count} distributions, and no more than {max_count} may be (--max-distributions)")
+        raise FullError(f"there are {count} distributions already, of at most {max_count} (--max-distributions)")
     if size_bytes + more_bytes > max_bytes:
         raise FullError(
-            f"the distribution takes {more_bytes} bytes, beside {size_bytes} that are taken, of {max_bytes} in all "
+            f"the distribution needs {more_bytes} bytes; {size_bytes} of {max_bytes} are in use already "
             "(--distribution-bytes)"
         )
 
 
 def taken(name: str) -> AlreadyExistsError:
-    """Say that a name is taken."""
+    """Make the error for a name that is taken."""
     return AlreadyExistsError(f"there is a distribution named {name} already")
 
 
 def not_found(name: str) -> NotFoundError:
-    """Say that there is no such distribution."""
+    """Make the error for a name that no distribution has."""
     return NotFoundError(f"there is no distribution named {name}; it may have expired or been deleted")
 
 
@@ -155,27 +155,27 @@ class MemoryStore:
         max_bytes: int,
         clock: Callable[[], float],
         events: Counter,
-        opener: Opener,
+        segment_decoder: SegmentDecoder,
     ) -> None:
         """Make an empty store.
 
         Args:
-            max_count: distributions.
-            max_bytes: memory of all together.
-            clock: the time in seconds since 1970.
-            events: counts what is created, used, deleted and expired, by these words.
-            opener: what distributions are opened with.
+            max_count: most distributions.
+            max_bytes: most bytes of all distributions together.
+            clock: gives the time, in seconds since 1970.
+            events: counter with the label values created, used, deleted and expired.
+            segment_decoder: opens the segments of distributions.
 
         """
         self._max_count = max_count
         self._max_bytes = max_bytes
         self._clock = clock
         self._events = events
-        self._opener = opener
+        self._segment_decoder = segment_decoder
         self._entries: dict[str, _Entry] = {}
         self._allocated = 0
         self._freed: deque[int] = deque()
-        """Sizes that were given back: appended by whatever thread, taken off by the event loop."""
+        """Sizes of freed memory: appended by any thread, subtracted by the event loop."""
 
     @property
     def count(self) -> int:
@@ -184,12 +184,12 @@ class MemoryStore:
 
     @property
     def size_bytes(self) -> int:
-        """Memory that is taken; any thread may ask."""
+        """Bytes held; may be called from any thread."""
         return self._allocated - sum(self._freed.copy())
 
     def check(self, name: str, size_bytes: int) -> None:
-        """Raise now what `allocate` and `publish` would; see the protocol."""
-        self.sweep()
+        """Raise the error that `allocate` or `publish` would raise now; see `Store`."""
+        self.free_expired()
         if name in self._entries:
             raise taken(name)
         self._check_room(size_bytes)
@@ -202,9 +202,9 @@ class MemoryStore:
         )
 
     def allocate(self, size_bytes: int) -> NDArray[np.uint8]:
-        """Take memory; see the protocol."""
+        """Allocate memory; see `Store`."""
         self._check_room(size_bytes)
-        # Mapped rather than taken from the heap: it goes back to the system at once, and begins at a page.
+        # Mapped, not allocated from the heap: freed memory goes back to the system at once, and it begins at a page.
         try:
             space = mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         except OSError as error:
@@ -217,10 +217,10 @@ class MemoryStore:
         return memory
 
     def publish(self, memory: NDArray[np.uint8]) -> tuple[Segment, float]:
-        """Make a distribution known; see the protocol."""
-        segment = open_segment(memory, self._opener)
+        """Store a distribution under its name; see `Store`."""
+        segment = open_segment(memory, self._segment_decoder)
         name = segment.description.name
-        if name in self._entries and not self._forget_expired(name):
+        if name in self._entries and not self._delete_if_expired(name):
             raise taken(name)
         if len(self._entries) >= self._max_count:
             self._check_room(0)
@@ -229,41 +229,41 @@ class MemoryStore:
         return segment, entry.expires
 
     def find(self, name: str) -> StoredRows:
-        """Give rows to be sampled; see the protocol."""
+        """Give rows to draw from; see `Store`."""
         entry = self._look_up(name)
         entry.used = self._clock()
         self._events.add(1, "used")
         return entry.segment.rows
 
     def describe(self, name: str) -> tuple[Segment, float]:
-        """Give a distribution and when it expires; see the protocol."""
+        """Give a distribution and when it expires; see `Store`."""
         entry = self._look_up(name)
         return entry.segment, entry.expires
 
     def delete(self, name: str) -> None:
-        """Forget a distribution; see the protocol."""
+        """Delete a distribution; see `Store`."""
         self._look_up(name)
         del self._entries[name]
         self._events.add(1, "deleted")
 
     def names(self) -> list[str]:
         """List all names, ascending."""
-        self.sweep()
+        self.free_expired()
         return sorted(self._entries)
 
-    def sweep(self) -> None:
-        """Free what has expired."""
+    def free_expired(self) -> None:
+        """Delete the expired distributions."""
         now = self._clock()
         for name in [name for name, entry in self._entries.items() if entry.expires <= now]:
-            self._forget_expired(name)
+            self._delete_if_expired(name)
 
     def _look_up(self, name: str) -> _Entry:
         entry = self._entries.get(name)
-        if entry is None or self._forget_expired(name):
+        if entry is None or self._delete_if_expired(name):
             raise not_found(name)
         return entry
 
-    def _forget_expired(self, name: str) -> bool:
+    def _delete_if_expired(self, name: str) -> bool:
         if self._entries[name].expires > self._clock():
             return False
         del self._entries[name]

@@ -1,1 +1,1 @@
-"""The device: which one, which sampler on it, and the one thread that uses it."""
+"""The engine: the device, the sampler on it, and the one thread that uses it."""

@@ -1,4 +1,4 @@
-"""Which device draws, and with how many threads."""
+"""The choice of the device that draws, and of its threads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Device", "DeviceError", "choose_device", "choose_threads"]
 
 
 class DeviceError(Exception):
-    """Expected: the configured device is not there."""
+    """Expected: the configured device does not exist."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,9 +21,9 @@ class Device:
     """The device that draws."""
 
     name: str
-    """As torch names it: ``cpu``, ``cuda:0``."""
+    """Name in torch: ``cpu``, ``cuda:0``."""
     description: str
-    """As its maker names it."""
+    """Product name, as the vendor reports it."""
 
 
 def choose_device(configured: str) -> Device:
@@ -52,5 +52,5 @@ def _cpu_name() -> str:
 
 
 def choose_threads(configured: int) -> int:
-    """CPU threads that draw: as configured, or all cores that this process may use but one for the event loop."""
+    """Give the CPU threads that draw: as configured, or the cores of this process less one for the event loop."""
     return configured or max(1, len(os.sched_getaffinity(0)) - 1)

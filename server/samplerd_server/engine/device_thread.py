@@ -1,8 +1,8 @@
-"""The one device thread: takes batches in order, draws, and hands the results to the event loop.
+"""The device thread: runs batches in order and passes the results to the event loop.
 
-Rule 1: one thread at a time calls the sampler: this one, or the event loop for a small batch while this one has nothing
-to do (docs/design/0002-small-batches-on-the-event-loop.md). Rule 2: a sampler that raises fails its batch, not the
-thread; the thread ends only when it is told to. Rule 3: one wake-up of the event loop per batch, whatever its rows.
+Rule 1: one thread at a time calls the sampler: this one, or the event loop for a small batch while this one is idle
+(docs/design/0002-small-batches-on-the-event-loop.md). Rule 2: an exception of the sampler fails its batch, not the
+thread, which ends only when it is stopped. Rule 3: one wake-up of the event loop per batch, however many rows it has.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ _LOG = logging.getLogger("samplerd.engine")
 
 
 class Outcome(NamedTuple):
-    """What became of a batch."""
+    """The outcome of a batch."""
 
     results: RowResults | tuple[DraftVerdict, ...] | None
-    """Of a RowBatch, or of a DraftBatch, one verdict a sequence. None: the sampler raised, which is a bug of ours; the
-    cause is in the log."""
+    """The results of a RowBatch, or one verdict per sequence of a DraftBatch. None: the sampler raised, which is a bug;
+    the cause is in the log."""
     compute_s: float
-    """Seconds on the device."""
+    """Seconds that the sampler took."""
 
 
 class DeviceThread:
-    """Runs batches one after the other."""
+    """Runs batches, one after the other."""
 
     def __init__(self, sampler: Sampler) -> None:
         self._sampler = sampler
@@ -51,22 +51,22 @@ class DeviceThread:
         self._loop: AbstractEventLoop | None = None
 
     def start(self, loop: AbstractEventLoop) -> None:
-        """Begin to take batches; their outcomes are delivered on `loop`."""
+        """Start the thread; outcomes are delivered on `loop`."""
         self._loop = loop
         self._thread.start()
 
     def submit(self, batch: RowBatch | DraftBatch | IndexedBatch, deliver: Callable[[Outcome], None]) -> None:
-        """Run a batch after those before it, then call `deliver` on the event loop."""
+        """Run a batch on this thread, after those submitted before, then call `deliver` on the event loop."""
         self._inbox.put((batch, deliver))
 
     def stop(self, wait_s: float) -> bool:
-        """Finish what was submitted, end the thread and close the sampler.
+        """Finish the submitted batches, end the thread and close the sampler.
 
         Args:
-            wait_s: how long to wait for that.
+            wait_s: most seconds to wait.
 
         Returns:
-            Whether the thread has ended; if not, it computes on, and the process must end without it.
+            Whether the thread has ended. If not, it is still computing, and the process must exit without it.
 
         """
         self._inbox.put(None)
@@ -77,24 +77,24 @@ class DeviceThread:
         return True
 
     def run(self, batch: RowBatch | DraftBatch | IndexedBatch) -> Outcome:
-        """Run a batch on the calling thread. Only while nothing is submitted."""
+        """Run a batch on the calling thread. Only while no submitted batch is unfinished."""
         began = time.monotonic()
         try:
             results = _draw(self._sampler, batch)
-        except Exception:  # noqa: BLE001  # whatever a sampler raises fails this batch and no other
+        except Exception:  # noqa: BLE001  # any exception of the sampler fails this batch and no other
             _LOG.exception("the sampler raised", extra={"values": {"rows": len(batch)}})
             results = None
         return Outcome(results=results, compute_s=time.monotonic() - began)
 
     def _run(self) -> None:
         assert self._loop is not None, "the device thread runs before it was started. This is a bug."
-        while (job := self._inbox.get()) is not None:
-            batch, deliver = job
+        while (submitted := self._inbox.get()) is not None:
+            batch, deliver = submitted
             outcome = self.run(batch)
-            with suppress(RuntimeError):  # the loop is closed: the stop did not wait for this batch
+            with suppress(RuntimeError):  # the loop is closed because the stop did not wait for this batch
                 self._loop.call_soon_threadsafe(deliver, outcome)
-            # The names would keep the batch's memory alive while the thread waits for the next one.
-            del job, batch, deliver, outcome
+            # These names would keep the batch's memory alive while the thread waits for the next one.
+            del submitted, batch, deliver, outcome
 
 
 def _draw(sampler: Sampler, batch: RowBatch | DraftBatch | IndexedBatch) -> RowResults | tuple[DraftVerdict, ...]:

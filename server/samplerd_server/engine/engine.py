@@ -26,7 +26,7 @@ class Engine:
     """Draws batches, one after the other.
 
     Raises:
-        DeviceError: the configured device is not there.
+        DeviceError: the configured device does not exist.
 
     """
 
@@ -35,14 +35,15 @@ class Engine:
         self.threads = choose_threads(config.threads)
         self.sampler = choose_sampler(self.device.name, config.kernel, self.threads)  # type: ignore[arg-type]  # config checked it
         self.cdf_index_builder = choose_cdf_index_builder(self.sampler)
-        """What prepares rows that stay; None = they are drawn from as other rows are."""
+        """Makes the CDF index of uploaded rows; None = they are drawn from like other rows."""
         self._thread = DeviceThread(self.sampler)
         self.event_loop_draw_limit_s = config.event_loop_draw_limit_s if self.device.name == "cpu" else 0.0
-        """A batch predicted to take less than this, in seconds, is better run by the caller: see `run`."""
+        """A batch predicted to take fewer seconds than this should be run by the caller, with `run`; 0 = none
+        should."""
         self.torch_version = str(torch.__version__)
 
     def warm_up(self) -> float:
-        """Compile and allocate what the first batch would wait for; returns the seconds it took."""
+        """Compile and allocate everything that the first batch needs; returns the seconds it took."""
         began = time.monotonic()
         torch.set_num_threads(self.threads)
         self.sampler.warm_up()
@@ -51,17 +52,17 @@ class Engine:
         return time.monotonic() - began
 
     def start(self, loop: AbstractEventLoop) -> None:
-        """Begin to take batches."""
+        """Start the device thread; outcomes are delivered on `loop`."""
         self._thread.start(loop)
 
     def submit(self, batch: RowBatch | DraftBatch | IndexedBatch, deliver: Callable[[Outcome], None]) -> None:
-        """Run a batch after those before it, then call `deliver` on the event loop."""
+        """Run a batch on the device thread, after those submitted before, then call `deliver` on the event loop."""
         self._thread.submit(batch, deliver)
 
     def run(self, batch: RowBatch | DraftBatch | IndexedBatch) -> Outcome:
-        """Run a batch on the calling thread. Only while the device thread has nothing to do."""
+        """Run a batch on the calling thread. Only while the device thread is idle."""
         return self._thread.run(batch)
 
     def stop(self, wait_s: float) -> bool:
-        """Finish what was submitted within `wait_s` and end the thread; returns whether it has ended."""
+        """Finish the submitted batches within `wait_s` seconds and end the thread; returns whether it has ended."""
         return self._thread.stop(wait_s)

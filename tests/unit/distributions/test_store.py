@@ -15,7 +15,7 @@ from samplerd_server.distributions.folder import FolderStore
 from samplerd_server.distributions.segment import size_of, write_segment
 from samplerd_server.distributions.store import MemoryStore
 from samplerd_server.metrics.metrics import Metrics
-from tests.support.tables import describe, opener
+from tests.support.tables import describe, segment_decoder
 
 ROWS = DenseRows(dtype=Dtype.F32, rows=1, vocab_size=4, data=np.arange(4, dtype="<f4").tobytes())
 SIZE = size_of(describe(), None)
@@ -40,7 +40,13 @@ def events():
 
 @pytest.fixture(params=["memory", "folder"])
 def store(request, clock, events, tmp_path):
-    arguments = {"max_count": 3, "max_bytes": 10 * SIZE, "clock": clock, "events": events, "opener": opener()}
+    arguments = {
+        "max_count": 3,
+        "max_bytes": 10 * SIZE,
+        "clock": clock,
+        "events": events,
+        "segment_decoder": segment_decoder(),
+    }
     return MemoryStore(**arguments) if request.param == "memory" else FolderStore(tmp_path, **arguments)
 
 
@@ -101,7 +107,7 @@ def test_there_may_be_so_many_and_no_more(store):
     for name in "abc":
         create(store, name)
     memory = store_full(store, 1)
-    assert "no more than 3" in memory
+    assert "of at most 3" in memory
     store.delete("b")
     create(store, "d")
     assert store.names() == ["a", "c", "d"]
@@ -117,7 +123,7 @@ def store_full(store, size):
 
 def test_memory_is_bounded_in_bytes_and_given_back_when_nothing_was_published(store):
     memory = store.allocate(9 * SIZE)
-    assert f"beside {9 * SIZE} that are taken" in store_full(store, SIZE + 1)
+    assert f"{9 * SIZE} of {10 * SIZE} are in use already" in store_full(store, SIZE + 1)
     with pytest.raises(FullError):
         store.check("words", SIZE + 1)
     create(store)
@@ -158,7 +164,7 @@ def test_what_was_deleted_lives_and_counts_while_somebody_draws_from_it(store):
     gc.collect()
     assert (store.size_bytes, held.tobytes()) == (SIZE, ROWS.data)
     del held
-    store.sweep()
+    store.free_expired()
     assert store.size_bytes == 0
 
 
@@ -189,10 +195,10 @@ def test_a_sweep_frees_what_has_expired_and_nothing_else(store, clock):
     create(store, "b", ttl_s=20.0)
     create(store, "c", ttl_s=math.inf)
     clock.now += 15
-    store.sweep()
+    store.free_expired()
     assert (store.count, store.size_bytes) == (2, 2 * SIZE)
     clock.now += 1e9
-    store.sweep()
+    store.free_expired()
     assert store.names() == ["c"]
     assert store.describe("c")[1] == math.inf
 
@@ -216,7 +222,9 @@ def test_room_that_expired_ones_take_is_free(store, clock):
 
 def test_parameters_are_counted_and_decoded_once(clock, events):
     decoded = []
-    store = MemoryStore(max_count=3, max_bytes=1 << 20, clock=clock, events=events, opener=opener("params"))
+    store = MemoryStore(
+        max_count=3, max_bytes=1 << 20, clock=clock, events=events, segment_decoder=segment_decoder("params")
+    )
     own = describe(params=b"x" * 10_000)
     memory = store.allocate(size_of(own, None))
     write_segment(memory, own, ROWS, None)

@@ -33,8 +33,8 @@ _ALIGNMENT = 64
 
 
 @dataclass(slots=True, kw_only=True)
-class _Kept:
-    """What the parameters left of a row."""
+class _FilteredRow:
+    """What the parameters leave of a row."""
 
     width: int
     temperature: float
@@ -63,7 +63,7 @@ class _Kept:
 class CdfIndexPlan:
     """The tables of the rows of one distribution, before they have a place."""
 
-    def __init__(self, kept: list[_Kept], workspace: Workspace) -> None:
+    def __init__(self, kept: list[_FilteredRow], workspace: Workspace) -> None:
         self._kept = kept
         self._workspace = workspace
         self.size_bytes = _align(TABLE.itemsize * len(kept)) + sum(
@@ -159,18 +159,18 @@ class CdfIndexBuilder:
         is_weights = kind is InputKind.PROBABILITIES
         if params.is_plain and not params.is_greedy:
             width, temperature = widest, params.temperature
-            own = _Kept(width=width, temperature=temperature, is_weights=is_weights, numbers=None, ids=None)
+            own = _FilteredRow(width=width, temperature=temperature, is_weights=is_weights, numbers=None, ids=None)
             return CdfIndexPlan([own] * len(rows), self._workspace)
         return CdfIndexPlan([self._keep(rows, row, widest) for row in range(len(rows))], self._workspace)
 
-    def _keep(self, rows: NDArray[np.void], row: int, width: int) -> _Kept:
+    def _keep(self, rows: NDArray[np.void], row: int, width: int) -> _FilteredRow:
         numbers, ids = np.empty(width, np.float32), np.empty(width, np.int32)
         space = self._workspace
         count, temperature, is_weights, has_ids = keep_row(
             rows, row, numbers.ctypes.data, ids.ctypes.data, space.full(), space.space
         )
         assert count > 0, "a table was asked for of a row that cannot be drawn from. This is a bug."
-        return _Kept(
+        return _FilteredRow(
             width=count,
             temperature=temperature,
             is_weights=is_weights,

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from samplerd_server.core.enums import InputKind
     from samplerd_server.core.params import SamplingParams
     from samplerd_server.core.request import SampleRequest
-    from samplerd_server.distributions.segment import Plan
+    from samplerd_server.distributions.segment import CdfIndexPlan
     from samplerd_server.distributions.store import Store
     from samplerd_server.sampling.rows import RowBatch
     from samplerd_server.transport.codec.decode import Decoder
@@ -50,7 +50,7 @@ __all__ = ["DistributionService", "PlansCdfIndexes"]
 class PlansCdfIndexes(Protocol):
     """The part of the engine that builds CDF indexes: sampling.cdf_index.builder.CdfIndexBuilder."""
 
-    def plan(self, batch: RowBatch, kind: InputKind, params: SamplingParams) -> Plan | None:
+    def plan(self, batch: RowBatch, kind: InputKind, params: SamplingParams) -> CdfIndexPlan | None:
         """Work out the size of the CDF index of rows; None for rows that cannot have one."""
         ...
 
@@ -121,7 +121,7 @@ class DistributionService:
             raise
         return pb.CreateDistributionResponse(distribution=message).SerializeToString()
 
-    def _plan(self, new: NewDistribution) -> Plan | None:
+    def _plan(self, new: NewDistribution) -> CdfIndexPlan | None:
         if self._cdf_index_builder is None:
             return None
         return self._cdf_index_builder.plan(pack([new.request]), new.request.kind, new.request.params[0])
