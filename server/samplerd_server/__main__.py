@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(config: ServerConfig) -> int:
-    # torch takes a second to import, which --help and --check-config need not wait for.
+    # Imported here, because torch takes a second to import and --help and --check-config do not need it.
     if config.workers.count > 1 and config.worker is None:
         from samplerd_server.process.workers.supervisor import PortError, WorkersError, serve_workers  # noqa: PLC0415
 
@@ -66,14 +66,14 @@ def _run(config: ServerConfig) -> int:
     except expected as error:
         if config.worker is None:
             return _fail(error)
-        # The supervisor will say it, once for all its workers.
+        # The supervisor reports it, once for all its workers.
         tell(config.worker, "failed", cause=str(error))
         return 2
     return 0
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Give uvloop, which takes half as much again of empty calls per second; asyncio's own where there is none."""
+    """Give uvloop, which serves one and a half times as many empty calls per second; None = asyncio's own loop."""
     try:
         import uvloop  # noqa: PLC0415  # optional
     except ImportError:

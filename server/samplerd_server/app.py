@@ -1,9 +1,9 @@
-"""The composition root: the only file that knows everyone. The orders of start and stop stand in `App`.
+"""The composition root: the only file that knows every room. `App` shows the order of start and stop.
 
 ::
 
     start   engine (warm) -> device thread -> gRPC, SERVING -> /metrics
-    stop    NOT_SERVING, refuse what is new -> finish what is in flight -> gRPC -> device thread -> /metrics
+    stop    NOT_SERVING, refuse new requests -> finish those in flight -> gRPC -> device thread -> /metrics
 """
 
 from __future__ import annotations
@@ -64,11 +64,11 @@ RPCS = rpcs_of(SamplerService, DistributionService, InferenceService)
 """All RPCs that are served."""
 _LOG = logging.getLogger("samplerd")
 _ABANDON_AFTER_S = 2.0
-"""After the drain nobody waits for what the device still computes; it is given this long to come to its end."""
+"""How long to wait for a batch that is still running after the drain, whose results no caller wants."""
 
 
 class App:
-    """Everything that serves, put together."""
+    """The whole server, built and connected."""
 
     def __init__(self, config: ServerConfig, engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
         self._config = config
@@ -142,7 +142,7 @@ class App:
             self._exporter = Exporter(config.metrics.listen, self.metrics, ProcessMetrics())
         self.metrics_address = "off"
         self.has_ended = False
-        """Whether the device thread has ended: the process can end as any other does."""
+        """Whether the device thread has ended, so that the process can exit normally."""
         self._watch()
 
     def _make_store(self, decoder: Decoder) -> Store:
@@ -167,13 +167,13 @@ class App:
         transport = self._config.transport
         if not transport.shared_memory_prefix:
             return None
-        # As large as a message may be: a copy takes the event loop no longer than receiving the same rows would.
+        # The limit of a message: copying the rows then blocks the event loop no longer than receiving them would.
         return SharedMemoryReader(
             transport.shared_memory_prefix, max_bytes=transport.max_message_bytes, metrics=self.metrics
         )
 
     def _watch(self) -> None:
-        """Say where the gauges of the table are read when somebody scrapes."""
+        """Connect the gauges to the values that a scrape reads."""
         metrics, engine, queue, store, regions = self.metrics, self._engine, self.queue, self.store, self._regions
         metrics.build.describe(version=__version__, device=engine.device.name, kernel=engine.sampler.name, rng=RNG)
         metrics.queue_rows.watch(lambda: queue.rows)
@@ -184,7 +184,7 @@ class App:
         metrics.shared_memory_idle_bytes.watch(lambda: 0 if regions is None else regions.idle_bytes)
 
     async def start(self) -> None:
-        """Start everything.
+        """Start everything, in order.
 
         Raises:
             BindError: an address cannot be listened on.
@@ -208,13 +208,13 @@ class App:
         self._warn()
 
     def _warn(self) -> None:
-        """Warn of copies of everything on one CUDA device, once for all of them."""
+        """Warn, in the first worker only, that several workers share one CUDA device."""
         worker, device = self._config.worker, self._engine.device.name
         if worker is not None and worker.index == 0 and device != "cpu":
             event(_LOG, logging.WARNING, "several workers share one device", device=device, workers=worker.count)
 
     async def drain(self) -> bool:
-        """Refuse what is new and finish what is in flight; returns whether all of it finished within the grace."""
+        """Refuse new requests and finish those in flight; returns whether all finished within the drain grace."""
         await self.handlers.drain()
         idle = asyncio.ensure_future(self.observer.wait_idle())
         done, _ = await asyncio.wait({idle}, timeout=self._config.transport.drain_grace_s)
@@ -222,7 +222,7 @@ class App:
         return bool(done)
 
     async def stop(self) -> bool:
-        """Drain, then stop everything; returns whether all work in flight finished within the grace."""
+        """Drain, then stop everything; returns whether all requests in flight finished within the drain grace."""
         if self._config.transport.transport == "grpcio":
             is_clean = await self.server.drain()
         else:
@@ -243,13 +243,13 @@ async def serve(config: ServerConfig) -> None:
     Raises:
         BindError: an address cannot be listened on.
         ConfigError: a certificate, key or token cannot be used.
-        DeviceError: the configured device is not there.
+        DeviceError: the configured device does not exist.
 
     """
     loop = asyncio.get_running_loop()
     lifecycle = Lifecycle(config)
     lifecycle.watch()
-    # First of all: what is wrong with a file should not be told only once the device is warm.
+    # Read before the device warms up, so that an unusable file is reported at once.
     read_tls(config.security)
     read_tokens(config.security.token_file)
     engine = Engine(config.engine)
@@ -283,6 +283,6 @@ async def serve(config: ServerConfig) -> None:
 
 
 def _leave() -> None:
-    """End the process: a thread deep in native code would abort the interpreter's own way out."""
+    """Exit the process at once: a thread that is still in native code would crash the interpreter's normal exit."""
     logging.shutdown()
     os._exit(0)

@@ -1,9 +1,8 @@
-"""Inside Envoy: the ASGI application that Envoy's embedded Python imports, and its life.
+"""The ASGI application that Envoy's embedded Python imports, and its lifecycle.
 
-The supervisor (`transport/envoy/supervisor.py`) hands the configuration over as a file, in ``SAMPLERD_CONFIG``, and
-holds one connection to a control socket beside that file: it writes ``drain``, and is answered once everything in
-flight is finished. It also holds the other end of standard input: when that ends, the supervisor has died, and so does
-Envoy.
+The supervisor (`transport/envoy/supervisor.py`) names the handoff file in ``SAMPLERD_CONFIG`` and holds one connection
+to a control socket beside that file: it writes ``drain`` and gets an answer once everything in flight is finished. It
+also holds the other end of standard input: when that is closed, the supervisor has died, and Envoy stops.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ _LOG = logging.getLogger("samplerd")
 
 
 class Child:
-    """The application before and after it has started."""
+    """The ASGI application: it starts the server with the lifespan, then answers calls."""
 
     def __init__(self, build_engine: Callable[[EngineConfig], Engine] = Engine) -> None:
         self._build_engine = build_engine
@@ -49,13 +48,13 @@ class Child:
         receive: Callable[[], Awaitable[Mapping[str, Any]]],
         send: Callable[[Mapping[str, Any]], Awaitable[None]],
     ) -> None:
-        """Answer one call, or live through the lifespan."""
+        """Answer one call, or run the lifespan: start, wait, stop."""
         if scope["type"] == "lifespan":
-            await self._live(receive, send)
+            await self._run_lifespan(receive, send)
         elif self._asgi is not None:
             await self._asgi(scope, receive, send)
 
-    async def _live(
+    async def _run_lifespan(
         self,
         receive: Callable[[], Awaitable[Mapping[str, Any]]],
         send: Callable[[Mapping[str, Any]], Awaitable[None]],
@@ -63,8 +62,8 @@ class Child:
         await receive()
         try:
             await self._start()
-        except Exception as error:  # noqa: BLE001  # Envoy must hear of it, whatever it is
-            # The supervisor says it: what Envoy makes of it is a page of its own.
+        except Exception as error:  # noqa: BLE001  # any error must reach Envoy
+            # The supervisor reads this file and reports the error in one line; Envoy alone would print a page.
             Path(environment()["SAMPLERD_CONFIG"]).with_suffix(".error").write_text(str(error), encoding="utf-8")
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
@@ -81,7 +80,7 @@ class Child:
         config = read_handoff(path)
         set_up(config.log, config.worker.index if config.worker else None)
         loop = asyncio.get_running_loop()
-        loop.add_reader(_STDIN, _end_if_alone, loop)
+        loop.add_reader(_STDIN, _stop_if_orphaned, loop)
         engine = self._build_engine(config.engine)
         warm_up_s = await loop.run_in_executor(None, engine.warm_up)
         self._app = App(config, engine, loop)
@@ -92,7 +91,7 @@ class Child:
             max_message_bytes=config.transport.max_message_bytes,
             origins=config.envoy.cors_allow_origin,
         )
-        self._control = await asyncio.start_unix_server(self._obey, str(path.with_suffix(".control")))
+        self._control = await asyncio.start_unix_server(self._serve_control, str(path.with_suffix(".control")))
         event(
             _LOG,
             logging.INFO,
@@ -104,8 +103,8 @@ class Child:
             warm_up=f"{warm_up_s:.2f}s",
         )
 
-    async def _obey(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve the supervisor: first the metrics address, then whatever it asks."""
+    async def _serve_control(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve the supervisor: send the metrics address, then answer its commands."""
         assert self._app is not None, "the control socket opened before the application. This is a bug."
         writer.write(f"{self._app.metrics_address}\n".encode())
         while line := await reader.readline():
@@ -115,8 +114,8 @@ class Child:
                 await writer.drain()
 
 
-def _end_if_alone(loop: asyncio.AbstractEventLoop) -> None:
-    """Stop Envoy if the supervisor is no more. Envoy itself would go on, and keep its addresses."""
+def _stop_if_orphaned(loop: asyncio.AbstractEventLoop) -> None:
+    """Stop Envoy if the supervisor has died: Envoy itself would keep running and hold its addresses."""
     if not os.read(_STDIN, 1):
         loop.remove_reader(_STDIN)
         os.kill(os.getpid(), signal.SIGTERM)

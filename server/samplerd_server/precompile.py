@@ -1,4 +1,4 @@
-"""Compile everything that is compiled, and leave it in the cache on disk: a step of installations and image builds."""
+"""Compile all kernels into the cache on disk: a step of installations and of image builds."""
 
 from __future__ import annotations
 

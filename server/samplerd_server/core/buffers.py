@@ -1,7 +1,7 @@
-"""Where the bytes of a buffer lie: what records of rows hold instead of the bytes.
+"""The address of a buffer's first byte, which the record of a row holds instead of the numbers.
 
-numpy tells it of any buffer in some 2 us. Of a `bytes`, which is what most rows arrive in, CPython's own layout tells
-it in a tenth of that; the layout is looked up here once, and numpy is asked if it is not what it was.
+numpy needs about 2 us to give the address of any buffer. Most rows arrive as `bytes`, whose address follows from
+CPython's layout in a tenth of that time. The layout is determined here once; if it is unknown, numpy is used.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def _ask_numpy(buffer: Buffer | NDArray[np.generic]) -> int:
 
 _PROBE = b"where do the bytes of a bytes lie?"
 _HEADER = _ask_numpy(_PROBE) - id(_PROBE)
-"""Bytes from the object's own address to its content: the same for every `bytes` of one interpreter."""
+"""Offset of the content from the address of the object: the same for every `bytes` of one interpreter."""
 _IS_KNOWN = bytes.__basicsize__ - 1 == _HEADER
 
 

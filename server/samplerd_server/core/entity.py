@@ -1,4 +1,4 @@
-"""What entities are made with: plain values that cross layers, frozen for the type checker."""
+"""The decorator of entities: plain values that cross layers, frozen for the type checker."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _Entity = TypeVar("_Entity")
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
 def entity(cls: type[_Entity]) -> type[_Entity]:
-    """Make a dataclass that the type checker holds frozen.
+    """Make a dataclass that is frozen for the type checker only.
 
-    At run time it is a plain one: a frozen one sets each field through ``object.__setattr__``, and the entities on the
-    path of every request have some forty fields, which took 3 us of it.
+    At run time it is not frozen: a frozen dataclass sets each field through ``object.__setattr__``, which took 3 us per
+    request for the forty fields of its entities.
     """
     return dataclass(slots=True, kw_only=True)(cls)

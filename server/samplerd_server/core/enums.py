@@ -32,7 +32,7 @@ class InputKind(IntEnum):
 
 
 class Order(IntEnum):
-    """Which system's order of filters; the numbers of the proto's enum."""
+    """The order of the filters, named after the system that uses it; the numbers of the proto's enum."""
 
     HUGGING_FACE = 1
     VLLM = 2
@@ -41,7 +41,7 @@ class Order(IntEnum):
 
 
 class LogprobKind(IntEnum):
-    """Which distribution a log-probability is of; the numbers of the proto's enum."""
+    """The distribution that a log-probability is taken from; the numbers of the proto's enum."""
 
     RAW = 1
     SCALED = 2
@@ -49,7 +49,7 @@ class LogprobKind(IntEnum):
 
 
 class RowErrorReason(IntEnum):
-    """Why a row failed; the numbers of the proto's enum. 0 means that it did not."""
+    """Why a row failed; the numbers of the proto's enum. 0 = the row did not fail."""
 
     NONE = 0
     NAN = 1

@@ -2,9 +2,9 @@
 
 ::
 
-    SamplerdError                  anything we raise on purpose
+    SamplerdError                  every error that is answered on purpose
     ├── InvalidRequestError        INVALID_ARGUMENT     no retry   the caller should fix its request
-    ├── NotImplementedFieldError   UNIMPLEMENTED        no retry   the field or RPC is not built yet, or off
+    ├── NotImplementedFieldError   UNIMPLEMENTED        no retry   the server does not support the field or RPC
     ├── NotFoundError              NOT_FOUND            no retry   no such distribution or region
     ├── AlreadyExistsError         ALREADY_EXISTS       no retry   the name of a distribution is taken
     ├── OverloadedError            RESOURCE_EXHAUSTED   retry      queue full, or predicted to be late
@@ -12,11 +12,11 @@
     ├── DeadlineError              DEADLINE_EXCEEDED    no retry   expired while queued; never computed
     ├── UnavailableError           UNAVAILABLE          retry      draining or not ready
     ├── UnauthenticatedError       UNAUTHENTICATED      no retry   no or wrong credentials
-    ├── PermissionDeniedError      PERMISSION_DENIED    no retry   what the request names is not its to use
-    └── InternalError              INTERNAL             no retry   a bug of ours; the text says nothing of it
+    ├── PermissionDeniedError      PERMISSION_DENIED    no retry   the request may not use what it names
+    └── InternalError              INTERNAL             no retry   a bug in samplerd; the cause is in the log only
 
 Rule 1: a message of these classes is safe to send to any client. Rule 2: this module knows no grpc; codes are the
-numbers of google.rpc.Code. A row that fails alone is not an exception but a `request.RowError`.
+numbers of google.rpc.Code. A row that fails alone is not an exception but a `result.RowError`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ __all__ = [
 
 
 class Code(IntEnum):
-    """The codes of google.rpc.Code that samplerd answers with."""
+    """The codes of google.rpc.Code."""
 
     OK = 0
     CANCELLED = 1
@@ -65,7 +65,7 @@ class Code(IntEnum):
 
 
 class BindError(Exception):
-    """Expected: an address cannot be listened on. The server does not start, so no caller sees it."""
+    """Expected: the server cannot listen on an address. It does not start, so no caller sees this error."""
 
 
 class SamplerdError(Exception):
@@ -78,7 +78,7 @@ class SamplerdError(Exception):
 
     @property
     def message(self) -> str:
-        """The text that the client is sent."""
+        """The text that the client gets."""
         return str(self)
 
 
@@ -97,7 +97,7 @@ class InvalidRequestError(SamplerdError):
 
 
 class NotImplementedFieldError(SamplerdError):
-    """Expected: the request uses a field or RPC that is not built yet, or that this server has turned off."""
+    """Expected: the request uses a field or RPC that this server does not support or has turned off."""
 
     code = Code.UNIMPLEMENTED
     reason = "NOT_IMPLEMENTED"
@@ -123,7 +123,7 @@ class AlreadyExistsError(SamplerdError):
 
 
 class OverloadedError(SamplerdError):
-    """Expected: the server cannot take the request now; ask again after `retry_after_s`."""
+    """Expected: the server cannot accept the request now; the client may retry after `retry_after_s`."""
 
     code = Code.RESOURCE_EXHAUSTED
     retryable = True
@@ -132,7 +132,7 @@ class OverloadedError(SamplerdError):
         super().__init__(message)
         self.reason = reason
         self.retry_after_s = retry_after_s
-        """Seconds after which there should be room."""
+        """Seconds after which there should be room in the queue."""
 
 
 class FullError(SamplerdError):
@@ -150,7 +150,7 @@ class DeadlineError(SamplerdError):
 
 
 class UnavailableError(SamplerdError):
-    """Expected: the server is draining or not ready; another one may answer."""
+    """Expected: the server is draining or not ready; another server may answer."""
 
     code = Code.UNAVAILABLE
     reason = "UNAVAILABLE"
@@ -165,14 +165,14 @@ class UnauthenticatedError(SamplerdError):
 
 
 class PermissionDeniedError(SamplerdError):
-    """Expected: what the request names is not its to use."""
+    """Expected: the request may not use the region or distribution that it names."""
 
     code = Code.PERMISSION_DENIED
     reason = "PERMISSION_DENIED"
 
 
 class InternalError(SamplerdError):
-    """Unexpected: a bug of ours. The cause goes to the log; the client gets this fixed text."""
+    """Unexpected: a bug in samplerd. The cause goes to the log; the client gets a fixed text."""
 
     code = Code.INTERNAL
     reason = "INTERNAL"

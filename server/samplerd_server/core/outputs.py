@@ -1,4 +1,4 @@
-"""What a request asks for beside its samples."""
+"""Outputs: what a request asks for beside its samples."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["NOTHING", "NO_OUTPUTS", "OutputFlags", "Outputs"]
 
 
 class OutputFlags(IntFlag):
-    """What a request wants beside its samples, as the bits that kernels test."""
+    """The outputs of a request as bits, which kernels test."""
 
     RAW = 1 << 0
     SCALED = 1 << 1
@@ -48,8 +48,8 @@ class Outputs:
     kept: bool = False
 
     wanted: OutputFlags = NOTHING
-    """The same as bits. Decided once, at decode."""
+    """The fields above as bits. Set at decode."""
 
 
 NO_OUTPUTS = Outputs()
-"""What a request that does not speak of outputs has: this very object."""
+"""The outputs of every request that asks for none: compared by identity."""

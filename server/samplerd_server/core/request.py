@@ -1,7 +1,7 @@
-"""Requests, once they are decoded.
+"""Decoded requests.
 
-Rule 1: entities know neither grpc nor torch. Rule 2: everything that crosses a layer is frozen. Rule 3: values are
-already checked and normalised; nobody downstream asks again whether a number is in range.
+Rule 1: entities know neither grpc nor torch. Rule 2: everything that crosses a layer is frozen. Rule 3: values have
+been checked and normalised; no later step checks a range again.
 
 Letters, here and everywhere: B rows, V vocabulary, K kept, S draws per row.
 """
@@ -32,7 +32,7 @@ RNG = "philox4x32-10/1"
 
 @entity
 class SampleRequest:
-    """One request, checked."""
+    """A decoded request to draw from rows."""
 
     id: int
     source: DenseRows | CandidateRows | StoredRows
@@ -52,15 +52,15 @@ class SampleRequest:
     greedy_rows: int = 0
     """Rows with T = 0. Set at decode."""
     work: int = 0
-    """What it takes to compute, in bytes of plain rows: what predictions of time are based on. Set at decode."""
+    """Cost of the request in bytes of plain rows, from which its time is predicted. Set at decode."""
     load: Callable[[], None] | None = None
-    """Copies the numbers of the rows into their memory, once the request is admitted; None = they are there."""
+    """Copies the rows out of shared memory once the request is admitted; None = the rows are in memory already."""
     cdf_index: CdfIndex | None = None
-    """Draw from this rather than from the rows of the source, which is a StoredRows. Set at decode."""
+    """Draw from this CDF index and not from the rows of the source, which is a StoredRows. Set at decode."""
     first_row: int = 0
-    """Row index of the first row, where this is a part of a request."""
+    """Row index of the first row; above 0 if this is a part of a larger request."""
     is_divisible: bool = False
-    """Any part of its draws may be drawn by itself, and no row can fail. Set at decode, of distributions."""
+    """Whether any part of the draws may be drawn alone and no row can fail. Set at decode, for distributions."""
 
     @property
     def rows(self) -> int:
@@ -69,18 +69,18 @@ class SampleRequest:
 
     @property
     def size_bytes(self) -> int:
-        """What the request counts against the queue's bytes: rows that are read."""
+        """Bytes that the request counts against the queue's bound: those of the rows that are read."""
         return self.source.size_bytes if self.cdf_index is None else 0
 
     @property
     def samples(self) -> int:
-        """Samples that it is answered with: what it counts against a batch's."""
+        """Samples in the answer: the request's share of a batch's bound."""
         return self.source.rows * self.num_samples
 
 
 @entity
 class VerifyRequest:
-    """The drafted tokens of one sequence, to be accepted or corrected."""
+    """A decoded request to accept or correct the drafted tokens of one sequence."""
 
     id: int
     target: SampleRequest
@@ -88,7 +88,7 @@ class VerifyRequest:
     draft_ids: NDArray[np.int32]
     """int32[n], within [0, V)."""
     draft: DenseRows | None
-    """n rows of weights that they were drawn from; None = each was certain."""
+    """The n rows of weights that the draft was drawn from; None = each token was certain."""
     priority: int = 0
 
     @property
@@ -98,12 +98,12 @@ class VerifyRequest:
 
     @property
     def size_bytes(self) -> int:
-        """What the request counts against the queue's bytes."""
+        """Bytes that the request counts against the queue's bound."""
         return self.target.size_bytes + (self.draft.size_bytes if self.draft else 0)
 
     @property
     def samples(self) -> int:
-        """Samples that are drawn: one."""
+        """Samples that are drawn: always one."""
         return 1
 
     @property
@@ -113,7 +113,7 @@ class VerifyRequest:
 
     @property
     def work(self) -> int:
-        """What it takes to compute, in bytes of plain rows."""
+        """Cost of the request in bytes of plain rows."""
         return self.target.work + (self.draft.size_bytes if self.draft else 0)
 
     @property

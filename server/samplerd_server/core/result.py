@@ -1,4 +1,4 @@
-"""The answers to requests."""
+"""The results of requests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["LogprobValues", "RowError", "SampleResult", "Timing", "VerifyResult"
 
 @entity
 class RowError:
-    """A row that failed alone."""
+    """The error of one row."""
 
     row: int
     reason: RowErrorReason
@@ -40,7 +40,7 @@ class LogprobValues:
 
 
 class Timing(NamedTuple):
-    """Where the time of a request went, in seconds."""
+    """The seconds that a request spent in the queue and in the sampler, and the rows of its batch."""
 
     queue_s: float
     compute_s: float
@@ -49,7 +49,7 @@ class Timing(NamedTuple):
 
 @entity
 class SampleResult:
-    """The answer to one request."""
+    """The result of a `SampleRequest`."""
 
     samples: NDArray[np.int32]
     """int32[B * S]; -1 for failed rows."""
@@ -65,10 +65,10 @@ class SampleResult:
 
 @entity
 class VerifyResult:
-    """What became of a draft."""
+    """The result of a `VerifyRequest`."""
 
     samples: tuple[int, ...]
-    """The accepted tokens and, unless a row failed, one more."""
+    """The accepted tokens and, unless a row failed, one more token."""
     accepted: int
     row_errors: tuple[RowError, ...]
     timing: Timing

@@ -1,4 +1,4 @@
-"""Reading and writing quantities as people do: ``10ms``, ``256MiB``, ``127.0.0.1:50051``."""
+"""Quantities as people write them, read and written: ``10ms``, ``256MiB``, ``127.0.0.1:50051``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["format_bytes", "format_duration", "parse_address", "parse_bytes", "p
 
 _Units = dict[str, tuple[int, int]]
 
-# Each unit as (times, over): 9 / 1000 is the float that one writes as 0.009, and 9 * 0.001 is not.
+# Each unit as (times, over), because 9 / 1000 is exactly the float 0.009, and 9 * 0.001 is not.
 _SECONDS: _Units = {"us": (1, 10**6), "ms": (1, 1000), "s": (1, 1), "m": (60, 1), "h": (3600, 1)}
 _BYTES: _Units = {
     "B": (1, 1),
@@ -27,7 +27,7 @@ def parse_duration(text: str | float) -> float:
     """Seconds from ``250us``, ``10ms``, ``1.5s``, ``2m``, ``1h``, or a plain number of seconds.
 
     Raises:
-        ValueError: not such a quantity.
+        ValueError: the text is no duration or quantity.
 
     """
     return _parse(text, _SECONDS, default="s", example="250us, 10ms, 1.5s, 2m, 1h")
@@ -37,7 +37,7 @@ def parse_bytes(text: str | float) -> int:
     """Bytes from ``512``, ``64KiB``, ``256MiB``, ``1GiB``, ``10MB``.
 
     Raises:
-        ValueError: not such a quantity.
+        ValueError: the text is no duration or quantity.
 
     """
     example = "65536, 64KiB, 256MiB, 1GiB"
@@ -82,7 +82,7 @@ def parse_address(text: str) -> str:
     """Check an address to listen on: ``host:port``, ``[v6]:port``, ``unix:/path`` or ``unix-abstract:name``.
 
     Raises:
-        ValueError: not such an address.
+        ValueError: the text is no address.
 
     """
     if text.startswith(("unix:", "unix-abstract:")):

@@ -89,7 +89,7 @@ class Lifecycle:
             self.stop.set()
 
     async def unless_stopped(self, work: Awaitable[Any]) -> bool:
-        """Wait for some work or for the end, whichever comes first; returns whether the work is done."""
+        """Wait until some work is done or the server should drain; returns whether the work is done."""
         working = asyncio.ensure_future(work)
         stopping = asyncio.ensure_future(self.stop.wait())
         await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)

@@ -1,6 +1,7 @@
-"""Structured logs on standard error: one line an event, text for people or JSON for machines.
+"""Structured logs on standard error: one line per event, as text for people or as JSON for machines.
 
-Every event is a short sentence with named values in ``extra={"values": {...}}``. Never logs rows, ids or credentials.
+Every event is a short sentence with named values in ``extra={"values": {...}}``. Rows, ids and credentials are never
+logged.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ def event(logger: logging.Logger, level: int, message: str, **values: object) ->
 
 
 def set_up(config: LogConfig, worker: int | None = None) -> None:
-    """Send all logs to standard error in the configured form. Once, at start-up.
+    """Send all logs to standard error in the configured format. Called once, at start-up.
 
     Args:
-        config: form and least severity.
-        worker: its number, which every line of a worker carries.
+        config: format and lowest severity.
+        worker: number of the worker, added to each of its lines; None = not a worker.
 
     """
     handler = logging.StreamHandler(sys.stderr)
@@ -35,19 +36,19 @@ def set_up(config: LogConfig, worker: int | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(config.level.upper())
-    # numba's compiler logs every byte-code it looks at.
+    # At lower severities numba's compiler logs every bytecode it reads.
     logging.getLogger("numba").setLevel(logging.WARNING)
 
 
 class _Values(logging.Formatter):
-    """What both forms need: the named values of a line."""
+    """The part that both formats share: the named values of a line."""
 
     def __init__(self, own: dict[str, Any]) -> None:
         super().__init__()
         self._own = own
 
     def values(self, record: logging.LogRecord) -> dict[str, Any]:
-        """Give those of the process and those of the event."""
+        """Give the values of the process and of the event."""
         values: dict[str, Any] = getattr(record, "values", {})
         return self._own | values
 
