@@ -7,7 +7,6 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 use tonic::Request;
 
-use crate::connect::Builder;
 use crate::error::Error;
 use crate::retry::{with_retries, RetryPolicy};
 use crate::stream::SampleStream;
@@ -50,19 +49,16 @@ macro_rules! call {
 }
 
 impl Client {
-    /// Begins to connect to `HOST:PORT` or `unix:/path`.
-    pub fn builder(target: &str) -> Builder {
-        Builder::new(target)
-    }
-
-    pub(crate) fn new(channel: Channel, authorization: Option<MetadataValue<Ascii>>, builder: &Builder) -> Self {
+    /// `connect` has `Client::builder`, which is how clients are made.
+    pub(crate) fn new(
+        channel: Channel,
+        authorization: Option<MetadataValue<Ascii>>,
+        options: CallOptions,
+        max_reply_bytes: usize,
+    ) -> Self {
         let stub = SamplerServiceClient::new(channel)
-            .max_decoding_message_size(builder.max_reply_bytes)
+            .max_decoding_message_size(max_reply_bytes)
             .max_encoding_message_size(usize::MAX); // the server's limit is the one that counts
-        let options = CallOptions {
-            timeout: builder.timeout,
-            retry: builder.retry,
-        };
         Self {
             stub,
             authorization,

@@ -9,7 +9,7 @@ use tokio::net::UnixStream;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity, Uri};
 
-use crate::client::Client;
+use crate::client::{CallOptions, Client};
 use crate::error::Error;
 use crate::retry::RetryPolicy;
 
@@ -25,21 +25,30 @@ pub struct Builder {
     has_ca: bool,
     token: Option<String>,
     allows_plaintext_token: bool,
-    pub(crate) timeout: Duration,
-    pub(crate) retry: RetryPolicy,
-    pub(crate) max_reply_bytes: usize,
+    options: CallOptions,
+    max_reply_bytes: usize,
+}
+
+// Here and not beside the calls: a builder makes a client, so this module knows that one, and never the other way round.
+impl Client {
+    /// Begins to connect to `HOST:PORT` or `unix:/path`.
+    pub fn builder(target: &str) -> Builder {
+        Builder::new(target)
+    }
 }
 
 impl Builder {
-    pub(crate) fn new(target: &str) -> Self {
+    fn new(target: &str) -> Self {
         Self {
             target: target.to_owned(),
             tls: None,
             has_ca: false,
             token: None,
             allows_plaintext_token: false,
-            timeout: Duration::from_secs(30),
-            retry: RetryPolicy::default(),
+            options: CallOptions {
+                timeout: Duration::from_secs(30),
+                retry: RetryPolicy::default(),
+            },
             max_reply_bytes: 256 << 20,
         }
     }
@@ -79,13 +88,13 @@ impl Builder {
 
     /// Bounds connecting, and every call with all its retries, unless the call says otherwise. Default: 30 s.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+        self.options.timeout = timeout;
         self
     }
 
     /// How often calls are tried again.
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
-        self.retry = policy;
+        self.options.retry = policy;
         self
     }
 
@@ -107,13 +116,13 @@ impl Builder {
             None if self.tls.is_some() => self.endpoint(&format!("https://{}", self.target))?.connect().await?,
             None => self.endpoint(&format!("http://{}", self.target))?.connect().await?,
         };
-        Ok(Client::new(channel, authorization, &self))
+        Ok(Client::new(channel, authorization, self.options, self.max_reply_bytes))
     }
 
     fn endpoint(&self, uri: &str) -> Result<Endpoint, Error> {
         let endpoint = Endpoint::from_shared(uri.to_owned())
             .map_err(|error| Error::Config(format!("{} is no target: {error}", self.target)))?
-            .connect_timeout(self.timeout)
+            .connect_timeout(self.options.timeout)
             .tcp_nodelay(true)
             .initial_stream_window_size(WINDOW_BYTES)
             .initial_connection_window_size(2 * WINDOW_BYTES);
