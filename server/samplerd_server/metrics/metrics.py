@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.registry import Collector
 
-from samplerd_server.core.errors import Code
+from samplerd_server.core.errors import OK, Code
 from samplerd_server.metrics.definition import definitions_of
 from samplerd_server.metrics.instruments import Counter
 from samplerd_server.metrics.table import SECONDS, ServerTable, SupervisorTable
@@ -68,7 +68,7 @@ class _Rpc:
         self.grpc_started = metrics.grpc_server_started.cell(*self.grpc_labels)
         self.grpc_ok = metrics.grpc_server_handled.cell(*self.grpc_labels, "OK")
         self.grpc_handling = metrics.grpc_server_handling_seconds.series(*self.grpc_labels)
-        self.request_ok = metrics.requests.cell(rpc.method, Code.OK.name)
+        self.request_ok = metrics.requests.cell(rpc.method, OK.name)
         self.request_seconds = metrics.request_seconds.series(rpc.method)
 
 
@@ -103,7 +103,7 @@ class Metrics(ServerTable, _Instruments):
         if own.unary:
             own.request_seconds[bucket] += 1
             own.request_seconds[-1] += seconds
-        if code is Code.OK:
+        if code is OK:
             own.grpc_ok.value += 1
             if own.unary:
                 own.request_ok.value += 1
@@ -128,4 +128,4 @@ class SupervisorMetrics(SupervisorTable, _Instruments):
 
 
 # The names that grpc-ecosystem dashboards expect: CamelCase.
-_GRPC_CODES = {code: "OK" if code is Code.OK else code.name.title().replace("_", "") for code in Code}
+_GRPC_CODES = {code: "OK" if code is OK else code.name.title().replace("_", "") for code in Code}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from samplerd_server.core.errors import Code
+from samplerd_server.core.errors import OK
 from samplerd_server.transport.rpc.call import Call
 from samplerd_server.transport.rpc.descriptor import declared
 
@@ -55,7 +55,7 @@ def _unary(
         except BaseException as error:
             await observer.fail(name, context, arrival, error)
             raise
-        end(name, Code.OK, monotonic() - arrival)
+        end(name, OK, monotonic() - arrival)
         return reply
 
     return handle

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from samplerd_server.core.errors import Code, InternalError, SamplerdError
+from samplerd_server.core.errors import OK, Code, InternalError, SamplerdError
 from samplerd_server.transport.codec.status import trailers_of
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class _Observed:
 
         """
         if error is None:
-            self._observer.end(self._rpc, Code.OK, time.monotonic() - self._began)
+            self._observer.end(self._rpc, OK, time.monotonic() - self._began)
         else:
             await self._observer.fail(self._rpc, self._context, self._began, error)
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import grpc.aio
 
-from samplerd_server.core.errors import Code, InternalError, SamplerdError, UnavailableError
+from samplerd_server.core.errors import OK, Code, InternalError, SamplerdError, UnavailableError
 
 if TYPE_CHECKING:
     from asyncio import Future
@@ -157,7 +157,7 @@ class Stream(Generic[Request, Result]):
                 return
             error = reply.exception()
             if error is None:
-                self._finish(self._messages.encode(request, reply.result()), Code.OK, began)
+                self._finish(self._messages.encode(request, reply.result()), OK, began)
             else:
                 self._fail(request.id, error if isinstance(error, SamplerdError) else InternalError(), began)
 
