@@ -59,7 +59,7 @@ class HeldChild(Child):
         """The tasks that run, but for those that were there before the first call, and the one that asks."""
         here = asyncio.current_task()
         names = [str(task.get_coro()) for task in asyncio.all_tasks() - self._first if task is not here]
-        return [name for name in names if "Child._obey" not in name]  # the supervisor's
+        return [name for name in names if "Child._serve_control" not in name]  # the supervisor's
 
     def objects(self) -> int:
         """How many objects there are; those that the garbage collector has put away for good count as well."""

@@ -1,1 +1,1 @@
-"""gRPC: the only package that knows grpc and the generated stubs, and one that knows no torch."""
+"""The transport: the only package that imports grpc and the generated stubs. It does not import torch."""

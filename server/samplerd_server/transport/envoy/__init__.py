@@ -1,1 +1,1 @@
-"""The transport envoy: the same handlers inside an embedded Envoy."""
+"""The transport ``envoy``: the same handlers, run inside Envoy."""

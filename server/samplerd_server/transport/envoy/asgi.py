@@ -1,7 +1,7 @@
-"""The transport ``envoy``, inside: an ASGI application that runs gRPC's generic handlers over HTTP/2.
+"""The ASGI application inside Envoy: it runs gRPC's generic handlers over HTTP/2.
 
-Rule 1: it runs the very handlers that grpc.aio runs. Rule 2: a call that ends, whichever way, leaves no task and no
-timer behind. Rule 3: a client that goes away cancels its handler; a deadline that passes does too, and is answered.
+Rule 1: it runs the same handlers as grpc.aio. Rule 2: a call leaves no task and no timer behind, however it ends. Rule
+3: the handler is cancelled when its client disconnects or its deadline passes; a passed deadline is answered.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class AsgiApp:
         if handler is None:
             await context.end(Code.UNIMPLEMENTED, f"unknown method {path}")
         elif headers.get(b"te") != b"trailers":
-            # Without it pyvoy sends no trailers, and with them no status.
+            # Without this header pyvoy sends no trailers, and so no status.
             await context.end(Code.INTERNAL, _NO_TRAILERS)
         else:
             await _Call(context, handler, self._watch).run()
@@ -85,7 +85,7 @@ class AsgiApp:
         receive: Callable[[], Awaitable[Mapping[str, Any]]],
         send: Callable[[Mapping[str, Any]], Awaitable[None]],
     ) -> None:
-        """Answer a browser, or curl: gRPC-Web and the unary form of Connect, and what CORS asks before."""
+        """Answer a browser or curl: gRPC-Web, the unary form of Connect, and the preflight requests of CORS."""
         origin = headers.get(b"origin")
         if scope["method"] == "OPTIONS" and self._origins.allow(origin):
             await self._origins.answer_preflight(origin, send)
@@ -111,19 +111,19 @@ class AsgiApp:
         if handler is None:
             await context.end(Code.UNIMPLEMENTED, f"unknown method {path}")
         elif context.is_streaming:
-            await context.end(Code.UNIMPLEMENTED, f"{path} is a stream, which takes gRPC itself")
+            await context.end(Code.UNIMPLEMENTED, f"{path} is a stream, which needs gRPC")
         else:
             await _Call(context, handler, self._watch).run()
 
     def close(self) -> None:
-        """Leave what still waits to itself: the server ends."""
+        """Stop watching the calls that still wait, because the server ends."""
         self._watch.close()
 
     def _look_up(self, path: str, context: AsgiContext) -> grpc.RpcMethodHandler[Any, Any] | None:
         for generic in self._generic:
             handler = generic.service(_CallDetails(path, context.invocation_metadata()))
             if handler is not None:
-                # Only methods that exist are remembered, so clients cannot make this grow.
+                # Only existing methods are cached, so clients cannot make the cache grow.
                 if not getattr(generic, "depends_on_caller", False):
                     self._methods[path] = handler
                 return handler
@@ -131,7 +131,7 @@ class AsgiApp:
 
 
 def _is_grpc(headers: Mapping[bytes, bytes]) -> bool:
-    """Whether the content type is gRPC's, with parameters perhaps. gRPC-Web's is not."""
+    """Whether the content type is that of gRPC, with or without parameters, and not that of gRPC-Web."""
     content_type = headers.get(b"content-type", b"")
     return content_type in _CONTENT_TYPES or content_type.partition(b";")[0].strip().lower() in _CONTENT_TYPES
 
@@ -144,7 +144,7 @@ async def _refuse(send: Callable[[Mapping[str, Any]], Awaitable[None]]) -> None:
 
 
 class _Call:
-    """Runs one handler, and cancels it when its client goes or its deadline passes."""
+    """Runs one handler, and cancels it when its client disconnects or its deadline passes."""
 
     __slots__ = ("_answer", "_context", "_handler", "_is_late", "_task", "_watch", "pause_s", "poll_at")
 
@@ -173,7 +173,7 @@ class _Call:
             await context.end(error.code, error.message)
         except asyncio.CancelledError as error:
             await self._end_cancelled(error)
-        except Exception:  # noqa: BLE001  # whatever it is, it must not reach the client
+        except Exception:  # noqa: BLE001  # no exception may reach the client
             _LOG.exception("a handler raised")
             await context.end(Code.INTERNAL, "internal error; the server's log has the cause")
         finally:
@@ -197,7 +197,7 @@ class _Call:
             self._watch.add(self, loop)
             function = handler.unary_stream if handler.response_streaming else handler.unary_unary
         assert function is not None, "a handler without a function. This is a bug."
-        outcome: Any = function(argument, context)  # type: ignore[arg-type]  # the part of a context that handlers use
+        outcome: Any = function(argument, context)  # type: ignore[arg-type]  # implements the part of a context that handlers use
         if not handler.response_streaming:
             await context.reply(await outcome)
             return
@@ -218,17 +218,17 @@ class _Call:
         self._is_late = True
         task, context = self._task, self._context
         if task is not None and context.is_held(task):
-            # The answer ends the call, and that ends the wait.
+            # The task waits for the client: the answer ends the call, and with it the wait.
             self._answer = task.get_loop().create_task(context.end(Code.DEADLINE_EXCEEDED, _LATE))
         elif task is not None:
             task.cancel()
 
     def poll(self) -> asyncio.Future[Mapping[str, Any]]:
-        """Ask for what the client does next."""
+        """Ask pyvoy for the next event of the client."""
         return self._context.poll()
 
-    def leave(self) -> None:
-        """Take notice that the client has gone."""
+    def on_disconnect(self) -> None:
+        """Cancel the handler, because the client has disconnected."""
         self._context.is_gone = True
         if self._task is not None and not self._context.is_held(self._task):
             self._task.cancel()

@@ -1,8 +1,8 @@
-"""A gRPC servicer context over one ASGI scope: what the transport ``envoy`` gives to handlers written for grpc.aio.
+"""The servicer context of a call inside Envoy: the interface of grpc.aio's context over one ASGI scope.
 
-Rule 1: a future that pyvoy made is never cancelled: pyvoy resolves it when the call ends, and complains of one that is
-cancelled. So the handler's task is cancelled only while it waits for something of ours (`is_held`). Rule 2: a client
-that has gone looks to a handler as in grpc.aio: like a cancellation.
+Rule 1: a future of pyvoy is never cancelled: pyvoy resolves it when the call ends, and fails if it was cancelled. The
+handler's task is therefore cancelled only while it does not wait for pyvoy (`is_held`). Rule 2: as in grpc.aio, a
+handler sees a disconnected client as a cancellation.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class Aborted(Exception):  # noqa: N818  # named as grpcio names its own
 
 
 class DisconnectedError(asyncio.CancelledError):
-    """Expected: the client has gone, or the call has been answered already."""
+    """Expected: the client has disconnected, or the call has been answered already."""
 
 
 class AsgiContext:
-    """One call. Handlers use the part of grpc.aio.ServicerContext that is here."""
+    """One call, with the part of grpc.aio.ServicerContext that the handlers use."""
 
     __slots__ = (
         "_deadline",
@@ -86,9 +86,9 @@ class AsgiContext:
         self._is_waiting = False
         self._reading: asyncio.Task[Any] | None = None
         self.is_gone = False
-        """Whether the client is known to have gone."""
+        """Whether the client is known to have disconnected."""
         self.on_read_all: Callable[[], None] | None = None
-        """Called once nothing more will be read: from then on somebody else may `poll`."""
+        """Called once nothing more will be read: from then on `poll` may be called."""
         self._trailers: tuple[tuple[str, str | bytes], ...] = ()
         timeout = headers.get(b"grpc-timeout")
         self._deadline = None if timeout is None else time.monotonic() + parse_timeout(timeout)
@@ -98,18 +98,18 @@ class AsgiContext:
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
 
     def peer(self) -> str:
-        """Name the connection, as grpcio does."""
+        """Give the client's address in the form of grpcio."""
         client = self._scope.get("client")
         if not client:
             return "unix:"
         return f"{'ipv6' if ':' in client[0] else 'ipv4'}:{client[0]}:{client[1]}"
 
     def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
-        """Give the client's metadata; of a name that came several times the last value, binary ones in base64."""
+        """Give the client's metadata: the last value of each name, binary values in base64."""
         return tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in self._headers.items())
 
     def set_trailing_metadata(self, trailers: Iterable[tuple[str, str | bytes]]) -> None:
-        """Set metadata to end the call with."""
+        """Set the metadata that is sent at the end of the call."""
         self._trailers = tuple(trailers)
 
     async def abort(
@@ -124,18 +124,18 @@ class AsgiContext:
         raise Aborted(code.value[0], details, trailing_metadata)
 
     def is_held(self, task: asyncio.Task[Any] | None) -> bool:
-        """Whether a task waits for the client, in `read` or `write`: then the end of the call ends its wait."""
+        """Whether a task waits for the client, in `read` or `write`; the end of the call then ends the wait."""
         return self._is_waiting or (task is not None and self._reading is task)
 
-    async def read_only(self) -> Any:  # what the handler's deserializer makes
+    async def read_only(self) -> Any:  # the type that the handler's deserializer gives
         """Read the message of a call that has one.
 
         Raises:
-            FrameError: the framing or the limit is broken.
-            DisconnectedError: the client has gone.
+            FrameError: the framing is malformed, or the message is over the limit.
+            DisconnectedError: the client has disconnected.
 
         """
-        # As `_next_body`, but it is the call's own task that waits, and nothing is set up before it must be.
+        # Does what `_next_body` does, but faster: the waiting task is known to be the call's own.
         self._is_waiting = True
         event = await self._receive()
         self._is_waiting = False
@@ -146,12 +146,12 @@ class AsgiContext:
             return await self.read()
         return self.deserialize(message) if self.deserialize else message
 
-    async def read(self) -> Any:  # what the handler's deserializer makes
+    async def read(self) -> Any:  # the type that the handler's deserializer gives
         """Read the next message, or grpc.aio.EOF.
 
         Raises:
-            FrameError: the framing or the limit is broken.
-            DisconnectedError: the client has gone.
+            FrameError: the framing is malformed, or the message is over the limit.
+            DisconnectedError: the client has disconnected.
 
         """
         reader = self._reader or self._feed(b"")
@@ -192,14 +192,14 @@ class AsgiContext:
             yield message
 
     def poll(self) -> asyncio.Future[Mapping[str, Any]]:
-        """Ask for what the client does next. Only once nothing more will be read."""
+        """Ask pyvoy for the next event of the client. Only once nothing more will be read."""
         return asyncio.ensure_future(self._receive())
 
     async def write(self, message: Any) -> None:  # what the handler's serializer takes
         """Send a message; waits while the client does not read.
 
         Raises:
-            DisconnectedError: the client has gone.
+            DisconnectedError: the client has disconnected.
 
         """
         if self._is_over:
@@ -212,7 +212,7 @@ class AsgiContext:
                 await self._send(_START)
             await self._send({"type": "http.response.body", "body": frame(data), "more_body": True})
         except OSError as error:
-            # pyvoy raises one and the same exception each time: what is left on it would pile up.
+            # pyvoy raises the same exception object each time; its traceback would grow with every call.
             error.__traceback__ = None
             self.is_gone = True
             raise DisconnectedError from None
@@ -220,7 +220,7 @@ class AsgiContext:
             self._is_waiting = False
 
     async def reply(self, message: Any) -> None:  # what the handler's serializer takes
-        """Send the only message and end the call well."""
+        """Send the only message and end the call with OK."""
         if self._is_over:
             return
         self._is_over = True
@@ -249,7 +249,7 @@ class AsgiContext:
             if self._has_started:
                 await send(_NOTHING)
                 await send({"type": "http.response.trailers", "headers": headers})
-            else:  # gRPC's "Trailers-Only": a status without a message is in the headers
+            else:  # gRPC's "Trailers-Only": without a message, the status is in the headers
                 await send({**_START, "headers": [_CONTENT_TYPE, *headers], "trailers": False})
                 await send(_NOTHING)
         except OSError as error:

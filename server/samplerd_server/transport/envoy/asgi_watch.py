@@ -1,7 +1,7 @@
-"""Notices clients that have gone while their calls wait.
+"""Notices clients that disconnect while their calls wait.
 
-Once a request has been read whole, pyvoy's ``receive`` does not wait for the client to go, as ASGI has it: it says at
-once how things stand. So waiting calls are asked after, all by one timer; most are answered before it first runs.
+By the ASGI specification, ``receive`` waits for a disconnect once a request has been read; pyvoy's returns the state at
+once. One timer therefore polls all waiting calls for disconnects. Most calls are answered before it first runs.
 """
 
 from __future__ import annotations
@@ -16,48 +16,48 @@ __all__ = ["Watch", "Watched"]
 
 _TICK_S = 0.05
 _MAX_POLLS = 64
-"""In one tick: bounds what a thousand waiting calls cost. One question takes some 20 us of the event loop."""
+"""Most polls per tick: bounds the cost of many waiting calls. One poll takes some 20 us of the event loop."""
 _MAX_PAUSE_S = 1.0
 _GROWTH = 1.5
-"""Each pause is so much longer than the one before: a call that has waited for long can be noticed a little later."""
+"""Factor by which the time between two polls of a call grows: a long wait need not be noticed as quickly."""
 
 
 class Watched(Protocol):
-    """A call that waits."""
+    """A waiting call."""
 
     pause_s: float
-    """Until it is asked after again; 0 at first."""
+    """Seconds between its last poll and the next; 0 before the first."""
     poll_at: float
-    """When that is."""
+    """Time of its next poll."""
 
     def poll(self) -> asyncio.Future[Mapping[str, Any]]:
-        """Ask for what the client does next."""
+        """Ask pyvoy for the next event of the client."""
         ...
 
-    def leave(self) -> None:
-        """Take notice that the client has gone."""
+    def on_disconnect(self) -> None:
+        """React to the disconnect of the client."""
         ...
 
 
 class Watch:
-    """The calls of one event loop that wait and read no further."""
+    """The calls of one event loop that wait and will read nothing more."""
 
     def __init__(self) -> None:
         self._calls: set[Watched] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, call: Watched, loop: asyncio.AbstractEventLoop) -> None:
-        """Ask after a call from now on."""
+        """Begin to poll a call."""
         self._calls.add(call)
         if self._timer is None:
             self._timer = loop.call_later(_TICK_S, self._tick, loop)
 
     def discard(self, call: Watched) -> None:
-        """Ask after it no more."""
+        """Stop polling a call."""
         self._calls.discard(call)
 
     def close(self) -> None:
-        """Ask no more: the server ends."""
+        """Stop polling all calls, because the server ends."""
         self._calls.clear()
         if self._timer is not None:
             self._timer.cancel()
@@ -74,13 +74,15 @@ class Watch:
                 polls += 1
                 call.pause_s = min(_MAX_PAUSE_S, call.pause_s * _GROWTH)
                 call.poll_at = float("inf")
-                call.poll().add_done_callback(lambda event, call=call: self._learn(call, event, loop))  # type: ignore[misc]
+                call.poll().add_done_callback(lambda event, call=call: self._on_event(call, event, loop))  # type: ignore[misc]
 
-    def _learn(self, call: Watched, event: asyncio.Future[Mapping[str, Any]], loop: asyncio.AbstractEventLoop) -> None:
+    def _on_event(
+        self, call: Watched, event: asyncio.Future[Mapping[str, Any]], loop: asyncio.AbstractEventLoop
+    ) -> None:
         if call not in self._calls:
             return
         if event.result()["type"] == "http.request":
             call.poll_at = loop.time() + call.pause_s
         else:
             self._calls.discard(call)
-            call.leave()
+            call.on_disconnect()

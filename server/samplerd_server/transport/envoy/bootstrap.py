@@ -1,6 +1,6 @@
-"""What Envoy is told: one listener on all addresses, with samplerd embedded, its limits, its certificates, its log.
+"""Envoy's configuration: one listener on all addresses, samplerd embedded, limits, certificates, access log.
 
-Pure: settings in, Envoy's configuration out. The names are Envoy's own (envoyproxy.io, API v3).
+Pure: settings in, configuration out. The names are Envoy's own (envoyproxy.io, API v3).
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ __all__ = ["APPLICATION", "EnvoyError", "envoy_config", "envoy_secrets"]
 APPLICATION = "samplerd_server.envoy_child:application"
 _TYPES = "type.googleapis.com/envoy"
 _WINDOW_BYTES = 4 << 20
-"""A stream may send this much ahead of its reader: several rows, so that no row waits for a window update."""
+"""Bytes that a client may send ahead on a stream: several rows, so that no row waits for a window update."""
 _KEEPALIVE_TIMEOUT = "20s"
 _HANDSHAKE_TIMEOUT = "10s"
 _TLS = "extensions.transport_sockets.tls.v3"
 _SERVER, _CLIENT_CA = "server.json", "client_ca.json"
 _SHRINK_AT, _REFUSE_AT = 0.9, 0.95
-"""Of the largest heap: where Envoy gives memory back, and where it takes no more calls."""
+"""Fractions of --envoy-max-heap at which Envoy frees memory and at which it refuses calls."""
 _PATH_FILTER = {
     "name": "path",
-    # pyvoy never answers a path whose escapes are no UTF-8; no method of gRPC has one.
+    # Refused here, because pyvoy never answers a path whose escapes are not UTF-8; no gRPC method has an escape.
     "typed_config": {
         "@type": f"{_TYPES}.extensions.filters.http.rbac.v3.RBAC",
         "rules": {
@@ -39,8 +39,8 @@ _PATH_FILTER = {
     },
 }
 _RUNTIME = {
-    # Envoy cuts connections of which half the calls were cancelled within a second: under load and short deadlines that
-    # is what good clients do, and a cancelled call costs no more than another.
+    # By default Envoy closes a connection when half of its calls are cancelled within a second. Under load, clients
+    # with short deadlines do that legitimately, and a cancelled call costs no more than another.
     "overload.premature_reset_total_stream_count": 2**31,
 }
 _ACCESS_LOG = {
@@ -67,7 +67,7 @@ def envoy_config(config: ServerConfig, folder: Path, application: str = APPLICAT
 
     Args:
         config: the settings.
-        folder: private to this server; holds the socket of the admin interface and what Envoy reads by itself.
+        folder: temporary folder of this server, for the socket of the admin interface and the files that Envoy reads.
         application: the ASGI application, ``module:name``.
 
     Raises:
@@ -82,7 +82,7 @@ def envoy_config(config: ServerConfig, folder: Path, application: str = APPLICAT
     outer: dict[str, Any] = server.get_envoy_config()
     [listener] = outer["static_resources"]["listeners"]
     [chain] = listener["filter_chains"]
-    # Envoy wants a name before it reads certificates by file.
+    # Envoy requires a node name to read certificates from files.
     outer["node"] = {"id": "samplerd", "cluster": "samplerd"}
     outer["admin"] = {"address": _admin(config.envoy, folder)}
     outer["layered_runtime"] = {"layers": [{"name": "samplerd", "static_layer": _RUNTIME}]}
@@ -91,13 +91,13 @@ def envoy_config(config: ServerConfig, folder: Path, application: str = APPLICAT
     if config.security.certificate:
         chain["transport_socket"] = _transport_socket(config.security, folder)
         chain["transport_socket_connect_timeout"] = _HANDSHAKE_TIMEOUT
-    # One listener with all addresses: pyvoy gives each listener an event loop of its own, and the queue has only one.
+    # One listener for all addresses: pyvoy runs an event loop per listener, and the queue must have only one.
     first, *others = map(_address, config.transport.listen)
     listener |= {
         "address": first,
         "additional_addresses": [{"address": address} for address in others],
         "per_connection_buffer_limit_bytes": _WINDOW_BYTES,
-        # Two servers that share a port by accident answer each other's clients; workers do so on purpose.
+        # Only workers share a port. Two servers that share one by accident would answer each other's clients.
         "enable_reuse_port": config.worker is not None,
     }
     return outer
@@ -110,21 +110,21 @@ def _fill_manager(manager: dict[str, Any], config: ServerConfig) -> None:
         "max_concurrent_streams": transport.max_concurrent_streams,
         "initial_stream_window_size": _WINDOW_BYTES,
         "initial_connection_window_size": 4 * _WINDOW_BYTES,
-        # The other codec cuts connections with more than 33 cancelled calls a second, as _RUNTIME has it from Envoy.
+        # The other codec closes connections with more than 33 cancelled calls a second; see _RUNTIME.
         "use_oghttp2_codec": True,
     }
     if transport.keepalive_s:
         http2["connection_keepalive"] = {"interval": _seconds(transport.keepalive_s), "timeout": _KEEPALIVE_TIMEOUT}
     manager["http_filters"].insert(0, _PATH_FILTER)
     manager |= {
-        # HTTP/1.1 too, by its preface or by ALPN: for curl, and for browsers behind proxies.
+        # Accepts HTTP/1.1 too, chosen by preface or ALPN, for curl and for browsers behind proxies.
         "codec_type": "AUTO",
         "http2_protocol_options": http2,
         "common_http_protocol_options": _lifetimes(transport),
-        # Deadlines are gRPC's own; a stream may be idle for as long as its client likes.
+        # No timeouts here: gRPC has deadlines, and a stream may be idle for as long as the client wants.
         "stream_idle_timeout": "0s",
         "request_timeout": "0s",
-        # The address that the connection has, not one that the client names.
+        # Use the connection's address, not one that the client claims in a header.
         "use_remote_address": True,
         "skip_xff_append": True,
     }
@@ -214,9 +214,9 @@ def _by_file(name: str, folder: Path) -> dict[str, Any]:
 
 
 def envoy_secrets(security: SecurityConfig) -> dict[str, dict[str, Any]]:
-    """Give the files by which Envoy finds the certificates, by name: none of them holds a key.
+    """Give the files, by name, that tell Envoy where the certificates are. None of them holds a key.
 
-    Envoy reads a certificate and its key again whenever something is moved into the certificate's folder.
+    Envoy reads a certificate and its key again when a file is moved into the certificate's folder.
     """
     secrets: dict[str, dict[str, Any]] = {}
     if security.certificate:

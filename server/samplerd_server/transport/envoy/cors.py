@@ -1,4 +1,4 @@
-"""Which pages of other origins may call from a browser (CORS; fetch.spec.whatwg.org). None, unless some are named."""
+"""CORS: the origins whose web pages may call from a browser (fetch.spec.whatwg.org). By default none may."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _REPLY_HEADERS = b"grpc-message, grpc-status, grpc-status-details-bin, trailer-g
 
 
 class Origins:
-    """The origins that are allowed."""
+    """The allowed origins."""
 
     def __init__(self, allowed: Sequence[str]) -> None:
         self._allowed = frozenset(origin.encode() for origin in allowed)
         self._is_any = _ANY in allowed
 
     def allow(self, origin: bytes | None) -> bool:
-        """Whether pages of this origin may call; None: whoever calls is no page of another origin."""
+        """Whether pages of this origin may call; None: the call is not from a page of another origin."""
         return origin is not None and (self._is_any or origin in self._allowed)
 
     async def answer_preflight(self, origin: bytes | None, send: Send) -> None:
-        """Answer the question that a browser asks before it calls."""
+        """Answer a preflight request, which a browser sends before the call."""
         headers = [
             *self._headers(origin),
             (b"access-control-allow-methods", b"POST"),
@@ -42,7 +42,7 @@ class Origins:
         await send({"type": "http.response.body", "body": b""})
 
     def wrap(self, origin: bytes | None, send: Send) -> Send:
-        """Let a page of this origin read what is sent, if it may."""
+        """Add the headers that let a page of this origin read the reply, if it is allowed."""
         if not self.allow(origin):
             return send
 

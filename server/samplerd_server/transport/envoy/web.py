@@ -1,8 +1,8 @@
-"""Calls of browsers and of curl: gRPC-Web, and the unary form of the Connect protocol, in JSON and in binary.
+"""Calls from browsers and curl: gRPC-Web, and the unary form of the Connect protocol, in JSON and in binary.
 
-They are contexts as `AsgiContext` is one, so the very same handlers answer them; they differ in how a message comes and
-how its reply and its status go. Unary methods only: a browser cannot stream both ways. Sources: the specification of
-the Connect protocol (connectrpc.com, unary), PROTOCOL-WEB.md of the gRPC project.
+Each is a subclass of `AsgiContext`, so that the same handlers answer them; only the encoding of message, reply and
+status differs. Unary methods only: a browser cannot stream both ways. Sources: the specification of the Connect
+protocol (connectrpc.com, unary), PROTOCOL-WEB.md of the gRPC project.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ _HTTP_STATUS = {
     Code.UNAVAILABLE: 503,
     Code.UNAUTHENTICATED: 401,
 }
-"""As the Connect protocol has it; 500 for others."""
+"""HTTP status by code, from the Connect protocol; 500 for the other codes."""
 _CONNECT_NAMES = {Code.CANCELLED: "canceled"}
 _MOST_TIMEOUT_MS = 99_999_999
 
 
-def web_context(  # noqa: PLR0917  # what an ASGI application is given
+def web_context(  # noqa: PLR0917  # the arguments of an ASGI application
     kind: bytes,
     scope: Mapping[str, Any],
     headers: Mapping[bytes, bytes],
@@ -62,10 +62,10 @@ def web_context(  # noqa: PLR0917  # what an ASGI application is given
     send: Callable[[Mapping[str, Any]], Awaitable[None]],
     max_message_bytes: int,
 ) -> WebContext | None:
-    """Make the context of a call by its content type; None: it is neither gRPC-Web nor Connect.
+    """Make the context of a call by its content type; None = it is neither gRPC-Web nor Connect.
 
     Raises:
-        FrameError: its deadline is malformed.
+        FrameError: the deadline is malformed.
 
     """
     if kind in _GRPC_WEB:
@@ -77,7 +77,7 @@ def web_context(  # noqa: PLR0917  # what an ASGI application is given
 
 
 def _timeout_of(headers: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
-    """Give Connect's deadline as gRPC's."""
+    """Convert the timeout header of Connect to that of gRPC."""
     text = headers.get(b"connect-timeout-ms")
     if text is None:
         return {}
@@ -87,7 +87,7 @@ def _timeout_of(headers: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
 
 
 class WebContext(AsgiContext):
-    """What both have in common: one message in, one out, all of it in the body."""
+    """The part that both share: the whole body is one message, and so is the reply."""
 
     __slots__ = ("_kind", "_method")
 
@@ -99,12 +99,12 @@ class WebContext(AsgiContext):
 
     @property
     def is_streaming(self) -> bool:
-        """Whether the method that is called is no unary one."""
+        """Whether the called method is a streaming one."""
         method = self._method
         return method is not None and bool(method.client_streaming or method.server_streaming)
 
     async def _read_body(self) -> bytes:
-        """Read the body, and stop where it becomes larger than a message may be."""
+        """Read the body, and stop once it is larger than a message may be."""
         chunks: list[bytes] = []
         size = 0
         most = self._limit if self._kind != b"application/grpc-web-text" else self._limit * 4 // 3 + 16
@@ -125,11 +125,11 @@ class WebContext(AsgiContext):
             await self._send(start)
             await self._send({"type": "http.response.body", "body": body, "more_body": False})
         except OSError as error:
-            error.__traceback__ = None  # as in AsgiContext
+            error.__traceback__ = None  # see `AsgiContext.write`
 
 
 class _GrpcWebContext(WebContext):
-    """gRPC-Web: gRPC's frames, with the trailers in a frame of their own at the end of the body."""
+    """gRPC-Web: the frames of gRPC, with the trailers as a last frame of the body."""
 
     __slots__ = ()
 
@@ -168,7 +168,7 @@ class _GrpcWebContext(WebContext):
 
 
 class _ConnectContext(WebContext):
-    """Connect's unary form: the message is the body, and an error is JSON with a status of HTTP's."""
+    """The unary form of Connect: the message is the body, and an error is JSON with an HTTP status."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""The server's certificates as grpcio takes them, read again when their files change.
+"""The server's certificates for grpcio, read again when their files change.
 
 grpcio asks for them before each handshake, on a thread of its own.
 """
@@ -23,13 +23,13 @@ _LOG = logging.getLogger("samplerd.transport")
 
 
 class Certificates:
-    """The files of one server."""
+    """The certificates of one server."""
 
     def __init__(self, config: SecurityConfig) -> None:
         self._config = config
 
     def credentials(self) -> grpc.ServerCredentials | None:
-        """Give credentials for one port, that follow the files; None = plain text.
+        """Give credentials for one port, renewed when the files change; None = plain text.
 
         Raises:
             ConfigError: a file cannot be used.
@@ -40,35 +40,35 @@ class Certificates:
             return None
         return grpc.dynamic_ssl_server_credentials(
             _configuration(files),
-            _Follower(self._config, files).refresh,  # type: ignore[arg-type]  # grpcio takes None for what has not changed
+            _FileWatcher(self._config, files).refresh,  # type: ignore[arg-type]  # grpcio accepts None: nothing has changed
             require_client_authentication=files.client_ca is not None,
         )
 
 
-class _Follower:
-    """Says what is new to one port: each is told by itself."""
+class _FileWatcher:
+    """Gives one port its new certificates; each port has a watcher of its own."""
 
     def __init__(self, config: SecurityConfig, files: TlsFiles) -> None:
         self._config = config
         self._files = files
         self._seen: tuple[object, ...] = ()
-        """What the files looked like when they were last read, whether or not they could be used."""
+        """Inode, time and size of each file when they were last read, whether or not they were usable."""
 
-    def _look(self) -> tuple[object, ...]:
+    def _stat(self) -> tuple[object, ...]:
         paths = (self._config.certificate, self._config.key, self._config.client_ca)
         stats = (Path(path).stat() for path in paths if path)
-        return tuple((stat.st_ino, stat.st_mtime_ns, stat.st_size) for stat in stats)
+        return tuple((file.st_ino, file.st_mtime_ns, file.st_size) for file in stats)
 
     def refresh(self) -> grpc.ServerCertificateConfiguration | None:
-        """Give what is new; None = nothing is, or what is cannot be used, and the old goes on."""
+        """Give the new certificates; None = the files have not changed or are unusable: the old ones stay."""
         try:
-            look = self._look()
-            if look == self._seen:
+            stat = self._stat()
+            if stat == self._seen:
                 return None
-            self._seen = look
+            self._seen = stat
             files = read_tls(self._config)
         except (ConfigError, OSError) as error:
-            _LOG.warning("the new certificate cannot be used, the old one goes on: %s", error)
+            _LOG.warning("the new certificate cannot be used, the old one stays: %s", error)
             return None
         if files is None or files == self._files:
             return None

@@ -1,4 +1,4 @@
-"""The transport ``grpcio``: grpc.aio with the settings that this work needs, and a clean end."""
+"""The transport ``grpcio``: grpc.aio servers on all addresses, and their drain."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 __all__ = ["GrpcServer", "check_free"]
 
 _QUIET_S = 0.05
-"""No new call for so long, and clients have understood that the server drains."""
+"""Seconds without a new call after which clients have noticed that the server drains."""
 _QUIET_TURNS = 10
-"""Bounds the wait where they do not."""
+"""Bounds that wait: at most this many times `_QUIET_S`."""
 _KILL_AFTER_S = 1.0
-"""What calls still in flight at the end of the grace are given to notice that they were cancelled."""
+"""Seconds in which calls that were cancelled at the end of the drain grace may end."""
 
 
 class GrpcServer:
@@ -48,7 +48,7 @@ class GrpcServer:
         self._observer = observer
         self._servers: list[grpc.aio.Server] = []
         self.addresses: tuple[str, ...] = ()
-        """Where it listens, with the ports that the system chose."""
+        """Addresses that it listens on, with the ports that the system chose."""
 
     async def start(self) -> None:
         """Listen and answer.
@@ -82,12 +82,12 @@ class GrpcServer:
                 ("grpc.max_receive_message_length", self._config.max_message_bytes),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.max_concurrent_streams", self._config.max_concurrent_streams),
-                # Our own acceptors share a port, and workers do; `check_free` or the supervisor sees to it that
-                # nobody else's do.
+                # The servers of this process share a port, and so do workers. `check_free` or the supervisor makes
+                # sure that no other program shares it.
                 ("grpc.so_reuseport", int(self._shares_port or self._config.grpcio_acceptors > 1)),
-                # Only identity: a compressed message is inflated before its size is checked.
+                # Only identity: grpcio would inflate a compressed message before it checks its size.
                 ("grpc.compression_enabled_algorithms_bitset", 1),
-                # Clients in a decode loop ping to keep their connection through balancers.
+                # Clients that wait between calls send pings to keep their connection alive through load balancers.
                 ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
                 ("grpc.server_handshake_timeout_ms", 10_000),
             )
@@ -96,14 +96,14 @@ class GrpcServer:
         return server
 
     async def drain(self) -> bool:
-        """Turn away what is new, finish what is in flight; returns whether all of it finished within the grace."""
+        """Refuse new calls, finish those in flight; returns whether all finished within the drain grace."""
         if not self._servers:
             return True
         await self._handlers.drain()
         await self._wait_quiet()
         grace = self._config.drain_grace_s
         stopping = [asyncio.ensure_future(server.stop(grace)) for server in self._servers]
-        # Server.stop does not wait for handlers that are just aborting, so the calls are counted here.
+        # Server.stop does not wait for handlers that are aborting, so the calls are counted here.
         finishing = asyncio.ensure_future(self._observer.wait_idle())
         done, _ = await asyncio.wait({finishing}, timeout=grace)
         is_clean = bool(done)
@@ -113,7 +113,7 @@ class GrpcServer:
         return is_clean
 
     async def _wait_quiet(self) -> None:
-        """Let the calls of the moment arrive and be refused: once it stops, grpcio ends them as CANCELLED."""
+        """Wait until no new calls arrive, so that they are refused: once stopped, grpcio ends calls as CANCELLED."""
         for _ in range(_QUIET_TURNS):
             begun = self._observer.begun
             await asyncio.sleep(_QUIET_S)
@@ -122,10 +122,10 @@ class GrpcServer:
 
 
 def check_free(address: str) -> None:
-    """Complain of an address that somebody else listens on, which grpcio and Envoy would share or take.
+    """Check that no other program listens on an address: grpcio and Envoy would share it or take it over.
 
     Raises:
-        BindError: somebody does.
+        BindError: a program does, or the address cannot be used.
 
     """
     if address.startswith("unix-abstract:"):
@@ -142,7 +142,8 @@ def check_free(address: str) -> None:
         found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, kind, protocol, _, name in found:
             with socket.socket(family, kind, protocol) as probe:
-                # Connections of a server that has ended do not count; one that listens does, whatever it allows.
+                # Old connections of a server that has ended do not count; a listening socket does, whatever its
+                # options.
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind(name)
     except OSError as error:
@@ -153,7 +154,7 @@ def check_free(address: str) -> None:
 def _bind(server: grpc.aio.Server, address: str, certificates: Certificates) -> str:
     """Listen on an address; returns it with the port that the system chose."""
     is_unix = address.startswith("unix")
-    # Who reaches a socket's file may call: there is nobody on the way to read along.
+    # No TLS on a Unix socket: file permissions decide who may connect, and no network lies between.
     credentials = None if is_unix else certificates.credentials()
     try:
         if credentials is None:
@@ -172,7 +173,7 @@ def _bind(server: grpc.aio.Server, address: str, certificates: Certificates) -> 
 
 
 def _lifetimes(config: TransportConfig) -> list[tuple[str, int]]:
-    """Give the options of how long connections live."""
+    """Give the options for the idle time, age and keepalive of connections."""
     options: list[tuple[str, int]] = []
     if config.max_connection_idle_s:
         options.append(("grpc.max_connection_idle_ms", _ms(config.max_connection_idle_s)))
@@ -190,7 +191,7 @@ def _ms(seconds: float) -> int:
 
 
 def _is_served(path: str) -> bool:
-    """Whether somebody listens on a Unix socket; grpcio would take the path away from them without a word."""
+    """Whether a program listens on a Unix socket; grpcio would silently replace it."""
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(path)

@@ -1,1 +1,1 @@
-"""Rows that clients of the same host left in POSIX shared memory."""
+"""Rows that clients on the same host leave in POSIX shared memory."""

@@ -1,8 +1,8 @@
-"""Memory for rows that is used again: what is freed is kept for the next request of its size, up to a bound.
+"""A pool of buffers for rows: a freed buffer stays in the pool for the next request of its size, up to a bound.
 
-The system's allocator gives memory back after a batch and takes it anew, page by page, which costs up to ten times the
-copy into it. Rule 1: a block is free when nobody holds a view of it any more, wherever that happens. Rule 2: the pool
-never holds more than its bound; what it has no room for is freed.
+The system's allocator would return the memory after each batch and fault it in again, page by page, which takes up to
+ten times as long as the copy into it. Rule 1: a block is free once no view of it exists, on whichever thread that
+happens. Rule 2: the pool never holds more than its bound; a block beyond it is freed.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ __all__ = ["BufferPool"]
 
 _Block: TypeAlias = np.ndarray[Any, np.dtype[np.uint8]]
 _WORTH_KEEPING = 64 << 10
-"""Bytes; the allocator keeps smaller blocks itself."""
+"""Bytes; the allocator reuses smaller blocks itself."""
 _GRAIN = 64 << 10
-"""Sizes are rounded up to it, so that similar requests share blocks."""
+"""Sizes are rounded up to a multiple of this, so that similar requests share blocks."""
 
 
 class BufferPool:
-    """Blocks of memory that wait to be used again. Any thread may free; one takes."""
+    """Idle blocks of memory. Any thread may give one back; one thread takes them."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
         self._idle: OrderedDict[int, list[_Block]] = OrderedDict()
         self.idle_bytes = 0
-        """What it holds now: at most its bound."""
+        """Bytes of all idle blocks: at most the bound."""
 
     def take(self, size: int) -> memoryview:
-        """Return `size` bytes that hold anything; they are the pool's again when nobody refers to them."""
+        """Give `size` bytes with arbitrary content; they return to the pool when the last view of them is gone."""
         if size < _WORTH_KEEPING:
             return np.empty(size, np.uint8).data
         rounded = -(-size // _GRAIN) * _GRAIN
@@ -46,8 +46,8 @@ class BufferPool:
         return lease.data
 
     def give_back(self, block: _Block) -> None:
-        """Keep a block that nobody uses; to make room, blocks of the size that was used longest ago are freed."""
-        # Never waits: the collector may call this at any point of any thread, even inside `take`.
+        """Put a block back; to make room, blocks of the least recently used size are freed."""
+        # Must not wait for the lock: the garbage collector may call this anywhere, even inside `take`.
         if len(block) > self._max_bytes or not self._lock.acquire(blocking=False):
             return
         try:
@@ -75,7 +75,7 @@ class BufferPool:
 
 
 class _Lease(np.ndarray[Any, np.dtype[np.uint8]]):
-    """A block while somebody uses it."""
+    """A block in use; it goes back to the pool when it is collected."""
 
     pool: BufferPool | None = None
     block: _Block

@@ -1,12 +1,12 @@
-"""Rows in POSIX shared memory of this host: copied once out of a client's region, into memory of our own.
+"""The reader of shared memory: copies rows out of a client's region into memory of the server, once.
 
-Results go into one only where a request names a region for them.
+It also writes results into a region, if a request names one for them.
 
-Rule 1: a region is never mapped. Its owner may cut it or write to it at any time; a copy by pread(2) is then short or
-torn, where a mapping would kill the process (SIGBUS) or change under the kernel that reads it. Rule 2: nothing is kept
-between two reads, so a region that was made anew, or may no longer be read, is seen as it now is, and one that was
-unlinked is not held alive. Rule 3: nothing that a client puts there makes us wait: opening never blocks (a FIFO, a
-lease), and a read has a largest size. See docs/design/0006-shared-memory-is-copied-once.md. Event loop.
+Rule 1: a region is never mapped. Its owner may truncate it or write to it at any time: a copy by pread(2) is then short
+or mixed, but a mapping would kill the process (SIGBUS) or change while a kernel reads it. Rule 2: nothing is cached
+between two reads, so that a region that was replaced, or whose permissions changed, is seen as it is now, and an
+unlinked one is not held. Rule 3: a client cannot make the server wait: opening never blocks (a FIFO, a lease), and the
+size of a read is bounded. See docs/design/0006-shared-memory-is-copied-once.md. Runs on the event loop.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ if TYPE_CHECKING:
 __all__ = ["SharedMemoryReader"]
 
 FOLDER = "/dev/shm/"  # noqa: S108  # where Linux keeps what shm_open(3) makes: no temporary file of ours
-"""Where regions are files."""
+"""The folder whose files are the regions."""
 _KEY = re.compile(r"/?((?!.*\.\.)[A-Za-z0-9_-][A-Za-z0-9._-]{0,254})", re.ASCII)
-"""One name, so that a path can neither leave the folder nor be hidden in it; 255 bytes is the system's own limit."""
+"""A single file name, so that no key leads out of the folder; 255 bytes is the limit of the system."""
 _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 IDLE_BYTES = 128 << 20
-"""Kept to be used again: what a full batch of large rows takes."""
-_OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-"""Failures that are no fault of the request."""
+"""Bytes of idle buffers that the pool holds: enough for a full batch of large rows."""
+_SYSTEM_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""Errors of the system that the request did not cause."""
 
 
 class SharedMemoryReader:
-    """The regions that requests may name: those whose key begins with a prefix."""
+    """Reads and writes the regions whose key begins with a prefix."""
 
     def __init__(self, prefix: str, *, max_bytes: int, metrics: Metrics) -> None:
         self._prefix = prefix
         self.max_bytes = max_bytes
-        """Bytes that one request may take: what bounds how long a copy keeps the event loop."""
+        """Most bytes that one request may name: bounds how long a copy blocks the event loop."""
         self._metrics = metrics
         self._buffers = BufferPool(IDLE_BYTES)
 
@@ -59,15 +59,15 @@ class SharedMemoryReader:
         return self._buffers.idle_bytes
 
     def allocate(self, size: int) -> memoryview:
-        """Return memory to read into, which holds anything."""
+        """Give memory to read into, with arbitrary content."""
         return self._buffers.take(size)
 
     def resolve(self, key: str, path: str) -> str:
-        """Check a key; returns the name of its file. `path` is where the message stands in its request.
+        """Check a key; returns the name of its file. `path` is the field of the request, for error messages.
 
         Raises:
-            InvalidRequestError: it is no name of a region.
-            PermissionDeniedError: it is one that requests may not name.
+            InvalidRequestError: it is not the name of a region.
+            PermissionDeniedError: it does not begin with the prefix.
 
         """
         match = _KEY.fullmatch(key)
@@ -82,13 +82,13 @@ class SharedMemoryReader:
         return name
 
     def read(self, name: str, offset: int, into: memoryview, path: str) -> None:
-        """Copy `len(into)` bytes from `offset` on out of the region of this name.
+        """Copy `len(into)` bytes at `offset` of the region with this name.
 
         Raises:
-            InvalidRequestError: the bytes are not all within it, or it is no ordinary region.
-            NotFoundError: there is none of this name.
-            PermissionDeniedError: it is not readable.
-            UnavailableError: the server cannot open anything now.
+            InvalidRequestError: the bytes are not all within the region, or it is not an ordinary file.
+            NotFoundError: there is no region of this name.
+            PermissionDeniedError: the server may not read it.
+            UnavailableError: the server has no file descriptor or memory left to open it.
 
         """
         began = time.monotonic()
@@ -101,13 +101,13 @@ class SharedMemoryReader:
         self._metrics.shared_memory_read_seconds.observe(time.monotonic() - began)
 
     def write(self, key: str, offset: int, room: int, data: bytes, path: str) -> None:
-        """Write a result into the bytes of a region that its owner has named for it.
+        """Write a result into the part of a region that the request names for it.
 
         Raises:
-            InvalidRequestError: there is no room for it there, or it is no ordinary region.
-            NotFoundError: there is none of this name.
-            PermissionDeniedError: requests may not name it, or it is not writable.
-            UnavailableError: the server cannot open anything now.
+            InvalidRequestError: the result does not fit there, or the region is not an ordinary file.
+            NotFoundError: there is no region of this name.
+            PermissionDeniedError: the key does not begin with the prefix, or the server may not write to the region.
+            UnavailableError: the server has no file descriptor or memory left to open it.
 
         """
         if len(data) > room:
@@ -121,7 +121,7 @@ class SharedMemoryReader:
 
 
 class _Opened:
-    """A region that is open within ``with``. A class: a generator takes as long as the system calls."""
+    """An open region, for a ``with`` statement. A class, because a generator takes as long as the system calls."""
 
     __slots__ = ("_descriptor", "_mode", "_name", "_path")
 
@@ -154,7 +154,7 @@ def _copy(name: str, offset: int, into: memoryview, path: str) -> None:
 
 
 def _check_within(status: os.stat_result, name: str, offset: int, size: int, path: str) -> None:
-    # A second link could give another's file a name within the prefix.
+    # A file with a second link could be another user's, linked under a name with the prefix.
     if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
         raise InvalidRequestError(f"{path}.key", f"{name} is not an ordinary region of one name")
     if offset > status.st_size:
@@ -177,6 +177,6 @@ def _copy_from(descriptor: int, name: str, offset: int, into: memoryview, path: 
 
 
 def _unreadable(name: str, error: OSError, path: str) -> SamplerdError:
-    if error.errno in _OURS:
+    if error.errno in _SYSTEM_ERRORS:
         return UnavailableError(f"the region {name} cannot be opened now: {error.strerror}")
     return InvalidRequestError(f"{path}.key", f"the region {name} cannot be read: {error.strerror}")
