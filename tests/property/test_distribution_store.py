@@ -19,7 +19,7 @@ from samplerd_server.distributions.folder import FolderStore
 from samplerd_server.distributions.segment import size_of, write_segment
 from samplerd_server.distributions.store import MemoryStore
 from samplerd_server.metrics.metrics import Metrics
-from tests.support.tables import describe, segment_decoder
+from tests.support.cdf_index import describe, segment_decoder
 
 MAX_COUNT, MAX_BYTES = 4, 4096
 NAMES = st.sampled_from(["a", "b", "A.1", "b-", "_"])

@@ -23,12 +23,12 @@ kinds = st.lists(st.sampled_from(LogprobKind), unique=True).map(lambda found: tu
 def outputs(draw, vocab_size: int) -> Outputs:
     logprobs, entropy = draw(kinds), draw(kinds)
     rank, kept = draw(st.booleans()), draw(st.booleans())
-    wanted = OutputFlags(0)
+    flags = OutputFlags(0)
     for kind in logprobs:
-        wanted |= OutputFlags(1 << (kind - 1))
+        flags |= OutputFlags(1 << (kind - 1))
     for kind in entropy:
-        wanted |= OutputFlags(OutputFlags.ENTROPY_RAW << (kind - 1))
-    wanted |= OutputFlags.RANK * rank | OutputFlags.KEPT * kept
+        flags |= OutputFlags(OutputFlags.ENTROPY_RAW << (kind - 1))
+    flags |= OutputFlags.RANK * rank | OutputFlags.KEPT * kept
     ids = draw(st.none() | st.lists(st.integers(0, vocab_size - 1), min_size=1, max_size=3)) if logprobs else None
     return Outputs(
         logprobs=logprobs,
@@ -37,7 +37,7 @@ def outputs(draw, vocab_size: int) -> Outputs:
         rank=rank,
         entropy=entropy,
         kept=kept,
-        wanted=OutputFlags(wanted),
+        output_flags=OutputFlags(flags),
     )
 
 
@@ -115,7 +115,7 @@ def test_every_record_says_what_its_row_is(asked):
                 assert (record["seed"], record["row_index"]) == (one.seed, row)
             else:
                 assert (record["seed"], record["row_index"]) == (one.row_seeds[row], 0)
-            assert record["wanted"] == one.outputs.wanted
+            assert record["output_flags"] == one.outputs.output_flags
             if is_sparse:
                 candidates = one.source.candidates[row]
                 ids = read_bytes(int(record["candidate_ids"]), 4 * len(candidates.ids)).view(np.int32)

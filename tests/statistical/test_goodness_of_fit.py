@@ -19,8 +19,8 @@ from samplerd_server.core.enums import Dtype, InputKind
 from samplerd_server.sampling.decode import decode
 from samplerd_server.sampling.reference import pipeline as reference
 from samplerd_server.sampling.thresholds import thresholds
+from tests.support.cdf_index import by_name, draw_indexed, store_rows
 from tests.support.samplers import draw, encode, params, request, require
-from tests.support.tables import by_name, draw_table, store_rows
 
 ALPHA = 1e-4
 
@@ -164,14 +164,14 @@ def test_categories_of_zero_probability_are_never_drawn(sampler):
 @pytest.mark.parametrize("width", [3, 17, 600, 5000])
 @pytest.mark.parametrize("kind", InputKind)
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
-def test_draws_from_a_table(width, kind, temperature):
+def test_draws_by_a_cdf_index(width, kind, temperature):
     row = np.random.default_rng(width).normal(0, 2, width)
     numbers = np.exp(row) if kind is InputKind.PROBABILITIES else row
     asked = request(
         numbers[None, :], params=params(temperature=temperature), kind=kind, num_samples=400_000, seed=1000 + width
     )
     segment = store_rows(asked)
-    samples = draw_table(by_name(asked, segment))
+    samples = draw_indexed(by_name(asked, segment))
     assert fits(samples, softmax(numbers_as_kept(row), temperature))
 
 
@@ -181,12 +181,12 @@ def numbers_as_kept(row: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("own", [{"top_k": 7}, {"top_p": 0.8, "temperature": 1.5}, {"min_p": 0.05}], ids=str)
-def test_draws_from_a_table_of_what_filters_keep(own):
+def test_draws_by_a_cdf_index_of_what_filters_keep(own):
     row = np.random.default_rng(5).normal(0, 2, 500).astype(np.float32)
     asked = request(row[None, :], params=params(**own), num_samples=400_000, seed=77)
     (want,) = reference.sample(replace(asked, num_samples=1))
     assert want.processed is not None
     law = np.zeros(500)
     law[want.processed.ids] = want.processed.own
-    samples = draw_table(by_name(asked, store_rows(asked)))
+    samples = draw_indexed(by_name(asked, store_rows(asked)))
     assert fits(samples, law / law.sum())

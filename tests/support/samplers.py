@@ -58,14 +58,14 @@ def outputs(
     entropy: tuple[LogprobKind, ...] = (),
     kept: bool = False,
 ) -> Outputs:
-    """Outputs, `wanted` decided as the decoder decides it."""
-    wanted = OutputFlags(0)
+    """Outputs, `output_flags` decided as the decoder decides it."""
+    flags = OutputFlags(0)
     for kind in kinds:
-        wanted |= OutputFlags(OutputFlags.RAW << (kind - 1))
+        flags |= OutputFlags(OutputFlags.RAW << (kind - 1))
     for kind in entropy:
-        wanted |= OutputFlags(OutputFlags.ENTROPY_RAW << (kind - 1))
-    wanted |= OutputFlags.RANK if rank else OutputFlags(0)
-    wanted |= OutputFlags.KEPT if kept else OutputFlags(0)
+        flags |= OutputFlags(OutputFlags.ENTROPY_RAW << (kind - 1))
+    flags |= OutputFlags.RANK if rank else OutputFlags(0)
+    flags |= OutputFlags.KEPT if kept else OutputFlags(0)
     return Outputs(
         logprobs=tuple(sorted(kinds)),
         top_n=top_n,
@@ -73,7 +73,7 @@ def outputs(
         rank=rank,
         entropy=tuple(sorted(entropy)),
         kept=kept,
-        wanted=wanted,
+        output_flags=flags,
     )
 
 

@@ -57,7 +57,7 @@ def pack(requests: Sequence[SampleRequest]) -> RowBatch:
 class _Packer:
     """Records so far, and how long the flat outputs have become."""
 
-    __slots__ = ("_base", "_keepalive", "_named", "_numbers", "_records", "_samples", "_top", "_wanted")
+    __slots__ = ("_base", "_keepalive", "_named", "_numbers", "_output_flags", "_records", "_samples", "_top")
 
     def __init__(self) -> None:
         self._records: list[bytes] = []
@@ -67,7 +67,7 @@ class _Packer:
         self._samples = 0
         self._top = 0
         self._named = 0
-        self._wanted = NOTHING
+        self._output_flags = NOTHING
 
     def add(self, request: SampleRequest) -> None:
         params, outputs, source = request.params, request.outputs, request.source
@@ -97,7 +97,7 @@ class _Packer:
                 width,
                 0,
                 num_samples,
-                request.outputs.wanted,
+                request.outputs.output_flags,
                 source.dtype,
                 request.kind,
                 not request.with_replacement,
@@ -112,13 +112,13 @@ class _Packer:
         self._samples += rows * num_samples
         self._numbers += rows * width * (num_samples if not request.with_replacement else 1)
         if request.outputs is not NO_OUTPUTS:  # an IntFlag's | takes longer than the rest of this
-            self._wanted |= request.outputs.wanted
+            self._output_flags |= request.outputs.output_flags
 
     def _add_any(self, request: SampleRequest) -> None:
         params, outputs = request.params, request.outputs
         has_cold_outputs = outputs.top_n or outputs.logprob_ids is not None
         sparse = isinstance(request.source, CandidateRows)
-        wanted = outputs.wanted
+        flags = outputs.output_flags
         for row in range(request.rows):
             own = params[row] if len(params) > 1 else params[0]
             data, width, candidates, rest = self._locate(request.source, row)
@@ -134,7 +134,7 @@ class _Packer:
                 request.source.vocab_size,
                 0 if seeded_alone else request.first_row + row,
                 request.num_samples,
-                wanted,
+                flags,
                 1 if sparse else request.source.dtype,  # type: ignore[union-attr]  # only dense rows have a dtype
                 request.kind,
                 not request.with_replacement,
@@ -146,7 +146,7 @@ class _Packer:
             self._numbers += width * (request.num_samples if not request.with_replacement else 1)
             self._top += outputs.top_n
             self._named += 0 if outputs.logprob_ids is None else len(outputs.logprob_ids)
-        self._wanted |= wanted
+        self._output_flags |= flags
 
     def _locate(self, source: DenseRows | CandidateRows | StoredRows, row: int) -> tuple[int, int, int, float]:
         """Address and length of the row's numbers; with candidates, also the address of their ids and the rest."""
@@ -203,13 +203,13 @@ class _Packer:
             numbers=self._numbers + _NUMBERS_A_SAMPLE * self._samples,
             top=self._top,
             named=self._named,
-            wanted=self._wanted,
+            output_flags=self._output_flags,
             keepalive=self._keepalive,
         )
 
 
 def unpack(requests: Sequence[SampleRequest], results: RowResults, timings: Sequence[Timing]) -> list[SampleResult]:
-    """Cut the results of a batch into one per request; the inverse of `pack`.
+    """Divide the results of a batch among its requests; the inverse of `pack`.
 
     Args:
         requests: the very requests that were packed, in the same order.
@@ -228,7 +228,7 @@ def unpack(requests: Sequence[SampleRequest], results: RowResults, timings: Sequ
         end = sample + rows * request.num_samples
         errors = row_errors(request, results, row) if any_failed else ()
         top_end, named_end = top, named
-        if outputs.wanted == NOTHING:
+        if outputs.output_flags == NOTHING:
             answers.append(SampleResult(samples=results.samples[sample:end], row_errors=errors, timing=timing))
         else:
             top_end += rows * outputs.top_n
@@ -248,7 +248,7 @@ def unpack(requests: Sequence[SampleRequest], results: RowResults, timings: Sequ
                         )
                         for kind in outputs.logprobs
                     ),
-                    ranks=_slice(results.ranks, sample, end) if outputs.wanted & OutputFlags.RANK else None,
+                    ranks=_slice(results.ranks, sample, end) if outputs.output_flags & OutputFlags.RANK else None,
                     entropies=tuple((kind, results.entropy[kind][row : row + rows]) for kind in outputs.entropy),
                     kept_count=_slice(results.kept_count, row, row + rows) if outputs.kept else None,
                     kept_mass=_slice(results.kept_mass, row, row + rows) if outputs.kept else None,

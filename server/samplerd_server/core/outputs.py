@@ -47,7 +47,7 @@ class Outputs:
     """Distinct, ascending."""
     kept: bool = False
 
-    wanted: OutputFlags = NOTHING
+    output_flags: OutputFlags = NOTHING
     """The fields above as bits. Set at decode."""
 
 

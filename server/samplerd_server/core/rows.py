@@ -31,7 +31,7 @@ class DenseRows:
 
     @property
     def size_bytes(self) -> int:
-        """Memory that these rows take."""
+        """Bytes held by these rows."""
         return len(self.data)
 
 
@@ -61,12 +61,12 @@ class CandidateRows:
 
     @property
     def size_bytes(self) -> int:
-        """Memory that these rows take."""
+        """Bytes held by these rows."""
         return 8 * sum(len(row.ids) for row in self.candidates)
 
 
 class CdfIndex(Protocol):
-    """What was prepared of rows that stay, so that a draw does not read a row."""
+    """The precomputed cumulative sums of uploaded rows, so that a draw does not read a whole row."""
 
     def draw(self, draws: IndexedDraw, samples: NDArray[np.int32]) -> None:
         """Draw with replacement what the draw from the rows themselves would give, into samples: int32[B * S]."""
@@ -75,11 +75,11 @@ class CdfIndex(Protocol):
 
 @entity
 class IndexedDraw:
-    """Draws from consecutive rows of one table."""
+    """Draws from consecutive rows of one distribution, by its CDF index."""
 
     cdf_index: CdfIndex
     first: int
-    """The first of the rows within the table."""
+    """The first of the rows within the distribution."""
     seeds: NDArray[np.uint64]
     """uint64[B]: the key of each row."""
     indices: NDArray[np.uint32]
@@ -115,7 +115,7 @@ class StoredRows:
 
     @property
     def size_bytes(self) -> int:
-        """Memory that these rows take."""
+        """Bytes held by these rows."""
         return len(self.data)
 
     def part(self, begin: int, end: int) -> StoredRows:

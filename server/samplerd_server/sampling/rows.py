@@ -51,7 +51,7 @@ _HOT_FIELDS: list[tuple[str, str]] = [
     ("vocab_size", "i4"),  # V
     ("row_index", "u4"),  # Philox counter word 2
     ("num_samples", "i4"),  # S
-    ("wanted", "u4"),  # outputs.OutputFlags
+    ("output_flags", "u4"),  # outputs.OutputFlags
     ("dtype", "u1"),  # enums.Dtype
     ("kind", "u1"),  # enums.InputKind
     ("without", "u1"),  # 1 = without replacement
@@ -103,7 +103,7 @@ class RowBatch:
     """Length of the flat named-id outputs."""
     numbers: int = 0
     """Numbers to read, in all, about: what a sampler may judge the time by; 0 = not counted."""
-    wanted: OutputFlags = NOTHING
+    output_flags: OutputFlags = NOTHING
     """What any row wants; outputs that no row wants are not allocated."""
     keepalive: object = None
     """Owns the memory that the records point to."""
@@ -148,27 +148,27 @@ class RowResults:
 
 def new_results(batch: RowBatch) -> RowResults:
     """Allocate the outputs of a batch, filled with what a failed row answers."""
-    rows, wanted = len(batch), int(batch.wanted)  # operators of an IntFlag take as long as the draw of a small row
+    rows, flags = len(batch), int(batch.output_flags)  # operators of an IntFlag take as long as the draw of a small row
     results = RowResults(
         samples=_filled(batch.samples, -1, np.int32),
         status=np.zeros(rows, np.int32),
         detail=np.zeros(rows, np.int64),
     )
-    if not wanted:
+    if not flags:
         return results
     for kind in LogprobKind:
-        if wanted & _LOGPROBS[kind]:
+        if flags & _LOGPROBS[kind]:
             results.logprobs[kind] = _filled(batch.samples, np.nan, np.float32)
             if batch.top:
                 results.top_ids[kind] = _filled(batch.top, -1, np.int32)
                 results.top_logprobs[kind] = _filled(batch.top, np.nan, np.float32)
             if batch.named:
                 results.named[kind] = _filled(batch.named, np.nan, np.float32)
-        if wanted & _ENTROPIES[kind]:
+        if flags & _ENTROPIES[kind]:
             results.entropy[kind] = _filled(rows, np.nan, np.float32)
-    if wanted & _RANK:
+    if flags & _RANK:
         results.ranks = np.zeros(batch.samples, np.int32)
-    if wanted & _KEPT:
+    if flags & _KEPT:
         results.kept_count = np.zeros(rows, np.int32)
         results.kept_mass = _filled(rows, np.nan, np.float32)
     return results

@@ -15,7 +15,7 @@ from samplerd_server.distributions.folder import FolderStore
 from samplerd_server.distributions.segment import size_of, write_segment
 from samplerd_server.distributions.store import MemoryStore
 from samplerd_server.metrics.metrics import Metrics
-from tests.support.tables import describe, segment_decoder
+from tests.support.cdf_index import describe, segment_decoder
 
 ROWS = DenseRows(dtype=Dtype.F32, rows=1, vocab_size=4, data=np.arange(4, dtype="<f4").tobytes())
 SIZE = size_of(describe(), None)

@@ -1,4 +1,4 @@
-"""Draws from a table are the draws from the row itself, to the bit: any shape, dtype, kind, temperature, parameters."""
+"""A draw by a CDF index is that from the row itself, to the bit: any shape, dtype, kind, temperature, parameters."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from samplerd_server.core.enums import Dtype, InputKind
-from samplerd_server.sampling.cdf_index import draw as table_draw
+from samplerd_server.sampling.cdf_index import draw as indexed_draw
 from samplerd_server.sampling.cdf_index.layout import GROUP, group_count, guide_size
 from samplerd_server.sampling.noise import Purpose, uniforms
+from tests.support.cdf_index import by_name, draw_indexed, make_builder, store_rows
 from tests.support.samplers import draw, make_sampler, params, request
-from tests.support.tables import by_name, draw_table, make_maker, store_rows
 
 WIDTHS = (1, 2, 15, 16, 17, 31, 511, 512, 513, 1000, 5003, 70_001)
 SHAPES = ("normal", "sparse", "peaked", "tail", "one_hot", "equal")
@@ -37,12 +37,12 @@ def numbers(shape: str, kind: InputKind, rows: int, width: int, seed: int) -> np
     return np.exp(x) if kind is InputKind.PROBABILITIES else x
 
 
-def assert_same(asked, *, expect_table: bool = True) -> None:
+def assert_same(asked, *, expect_index: bool = True) -> None:
     segment = store_rows(asked)
-    assert (segment.rows.cdf_index is not None) is expect_table
+    assert (segment.rows.cdf_index is not None) is expect_index
     want = draw(make_sampler("numba"), asked)
     assert not want.status.any()
-    assert draw_table(by_name(asked, segment)).tolist() == want.samples.tolist()
+    assert draw_indexed(by_name(asked, segment)).tolist() == want.samples.tolist()
     stored = draw(make_sampler("numba"), replace(asked, source=segment.rows))
     assert stored.samples.tolist() == want.samples.tolist()
 
@@ -50,7 +50,7 @@ def assert_same(asked, *, expect_table: bool = True) -> None:
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("kind", InputKind)
 @pytest.mark.parametrize("dtype", Dtype)
-def test_the_draws_of_a_table_are_those_of_its_rows(width, kind, dtype):
+def test_the_draws_of_a_cdf_index_are_those_of_its_rows(width, kind, dtype):
     for at, shape in enumerate(SHAPES):
         for temperature in (1.0, 0.7, 1e-3, 30.0):
             rows = numbers(shape, kind, 2, width, seed=at)
@@ -81,7 +81,7 @@ def test_parameters_can_be_baked_in(name, kind):
         assert_same(request(rows, params=FIXED_PARAMS[name], kind=kind, num_samples=500, seed=3, draw_offset=2**40))
 
 
-def test_what_the_noise_of_a_request_decides_has_no_table():
+def test_what_the_noise_of_a_request_decides_has_no_cdf_index():
     own = params(xtc_probability=0.5, xtc_threshold=0.1)
     segment = store_rows(request(np.zeros((1, 9)), params=own))
     assert segment.rows.cdf_index is None
@@ -93,7 +93,7 @@ def test_row_seeds_and_the_index_of_a_later_row_are_heeded():
     seeded = replace(asked, row_seeds=np.array([5, 2**64 - 1, 5, 7], np.uint64), seed=0)
     for own in (asked, seeded):
         whole = draw(make_sampler("numba"), own).samples.reshape(4, 50)
-        assert draw_table(by_name(own, segment)).reshape(4, 50).tolist() == whole.tolist()
+        assert draw_indexed(by_name(own, segment)).reshape(4, 50).tolist() == whole.tolist()
         part = replace(
             by_name(own, segment),
             source=segment.rows.part(1, 3),
@@ -102,7 +102,7 @@ def test_row_seeds_and_the_index_of_a_later_row_are_heeded():
             draw_offset=20,
             num_samples=30,
         )
-        assert draw_table(part).reshape(2, 30).tolist() == whole[1:3, 20:].tolist()
+        assert draw_indexed(part).reshape(2, 30).tolist() == whole[1:3, 20:].tolist()
         in_rows = draw(make_sampler("numba"), replace(part, cdf_index=None)).samples
         assert in_rows.reshape(2, 30).tolist() == whole[1:3, 20:].tolist()
 
@@ -116,20 +116,20 @@ def test_several_draws_share_a_batch_and_each_has_its_own():
     first = request(numbers("normal", InputKind.LOGITS, 2, 40, seed=1), num_samples=3, seed=1)
     second = request(numbers("tail", InputKind.LOGITS, 1, 700, seed=2), num_samples=200, seed=2)
     own = [by_name(asked, store_rows(asked)) for asked in (first, second)]
-    together = draw_table(*own)
-    assert together.tolist() == [*draw_table(own[0]), *draw_table(own[1])]
+    together = draw_indexed(*own)
+    assert together.tolist() == [*draw_indexed(own[0]), *draw_indexed(own[1])]
 
 
 def test_the_noise_is_the_documented_noise():
     out, first = np.empty(128), 2**32 - 60
     seed = 0xFEDCBA9876543210
-    table_draw._uniforms.py_func(np.uint64(seed), np.uint64(first), np.uint32(7), out)
+    indexed_draw._uniforms.py_func(np.uint64(seed), np.uint64(first), np.uint32(7), out)
     draws = np.arange(first, first + 128, dtype=np.uint64)
     want = uniforms(np.array([seed], np.uint64), draws, np.array([7], np.uint64), Purpose.DRAW)
     assert out.tolist() == want.tolist()
 
 
-def read_table(segment):
+def read_index(segment):
     record = segment.rows.cdf_index._records[0]
 
     def view(name, count, code):
@@ -146,7 +146,7 @@ def read_table(segment):
 def test_the_guide_never_points_past_the_group_that_a_uniform_falls_into(shape):
     asked = request(numbers(shape, InputKind.LOGITS, 1, 5003, seed=3))
     segment = store_rows(asked)
-    record, ends, guide = read_table(segment)
+    record, ends, guide = read_index(segment)
     total, size = float(record["total"]), len(guide) - 1
     assert ends[-1] == total
     assert (np.diff(ends) >= 0).all()
@@ -159,7 +159,7 @@ def test_the_guide_never_points_past_the_group_that_a_uniform_falls_into(shape):
 def test_beyond_all_sums_is_the_last_place_of_positive_mass():
     rows = numbers("sparse", InputKind.LOGITS, 1, 5003, seed=3)
     rows[0, 4000:] = -np.inf
-    record, _, _ = read_table(store_rows(request(rows)))
+    record, _, _ = read_index(store_rows(request(rows)))
     assert int(record["beyond"]) == np.flatnonzero(np.isfinite(rows[0]))[-1]
 
 
@@ -175,7 +175,7 @@ def test_a_plan_says_beforehand_what_it_takes():
 
 
 def test_a_wider_row_after_a_narrow_one_finds_room():
-    make_maker()._workspace.grow(1024)
+    make_builder()._workspace.grow(1024)
     assert_same(
         request(numbers("normal", InputKind.LOGITS, 1, 70_001, seed=3), num_samples=100, params=params(top_k=60_000))
     )

@@ -1,1 +1,1 @@
-"""Prepared tables: rows that stay, measured once, so that a draw reads one line of memory instead of a row."""
+"""The CDF index of rows that stay: summed once, so that a draw reads one cache line of memory instead of a row."""

@@ -1,4 +1,4 @@
-"""Draws from tables as the device takes them."""
+"""Draws from uploaded rows by their CDF index, as the device takes them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["IndexedBatch"]
 
 @entity
 class IndexedBatch:
-    """Draws from tables. A row that has a table can be drawn from: no row fails."""
+    """Draws by CDF index. A row that has one can be drawn from: no row fails."""
 
     draws: tuple[IndexedDraw, ...]
 

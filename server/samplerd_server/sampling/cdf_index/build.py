@@ -1,8 +1,8 @@
-"""Making a table: the sums that a draw from the row would search, kept.
+"""Building a CDF index: the sums that a draw from the row would search, kept.
 
 Law. The draw from a row (kernels/plain.py) finds a block by the sums of blocks, in it a group of sixteen, and in that a
-number; each step compares sums that do not depend on the uniform. A table keeps the sums of the groups, cut off at the
-sum of their block where rounding has made them larger, and raised to it at the last group that adds to it, which is
+number; each step compares sums that do not depend on the uniform. The index keeps the sums of the groups, limited to
+the sum of their block where rounding has made them larger, and raised to it at the last group that adds to it, which is
 where the draw from a row ends up as well when nothing has passed its target. So the first group whose sum exceeds a
 target is the group that the draw from the row finds, to the bit.
 """
@@ -59,7 +59,7 @@ def _weigh(view, b, c, scratch):
 
 
 @jit
-def _cut(mass, first, before, scale, end, ends):
+def _sum_groups(mass, first, before, scale, end, ends):
     """Write the cumulative sums of a block's groups, from group `first` on, summed as kernels/search.py does."""
     count = min(BLOCK // GROUP, len(ends) - first)
     last = 0
@@ -93,9 +93,9 @@ def _guide(ends, total, guide):
 
 @kernel
 def build_cdf_index(numbers, dtype, width, is_weights, temperature, ends, guide, maxima, scales, space):
-    """Make the table of a row that can be drawn from, at T > 0.
+    """Build the CDF index of a row that can be drawn from, at T > 0.
 
-    numbers: address of the row; ends, guide, maxima, scales as in layout.py, to be filled; space: see
+    numbers: address of the row; ends, guide, maxima, scales: filled here, see layout.py; space: see
     kernels/workspace.py. Returns the total, how to weigh, and the place beyond.
     """
     scratch = cut_scratch(space)
@@ -109,7 +109,7 @@ def build_cdf_index(numbers, dtype, width, is_weights, temperature, ends, guide,
         before, end = scratch.ends[b - 1] if b else 0.0, scratch.ends[b]
         first = b * (BLOCK // GROUP)
         if end > before:
-            _cut(_weigh(view, b, c, scratch), first, before, scales[b], end, ends)
+            _sum_groups(_weigh(view, b, c, scratch), first, before, scales[b], end, ends)
         else:
             ends[first : first + BLOCK // GROUP] = end
     _guide(ends, total, guide)
@@ -129,7 +129,7 @@ def _keep(row, work, scratch):
 
 @kernel
 def keep_row(rows, i, numbers, ids, work, space):
-    """Take rows[i] of rows: ROW[B] through the pipeline, for a table of what it leaves.
+    """Take rows[i] of rows: ROW[B] through the pipeline, for an index of what the filters keep.
 
     numbers, ids: addresses of float32[V] and int32[V], filled with as many as are kept. Returns how many, the
     temperature to weigh them at, whether they are weights, and whether ids were written; 0 if the row cannot be drawn

@@ -1,7 +1,7 @@
-"""From rows to their tables, in two steps: how much memory they take, then writing them where they stay.
+"""From rows to their CDF indexes in two steps: how many bytes they need, then writing them where they stay.
 
-Rule 1: a table holds offsets from the beginning of the memory that its rows lie in too, so that this memory can be a
-file; whoever draws adds where it is mapped. Rule 2: one thread at a time makes tables, any may draw.
+Rule 1: an index holds offsets from the beginning of the memory that its rows lie in too, so that this memory can be a
+file; whoever draws adds where it is mapped. Rule 2: one thread at a time builds, any may draw.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from samplerd_server.core.enums import Dtype, InputKind
 from samplerd_server.core.rows import IndexedDraw
 from samplerd_server.sampling.cdf_index.build import build_cdf_index, keep_row
 from samplerd_server.sampling.cdf_index.draw import draw_indexed
-from samplerd_server.sampling.cdf_index.layout import ADDRESSES, TABLE, group_count, guide_size
+from samplerd_server.sampling.cdf_index.layout import ADDRESSES, CDF_INDEX, group_count, guide_size
 from samplerd_server.sampling.kernels.blocks import BLOCK
 from samplerd_server.sampling.kernels.workspace import Workspace
 from samplerd_server.sampling.rows import COLD_DEFAULT, HOT, ROW
@@ -61,30 +61,30 @@ class _FilteredRow:
 
 
 class CdfIndexPlan:
-    """The tables of the rows of one distribution, before they have a place."""
+    """The CDF indexes of the rows of one distribution, before they have a place in memory."""
 
     def __init__(self, kept: list[_FilteredRow], workspace: Workspace) -> None:
         self._kept = kept
         self._workspace = workspace
-        self.size_bytes = _align(TABLE.itemsize * len(kept)) + sum(
+        self.size_bytes = _align(CDF_INDEX.itemsize * len(kept)) + sum(
             _align(length * np.dtype(kind).itemsize) for own in kept for length, kind in own.parts().values()
         )
-        """Memory that they will take."""
+        """Bytes that they need."""
 
     def write(self, memory: NDArray[np.uint8], at: int, rows_at: int, pitch: int, dtype: Dtype) -> None:
-        """Make the tables.
+        """Build the indexes.
 
         Args:
-            memory: where the rows and the tables stay, uint8.
-            at: offset of the tables, a multiple of 64: size_bytes from there on are written.
+            memory: where the rows and their indexes stay, uint8.
+            at: offset of the indexes, a multiple of 64: size_bytes from there on are written.
             rows_at: offset of the rows.
             pitch: bytes of a row.
             dtype: how the rows are stored there; not F64.
 
         """
-        records = memory[at : at + TABLE.itemsize * len(self._kept)].view(TABLE)
+        records = memory[at : at + CDF_INDEX.itemsize * len(self._kept)].view(CDF_INDEX)
         base: int = memory.__array_interface__["data"][0]
-        free = at + _align(TABLE.itemsize * len(self._kept))
+        free = at + _align(CDF_INDEX.itemsize * len(self._kept))
         for row, own in enumerate(self._kept):
             record = records[row]
             parts: dict[str, NDArray[np.generic]] = {}
@@ -115,7 +115,7 @@ class CdfIndexPlan:
 
 
 class CdfIndexBuilder:
-    """Makes tables with the compiled kernels."""
+    """Builds CDF indexes with the compiled kernels."""
 
     __slots__ = ("_workspace",)
 
@@ -124,11 +124,11 @@ class CdfIndexBuilder:
 
     @staticmethod
     def open(memory: NDArray[np.uint8], at: int, rows: int) -> NumbaCdfIndex:
-        """Give what draws from tables that a plan has written at an offset of this memory."""
+        """Give what draws from the indexes that a plan has written at an offset of this memory."""
         return NumbaCdfIndex(memory, at, rows)
 
     def warm_up(self) -> None:
-        """Load or compile the kernels, by making and using a small table of each sort."""
+        """Load or compile the kernels, by building and using a small index of each sort."""
         row = np.zeros(8, np.float32)
         hot = HOT.pack(row.ctypes.data, 1, 0, 0, 1.0, 8, 8, 0, 1, 0, Dtype.F32, InputKind.LOGITS, 0, 1)
         rows = np.frombuffer(bytearray(hot + COLD_DEFAULT), ROW)
@@ -142,12 +142,12 @@ class CdfIndexBuilder:
         )
 
     def plan(self, batch: RowBatch, kind: InputKind, params: SamplingParams) -> CdfIndexPlan | None:
-        """Find out what the tables of rows take; None for rows that no table can stand for.
+        """Plan the indexes of rows; None for rows that no index can stand for.
 
         Args:
             batch: the rows with `params`; each can be drawn from.
             kind: what their numbers mean.
-            params: of all rows. A table is of one law: what is decided by the noise of a request (XTC) has none.
+            params: of all rows. An index is of one distribution: rows whose filters depend on noise (XTC) have none.
 
         """
         if params.xtc_probability > 0:
@@ -169,7 +169,7 @@ class CdfIndexBuilder:
         count, temperature, is_weights, has_ids = keep_row(
             rows, row, numbers.ctypes.data, ids.ctypes.data, space.full(), space.space
         )
-        assert count > 0, "a table was asked for of a row that cannot be drawn from. This is a bug."
+        assert count > 0, "an index was asked for of a row that cannot be drawn from. This is a bug."
         return _FilteredRow(
             width=count,
             temperature=temperature,
@@ -180,13 +180,13 @@ class CdfIndexBuilder:
 
 
 class NumbaCdfIndex:
-    """The tables of the rows of one distribution, where they stay: `request.Table`."""
+    """The CDF indexes of the rows of one distribution, where they stay: a `core.rows.CdfIndex`."""
 
     __slots__ = ("_memory", "_records")
 
     def __init__(self, memory: NDArray[np.uint8], at: int, rows: int) -> None:
         self._memory = memory  # keeps it alive
-        self._records = memory[at : at + TABLE.itemsize * rows].view(TABLE).copy()
+        self._records = memory[at : at + CDF_INDEX.itemsize * rows].view(CDF_INDEX).copy()
         base = np.uint64(memory.__array_interface__["data"][0])
         for name in ADDRESSES:
             offsets = self._records[name]

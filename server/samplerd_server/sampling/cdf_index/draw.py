@@ -1,4 +1,4 @@
-"""Drawing from a table: see make.py for why it is the same draw as from the row, to the bit.
+"""Drawing from a CDF index: build.py says why it is the same draw as from the row, to the bit.
 
 Draws take each step together, 128 at a time, so that their reads of memory overlap and their arithmetic fills vectors:
 uniforms; groups, by the guide; the sixteen numbers of each group, side by side with those of the other draws; masses;
@@ -109,33 +109,33 @@ def _find_groups(ends, guide, total, own):
 
 
 @jit
-def _load_part(table, k, own):
+def _load_part(index, k, own):
     """Read the last group of a row, and what weighs nothing behind its end."""
     low = own.groups[k] * GROUP
     for i in range(GROUP):
-        own.x[i * _K + k] = np.float32(0) if table.is_weights else TINY
-    for i in range(table.width - low):
-        if table.dtype == _F16:
-            own.x[i * _K + k] = load_f16(table.numbers, low + i)
-        elif table.dtype == _BF16:
-            own.x[i * _K + k] = load_bf16(table.numbers, low + i)
+        own.x[i * _K + k] = np.float32(0) if index.is_weights else TINY
+    for i in range(index.width - low):
+        if index.dtype == _F16:
+            own.x[i * _K + k] = load_f16(index.numbers, low + i)
+        elif index.dtype == _BF16:
+            own.x[i * _K + k] = load_bf16(index.numbers, low + i)
         else:
-            own.x[i * _K + k] = load_f32(table.numbers, low + i)
+            own.x[i * _K + k] = load_f32(index.numbers, low + i)
 
 
 @jit
-def _load_groups(table, own):
+def _load_groups(index, own):
     """Read the sixteen numbers of each draw's group."""
-    address, x, groups = table.numbers, own.x, own.groups
-    whole = table.width // GROUP
+    address, x, groups = index.numbers, own.x, own.groups
+    whole = index.width // GROUP
     for k in range(_K):
         low = groups[k] * GROUP
         if groups[k] == whole:
-            _load_part(table, k, own)
-        elif table.dtype == _F16:
+            _load_part(index, k, own)
+        elif index.dtype == _F16:
             for i in range(GROUP):
                 x[i * _K + k] = load_f16(address, low + i)
-        elif table.dtype == _BF16:
+        elif index.dtype == _BF16:
             for i in range(GROUP):
                 x[i * _K + k] = load_bf16(address, low + i)
         else:
@@ -144,18 +144,18 @@ def _load_groups(table, own):
 
 
 @jit
-def _weigh_groups(table, own):
+def _weigh_groups(index, own):
     """Turn the numbers into masses by the arithmetic of kernels/blocks.py."""
     x, maxima = own.x, own.maxima
-    if table.weigh == 0:
+    if index.weigh == 0:
         return
-    if table.is_weights:
-        power = table.weigh * LN_2
+    if index.is_weights:
+        power = index.weigh * LN_2
         for i in range(GROUP):
             for k in range(_K):
                 x[i * _K + k] = np.float32(exp2(log2(np.float64(x[i * _K + k]) / np.float64(maxima[k])) * power))
         return
-    c = np.float32(min(table.weigh, 3e38))
+    c = np.float32(min(index.weigh, 3e38))
     for i in range(GROUP):
         for k in range(_K):
             x[i * _K + k] = exp2_32((x[i * _K + k] - maxima[k]) * c)
@@ -185,37 +185,37 @@ def _last_positive(x, k):
 
 
 @jit
-def _draw(table, seed, first, row, samples, own):
+def _draw(index, seed, first, row, samples, own):
     """Draw from one row: samples, int32, of draw index `first` on."""
-    groups, blocks = (table.width + GROUP - 1) // GROUP, (table.width + BLOCK - 1) // BLOCK
-    ends, guide = carray(float64_at(table.ends), groups), carray(int32_at(table.guide), table.guide_size + 1)
-    maxima, scales = carray(float32_at(table.maxima), blocks), carray(float64_at(table.scales), blocks)
+    groups, blocks = (index.width + GROUP - 1) // GROUP, (index.width + BLOCK - 1) // BLOCK
+    ends, guide = carray(float64_at(index.ends), groups), carray(int32_at(index.guide), index.guide_size + 1)
+    maxima, scales = carray(float32_at(index.maxima), blocks), carray(float64_at(index.scales), blocks)
     draws = np.int64(len(samples))
     for begin in range(0, draws, _K):
         _uniforms(seed, first + np.uint64(begin), row, own.uniforms)
-        _find_groups(ends, guide, table.total, own)
+        _find_groups(ends, guide, index.total, own)
         for k in range(_K):
             group = own.groups[k]
             own.maxima[k] = maxima[group // _GROUPS]
             own.scales[k] = scales[group // _GROUPS]
             own.before[k] = ends[group - 1] if group else 0.0
-        _load_groups(table, own)
-        _weigh_groups(table, own)
+        _load_groups(index, own)
+        _weigh_groups(index, own)
         _count_passed(own)
         count = draws - begin if draws - begin < _K else _K
         for k in range(count):
             place = own.passed[k] if own.passed[k] < GROUP else _last_positive(own.x, k)
             place += own.groups[k] * GROUP
-            samples[begin + k] = place if own.targets[k] >= 0 else table.beyond
-    if table.ids:
-        ids = carray(int32_at(table.ids), table.width)
+            samples[begin + k] = place if own.targets[k] >= 0 else index.beyond
+    if index.ids:
+        ids = carray(int32_at(index.ids), index.width)
         for d in range(draws):
             samples[d] = ids[samples[d]]
 
 
 @kernel
-def draw_indexed(tables, seeds, rows, first, draws, samples):
-    """Draw with replacement from each of tables: TABLE[B].
+def draw_indexed(records, seeds, rows, first, draws, samples):
+    """Draw with replacement from the rows of each of records: CDF_INDEX[B].
 
     seeds: uint64[B] and rows: uint32[B], the key and the row index of each; first: uint64, index of the first draw;
     samples: int32[B * draws], filled row by row.
@@ -231,5 +231,5 @@ def draw_indexed(tables, seeds, rows, first, draws, samples):
         np.empty(_K, np.float64),
         np.empty(_K, np.int64),
     )
-    for i in range(len(tables)):
-        _draw(tables[i], seeds[i], np.uint64(first), rows[i], samples[i * draws : (i + 1) * draws], own)
+    for i in range(len(records)):
+        _draw(records[i], seeds[i], np.uint64(first), rows[i], samples[i * draws : (i + 1) * draws], own)

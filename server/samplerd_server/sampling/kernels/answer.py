@@ -201,7 +201,7 @@ def _answer(i, row, samples, out, work, scratch):
         status, detail, top, total = draw_view(view, row.temperature, draws, row.without, -np.inf, noise, own, scratch)
         if row.without and (status in (0, _TOO_FEW)):
             _clear(scratch, own, draws if status == 0 else detail)
-        if row.wanted and status == 0:
+        if row.output_flags and status == 0:
             logprobs_of_light(row, view, top, total, own, out.logprobs, scratch)
         return status, detail
     kept = prepare(row, work, scratch)
@@ -216,15 +216,15 @@ def _answer(i, row, samples, out, work, scratch):
     if status:
         return status, detail if status == _TOO_FEW else 0
     for k in range(3):
-        if row.wanted & (1 << k):
+        if row.output_flags & (1 << k):
             _write_kind(row, kept, k, own, out, work, scratch)
-        if row.wanted & (_ENTROPY << k):
+        if row.output_flags & (_ENTROPY << k):
             out.entropy[k][i] = entropy_view(_kind_of(kept, k), scratch)
-    if row.wanted & _KEPT:
+    if row.output_flags & _KEPT:
         _write_kept(i, row, kept, own, out, scratch)
     for d in range(draws):
         source = to_source(kept, _PROCESSED, work, own[d])
-        if row.wanted & _RANK:
+        if row.output_flags & _RANK:
             rank = rank_of(work.x, np.int64(row.width), source)
             out.ranks[at + d] = rank if rank <= kept.certain else 0
         own[d] = _token(row, work, source)

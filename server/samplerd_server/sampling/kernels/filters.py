@@ -34,7 +34,7 @@ from samplerd_server.sampling.kernels.filter_table import (
 )
 from samplerd_server.sampling.kernels.philox import XTC as XTC_PURPOSE
 from samplerd_server.sampling.kernels.philox import uniform
-from samplerd_server.sampling.kernels.radix_select import fill_keys, find_cut, keep, key_of, key_of_distance
+from samplerd_server.sampling.kernels.radix_select import fill_keys, find_prefix, keep, key_of, key_of_distance
 
 __all__ = [
     "Scale",
@@ -58,7 +58,7 @@ class Scale(NamedTuple):
     bound: Any
     """float32: no number of the rest is above it."""
     certain: Any
-    """So many of the first of the order are known to precede the rest."""
+    """int64: how many of the first of the order are known to precede the rest."""
 
 
 @jit
@@ -126,18 +126,18 @@ def keep_prefix(row, scale, work, count, rest, length, mass):
     Returns the new count, -1 if where the prefix ends depends on what was not sent.
     """
     if length >= count and mass == np.inf:
-        cut, first, found = np.uint64(0), count, length if rest != 0 else count
+        last_key, ties, found = np.uint64(0), count, length if rest != 0 else count
     else:
         fill_keys(work.y, work.key, count)
-        cut, first, found = find_cut(work.key, work.mass, count, length, mass, work)
+        last_key, ties, found = find_prefix(work.key, work.mass, count, length, mass, work)
     if found < row.min_tokens_to_keep:
         if row.min_tokens_to_keep >= count:
-            cut, first, found = np.uint64(0), count, row.min_tokens_to_keep if rest != 0 else count
+            last_key, ties, found = np.uint64(0), count, row.min_tokens_to_keep if rest != 0 else count
         else:
-            cut, first, found = find_cut(work.key, work.mass, count, row.min_tokens_to_keep, np.inf, work)
+            last_key, ties, found = find_prefix(work.key, work.mass, count, row.min_tokens_to_keep, np.inf, work)
     if rest != 0 and found > scale.certain:
         return -1
-    return count if found >= count else keep(work, count, cut, first)
+    return count if found >= count else keep(work, count, last_key, ties)
 
 
 @jit
@@ -159,10 +159,12 @@ def _typical(row, scale, work, count, total):
     shift = ln(total) - entropy(scale, work, count, total)
     for i in range(count):
         work.key[i] = key_of_distance(np.abs(shift - exponent(scale, work.y[i])))
-    cut, first, found = find_cut(work.key, work.mass, count, np.inf, row.typical_p * total, work)
+    last_key, ties, found = find_prefix(work.key, work.mass, count, np.inf, row.typical_p * total, work)
     if found < row.min_tokens_to_keep:
-        cut, first, found = find_cut(work.key, work.mass, count, min(row.min_tokens_to_keep, count), np.inf, work)
-    return keep(work, count, cut, first)
+        last_key, ties, found = find_prefix(
+            work.key, work.mass, count, min(row.min_tokens_to_keep, count), np.inf, work
+        )
+    return keep(work, count, last_key, ties)
 
 
 @jit
@@ -183,8 +185,8 @@ def _xtc(row, scale, work, count, total, rest):
     # In the opposite order the last `count - length + 1` stay; of equal numbers those of the highest position.
     for i in range(count // 2):
         _swap(work, i, count - 1 - i)
-    cut, first, _ = find_cut(work.key, work.mass, count, count - length + 1, np.inf, work)
-    kept = keep(work, count, cut, first)
+    last_key, ties, _ = find_prefix(work.key, work.mass, count, count - length + 1, np.inf, work)
+    kept = keep(work, count, last_key, ties)
     for i in range(kept // 2):
         _swap(work, i, kept - 1 - i)
     return kept

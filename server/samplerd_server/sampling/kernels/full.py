@@ -61,7 +61,7 @@ class FilterState(NamedTuple):
     is_filtered: Any
     """Whether positions in `final` are indices of work.at."""
     certain: Any
-    """So many of the first of the order precede what was not sent."""
+    """int64: how many of the first of the order precede what was not sent."""
 
 
 @jit

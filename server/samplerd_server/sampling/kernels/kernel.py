@@ -39,7 +39,7 @@ def draw_plain(rows, begin, end, samples, status, detail, space):
     first = np.uint64(samples.ctypes.data)
     for i in range(begin, end):
         row = rows[i]
-        if not row.plain or row.wanted:
+        if not row.plain or row.output_flags:
             status[i] = -1
             left += 1
             continue

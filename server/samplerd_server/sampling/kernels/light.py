@@ -29,7 +29,7 @@ _LOGPROBS = np.uint32(sum(OutputFlags.RAW << (kind - 1) for kind in LogprobKind)
 @jit
 def is_light(row):
     """Tell whether the plain draw is all that a row needs, after penalties."""
-    if row.wanted & ~_LOGPROBS or row.top_n or row.named_len:
+    if row.output_flags & ~_LOGPROBS or row.top_n or row.named_len:
         return False
     if row.candidate_ids or row.has_token_bitmask or row.has_allowed_tokens or row.bias_ids_len:
         return False

@@ -24,7 +24,7 @@ class View(NamedTuple):
     address: Any
     """uint64."""
     dtype: Any
-    """request.Dtype."""
+    """core.enums.Dtype."""
     width: Any
     """How many, int64."""
     is_weights: Any

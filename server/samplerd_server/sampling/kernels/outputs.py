@@ -118,7 +118,7 @@ def logprobs_of_light(row, view, top, total, positions, out, scratch):
     draws = np.int64(row.num_samples)
     sent = View(np.uint64(row.data), np.int64(row.dtype), np.int64(row.width), row.kind == _WEIGHTS)
     for k in range(3):
-        if not row.wanted & (1 << k):
+        if not row.output_flags & (1 << k):
             continue
         temperature = row.temperature if k == _PROCESSED or (k and row.temperature > 0) else 1.0
         kind = Kind(view if k else sent, temperature, -np.inf, np.int64(positions[0]))

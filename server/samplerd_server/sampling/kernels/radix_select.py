@@ -15,7 +15,7 @@ import numpy as np
 
 from samplerd_server.sampling.kernels.compile import as_bits, as_bits64, jit
 
-__all__ = ["fill_keys", "find_cut", "keep", "key_of", "key_of_distance", "kth_largest"]
+__all__ = ["fill_keys", "find_prefix", "keep", "key_of", "key_of_distance", "kth_largest"]
 
 _SMALL = 256
 """Up to this many members, buckets are 8 bits wide: clearing 2,048 would cost more than reading the members."""
@@ -64,11 +64,12 @@ def _narrow(key, members, count, shift, digit, mask):
 
 
 @jit
-def find_cut(key, mass, count, least_count, least_mass, work):
+def find_prefix(key, mass, count, least_count, least_mass, work):
     """Find the shortest prefix of `count` numbers with `least_count` of them, or a mass of `least_mass`.
 
-    Whichever comes first; one of them may be infinite. Returns the key of the prefix's last number, how many of that
-    key belong to the prefix (the first ones), and the length of the prefix. If neither is reached, all.
+    Whichever is reached first; one of them may be infinite. Returns the key of the prefix's last number, how many
+    numbers with that key belong to the prefix (the first ones), and the length of the prefix: all of them if neither is
+    reached.
     """
     members, bin_count, bin_mass = work.members, work.bin_count, work.bin_mass
     low, high = key[0], key[0]
@@ -111,18 +112,18 @@ def find_cut(key, mass, count, least_count, least_mass, work):
 
 
 @jit
-def keep(work, count, cut, first):
-    """Keep of y, at and mass what has a key above `cut`, and the first `first` at it. Returns how many."""
+def keep(work, count, last_key, ties):
+    """Keep of y, at and mass what has a key above `last_key`, and the first `ties` with that key. Returns how many."""
     kept = 0
     keys, y, at, mass = work.key, work.y, work.at, work.mass
     for i in range(count):
         key = keys[i]
-        equal = key == cut and first > 0
-        first -= equal
+        is_tie = key == last_key and ties > 0
+        ties -= is_tie
         y[kept] = y[i]
         at[kept] = at[i]
         mass[kept] = mass[i]
-        kept += (key > cut) | equal
+        kept += (key > last_key) | is_tie
     return kept
 
 
@@ -132,8 +133,8 @@ def kth_largest(maxima, blocks, k, work):
     for b in range(blocks):
         work.key[b] = key_of(maxima[b])
         work.mass[b] = 0.0
-    cut, _, _ = find_cut(work.key, work.mass, blocks, k, np.inf, work)
+    last_key, _, _ = find_prefix(work.key, work.mass, blocks, k, np.inf, work)
     for b in range(blocks):
-        if work.key[b] == cut:
+        if work.key[b] == last_key:
             return maxima[b]
     return np.float32(-np.inf)

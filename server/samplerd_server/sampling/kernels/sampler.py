@@ -77,7 +77,7 @@ class NumbaSampler:
         if not rows.flags.carray:  # numba would compile for read-only or unaligned records; nobody waits for that
             rows = rows.copy()
         count = len(rows)
-        if batch.wanted:
+        if batch.output_flags:
             results = new_results(batch)
         else:
             results = RowResults(

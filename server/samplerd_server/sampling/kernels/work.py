@@ -32,7 +32,7 @@ class Work(NamedTuple):
     key: Any
     """uint64: what the filters sort y by, monotone."""
     members: Any
-    """int32[+ 1]: indices of y that a cut is searched among; before that, the distinct tokens of history."""
+    """int32[+ 1]: indices of y that the end of a prefix is searched among; before that, distinct tokens of history."""
     counts: Any
     """int32[V]: a number for each token; all 0 between uses."""
     tokens: Any

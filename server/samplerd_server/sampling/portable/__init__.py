@@ -6,6 +6,6 @@ sorts with every tie decided, and float64 sums along a fixed binary tree (`tree.
 not used: their order of addition depends on the shape.
 Rule 2: what a row holds never raises; a bad row computes nonsense inside its own lane and is reported afterwards.
 Rule 3: one copy to the device and one copy back for each row group; nothing in between waits for the device. A row
-that needs more than the usual path (its cut lies beyond the head of the order that was listed, or its masses underflow)
-is found after the copy back and run again by itself.
+that needs more than the usual path (its filters keep more than the head of the order that was listed, or its masses
+underflow) is found after the copy back and run again by itself.
 """

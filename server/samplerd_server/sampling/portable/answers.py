@@ -34,7 +34,7 @@ def fetch(columns: Columns) -> HostColumns:
 
 
 def needs_full_list(group: RowGroup, columns: HostColumns) -> list[int]:
-    """Find the rows whose cut lies beyond the head of the order that was listed."""
+    """Find the rows of which the filters keep more than the head of the order that was listed."""
     if group.is_sparse or not columns["undecided"].any():
         return []
     return [int(row) for row in np.flatnonzero(columns["undecided"][:, 0] * np.isfinite(columns["health"][:, 0]))]
@@ -61,7 +61,7 @@ def write(group: RowGroup, columns: HostColumns, results: RowResults) -> None:
         begin, draws = int(record["sample_at"]), int(record["num_samples"])
         own = slice(begin, begin + draws)
         results.samples[own] = columns["ids"][index, :draws]
-        if record["wanted"]:
+        if record["output_flags"]:
             _write_outputs(row, own, record, {name: column[index] for name, column in columns.items()}, results)
 
 
@@ -69,11 +69,11 @@ def _write_outputs(
     row: int, own: slice, record: np.void, columns: dict[str, NDArray[np.float64]], results: RowResults
 ) -> None:
     """Write what a row wants beside its samples."""
-    wanted, draws = OutputFlags(int(record["wanted"])), own.stop - own.start
+    flags, draws = OutputFlags(int(record["output_flags"])), own.stop - own.start
     top = slice(int(record["top_at"]), int(record["top_at"]) + int(record["top_n"]))
     named = slice(int(record["named_at"]), int(record["named_at"]) + int(record["named_len"]))
     for kind, logprobs in results.logprobs.items():
-        if not wanted & OutputFlags(1 << (kind - 1)):
+        if not flags & OutputFlags(1 << (kind - 1)):
             continue
         name = kind.name.lower()
         logprobs[own] = columns[f"logprobs_{name}"][:draws]
@@ -83,11 +83,11 @@ def _write_outputs(
         if record["named_len"]:
             results.named[kind][named] = columns[f"named_{name}"][: record["named_len"]]
     for kind, entropies in results.entropy.items():
-        if wanted & OutputFlags(OutputFlags.ENTROPY_RAW << (kind - 1)):
+        if flags & OutputFlags(OutputFlags.ENTROPY_RAW << (kind - 1)):
             entropies[row] = columns[f"entropy_{kind.name.lower()}"][0]
-    if results.ranks is not None and wanted & OutputFlags.RANK:
+    if results.ranks is not None and flags & OutputFlags.RANK:
         results.ranks[own] = columns["ranks"][:draws]
-    if results.kept_count is not None and results.kept_mass is not None and wanted & OutputFlags.KEPT:
+    if results.kept_count is not None and results.kept_mass is not None and flags & OutputFlags.KEPT:
         results.kept_count[row] = columns["kept_count"][0]
         results.kept_mass[row] = columns["kept_mass"][0]
 

@@ -1,8 +1,9 @@
 """What the filters of a group have kept so far: masses along the total order, and what lies beyond the listed ones.
 
 The list of a row is its head (the first n of the order) or all of it. What lies beyond is known by its bound: of a
-dense row's tail also the total is known; of candidates perhaps. A cut that lies within the list is exact; where it
-cannot be placed the row is marked `undecided`: a dense row is then run again with all of it listed, candidates fail.
+dense row's tail also the total is known; of candidates perhaps. A prefix that ends within the list is exact; where its
+end cannot be placed the row is marked `undecided`: a dense row is then run again with all of it listed, one of
+candidates fails.
 Every sum is a tree or a scan from the front, so that a longer list gives the same bits.
 """
 
@@ -29,7 +30,7 @@ class FilterState:
         """Start with everything kept.
 
         Args: exponents, float64[B, n], ln of masses along the order, -inf past its end; total, float64, all mass, also
-        beyond, NaN = unknown; beyond, bool, something is not listed; certain, int64, so many of the first precede all
+        beyond, NaN = unknown; beyond, bool, something is not listed; certain, int64, how many of the first precede all
         that is not listed; bound, float64, the largest mass that lies beyond; least, int64, min_tokens_to_keep.
         """
         self.exponents = exponents

@@ -139,7 +139,9 @@ class LoadedRows:
         """Of the adjusted row at its temperature."""
         exponents = (self.adjusted - self.largest) / self.temperature
         group = self.group
-        is_bare = group.is_plain and not group.without and not (group.wanted & ~(OutputFlags.KEPT | OutputFlags.RANK))
+        is_bare = (
+            group.is_plain and not group.without and not (group.output_flags & ~(OutputFlags.KEPT | OutputFlags.RANK))
+        )
         rest = self.rest_mass(self.rest, self.largest, self.temperature)
         return Distribution(exponents, rest=rest, will_forget=is_bare)
 

@@ -23,19 +23,19 @@ __all__ = ["describe", "sample_outputs"]
 _NEVER = float("-inf")
 _NAN = float("nan")
 _FEW_RANKS = 8
-"""Up to so many draws a pass over the row each is cheaper than its whole order."""
+"""Up to this many draws, a pass over the row for each is cheaper than sorting it."""
 
 
 def describe(rows: LoadedRows, processed: Processed, columns: dict[str, Tensor]) -> None:
     """Note what is wanted of the row itself, before any draw takes something away."""
-    wanted = rows.group.wanted
-    if wanted & OutputFlags.ENTROPY_RAW:
+    flags = rows.group.output_flags
+    if flags & OutputFlags.ENTROPY_RAW:
         columns["entropy_raw"] = rows.raw_distribution.entropy()
-    if wanted & OutputFlags.ENTROPY_SCALED:
+    if flags & OutputFlags.ENTROPY_SCALED:
         columns["entropy_scaled"] = rows.scaled.entropy()
-    if wanted & OutputFlags.ENTROPY_PROCESSED:
+    if flags & OutputFlags.ENTROPY_PROCESSED:
         columns["entropy_processed"] = processed.drawn_from.entropy()
-    if wanted & OutputFlags.KEPT:
+    if flags & OutputFlags.KEPT:
         _describe_kept(rows, processed, columns)
     top_n = int(rows.group.records["top_n"].max())
     if top_n:
@@ -60,14 +60,14 @@ def _describe_kept(rows: LoadedRows, processed: Processed, columns: dict[str, Te
 
 def _describe_top(rows: LoadedRows, processed: Processed, top_n: int, columns: dict[str, Tensor]) -> None:
     """Note the most likely n of each kind."""
-    wanted = rows.group.wanted
-    if wanted & OutputFlags.RAW:
+    flags = rows.group.output_flags
+    if flags & OutputFlags.RAW:
         values, positions = first(rows.raw, top_n)
         own = rows.raw_distribution
         columns["top_ids_raw"], columns["top_logprobs_raw"] = _top(
             rows.ids_at(positions), own.logprobs(positions), values > _NEVER, rest=own.rest, top_n=top_n
         )
-    if wanted & (OutputFlags.SCALED | OutputFlags.PROCESSED):
+    if flags & (OutputFlags.SCALED | OutputFlags.PROCESSED):
         values, positions = first(rows.adjusted, top_n)
         is_there = values > _NEVER
         is_there &= torch.arange(values.shape[1], device=values.device) < rows.certain(values)
@@ -75,7 +75,7 @@ def _describe_top(rows: LoadedRows, processed: Processed, top_n: int, columns: d
         columns["top_ids_scaled"], columns["top_logprobs_scaled"] = _top(
             rows.ids_at(positions), own.logprobs(positions), is_there, rest=own.rest, top_n=top_n
         )
-    if wanted & OutputFlags.PROCESSED:
+    if flags & OutputFlags.PROCESSED:
         if processed.exponents is None or processed.positions is None or processed.certain is None:
             for part in ("ids", "logprobs"):
                 columns[f"top_{part}_processed"] = columns[f"top_{part}_scaled"]
@@ -116,13 +116,13 @@ def _describe_named(rows: LoadedRows, processed: Processed, columns: dict[str, T
         found = np.minimum(np.searchsorted(ids, named), len(ids) - 1)
         places[row, own], unsent[row, own] = found, ids[found] != named
     positions, is_unsent = torch.from_numpy(places).to(device), torch.from_numpy(unsent).to(device)
-    wanted = rows.group.wanted
-    if wanted & OutputFlags.RAW:
+    flags = rows.group.output_flags
+    if flags & OutputFlags.RAW:
         own_raw = rows.raw_distribution
         columns["named_raw"] = _unsent(own_raw.logprobs(positions), is_unsent, own_raw)
-    if wanted & (OutputFlags.SCALED | OutputFlags.PROCESSED):
+    if flags & (OutputFlags.SCALED | OutputFlags.PROCESSED):
         columns["named_scaled"] = _unsent(rows.scaled.logprobs(positions), is_unsent, rows.scaled)
-    if wanted & OutputFlags.PROCESSED:
+    if flags & OutputFlags.PROCESSED:
         if processed.exponents is None or processed.positions is None:
             columns["named_processed"] = columns["named_scaled"]
             return
@@ -142,7 +142,7 @@ def _unsent(logprobs: Tensor, is_unsent: Tensor, distribution: Distribution) -> 
 def sample_outputs(rows: LoadedRows, processed: Processed, positions: Tensor, columns: dict[str, Tensor]) -> None:
     """Note the ids at int64[B, S] positions, and their ranks where wanted."""
     columns["ids"] = rows.ids_at(positions)
-    if not rows.group.wanted & OutputFlags.RANK:
+    if not rows.group.output_flags & OutputFlags.RANK:
         return
     listed = processed.positions
     if listed is None and positions.shape[1] <= _FEW_RANKS:

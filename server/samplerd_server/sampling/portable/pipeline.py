@@ -62,21 +62,21 @@ def _with_logprobs(rows: LoadedRows, processed: Processed, found: Tensor, column
     """Note what draws with replacement found: places in the distribution that was drawn from."""
     positions = processed.drawn_from.ids(found)
     sample_outputs(rows, processed, positions, columns)
-    wanted = rows.group.wanted
-    if wanted & OutputFlags.RAW:
+    flags = rows.group.output_flags
+    if flags & OutputFlags.RAW:
         columns["logprobs_raw"] = rows.raw_distribution.logprobs(positions)
-    if wanted & OutputFlags.SCALED:
+    if flags & OutputFlags.SCALED:
         columns["logprobs_scaled"] = rows.scaled.logprobs(positions)
-    if wanted & OutputFlags.PROCESSED:
+    if flags & OutputFlags.PROCESSED:
         columns["logprobs_processed"] = processed.drawn_from.logprobs(found)
 
 
 def _watched(rows: LoadedRows) -> dict[LogprobKind, Distribution]:
     """List the distributions over whole rows that logprobs are wanted of."""
     watched = {}
-    if rows.group.wanted & OutputFlags.RAW:
+    if rows.group.output_flags & OutputFlags.RAW:
         watched[LogprobKind.RAW] = rows.raw_distribution
-    if rows.group.wanted & OutputFlags.SCALED:
+    if rows.group.output_flags & OutputFlags.SCALED:
         watched[LogprobKind.SCALED] = rows.scaled
     return watched
 
@@ -84,7 +84,7 @@ def _watched(rows: LoadedRows) -> dict[LogprobKind, Distribution]:
 def _follow(rows: LoadedRows, processed: Processed, positions: Tensor, columns: Columns) -> None:
     """Note greedy choices: certain in their own distribution, with their probabilities in the others."""
     sample_outputs(rows, processed, positions, columns)
-    if rows.group.wanted & OutputFlags.PROCESSED:
+    if rows.group.output_flags & OutputFlags.PROCESSED:
         columns["logprobs_processed"] = torch.zeros_like(positions, dtype=torch.float64)
     for kind, distribution in _watched(rows).items():
         name = f"logprobs_{kind.name.lower()}"

@@ -47,7 +47,7 @@ class Processed:
     logits: Tensor | None = None
     """float64[B, n]: the adjusted logits along it."""
     certain: Tensor | None = None
-    """int64[B, 1]: so many of the listed are certain to be the first."""
+    """int64[B, 1]: how many of the listed are certain to be the first."""
     kept: Tensor | None = None
     """bool[B, n]: which of the listed are kept."""
 

@@ -46,7 +46,7 @@ class RowGroup:
     """Some filter is on."""
     without: bool
     """Drawn without replacement."""
-    wanted: OutputFlags
+    output_flags: OutputFlags
     """What any of them wants."""
 
     @property
@@ -101,7 +101,7 @@ def group_rows(records: NDArray[np.void], limit: int) -> Iterator[RowGroup]:
                 is_sparse=bool(own["candidate_ids"][0]),
                 has_filters=bool(filters_on(own)[0]),
                 without=bool(own["without"][0]),
-                wanted=OutputFlags(int(np.bitwise_or.reduce(own["wanted"]))),
+                output_flags=OutputFlags(int(np.bitwise_or.reduce(own["output_flags"]))),
             )
 
 
@@ -116,7 +116,7 @@ def _keys(records: NDArray[np.void]) -> list[list[int]]:
         (records["candidate_ids"] != 0).tolist(),
         filters_on(records).tolist(),
         records["order"].tolist(),
-        records["wanted"].tolist(),
+        records["output_flags"].tolist(),
         [_size_class(width) for width in records["width"].tolist()],
         [draws.bit_length() for draws in records["num_samples"].tolist()],
     ]

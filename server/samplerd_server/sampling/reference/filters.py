@@ -5,12 +5,13 @@ the order. Probabilities are those of the distribution as renormalised by the fi
 ORDER_LLAMA_CPP. At least min_tokens_to_keep of a filter's own order stay (for typical_p: of the most
 typical); XTC acts only if that many remain, as in llama.cpp.
 
-With candidates the rest is one unknown at the end of the order. A filter whose cut lies before any logit that the rest
-may have is exact and drops the rest; one whose cut cannot be placed raises `Undecidable`:
+With candidates the rest is one unknown at the end of the order. A filter that keeps a prefix ending before any logit
+that the rest may have is exact, and drops the rest; one whose end cannot be placed raises `Undecidable`:
 
 * top_k: k at most the number of candidates at or above the bound;
-* min_p: the bound itself is below the cut;
-* top_p, epsilon_cutoff: also the rest's mass must be known, which takes T = 1 and no mask, bias or penalty on the rest;
+* min_p: the bound itself is below the threshold;
+* top_p, top_a, epsilon_cutoff: also the rest's mass must be known, which takes T = 1 and no mask, bias or penalty on
+  the rest;
 * top_n_sigma, eta_cutoff, typical_p, dynamic temperature: never, since deviation and entropy need every category;
 * XTC: the rest's mass known, and the bound below the threshold. The rest then stays.
 """
@@ -57,7 +58,7 @@ class FilterState:
     bound: float
     """Largest mass that one category of the rest may have."""
     certain: int
-    """So many of the first are known to precede the rest."""
+    """How many of the first are known to precede the rest."""
     least: int
     """min_tokens_to_keep."""
 

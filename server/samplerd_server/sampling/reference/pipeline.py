@@ -17,7 +17,7 @@ Where the law leaves something open, it is decided here:
   state. With one category H / ln V' counts as 0. A temperature of 0 then is certainty of the most likely.
 * top_n lists categories with positive probability only; beyond them -1 and -inf.
 * Candidates: they are taken to be the first of the total order. The rest stands after all of them in the cumulative sum
-  of the draw, whatever its ids; a draw that falls there is OUTSIDE_CANDIDATES, and so is any cut that depends on it
+  of the draw, whatever its ids; a draw that falls there is OUTSIDE_CANDIDATES, and so is any filter that depends on it
   (`filters`). An output that depends on it is NaN (top_n: -1 and NaN; kept count and rank: 0).
 """
 

@@ -125,7 +125,7 @@ def _is_divisible(request: SampleRequest, params: tuple[SamplingParams, ...], *,
     outputs = request.outputs
     return (
         request.with_replacement
-        and not outputs.wanted & ~_PER_SAMPLE
+        and not outputs.output_flags & ~_PER_SAMPLE
         and not outputs.top_n
         and outputs.logprob_ids is None
         and (params[0].xtc_probability == 0.0 if has_fixed_params else all(own.is_plain for own in params))
@@ -134,6 +134,6 @@ def _is_divisible(request: SampleRequest, params: tuple[SamplingParams, ...], *,
 
 def _can_use_cdf_index(request: SampleRequest, params: tuple[SamplingParams, ...], *, has_fixed_params: bool) -> bool:
     """Whether a draw from the CDF index has the law that is asked for, and every output that is asked for."""
-    if not request.with_replacement or request.outputs.wanted != NOTHING:
+    if not request.with_replacement or request.outputs.output_flags != NOTHING:
         return False
     return has_fixed_params or all(own.is_plain and own.temperature == 1.0 for own in params)

@@ -48,13 +48,13 @@ def decode_outputs(outputs: pb.Outputs, context: ParamsContext, max_top_n: int) 
     if (outputs.top_n or outputs.logprob_ids) and not logprobs:
         name = "top_n" if outputs.top_n else "logprob_ids"
         raise InvalidRequestError(f"outputs.{name}", "needs outputs.logprobs to say which kinds")
-    wanted = OutputFlags(0)
+    flags = OutputFlags(0)
     for kind in logprobs:
-        wanted |= OutputFlags(OutputFlags.RAW << (kind - 1))
+        flags |= OutputFlags(OutputFlags.RAW << (kind - 1))
     for kind in entropy:
-        wanted |= OutputFlags(OutputFlags.ENTROPY_RAW << (kind - 1))
-    wanted |= OutputFlags.RANK if outputs.rank else OutputFlags(0)
-    wanted |= OutputFlags.KEPT if outputs.kept else OutputFlags(0)
+        flags |= OutputFlags(OutputFlags.ENTROPY_RAW << (kind - 1))
+    flags |= OutputFlags.RANK if outputs.rank else OutputFlags(0)
+    flags |= OutputFlags.KEPT if outputs.kept else OutputFlags(0)
     return Outputs(
         raw_samples=outputs.raw_samples,
         logprobs=logprobs,
@@ -63,7 +63,7 @@ def decode_outputs(outputs: pb.Outputs, context: ParamsContext, max_top_n: int) 
         rank=outputs.rank,
         entropy=entropy,
         kept=outputs.kept,
-        wanted=wanted,
+        output_flags=flags,
     )
 
 

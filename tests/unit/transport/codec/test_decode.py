@@ -122,7 +122,7 @@ def test_everything_is_what_was_sent():
     assert request.with_replacement
     assert request.kind is InputKind.PROBABILITIES
     assert (request.draw_offset, request.priority) == (2**64 - 9, -100)
-    assert request.outputs.wanted == OutputFlags(0)
+    assert request.outputs.output_flags == OutputFlags(0)
 
 
 def test_defaults():
@@ -182,7 +182,7 @@ def test_outputs():
     assert (outputs.raw_samples, outputs.top_n, outputs.rank, outputs.kept) == (True, 2, True, True)
     assert outputs.logprob_ids.tolist() == [2, 0, 2]
     assert (
-        outputs.wanted
+        outputs.output_flags
         == OutputFlags.RAW | OutputFlags.PROCESSED | OutputFlags.ENTROPY_SCALED | OutputFlags.RANK | OutputFlags.KEPT
     )
 
@@ -190,7 +190,7 @@ def test_outputs():
 def test_raw_and_scaled_logprobs_need_no_capability():
     message = good()
     message.outputs.logprobs.extend([pb.LOGPROB_KIND_SCALED, pb.LOGPROB_KIND_RAW])
-    assert BASIC.decode(message).outputs.wanted == OutputFlags.RAW | OutputFlags.SCALED
+    assert BASIC.decode(message).outputs.output_flags == OutputFlags.RAW | OutputFlags.SCALED
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from samplerd_server.core.errors import DeadlineError
 from samplerd_server.core.params import SamplingParams
 from samplerd_server.core.result import SampleResult, Timing
 from samplerd_server.transport.rpc.large_draws import LargeDraws, parts
+from tests.support.cdf_index import by_name, draw_indexed, store_rows
 from tests.support.samplers import draw, make_sampler, request
-from tests.support.tables import by_name, draw_table, store_rows
 
 
 def large(rows: int, samples: int, **fields):
@@ -41,8 +41,8 @@ def test_the_parts_draw_one_after_the_other_what_the_whole_draws(rows, samples, 
     assert sum(part.samples for part in cut) == whole.samples
     # No more parts than are needed by rows and by draws.
     assert len(cut) <= max(rows * -(-samples // chunk), 1)
-    want = draw_table(whole).tolist()
-    assert np.concatenate([draw_table(part) for part in cut]).tolist() == want
+    want = draw_indexed(whole).tolist()
+    assert np.concatenate([draw_indexed(part) for part in cut]).tolist() == want
     by_rows = [draw(make_sampler("numba"), replace(part, cdf_index=None)).samples for part in cut]
     assert np.concatenate(by_rows).tolist() == want
 
@@ -70,7 +70,7 @@ class Reader:
         reply = asyncio.get_running_loop().create_future()
         reply.set_result(
             SampleResult(
-                samples=draw_table(part), row_errors=(), timing=Timing(queue_s=0.0, compute_s=0.0, batch_rows=1)
+                samples=draw_indexed(part), row_errors=(), timing=Timing(queue_s=0.0, compute_s=0.0, batch_rows=1)
             )
         )
         return reply
@@ -101,7 +101,7 @@ async def test_chunks_are_drawn_as_they_are_written():
     assert [reply.chunk for reply in replies] == list(range(10))
     assert [reply.final for reply in replies] == [False] * 9 + [True]
     assert [reply.HasField("timing") for reply in replies] == [True] + [False] * 9
-    assert [token for reply in replies for token in reply.samples] == draw_table(whole).tolist()
+    assert [token for reply in replies for token in reply.samples] == draw_indexed(whole).tolist()
     assert reader.admitted == [True] + [False] * 9
 
 

@@ -1,4 +1,4 @@
-"""Tables as tests make them: of the rows of a decoded request, in memory of their own."""
+"""CDF indexes as tests build them: of the rows of a decoded request, in memory of their own."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from samplerd_server.sampling.cdf_index.builder import CdfIndexBuilder
 
 
 @cache
-def make_maker() -> CdfIndexBuilder:
-    """One maker for the whole run."""
-    maker = CdfIndexBuilder()
-    maker.warm_up()
-    return maker
+def make_builder() -> CdfIndexBuilder:
+    """One builder for the whole run."""
+    builder = CdfIndexBuilder()
+    builder.warm_up()
+    return builder
 
 
 def describe(name: str = "words", *, rows: int = 1, vocab_size: int = 4, **fields: object) -> Description:
@@ -59,7 +59,7 @@ def store_rows(asked: SampleRequest, *, has_fixed_params: bool = True, memory: n
         dtype=dtype,
         params=b"" if has_fixed_params else None,
     )
-    plan = make_maker().plan(pack([replace(asked, num_samples=1)]), asked.kind, asked.params[0])
+    plan = make_builder().plan(pack([replace(asked, num_samples=1)]), asked.kind, asked.params[0])
     if memory is None:
         memory = np.zeros(size_of(own, plan) + 64, np.uint8)
         memory = memory[-memory.ctypes.data % 64 :][: size_of(own, plan)]
@@ -68,10 +68,10 @@ def store_rows(asked: SampleRequest, *, has_fixed_params: bool = True, memory: n
 
 
 def by_name(asked: SampleRequest, segment: Segment) -> SampleRequest:
-    """The same request of stored rows, drawn from their table."""
+    """The same request of stored rows, drawn by their CDF index."""
     return replace(asked, source=segment.rows, cdf_index=segment.rows.cdf_index)
 
 
-def draw_table(*asked: SampleRequest) -> np.ndarray:
-    """All samples of requests that draw from tables."""
+def draw_indexed(*asked: SampleRequest) -> np.ndarray:
+    """All samples of requests that are drawn by a CDF index."""
     return pack_indexed(asked).run().samples
