@@ -26,8 +26,8 @@ PARAMETERS: tuple[Parameter, ...] = (
         default=1.0,
         off=1.0,
         range=_NOT_NEGATIVE,
-        decided_with_candidates="at T = 1, or if the filters drop what was not sent, or at T = 0 while the first of "
-        "the order is one that was sent",
+        decided_with_candidates="at T = 1 if the draw falls on a candidate, or if the filters drop what was not sent, "
+        "or at T = 0 while the first of the order is one that was sent",
     ),
     Parameter(
         name="top_k",
