@@ -1,8 +1,8 @@
-"""Draws of any size from a distribution, chunk by chunk: each is drawn when the one before the last has been written.
+"""Draws of any size from a distribution, chunk by chunk: a chunk is drawn once the one before the last is written.
 
-A chunk is a request of its own to everything below: some rows, or some draws of one row. So a draw of any size takes
-the memory of two chunks, a client that stops reading stops the drawing, and small requests are drawn in between. Event
-loop.
+To the queue and below, a chunk is a request of its own: some rows, or some draws of one row. A draw of any size
+therefore takes the memory of two chunks, stops when its client stops reading, and lets small requests be drawn between
+its chunks. Event loop.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ __all__ = ["LargeDraws", "parts"]
 _AHEAD = 2
 """Chunks of one draw in memory: one is written while the next is drawn."""
 _AT_DEVICE = 2
-"""Chunks of all draws that are queued or drawn: one runs and one follows it, and whoever comes meanwhile waits for
-these and no more, however many large draws there are."""
+"""Chunks of all large draws that are queued or drawn at a time: one is drawn and one follows it. A small request waits
+for at most these two, however many large draws there are."""
 
 
 class _Submits(Protocol):
@@ -37,7 +37,7 @@ class _Submits(Protocol):
 
 
 class LargeDraws:
-    """The large draws of one server."""
+    """Runs the large draws of one server."""
 
     def __init__(self, submit: _Submits, chunk_samples: int) -> None:
         self._submit = submit
@@ -47,7 +47,7 @@ class LargeDraws:
     async def run(
         self, request: SampleRequest, put: Callable[[Iterable[bytes]], None], deadline: float, connection: str
     ) -> None:
-        """Draw a request chunk by chunk, and put each where it is written from. Cancel it when nobody reads any more.
+        """Draw a request chunk by chunk, and pass each to `put`, which sends it. Cancel it when nobody reads any more.
 
         Raises:
             SamplerdError: it was not admitted, or the deadline passed.
@@ -57,7 +57,7 @@ class LargeDraws:
 
         def until_written(message: bytes) -> Iterator[bytes]:
             yield message
-            room.release()  # asked for the next message, the writer has written this one
+            room.release()  # the writer asks for the next message once it has written this one
 
         drawn = 0
         for chunk, part in enumerate(parts(request, self._chunk_samples)):

@@ -31,7 +31,7 @@ _STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 class RpcObserver:
-    """The calls in flight."""
+    """Counts calls, those in flight too, and ends the failed ones with their status."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
