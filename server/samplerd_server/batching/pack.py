@@ -1,4 +1,4 @@
-"""The two arrows around the engine: requests to a `RowBatch`, and its `RowResults` back to one result per request.
+"""Packing requests into a `RowBatch`, and unpacking its `RowResults` into one result for each request.
 
 Packing copies no row: a record says where the numbers lie, and the batch keeps the requests' buffers alive. Event-loop
 thread; pure.
@@ -35,7 +35,7 @@ __all__ = ["pack", "unpack"]
 _T = TypeVar("_T", bound=np.generic)
 _MASKS = [at for at, own in enumerate(LISTS) if own.is_mask]
 _NUMBERS_A_SAMPLE = 512
-"""Each sample reads a block of the row again."""
+"""Numbers read for each sample: a draw reads a block of the row again."""
 
 
 def pack(requests: Sequence[SampleRequest]) -> RowBatch:
@@ -55,7 +55,7 @@ def pack(requests: Sequence[SampleRequest]) -> RowBatch:
 
 
 class _Packer:
-    """Records so far, and how long the flat outputs have become."""
+    """The records so far, and the lengths of the flat outputs."""
 
     __slots__ = ("_base", "_keepalive", "_named", "_numbers", "_output_flags", "_records", "_samples", "_top")
 

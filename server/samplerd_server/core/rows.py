@@ -27,7 +27,7 @@ class DenseRows:
     data: Buffer
     """Exactly rows x vocab_size x itemsize bytes, little-endian, row-major."""
     address: int = 0
-    """Where `data` lies, if whoever made this knew; 0 = not said."""
+    """Address of `data`; 0 = not known yet."""
 
     @property
     def size_bytes(self) -> int:
@@ -69,7 +69,7 @@ class CdfIndex(Protocol):
     """The precomputed cumulative sums of uploaded rows, so that a draw does not read a whole row."""
 
     def draw(self, draws: IndexedDraw, samples: NDArray[np.int32]) -> None:
-        """Draw with replacement what the draw from the rows themselves would give, into samples: int32[B * S]."""
+        """Draw with replacement into samples: int32[B * S], the same ids as a draw from the rows themselves."""
         ...
 
 
@@ -89,7 +89,7 @@ class IndexedDraw:
 
     @property
     def samples(self) -> int:
-        """How many are drawn."""
+        """Number of samples."""
         return len(self.seeds) * self.num_samples
 
 
@@ -109,7 +109,7 @@ class StoredRows:
     cdf_index: CdfIndex | None
     """For draws with replacement: at T = 1, or with the fixed parameters. None = there is none."""
     address: int
-    """Where `data` lies."""
+    """Address of `data`."""
     first: int = 0
     """The first of these rows within the distribution and its CDF index."""
 

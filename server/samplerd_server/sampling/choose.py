@@ -40,7 +40,7 @@ def choose_sampler(device: str, kernel: Literal["auto", "numba", "torch"] = "aut
 
 
 def choose_cdf_index_builder(sampler: Sampler) -> CdfIndexBuilder | None:
-    """Make what prepares rows for a sampler, so that draws from them are the sampler's own, to the bit; or None."""
+    """Make the builder of CDF indexes whose draws are this sampler's, to the bit; None if it has none."""
     if sampler.name != "numba":
         return None
     from samplerd_server.sampling.cdf_index.builder import CdfIndexBuilder  # noqa: PLC0415  # only where numba is

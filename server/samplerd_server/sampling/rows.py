@@ -102,9 +102,9 @@ class RowBatch:
     named: int = 0
     """Length of the flat named-id outputs."""
     numbers: int = 0
-    """Numbers to read, in all, about: what a sampler may judge the time by; 0 = not counted."""
+    """Numbers to read, in all, about: an estimate of the work, which a sampler may use; 0 = not counted."""
     output_flags: OutputFlags = NOTHING
-    """What any row wants; outputs that no row wants are not allocated."""
+    """The outputs that any row asks for; others are not allocated."""
     keepalive: object = None
     """Owns the memory that the records point to."""
 
@@ -115,9 +115,9 @@ class RowBatch:
 
 @dataclass(slots=True, kw_only=True)
 class RowResults:
-    """What became of each row. Arrays that nobody wanted are None (or missing, in the dicts).
+    """The outcome of each row. Arrays that no row asked for are None (or missing, in the dicts).
 
-    Not frozen, though nobody assigns to a field: a frozen dataclass sets each through object.__setattr__, which for one
+    Not frozen, though no field is assigned to: a frozen dataclass sets each through object.__setattr__, which for one
     row of 1,024 numbers takes longer than the draw.
     """
 
@@ -129,15 +129,15 @@ class RowResults:
     """int64[B]: for NAN, POSITIVE_INFINITY and NEGATIVE_WEIGHT the first id in error; for NOTHING_TO_DRAW the Step that
     left nothing; for TOO_FEW_TO_DRAW the number of categories with positive probability."""
     logprobs: dict[LogprobKind, NDArray[np.float32]] = field(default_factory=dict)
-    """float32[samples] of each wanted kind; NaN for failed rows."""
+    """float32[samples] of each kind asked for; NaN for failed rows."""
     top_ids: dict[LogprobKind, NDArray[np.int32]] = field(default_factory=dict)
-    """int32[top] of each wanted kind; -1 beyond a row's end."""
+    """int32[top] of each kind asked for; -1 beyond a row's end."""
     top_logprobs: dict[LogprobKind, NDArray[np.float32]] = field(default_factory=dict)
-    """float32[top] of each wanted kind."""
+    """float32[top] of each kind asked for."""
     named: dict[LogprobKind, NDArray[np.float32]] = field(default_factory=dict)
-    """float32[named] of each wanted kind."""
+    """float32[named] of each kind asked for."""
     entropy: dict[LogprobKind, NDArray[np.float32]] = field(default_factory=dict)
-    """float32[B] of each wanted kind, in nats."""
+    """float32[B] of each kind asked for, in nats."""
     ranks: NDArray[np.int32] | None = None
     """int32[samples], 1-based."""
     kept_count: NDArray[np.int32] | None = None
@@ -175,7 +175,7 @@ def new_results(batch: RowBatch) -> RowResults:
 
 
 def _filled(size: int, value: float, dtype: type[_T]) -> NDArray[_T]:
-    """Do as `np.full` does, in a third of its time for a small array."""
+    """Do what `np.full` does, in a third of its time for a small array."""
     array = np.empty(size, dtype)
     array.fill(value)
     return array
@@ -190,7 +190,7 @@ class DraftSequence:
     draft_ids: NDArray[np.int32]
     """int32[n], within [0, V)."""
     draft: DenseRows | None
-    """n rows of weights that they were drawn from; None = each was certain."""
+    """n rows of weights that the draft was drawn from; None = each token was certain."""
 
 
 @entity
@@ -201,11 +201,11 @@ class DraftBatch:
 
     @property
     def samples(self) -> int:
-        """Tokens that are drawn: one a sequence."""
+        """Number of tokens drawn: one for each sequence."""
         return len(self.sequences)
 
     def __len__(self) -> int:
-        """Rows of the target model, in all."""
+        """Count the rows of the target model, in all sequences."""
         return sum(len(sequence.target) for sequence in self.sequences)
 
 

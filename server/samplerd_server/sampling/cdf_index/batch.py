@@ -23,15 +23,15 @@ class IndexedBatch:
 
     @property
     def samples(self) -> int:
-        """How many are drawn, in all."""
+        """Number of samples in the batch."""
         return sum(draw.samples for draw in self.draws)
 
     def __len__(self) -> int:
-        """Rows, in all."""
+        """Count the rows of the batch."""
         return sum(len(draw.seeds) for draw in self.draws)
 
     def run(self) -> RowResults:
-        """Draw: the samples lie one draw after the other."""
+        """Draw; the samples of one draw follow those of the one before."""
         rows = len(self)
         results = RowResults(
             samples=np.empty(self.samples, np.int32), status=np.zeros(rows, np.int32), detail=np.zeros(rows, np.int64)

@@ -34,12 +34,12 @@ forget_stale()
 
 _WEIGHTS, _F32 = int(InputKind.PROBABILITIES), int(Dtype.F32)
 _QUIET = Noise(np.uint64(0), np.uint64(0), np.uint32(0), np.int64(DRAW))
-"""For argmax, which draws no noise."""
+"""Placeholder for the argmax, which uses no noise."""
 
 
 @jit
 def _load(view, b, x):
-    """Read block b of a row, and what weighs nothing behind its end."""
+    """Read block b of a row, filled up with numbers of no weight."""
     low = np.int64(b) * BLOCK
     fill = np.float32(0) if view.is_weights else TINY
     load_block(view.address, view.dtype, low, min(BLOCK, view.width - low), fill, x)
@@ -120,7 +120,7 @@ def build_cdf_index(numbers, dtype, width, is_weights, temperature, ends, guide,
 
 @jit
 def _keep(row, work, scratch):
-    """Take a row to what is drawn from. Returns status, its view, its temperature, whether work.at has its ids."""
+    """Take a row through the pipeline. Returns status, its view, its temperature, whether work.at has its ids."""
     if is_light(row):
         return 0, light_view(row, work), row.temperature, False
     kept = prepare(row, work, scratch)
@@ -133,7 +133,7 @@ def keep_row(rows, i, numbers, ids, work, space):
 
     numbers, ids: addresses of float32[V] and int32[V], filled with as many as are kept. Returns how many, the
     temperature to weigh them at, whether they are weights, and whether ids were written; 0 if the row cannot be drawn
-    from. What is certain (T = 0) is kept alone.
+    from. At T = 0 only the argmax is kept.
     """
     scratch = cut_scratch(space)
     memory = disown(work)

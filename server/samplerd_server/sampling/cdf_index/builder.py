@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 __all__ = ["CdfIndexBuilder", "CdfIndexPlan", "NumbaCdfIndex"]
 
 _ALIGNMENT = 64
-"""Parts begin at lines of the cache."""
+"""Bytes: every part begins at a cache line."""
 
 
 @dataclass(slots=True, kw_only=True)
 class _FilteredRow:
-    """What the parameters leave of a row."""
+    """A row after its filters."""
 
     width: int
     temperature: float

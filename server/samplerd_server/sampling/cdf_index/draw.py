@@ -37,7 +37,7 @@ forget_stale()
 
 _F16, _BF16 = int(Dtype.F16), int(Dtype.BF16)
 _K = 128
-"""Draws that take each step together: their sixteen numbers are 8 KiB."""
+"""Number of draws that take each step together: their groups of sixteen numbers fill 8 KiB."""
 _GROUPS = BLOCK // GROUP
 _LOW, _32 = np.uint64(0xFFFFFFFF), np.uint64(32)
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
@@ -46,7 +46,7 @@ _BELOW_1 = 1.0 - 2.0**-53
 
 
 class _Together(NamedTuple):
-    """What is known of the draws that take their steps together."""
+    """The state of the draws that take their steps together."""
 
     uniforms: Any
     targets: Any
@@ -110,7 +110,7 @@ def _find_groups(ends, guide, total, own):
 
 @jit
 def _load_part(index, k, own):
-    """Read the last group of a row, and what weighs nothing behind its end."""
+    """Read the last group of a row, filled up with numbers of no weight."""
     low = own.groups[k] * GROUP
     for i in range(GROUP):
         own.x[i * _K + k] = np.float32(0) if index.is_weights else TINY

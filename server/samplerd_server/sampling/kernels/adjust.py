@@ -1,4 +1,4 @@
-"""Mask, bias and penalties: what a row's parameters make of its numbers, in place, before the temperature.
+"""Steps 2 to 4 in compiled code: mask, bias and penalties change a row's numbers in place, before the temperature.
 
 Law: docs/sampling.md, steps 2 to 4. A finite logit stays within float32; only the mask and a bias of -inf forbid. With
 candidates, an adjustment of tokens that were not sent leaves the rest's mass unknown (NaN) if it can only lower them,
@@ -19,7 +19,7 @@ __all__ = ["RAISED", "add_bias", "find_token", "has_penalties", "mask_tokens", "
 _LARGEST = 3.4028234663852886e38
 """The largest float32."""
 RAISED = np.inf
-"""In place of the rest's mass: something unknown was made likelier."""
+"""Stands for the rest's mass where a category that was not sent may have become likelier."""
 
 
 @jit
@@ -45,7 +45,7 @@ def saturate(logit):
 
 @jit
 def touch_rest(rest, change):
-    """Account for a token that was not sent and moves by `change`."""
+    """Say what is known of the rest after the logit of a token that was not sent changed by `change`."""
     if rest == RAISED or not (rest > -np.inf or np.isnan(rest)) or change == 0:
         return rest
     return RAISED if change > 0 else np.nan
@@ -144,7 +144,7 @@ def _count(row, work):
 
 @jit
 def _penalised(number, count, repetition, frequency, presence):
-    """Compute what penalties make of one number; what is not finite stays as it is.
+    """Apply the penalties to one number; one that is not finite stays as it is.
 
     Both factors are applied, one of them 1, since a branch on the sign would be a coin toss.
     """
@@ -157,7 +157,7 @@ def _penalised(number, count, repetition, frequency, presence):
 
 @jit
 def penalise(row, work, rest):
-    """Step 4: repetition, frequency and presence penalties, once for each distinct token. Returns as add_bias does."""
+    """Step 4: repetition, frequency and presence penalties of each distinct token. Returns as `add_bias` does."""
     repetition, frequency, presence = row.repetition_penalty, row.frequency_penalty, row.presence_penalty
     x, counts, distinct = work.x, work.counts, work.members
     listed = _count(row, work)

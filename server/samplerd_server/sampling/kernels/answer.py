@@ -1,4 +1,4 @@
-"""The kernel for rows that are more than plain: the pipeline, the draws, and the outputs that a row asks for."""
+"""The kernel for rows that are not plain: the pipeline, the draws, and the outputs that a row asks for."""
 
 # mypy: disable-error-code="no-untyped-def, assignment"
 # ruff: noqa: FBT003, PLR0917 -- kernels have no keywords, and branch where a row does
@@ -36,11 +36,11 @@ _TOO_FEW, _OUTSIDE = int(RowErrorReason.TOO_FEW_TO_DRAW), int(RowErrorReason.OUT
 _RANK, _KEPT, _ENTROPY = int(OutputFlags.RANK), int(OutputFlags.KEPT), int(OutputFlags.ENTROPY_RAW)
 _PROCESSED = int(LogprobKind.PROCESSED) - 1
 _QUIET = Noise(np.uint64(0), np.uint64(0), np.uint32(0), np.int64(DRAW))
-"""For argmax, which draws no noise."""
+"""Placeholder for the argmax, which uses no noise."""
 
 
 class Outputs(NamedTuple):
-    """The arrays of RowResults, flat; empty where nobody wants them. Triples are by kind: raw, scaled, processed."""
+    """The arrays of RowResults, flat; empty where no row asks for them. Triples are by kind: raw, scaled, processed."""
 
     logprobs: Any
     top_ids: Any

@@ -31,7 +31,7 @@ _LOWEST = np.int32(-0x80000000)
 
 @jit
 def load_block(address, dtype, low, count, fill, x):
-    """Read numbers [low, low + count) of the row at `address` into x: float32[BLOCK], and `fill` behind them."""
+    """Read numbers [low, low + count) of the row at `address` into x: float32[BLOCK], followed by `fill`."""
     if dtype == _F16:
         for i in range(count):
             x[i] = load_f16(address, low + i)

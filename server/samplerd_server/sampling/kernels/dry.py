@@ -1,4 +1,4 @@
-"""The DRY penalty over history: what each token loses because it would continue a repetition.
+"""The DRY penalty in compiled code: lowers the logits of tokens that would continue a repetition of history.
 
 Law: with n the longest repeat of the end of the history that a token would make one longer, n >= allowed_length, its
 logit loses multiplier x base^(n - allowed_length). No repeat reaches past a sequence breaker, and no breaker loses.
@@ -56,7 +56,7 @@ def _power(base, exponent):
 
 @jit
 def dry(row, work, rest):
-    """Lower what would repeat. Returns what is known of the rest; see adjust.py."""
+    """Lower tokens that would continue a repetition. Returns what is known of the rest; see adjust.py."""
     length = np.int64(row.history_len)
     if row.dry_range:
         length = min(length, np.int64(row.dry_range))

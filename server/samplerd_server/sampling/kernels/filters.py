@@ -1,7 +1,7 @@
-"""The filters, in the total order (probability descending, id ascending), on what is gathered of a row.
+"""The filters, in the total order (probability descending, id ascending), on the numbers gathered from a row.
 
-What may survive the first filter is gathered from the row in order of position, with float64 masses; each filter then
-keeps some of it, renormalised by the filters before. All but typical_p and XTC keep a prefix of the order, whose end
+Every number that can pass the first filter is gathered in order of position, with its float64 mass; each filter then
+keeps some of them, renormalised by the filters before. All but typical_p and XTC keep a prefix of the order, whose end
 `radix_select` finds without sorting. At least min_tokens_to_keep stay.
 
 With candidates the rest, what was not sent, is one unknown at the end of the order, of a mass that is known (at T = 1)
@@ -202,7 +202,7 @@ def _swap(work, i, j):
 
 @jit
 def _largest(scale, work, count, rest):
-    """Find the largest mass; candidates are the first of the order, whatever else there is."""
+    """Find the largest mass. With candidates the largest is one of them, and its mass is known."""
     if count and not rest:
         largest = 0.0
         for i in range(count):

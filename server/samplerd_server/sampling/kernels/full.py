@@ -1,4 +1,4 @@
-"""Rows with parameters: the whole pipeline of one row, step by step, and its outputs.
+"""Rows with parameters: steps 0 to 7 of the pipeline for one row.
 
 The row is read once into the thread's memory, adjusted there, gathered and filtered; what is left is drawn from by the
 same code as a plain row. A row pays for the steps that it asks for.
@@ -48,7 +48,7 @@ _SMALLEST = np.float32(1e-45)
 
 
 class FilterState(NamedTuple):
-    """What the pipeline made of a row."""
+    """The outcome of steps 0 to 7 of a row."""
 
     status: Any
     detail: Any
@@ -71,7 +71,7 @@ def _address(array):
 
 @jit
 def _read(row, work, scratch):
-    """Take steps 0 and 1: the row into x; candidates in order of id, also into raw. Returns status and detail."""
+    """Take steps 0 and 1: read the row into x; candidates in order of id, also into raw. Returns status and detail."""
     is_weights = row.kind == _WEIGHTS
     fill = np.float32(0) if is_weights else TINY
     width = np.int64(row.width)
@@ -95,7 +95,7 @@ def _read(row, work, scratch):
 
 @jit
 def _to_logits(work, width):
-    """Make logits of weights, before something is added to them."""
+    """Turn weights into logits, so that biases and penalties can be added."""
     for i in range((width + BLOCK - 1) // BLOCK * BLOCK):
         work.x[i] = np.float32(ln(np.float64(work.x[i])))
 

@@ -1,4 +1,4 @@
-"""What of a row may survive its first filter: gathered in order of position, so that filters read few numbers."""
+"""Gathering the numbers that can pass the first filter, in order of position, so that filters read few numbers."""
 
 # mypy: disable-error-code="no-untyped-def, assignment"
 # ruff: noqa: PLR0917 -- kernels have no keywords, and branch where a row does

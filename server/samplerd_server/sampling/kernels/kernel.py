@@ -1,4 +1,4 @@
-"""The kernel for plain rows: most of what is asked, with the least said."""
+"""The kernel for plain rows that ask for samples only, as most do."""
 
 # mypy: disable-error-code="no-untyped-def, assignment"
 # ruff: noqa: PLR0917 -- kernels have no keywords, and branch where a row does
@@ -59,7 +59,7 @@ def draw_plain(rows, begin, end, samples, status, detail, space):
 
 @short_kernel
 def draw_few(rows, begin, end, samples, status, detail, space):
-    """Do as `draw_plain` does, and keep the interpreter lock meanwhile."""
+    """Do what `draw_plain` does, without releasing the interpreter lock."""
     return draw_plain(rows, begin, end, samples, status, detail, space)
 
 

@@ -1,8 +1,8 @@
-"""Rows that no filter touches, and of which no more than samples with log-probabilities are wanted: the plain draw.
+"""Light rows: no filter is on, and samples with log-probabilities are all that they ask for; the plain draw does them.
 
-A draw has summed what its log-probability is relative to, so that a log-probability at its own temperature costs no
-second pass. A row without penalties is read in place. One with penalties is copied once; whether it may be drawn from
-is checked by the draw itself, since penalties leave alone what no row may hold.
+A draw has already summed the masses that its log-probability is relative to, so that a log-probability at the row's own
+temperature costs no second pass. A row without penalties is read in place. One with penalties is copied once; whether
+it may be drawn from is checked by the draw itself, since penalties leave alone what no row may hold.
 """
 
 # mypy: disable-error-code="no-untyped-def, assignment"
@@ -42,7 +42,7 @@ def is_light(row):
 
 @jit
 def light_view(row, work):
-    """Take a light row to the numbers that are drawn from."""
+    """Return the numbers that a light row is drawn from, after penalties."""
     width = np.int64(row.width)
     if not has_penalties(row):
         return View(np.uint64(row.data), np.int64(row.dtype), width, row.kind == _WEIGHTS)

@@ -15,7 +15,7 @@ __all__ = ["WORDS", "Noise", "Scratch", "View", "cut_scratch", "mark", "unmark"]
 
 _ONE = np.uint64(1)
 WORDS = BLOCK // 64
-"""Words of bits for a block."""
+"""uint64 words that hold one bit for each number of a block."""
 
 
 class View(NamedTuple):
@@ -55,7 +55,7 @@ class Scratch(NamedTuple):
     sums: Any
     """float64[blocks]: the sum of each block, relative to its maximum."""
     scales: Any
-    """float64[blocks]: what brings it to the largest maximum."""
+    """float64[blocks]: the factor that brings the sum to the scale of the largest maximum."""
     ends: Any
     """float64[blocks]: cumulative sums."""
     taken: Any
@@ -64,7 +64,7 @@ class Scratch(NamedTuple):
 
 @jit
 def cut_scratch(space):
-    """Cut a thread's flat arrays up; `space` is the address of where they lie, see workspace.py."""
+    """Divide a thread's flat arrays; `space` is the address of where they lie, see workspace.py."""
     places = carray(uint64_at(np.uint64(space)), 4)
     singles, doubles, bits, blocks = places[0], places[1], places[2], np.int64(places[3])
     half = BLOCK // 2

@@ -1,4 +1,4 @@
-"""What a row answers beside its samples: log-probabilities of three kinds, entropies, ranks.
+"""A row's outputs beside its samples: log-probabilities of three kinds, entropies, ranks.
 
 Law: a log-probability is exponent - ln(sum of exp(exponent)), float64 until it is stored. Of successive draws without
 replacement it is conditional: with L_d the ln of the mass left before draw d, L_S is measured once, with everything
@@ -95,7 +95,7 @@ def logprobs_of_draws(kind, positions, samples_at, draws, without, out, scratch)
 
 @jit
 def _write_logprobs(kind, top, whole, positions, samples_at, draws, without, out, scratch):
-    """Do as `logprobs_of_draws` does, `top` and `whole` being what `normaliser` returns."""
+    """Do what `logprobs_of_draws` does, `top` and `whole` being what `normaliser` returns."""
     if not without:
         for d in range(draws):
             out[samples_at + d] = relative(kind, positions[d], top) - whole

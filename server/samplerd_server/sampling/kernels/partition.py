@@ -14,12 +14,12 @@ from samplerd_server.sampling.kernels.compile import kernel
 __all__ = ["PER_DRAW", "share_out"]
 
 PER_DRAW = 512
-"""What one draw costs, in numbers read: it reads one block again."""
+"""Cost of a draw in numbers read: it reads one block again."""
 
 
 @kernel
 def share_out(rows, bounds):
-    """Cut rows: ROW[B] into len(bounds) - 1 consecutive shares of about equal work; returns the work, in numbers read.
+    """Divide rows: ROW[B] into len(bounds) - 1 consecutive shares of about equal work. Returns the numbers read.
 
     bounds: int64[shares + 1]; share i is rows [bounds[i], bounds[i + 1]).
     """

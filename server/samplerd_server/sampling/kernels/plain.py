@@ -42,13 +42,13 @@ _ONE = np.uint64(1)
 
 @jit
 def is_bad(maximum, bits, is_weights):
-    """Tell whether a block of this maximum and these largest bits holds what no row may hold."""
+    """Tell whether a block of this maximum and these largest bits holds a NaN, +inf or a negative weight."""
     return not (maximum < np.inf) or bits > (_NEGATIVE_ZERO if is_weights else _NEGATIVE_INFINITY)
 
 
 @jit
 def find_bad(x, low, is_weights):
-    """Find the reason and the id of the first number of a bad block that no row may hold."""
+    """Find the reason and the id of the first number of a bad block that is not allowed."""
     for i in range(BLOCK):
         if np.isnan(x[i]):
             return _NAN, low + i
@@ -61,7 +61,7 @@ def find_bad(x, low, is_weights):
 
 @jit
 def _take_out(x, taken, block, fill):
-    """Overwrite what was drawn from this block, as the bits of `taken` say."""
+    """Overwrite the numbers of this block that were drawn already: those whose bits in `taken` are set."""
     for word in range(WORDS):
         bits = taken[block * WORDS + word]
         if bits:
@@ -100,7 +100,7 @@ def _measure(view, block, c, has_taken, scratch):
 
 @jit
 def _fetch(view, block, c, maximum, has_taken, scratch):
-    """Weigh one block again, as _measure did, its maximum being known and its sum not needed. Not for c < 0."""
+    """Weigh one block again as _measure did, given its maximum, without summing it. Not for c < 0."""
     fill = np.float32(0) if view.is_weights else TINY
     low = np.int64(block) * BLOCK
     load_block(view.address, view.dtype, low, min(BLOCK, view.width - low), fill, scratch.x)
@@ -164,7 +164,7 @@ def _measure_all(view, c, has_taken, scratch):
 
 @jit
 def _exponent(view, temperature, top):
-    """Compute ln of what masses are relative to: the largest number's exponent; 0 for weights at T = 1."""
+    """Compute the exponent that masses are relative to: the largest number's; 0 for weights at T = 1."""
     if view.is_weights:
         return 0.0 if temperature == 1 or not top > 0 else ln(np.float64(top)) / temperature
     return np.float64(top) / temperature

@@ -68,7 +68,7 @@ def locate(mass, scale, before, target):
 
 @jit
 def _locate_in_group(mass, group, scale, before, target):
-    """Find the first of sixteen at which the sum passes; else the last positive."""
+    """Find the first of sixteen at which the sum exceeds the target; else the last positive one."""
     last = group
     inside = 0.0
     for i in range(group, group + 16):

@@ -43,7 +43,7 @@ def _probability(kind, at, top, whole):
 
 @jit
 def _correct(row, position, kept, work, scratch, one):
-    """Draw what follows the last accepted token from the target itself."""
+    """Draw the token after the last accepted one from the target itself."""
     final = kept.final
     noise = Noise(row.seed, row.draw_offset, np.uint32(position), np.int64(CORRECT))
     status, detail, _, _ = draw_view(final.numbers, final.temperature, 1, 0, -np.inf, noise, one, scratch)

@@ -13,7 +13,7 @@ from samplerd_server.sampling.kernels.compile import carray, float32_at, float64
 __all__ = ["BINS", "Work", "disown"]
 
 BINS = 2048
-"""Buckets of a histogram: their counts and masses take 32 KiB, and three rounds of 11 bits sort out 32."""
+"""Buckets of a histogram: their counts and masses take 32 KiB, and three rounds of 11 bits cover all 32."""
 
 
 class Work(NamedTuple):
@@ -22,7 +22,7 @@ class Work(NamedTuple):
     x: Any
     """float32: the row, adjusted; a whole number of blocks."""
     y: Any
-    """float32: what is left of it in the filters, in order of position."""
+    """float32: the numbers that the filters have kept so far, in order of position."""
     raw: Any
     """float32: candidates as sent, in order of id."""
     at: Any
@@ -47,7 +47,7 @@ class Work(NamedTuple):
 
 @jit
 def disown(work):
-    """Make arrays of the same memory that nobody owns, so that passing them on counts no references."""
+    """Make unowned views of the same arrays, so that passing them on counts no references."""
     return Work(
         carray(float32_at(np.uint64(work.x.ctypes.data)), len(work.x)),
         carray(float32_at(np.uint64(work.y.ctypes.data)), len(work.y)),

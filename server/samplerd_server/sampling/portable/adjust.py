@@ -1,4 +1,4 @@
-"""Steps 2 to 4 of a group: mask, bias and penalties, and what they do to the rest of rows that are candidates.
+"""Steps 2 to 4 of a group: mask, bias and penalties, and their effect on the rest, where rows are candidates.
 
 The host reads the lists that the records point to and turns them into positions and amounts; the device applies them.
 Laws: `reference/adjust.py`; every adjusted logit saturates at the largest float32.
@@ -51,7 +51,7 @@ class _Entries:
 
 
 class Adjuster:
-    """What the parameters of a group's rows do to their logits."""
+    """Applies mask, bias and penalties to the logits of a group."""
 
     def __init__(self, records: NDArray[np.void], width: int, ids: list[NDArray[np.int64]] | None) -> None:
         """Read the lists. Args: records, ROW[B]; width, W; ids of the candidates of each row, ascending, or None."""

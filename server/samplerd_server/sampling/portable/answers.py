@@ -1,4 +1,4 @@
-"""The columns of a group, back on the host: one copy, then each row's status and outputs into the batch's results."""
+"""Copying the columns of a group back to the host, and writing each row's status and outputs into the results."""
 
 from __future__ import annotations
 

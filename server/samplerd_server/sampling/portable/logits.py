@@ -27,7 +27,7 @@ __all__ = ["COLDEST", "LoadedRows", "dynamic_temperature", "load"]
 
 _NEVER = float("-inf")
 COLDEST = 1e-300
-"""What a dynamic temperature of 0 becomes: certainty of the most likely, with nothing divided by zero."""
+"""Replaces a dynamic temperature of 0: certainty of the most likely, with nothing divided by zero."""
 
 
 class LoadedRows:
@@ -146,7 +146,7 @@ class LoadedRows:
         return Distribution(exponents, rest=rest, will_forget=is_bare)
 
     def with_temperature(self, temperature: Tensor) -> None:
-        """Settle a temperature that was not known before the filters."""
+        """Set the temperature of an order in which it comes after the filters."""
         self.__dict__["temperature"] = temperature
         self.__dict__.pop("scaled", None)
 

@@ -1,4 +1,4 @@
-"""What is wanted of a group beside the samples: entropies, what was kept, the most likely, named ids, ranks."""
+"""The outputs of a group beside its samples: entropies, kept count and mass, the most likely ids, named ids, ranks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _FEW_RANKS = 8
 
 
 def describe(rows: LoadedRows, processed: Processed, columns: dict[str, Tensor]) -> None:
-    """Note what is wanted of the row itself, before any draw takes something away."""
+    """Compute the outputs that concern the row itself, before any draw removes a category."""
     flags = rows.group.output_flags
     if flags & OutputFlags.ENTROPY_RAW:
         columns["entropy_raw"] = rows.raw_distribution.entropy()
@@ -45,7 +45,7 @@ def describe(rows: LoadedRows, processed: Processed, columns: dict[str, Tensor])
 
 
 def _describe_kept(rows: LoadedRows, processed: Processed, columns: dict[str, Tensor]) -> None:
-    """Note how many categories were kept, and their mass in the scaled distribution."""
+    """Compute how many categories were kept, and their mass in the scaled distribution."""
     if processed.kept is None or processed.logits is None:
         columns["kept_count"], columns["kept_mass"] = processed.count, torch.ones_like(rows.health)
         return
@@ -59,7 +59,7 @@ def _describe_kept(rows: LoadedRows, processed: Processed, columns: dict[str, Te
 
 
 def _describe_top(rows: LoadedRows, processed: Processed, top_n: int, columns: dict[str, Tensor]) -> None:
-    """Note the most likely n of each kind."""
+    """Find the most likely n of each kind."""
     flags = rows.group.output_flags
     if flags & OutputFlags.RAW:
         values, positions = first(rows.raw, top_n)
@@ -102,7 +102,7 @@ def _top(ids: Tensor, logprobs: Tensor, is_there: Tensor, *, rest: Tensor | None
 
 
 def _describe_named(rows: LoadedRows, processed: Processed, columns: dict[str, Tensor]) -> None:
-    """Ln p of named ids in each kind."""
+    """Compute ln p of named ids in each kind."""
     records, device = rows.group.records, rows.raw.device
     places = np.zeros((len(records), int(records["named_len"].max())), np.int64)
     unsent = np.zeros(places.shape, bool)
@@ -140,7 +140,7 @@ def _unsent(logprobs: Tensor, is_unsent: Tensor, distribution: Distribution) -> 
 
 
 def sample_outputs(rows: LoadedRows, processed: Processed, positions: Tensor, columns: dict[str, Tensor]) -> None:
-    """Note the ids at int64[B, S] positions, and their ranks where wanted."""
+    """Look up the ids at int64[B, S] positions, and their ranks if any row asks for them."""
     columns["ids"] = rows.ids_at(positions)
     if not rows.group.output_flags & OutputFlags.RANK:
         return

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Columns", "run_group"]
 
 Columns: TypeAlias = dict[str, Tensor]
-"""What is known of a group's rows: float64[B, k] by name."""
+"""The results of a group's rows: float64[B, k] by name."""
 
 
 def run_group(group: RowGroup, device: torch.device, *, is_deep: bool = False, is_full: bool = False) -> Columns:
@@ -59,7 +59,7 @@ def run_group(group: RowGroup, device: torch.device, *, is_deep: bool = False, i
 
 
 def _with_logprobs(rows: LoadedRows, processed: Processed, found: Tensor, columns: Columns) -> None:
-    """Note what draws with replacement found: places in the distribution that was drawn from."""
+    """Write ids and log-probabilities of draws with replacement, given as places in the distribution."""
     positions = processed.drawn_from.ids(found)
     sample_outputs(rows, processed, positions, columns)
     flags = rows.group.output_flags
@@ -72,7 +72,7 @@ def _with_logprobs(rows: LoadedRows, processed: Processed, found: Tensor, column
 
 
 def _watched(rows: LoadedRows) -> dict[LogprobKind, Distribution]:
-    """List the distributions over whole rows that logprobs are wanted of."""
+    """List the distributions over whole rows of which log-probabilities are asked for."""
     watched = {}
     if rows.group.output_flags & OutputFlags.RAW:
         watched[LogprobKind.RAW] = rows.raw_distribution
@@ -82,7 +82,7 @@ def _watched(rows: LoadedRows) -> dict[LogprobKind, Distribution]:
 
 
 def _follow(rows: LoadedRows, processed: Processed, positions: Tensor, columns: Columns) -> None:
-    """Note greedy choices: certain in their own distribution, with their probabilities in the others."""
+    """Write greedy choices: certain in the processed distribution, with their probabilities in the others."""
     sample_outputs(rows, processed, positions, columns)
     if rows.group.output_flags & OutputFlags.PROCESSED:
         columns["logprobs_processed"] = torch.zeros_like(positions, dtype=torch.float64)

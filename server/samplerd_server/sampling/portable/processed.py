@@ -27,12 +27,12 @@ __all__ = ["Processed", "process"]
 
 _NEVER = float("-inf")
 _HEAD = 256
-"""How much of the order is listed at first: enough for a usual top-k, and a twelfth of the price of a sort."""
+"""How much of the order is listed at first: enough for a usual top-k, and a twelfth of the cost of a sort."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Processed:
-    """What is drawn from, and where it stands."""
+    """The distribution that is drawn from, and the places of its categories in the row."""
 
     drawn_from: Distribution
     """Over places; its `ids` are positions in the row."""
@@ -56,7 +56,7 @@ class Processed:
 
     @property
     def firsts(self) -> Tensor:
-        """int64[B, k]: what greedy rows choose, in order."""
+        """int64[B, k]: positions that greedy rows choose, in order."""
         assert self.positions is not None, "greedy rows are always listed. This is a bug."
         return self.positions
 
@@ -160,7 +160,7 @@ def _start(rows: LoadedRows, logits: Tensor, exponents: Tensor, temperature: Ten
 
 
 def _deviation(rows: LoadedRows) -> Tensor | None:
-    """Take the population standard deviation of the finite logits, float64[B, 1]; NaN with a rest; None if unwanted."""
+    """Compute the population deviation of the finite logits, float64[B, 1]; NaN with a rest; None if no row asks."""
     if not _is_any_on("top_n_sigma", rows.group.records):
         return None
     is_finite = rows.adjusted > _NEVER

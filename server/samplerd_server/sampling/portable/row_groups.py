@@ -1,4 +1,4 @@
-"""Which rows are computed together: rows that take the same path, of like width, as many as fit.
+"""Row groups: rows of similar width that take the same path are computed together, as many as fit.
 
 Rule 1: which rows are grouped changes nothing but the speed (portable/__init__.py, rule 1). Rule 2: decided from the
 records alone, before anything is copied.
@@ -37,7 +37,7 @@ class RowGroup:
     records: NDArray[np.void]
     """ROW[B]."""
     is_plain: bool
-    """Temperature is the only parameter, and nothing but the basic outputs is wanted."""
+    """Temperature is the only parameter, and only the basic outputs are asked for."""
     is_greedy: bool
     """T = 0."""
     is_sparse: bool
@@ -47,7 +47,7 @@ class RowGroup:
     without: bool
     """Drawn without replacement."""
     output_flags: OutputFlags
-    """What any of them wants."""
+    """The outputs that any of them asks for."""
 
     @property
     def dtype(self) -> Dtype:
@@ -106,7 +106,7 @@ def group_rows(records: NDArray[np.void], limit: int) -> Iterator[RowGroup]:
 
 
 def _keys(records: NDArray[np.void]) -> list[list[int]]:
-    """Columns of what must agree within a group; sizes are rounded up to a quarter of a power of two."""
+    """Columns of the fields that must agree within a group; sizes are rounded up to a quarter of a power of two."""
     return [
         records["dtype"].tolist(),
         records["kind"].tolist(),

@@ -1,8 +1,8 @@
-"""From addresses in records to one tensor of rows on the device: the only copy of a row that is made.
+"""Copies the rows that records point to into one tensor on the device: the only copy of a row.
 
 Rule 1: rows that already lie side by side in memory are not copied on the CPU but viewed. Rule 2: on CUDA the rows of a
-group are gathered in pinned memory and cross in one copy. Rule 3: numbers beyond a row's width are whatever was there
-before; `decode_rows` replaces them before anything looks at them.
+group are gathered in pinned memory and cross in one copy. Rule 3: numbers beyond a row's width are undefined;
+`decode_rows` replaces them before anything looks at them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Speculative verification of one sequence with torch operators. Law and noise as in `reference/verify.py`."""
+"""Speculative verification of one sequence with torch operators. Law and noise: `reference/verify.py`."""
 
 from __future__ import annotations
 

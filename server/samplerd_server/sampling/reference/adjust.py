@@ -1,4 +1,4 @@
-"""The reference, steps 2 to 4: what mask, bias and penalties make of the logits of one row. Numpy, float64.
+"""The reference, steps 2 to 4: mask, bias and penalties applied to the logits of one row. Numpy, float64.
 
 A row is known in full, or by its candidates: then the categories that were not sent, the rest, have a known total mass
 and a known upper bound, the smallest logit sent. An adjustment that touches the rest leaves the bound standing if it
@@ -45,7 +45,7 @@ class Known:
     vocab_size: int
     """V."""
     rest: float = -math.inf
-    """ln of the rest's mass; -inf = there is none; NaN = there may be some, nobody knows how much."""
+    """ln of the rest's mass; -inf = there is none; NaN = there may be some, of unknown mass."""
     bound: float = -math.inf
     """No logit of the rest is above this. Candidates at the bound precede the rest in the total order."""
 

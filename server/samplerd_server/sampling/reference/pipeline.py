@@ -1,4 +1,4 @@
-"""The reference: what every draw means, one row at a time, in float64, written to be read (docs/sampling.md in code).
+"""The reference: the law of every draw, one row at a time, in float64, written to be read (docs/sampling.md in code).
 
 The pipeline: 0 decode, 1 check, 2 mask, 3 bias, 4 penalties, 5 greedy rows leave, 6 temperature, 7 filters, 8 draw.
 Every faster sampler is tested against this one; nothing serves requests from it.
@@ -50,7 +50,7 @@ __all__ = ["Distribution", "RowOutcome", "failure", "find", "judge", "sample"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowOutcome:
-    """What becomes of one row."""
+    """The outcome of one row."""
 
     reason: RowErrorReason = RowErrorReason.NONE
     detail: int = 0
