@@ -21,12 +21,12 @@ func TopP(value float64) Option {
 	return func(r *pb.SampleRequest) { params(r).TopP = &value }
 }
 
-// MinP sets min_p. Keep what has at least this share of the largest probability; 0 turns it off.
+// MinP sets min_p. Keep ids with at least this share of the largest probability; 0 turns it off.
 func MinP(value float64) Option {
 	return func(r *pb.SampleRequest) { params(r).MinP = value }
 }
 
-// TopA sets top_a. Keep what has at least this share of the square of the largest probability; 0 turns it off.
+// TopA sets top_a. Keep ids with at least this share of the square of the largest probability; 0 turns it off.
 func TopA(value float64) Option {
 	return func(r *pb.SampleRequest) { params(r).TopA = value }
 }
@@ -37,12 +37,12 @@ func TypicalP(value float64) Option {
 	return func(r *pb.SampleRequest) { params(r).TypicalP = &value }
 }
 
-// EpsilonCutoff sets epsilon_cutoff. Keep what has at least this probability; 0 turns it off.
+// EpsilonCutoff sets epsilon_cutoff. Keep ids with at least this probability; 0 turns it off.
 func EpsilonCutoff(value float64) Option {
 	return func(r *pb.SampleRequest) { params(r).EpsilonCutoff = value }
 }
 
-// EtaCutoff sets eta_cutoff. Keep what has at least the probability min(eta, sqrt(eta) x exp(-entropy)); 0 turns it
+// EtaCutoff sets eta_cutoff. Keep ids with at least the probability min(eta, sqrt(eta) x exp(-entropy)); 0 turns it
 // off.
 func EtaCutoff(value float64) Option {
 	return func(r *pb.SampleRequest) { params(r).EtaCutoff = value }

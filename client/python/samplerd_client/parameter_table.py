@@ -37,12 +37,12 @@ PARAMETERS = (
         "P",
         "Keep the shortest prefix, most likely first, with at least this much of the probability; 1 turns it off.",
     ),
-    Parameter("min_p", "float", "P", "Keep what has at least this share of the largest probability; 0 turns it off."),
+    Parameter("min_p", "float", "P", "Keep ids with at least this share of the largest probability; 0 turns it off."),
     Parameter(
         "top_a",
         "float",
         "P",
-        "Keep what has at least this share of the square of the largest probability; 0 turns it off.",
+        "Keep ids with at least this share of the square of the largest probability; 0 turns it off.",
     ),
     Parameter(
         "typical_p",
@@ -51,12 +51,12 @@ PARAMETERS = (
         "Keep the most typical (the information nearest to the entropy) up to this much of the probability; 1 turns "
         "it off.",
     ),
-    Parameter("epsilon_cutoff", "float", "P", "Keep what has at least this probability; 0 turns it off."),
+    Parameter("epsilon_cutoff", "float", "P", "Keep ids with at least this probability; 0 turns it off."),
     Parameter(
         "eta_cutoff",
         "float",
         "P",
-        "Keep what has at least the probability min(eta, sqrt(eta) x exp(-entropy)); 0 turns it off.",
+        "Keep ids with at least the probability min(eta, sqrt(eta) x exp(-entropy)); 0 turns it off.",
     ),
     Parameter(
         "top_n_sigma",

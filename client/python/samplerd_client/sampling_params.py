@@ -50,16 +50,16 @@ class SamplingParams:
     top_p: float | None = None
     """Keep the shortest prefix, most likely first, with at least this much of the probability; 1 turns it off."""
     min_p: float | None = None
-    """Keep what has at least this share of the largest probability; 0 turns it off."""
+    """Keep ids with at least this share of the largest probability; 0 turns it off."""
     top_a: float | None = None
-    """Keep what has at least this share of the square of the largest probability; 0 turns it off."""
+    """Keep ids with at least this share of the square of the largest probability; 0 turns it off."""
     typical_p: float | None = None
     """Keep the most typical (the information nearest to the entropy) up to this much of the probability; 1 turns it
     off."""
     epsilon_cutoff: float | None = None
-    """Keep what has at least this probability; 0 turns it off."""
+    """Keep ids with at least this probability; 0 turns it off."""
     eta_cutoff: float | None = None
-    """Keep what has at least the probability min(eta, sqrt(eta) x exp(-entropy)); 0 turns it off."""
+    """Keep ids with at least the probability min(eta, sqrt(eta) x exp(-entropy)); 0 turns it off."""
     top_n_sigma: float | None = None
     """Keep logits of at least the largest minus this many standard deviations; 0 turns it off."""
     xtc_threshold: float | None = None

@@ -65,7 +65,7 @@ _STAGE = Label(
 _READ_CODE = Label(
     "code",
     {
-        "invalid_argument": "the bytes are not all within the region, or it is no ordinary file",
+        "invalid_argument": "the bytes are not all within the region, or it is not an ordinary file",
         "not_found": "there is no region of this name",
         "permission_denied": "the server may not read the region",
         "unavailable": "the server has no file descriptor or memory left",
@@ -77,7 +77,7 @@ _EVENT = Label(
         "created": "uploaded",
         "used": "named by a request",
         "deleted": "deleted by a request",
-        "expired": "freed because nobody used it for its idle time",
+        "expired": "freed after its idle time without a use",
     },
 )
 
