@@ -15,7 +15,6 @@ from __future__ import annotations
 import numpy as np
 
 from samplerd_server.core.enums import Dtype, InputKind
-from samplerd_server.sampling.cdf_index.compile import forget_stale
 from samplerd_server.sampling.cdf_index.layout import GROUP
 from samplerd_server.sampling.kernels.blocks import BLOCK, TINY, load_block, weigh_block, weigh_powers
 from samplerd_server.sampling.kernels.compile import carray, float32_at, int32_at, jit, kernel
@@ -30,7 +29,6 @@ from samplerd_server.sampling.kernels.work import disown
 
 __all__ = ["build_cdf_index", "keep_row"]
 
-forget_stale()
 
 _WEIGHTS, _F32 = int(InputKind.PROBABILITIES), int(Dtype.F32)
 _QUIET = Noise(np.uint64(0), np.uint64(0), np.uint32(0), np.int64(DRAW))

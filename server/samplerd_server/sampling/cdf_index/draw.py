@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from samplerd_server.core.enums import Dtype
-from samplerd_server.sampling.cdf_index.compile import forget_stale
 from samplerd_server.sampling.cdf_index.layout import GROUP
 from samplerd_server.sampling.kernels.blocks import BLOCK, TINY
 from samplerd_server.sampling.kernels.compile import (
@@ -33,7 +32,6 @@ from samplerd_server.sampling.kernels.exp2 import LN_2, exp2, exp2_32, log2
 
 __all__ = ["draw_indexed"]
 
-forget_stale()
 
 _F16, _BF16 = int(Dtype.F16), int(Dtype.BF16)
 _K = 128

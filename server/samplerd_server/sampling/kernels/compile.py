@@ -1,21 +1,24 @@
 """How the CPU kernels are compiled: one decorator, so that no kernel is compiled in a way of its own.
 
 Rule 1: no fast-math flag, ever. Reassociation optimises away rounding tricks and makes sums depend on the vector width;
-a kernel vectorises because its loops are elementwise, or reductions of integers. Rule 2: machine code is cached on disk
-and keyed by the CPU, so that compiling happens at install, at image build or at warm-up, never on a request. Rule 3: no
-call into libm, whose last bits differ between machines; exp2.py has what is needed.
+a kernel vectorises because its loops are elementwise, or reductions of integers. Rule 2: machine code is cached on
+disk, keyed by the CPU and by all that a kernel is made of (code_cache.py), so that compiling happens at install, at
+image build or at warm-up, never on a request. Rule 3: no call into libm, whose last bits differ between machines;
+exp2.py has what is needed.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numba
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
+from numba.np.arrayobj import np_cfarray
+
+from samplerd_server.sampling.kernels.code_cache import KernelCache
+from samplerd_server.sampling.kernels.compiler import KernelCompiler, PartCompiler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,36 +49,29 @@ __all__ = [
 ]
 
 
-def _forget_stale() -> None:
-    """Drop machine code that is older than any source here: numba looks at the file of the entry point only."""
-    here = Path(__file__).parent
-    newest = max(source.stat().st_mtime for source in here.glob("*.py"))
-    for index in (here / "__pycache__").glob("*.nbi"):
-        with suppress(OSError):  # another process was first, or the folder is read-only: then nothing was edited either
-            if index.stat().st_mtime < newest:
-                index.unlink()
-
-
-_forget_stale()
-
-
 def jit(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a part of kernels: without the interpreter lock, with C's arithmetic errors, for kernels to call."""
     options: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    compiled: Callable[..., Any] = numba.njit(nogil=True, error_model="numpy", **options)(function)
+    compiled: Callable[..., Any] = numba.njit(nogil=True, error_model="numpy", pipeline_class=PartCompiler, **options)(
+        function
+    )
     return compiled
 
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile an entry point, with all its parts, and keep its machine code on disk."""
-    compiled: Callable[..., Any] = numba.njit(nogil=True, cache=True, error_model="numpy")(function)
-    return compiled
+    return _entry_point(function, nogil=True)
 
 
 def short_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile an entry point that keeps the interpreter lock: for work shorter than it takes to hand the lock over."""
-    compiled: Callable[..., Any] = numba.njit(nogil=False, cache=True, error_model="numpy")(function)
-    return compiled
+    return _entry_point(function, nogil=False)
+
+
+def _entry_point(function: Callable[..., Any], *, nogil: bool) -> Callable[..., Any]:
+    compiled: Any = numba.njit(nogil=nogil, error_model="numpy", pipeline_class=KernelCompiler)(function)
+    compiled._cache = KernelCache(compiled)  # noqa: SLF001  # as numba's own `enable_caching` does
+    return cast("Callable[..., Any]", compiled)
 
 
 def _unary(name: str, take: types.Type, give: types.Type, build: Callable[[ir.IRBuilder, ir.Value], ir.Value]) -> Any:
@@ -137,7 +133,12 @@ def _pointer(name: str, element: types.Type) -> Any:
     return intrinsic(typer)
 
 
-carray: Callable[..., Any] = numba.carray  # type: ignore[attr-defined]  # it is; its stubs forget it
+def _array(_context: Any, pointer: Any, length: Any) -> Any:
+    """Make an array of what is at a pointer: as numba.carray does, without a function of its own to compile."""
+    return types.Array(pointer.dtype, 1, "C")(pointer, length), np_cfarray
+
+
+carray: Any = intrinsic(_array)
 
 _I16, _I32, _I64, _HALF = ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.HalfType()
 _F32, _F64 = ir.FloatType(), ir.DoubleType()
