@@ -38,6 +38,8 @@ def page() -> str:
         if setting.deprecated:
             former = ", ".join(f"`--{flag}`" for flag in setting.deprecated)
             text += f" (formerly {former}: deprecated, accepted for one release)"
-        lines.append(f"| `--{setting.flag}` | `{setting.variable}` | `{shown}` | {text} |")
+        lines.append(
+            f"| `--{setting.flag}` | `{setting.variable}` | {f'`{shown}`' if shown != '' else 'none'} | {text} |"
+        )
     lines += ["\n## The defaults as a file\n", "```toml", render(ServerConfig()).rstrip(), "```"]
     return "\n".join(lines) + "\n"

@@ -68,7 +68,7 @@ def parse(argv: Sequence[str] | None = None) -> Command:
         elif isinstance(default, bool):
             extra |= {"nargs": "?", "const": "true"}
             shown = "true" if default else "false"
-        text = f"{setting.help} (default: {shown})".replace("%", "%%")
+        text = f"{setting.help} (default: {'none' if shown == '' else shown})".replace("%", "%%")
         group.add_argument(f"--{setting.flag}", dest=setting.flag, default=None, help=text, **extra)
         for flag in setting.deprecated:
             group.add_argument(f"--{flag}", dest=flag, default=None, help=f"deprecated: use --{setting.flag}", **extra)

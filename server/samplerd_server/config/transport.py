@@ -207,7 +207,7 @@ class EnvoyConfig:
         0,
         Setting(
             flag="envoy-max-heap",
-            help="size of Envoy's heap: from 95% of it on, calls are refused with UNAVAILABLE; 0 = no bound",
+            help="largest heap of Envoy; from 95% of it on, calls are refused with UNAVAILABLE; 0 = no bound",
             parse=bounded_bytes(0, 1 << 42),
             show=format_bytes,
         ),

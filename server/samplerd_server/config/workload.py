@@ -62,7 +62,9 @@ class AdmissionConfig:
     queue_rows: int = setting(
         16384,
         Setting(
-            flag="queue-rows", help="most rows in the queue; beyond, RESOURCE_EXHAUSTED", parse=integer(1, 1 << 24)
+            flag="queue-rows",
+            help="most rows in the queue; a request beyond that is refused with RESOURCE_EXHAUSTED",
+            parse=integer(1, 1 << 24),
         ),
     )
     queue_bytes: int = setting(
@@ -92,7 +94,8 @@ class DistributionsConfig:
         1 << 30,
         Setting(
             flag="distribution-bytes",
-            help="most bytes of all uploaded distributions together, CDF indexes included; beyond, RESOURCE_EXHAUSTED",
+            help="most bytes of all uploaded distributions together, CDF indexes included; an upload beyond that is "
+            "refused with RESOURCE_EXHAUSTED",
             parse=bounded_bytes(0, 1 << 44),
             show=format_bytes,
         ),
