@@ -20,6 +20,7 @@ from samplerd_server.core.request import SampleRequest
 from samplerd_server.core.rows import CandidateRow, CandidateRows, DenseRows
 from samplerd_server.sampling.choose import choose_sampler
 from samplerd_server.sampling.noise import uniform
+from samplerd_server.sampling.parameters import PLAIN
 from samplerd_server.sampling.reference import pipeline as reference
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def require(sampler: Sampler, *names: str) -> None:
 
 def params(**fields: Any) -> SamplingParams:
     """Parameters, `is_plain` decided as the decoder decides it."""
-    return SamplingParams(**{"is_plain": set(fields) <= {"temperature"}, **fields})
+    return SamplingParams(**{"is_plain": fields.keys() <= PLAIN, **fields})
 
 
 def outputs(

@@ -129,6 +129,15 @@ def test_thresholds_agree_and_use_what_they_need():
         assert exact[own.name](0.25, *doubled) == pytest.approx(2 * expected, rel=1e-14)
 
 
+@pytest.mark.parametrize("own", [own for own in FILTERS if own.name not in {"xtc", "joint"}], ids=lambda own: own.name)
+def test_what_a_filter_needs_is_when_candidates_are_decided(own):
+    (text,) = [row.decided_with_candidates for row in PARAMETERS if row.name == own.name]
+    needs_total = bool(own.needs & Need.TOTAL) and not own.needs & Need.EACH
+    assert ("at T = 1" in text) == needs_total
+    assert ("at any temperature" in text) == (not own.needs & (Need.TOTAL | Need.EACH))
+    assert (text == "never" or text.startswith("only after another filter")) == bool(own.needs & Need.EACH)
+
+
 def test_filters_that_keep_the_first_are_those_that_leave_the_argmax():
     rows = {row.name: row for row in PARAMETERS}
     logits = np.random.default_rng(3).normal(size=(60, 12)) * 2

@@ -18,6 +18,7 @@ from samplerd_server.sampling.cdf_index.draw import draw_indexed
 from samplerd_server.sampling.cdf_index.layout import ADDRESSES, CDF_INDEX, group_count, guide_size
 from samplerd_server.sampling.kernels.blocks import BLOCK
 from samplerd_server.sampling.kernels.workspace import Workspace
+from samplerd_server.sampling.parameters import has_random_filter
 from samplerd_server.sampling.rows import COLD_DEFAULT, HOT, ROW
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ class CdfIndexBuilder:
             params: of all rows. An index is of one distribution: rows whose filters depend on noise (XTC) have none.
 
         """
-        if params.xtc_probability > 0:
+        if has_random_filter(params):
             return None
         rows = batch.rows
         widest = int(rows["width"].max())

@@ -12,10 +12,12 @@ from __future__ import annotations
 import numpy as np
 
 from samplerd_server.sampling.kernels.compile import jit
+from samplerd_server.sampling.noise import Purpose
 
 __all__ = ["ACCEPT", "CORRECT", "DRAW", "XTC", "philox", "uniform"]
 
-DRAW, XTC, ACCEPT, CORRECT = 0, 1, 2, 3
+DRAW, XTC = int(Purpose.DRAW), int(Purpose.XTC)
+ACCEPT, CORRECT = int(Purpose.ACCEPT), int(Purpose.CORRECT)
 """Purposes, the last word of the counter."""
 
 _MASK, _32 = np.uint64(0xFFFFFFFF), np.uint64(32)

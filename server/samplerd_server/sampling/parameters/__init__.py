@@ -15,6 +15,7 @@ from samplerd_server.sampling.parameters.filters import (
     TEMPERATURE_IS_LAST,
     Filter,
     Need,
+    has_random_filter,
     has_token_penalties,
 )
 from samplerd_server.sampling.parameters.parameter import Parameter, ParamKind, Range
@@ -32,5 +33,6 @@ __all__ = [
     "ParamKind",
     "Parameter",
     "Range",
+    "has_random_filter",
     "has_token_penalties",
 ]

@@ -16,7 +16,16 @@ from samplerd_server.core.enums import Order
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["FILTERS", "FILTER_ORDERS", "ORDERS", "TEMPERATURE_IS_LAST", "Filter", "Need", "has_token_penalties"]
+__all__ = [
+    "FILTERS",
+    "FILTER_ORDERS",
+    "ORDERS",
+    "TEMPERATURE_IS_LAST",
+    "Filter",
+    "Need",
+    "has_random_filter",
+    "has_token_penalties",
+]
 
 
 class Need(IntFlag):
@@ -94,3 +103,8 @@ TEMPERATURE_IS_LAST = frozenset(order for order, steps in ORDERS.items() if step
 def has_token_penalties(row: Any) -> Any:
     """Tell whether the tokens of history change by something other than DRY. Takes what `Filter.is_on` takes."""
     return (row.repetition_penalty != 1) | (row.frequency_penalty != 0) | (row.presence_penalty != 0)
+
+
+def has_random_filter(row: Any) -> Any:
+    """Tell whether the row's own noise may decide what is kept (XTC), so that its draws share no fixed distribution."""
+    return row.xtc_probability > 0

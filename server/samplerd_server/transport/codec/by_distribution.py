@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.core.errors import InvalidRequestError, SamplerdError
 from samplerd_server.core.outputs import NOTHING, OutputFlags
+from samplerd_server.sampling.parameters import has_random_filter
 from samplerd_server.transport.codec.decode_params import decode_params
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def _is_divisible(request: SampleRequest, params: tuple[SamplingParams, ...], *,
         and not outputs.output_flags & ~_PER_SAMPLE
         and not outputs.top_n
         and outputs.logprob_ids is None
-        and (params[0].xtc_probability == 0.0 if has_fixed_params else all(own.is_plain for own in params))
+        and (not has_random_filter(params[0]) if has_fixed_params else all(own.is_plain for own in params))
     )
 
 
