@@ -1,7 +1,7 @@
 """Samples per second from a distribution that was uploaded once: in the engine, and served over a stream.
 
-In the engine the same draws are made from the table and from the row itself, in turns, on one thread. Served, a process
-of its own reads the chunks of one large draw and looks at nothing but their sizes.
+In the engine the same draws are made from the CDF index and from the row itself, in turns, on one thread. Served, a
+process of its own reads the chunks of one large draw and looks at nothing but their sizes.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _numbers(kind: InputKind) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 
 def _engine(name: str, rounds: int) -> Result:
-    """Draw a chunk from the table and from the row, in turns."""
+    """Draw a chunk from the CDF index and from the row, in turns."""
     kind, params = CASES[name]
     source = DenseRows(dtype=Dtype.F32, rows=1, vocab_size=VOCAB_SIZE, data=_numbers(kind).tobytes())
     request = SampleRequest(id=1, source=source, params=(params,), kind=kind, num_samples=DRAWS, seed=3)
@@ -77,10 +77,10 @@ def _engine(name: str, rounds: int) -> Result:
         write_segment(memory, own, source, plan)
         times["making"].append(time.perf_counter() - began)
         segment = open_segment(memory, SegmentDecoder(params=lambda _: params, cdf_index=maker.open))
-        table = segment.rows.cdf_index
-        assert table is not None, "a distribution without a table. This is a bug."
+        cdf_index = segment.rows.cdf_index
+        assert cdf_index is not None, "a distribution without a CDF index. This is a bug."
         draw = IndexedDraw(
-            cdf_index=table,
+            cdf_index=cdf_index,
             first=0,
             seeds=np.array([3], np.uint64),
             indices=np.zeros(1, np.uint32),
@@ -88,12 +88,12 @@ def _engine(name: str, rounds: int) -> Result:
             num_samples=DRAWS,
         )
         began = time.perf_counter()
-        table.draw(draw, samples)
+        cdf_index.draw(draw, samples)
         times["table"].append(time.perf_counter() - began)
         began = time.perf_counter()
         want = sampler.sample(batch).samples
         times["row"].append(time.perf_counter() - began)
-        assert (samples == want).all(), "the table draws other ids than the row. This is a bug."
+        assert (samples == want).all(), "the CDF index draws other ids than the row. This is a bug."
     return {
         "name": name,
         "table": [DRAWS / seconds / MILLION for seconds in times["table"]],
@@ -186,10 +186,10 @@ def targets(result: Result) -> Iterator[Target]:
 
 
 def figure(result: Result) -> Figure:
-    """Draw the rates as bars: from the table, from the row, and served."""
+    """Draw the rates as bars: from the CDF index, from the row, and served."""
     drawing, ax = plt.subplots(figsize=(8, 4), layout="constrained")
     for at, own in enumerate(result["engine"]):
-        ax.bar(at - 0.2, median(own["table"]), 0.4, color=OURS, label="from the table" if at == 0 else None)
+        ax.bar(at - 0.2, median(own["table"]), 0.4, color=OURS, label="from the CDF index" if at == 0 else None)
         ax.bar(at + 0.2, median(own["row"]), 0.4, color=REFERENCE, label="from the row" if at == 0 else None)
     count = len(result["engine"])
     for at, own in enumerate(result["served"], count):

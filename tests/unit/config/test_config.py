@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -359,6 +360,16 @@ def test_check_config_writes_the_new_name_and_warns_on_standard_error(capsys):
     assert captured.err == (
         "samplerd: --max-tokens-per-row is deprecated and will be removed in the next release: use --max-ids-per-list\n"
     )
+
+
+@pytest.mark.parametrize(("section", "setting", "former"), RENAMED, ids=lambda value: str(value)[:20])
+def test_the_page_of_settings_and_the_help_show_a_former_name(capsys, section, setting, former):
+    page = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text(encoding="utf-8")
+    [row] = [line for line in page.splitlines() if line.startswith(f"| `--{setting.flag}` |")]
+    assert f"(formerly `--{former}`: deprecated, accepted for one release)" in row
+    with pytest.raises(SystemExit):
+        parse(["--help"])
+    assert f"deprecated: use --{setting.flag}" in capsys.readouterr().out
 
 
 def test_a_former_name_is_never_suggested(monkeypatch):
