@@ -59,11 +59,16 @@ run: $(VENV)/.server ## Serve on 127.0.0.1:50051, metrics on 127.0.0.1:9464 (ARG
 
 .PHONY: test
 test: $(VENV)/.dev tools $(PERF_ANALYZER) ## Run the tests (ARGS="-k name")
-	$(BIN)/python -m pytest -m 'not gpu' $(ARGS)
+	$(BIN)/python -m pytest $(ARGS)
+
+# Nothing is installed, downloaded or served: what a contributor runs after each edit.
+.PHONY: unit
+unit: $(VENV)/.dev ## Run the tests that need no server, in under a minute (ARGS="-k name")
+	$(BIN)/python -m pytest tests/unit tests/repo -m 'not slow' --numprocesses 2 $(ARGS)
 
 .PHONY: test-gpu
 test-gpu: ## Run the tests that need a CUDA device, with the python of the environment in PYTHON
-	$(PYTHON) -m pytest -m gpu $(ARGS)
+	$(PYTHON) -m pytest --gpu tests/gpu $(ARGS)
 
 .PHONY: lint
 lint: $(VENV)/.dev ## Check style, types and the contract

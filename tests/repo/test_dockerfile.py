@@ -1,47 +1,11 @@
 """The image's recipe: what can be checked without an engine that builds it."""
 
-import json
 import re
 import subprocess
 import sys
-from pathlib import Path
 
-from tests.support.daemon import Daemon
+from tests.support.dockerfile import DOCKERFILE, ROOT, arguments, instructions, last_stage
 from tests.support.tools import need
-
-ROOT = Path(__file__).resolve().parents[2]
-DOCKERFILE = ROOT / "Dockerfile"
-
-
-def instructions() -> list[tuple[str, str]]:
-    """Every instruction with its arguments, comments dropped and continued lines joined."""
-    lines = [line for line in DOCKERFILE.read_text().splitlines() if not line.lstrip().startswith("#")]
-    joined = re.sub(r"\\\n", "", "\n".join(lines))
-    found = []
-    for line in joined.splitlines():
-        if line.strip():
-            name, _, arguments = line.strip().partition(" ")
-            found.append((name, arguments.strip()))
-    return found
-
-
-def last_stage() -> list[tuple[str, str]]:
-    every = instructions()
-    start = max(index for index, (name, _) in enumerate(every) if name == "FROM")
-    return every[start:]
-
-
-def arguments(name: str) -> list[str]:
-    """Arguments of all instructions of this name in the last stage."""
-    return [given for instruction, given in last_stage() if instruction == name]
-
-
-def health_probe() -> str:
-    """The Python text of the health check."""
-    (check,) = arguments("HEALTHCHECK")
-    command = json.loads(check[check.index("CMD ") + 4 :])
-    assert command[:2] == ["python", "-c"]
-    return str(command[2])
 
 
 def test_the_build_and_the_image_are_two_stages() -> None:
@@ -103,16 +67,6 @@ def test_the_context_is_what_the_wheel_is_made_of_and_nothing_else() -> None:
 
 def test_no_host_of_packages_is_written_into_it() -> None:
     assert not re.search(r"https?://", DOCKERFILE.read_text())
-
-
-def test_the_health_check_tells_a_server_from_none() -> None:
-    def probe(port: str) -> int:
-        text = health_probe().replace("127.0.0.1:50051", f"127.0.0.1:{port}")
-        return subprocess.run([sys.executable, "-c", text], capture_output=True, check=False, timeout=60).returncode
-
-    with Daemon() as daemon:
-        assert probe(daemon.address.rpartition(":")[2]) == 0
-    assert probe("1") != 0
 
 
 def test_hadolint_is_content() -> None:

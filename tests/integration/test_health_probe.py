@@ -1,0 +1,17 @@
+"""The image's health check, put to a server and to none."""
+
+import subprocess
+import sys
+
+from tests.support.daemon import Daemon
+from tests.support.dockerfile import health_probe
+
+
+def test_the_health_check_tells_a_server_from_none() -> None:
+    def probe(port: str) -> int:
+        text = health_probe().replace("127.0.0.1:50051", f"127.0.0.1:{port}")
+        return subprocess.run([sys.executable, "-c", text], capture_output=True, check=False, timeout=60).returncode
+
+    with Daemon() as daemon:
+        assert probe(daemon.address.rpartition(":")[2]) == 0
+    assert probe("1") != 0
