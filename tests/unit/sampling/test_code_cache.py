@@ -4,15 +4,23 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 
 import numba
 import numpy as np
 import pytest
+from numba.core.registry import CPUDispatcher
 
-from samplerd_server.sampling.kernels import partition
-from samplerd_server.sampling.kernels.code_cache import digest
+from samplerd_server.sampling import cdf_index
+from samplerd_server.sampling import kernels as sampling_kernels
+from samplerd_server.sampling.cdf_index.builder import CdfIndexBuilder
+from samplerd_server.sampling.kernels import NumbaSampler
+from samplerd_server.sampling.kernels.code_cache import KernelCache, digest
 from samplerd_server.sampling.kernels.compile import jit, kernel
+from samplerd_server.transport import codec
+from samplerd_server.transport.codec.compiled_scan import compiled_scan
 
 _SHARED = """
 from samplerd_server.sampling.kernels.compile import jit
@@ -174,8 +182,32 @@ def test_constants_count_by_value_and_type():
     assert made(np.array([1.0])) == made(np.array([1.0]))
 
 
-def test_every_kernel_of_the_server_has_a_digest():
-    assert len(digest(partition.share_out)) == 64
+def test_warm_up_compiles_every_kernel():
+    sampler = NumbaSampler(1)
+    sampler.warm_up()
+    sampler.close()
+    CdfIndexBuilder().warm_up()
+    compiled_scan()
+    rooms = (sampling_kernels, cdf_index, codec)
+    modules = [import_module(f"{room.__name__}.{own.name}") for room in rooms for own in iter_modules(room.__path__)]
+    own = [value for module in modules for value in vars(module).values() if isinstance(value, CPUDispatcher)]
+    kernels = {value.py_func.__name__: value for value in own if isinstance(value._cache, KernelCache)}
+    assert {"draw_few", "draw_plain", "draw_full", "verify_rows", "keep_row", "_scan"} <= kernels.keys()
+    assert [name for name, value in kernels.items() if not value.overloads] == []
+    assert {len(digest(value)) for value in kernels.values()} == {64}
+
+
+def test_a_part_is_compiled_for_types_not_for_constants():
+    @jit
+    def part(x, is_double):
+        return x * 2 if is_double else x
+
+    @kernel
+    def own(x):
+        return part(x, True) + part(x, False) + part(1, x > 1)
+
+    assert own(5) == 10 + 5 + 2
+    assert len(part.overloads) == 1
 
 
 def test_a_part_can_be_called_by_numba_itself():

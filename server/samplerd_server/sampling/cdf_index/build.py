@@ -148,7 +148,9 @@ def keep_row(rows, i, numbers, ids, work, space):
     for b in range((width + BLOCK - 1) // BLOCK):
         _load(view, b, scratch.x)
         low = b * BLOCK
-        into[low : low + BLOCK] = scratch.x[: min(BLOCK, width - low)]
+        for j in range(min(BLOCK, width - low)):  # an assignment of slices would compile its error message, too
+            into[low + j] = scratch.x[j]
     if is_filtered:
-        names[:width] = memory.at[:width]
+        for j in range(width):
+            names[j] = memory.at[j]
     return width, temperature, view.is_weights, is_filtered

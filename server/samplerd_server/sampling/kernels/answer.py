@@ -198,7 +198,9 @@ def _answer(i, row, samples, out, work, scratch):
     noise = Noise(row.seed, row.draw_offset, row.row_index, np.int64(DRAW))
     if is_light(row):
         view = light_view(row, work)
-        status, detail, top, total = draw_view(view, row.temperature, draws, row.without, -np.inf, noise, own, scratch)
+        status, detail, top, total = draw_view(
+            view, row.temperature, draws, row.without != 0, -np.inf, noise, own, scratch
+        )
         if row.without and (status in (0, _TOO_FEW)):
             _clear(scratch, own, draws if status == 0 else detail)
         if row.output_flags and status == 0:
@@ -209,7 +211,7 @@ def _answer(i, row, samples, out, work, scratch):
         return kept.status, kept.detail
     final = kept.final
     status, detail, _, _ = draw_view(
-        final.numbers, final.temperature, draws, row.without, final.rest, noise, own, scratch
+        final.numbers, final.temperature, draws, row.without != 0, final.rest, noise, own, scratch
     )
     if row.without:
         _clear(scratch, own, draws if status == 0 else detail)

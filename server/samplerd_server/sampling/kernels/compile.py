@@ -18,7 +18,7 @@ from numba.extending import intrinsic
 from numba.np.arrayobj import np_cfarray
 
 from samplerd_server.sampling.kernels.code_cache import KernelCache
-from samplerd_server.sampling.kernels.compiler import KernelCompiler, PartCompiler
+from samplerd_server.sampling.kernels.compiler import KernelCompiler, PartCompiler, PartDispatcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,11 +51,15 @@ __all__ = [
 
 def jit(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a part of kernels: without the interpreter lock, with C's arithmetic errors, for kernels to call."""
-    options: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    compiled: Callable[..., Any] = numba.njit(nogil=True, error_model="numpy", pipeline_class=PartCompiler, **options)(
-        function
-    )
-    return compiled
+    options = {
+        "nopython": True,
+        "nogil": True,
+        "boundscheck": None,
+        "error_model": "numpy",
+        "no_cpython_wrapper": True,
+        "no_cfunc_wrapper": True,
+    }
+    return PartDispatcher(function, targetoptions=options, pipeline_class=PartCompiler)
 
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -20,13 +20,15 @@ from typing import Any
 
 from llvmlite.binding import Linkage
 from numba import _dynfunc  # type: ignore[attr-defined]  # an extension module, which its stubs leave out
+from numba.core import types
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import PassManager, register_pass
 from numba.core.environment import lookup_environment
+from numba.core.registry import CPUDispatcher
 from numba.core.typed_passes import NativeLowering
 
-__all__ = ["KernelCompiler", "PartCompiler"]
+__all__ = ["KernelCompiler", "PartCompiler", "PartDispatcher"]
 
 
 class _PartLibrary(JITCodeLibrary):
@@ -149,6 +151,16 @@ def _with_lowering(state: Any, lowering: type[NativeLowering]) -> list[PassManag
         manager.add_pass(lowering if own is NativeLowering else own, description)
     manager.finalize()
     return [manager]
+
+
+class PartDispatcher(CPUDispatcher):
+    """A part, compiled for types of arguments and not, as numba does, once more for each constant that is passed."""
+
+    def get_call_template(self, args: Any, kws: Any) -> Any:
+        """Say how the part is called with arguments of these types."""
+        return super().get_call_template(
+            tuple(types.unliteral(own) for own in args), {name: types.unliteral(own) for name, own in kws.items()}
+        )
 
 
 class PartCompiler(CompilerBase):

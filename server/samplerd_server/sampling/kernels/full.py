@@ -89,7 +89,8 @@ def _read(row, work, scratch):
         for i in range(width):
             work.tokens[i] = load_i32(row.candidate_ids, order[i])
             work.raw[i] = work.x[order[i]]
-        work.x[:width] = work.raw[:width]
+        for i in range(width):  # an assignment of slices would compile its error message, too
+            work.x[i] = work.raw[i]
     return 0, 0
 
 

@@ -47,7 +47,7 @@ def draw_plain(rows, begin, end, samples, status, detail, space):
         own = carray(int32_at(first + np.uint64(4 * row.sample_at)), row.num_samples)
         noise = Noise(row.seed, row.draw_offset, row.row_index, np.int64(DRAW))
         status[i], detail[i], _, _ = draw_view(
-            view, row.temperature, row.num_samples, row.without, -np.inf, noise, own, scratch
+            view, row.temperature, np.int64(row.num_samples), row.without != 0, -np.inf, noise, own, scratch
         )
         if row.without and (status[i] == 0 or status[i] == _TOO_FEW):
             for d in range(row.num_samples if status[i] == 0 else detail[i]):

@@ -46,7 +46,7 @@ def _correct(row, position, kept, work, scratch, one):
     """Draw the token after the last accepted one from the target itself."""
     final = kept.final
     noise = Noise(row.seed, row.draw_offset, np.uint32(position), np.int64(CORRECT))
-    status, detail, _, _ = draw_view(final.numbers, final.temperature, 1, 0, -np.inf, noise, one, scratch)
+    status, detail, _, _ = draw_view(final.numbers, final.temperature, 1, False, -np.inf, noise, one, scratch)
     one[0] = to_source(kept, _FINAL, work, one[0])
     return status, detail
 
@@ -86,7 +86,7 @@ def verify_rows(rows, draft_ids, draft, draft_dtype, draft_stride, samples, work
         q_total = 0.0
         if draft:
             noise = Noise(row.seed, row.draw_offset, np.uint32(i), np.int64(CORRECT))
-            status, detail, _, q_total = draw_view(q, 1.0, 0, 0, -np.inf, noise, one, scratch)
+            status, detail, _, q_total = draw_view(q, 1.0, 0, False, -np.inf, noise, one, scratch)
             if status:
                 return i, i, status, detail
         drafted = np.int64(draft_ids[i])
@@ -101,7 +101,7 @@ def verify_rows(rows, draft_ids, draft, draft_dtype, draft_stride, samples, work
         if _subtract(row, kept, q, q_total, drafted, top, whole, memory):
             left = View(np.uint64(memory.raw.ctypes.data), np.int64(_F32), np.int64(row.width), True)
             noise = Noise(row.seed, row.draw_offset, np.uint32(i), np.int64(CORRECT))
-            draw_view(left, 1.0, 1, 0, -np.inf, noise, one, scratch)
+            draw_view(left, 1.0, 1, False, -np.inf, noise, one, scratch)
         else:
             _correct(row, i, kept, memory, scratch, one)
         samples[i] = one[0]

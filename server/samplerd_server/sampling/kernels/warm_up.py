@@ -10,12 +10,12 @@ __all__ = ["batches"]
 
 
 def batches() -> list[RowBatch]:
-    """Make one plain row, and one that is not: kernels are compiled for types, whatever a row asks for."""
+    """Make a plain row of each way to draw it, and one that is not plain: kernels are compiled for types alone."""
     numbers = np.zeros(8, np.float32)
     address = numbers.__array_interface__["data"][0]
     made = []
-    for is_plain in (1, 0):
+    for is_plain, counted in ((1, 0), (1, 8), (0, 0)):  # a batch that is known to be small keeps the interpreter lock
         hot = HOT.pack(address, 1, 0, 0, 1.0, 8, 8, 0, 1, 0, 1, 1, 0, is_plain)
         rows = np.frombuffer(bytearray(hot + COLD_DEFAULT), ROW)
-        made.append(RowBatch(rows=rows, samples=1, keepalive=numbers))
+        made.append(RowBatch(rows=rows, samples=1, numbers=counted, keepalive=numbers))
     return made
