@@ -46,11 +46,11 @@ IGNORED = {"timing", "message"}
 
 
 class MismatchError(Exception):
-    """Something is not as the suite says."""
+    """A reply differs from what the suite expects."""
 
 
 def expect(condition: object, text: str) -> None:
-    """Complain unless the condition holds."""
+    """Raise MismatchError unless the condition holds."""
     if not condition:
         raise MismatchError(text)
 
@@ -153,7 +153,7 @@ class Runner:
         return f"{len(self._vectors['arrays'])} arrays"
 
     async def frequencies(self) -> str:
-        """Hold frequencies against their law."""
+        """Compare the frequencies of unseeded draws with their law."""
         async with open_channel(ChannelConfig(target=self._target)) as channel:
             stub = pb_grpc.SamplerServiceStub(channel)
             for case in self._vectors["frequencies"]:
@@ -167,7 +167,7 @@ class Runner:
         return f"{len(self._vectors['frequencies'])} laws"
 
     async def stream(self) -> str:
-        """Ask everything at once over one stream."""
+        """Send all requests at once over one stream."""
         asked: dict[int, dict[str, Any]] = {}
         requests: list[pb.SampleRequest] = []
         for call in self._vectors["calls"]:
@@ -197,7 +197,7 @@ class Runner:
         expect(not asked, f"{len(asked)} requests were not answered")
 
     async def limits(self) -> str:
-        """Send and take more than gRPC does by default."""
+        """Send and receive messages larger than gRPC takes by default."""
         async with self._client() as client:
             info = await client.server_info()
             row = np.zeros(3_000_000, np.float32)  # of its ids, most take four bytes in a reply
@@ -211,7 +211,7 @@ class Runner:
         return client.sample(row, num_samples=slow["num_samples"], replacement=False, timeout_s=timeout_s)
 
     async def deadline(self) -> str:
-        """Be too late."""
+        """Let a deadline pass while a call waits for its reply."""
         async with self._client() as client:
             try:
                 await self._slow(client, 0.05)
@@ -220,7 +220,7 @@ class Runner:
         raise MismatchError("it was answered in time")
 
     async def cancel(self) -> str:
-        """Change one's mind."""
+        """Cancel a call and a stream."""
         async with self._client() as client:
             task = asyncio.ensure_future(self._slow(client, 60.0))
             done, _ = await asyncio.wait({task}, timeout=0.1)
@@ -231,7 +231,7 @@ class Runner:
         return "CANCELLED"
 
     async def retry(self) -> str:
-        """Be refused, and try again only where that is allowed."""
+        """Retry a refused call only where that is allowed, and after the server's pushback."""
         async with SamplerClient(self._retry_target, coalesce=False) as client:
             result = await client.sample(values=[[0.0]], seed=1)
             expect(result.samples.ravel().tolist() == [7], f"answered with {result.samples}")
@@ -253,7 +253,7 @@ class Runner:
             return [int(token) for token in result.samples[0]]
 
     async def tls(self) -> str:
-        """Ask over TLS, and not trust a stranger."""
+        """Call over TLS, and refuse a certificate of an unknown authority."""
         samples = await self._sample_over_tls(self._token, self._ca)
         expect(samples == self._vectors["calls"][0]["reply"]["samples"], f"drew {samples}")
         try:
@@ -263,7 +263,7 @@ class Runner:
         raise MismatchError("a stranger's certificate was accepted")
 
     async def token(self) -> str:
-        """Be turned away without the right token."""
+        """Call with the right token, and be refused without it."""
         for token in ("wrong", None):
             try:
                 await self._sample_over_tls(token, self._ca)

@@ -39,7 +39,7 @@ class StreamReactor final : public grpc::ClientBidiReactor<v1::SampleRequest, v1
   void submit(v1::SampleRequest request, std::shared_ptr<Receiver> receiver);
   /// Requests that hold a place.
   std::size_t in_flight() const;
-  /// Half-closes, waits so long for the end, and then cancels.
+  /// Half-closes, waits up to `grace` for the call to end, and then cancels it.
   void close(std::chrono::milliseconds grace);
   /// Cancels and waits for the end.
   void abort();

@@ -66,25 +66,25 @@ class Runner:
         return self._loop is not None
 
     def start(self) -> None:
-        """Have a share in the loop."""
+        """Use the shared loop; the first user starts it."""
         if self._loop is None:
             self._loop = _LOOP.acquire()
 
     def stop(self) -> None:
-        """Give the share back."""
+        """Stop using the shared loop; the last user ends it."""
         if self._loop is not None:
             self._loop = None
             _LOOP.release()
 
     def submit(self, work: Coroutine[Any, Any, _T]) -> Future[_T]:
-        """Begin, and return what will hold the outcome."""
+        """Start a coroutine, and return a future of its outcome."""
         if self._loop is None:
             work.close()
             raise ConnectionLostError("the client is not connected; use it as `with SyncSamplerClient(...)`")
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Begin, wait for the outcome and return it."""
+        """Run a coroutine, and return its outcome."""
         future = self.submit(work)
         try:
             return future.result()

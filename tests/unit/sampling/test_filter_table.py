@@ -22,7 +22,6 @@ from samplerd_server.sampling.thresholds import thresholds
 from tests.support.samplers import params, request
 
 VALUES = {
-    "top_k": 3,
     "min_tokens_to_keep": 2,
     "repetition_penalty": 1.2,
     "presence_penalty": -0.5,
@@ -35,7 +34,8 @@ def random_params(count: int) -> list:
     random = np.random.default_rng(5)
     numbers = [row for row in PARAMETERS if row.kind in {ParamKind.FLOAT, ParamKind.INTEGER} and row.off is not None]
     names = [row.name for row in numbers if row.name != "temperature"] + ["xtc_threshold"]
-    return [params(**{name: VALUES.get(name, 0.25) for name in names if random.random() < 0.5}) for _ in range(count)]
+    values = {row.name: 3 if row.kind is ParamKind.INTEGER else 0.25 for row in numbers} | VALUES
+    return [params(**{name: values[name] for name in names if random.random() < 0.5}) for _ in range(count)]
 
 
 @pytest.fixture(scope="module")

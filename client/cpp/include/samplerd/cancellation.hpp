@@ -17,7 +17,7 @@ class Cancellation {
   void cancel() const;
   /// Whether cancel() was called.
   bool is_cancelled() const;
-  /// Waits so long, or until it is cancelled; returns is_cancelled().
+  /// Waits for `delay`, or until it is cancelled; returns is_cancelled().
   bool wait_for(std::chrono::nanoseconds delay) const;
 
   /// What is done when it is cancelled, for as long as this lives; done at once when it already is.

@@ -10,7 +10,7 @@ __all__ = ["ADJUSTMENTS"]
 
 _POSITIVE = Range(0.0, low_is_open=True, high_is_open=True)
 _FINITE = Range(low_is_open=True, high_is_open=True)
-_LOWERS = "by top_k, min_p and T = 0 while it can only lower what was not sent, else never"
+_LOWERS = "with top_k, min_p or T = 0 if it can only lower what was not sent, else never"
 
 ADJUSTMENTS: tuple[Parameter, ...] = (
     Parameter(
@@ -87,7 +87,7 @@ ADJUSTMENTS: tuple[Parameter, ...] = (
         help="Allow only these tokens to be drawn.",
         metavar="ID,..",
         changes_argmax=True,
-        decided_with_candidates="if it allows all of what was not sent, or none; else by top_k, min_p and T = 0",
+        decided_with_candidates="if it allows all of what was not sent, or none of it; else with top_k, min_p or T = 0",
     ),
     Parameter(
         name="token_bitmask",

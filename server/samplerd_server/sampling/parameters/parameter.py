@@ -27,7 +27,7 @@ class ParamKind(Enum):
     GROUP = auto()
     """Numbers and ids under one name; `Parameter.fields` says which."""
     IDS = auto()
-    """Ids within [0, V), at most limits.max_tokens_per_row of them; an empty list is the same as none."""
+    """Ids within [0, V), at most limits.max_ids_per_list of them; an empty list is the same as none."""
     BITMASK = auto()
     """int32 words as bytes, little-endian, at most ceil(V / 32) of them: token j is bit j mod 32 of word j div 32."""
 

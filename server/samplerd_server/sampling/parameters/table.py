@@ -25,7 +25,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         off=1.0,
         range=_NOT_NEGATIVE,
         decided_with_candidates="at T = 1 if the draw falls on a candidate, or if the filters drop what was not sent, "
-        "or at T = 0 while the first of the order is one that was sent",
+        "or at T = 0 if the first of the total order was sent",
     ),
     Parameter(
         name="top_k",

@@ -46,7 +46,7 @@ class ParamsContext:
 
     vocab_size: int
     max_tokens: int
-    """limits.max_tokens_per_row."""
+    """limits.max_ids_per_list."""
     capabilities: frozenset[str]
     """What the sampler can do."""
 
@@ -102,7 +102,7 @@ def _decode_all(
 def decode_ids(
     values: Sequence[int], path: str, context: ParamsContext, *, member: str = ""
 ) -> NDArray[np.int32] | None:
-    """Check a list of ids: each within [0, V), at most limits.max_tokens_per_row of them; None for an empty one.
+    """Check a list of ids: each within [0, V), at most limits.max_ids_per_list of them; None for an empty one.
 
     Args:
         values: the ids.

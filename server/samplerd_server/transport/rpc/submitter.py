@@ -1,4 +1,4 @@
-"""The door to the queue: a request is admitted or refused, and gets a ticket that carries its reply. Event loop."""
+"""Submits requests to the queue: each is admitted or refused, and gets a ticket that carries its reply. Event loop."""
 
 from __future__ import annotations
 

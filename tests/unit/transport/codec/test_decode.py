@@ -14,12 +14,14 @@ from samplerd_server.core.errors import Code, InvalidRequestError, NotImplemente
 from samplerd_server.core.outputs import OutputFlags
 from samplerd_server.core.params import SamplingParams
 from samplerd_server.core.rows import CandidateRows
+from samplerd_server.sampling.parameters import PARAMETERS, ParamKind
 from samplerd_server.transport.codec.decode import Decoder
 from tests.support.malformed import MALFORMED, good, malformed
 from tests.support.requests import tensor
 
 BASIC = Decoder(limits=LimitsConfig(), capabilities=frozenset())
 PARAMS = [f"SamplingParams.{field.name}" for field in pb.SamplingParams.DESCRIPTOR.fields]
+IDS = {parameter.name for parameter in PARAMETERS if parameter.kind is ParamKind.IDS}
 OUTPUTS = [f"Outputs.{field.name}" for field in pb.Outputs.DESCRIPTOR.fields]
 FULL = Decoder(
     limits=LimitsConfig(),
@@ -252,7 +254,7 @@ def test_every_parameter_but_temperature_needs_its_capability():
             message.params.dry.multiplier = 1.0
         elif field == "logit_bias":
             message.params.logit_bias.add(id=1, bias=1.0)
-        elif field in {"history", "allowed_tokens"}:
+        elif field in IDS:
             target.append(1)
         else:
             setattr(message.params, field, 0.5 if isinstance(target, float) else 1)

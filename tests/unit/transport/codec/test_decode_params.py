@@ -10,6 +10,7 @@ from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.core.enums import Order
 from samplerd_server.core.errors import InvalidRequestError
 from samplerd_server.core.params import Dry, SamplingParams
+from samplerd_server.sampling.parameters import PARAMETERS, ParamKind
 from samplerd_server.transport.codec.decode_params import ParamsContext, decode_params
 
 CONTEXT = ParamsContext(
@@ -107,10 +108,7 @@ def test_orders():
         assert refused(pb.SamplingParams(order=number)).field == "params.order"
 
 
-IDS = ["history", "allowed_tokens"]
-
-
-@pytest.mark.parametrize("name", IDS)
+@pytest.mark.parametrize("name", [parameter.name for parameter in PARAMETERS if parameter.kind is ParamKind.IDS])
 def test_lists_of_ids(name):
     assert getattr(decode(pb.SamplingParams(**{name: [39, 0, 39]})), name).tolist() == [39, 0, 39]
     assert getattr(decode(pb.SamplingParams(top_k=1)), name) is None

@@ -88,7 +88,7 @@ module Samplerd
       raise Error.from_grpc(e)
     end
 
-    # Waits at least so long, unless it is cancelled.
+    # Waits at least this many seconds, unless the call is cancelled.
     def pause(seconds)
       wakes = now + seconds
       @mutex.synchronize do

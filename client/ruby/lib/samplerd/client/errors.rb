@@ -78,7 +78,7 @@ module Samplerd
         @retry_delay = delay && (delay.seconds + (delay.nanos / 1e9))
       end
     rescue Google::Protobuf::ParseError
-      nil # as above
+      nil # the status counts, whatever its details are
     end
   end
 
