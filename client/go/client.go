@@ -44,7 +44,7 @@ func Dial(target string, options ...DialOption) (*Client, error) {
 	return &Client{connection, pb.NewSamplerServiceClient(connection), chosen.retry, chosen.maxMessageBytes}, nil
 }
 
-// Close ends the connection; calls that are under way fail.
+// Close ends the connection; calls that are in flight fail.
 func (c *Client) Close() error { return c.connection.Close() }
 
 // Stub gives the generated client, for calls without retries and with gRPC's own errors.

@@ -34,7 +34,7 @@ type Error struct {
 	status   *status.Status
 }
 
-// A Violation is one field that the server could not take.
+// A Violation is one field that the server refused.
 type Violation struct {
 	// Field is its path in the request, such as params.top_p or row[3].
 	Field string

@@ -13,7 +13,7 @@ type Stream struct {
 	flow *flow[*pb.SampleRequest, *pb.SampleResponse]
 }
 
-// Stream opens a stream on which at most maxInFlight requests (64 if below 1) are under way; further callers wait for
+// Stream opens a stream on which at most maxInFlight requests (64 if below 1) are in flight; further callers wait for
 // their turn. The context is the stream's: its end ends all. Close the stream when done.
 func (c *Client) Stream(ctx context.Context, maxInFlight int) (*Stream, error) {
 	call, cancel, err := open(ctx, c.stub.SampleStream)

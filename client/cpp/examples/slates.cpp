@@ -68,7 +68,7 @@ void show_exposure(const samplerd::Client& client) {
   samplerd::Stream stream = client.stream();
   std::vector<std::future<samplerd::SampleResult>> slates;
   for (std::uint64_t visitor = 1; visitor <= kVisitors; ++visitor) {
-    slates.push_back(stream.submit(slate_request(visitor)));  // waits while 64 are under way
+    slates.push_back(stream.submit(slate_request(visitor)));  // waits while 64 are in flight
   }
   for (auto& slate : slates) {
     const auto result = slate.get();

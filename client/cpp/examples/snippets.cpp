@@ -87,7 +87,7 @@ void stream(const samplerd::Client& client, const samplerd::v1::SampleRequest& r
   samplerd::Stream stream = client.stream();  // StreamOptions: max_in_flight = 64, timeout
   std::vector<std::future<samplerd::SampleResult>> futures;
   for (int number = 0; number < 100; ++number) {
-    futures.push_back(stream.submit(request));  // waits while max_in_flight are under way
+    futures.push_back(stream.submit(request));  // waits while max_in_flight are in flight
   }
   for (auto& future : futures) {
     future.get();  // throws samplerd::Error if this request failed; the others go on

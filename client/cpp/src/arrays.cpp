@@ -78,7 +78,7 @@ std::uint16_t to_f16(float value) {
   if (magnitude < 0x33000000u) {  // below 2^-25, half of the smallest
     return static_cast<std::uint16_t>(sign);
   }
-  // A subnormal: so many times 2^-24.
+  // A subnormal: a multiple of 2^-24.
   const std::uint32_t mantissa = (magnitude & 0x7fffffu) | 0x800000u;
   const std::uint32_t shift = 126u - (magnitude >> 23);
   const std::uint32_t rest = mantissa & ((1u << shift) - 1u);

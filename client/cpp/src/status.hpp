@@ -18,7 +18,7 @@ using Trailers = std::multimap<grpc::string_ref, grpc::string_ref>;
 /// The error of a call that failed. The trailer grpc-retry-pushback-ms goes before google.rpc.RetryInfo.
 Error error_of(const grpc::Status& status, const Trailers& trailers);
 
-/// The error of a request that failed on a stream that lives on.
+/// The error of one request of a stream; the stream itself goes on.
 Error error_of(const google::rpc::Status& status);
 
 }  // namespace samplerd

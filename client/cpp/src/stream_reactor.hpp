@@ -1,6 +1,6 @@
 /// One call that carries many requests: sent in turn, answered in any order, matched by id.
 ///
-/// Who does what: a caller puts its request into the outbox and starts a write if none is under way; gRPC's
+/// Who does what: a caller puts its request into the outbox and starts a write if none is in flight; gRPC's
 /// threads run the reactions, at most one write and one read at a time. Rule 1: a request holds its place
 /// among max_in_flight until its last reply has been taken. Rule 2: no operation of gRPC is started with the
 /// mutex held, as its reaction may run at once on the same thread. Rule 3: only the reading reaction gives

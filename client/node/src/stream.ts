@@ -11,7 +11,7 @@ interface Waiting {
 
 /**
  * Many requests over one call, in flight at once and matched by id. A request that fails rejects its own promise, and
- * the stream lives on; a stream that breaks rejects all of them, and none is tried again.
+ * the stream goes on; a stream that breaks rejects all of them, and none is tried again.
  */
 export class SampleStream {
   readonly #waiting = new Map<bigint, Waiting>();

@@ -83,7 +83,7 @@ class DistributionCalls:
             logits: [V] or [B, V], as for `sample`; None with shared_memory.
             name: 1 to 128 of ``A-Z a-z 0-9 . _ -``; empty lets the server choose.
             probabilities: the numbers are weights, not logits.
-            ttl_s: free it when it was not used for so many seconds; None = the server's default.
+            ttl_s: idle time in seconds after which it is freed; None = the server's default.
             params: fixed for every draw; requests then carry no parameters.
             shared_memory: rows in shared memory of the server's host, copied once.
             dtype: convert the rows before sending.

@@ -6,7 +6,7 @@ timeout or done in a caller's task. A caller that gives up marks its request as 
 dropped.
 
 Rule 1: a request counts towards `max_in_flight` until the server has answered it, even an abandoned one. Rule 2: when
-the stream breaks, every waiting caller gets ConnectionLostError; requests that were under way are not sent again here.
+the stream breaks, every waiting caller gets ConnectionLostError; requests that were in flight are not sent again here.
 Rule 3: only the id, the error and the end of a reply are looked at here; the rest of it belongs to `stream`.
 """
 

@@ -23,7 +23,7 @@ type Reply = Result<SampleResponse, Error>;
 ///
 /// [`SampleStream::sample`] may be called from many tasks at once. Each gets its own reply or its own error; one that
 /// fails leaves the others alone. Nothing is tried again. [`SampleStream::close`] ends it in order; dropping it cancels
-/// what is under way.
+/// what is in flight.
 #[derive(Debug)]
 pub struct SampleStream {
     requests: mpsc::Sender<SampleRequest>,
@@ -62,7 +62,7 @@ impl Waiting {
         Ok((replies, Seat { waiting, id }))
     }
 
-    /// Hands a reply to who waits for it; a reply that nobody waits for any more is dropped.
+    /// Hands a reply to its caller; drops it if the caller has stopped waiting.
     fn hand_out(&self, mut reply: SampleResponse) {
         let state = self.state();
         if let Some(sender) = state.replies.get(&reply.id) {

@@ -154,7 +154,7 @@ class SecurityConfig:
         "",
         Setting(
             flag="tls-client-ca",
-            help="PEM file of the certificate authorities of clients; a client without a certificate of theirs is "
+            help="PEM file of the authorities that sign clients' certificates; a client without such a certificate is "
             "refused",
             parse=optional_path,
             show=or_off,

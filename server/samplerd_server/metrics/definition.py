@@ -76,7 +76,7 @@ class OldName:
     name: str
     """Without the suffix of its kind."""
     labels: Mapping[str, str] = field(default_factory=dict)
-    """Not empty: the old series was that of these label values, in a metric that lives on."""
+    """Not empty: the old series was that of these label values, in a metric that stays."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

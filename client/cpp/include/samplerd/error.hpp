@@ -11,7 +11,7 @@
 
 namespace samplerd {
 
-/// One field of a request that the server would not take.
+/// One field of a request that the server refused.
 struct FieldViolation {
   /// Its name, dotted where nested: "params.temperature"; "row[3]" for a row that could not be drawn from.
   std::string field;

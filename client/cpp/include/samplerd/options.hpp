@@ -1,4 +1,4 @@
-/// What a client, a call and a stream can be told.
+/// Options of a client, of a call and of a stream.
 #pragma once
 
 #include <chrono>
@@ -40,7 +40,7 @@ struct RetryPolicy {
   std::chrono::milliseconds max_backoff{2000};
 };
 
-/// All that a client can be told.
+/// Options of a client.
 struct ClientOptions {
   /// Speak TLS. Nothing = plain text.
   std::optional<TlsOptions> tls;
@@ -56,7 +56,7 @@ struct ClientOptions {
   int max_message_bytes = 256 * 1024 * 1024;
 };
 
-/// What one call can be told.
+/// Options of one call.
 struct CallOptions {
   /// Time for the call and all its retries. Nothing = the client's.
   std::optional<std::chrono::milliseconds> timeout;
@@ -64,11 +64,11 @@ struct CallOptions {
   std::optional<Cancellation> cancellation;
 };
 
-/// What a stream can be told.
+/// Options of a stream.
 struct StreamOptions {
-  /// Requests under way at once, at least 1; submit() waits while there are so many.
+  /// Requests in flight at once, at least 1; submit() waits while that many are.
   std::size_t max_in_flight = 64;
-  /// Life of the whole stream. Nothing = no end.
+  /// Time for the whole stream. Nothing = no end.
   std::optional<std::chrono::milliseconds> timeout;
 };
 

@@ -34,7 +34,7 @@ class Stream {
   Stream(Stream&&) noexcept;
   Stream& operator=(Stream&&) noexcept;
 
-  /// Sends a request, once fewer than max_in_flight are under way: until then it blocks. The stream numbers
+  /// Sends a request, once fewer than max_in_flight are in flight: until then it blocks. The stream numbers
   /// its requests itself; in the reply the id is your own again. A large draw, which comes in chunks, is put
   /// together.
   ///
@@ -49,7 +49,7 @@ class Stream {
   /// Requests sent, or about to be, and not answered.
   std::size_t in_flight() const;
 
-  /// Says that no more requests come, waits up to `grace` for the replies to those under way, and ends the
+  /// Says that no more requests come, waits up to `grace` for the replies to those in flight, and ends the
   /// stream.
   void close(std::chrono::milliseconds grace = std::chrono::seconds(30));
 

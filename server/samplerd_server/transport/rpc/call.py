@@ -27,7 +27,7 @@ class Call:
 
     @property
     def deadline(self) -> float:
-        """When its answer is of no more use, in seconds on the monotonic clock; NO_DEADLINE = always of use."""
+        """When its caller stops waiting for the answer, in seconds on the monotonic clock; NO_DEADLINE = never."""
         remaining = self.context.time_remaining()
         return NO_DEADLINE if remaining is None else self.arrival + remaining
 

@@ -3,7 +3,7 @@
 module Samplerd
   # One call with all its attempts.
   #
-  # Rule 1: the timeout bounds all attempts together. Rule 2: once it is cancelled, the attempt under way is cancelled
+  # Rule 1: the timeout bounds all attempts together. Rule 2: once it is cancelled, the attempt in flight is cancelled
   # and no other is made. Rule 3: it is made in a thread of its own, which nobody interrupts: a thread that is taken out
   # of a call (Timeout.timeout, Thread#kill) leaves events behind, at which gRPC's C core may abort the process.
   class Call

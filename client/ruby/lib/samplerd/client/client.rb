@@ -94,7 +94,7 @@ module Samplerd
       unary(rpc, request, timeout).run
     end
 
-    # Opens a stream of draws with at most so many requests under way. It is given to the block and closed after it, or
+    # Opens a stream of draws with at most this many requests in flight. It is given to the block and closed after it, or
     # returned. See SampleStream.
     def stream(max_in_flight: 64, &block)
       wrap = ->(request, response) { Result.new(request, response) }
@@ -124,7 +124,7 @@ module Samplerd
       end
     end
 
-    # Ends the connection; calls under way fail.
+    # Ends the connection; calls in flight fail.
     def close
       @channel.close
       nil

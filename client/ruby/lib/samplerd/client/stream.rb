@@ -10,8 +10,8 @@ module Samplerd
       @value = @error = nil
     end
 
-    # What came, waiting for it; raises Error, or Timeout::Error after so many seconds. A timeout gives up waiting only:
-    # the work belongs to the stream.
+    # Waits for the reply and returns it; raises Error, or Timeout::Error after `timeout` seconds. A timeout only ends the
+    # wait: the request stays on the stream.
     def value(timeout: nil)
       ends = timeout && (Process.clock_gettime(Process::CLOCK_MONOTONIC) + timeout)
       @mutex.synchronize do
@@ -73,7 +73,7 @@ module Samplerd
       @reader.report_on_exception = false
     end
 
-    # Sends one request, and returns a Promise. Waits while max_in_flight others are under way. Its id must differ from
+    # Sends one request, and returns a Promise. Waits while max_in_flight others are in flight. Its id must differ from
     # theirs; where it is 0 the stream chooses one. A large reply is put together; a block is given its chunks instead,
     # in the thread that brings them: while it runs no other reply arrives, and the server stops sending.
     def submit(request, &on_chunk)
@@ -92,7 +92,7 @@ module Samplerd
       promise
     end
 
-    # Sends no more, and waits for the replies under way; what is missing after the client's timeout is cancelled.
+    # Sends no more, and waits for the replies in flight; what is missing after the client's timeout is cancelled.
     def close
       close_outgoing
       cancel unless @reader.join(@close_timeout)

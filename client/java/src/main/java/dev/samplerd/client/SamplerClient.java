@@ -190,7 +190,7 @@ public final class SamplerClient implements AutoCloseable {
   }
 
   /**
-   * Opens a stream of draws with at most 64 requests under way.
+   * Opens a stream of draws with at most 64 requests in flight.
    *
    * @return the stream, to be closed
    */
@@ -201,7 +201,7 @@ public final class SamplerClient implements AutoCloseable {
   /**
    * Opens a stream of draws.
    *
-   * @param maxInFlight how many requests may be under way; at least 1
+   * @param maxInFlight how many requests may be in flight; at least 1
    * @return the stream, to be closed
    */
   public SamplerStream<SampleRequest, SampleResponse> stream(int maxInFlight) {
@@ -212,7 +212,7 @@ public final class SamplerClient implements AutoCloseable {
   /**
    * Opens a stream of drafts to verify.
    *
-   * @param maxInFlight how many requests may be under way; at least 1
+   * @param maxInFlight how many requests may be in flight; at least 1
    * @return the stream, to be closed
    */
   public SamplerStream<VerifyDraftRequest, VerifyDraftResponse> verifyStream(int maxInFlight) {
@@ -249,7 +249,7 @@ public final class SamplerClient implements AutoCloseable {
     return new UnaryCall<>(channel, method, request, retry, deadline).start();
   }
 
-  /** Ends the connection; calls under way have five seconds to finish. */
+  /** Ends the connection; calls in flight have five seconds to finish. */
   @Override
   public void close() {
     channel.shutdown();

@@ -22,7 +22,7 @@ import java.util.function.Supplier;
 /**
  * Many requests over one call, each answered when it is ready.
  *
- * <p>Any number of threads may send. At most {@code maxInFlight} requests are under way; with more, {@link #send} waits
+ * <p>Any number of threads may send. At most {@code maxInFlight} requests are in flight; with more, {@link #send} waits
  * for a reply. A request that fails fails its own future alone; when the stream itself breaks, all futures fail, and
  * nothing is sent again.
  *
@@ -58,13 +58,13 @@ public final class SamplerStream<Q, R> implements AutoCloseable {
   }
 
   /**
-   * Sends one request. Waits while {@code maxInFlight} others are under way.
+   * Sends one request. Waits while {@code maxInFlight} others are in flight.
    *
    * <p>Cancelling the future drops the reply, but not the work: that belongs to the stream. {@code orTimeout} bounds it.
    *
-   * @param request its id, if it has one, must differ from all that are under way; if it is 0 the stream chooses one
+   * @param request its id, if it has one, must differ from all that are in flight; if it is 0 the stream chooses one
    * @return the reply, the parts of a large one put together; or {@link SamplerdException}
-   * @throws IllegalArgumentException if its id is under way
+   * @throws IllegalArgumentException if a request with its id is in flight
    * @throws IllegalStateException if the stream was closed
    */
   public CompletableFuture<R> send(Q request) {
@@ -140,7 +140,7 @@ public final class SamplerStream<Q, R> implements AutoCloseable {
   }
 
   /**
-   * Sends no more, and waits for the replies under way, no longer than the client's timeout; what is then missing is
+   * Sends no more, and waits for the replies in flight, no longer than the client's timeout; what is then missing is
    * cancelled.
    */
   @Override
@@ -167,7 +167,7 @@ public final class SamplerStream<Q, R> implements AutoCloseable {
     }
   }
 
-  /** Ends the stream at once; the futures of all that are under way fail as CANCELLED. */
+  /** Ends the stream at once; the futures of all that are in flight fail as CANCELLED. */
   public void cancel() {
     call.cancel("cancelled by the caller", null);
   }

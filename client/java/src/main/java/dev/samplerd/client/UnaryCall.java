@@ -22,7 +22,7 @@ import java.util.concurrent.TimeUnit;
  * One call with all its attempts.
  *
  * <p>Rule 1: the deadline bounds all attempts together. Rule 2: whoever completes the future (a reply, a failure, the
- * caller who cancels it) ends the call: the attempt under way is cancelled, and a waiting one is not made.
+ * caller who cancels it) ends the call: the attempt in flight is cancelled, and a waiting one is not made.
  */
 final class UnaryCall<Q, R> {
   private static final Metadata.Key<String> PUSHBACK =
