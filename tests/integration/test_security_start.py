@@ -16,7 +16,7 @@ def test_with_envoy_tls_and_a_unix_socket_exclude_each_other(authority, tmp_path
     flags = ("--transport=envoy", *tls_flags(authority.sign("server")), f"--listen=unix:{tmp_path}/s")
     code, text = run(*flags)
     assert code == 2
-    assert "all addresses have TLS or none" in last_line(text)
+    assert "TLS is for all addresses or for none" in last_line(text)
 
 
 @TRANSPORTS
