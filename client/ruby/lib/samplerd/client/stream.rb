@@ -100,7 +100,7 @@ module Samplerd
       nil
     end
 
-    # Ends the stream at once; the promises of all that are under way raise CancelledError.
+    # Ends the stream at once; the promises of all that are in flight raise CancelledError.
     def cancel
       close_outgoing
       @operation.cancel
