@@ -15,7 +15,7 @@ from samplerd_server.sampling import parameters
 from samplerd_server.sampling.kernels import filter_table
 from samplerd_server.sampling.parameters import FILTER_ORDERS, FILTERS, PARAMETERS, Need, ParamKind
 from samplerd_server.sampling.parameters.record import LIST_FIELDS, LISTS, NUMBER_FIELDS, lists_of, numbers_of
-from samplerd_server.sampling.portable.records import DeviceRecords, by_name
+from samplerd_server.sampling.portable.records import DeviceRecords, Fields
 from samplerd_server.sampling.reference import pipeline as reference
 from samplerd_server.sampling.rows import COLD_DEFAULT, HOT, ROW
 from samplerd_server.sampling.thresholds import thresholds
@@ -60,12 +60,12 @@ def test_predicates_agree(drawn):
         expected = [bool(rule.is_on(one)) for one in own]
         assert 0 < sum(expected) < len(own), rule.name
         assert ((bits >> at) & 1).astype(bool).tolist() == expected, rule.name
-        assert rule.is_on(by_name(rows)).tolist() == expected, rule.name
+        assert rule.is_on(Fields(rows)).tolist() == expected, rule.name
         assert rule.is_on(device)[:, 0].tolist() == expected, rule.name
     expected = [bool(parameters.has_token_penalties(one)) for one in own]
     assert 0 < sum(expected) < len(own)
     assert penalties.tolist() == expected
-    assert [bool(parameters.has_token_penalties(one)) for one in by_name(rows)] == expected
+    assert [bool(parameters.has_token_penalties(Fields(one))) for one in rows] == expected
 
 
 def test_compiled_orders_are_those_of_the_table():

@@ -17,7 +17,7 @@ from samplerd_server.core.enums import Step
 from samplerd_server.sampling.decode import read_bytes
 from samplerd_server.sampling.dry import LARGEST, dry_penalties
 from samplerd_server.sampling.parameters import has_token_penalties
-from samplerd_server.sampling.portable.records import by_name
+from samplerd_server.sampling.portable.records import Fields
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,7 +62,7 @@ class Adjuster:
         self._ids = ids
         self._allowed: NDArray[np.bool_] | None = None
         self._bias, self._penalties, self._dry = _Entries(), _Entries(), _Entries()
-        for row, record in enumerate(by_name(records)):
+        for row, record in enumerate(records):
             if record["has_allowed_tokens"] or record["has_token_bitmask"]:
                 if self._allowed is None:
                     self._allowed = np.ones((len(records), width), bool)
@@ -122,7 +122,7 @@ class Adjuster:
     def _add_penalties(self, row: int, record: np.void) -> None:
         history = read_ids(record, "history", "history_len")
         repetition, presence = float(record["repetition_penalty"]), float(record["presence_penalty"])
-        if has_token_penalties(record):
+        if has_token_penalties(Fields(record)):
             tokens, counts = np.unique(history, return_counts=True)
             for token, count in zip(tokens.tolist(), counts.tolist(), strict=True):
                 often = count * float(record["frequency_penalty"])

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from samplerd_server.core.enums import Order
 from samplerd_server.sampling.parameters import FILTER_ORDERS, Need
-from samplerd_server.sampling.portable.records import by_name
+from samplerd_server.sampling.portable.records import Fields
 from samplerd_server.sampling.portable.total_order import scan
 from samplerd_server.sampling.thresholds import thresholds
 
@@ -47,7 +47,7 @@ class Filters:
     def apply(self, state: FilterState) -> None:
         """Narrow `state` by every filter that is on."""
         order = Order(int(self._records["order"][0]))
-        fields = by_name(self._records)
+        fields = Fields(self._records)
         joint = self._joint(state) if order == Order.JOINT else None
         shapes: dict[str, Callable[[FilterState, Tensor], None]] = {
             "top_n_sigma": self._top_n_sigma,

@@ -14,7 +14,7 @@ from samplerd_server.sampling.portable.distribution import Distribution
 from samplerd_server.sampling.portable.filter_state import FilterState
 from samplerd_server.sampling.portable.filters import Filters
 from samplerd_server.sampling.portable.logits import COLDEST, LoadedRows, dynamic_temperature
-from samplerd_server.sampling.portable.records import by_name
+from samplerd_server.sampling.portable.records import Fields
 from samplerd_server.sampling.portable.row_groups import draw_uniforms, is_temperature_last
 from samplerd_server.sampling.portable.total_order import first
 from samplerd_server.sampling.portable.tree import MassTree
@@ -128,7 +128,7 @@ def _filter(rows: LoadedRows, *, is_full: bool) -> Processed:
 
 def _is_any_on(name: str, records: NDArray[np.void]) -> bool:
     """Tell whether any row, of ROW[B], has a filter on."""
-    return any(bool(own.is_on(by_name(records)).any()) for own in FILTERS if own.name == name)
+    return any(bool(own.is_on(Fields(records)).any()) for own in FILTERS if own.name == name)
 
 
 def _xtc_uniforms(rows: LoadedRows) -> Tensor | None:

@@ -7,6 +7,8 @@ records alone, before anything is copied.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import or_
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +17,7 @@ from samplerd_server.core.enums import Dtype, InputKind
 from samplerd_server.core.outputs import OutputFlags
 from samplerd_server.sampling.noise import Purpose, uniform, uniforms
 from samplerd_server.sampling.parameters import FILTERS, TEMPERATURE_IS_LAST
-from samplerd_server.sampling.portable.records import by_name
+from samplerd_server.sampling.portable.records import Fields
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,8 +73,8 @@ class RowGroup:
 
 def filters_on(records: NDArray[np.void]) -> NDArray[np.bool_]:
     """bool[B]: whether a row has any filter on."""
-    fields = by_name(records)
-    is_on: NDArray[np.bool_] = np.logical_or.reduce([own.is_on(fields) for own in FILTERS])
+    fields = Fields(records)
+    is_on: NDArray[np.bool_] = reduce(or_, (own.is_on(fields) for own in FILTERS))
     return is_on
 
 
@@ -84,7 +86,8 @@ def is_temperature_last(records: NDArray[np.void]) -> bool:
 def group_rows(records: NDArray[np.void], limit: int) -> Iterator[RowGroup]:
     """Divide the rows of a batch, ROW[B], into groups of at most `limit` numbers each (one row at least)."""
     groups: dict[tuple[int, ...], list[int]] = {}
-    for row, key in enumerate(zip(*_keys(records), strict=True)):
+    has_filters = filters_on(records).tolist()
+    for row, key in enumerate(zip(*_keys(records), has_filters, strict=True)):
         groups.setdefault(key, []).append(row)
     for rows in groups.values():
         widest = int(records["width"][rows].max())
@@ -99,7 +102,7 @@ def group_rows(records: NDArray[np.void], limit: int) -> Iterator[RowGroup]:
                 is_plain=bool(own["plain"][0]),
                 is_greedy=bool(own["temperature"][0] == 0.0),
                 is_sparse=bool(own["candidate_ids"][0]),
-                has_filters=bool(filters_on(own)[0]),
+                has_filters=has_filters[members[0]],
                 without=bool(own["without"][0]),
                 output_flags=OutputFlags(int(np.bitwise_or.reduce(own["output_flags"]))),
             )
@@ -114,7 +117,6 @@ def _keys(records: NDArray[np.void]) -> list[list[int]]:
         records["without"].tolist(),
         (records["temperature"] == 0.0).tolist(),
         (records["candidate_ids"] != 0).tolist(),
-        filters_on(records).tolist(),
         records["order"].tolist(),
         records["output_flags"].tolist(),
         [_size_class(width) for width in records["width"].tolist()],
