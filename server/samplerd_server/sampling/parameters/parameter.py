@@ -14,7 +14,10 @@ __all__ = ["ParamKind", "Parameter", "Range"]
 
 
 class ParamKind(Enum):
-    """What kind of value a parameter has. A request's parameters are checked in this order of kinds."""
+    """What kind of value a parameter has.
+
+    A request's parameters are checked in this order of kinds; those that exclude each other, right after ORDER.
+    """
 
     ORDER = auto()
     """One of the orders of the filters: `core.enums.Order`."""

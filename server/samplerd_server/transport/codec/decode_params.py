@@ -87,10 +87,10 @@ def _decode_all(
     for name in names:
         if name not in PLAIN and _CAPABILITIES[name] not in context.capabilities:
             raise NotImplementedFieldError(f"{path}.{name}")
+    found = {name: decode(message, f"{path}.{name}", context) for name, decode in _ORDER_DECODERS if name in names}
     for name, other in _EXCLUDED:
         if name in names and other in names:
             raise InvalidRequestError(f"{path}.{name}", f"not together with {other}")
-    found: dict[str, Any] = {}
     for name, decode in _DECODERS:
         if name in names:
             found[name] = decode(message, f"{path}.{name}", context)
@@ -244,5 +244,13 @@ _DECODE: dict[ParamKind, Callable[[Parameter], _Decode]] = {
     ParamKind.IDS: _ids,
     ParamKind.BITMASK: _bitmask,
 }
-_DECODERS = [(row.name, _DECODE[row.kind](row)) for kind in ParamKind for row in PARAMETERS if row.kind is kind]
-"""What takes each parameter that is set from the message, in the order in which they are checked."""
+
+
+def _decoders(kind: ParamKind) -> list[tuple[str, _Decode]]:
+    return [(row.name, _DECODE[kind](row)) for row in PARAMETERS if row.kind is kind]
+
+
+_ORDER_DECODERS = _decoders(ParamKind.ORDER)
+_DECODERS = [own for kind in ParamKind if kind is not ParamKind.ORDER for own in _decoders(kind)]
+"""What takes each parameter that is set from the message, in the order in which they are checked: those of an order,
+then which exclude each other, then all others."""

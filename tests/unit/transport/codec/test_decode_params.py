@@ -139,6 +139,10 @@ def test_a_bitmask_is_whole_words_and_no_longer_than_the_vocabulary():
         assert refused(pb.SamplingParams(token_bitmask=bytes(size))).field == "params.token_bitmask"
     both = pb.SamplingParams(token_bitmask=bytes(4), allowed_tokens=[1])
     assert refused(both).field == "params.token_bitmask"
+    both.order = 99
+    assert refused(both).field == "params.order"  # what is checked first is what a client is told
+    both.order, both.min_p = pb.ORDER_VLLM, 2.0
+    assert refused(both).field == "params.token_bitmask"
 
 
 def test_dry():
