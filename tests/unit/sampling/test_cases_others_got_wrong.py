@@ -307,3 +307,13 @@ def test_top_k_of_candidates_is_decided_at_any_temperature_in_every_order(sample
     own = params(top_k=2, temperature=temperature, order=order)
     asked = sparse([0, 3, 7], [2.0, 1.5, 0.5], 0.0, 40, params=own, outputs=all_outputs(sampler), num_samples=5)
     assert check(sampler, asked)[0].reason == RowErrorReason.NONE
+
+
+def test_min_tokens_to_keep_may_reach_what_candidates_do_not_tell(sampler):
+    """Of ids 0, 1 and 5 the first two were sent: three are to be kept, so a third, which is not known."""
+    require(sampler, "SampleRequest.candidates", "SamplingParams.allowed_tokens", "SamplingParams.min_tokens_to_keep")
+    for least, reason in ((2, RowErrorReason.NONE), (3, RowErrorReason.OUTSIDE_CANDIDATES)):
+        own = params(min_p=0.01, min_tokens_to_keep=least, allowed_tokens=np.array([0, 1, 5], np.int32))
+        asked = sparse([0, 1, 2], [5.0, 4.9, -10.0], -12.0, 10, params=own)
+        assert draw(sampler, asked).status.tolist() == [reason]
+        check(sampler, asked)

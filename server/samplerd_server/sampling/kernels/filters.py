@@ -148,7 +148,8 @@ def _at_least(row, scale, work, count, rest, threshold):
     length = 0
     for i in range(count):
         length += work.mass[i] >= threshold
-    if length == count:
+    # With too few of them, min_tokens_to_keep would keep some of the rest: keep_prefix tells.
+    if length == count and (rest == 0 or count >= row.min_tokens_to_keep):
         return count
     return keep_prefix(row, scale, work, count, rest, max(length, 1), np.inf)
 

@@ -14,7 +14,7 @@ Where the law leaves something open, it is decided here:
   and so do its kept count and its processed logprobs. A row with XTC therefore is the one exception to "draws 0..9
   equal draws 0..4 and 5..9": give draw_offset = t at step t, one sample each.
 * Dynamic temperature takes H at T = 1 of what it scales: the adjusted row, or with ORDER_LLAMA_CPP what the filters
-  state. With one category H / ln V' counts as 0. A temperature of 0 then is certainty of the most likely.
+  kept. With one category H / ln V' counts as 0. A temperature of 0 then is certainty of the most likely.
 * top_n lists categories with positive probability only; beyond them -1 and -inf.
 * Candidates: they are taken to be the first of the total order. The rest stands after all of them in the cumulative sum
   of the draw, whatever its ids; a draw that falls there is OUTSIDE_CANDIDATES, and so is any filter that depends on it
