@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from prometheus_client import ProcessCollector
+from prometheus_client.core import GaugeMetricFamily
 
 import samplerd_server
 from samplerd_server.batching.policy import Reason
@@ -14,7 +16,9 @@ from samplerd_server.metrics.definition import Definition, Label, Merge, definit
 from samplerd_server.metrics.instruments import Counter, Gauge, Histogram, Info
 from samplerd_server.metrics.process_metrics import ProcessMetrics
 from samplerd_server.metrics.rpc_labels import RpcLabels
+from samplerd_server.metrics.snapshot import decode, encode
 from samplerd_server.metrics.table import BY_NAME, PROCESS, ServerTable, SupervisorTable
+from samplerd_server.process.workers.merge import merge
 
 SERVER = Path(str(samplerd_server.__file__)).parent
 OWN = (*definitions_of(ServerTable), *definitions_of(SupervisorTable))
@@ -81,8 +85,18 @@ def test_no_two_metrics_have_one_name():
 
 
 def test_those_of_the_process_are_what_the_library_shows():
-    shown = {(family.name, family.documentation, family.type) for family in ProcessMetrics().collect()}
-    assert shown == {(row.name, row.help, row.type) for row in PROCESS}
+    for collector in (ProcessCollector(registry=None), ProcessMetrics()):
+        shown = {(family.name, family.documentation, family.type) for family in collector.collect()}
+        assert shown == {(row.name, row.help, row.type) for row in PROCESS}
+
+
+def test_what_another_release_of_the_library_knows_of_a_process_is_left_out(monkeypatch):
+    new = GaugeMetricFamily("process_threads", "Number of threads.", value=3)
+    monkeypatch.setattr(
+        ProcessCollector, "collect", lambda _: [new, GaugeMetricFamily("process_open_fds", "", value=1)]
+    )
+    snapshot = decode(encode([ProcessMetrics()]))
+    assert set(merge([snapshot])) == {"process_open_fds"}
 
 
 def test_reasons_for_closing_a_batch_are_those_of_the_policy():
