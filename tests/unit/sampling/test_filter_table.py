@@ -68,6 +68,13 @@ def test_predicates_agree(drawn):
     assert [bool(parameters.has_token_penalties(Fields(one))) for one in rows] == expected
 
 
+def test_a_column_is_copied_once(drawn):
+    """Each copy is a launch on a GPU; a filter reads a column twice: whether it is on, and its value."""
+    device = DeviceRecords(drawn[1], torch.device("cpu"))
+    assert device.top_k is device.top_k is device.column("top_k")
+    assert device.column("top_k").tolist() == drawn[1]["top_k"][:, None].tolist()
+
+
 def test_compiled_orders_are_those_of_the_table():
     names = [own.name for own in FILTERS]
     for order in Order:

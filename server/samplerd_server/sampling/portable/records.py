@@ -26,9 +26,16 @@ class DeviceRecords:
         """Copy the records."""
         host = torch.from_numpy(np.ascontiguousarray(records).view(np.uint8).reshape(len(records), -1))
         self._bytes = host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host
+        self._columns: dict[str, Tensor] = {}
 
     def column(self, name: str) -> Tensor:
-        """One field of all rows, [B, 1]: float64, or int64 of an int32 field."""
+        """One field of all rows, [B, 1]: float64, or int64 of an int32 field. Made once, so nobody may write to it."""
+        column = self._columns.get(name)
+        if column is None:
+            self._columns[name] = column = self._read(name)
+        return column
+
+    def _read(self, name: str) -> Tensor:
         kind, offset = ROW.fields[name][:2]  # type: ignore[index]  # ROW is a struct
         values = self._bytes[:, offset : offset + kind.itemsize].clone(memory_format=torch.contiguous_format)
         column = values.view(_TORCH[kind])
