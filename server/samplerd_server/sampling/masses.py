@@ -1,0 +1,43 @@
+"""Masses as whole numbers: the law by which every filter judges.
+
+A category's mass is a whole number of units, `rint(m x 2^SHIFT)`, where m is its mass relative to the largest logit or
+weight: 2^t with t = (x - largest) log2(e) / T for a logit x, and (w / largest)^(1/T) for a weight w. Whole numbers are
+added without rounding, so that it does not matter in which order; the same categories are kept whatever implementation,
+device or batch they are judged by. `arithmetic.py` says how 2^t is computed, to the bit.
+
+Rule 1: a unit is 2^-43 of the largest mass, as long as V such masses fit into 62 bits, which is V <= 2^19; for each
+doubling of V beyond that it is twice as large. What is less than half a unit is no mass.
+
+Rule 2 (boundaries). Logits are float32, so that ln 0.3 is not exactly what a client sends; yet 0.5 + 0.3 must reach a
+top_p of 0.8. So a mass reaches a threshold if it falls short by at most its 2^20th part; and a category is not kept for
+the sake of a sum that lacks at most the 2^16th part of that category's mass. The parts are rounded down.
+
+Rule 3: entropies are sums of whole numbers as well, of `rint(mass x -t)`; with the total Z and that sum M,
+`H = (log2 Z - SHIFT + M / Z) ln 2`.
+"""
+
+from __future__ import annotations
+
+__all__ = ["DISTANCES", "LOWEST", "NONE", "PREFIX_BITS", "REST_BITS", "THRESHOLD_BITS", "UNKNOWN", "shift_of"]
+
+THRESHOLD_BITS = 20
+"""A mass reaches a threshold if mass + (mass >> this) does."""
+PREFIX_BITS = 16
+"""A category that others of a sum s precede is kept if s + (its mass >> this) is below what the sum must reach."""
+LOWEST = -60.0
+"""Exponents t below this are taken to be it: they have no mass."""
+DISTANCES = 1 << 20
+"""typical_p orders by abs(-log2 p - H) in units of 1 / this, rounded to the nearest; of equal ones the lowest id."""
+NONE = 0
+"""The rest's mass where nothing was left unsent. A rest, however small, has at least one unit."""
+UNKNOWN = -1
+"""Stands for the rest's mass where it is not known."""
+REST_BITS = 61
+"""The rest of candidates counts for at most 2^61 units, so that every sum fits into 63 bits."""
+
+_SHIFT, _TOTAL_BITS = 43, 62
+
+
+def shift_of(vocab_size: int) -> int:
+    """Find the power of two that one unit is the inverse of; vocab_size: V >= 1."""
+    return min(_SHIFT, _TOTAL_BITS - (vocab_size - 1).bit_length())
