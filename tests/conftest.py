@@ -10,15 +10,26 @@ settings.register_profile("samplerd", deadline=None)
 settings.load_profile("samplerd")
 
 
+ASKED_FOR = {
+    "gpu": "run the tests that need a CUDA device; without one they fail",
+    "peer": "run the tests that need other samplers installed under build/peers; without them they fail",
+}
+"""Markers of tests that run only when an option of the same name is given."""
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--gpu", action="store_true", help="run the tests that need a CUDA device; without one they fail")
+    for marker, text in ASKED_FOR.items():
+        parser.addoption(f"--{marker}", action="store_true", help=text)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave GPU tests out unless --gpu asks for them, whatever -m says: -m 'not slow' must not bring them in."""
-    if config.getoption("--gpu"):
-        return
-    left_out = [item for item in items if item.get_closest_marker("gpu") is not None]
+    """Leave out what no option asks for, whatever -m says: -m 'not slow' must not bring in tests that need a GPU."""
+    unasked = [marker for marker in ASKED_FOR if not config.getoption(f"--{marker}")]
+    kept: list[pytest.Item] = []
+    left_out: list[pytest.Item] = []
+    for item in items:
+        is_unasked = any(item.get_closest_marker(marker) is not None for marker in unasked)
+        (left_out if is_unasked else kept).append(item)
     if left_out:
         config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item.get_closest_marker("gpu") is None]
+        items[:] = kept

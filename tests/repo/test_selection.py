@@ -1,4 +1,4 @@
-"""Which tests run: the marker gpu composes with any other choice."""
+"""Which tests run: the markers gpu and peer compose with any other choice."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ def test_gpu(): pass
 @pytest.mark.gpu
 @pytest.mark.slow
 def test_slow_on_gpu(): pass
+
+@pytest.mark.peer
+def test_peer(): pass
 """
 
 
@@ -33,7 +36,7 @@ def suite(tmp_path: Path) -> Path:
     """A small suite under the conftest of the real one."""
     shutil.copy(CONFTEST, tmp_path / "conftest.py")
     (tmp_path / "test_suite.py").write_text(SUITE)
-    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n  gpu\n  slow\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n  gpu\n  peer\n  slow\n")
     return tmp_path
 
 
@@ -47,10 +50,12 @@ def suite(tmp_path: Path) -> Path:
         (("--gpu",), {"plain", "slow", "gpu", "slow_on_gpu"}),
         (("--gpu", "-m", "not slow"), {"plain", "gpu"}),
         (("--gpu", "-m", "gpu"), {"gpu", "slow_on_gpu"}),
+        (("-m", "peer"), set()),
+        (("--peer", "-m", "not slow"), {"plain", "peer"}),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_gpu_tests_run_only_when_they_are_asked_for(
+def test_gpu_and_peer_tests_run_only_when_they_are_asked_for(
     suite: Path, arguments: tuple[str, ...], expected: set[str]
 ) -> None:
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", *arguments]
