@@ -308,9 +308,26 @@ def _drafts() -> Iterator[Case]:
         id=9, seed=9, draft_ids=[4, 0, 7], target=target, params=pb.SamplingParams(temperature=0.0)
     )
     yield Case(name="draft, greedy", rpc="VerifyDraft", request=greedy)
+    yield from _draft_trees()
     wrong = pb.VerifyDraftRequest(seed=1, draft_ids=[12, 0, 7], target=target)
     failure = Failure(code=INVALID_ARGUMENT, fields=("draft_ids[0]",))
     yield Case(name="wrong: draft_ids", rpc="VerifyDraft", request=wrong, failure=failure)
+
+
+def _draft_trees() -> Iterator[Case]:
+    """Three tokens follow the sequence, two each of the first two of these."""
+    ids, parents = [4, 0, 7, 1, 2, 3, 4], [-1, -1, -1, 0, 0, 1, 1]
+    draft = np.exp(_logits(len(ids), 8, seed=10))
+    target = _tensor(_logits(len(ids) + 1, 8, seed=11))
+    for seed in range(6):
+        rows = _tensor(draft) if seed % 2 else None
+        request = pb.VerifyDraftRequest(
+            id=seed, seed=seed, draft_ids=ids, parents=parents, draft=rows, target=target, draw_offset=seed
+        )
+        yield Case(name=f"draft tree, seed {seed}", rpc="VerifyDraft", request=request)
+    cycle = pb.VerifyDraftRequest(seed=1, draft_ids=ids, parents=[-1, 1, -1, 0, 0, 1, 1], target=target)
+    failure = Failure(code=INVALID_ARGUMENT, fields=("parents[1]",))
+    yield Case(name="wrong: parents", rpc="VerifyDraft", request=cycle, failure=failure)
 
 
 def _distributions() -> Iterator[Case]:

@@ -104,7 +104,12 @@ def draft_reply(message: pb.VerifyDraftRequest) -> pb.VerifyDraftResponse:
     request = DraftDecoder(samples=_DECODER).decode(message)
     draft = request.draft
     assert draft is None or isinstance(draft, DenseRows)
-    verdict = reference_verify.verify(request.target, list(map(int, request.draft_ids)), draft)
+    verdict = reference_verify.verify(request.target, request.draft_ids.tolist(), request.parents.tolist(), draft)
     return pb.VerifyDraftResponse(
-        id=message.id, seed=message.seed, rng=RNG, samples=verdict.samples, accepted=verdict.accepted
+        id=message.id,
+        seed=message.seed,
+        rng=RNG,
+        samples=verdict.samples,
+        accepted=verdict.accepted,
+        path=verdict.path,
     )

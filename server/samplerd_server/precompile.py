@@ -52,7 +52,7 @@ def _compile_drawing() -> None:
 
 
 def _compile_the_rest() -> None:
-    NumbaSampler(1).verify(batches()[0], np.empty(0, np.int32), None)
+    NumbaSampler(1).verify(batches()[0], np.empty(0, np.int32), np.empty(0, np.int32), None)
     CdfIndexBuilder().warm_up()
     compiled_scan()
 

@@ -22,7 +22,7 @@ from samplerd_client import (
 from samplerd_client.philox import RNG
 from samplerd_server.core.enums import InputKind
 from samplerd_server.core.params import SamplingParams
-from samplerd_server.sampling.reference.verify import verify
+from tests.support.drafts import ask_reference, chain, random_parents
 from tests.support.requests import one_hot
 from tests.support.samplers import encode, params, request
 
@@ -49,6 +49,7 @@ class Case:
         self.is_weights = seed % 4 == 1
         if self.is_weights:
             self.target = np.exp(self.target)
+        self.parents = random_parents(numbers, length) if seed % 5 == 2 else None
         if self.draft is None:
             self.ids = self.target[:length].argmax(axis=1).tolist()
         else:
@@ -64,21 +65,24 @@ class Case:
 
     @property
     def options(self) -> dict[str, Any]:
-        return {**self.fields, "seed": self.seed, "draw_offset": self.offset, "probabilities": self.is_weights}
+        own = {} if self.parents is None else {"parents": self.parents}
+        return {**self.fields, **own, "seed": self.seed, "draw_offset": self.offset, "probabilities": self.is_weights}
 
     async def sent_by(self, send: Any) -> VerifyResult:
         return await send(self.target, self.ids, self.draft, **self.options)
 
-    def judged_by_the_reference(self) -> tuple[list[int], int]:
+    def judged_by_the_reference(self) -> tuple[list[int], list[int]]:
         kind = InputKind.PROBABILITIES if self.is_weights else InputKind.LOGITS
         own: SamplingParams = params(**self.fields)
         asked = request(self.target, params=own, kind=kind, seed=self.seed, draw_offset=self.offset)
-        verdict = verify(asked, self.ids, None if self.draft is None else encode(self.draft))
-        return list(verdict.samples), verdict.accepted
+        parents = chain(len(self.ids)) if self.parents is None else self.parents
+        verdict = ask_reference(asked, self.ids, parents, None if self.draft is None else encode(self.draft))
+        return list(verdict.samples), list(verdict.path)
 
 
-def said(result: VerifyResult) -> tuple[list[int], int]:
-    return result.samples.tolist(), result.accepted
+def said(result: VerifyResult) -> tuple[list[int], list[int]]:
+    assert len(result.path) == result.accepted
+    return result.samples.tolist(), result.path.tolist()
 
 
 # What a reply says.
@@ -87,12 +91,25 @@ def said(result: VerifyResult) -> tuple[list[int], int]:
 async def test_a_draft_that_is_certain_of_what_the_target_is(client):
     target = one_hot(4, 9, [5, 6, 7, 8])
     result = await client.verify_draft(target, [5, 6, 7], seed=3)
-    assert (*said(result), result.seed, result.rng, result.row_errors) == ([5, 6, 7, 8], 3, 3, RNG, ())
+    assert (*said(result), result.seed, result.rng, result.row_errors) == ([5, 6, 7, 8], [0, 1, 2], 3, RNG, ())
     assert result.timing.batch_rows >= 4
     result = await client.verify_draft(target, [5, 0, 7])
-    assert said(result) == ([5, 6], 1), "the correction of the first wrong token, and nothing after it"
+    assert said(result) == ([5, 6], [0]), "the correction of the first wrong token, and nothing after it"
     result = await client.verify_draft(target, [0, 6, 7], one_hot(3, 9, [0, 6, 7]) == 0)
-    assert said(result) == ([5], 0)
+    assert said(result) == ([5], [])
+
+
+async def test_the_tree_of_a_draft(client):
+    """Tokens 4 and 5 may follow the sequence, 6 and 7 either of them; the target wants 5, 7 and then 8."""
+    target = one_hot(7, 9, [5, 6, 7, 0, 0, 0, 8])
+    ids, parents = [4, 5, 6, 7, 6, 7], [-1, -1, 0, 0, 1, 1]
+    result = await client.verify_draft(target, ids, parents=parents)
+    assert (*said(result), result.accepted) == ([5, 7, 8], [1, 5], 2)
+    assert said(await client.verify_draft(target, ids, np.full((6, 9), 1.0), parents=parents)) == ([5, 7, 8], [1, 5])
+    with pytest.raises(InvalidRequestError, match=r"parents\[2\]: 2 is not in \[-1, 2\)"):
+        await client.verify_draft(target, ids, parents=[-1, -1, 2, 0, 1, 1])
+    with pytest.raises(InvalidRequestError, match="parents: 5 parents for 6 drafted tokens"):
+        await client.verify_draft(target, ids, parents=parents[:5])
 
 
 async def test_the_seed_of_an_unseeded_draft_repeats_it(client):
@@ -136,7 +153,7 @@ async def test_every_verdict_is_the_references(stream):
 async def test_unary_and_stream_and_sync_say_the_same(client, stream, address):
     cases = [Case(seed) for seed in range(12)]
 
-    def in_a_thread() -> list[tuple[list[int], int]]:
+    def in_a_thread() -> list[tuple[list[int], list[int]]]:
         with SyncSamplerClient(address) as sync, sync.verify_stream() as own:
             futures = [own.submit(case.target, case.ids, case.draft, **case.options) for case in cases]
             answers = [said(future.result()) for future in futures]
@@ -185,7 +202,7 @@ async def test_verification_stops_before_a_bad_target_row(client, bad):
     target = one_hot(4, 5, [1, 2, 3, 4])
     target[bad, 3] = np.nan
     result = await client.verify_draft(target, [1, 2, 3])
-    assert said(result) == ([1, 2, 3][:bad], bad)
+    assert said(result) == ([1, 2, 3][:bad], list(range(bad)))
     (error,) = result.row_errors
     assert (error.row, error.reason, error.message) == (bad, RowErrorReason.NAN, "NaN at id 3")
 
@@ -194,7 +211,7 @@ async def test_a_bad_row_behind_a_rejection_does_no_harm(client):
     target = one_hot(3, 5, [1, 2, 3])
     target[1:] = np.nan
     result = await client.verify_draft(target, [0, 2])
-    assert (said(result), result.row_errors) == (([1], 0), ())
+    assert (said(result), result.row_errors) == (([1], []), ())
 
 
 @pytest.mark.parametrize(
@@ -209,7 +226,7 @@ async def test_a_bad_row_behind_a_rejection_does_no_harm(client):
 async def test_verification_stops_before_a_bad_draft_row(client, numbers, reason):
     draft = np.array([[0.0, 1.0, 0.0], numbers], np.float32)
     result = await client.verify_draft(one_hot(3, 3, [1, 2, 0]), [1, 2], draft)
-    assert said(result) == ([1], 1)
+    assert said(result) == ([1], [0])
     assert [(error.row, error.reason) for error in result.row_errors] == [(1, reason)]
 
 
@@ -226,7 +243,7 @@ async def test_bad_drafts_fail_alone(stream):
             assert isinstance(result, InvalidRequestError)
             assert [violation.field for violation in result.violations] == ["params.temperature"]
         elif number % 3 == 0:
-            assert said(result) == ([], 0)
+            assert said(result) == ([], [])
             assert [error.row for error in result.row_errors] == [0]
         else:
             assert said(result) == said(before)

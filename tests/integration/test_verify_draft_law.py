@@ -95,3 +95,24 @@ async def test_pairs_of_tokens_follow_the_target(stream, options):
     assert chi_square_fit(counts, np.concatenate([laws[0][token] * laws[token] for token in range(3)])).p_value > ALPHA
     drafts = np.concatenate([NEXT_Q[0][token] * NEXT_Q[token] for token in range(3)])
     assert chi_square_fit(counts, drafts).p_value < ALPHA, "pairs of the draft's law are told apart"
+
+
+@pytest.mark.parametrize("options", [{}, {"top_k": 4, "temperature": 0.8}], ids=str)
+async def test_the_first_token_of_a_tree_follows_the_target(stream, options):
+    """n = 2,000 trees: three tokens drawn from Q without replacement, one more after the second; seeds 0 to 1,999."""
+    n, law, parents = 2000, processed(ROW, **options), [-1, -1, -1, 1]
+    target, calls, likely = np.stack([ROW] * 5), [], np.zeros(len(Q))
+    for seed in range(n):
+        numbers = np.random.default_rng((33, seed))
+        ids = [int(token) for token in numbers.choice(len(Q), size=3, replace=False, p=Q)]
+        rows = [np.where(np.isin(np.arange(len(Q)), ids[:tried]), 0.0, Q) for tried in range(3)]
+        ids.append(int(numbers.choice(len(Q), p=Q)))
+        likely[ids[0]] += 1
+        calls.append(stream.verify(target, ids, np.stack([*rows, Q]), parents=parents, seed=seed, **options))
+    results = await asyncio.gather(*calls)
+    first = np.bincount([result.samples[0] for result in results], minlength=len(Q))
+    assert chi_square_fit(first, law).p_value > ALPHA
+    assert chi_square_fit(likely, law).p_value < ALPHA, "the first drafted tokens alone would not"
+    second = np.bincount([result.samples[1] for result in results if result.accepted], minlength=len(Q))
+    assert chi_square_fit(second, law).p_value > ALPHA, "the token after an accepted one"
+    assert {tuple(result.path) for result in results} == {(), (0,), (1,), (2,), (1, 3)}

@@ -9,14 +9,12 @@ import hypothesis.strategies as st
 import numpy as np
 from hypothesis import HealthCheck, assume, given, settings
 
-from samplerd_server.batching.pack import pack
 from samplerd_server.core.enums import Dtype, InputKind, LogprobKind, Order, RowErrorReason, Step
 from samplerd_server.core.params import Dry
 from samplerd_server.sampling.parameters import PARAMETERS, ParamKind
 from samplerd_server.sampling.reference import pipeline as reference
-from samplerd_server.sampling.reference.verify import verify
 from samplerd_server.sampling.thresholds import thresholds
-from tests.support.samplers import all_outputs, check, encode, outputs, params, request, require, sparse
+from tests.support.samplers import all_outputs, check, outputs, params, request, require, sparse
 
 LAWS = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -231,20 +229,6 @@ def test_candidates(sampler, data, row, seed, temperature, with_replacement):
     )
     assume_cuts_are_clear(asked, fields)
     check(sampler, asked)
-
-
-@LAWS
-@given(SEEDS, st.integers(0, 4), st.integers(2, 60), st.sampled_from([0.0, 0.7, 1.0]), st.booleans(), st.booleans())
-def test_verification(sampler, seed, length, width, temperature, has_rows, is_filtered):
-    numbers = np.random.default_rng(seed)
-    fields = {"top_k": 5, "top_p": 0.8} if is_filtered else {}
-    target = request(
-        numbers.normal(size=(length + 1, width)) * 2, seed=seed, params=params(temperature=temperature, **fields)
-    )
-    ids = numbers.integers(0, width, length).astype(np.int32)
-    draft = encode(numbers.random((length, width)) + 0.01) if has_rows and length else None
-    want, got = verify(target, ids.tolist(), draft), sampler.verify(pack([target]), ids, draft)
-    assert (got.samples, got.accepted, got.failed_row) == (want.samples, want.accepted, want.failed_row)
 
 
 @LAWS

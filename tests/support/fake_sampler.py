@@ -78,6 +78,7 @@ def verdict_of(request: pb.VerifyDraftRequest) -> pb.VerifyDraftResponse:
     reply = pb.VerifyDraftResponse(id=request.id, seed=request.seed, rng="philox4x32-10/1")
     reply.samples.extend([*request.draft_ids, int(rows[-1].argmax())])
     reply.accepted = len(request.draft_ids)
+    reply.path.extend(range(reply.accepted))
     return reply
 
 

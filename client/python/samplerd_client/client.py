@@ -203,12 +203,12 @@ class SamplerClient(DistributionCalls, ServerQueries):
         """Accept or correct the n drafted tokens of one sequence; the result follows the target's distribution exactly.
 
         Args:
-            target: [n + 1, V], the target model's rows: those of the drafted positions and the one that follows.
+            target: [n + 1, V], the target model's rows: after the sequence, then after each drafted token.
             draft_ids: the n drafted tokens.
             draft: [n, V], the probabilities (or weights) that they were drawn from; None = each was certain.
             timeout_s: seconds for this call with its retries. None = the client's.
             options: every field of `SamplingParams`, which make the target's distribution; and those of
-                `VerifyOptions`: row_params, seed, draw_offset, probabilities, ...
+                `VerifyOptions`: parents (of a tree), row_params, seed, draw_offset, probabilities, ...
 
         Returns:
             The tokens to go on with. A row that cannot be drawn from ends them early and is in `row_errors`.

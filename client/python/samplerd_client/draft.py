@@ -22,7 +22,7 @@ from samplerd_client.status import row_error
 from samplerd_client.wire import tensor_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import MutableSequence, Sequence
 
     from numpy.typing import NDArray
 
@@ -32,6 +32,9 @@ __all__ = ["PreparedDraft", "VerifyOptions", "VerifyResult", "build_draft", "dec
 class VerifyOptions(SamplingFields, total=False):
     """The keywords of `verify_draft`: the fields of SamplingParams, and these."""
 
+    parents: Ids | None
+    """Of a tree draft: for each drafted token the index in draft_ids of the token that it follows, below its own; -1 =
+    it follows the sequence. None: a chain, in which each token follows the one before."""
     params: SamplingParams | None
     """Parameters of all target rows, in place of a keyword for each."""
     row_params: Sequence[SamplingParams] | None
@@ -54,10 +57,13 @@ class VerifyResult:
     """The result of verifying a draft."""
 
     samples: NDArray[np.int32]
-    """int32[k]: the accepted tokens and, unless a row failed, one more: the correction of the first rejected token, or
-    a draw from row n + 1 if all were accepted."""
+    """int32[k]: the accepted tokens and, unless a row failed, one more: the correction where no token that follows was
+    accepted, or a draw from the target's row if none follows."""
     accepted: int
-    """How many drafted tokens were accepted, 0 to n."""
+    """How many drafted tokens were accepted: 0 to n, of a tree at most its depth."""
+    path: NDArray[np.int32]
+    """int32[accepted]: indices in draft_ids of the accepted tokens, each the parent of the next: which entries of a
+    key-value cache to keep."""
     seed: int
     """The seed that was used."""
     rng: str
@@ -113,29 +119,40 @@ def build_draft(target: ArrayLike, draft_ids: Ids, draft: ArrayLike | None, opti
     if options.get("probabilities", False):
         message.kind = pb.INPUT_KIND_PROBABILITIES
     set_params(message, given)
-    try:
-        message.draft_ids.extend(integers(draft_ids))
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"draft_ids: {error}") from error
+    _extend(message.draft_ids, "draft_ids", draft_ids)
+    _extend(message.parents, "parents", options.get("parents"))
     dtype = options.get("dtype")
     return PreparedDraft(
         message=message, target=as_rows(target, dtype), draft=None if draft is None else as_rows(draft, dtype)
     )
 
 
+def _extend(field: MutableSequence[int], name: str, values: Ids | None) -> None:
+    if values is None:
+        return
+    try:
+        field.extend(integers(values))
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name}: {error}") from error
+
+
 def decode_verdict(response: pb.VerifyDraftResponse) -> VerifyResult:
     """Return the result of a reply.
 
     Raises:
-        InternalError: the numbers of accepted and of returned tokens contradict each other.
+        InternalError: the numbers of accepted tokens, of their indices and of returned tokens contradict each other.
 
     """
     drawn = len(response.samples) - response.accepted
     if drawn != (0 if response.row_errors else 1):
         raise InternalError(f"the reply has {len(response.samples)} tokens, of which {response.accepted} accepted")
+    path = response.path or range(response.accepted)  # a server that knows no trees leaves it out
+    if len(path) != response.accepted:
+        raise InternalError(f"the reply has a path of {len(path)} tokens, of which {response.accepted} accepted")
     return VerifyResult(
         samples=np.fromiter(response.samples, dtype=np.int32, count=len(response.samples)),
         accepted=response.accepted,
+        path=np.fromiter(path, dtype=np.int32, count=len(path)),
         seed=response.seed,
         rng=response.rng,
         row_errors=tuple(map(row_error, response.row_errors)),

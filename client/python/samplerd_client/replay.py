@@ -93,40 +93,51 @@ def follows(samples: NDArray[Any], law: NDArray[np.float64], noise: NDArray[np.f
 
 
 def verdict_follows(
-    samples: NDArray[Any],
+    samples: NDArray[np.int32],
     target: NDArray[np.float64],
     draft_ids: Sequence[int],
     draft: NDArray[np.float64],
     *,
     seed: int,
     draw_offset: int = 0,
+    parents: Sequence[int] | None = None,
+    path: Sequence[int] | None = None,
 ) -> bool:
     """Say whether a verified draft is what its noise makes of it, rounding at the boundaries allowed for.
 
-    The law: the drafted token d of position i is accepted if u q(d) < p(d), u of purpose 2; the first that is not is
-    replaced by a draw, with purpose 3, from max(p - q, 0), and ends the reply; after the last one more is drawn from p.
+    The law: the tokens that follow the last accepted one, or the sequence, are tried in order. The drafted token d is
+    accepted if u q(d) < p(d), u of purpose 2 and of the token's index; if it is not, p becomes max(p - q, 0),
+    renormalised. Where none is left a token is drawn from p, with purpose 3 and the index of the target row.
 
     Args:
         samples: int32[k], the reply.
-        target: float64[n + 1, V], the masses of each position, each of sum 1; filters already applied.
+        target: float64[n + 1, V], the masses of each row, each of sum 1; filters already applied.
         draft_ids: the n drafted tokens.
         draft: float64[n, V], the draft's masses, each of sum 1.
         seed: as in the result.
         draw_offset: as in the request.
+        parents: as in the request; None = a chain.
+        path: as in the result; None = the first tokens of a chain.
 
     """
-    last = len(samples) - 1
-    if not 0 <= last <= len(draft_ids) or samples[:last].tolist() != list(draft_ids[:last]):
+    nodes = list(range(-1, len(draft_ids) - 1) if parents is None else parents)
+    taken = list(range(len(samples) - 1) if path is None else path)
+    if len(samples) != len(taken) + 1 or not set(taken) <= set(range(len(draft_ids))):
         return False
-    for position in range(min(last + 1, len(draft_ids))):
-        token = draft_ids[position]
-        noise = uniforms(seed, 1, row=position, draw_offset=draw_offset, purpose=PURPOSE_ACCEPT)[0]
-        margin = target[position, token] - noise * draft[position, token]
-        if (margin < -ROUNDING) if position < last else (margin > ROUNDING):
+    if samples[:-1].tolist() != [draft_ids[index] for index in taken]:
+        return False
+    node, law = -1, target[0]
+    for index, token in enumerate(draft_ids):
+        if nodes[index] != node:
+            continue
+        noise = uniforms(seed, 1, row=index, draw_offset=draw_offset, purpose=PURPOSE_ACCEPT)[0]
+        margin = law[token] - noise * draft[index, token]
+        if index in taken:
+            node, law = index, target[index + 1]
+        else:
+            left = np.maximum(law - draft[index], 0.0)
+            law = left / left.sum() if left.any() else law
+        if (margin < -ROUNDING) if index in taken else (margin > ROUNDING):
             return False
-    law = target[last]
-    if last < len(draft_ids):
-        law = np.maximum(law - draft[last], 0.0)
-        law = law / law.sum() if law.any() else target[last]
-    noise = uniforms(seed, 1, row=last, draw_offset=draw_offset, purpose=PURPOSE_CORRECT)
-    return bool(follows(samples[last:], law, noise).all())
+    noise = uniforms(seed, 1, row=node + 1, draw_offset=draw_offset, purpose=PURPOSE_CORRECT)
+    return node == (taken[-1] if taken else -1) and bool(follows(samples[-1:], law, noise).all())

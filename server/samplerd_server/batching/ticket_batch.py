@@ -99,7 +99,12 @@ def pack_drafts(requests: Sequence[VerifyRequest]) -> DraftBatch:
     """Lay out the sequences of `requests`, in order; each has the records of its own target rows."""
     return DraftBatch(
         sequences=tuple(
-            DraftSequence(target=pack([request.target]), draft_ids=request.draft_ids, draft=request.draft)
+            DraftSequence(
+                target=pack([request.target]),
+                draft_ids=request.draft_ids,
+                parents=request.parents,
+                draft=request.draft,
+            )
             for request in requests
         )
     )
@@ -124,4 +129,4 @@ def _verify_result(request: VerifyRequest, verdict: DraftVerdict, timing: Timing
     if verdict.failed_row >= 0:
         message = describe(verdict.reason, verdict.detail, request.target.num_samples)
         errors = (RowError(row=verdict.failed_row, reason=verdict.reason, message=message),)
-    return VerifyResult(samples=verdict.samples, accepted=verdict.accepted, row_errors=errors, timing=timing)
+    return VerifyResult(samples=verdict.samples, path=verdict.path, row_errors=errors, timing=timing)

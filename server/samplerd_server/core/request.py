@@ -84,9 +84,11 @@ class VerifyRequest:
 
     id: int
     target: SampleRequest
-    """The n + 1 rows of the target model, one sample each."""
+    """The n + 1 rows of the target model, one sample each: after the sequence, then after each drafted token."""
     draft_ids: NDArray[np.int32]
     """int32[n], within [0, V)."""
+    parents: NDArray[np.int32]
+    """int32[n]: the index of the drafted token that each follows, below its own; -1 = the sequence."""
     draft: DenseRows | None
     """The n rows of weights that the draft was drawn from; None = each token was certain."""
     priority: int = 0

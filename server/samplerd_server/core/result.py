@@ -69,6 +69,7 @@ class VerifyResult:
 
     samples: tuple[int, ...]
     """The accepted tokens and, unless a row failed, one more token."""
-    accepted: int
+    path: tuple[int, ...]
+    """Indices of the accepted tokens in the draft, from the first on: each is the parent of the next."""
     row_errors: tuple[RowError, ...]
     timing: Timing

@@ -99,7 +99,7 @@ class DeviceThread:
 
 def _draw(sampler: Sampler, batch: RowBatch | DraftBatch | IndexedBatch) -> RowResults | tuple[DraftVerdict, ...]:
     if isinstance(batch, DraftBatch):
-        return tuple(sampler.verify(own.target, own.draft_ids, own.draft) for own in batch.sequences)
+        return tuple(sampler.verify(own.target, own.draft_ids, own.parents, own.draft) for own in batch.sequences)
     if isinstance(batch, IndexedBatch):
         return batch.run()
     return sampler.sample(batch)

@@ -186,9 +186,11 @@ class DraftSequence:
     """The drafted tokens of one sequence, with the rows they are judged by."""
 
     target: RowBatch
-    """The n + 1 rows of the target model."""
+    """The n + 1 rows of the target model: after the sequence, then after each drafted token."""
     draft_ids: NDArray[np.int32]
     """int32[n], within [0, V)."""
+    parents: NDArray[np.int32]
+    """int32[n]: the index of the drafted token that each follows, below its own; -1 = the sequence."""
     draft: DenseRows | None
     """n rows of weights that the draft was drawn from; None = each token was certain."""
 
@@ -215,9 +217,10 @@ class DraftVerdict:
 
     samples: tuple[int, ...]
     """The accepted tokens and, unless a row failed, one more."""
-    accepted: int
+    path: tuple[int, ...]
+    """Indices of the accepted tokens in the draft, from the first on: each is the parent of the next."""
     failed_row: int = -1
-    """The row that verification stopped before; -1 = none."""
+    """The target row that verification stopped at; -1 = none."""
     reason: RowErrorReason = RowErrorReason.NONE
     detail: int = 0
     """See RowResults.detail."""

@@ -35,12 +35,15 @@ class Sampler(Protocol):
         """Draw from every row of the batch. Never raises for what a row holds: that is the row's own status."""
         ...
 
-    def verify(self, target: RowBatch, draft_ids: NDArray[np.int32], draft: DenseRows | None) -> DraftVerdict:
+    def verify(
+        self, target: RowBatch, draft_ids: NDArray[np.int32], parents: NDArray[np.int32], draft: DenseRows | None
+    ) -> DraftVerdict:
         """Accept or correct the drafted tokens of one sequence.
 
         Args:
-            target: the n + 1 rows of the target model.
+            target: the n + 1 rows of the target model: after the sequence, then after each drafted token.
             draft_ids: int32[n], within [0, V).
+            parents: int32[n], the index of the drafted token that each follows, below its own; -1 = the sequence.
             draft: n rows of weights that they were drawn from, or None if each was certain.
 
         """

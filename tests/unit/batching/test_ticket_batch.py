@@ -27,7 +27,11 @@ def verify_request(tokens: int = 2, vocab_size: int = 4, *, has_rows: bool = Fal
     data = np.full((tokens, vocab_size), 0.25, "<f4").tobytes()
     draft = DenseRows(dtype=Dtype.F32, rows=tokens, vocab_size=vocab_size, data=data) if has_rows else None
     return VerifyRequest(
-        id=5, target=request(rows, **fields), draft_ids=np.arange(tokens, dtype=np.int32) % vocab_size, draft=draft
+        id=5,
+        target=request(rows, **fields),
+        draft_ids=np.arange(tokens, dtype=np.int32) % vocab_size,
+        parents=np.arange(-1, tokens - 1, dtype=np.int32),
+        draft=draft,
     )
 
 
@@ -77,6 +81,7 @@ def test_each_draft_keeps_its_own_rows():
     assert (len(batch), batch.samples) == (2 + 5 + 3, 3)
     for own, sequence in zip(wanted, batch.sequences, strict=True):
         assert sequence.draft_ids is own.draft_ids
+        assert sequence.parents is own.parents
         assert sequence.draft is own.draft
         assert len(sequence.target) == own.rows
         firsts = [decode(read_bytes(int(row["data"]), 4), Dtype.F32)[0] for row in sequence.target.rows]
@@ -99,15 +104,15 @@ def test_the_noise_of_a_draft_does_not_depend_on_its_place():
 def test_each_ticket_gets_its_own_verdict():
     job = TicketBatch(tickets=[of(verify_request()), of(verify_request()), of(verify_request())])
     verdicts = (
-        DraftVerdict(samples=(3,), accepted=0),
-        DraftVerdict(samples=(0, 1, 2), accepted=2),
-        DraftVerdict(samples=(0, 2), accepted=1),
+        DraftVerdict(samples=(3,), path=()),
+        DraftVerdict(samples=(0, 1, 2), path=(0, 1)),
+        DraftVerdict(samples=(0, 2), path=(0,)),
     )
     results = job.unpack(verdicts, [timing(number) for number in range(3)])
-    assert [(own.samples, own.accepted, own.row_errors) for own in results] == [
-        ((3,), 0, ()),
-        ((0, 1, 2), 2, ()),
-        ((0, 2), 1, ()),
+    assert [(own.samples, own.path, own.row_errors) for own in results] == [
+        ((3,), (), ()),
+        ((0, 1, 2), (0, 1), ()),
+        ((0, 2), (0,), ()),
     ]
     assert [own.timing for own in results] == [timing(0), timing(1), timing(2)]
 
@@ -122,9 +127,9 @@ def test_each_ticket_gets_its_own_verdict():
 )
 def test_a_row_that_failed_is_described(reason, detail, words):
     job = TicketBatch(tickets=[of(verify_request())])
-    verdict = DraftVerdict(samples=(0,), accepted=1, failed_row=1, reason=reason, detail=int(detail))
+    verdict = DraftVerdict(samples=(0,), path=(0,), failed_row=1, reason=reason, detail=int(detail))
     (result,) = job.unpack((verdict,), [timing(0)])
-    assert (result.samples, result.accepted) == ((0,), 1)
+    assert (result.samples, result.path) == ((0,), (0,))
     (error,) = result.row_errors
     assert (error.row, error.reason) == (1, reason)
     assert error.message.startswith(words)
@@ -132,7 +137,7 @@ def test_a_row_that_failed_is_described(reason, detail, words):
 
 def test_row_0_can_fail_too():
     job = TicketBatch(tickets=[of(verify_request())])
-    verdict = DraftVerdict(samples=(), accepted=0, failed_row=0, reason=RowErrorReason.NAN, detail=1)
+    verdict = DraftVerdict(samples=(), path=(), failed_row=0, reason=RowErrorReason.NAN, detail=1)
     (result,) = job.unpack((verdict,), [timing(0)])
     assert result.row_errors == (RowError(row=0, reason=RowErrorReason.NAN, message="NaN at id 1"),)
 
@@ -140,7 +145,7 @@ def test_row_0_can_fail_too():
 def test_a_verdict_too_few_is_a_bug_that_shows():
     job = TicketBatch(tickets=[of(verify_request()), of(verify_request())])
     with pytest.raises(ValueError, match="shorter"):
-        job.unpack((DraftVerdict(samples=(3,), accepted=0),), [timing(0), timing(1)])
+        job.unpack((DraftVerdict(samples=(3,), path=()),), [timing(0), timing(1)])
 
 
 def test_rows_are_cut_apart_as_ever():
@@ -170,9 +175,9 @@ def test_failed_rows_are_counted_by_reason():
 
 
 def test_failed_rows_of_drafts_are_counted():
-    good = DraftVerdict(samples=(1,), accepted=0)
-    bad = DraftVerdict(samples=(), accepted=0, failed_row=0, reason=RowErrorReason.NAN)
-    worse = DraftVerdict(samples=(), accepted=0, failed_row=0, reason=RowErrorReason.POSITIVE_INFINITY)
+    good = DraftVerdict(samples=(1,), path=())
+    bad = DraftVerdict(samples=(), path=(), failed_row=0, reason=RowErrorReason.NAN)
+    worse = DraftVerdict(samples=(), path=(), failed_row=0, reason=RowErrorReason.POSITIVE_INFINITY)
     assert list(failures((good, good))) == []
     counts: dict[RowErrorReason, int] = {}
     for reason, count in failures((bad, good, worse, bad)):

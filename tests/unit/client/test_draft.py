@@ -45,6 +45,12 @@ def test_the_bytes_are_protobufs(draft: Any) -> None:
     assert built.encode(9) == pb.VerifyDraftRequest.FromString(built.encode(9)).SerializeToString(deterministic=True)
 
 
+def test_the_parents_of_a_tree() -> None:
+    assert list(parsed(parents=[-1, -1]).parents) == [-1, -1]
+    assert list(parsed(parents=np.array([-1, 0])).parents) == [-1, 0]
+    assert list(parsed(parents=None).parents) == []
+
+
 def test_nothing_given_is_nothing_sent() -> None:
     request = parsed()
     assert {field.name for field, _ in request.ListFields()} == {"id", "draft_ids", "target"}
@@ -76,6 +82,8 @@ def test_both_tensors_are_converted() -> None:
         ({"temperature": 1.0, "params": SamplingParams()}, ValueError, "not two of them"),
         ({"ids": [2**31]}, ValueError, "draft_ids"),
         ({"ids": ["a"]}, TypeError, "draft_ids"),
+        ({"parents": [-(2**31) - 1, 0]}, ValueError, "parents"),
+        ({"parents": ["a"]}, TypeError, "parents"),
     ],
 )
 def test_arguments_that_make_no_request(options: dict[str, Any], kind: type[Exception], text: str) -> None:
@@ -92,6 +100,12 @@ def test_a_verdict() -> None:
     assert result.samples.flags.writeable
     assert result.timing.batch_rows == 3
     assert result.raise_for_rows() is result
+    assert (result.path.tolist(), result.path.dtype) == ([0, 1], np.int32), "a server that knows no trees names none"
+
+
+def test_the_path_of_a_tree() -> None:
+    result = decode_verdict(pb.VerifyDraftResponse(samples=[4, 5, 6], accepted=2, path=[1, 3]))
+    assert (result.path.tolist(), result.path.dtype) == ([1, 3], np.int32)
 
 
 def test_a_row_that_failed_raises_on_demand() -> None:
@@ -110,8 +124,10 @@ def test_a_row_that_failed_raises_on_demand() -> None:
         pb.VerifyDraftResponse(samples=[1, 2], accepted=2),
         pb.VerifyDraftResponse(samples=[1, 2], accepted=0),
         pb.VerifyDraftResponse(samples=[1], accepted=0, row_errors=[pb.RowError(row=0)]),
+        pb.VerifyDraftResponse(samples=[1, 2, 3], accepted=2, path=[1]),
+        pb.VerifyDraftResponse(samples=[1], accepted=0, path=[0]),
     ],
 )
 def test_a_verdict_that_makes_no_sense(response: pb.VerifyDraftResponse) -> None:
-    with pytest.raises(InternalError, match="tokens, of which"):
+    with pytest.raises(InternalError, match="of which"):
         decode_verdict(response)

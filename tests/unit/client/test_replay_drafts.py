@@ -7,6 +7,7 @@ import pytest
 
 from samplerd_client.replay import masses, verdict_follows
 from samplerd_server.sampling.reference.verify import verify
+from tests.support.drafts import ask_reference, chain, random_parents
 from tests.support.samplers import encode, request
 
 WIDTH, LENGTH = 20, 3
@@ -25,7 +26,7 @@ def test_verdicts_of_the_reference_follow_and_others_do_not() -> None:
     for seed in range(200):
         target, ids, weights, draft = case(seed)
         law = np.stack([masses(row) for row in target])
-        verdict = verify(request(target, seed=seed, draw_offset=5), ids, encode(weights))
+        verdict = verify(request(target, seed=seed, draw_offset=5), ids, chain(LENGTH), encode(weights))
         samples = np.array(verdict.samples, np.int32)
 
         def is_right(
@@ -51,7 +52,35 @@ def test_another_noise_is_told_apart(seed: int, draw_offset: int) -> None:
     for number in range(50):
         target, ids, weights, draft = case(number)
         law = np.stack([masses(row) for row in target])
-        verdict = verify(request(target, seed=0), ids, encode(weights))
+        verdict = verify(request(target, seed=0), ids, chain(LENGTH), encode(weights))
         samples = np.array(verdict.samples, np.int32)
         follows += verdict_follows(samples, law, ids, draft, seed=seed, draw_offset=draw_offset)
     assert follows < 25
+
+
+def test_verdicts_on_trees_follow_with_their_path_alone() -> None:
+    """Ten tokens of few kinds, so that several branches have the same tokens."""
+    tokens, depths = 10, set()
+    for seed in range(200):
+        numbers = np.random.default_rng(seed)
+        target = numbers.normal(size=(tokens + 1, 5)).astype(np.float32)
+        weights = np.exp(numbers.normal(size=(tokens, 5))).astype(np.float32)
+        draft = weights.astype(np.float64) / weights.sum(axis=1, keepdims=True, dtype=np.float64)
+        ids, parents = [int(numbers.choice(5, p=row)) for row in draft], random_parents(numbers, tokens)
+        said = ask_reference(request(target, seed=seed, draw_offset=2), ids, parents, encode(weights))
+        law, samples = np.stack([masses(row) for row in target]), np.array(said.samples, np.int32)
+
+        def is_right(
+            path: list[int], samples=samples, law=law, ids=ids, draft=draft, parents=parents, seed=seed
+        ) -> bool:
+            return verdict_follows(samples, law, ids, draft, seed=seed, draw_offset=2, parents=parents, path=path)
+
+        path = list(said.path)
+        assert is_right(path)
+        for other in range(tokens):
+            if path and other != path[-1]:
+                assert not is_right([*path[:-1], other])
+        assert not is_right([*path, tokens])
+        assert not is_right([*path, -1])
+        depths.add(len(path))
+    assert depths >= {0, 1, 2, 3}

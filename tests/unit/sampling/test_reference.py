@@ -6,15 +6,13 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import chisquare
 
 from samplerd_server.core.enums import InputKind, LogprobKind, Order, RowErrorReason, Step
 from samplerd_server.core.params import Dry
 from samplerd_server.sampling.dry import dry_penalties, repeat_lengths
 from samplerd_server.sampling.noise import Purpose, uniform
 from samplerd_server.sampling.reference.pipeline import find, sample
-from samplerd_server.sampling.reference.verify import verify
-from tests.support.samplers import encode, params, request, sparse
+from tests.support.samplers import params, request, sparse
 
 PROBABILITIES = InputKind.PROBABILITIES
 
@@ -270,32 +268,3 @@ def test_a_draw_into_the_rest_is_outside_the_candidates():
     reasons = [sample(sparse([0, 1], [math.log(2), 0.0], 0.0, 4, seed=seed))[0].reason for seed in range(200)]
     outside = [uniform(seed, 0) >= 0.75 for seed in range(200)]
     assert [reason == RowErrorReason.OUTSIDE_CANDIDATES for reason in reasons] == outside
-
-
-def test_verification_follows_the_law_of_the_target():
-    """Null: the first token that comes out has the target's law. n = 3,000 verifications, chi-square, alpha 1e-4."""
-    target, q = [0.5, 0.2, 0.2, 0.1], [0.1, 0.6, 0.2, 0.1]
-    counts, accepted = np.zeros(4), 0
-    for seed in range(3_000):
-        drafted = int(np.searchsorted(np.cumsum(q), uniform(seed + 10**6, 0), side="right"))
-        verdict = verify(request([target, target], kind=PROBABILITIES, seed=seed), [drafted], encode(q))
-        counts[verdict.samples[0]] += 1
-        accepted += verdict.accepted
-        assert len(verdict.samples) == verdict.accepted + 1
-    assert chisquare(counts, np.array(target) * 3_000).pvalue > 1e-4
-    assert accepted / 3_000 == pytest.approx(0.6, abs=0.04)  # the sum of min(p, q)
-
-
-def test_verification_of_a_greedy_draft_stops_at_the_first_other_token():
-    rows = np.full((4, 5), -np.inf)
-    rows[np.arange(4), [1, 2, 3, 4]] = 0
-    asked = request(rows, params=params(temperature=0.0))
-    assert verify(asked, [1, 2, 3], None).samples == (1, 2, 3, 4)
-    stopped = verify(asked, [1, 0, 3], None)
-    assert (stopped.samples, stopped.accepted) == ((1, 2), 1)
-
-
-def test_verification_stops_before_a_bad_row():
-    rows = np.array([[1.0, 0.0], [np.nan, 1.0], [1.0, 1.0]])
-    verdict = verify(request(rows, kind=PROBABILITIES), [0, 1], None)
-    assert (verdict.samples, verdict.failed_row, verdict.reason) == ((0,), 1, RowErrorReason.NAN)

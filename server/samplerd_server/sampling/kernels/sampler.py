@@ -69,7 +69,7 @@ class NumbaSampler:
         for batch in batches():
             self.sample(batch)
             share_out(batch.rows, self._bounds)
-            self.verify(batch, np.empty(0, np.int32), None)
+            self.verify(batch, np.empty(0, np.int32), np.empty(0, np.int32), None)
 
     def sample(self, batch: RowBatch) -> RowResults:
         """Draw from every row; see the protocol."""
@@ -101,33 +101,32 @@ class NumbaSampler:
             self._draw_shared(self._pool, rows, results)
         return results
 
-    def verify(self, target: RowBatch, draft_ids: NDArray[np.int32], draft: DenseRows | None) -> DraftVerdict:
-        """Verify the draft of one sequence; see verify.py for the law.
-
-        Args: target, the n + 1 packed rows of the target model; draft_ids, int32[n]; draft, the n rows of weights that
-        they were drawn from, or None if each was certain.
-        """
+    def verify(
+        self, target: RowBatch, draft_ids: NDArray[np.int32], parents: NDArray[np.int32], draft: DenseRows | None
+    ) -> DraftVerdict:
+        """Verify the draft of one sequence; see the protocol."""
         space = self._workspaces[0]
         widest = int(target.rows["width"].max())
         if widest > space.width:
             space.grow(widest)
         rows = target.rows if target.rows.flags.carray else target.rows.copy()
-        samples = np.full(len(draft_ids) + 1, -1, np.int32)
+        path = np.empty(len(draft_ids), np.int32)
         held = None if draft is None else np.frombuffer(draft.data, np.uint8)
-        accepted, failed, status, detail = verify_rows(
+        accepted, failed, status, detail, last = verify_rows(
             rows,
             np.ascontiguousarray(draft_ids, np.int32),
+            np.ascontiguousarray(parents, np.int32),
             0 if held is None else held.__array_interface__["data"][0],
             0 if draft is None else int(draft.dtype),
             0 if draft is None else draft.vocab_size * draft.dtype.itemsize,
-            samples,
+            path,
             space.full(),
             space.space,
         )
-        count = accepted if failed >= 0 else accepted + 1
+        path = path[:accepted]
         return DraftVerdict(
-            samples=tuple(samples[:count].tolist()),
-            accepted=accepted,
+            samples=(*draft_ids[path].tolist(), *(() if failed >= 0 else (last,))),
+            path=tuple(path.tolist()),
             failed_row=failed,
             reason=RowErrorReason(status),
             detail=detail,

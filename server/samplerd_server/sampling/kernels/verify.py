@@ -1,16 +1,16 @@
 """Speculative verification: which drafted tokens of one sequence stand, and what follows them.
 
-Law: token d at position i, with p the target's processed distribution and q the draft's, is accepted if u q(d) < p(d);
-at the first rejection one token is drawn from max(p - q, 0), renormalised, and verification stops; if all are accepted
-one more is drawn from the last row. Noise: position i is row i of the counter, the draw index is the request's
-draw_offset; purpose ACCEPT decides, CORRECT draws. Should p - q be positive nowhere, the correction is drawn from p.
-Source: Leviathan et al. (ICML 2023), algorithm 1; Chen et al. (2023).
+Law and noise: `reference/verify.py`. A child d of a node, drawn from q, is accepted if u q(d) < p(d); if it is
+rejected, p becomes max(p - q, 0), renormalised; where no child is left one token is drawn from p. Should p - q be
+positive nowhere, p stays. A residual is float64, by position in the processed distribution: elsewhere p is 0.
 """
 
 # mypy: disable-error-code="no-untyped-def, assignment"
 # ruff: noqa: FBT003, PLR0917 -- kernels have no keywords
 
 from __future__ import annotations
+
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,85 +27,128 @@ from samplerd_server.sampling.kernels.work import disown
 
 __all__ = ["verify_rows"]
 
-_F32 = int(Dtype.F32)
+_F64 = int(Dtype.F64)
 _FINAL = 2
 
 
+class _Law(NamedTuple):
+    """What the next token of a node follows: its processed distribution, or a residual of it."""
+
+    kept: Any
+    """FilterState of the node's target row."""
+    top: Any
+    """Largest exponent of the processed distribution; 0 where it is a certainty."""
+    whole: Any
+    """ln of the sum of its masses, relative to `top`."""
+    residual: Any
+    """Sum of the residual in work.mass, which is drawn from instead; 0 = nothing was rejected yet."""
+
+
+class _Draft(NamedTuple):
+    """The distribution that one token was drawn from."""
+
+    numbers: Any
+    """View of the weights; not looked at where the token was certain."""
+    total: Any
+    """Their sum; 0 = the token was certain."""
+    token: Any
+
+
 @jit
-def _probability(kind, at, top, whole):
-    """Compute p of a position, -1 = not kept."""
+def _enter(row, work, scratch):
+    """Process the target row of a node. Returns `_Law`."""
+    kept = prepare(row, work, scratch)
+    top, whole = 0.0, 0.0
+    if kept.status == 0 and kept.final.temperature > 0:
+        top, whole = normaliser(kept.final, False, scratch)
+    return _Law(kept, top, whole, 0.0)
+
+
+@jit
+def _p(law, at, work):
+    """Compute p of a position in the processed distribution; -1 = not kept."""
     if at < 0:
         return 0.0
+    if law.residual > 0:
+        return work.mass[at] / law.residual
+    kind = law.kept.final
     if kind.temperature == 0:
         return 1.0 if at == kind.first else 0.0
-    return exp(relative(kind, at, top) - whole)
+    return exp(relative(kind, at, law.top) - law.whole)
 
 
 @jit
-def _correct(row, position, kept, work, scratch, one):
-    """Draw the token after the last accepted one from the target itself."""
-    final = kept.final
-    noise = Noise(row.seed, row.draw_offset, np.uint32(position), np.int64(CORRECT))
-    status, detail, _, _ = draw_view(final.numbers, final.temperature, 1, False, -np.inf, noise, one, scratch)
-    one[0] = to_source(kept, _FINAL, work, one[0])
-    return status, detail
+def _q(draft, source):
+    """Compute q of a position in the row."""
+    if draft.total > 0:
+        return np.float64(load_number(draft.numbers, source)) / draft.total
+    return 1.0 if source == draft.token else 0.0
 
 
 @jit
-def _subtract(row, kept, q, q_total, drafted, top, whole, work):
-    """Fill raw with max(p - q, 0); q_total 0 = certainty of the drafted token. Returns whether any is positive."""
-    work.raw[: row.width] = np.float32(0)
-    is_any = False
-    for at in range(kept.final.numbers.width):
-        source = to_source(kept, _FINAL, work, at)
-        own = np.float64(load_number(q, source)) / q_total if q_total > 0 else np.float64(source == drafted)
-        left = np.float32(max(_probability(kept.final, at, top, whole) - own, 0.0))
-        work.raw[source] = left
-        is_any |= left > 0
-    return is_any
+def _reject(law, draft, work):
+    """Fill work.mass with max(p - q, 0). Returns the law from then on: the same if none is positive."""
+    width = law.kept.final.numbers.width
+    first = np.int64(0)  # the old residual is overwritten only once the new one is known to be positive somewhere
+    while first < width and _p(law, first, work) <= _q(draft, to_source(law.kept, _FINAL, work, first)):
+        first += 1
+    if first == width:
+        return law
+    total = 0.0
+    for at in range(width):
+        left = max(_p(law, at, work) - _q(draft, to_source(law.kept, _FINAL, work, at)), 0.0)
+        work.mass[at] = left
+        total += left
+    return _Law(law.kept, law.top, law.whole, total)
+
+
+@jit
+def _draw(law, row, node, work, scratch, one):
+    """Draw the token after the last accepted one. Returns status, detail and the token."""
+    final = law.kept.final
+    noise = Noise(row.seed, row.draw_offset, np.uint32(node), np.int64(CORRECT))
+    view, temperature = final.numbers, final.temperature
+    if law.residual > 0:
+        view, temperature = View(np.uint64(work.mass.ctypes.data), np.int64(_F64), final.numbers.width, True), 1.0
+    status, detail, _, _ = draw_view(view, temperature, 1, False, -np.inf, noise, one, scratch)
+    return status, detail, to_source(law.kept, _FINAL, work, one[0])
 
 
 @kernel
-def verify_rows(rows, draft_ids, draft, draft_dtype, draft_stride, samples, work, space):
-    """Verify one draft: rows: ROW[n + 1], draft_ids: int32[n], q rows at `draft` (0 = none), a stride in bytes apart.
+def verify_rows(rows, draft_ids, parents, draft, draft_dtype, draft_stride, path, work, space):
+    """Verify one draft: rows: ROW[n + 1], draft_ids and parents: int32[n].
 
-    samples: int32[n + 1]. Returns the number of accepted tokens, the row that failed (-1 = none), status and detail.
+    The rows of q lie at the address `draft` (0 = none), a stride in bytes apart. Writes the indices of the accepted
+    tokens to path: int32[n]. Returns how many they are, the row that failed (-1 = none), status, detail and the token
+    that follows.
     """
     scratch = cut_scratch(space)
     memory = disown(work)
-    n = len(draft_ids)
     one = memory.spare[:1]
-    for i in range(n + 1):
-        row = rows[i]
-        kept = prepare(row, memory, scratch)
-        if kept.status:
-            return i, i, kept.status, kept.detail
-        if i == n:
+    accepted, node = 0, 0  # node: index of the target row, one more than that of the drafted token
+    law = _enter(rows[0], memory, scratch)
+    for j in range(len(draft_ids)):  # children have larger indices than their parent, so that one pass meets all
+        if law.kept.status:
             break
-        q = View(np.uint64(draft) + np.uint64(i * draft_stride), np.int64(draft_dtype), np.int64(row.width), True)
-        q_total = 0.0
-        if draft:
-            noise = Noise(row.seed, row.draw_offset, np.uint32(i), np.int64(CORRECT))
-            status, detail, _, q_total = draw_view(q, 1.0, 0, False, -np.inf, noise, one, scratch)
-            if status:
-                return i, i, status, detail
-        drafted = np.int64(draft_ids[i])
-        top, whole = 0.0, 0.0
-        if kept.final.temperature > 0:
-            top, whole = normaliser(kept.final, False, scratch)
-        p = _probability(kept.final, from_source(kept, _FINAL, memory, drafted), top, whole)
-        q_own = np.float64(load_number(q, drafted)) / q_total if draft else 1.0
-        if uniform(row.seed, row.draw_offset, i, ACCEPT) * q_own < p:
-            samples[i] = drafted
+        if parents[j] != node - 1:
             continue
-        if _subtract(row, kept, q, q_total, drafted, top, whole, memory):
-            left = View(np.uint64(memory.raw.ctypes.data), np.int64(_F32), np.int64(row.width), True)
-            noise = Noise(row.seed, row.draw_offset, np.uint32(i), np.int64(CORRECT))
-            draw_view(left, 1.0, 1, False, -np.inf, noise, one, scratch)
+        row = rows[node]
+        numbers = View(np.uint64(draft) + np.uint64(j * draft_stride), np.int64(draft_dtype), np.int64(row.width), True)
+        total = 0.0
+        if draft:
+            noise = Noise(row.seed, row.draw_offset, np.uint32(node), np.int64(CORRECT))
+            status, detail, _, total = draw_view(numbers, 1.0, 0, False, -np.inf, noise, one, scratch)
+            if status:
+                return accepted, node, status, detail, 0
+        own = _Draft(numbers, total, np.int64(draft_ids[j]))
+        p = _p(law, from_source(law.kept, _FINAL, memory, own.token), memory)
+        if uniform(row.seed, row.draw_offset, j, ACCEPT) * _q(own, own.token) < p:
+            path[accepted] = j
+            accepted, node = accepted + 1, j + 1
+            law = _enter(rows[node], memory, scratch)
         else:
-            _correct(row, i, kept, memory, scratch, one)
-        samples[i] = one[0]
-        return i, -1, 0, 0
-    status, detail = _correct(rows[n], n, kept, memory, scratch, one)
-    samples[n] = one[0]
-    return n, n if status else -1, status, detail
+            law = _reject(law, own, memory)
+    if law.kept.status:
+        return accepted, node, law.kept.status, law.kept.detail, 0
+    status, detail, last = _draw(law, rows[node], node, memory, scratch, one)
+    return accepted, node if status else -1, status, detail, last

@@ -73,10 +73,12 @@ class TorchSampler:
                 self._run(group, results)
         return results
 
-    def verify(self, target: RowBatch, draft_ids: NDArray[np.int32], draft: DenseRows | None) -> DraftVerdict:
+    def verify(
+        self, target: RowBatch, draft_ids: NDArray[np.int32], parents: NDArray[np.int32], draft: DenseRows | None
+    ) -> DraftVerdict:
         """Accept or correct the drafted tokens of one sequence."""
         with torch.inference_mode():
-            return verify(target, draft_ids, draft, self._device)
+            return verify(target, draft_ids, parents, draft, self._device)
 
     def _run(self, group: RowGroup, results: RowResults, *, is_full: bool = False) -> None:
         """Draw from a group, and again from those of its rows that need more than the usual path."""

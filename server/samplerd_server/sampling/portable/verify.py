@@ -32,40 +32,68 @@ _NO_FAULT: _Fault = (RowErrorReason.NONE, 0)
 
 
 def verify(
-    target: RowBatch, draft_ids: NDArray[np.int32], draft: DenseRows | None, device: torch.device
+    target: RowBatch,
+    draft_ids: NDArray[np.int32],
+    parents: NDArray[np.int32],
+    draft: DenseRows | None,
+    device: torch.device,
 ) -> DraftVerdict:
     """Accept or correct n drafted tokens.
 
-    Args: target, ROW[n + 1] of one V; draft_ids, int32[n]; draft, n rows of weights or None. Waits for the device once
-    for each row group and once for the drafted tokens' probabilities.
+    Args: target, ROW[n + 1] of one V; draft_ids and parents, int32[n]; draft, n rows of weights or None. Waits for the
+    device once for each row group, once for the drafted tokens' probabilities, and once for each token that is tried
+    after another one of the same parent.
     """
-    n, width = len(draft_ids), int(target.rows["vocab_size"][0])
+    width = int(target.rows["vocab_size"][0])
     p, faults = _target(target, width, device)
-    q = _draft(draft, draft_ids, width, faults, device)
-    tokens = torch.from_numpy(draft_ids.astype(np.int64)).to(device)[:, None]
-    odds = torch.cat([p[:n].gather(1, tokens), q.gather(1, tokens)], dim=1).cpu().numpy()
+    q, draft_faults = _draft(draft, draft_ids, width, device)
+    odds = _odds(p, q, draft_ids, parents)
     taken = draft_ids.tolist()
-    for position in range(n + 1):
-        reason, detail = faults[position]
-        if reason != RowErrorReason.NONE:
-            return DraftVerdict(
-                samples=tuple(taken[:position]), accepted=position, failed_row=position, reason=reason, detail=detail
-            )
-        if position < n and _uniform(target, position, Purpose.ACCEPT) * odds[position, 1] < odds[position, 0]:
+    path: list[int] = []
+    node = 0  # the index of the target row, one more than that of the drafted token
+    law, is_residual = p[:1], False
+    for j, parent in enumerate(parents.tolist()):  # a token follows its parent, so that one pass meets all
+        if faults[node] != _NO_FAULT:
+            break
+        if parent != node - 1:
             continue
-        masses = p[position : position + 1]
-        if position < n:
-            residual = (masses - q[position : position + 1]).clamp_(min=0.0)
-            masses = torch.where(residual.amax(1, keepdim=True) > 0, residual, masses)
-        tree = MassTree(masses)
-        last = int(tree.find(_uniform(target, position, Purpose.CORRECT) * tree.total).item())
-        return DraftVerdict(samples=(*taken[:position], last), accepted=position)
-    raise AssertionError("verification always ends at a row. This is a bug.")
+        if draft_faults[j] != _NO_FAULT:
+            faults[node] = draft_faults[j]
+            break
+        own = float(law[0, taken[j]].item()) if is_residual else odds[j, 0]
+        if _uniform(target, j, Purpose.ACCEPT) * odds[j, 1] < own:
+            path.append(j)
+            node = j + 1
+            law, is_residual = p[node : node + 1], False
+        else:
+            law, is_residual = _reject(law, q[j : j + 1]), True
+    samples = tuple(taken[j] for j in path)
+    reason, detail = faults[node]
+    if reason != RowErrorReason.NONE:
+        return DraftVerdict(samples=samples, path=tuple(path), failed_row=node, reason=reason, detail=detail)
+    tree = MassTree(law)
+    last = int(tree.find(_uniform(target, node, Purpose.CORRECT) * tree.total).item())
+    return DraftVerdict(samples=(*samples, last), path=tuple(path))
 
 
-def _uniform(target: RowBatch, position: int, purpose: Purpose) -> float:
-    record = target.rows[position]
-    return uniform(int(record["seed"]), int(record["draw_offset"]), position, purpose)
+def _uniform(target: RowBatch, row: int, purpose: Purpose) -> float:
+    record = target.rows[0]
+    return uniform(int(record["seed"]), int(record["draw_offset"]), row, purpose)
+
+
+def _odds(p: Tensor, q: Tensor, draft_ids: NDArray[np.int32], parents: NDArray[np.int32]) -> NDArray[np.float64]:
+    """Fetch p at its parent and q of each drafted token: float64[n, 2]."""
+    tokens = torch.from_numpy(draft_ids.astype(np.int64)).to(p.device)[:, None]
+    nodes = torch.from_numpy(parents.astype(np.int64) + 1).to(p.device)[:, None]
+    odds: NDArray[np.float64] = torch.cat([p[nodes, tokens], q.gather(1, tokens)], dim=1).cpu().numpy()
+    return odds
+
+
+def _reject(law: Tensor, q: Tensor) -> Tensor:
+    """Compute the law after a token of q was rejected: max(law - q, 0), renormalised; the same if that is all 0."""
+    residual = (law - q).clamp_(min=0.0)
+    total = MassTree(residual).total
+    return torch.where(total > 0, residual / total, law)
 
 
 def _target(target: RowBatch, width: int, device: torch.device) -> tuple[Tensor, list[_Fault]]:
@@ -89,26 +117,23 @@ def _target(target: RowBatch, width: int, device: torch.device) -> tuple[Tensor,
 
 
 def _draft(
-    draft: DenseRows | None, draft_ids: NDArray[np.int32], width: int, faults: list[_Fault], device: torch.device
-) -> Tensor:
-    """Normalise the draft's rows, float64[n, V]; what is wrong with one is noted in `faults` behind the target's."""
+    draft: DenseRows | None, draft_ids: NDArray[np.int32], width: int, device: torch.device
+) -> tuple[Tensor, list[_Fault]]:
+    """Normalise the draft's rows: float64[n, V], and what is wrong with each row."""
     n = len(draft_ids)
     if draft is None:
         certain = np.zeros((n, width))
         certain[np.arange(n), draft_ids] = 1.0
-        return torch.from_numpy(certain).to(device)
+        return torch.from_numpy(certain).to(device), [_NO_FAULT] * n
     size = width * draft.dtype.itemsize
-    for position in range(n):
-        data = np.frombuffer(draft.data, np.uint8)[position * size : (position + 1) * size]
-        fault = first_fault(data, draft.dtype, InputKind.PROBABILITIES)
-        if faults[position] == _NO_FAULT and fault is not None:
-            faults[position] = fault
+    data = np.frombuffer(draft.data, np.uint8)
+    faults = [first_fault(data[j * size : (j + 1) * size], draft.dtype, InputKind.PROBABILITIES) for j in range(n)]
     weights = decode_rows(_as_tensor(draft, n, width).to(device), None, 0.0)
     totals = MassTree(weights).total
-    for position, total in enumerate(totals[:, 0].tolist()):
-        if total == 0 and faults[position] == _NO_FAULT:
-            faults[position] = (RowErrorReason.NOTHING_TO_DRAW, 0)
-    return weights / totals
+    return weights / totals, [
+        fault or (_NO_FAULT if total != 0 else (RowErrorReason.NOTHING_TO_DRAW, 0))
+        for fault, total in zip(faults, totals[:, 0].tolist(), strict=True)
+    ]
 
 
 def _as_tensor(draft: DenseRows, n: int, width: int) -> Tensor:

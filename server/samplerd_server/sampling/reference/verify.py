@@ -1,15 +1,26 @@
 """The reference of speculative verification: which drafted tokens stand, and what follows them. Float64, one sequence.
 
-Law. At position i, with p the target's processed distribution and q the draft's, the token d is accepted if
-``u x q(d) < p(d)``; at the first rejection one token is drawn from ``max(p - q, 0)``, renormalised, and verification
-stops; if all n are accepted, one more is drawn from row n + 1. What comes out follows the target's law exactly.
+Law. The drafted tokens are the nodes of a tree; a chain is a tree of one branch. Verification starts at the root, with
+p the target's processed distribution there, and tries the tokens that follow, its children, in the order of draft_ids.
+The child d, drawn from q, is accepted if ``u x q(d) < p(d)``; verification then goes on at d, with the target's
+distribution there. If it is rejected, p becomes ``max(p - q, 0)``, renormalised, and the next child is tried. Where no
+child is left one token is drawn from p, and verification stops.
 
-Noise. Position i (from 0) is row i of the counter, the draw index is draw_offset; purpose ACCEPT decides, CORRECT
-draws. Without draft rows every q is certainty of its token. Should p - q be positive nowhere, which only rounding can
-bring about, the correction is drawn from p.
+Exactness. Let a node's children d_1 .. d_k be drawn from q_1 .. q_k, each of which may depend on the children before
+it, and let p_1 = p, p_(i+1) = max(p_i - q_i, 0) / r_i with r_i = sum of max(p_i - q_i, 0). Given that d_1 .. d_(i-1)
+were rejected, the token that comes out follows p_i. For i = k + 1 that is how it is drawn. For i <= k it is x with
+probability min(p_i(x), q_i(x)), accepted, plus r_i p_(i+1)(x), later: since r_i is the probability that d_i is
+rejected, the sum is min(p_i, q_i) + max(p_i - q_i, 0) = p_i. With i = 1 it follows the target. Children that were drawn
+with replacement have equal q_i; without replacement, q_i is 0 at d_1 .. d_(i-1).
+
+Noise. The draw index is draw_offset. Whether drafted token j (from 0) is accepted is decided by row j of the counter,
+purpose ACCEPT; a token is drawn at the root by row 0, and at drafted token j by row j + 1, the index of its target row,
+purpose CORRECT. Without draft rows every q is certainty of its token. Should p - q be positive nowhere, which only
+rounding can bring about, p stays.
 
 Source: Leviathan, Kalman, Matias: Fast inference from transformers via speculative decoding (ICML 2023), algorithm 1;
-Chen et al.: Accelerating large language model decoding with speculative sampling (2023).
+Chen et al.: Accelerating large language model decoding with speculative sampling (2023); for trees Miao et al.:
+SpecInfer (ASPLOS 2024), algorithm 2, and Yang et al.: Multi-candidate speculative decoding (2024).
 """
 
 from __future__ import annotations
@@ -41,52 +52,66 @@ class Verdict:
 
     samples: tuple[int, ...]
     """The accepted tokens and, unless a row failed, one more."""
-    accepted: int
+    path: tuple[int, ...]
+    """Indices of the accepted tokens in the draft, from the root on."""
     failed_row: int = -1
-    """The row that verification stopped before; -1 = none."""
+    """The target row that verification stopped at; -1 = none."""
     reason: RowErrorReason = RowErrorReason.NONE
     detail: int = 0
 
+    @property
+    def accepted(self) -> int:
+        """How many drafted tokens were accepted."""
+        return len(self.path)
 
-def verify(target: SampleRequest, draft_ids: Sequence[int], draft: DenseRows | None) -> Verdict:
+
+def verify(target: SampleRequest, draft_ids: Sequence[int], parents: Sequence[int], draft: DenseRows | None) -> Verdict:
     """Verify the draft of one sequence.
 
-    Args: target, dense rows [n + 1, V] with their parameters, seed and draw_offset; draft_ids, n tokens; draft, weights
-    [n, V] that they were drawn from, or None.
+    Args: target, dense rows [n + 1, V] with their parameters, seed and draw_offset: the root's, then that of each
+    drafted token; draft_ids, n tokens; parents, for each the index of the token that it follows, below its own, -1 =
+    the root; draft, weights [n, V] that they were drawn from, or None.
     """
     rows = reference.sample(target)
-    for position, token in enumerate(draft_ids):
-        row = rows[position]
-        q = _draft_row(draft, position, token, target.source.vocab_size)
-        if row.reason != RowErrorReason.NONE:
-            return _failed(draft_ids[:position], position, row.reason, row.detail)
-        if isinstance(q, tuple):
-            return _failed(draft_ids[:position], position, *q)
-        p = _probabilities(row)
-        if uniform(target.seed, target.draw_offset, position, Purpose.ACCEPT) * q[token] < p[token]:
+    path: list[int] = []
+    node = -1
+    p = _probabilities(rows[0])
+    for j, token in enumerate(draft_ids):  # children have larger indices than their parent, so that one pass meets all
+        if rows[node + 1].reason != RowErrorReason.NONE:
+            break
+        if parents[j] != node:
             continue
-        residual = np.maximum(p - q, 0.0)
-        last = _draw(residual if residual.any() else p, target, position)
-        return Verdict(samples=(*draft_ids[:position], last), accepted=position)
-    n = len(draft_ids)
-    if rows[n].reason != RowErrorReason.NONE:
-        return _failed(draft_ids, n, rows[n].reason, rows[n].detail)
-    return Verdict(samples=(*draft_ids, _draw(_probabilities(rows[n]), target, n)), accepted=n)
+        q = _draft_row(draft, j, token, target.source.vocab_size)
+        if isinstance(q, tuple):
+            return _failed(draft_ids, path, *q)
+        if uniform(target.seed, target.draw_offset, j, Purpose.ACCEPT) * q[token] < p[token]:
+            path.append(j)
+            node = j
+            p = _probabilities(rows[j + 1])
+        else:
+            residual = np.maximum(p - q, 0.0)
+            p = residual / residual.sum() if residual.any() else p
+    if rows[node + 1].reason != RowErrorReason.NONE:
+        return _failed(draft_ids, path, rows[node + 1].reason, rows[node + 1].detail)
+    last = reference.find(p, 0.0, uniform(target.seed, target.draw_offset, node + 1, Purpose.CORRECT))
+    return Verdict(samples=(*(draft_ids[j] for j in path), last), path=tuple(path))
 
 
-def _failed(accepted: Sequence[int], row: int, reason: RowErrorReason, detail: int) -> Verdict:
-    return Verdict(samples=tuple(accepted), accepted=len(accepted), failed_row=row, reason=reason, detail=detail)
+def _failed(draft_ids: Sequence[int], path: list[int], reason: RowErrorReason, detail: int) -> Verdict:
+    row = path[-1] + 1 if path else 0
+    samples = tuple(draft_ids[j] for j in path)
+    return Verdict(samples=samples, path=tuple(path), failed_row=row, reason=reason, detail=detail)
 
 
 def _draft_row(
-    draft: DenseRows | None, position: int, token: int, vocab_size: int
+    draft: DenseRows | None, j: int, token: int, vocab_size: int
 ) -> NDArray[np.float64] | tuple[RowErrorReason, int]:
-    """Normalise q of one position, or say why its row is bad."""
+    """Normalise q of one drafted token, or say why its row is bad."""
     if draft is None:
         certain: NDArray[np.float64] = (np.arange(vocab_size) == token).astype(np.float64)
         return certain
     size = draft.vocab_size * draft.dtype.itemsize
-    data = bytes(draft.data[position * size : (position + 1) * size])
+    data = bytes(draft.data[j * size : (j + 1) * size])
     fault = first_fault(data, draft.dtype, InputKind.PROBABILITIES)
     if fault is not None:
         return fault
@@ -98,13 +123,11 @@ def _draft_row(
 
 
 def _probabilities(row: reference.RowOutcome) -> NDArray[np.float64]:
-    """Spread the processed distribution over all V ids."""
+    """Spread the processed distribution over all V ids; none of a row that failed."""
+    if row.reason != RowErrorReason.NONE:
+        return np.empty(0)
     own = row.distributions[LogprobKind.PROCESSED]
     raw = row.distributions[LogprobKind.RAW]
     p = np.zeros(len(raw.ids))
     p[own.ids] = np.exp(own.logprobs)
     return p
-
-
-def _draw(masses: NDArray[np.float64], target: SampleRequest, position: int) -> int:
-    return reference.find(masses, 0.0, uniform(target.seed, target.draw_offset, position, Purpose.CORRECT))

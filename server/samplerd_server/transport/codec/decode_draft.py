@@ -14,6 +14,10 @@ from samplerd_server.transport.codec.decode_params import decode_ids
 from samplerd_server.transport.codec.decode_rows import decode_tensor
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
     from samplerd.v1 import sampler_pb2 as pb
     from samplerd_server.core.rows import DenseRows
     from samplerd_server.transport.codec.decode import Decoder
@@ -60,6 +64,7 @@ class DraftDecoder:
             id=message.id,
             target=target,
             draft_ids=ids.astype(np.int32, copy=False),
+            parents=_decode_parents(message.parents, count),
             draft=self._decode_draft(message, count, rows.vocab_size),
         )
 
@@ -74,3 +79,19 @@ class DraftDecoder:
                 "draft.vocab_size", f"{draft.vocab_size}, but the target's rows have {vocab_size} numbers"
             )
         return draft
+
+
+def _decode_parents(values: Sequence[int], count: int) -> NDArray[np.int32]:
+    """Check the parents of `count` drafted tokens; those of a chain if none were sent."""
+    if not values:
+        return np.arange(-1, count - 1, dtype=np.int32)
+    if len(values) != count:
+        raise InvalidRequestError("parents", f"{len(values)} parents for {count} drafted tokens")
+    parents = np.array(values, np.int32)
+    outside = (parents < -1) | (parents >= np.arange(count))
+    if outside.any():
+        at = int(outside.argmax())
+        raise InvalidRequestError(
+            f"parents[{at}]", f"{parents[at]} is not in [-1, {at}); a token stands after the one that it follows"
+        )
+    return parents

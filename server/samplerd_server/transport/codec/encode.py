@@ -109,7 +109,12 @@ def encode_error(request_id: int, status: status_pb2.Status) -> bytes:
 def encode_verdict(request: VerifyRequest, result: VerifyResult) -> pb.VerifyDraftResponse:
     """Encode the verdict on a draft."""
     reply = pb.VerifyDraftResponse(
-        id=request.id, samples=result.samples, accepted=result.accepted, seed=request.target.seed, rng=RNG
+        id=request.id,
+        samples=result.samples,
+        accepted=len(result.path),
+        path=result.path,
+        seed=request.target.seed,
+        rng=RNG,
     )
     _add_row_errors(reply, result.row_errors)
     _set_timing(reply.timing, result.timing)

@@ -56,6 +56,14 @@ def _ids(*ids: int) -> Change:
     return change
 
 
+def _parents(*parents: int) -> Change:
+    def change(message: pb.VerifyDraftRequest) -> None:
+        del message.parents[:]
+        message.parents.extend(parents)
+
+    return change
+
+
 def _row_params(*temperatures: float) -> Change:
     return lambda message: message.row_params.extend(pb.SamplingParams(temperature=t) for t in temperatures)
 
@@ -83,6 +91,14 @@ MALFORMED: dict[str, tuple[Change, str]] = {
     "a token beyond the vocabulary": (_ids(1, 4), "draft_ids[1]"),
     "a negative token": (_ids(-1, 1), "draft_ids[0]"),
     "a token at the end of int32": (_ids(2**31 - 1, 1), "draft_ids[0]"),
+    "a parent too few": (_parents(-1), "parents"),
+    "a parent too many": (_parents(-1, -1, -1), "parents"),
+    "a parent below the root": (_parents(-2, -1), "parents[0]"),
+    "a token that follows itself": (_parents(0, -1), "parents[0]"),
+    "a token that follows a later one": (_parents(1, -1), "parents[0]"),
+    "a cycle": (_parents(-1, 1), "parents[1]"),
+    "a parent that is no token": (_parents(-1, 2), "parents[1]"),
+    "a parent at the end of int32": (_parents(-1, 2**31 - 1), "parents[1]"),
     "a draft row too few": (lambda message: message.draft.CopyFrom(tensor(np.ones((1, 4)))), "draft.rows"),
     "a draft row too many": (lambda message: message.draft.CopyFrom(tensor(np.ones((3, 4)))), "draft.rows"),
     "a draft of another vocabulary": (
@@ -126,6 +142,7 @@ FAULTS: list[tuple[Change, str]] = [
     (_set("kind", 7), "kind: 7 is not a known InputKind"),
     (_ids(3), "target.rows: 3 rows for 1 drafted tokens; one more than tokens is needed"),
     (_ids(0, 4), "draft_ids[1]: 4 is not in [0, 4)"),
+    (_parents(-1, 1), "parents[1]: 1 is not in [-1, 1); a token stands after the one that it follows"),
     (_set("draft.rows", 3), "draft.data: "),
 ]
 
@@ -167,6 +184,16 @@ def test_everything_is_what_was_sent():
     assert target.params == (SamplingParams(temperature=0.0, top_k=2, order=Order.VLLM, is_plain=False),)
     assert bytes(target.source.data) == message.target.data
     assert request.draft == DenseRows(dtype=Dtype.F32, rows=2, vocab_size=4, data=message.draft.data)
+
+
+def test_parents_are_those_that_were_sent_or_a_chain():
+    message = good()
+    assert decoded(message).parents.tolist() == [-1, 0]
+    for parents in ([-1, 0], [-1, -1]):
+        del message.parents[:]
+        message.parents.extend(parents)
+        request = decoded(message)
+        assert (request.parents.tolist(), request.parents.dtype) == (parents, np.int32)
 
 
 def test_what_a_draft_counts_as():

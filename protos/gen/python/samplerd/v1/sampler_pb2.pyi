@@ -1350,6 +1350,7 @@ class VerifyDraftRequest(_message.Message):
     DRAW_OFFSET_FIELD_NUMBER: _builtins.int
     ROW_PARAMS_FIELD_NUMBER: _builtins.int
     DRAFT_IDS_FIELD_NUMBER: _builtins.int
+    PARENTS_FIELD_NUMBER: _builtins.int
     DRAFT_FIELD_NUMBER: _builtins.int
     TARGET_FIELD_NUMBER: _builtins.int
     id: _builtins.int
@@ -1373,12 +1374,25 @@ class VerifyDraftRequest(_message.Message):
         """The drafted tokens d_1 .. d_n, each within [0, V)."""
 
     @_builtins.property
+    def parents(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Of a tree draft: for each drafted token the index in draft_ids, from 0, of the token that it follows; -1 for one that
+        follows the sequence itself. n of them, each below its token's own index. Tokens of one parent are tried in the order
+        of draft_ids until one is accepted. Absent: a chain, each token following the one before: -1, 0, 1, ... n - 2.
+        """
+
+    @_builtins.property
     def draft(self) -> Global___Tensor:
-        """The n rows of probabilities that the draft was drawn from. Absent: each d_i was certain (a greedy draft)."""
+        """The n rows of probabilities that the draft was drawn from, in the order of draft_ids: each is the law of its token,
+        given the tokens drawn before it. Tokens of one parent that were drawn with replacement have equal rows; without
+        replacement, each row is 0 at the tokens drawn before. Rows need not sum to 1. Absent: each d_i was certain (a greedy
+        draft, or the most likely tokens of each parent).
+        """
 
     @_builtins.property
     def target(self) -> Global___Tensor:
-        """The n + 1 rows of the target model."""
+        """The n + 1 rows of the target model: what it says after the sequence, then what it says after each drafted token, in
+        the order of draft_ids.
+        """
 
     def __init__(
         self,
@@ -1390,12 +1404,13 @@ class VerifyDraftRequest(_message.Message):
         draw_offset: _builtins.int = ...,
         row_params: _abc.Iterable[Global___SamplingParams] | None = ...,
         draft_ids: _abc.Iterable[_builtins.int] | None = ...,
+        parents: _abc.Iterable[_builtins.int] | None = ...,
         draft: Global___Tensor | None = ...,
         target: Global___Tensor | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "draft", b"draft", "params", b"params", "seed", b"seed", "target", b"target"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "draft", b"draft", "draft_ids", b"draft_ids", "draw_offset", b"draw_offset", "id", b"id", "kind", b"kind", "params", b"params", "row_params", b"row_params", "seed", b"seed", "target", b"target"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "draft", b"draft", "draft_ids", b"draft_ids", "draw_offset", b"draw_offset", "id", b"id", "kind", b"kind", "params", b"params", "parents", b"parents", "row_params", b"row_params", "seed", b"seed", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
@@ -1417,21 +1432,26 @@ class VerifyDraftResponse(_message.Message):
     ROW_ERRORS_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     TIMING_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """The request's id."""
     accepted: _builtins.int
-    """How many drafted tokens were accepted, 0 to n."""
+    """How many drafted tokens were accepted: 0 to n, of a tree at most its depth."""
     seed: _builtins.int
     """The seed that was used."""
     rng: _builtins.str
     """Name and version of the noise and of the law that turns it into ids."""
     @_builtins.property
     def samples(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """The accepted tokens, then one more drawn from the correction, or from row n + 1 if all were accepted."""
+        """The accepted tokens, then one more: the correction where no token that follows was accepted, or a draw from the
+        target's row if none follows.
+        """
 
     @_builtins.property
     def row_errors(self) -> _containers.RepeatedCompositeFieldContainer[Global___RowError]:
-        """A row that failed; verification stops before it."""
+        """The target row at which verification stopped, because its numbers, or those of a draft row that was needed there,
+        cannot be drawn from. Rows that verification does not come to are not looked at.
+        """
 
     @_builtins.property
     def error(self) -> _status_pb2.Status:
@@ -1440,6 +1460,12 @@ class VerifyDraftResponse(_message.Message):
     @_builtins.property
     def timing(self) -> Global___Timing:
         """Where the time went."""
+
+    @_builtins.property
+    def path(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Indices in draft_ids of the accepted tokens, from the sequence on: each is the parent of the next. 0, 1, 2, ... for
+        a chain.
+        """
 
     def __init__(
         self,
@@ -1452,10 +1478,11 @@ class VerifyDraftResponse(_message.Message):
         row_errors: _abc.Iterable[Global___RowError] | None = ...,
         error: _status_pb2.Status | None = ...,
         timing: Global___Timing | None = ...,
+        path: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "timing", b"timing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "error", b"error", "id", b"id", "rng", b"rng", "row_errors", b"row_errors", "samples", b"samples", "seed", b"seed", "timing", b"timing"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "error", b"error", "id", b"id", "path", b"path", "rng", b"rng", "row_errors", b"row_errors", "samples", b"samples", "seed", b"seed", "timing", b"timing"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -141,7 +141,8 @@ class SamplerServiceServicer:
 
     def VerifyDraft(self, request, context):
         """Accepts or corrects the drafted tokens of one sequence (speculative decoding): the tokens that it returns follow the
-        target model's distribution exactly (Leviathan et al., 2023; Chen et al., 2023).
+        target model's distribution exactly (Leviathan et al., 2023; Chen et al., 2023). The draft is a chain of tokens, or a
+        tree with several continuations to choose from (Miao et al., 2024).
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -71,7 +71,8 @@ class SamplerServiceStub:
     """Lists the uploaded distributions, ordered by name."""
     VerifyDraft: _grpc.UnaryUnaryMultiCallable[_sampler_pb2.VerifyDraftRequest, _sampler_pb2.VerifyDraftResponse]
     """Accepts or corrects the drafted tokens of one sequence (speculative decoding): the tokens that it returns follow the
-    target model's distribution exactly (Leviathan et al., 2023; Chen et al., 2023).
+    target model's distribution exactly (Leviathan et al., 2023; Chen et al., 2023). The draft is a chain of tokens, or a
+    tree with several continuations to choose from (Miao et al., 2024).
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
     VerifyDraftStream: _grpc.StreamStreamMultiCallable[_sampler_pb2.VerifyDraftRequest, _sampler_pb2.VerifyDraftResponse]
@@ -116,7 +117,8 @@ class SamplerServiceAsyncStub(SamplerServiceStub):
     """Lists the uploaded distributions, ordered by name."""
     VerifyDraft: _aio.UnaryUnaryMultiCallable[_sampler_pb2.VerifyDraftRequest, _sampler_pb2.VerifyDraftResponse]  # type: ignore[assignment]
     """Accepts or corrects the drafted tokens of one sequence (speculative decoding): the tokens that it returns follow the
-    target model's distribution exactly (Leviathan et al., 2023; Chen et al., 2023).
+    target model's distribution exactly (Leviathan et al., 2023; Chen et al., 2023). The draft is a chain of tokens, or a
+    tree with several continuations to choose from (Miao et al., 2024).
     buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
     """
     VerifyDraftStream: _aio.StreamStreamMultiCallable[_sampler_pb2.VerifyDraftRequest, _sampler_pb2.VerifyDraftResponse]  # type: ignore[assignment]
@@ -200,7 +202,8 @@ class SamplerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_sampler_pb2.VerifyDraftResponse, _abc.Awaitable[_sampler_pb2.VerifyDraftResponse]]:
         """Accepts or corrects the drafted tokens of one sequence (speculative decoding): the tokens that it returns follow the
-        target model's distribution exactly (Leviathan et al., 2023; Chen et al., 2023).
+        target model's distribution exactly (Leviathan et al., 2023; Chen et al., 2023). The draft is a chain of tokens, or a
+        tree with several continuations to choose from (Miao et al., 2024).
         buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
         """
 
