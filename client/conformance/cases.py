@@ -123,11 +123,18 @@ def _sources() -> Iterator[Case]:
     yield Case(name="a large vocabulary", request=_sample(_logits(1, 5000, seed=5), params={"top_k": 40}))
 
 
+def _words(ids: list[int]) -> pb.TokenSequence:
+    """Make one sequence of tokens."""
+    return pb.TokenSequence(ids=ids)
+
+
 def _params() -> Iterator[Case]:
     history = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3, 2, 3, 8, 4]
     loop = [7, 8, 9, 10, 7, 8, 9, 10, 7, 8, 9]
     bitmask = struct.pack("<2I", 0b1011_0110_1111_0000_1010, 0b11)
     bias = [pb.LogitBias(id=4, bias=3.5), pb.LogitBias(id=9, bias=-INF)]
+    penalties = {"repetition_penalty": 1.5, "frequency_penalty": 0.6, "presence_penalty": 0.9, "history": history}
+    likely = int(_logits()[0].argmax())
     each: dict[str, dict[str, Any]] = {
         "no parameters": {},
         "temperature 0": {"temperature": 0.0},
@@ -163,6 +170,39 @@ def _params() -> Iterator[Case]:
         "dry, every field": {
             "dry": pb.DryParams(multiplier=1.5, base=1.2, allowed_length=1, range=9, sequence_breakers=[10]),
             "history": loop,
+        },
+        "dry, breaker sequences": {
+            "dry": pb.DryParams(multiplier=2.0, breaker_sequences=[_words([9, 10, 7]), _words([4])]),
+            "history": loop,
+        },
+        "dry, no repeat allowed": {"dry": pb.DryParams(multiplier=2.0, allow_no_repeat=True), "history": history},
+        "scopes of the output": {
+            **penalties,
+            "prompt_length": 12,
+            "frequency_scope": pb.PENALTY_SCOPE_OUTPUT,
+            "presence_scope": pb.PENALTY_SCOPE_OUTPUT,
+        },
+        "scope of the repetition_penalty": {
+            **penalties,
+            "prompt_length": 15,
+            "repetition_scope": pb.PENALTY_SCOPE_OUTPUT,
+            "frequency_scope": pb.PENALTY_SCOPE_HISTORY,
+        },
+        "penalty_range": {**penalties, "penalty_range": 6},
+        "penalty_range and scopes": {
+            **penalties,
+            "penalty_range": 6,
+            "prompt_length": 17,
+            "presence_scope": pb.PENALTY_SCOPE_OUTPUT,
+        },
+        "no_repeat_ngram_size 1": {"no_repeat_ngram_size": 1, "history": history},
+        "no_repeat_ngram_size 3": {"no_repeat_ngram_size": 3, "history": loop, "temperature": 0.0},
+        "bad_words": {"bad_words": [_words([7]), _words([8, 9, 10]), _words([8, 8])], "history": loop},
+        "bad_words of the output": {
+            "bad_words": [_words([7]), _words([8, 9, likely]), _words([9, likely])],
+            "history": loop,
+            "prompt_length": 10,
+            "bad_words_scope": pb.PENALTY_SCOPE_OUTPUT,
         },
         "logit_bias": {"logit_bias": bias},
         "allowed_tokens": {"allowed_tokens": [1, 3, 5, 49]},
@@ -280,6 +320,9 @@ def _failures() -> Iterator[Case]:
         yield wrong(f"params.{field}", _sample(params={field: value}))
     yield wrong("params.history[1]", _sample(params={"history": [0, V]}))
     yield wrong("params.allowed_tokens[0]", _sample(params={"allowed_tokens": [-1]}))
+    yield wrong("params.bad_words[1].ids", _sample(params={"bad_words": [_words([1]), _words([])]}))
+    yield wrong("params.bad_words[0].ids[1]", _sample(params={"bad_words": [_words([1, V])]}))
+    yield wrong("params.repetition_scope", _sample(params={"repetition_scope": 3}))
     yield wrong("params.dry.multiplier", _sample(params={"dry": pb.DryParams(multiplier=-1)}))
     yield wrong("source", pb.SampleRequest(), "no source")
     short = _sample()

@@ -94,6 +94,30 @@ func PresencePenalty(value float64) Option {
 	return func(r *pb.SampleRequest) { params(r).PresencePenalty = value }
 }
 
+// RepetitionScope sets repetition_scope. Let repetition_penalty look at these tokens of history: all of them, by
+// default, or those of the output.
+func RepetitionScope(penaltyScope pb.PenaltyScope) Option {
+	return func(r *pb.SampleRequest) { params(r).RepetitionScope = penaltyScope }
+}
+
+// FrequencyScope sets frequency_scope. Let frequency_penalty count these tokens of history: all of them, by default, or
+// those of the output.
+func FrequencyScope(penaltyScope pb.PenaltyScope) Option {
+	return func(r *pb.SampleRequest) { params(r).FrequencyScope = penaltyScope }
+}
+
+// PresenceScope sets presence_scope. Let presence_penalty look at these tokens of history: all of them, by default, or
+// those of the output.
+func PresenceScope(penaltyScope pb.PenaltyScope) Option {
+	return func(r *pb.SampleRequest) { params(r).PresenceScope = penaltyScope }
+}
+
+// PenaltyRange sets penalty_range. How many of the last tokens of history these three penalties look at; 0, the
+// default, means all.
+func PenaltyRange(value int) Option {
+	return func(r *pb.SampleRequest) { params(r).PenaltyRange = uint32(value) }
+}
+
 // Dry sets dry. Penalise tokens that would continue a repetition of history (DRY: don't repeat yourself).
 func Dry(all *pb.DryParams) Option {
 	return func(r *pb.SampleRequest) { params(r).Dry = all }
@@ -102,6 +126,12 @@ func Dry(all *pb.DryParams) Option {
 // History sets history. The tokens so far, oldest first: what the penalties look at.
 func History(ids ...int32) Option {
 	return func(r *pb.SampleRequest) { params(r).History = ids }
+}
+
+// PromptLength sets prompt_length. How many of the first tokens of history are the prompt, which scopes can leave out;
+// 0 by default.
+func PromptLength(value int) Option {
+	return func(r *pb.SampleRequest) { params(r).PromptLength = uint32(value) }
 }
 
 // LogitBias sets logit_bias. Add an amount to the logit of each of these tokens; -inf forbids the token.
@@ -117,6 +147,24 @@ func AllowedTokens(ids ...int32) Option {
 // TokenBitmask sets token_bitmask. Allow token j to be drawn only if bit j mod 32 of int32 word j div 32 is set.
 func TokenBitmask(words []byte) Option {
 	return func(r *pb.SampleRequest) { params(r).TokenBitmask = words }
+}
+
+// NoRepeatNgramSize sets no_repeat_ngram_size. Forbid a token that would complete a sequence of this many tokens which
+// history has already; 0 turns it off.
+func NoRepeatNgramSize(value int) Option {
+	return func(r *pb.SampleRequest) { params(r).NoRepeatNgramSize = uint32(value) }
+}
+
+// BadWords sets bad_words. Forbid the last token of each of these sequences where history ends with the tokens before
+// it.
+func BadWords(sequences ...*pb.TokenSequence) Option {
+	return func(r *pb.SampleRequest) { params(r).BadWords = sequences }
+}
+
+// BadWordsScope sets bad_words_scope. Let a bad word begin within these tokens of history: all of them, by default, or
+// those of the output.
+func BadWordsScope(penaltyScope pb.PenaltyScope) Option {
+	return func(r *pb.SampleRequest) { params(r).BadWordsScope = penaltyScope }
 }
 
 // MinTokensToKeep sets min_tokens_to_keep. Keep at least this many tokens in every filter; 1 by default.

@@ -19,8 +19,10 @@ import pb "samplerd.dev/go/samplerd/v1"
 _ARGUMENTS = {
     ParamKind.FLOAT: ("value float64", "value"),
     ParamKind.INTEGER: ("value int", "uint32(value)"),
-    ParamKind.ORDER: ("order pb.Order", "order"),
+    ParamKind.FLAG: ("value bool", "value"),
+    ParamKind.CHOICE: ("{argument} pb.{enumeration}", "{argument}"),
     ParamKind.IDS: ("ids ...int32", "ids"),
+    ParamKind.SEQUENCES: ("sequences ...*pb.TokenSequence", "sequences"),
     ParamKind.LOGIT_BIAS: ("biases ...*pb.LogitBias", "biases"),
     ParamKind.BITMASK: ("words []byte", "words"),
     ParamKind.GROUP: ("all *pb.{name}Params", "all"),
@@ -35,7 +37,9 @@ def module() -> str:
 
 def _option(row: Parameter) -> str:
     name = "".join(part.capitalize() for part in row.name.split("_"))
-    argument, value = (text.format(name=name) for text in _ARGUMENTS[row.kind])
+    enumeration = row.choices.__name__ if row.choices else ""
+    words = {"name": name, "enumeration": enumeration, "argument": enumeration[:1].lower() + enumeration[1:]}
+    argument, value = (text.format_map(words) for text in _ARGUMENTS[row.kind])
     # A scalar that can be absent is a pointer.
     if pb.SamplingParams.DESCRIPTOR.fields_by_name[row.name].has_presence and not row.fields:
         value = f"&{value}"

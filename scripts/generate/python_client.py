@@ -37,18 +37,19 @@ from samplerd_client.parameter_kinds import fill_from, setters_of
 {imports}
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from samplerd_client.parameter_kinds import Ids, Order
+    from samplerd_client.parameter_kinds import {types}
 
 '''
 _TYPES = {
     ParamKind.FLOAT: "float",
     ParamKind.INTEGER: "int",
-    ParamKind.ORDER: "Order",
+    ParamKind.FLAG: "bool",
     ParamKind.IDS: "Ids",
+    ParamKind.SEQUENCES: "Sequence[Ids]",
     ParamKind.LOGIT_BIAS: "Mapping[int, float]",
     ParamKind.BITMASK: "bytes | NDArray[Any]",
 }
@@ -71,7 +72,8 @@ def classes() -> str:
     constants = sorted([*map(_constant_of, _GROUPS), "PARAMETERS"])
     imports = f"from samplerd_client.parameter_table import {', '.join(constants)}"
     names = ["GROUPS", "SETTERS", *sorted([*map(_class_of, _GROUPS), "SamplingFields", "SamplingParams"])]
-    parts = [_CLASSES_HEAD.format(imports=imports) + f"__all__ = {_strings(names)}"]
+    types = ", ".join(sorted({"Ids", *(row.choices.__name__ for row in PARAMETERS if row.choices)}))
+    parts = [_CLASSES_HEAD.format(imports=imports, types=types) + f"__all__ = {_strings(names)}"]
     parts += [_group(row) for row in _GROUPS]
     about = "How one row, or every row, is drawn from. None is the server's default."
     optional = (_field(row, f"{_type_of(row)} | None = None") for row in PARAMETERS)
@@ -106,6 +108,8 @@ def _constant_of(group: Parameter) -> str:
 
 
 def _type_of(row: Parameter) -> str:
+    if row.choices is not None:
+        return row.choices.__name__
     return _class_of(row) if row.fields else _TYPES[row.kind]
 
 

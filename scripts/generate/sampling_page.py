@@ -27,10 +27,11 @@ _STEPS = {
 }
 _VALUES = {
     ParamKind.INTEGER: "whole, at least 0",
+    ParamKind.FLAG: "true or false",
     ParamKind.IDS: "ids in [0, V)",
+    ParamKind.SEQUENCES: "sequences of ids in [0, V), none empty",
     ParamKind.LOGIT_BIAS: "distinct ids in [0, V), each with a number that is neither NaN nor +inf",
     ParamKind.BITMASK: "at most ceil(V / 32) words",
-    ParamKind.ORDER: ", ".join(f"`{order.name.lower()}`" for order in ORDERS),
     ParamKind.GROUP: "the parameters below",
 }
 
@@ -57,6 +58,8 @@ def _with_fields(row: Parameter) -> Iterator[tuple[str, Parameter]]:
 
 
 def _values(row: Parameter) -> str:
+    if row.choices is not None:
+        return ", ".join(f"`{own.name.lower()}`" for own in row.choices)
     return _VALUES.get(row.kind) or _interval(row.range)
 
 

@@ -47,6 +47,7 @@ candidate_rows = message(
     logits=st.lists(float32, max_size=4),
     rest_logsumexp=double,
 )
+sequences = message(pb.TokenSequence, ids=st.lists(int32, max_size=3))
 params = message(
     pb.SamplingParams,
     **{f.name: double for f in pb.SamplingParams.DESCRIPTOR.fields if f.cpp_type == f.CPPTYPE_DOUBLE},
@@ -58,7 +59,17 @@ params = message(
         allowed_length=uint32,
         range=uint32,
         sequence_breakers=st.lists(int32, max_size=3),
+        breaker_sequences=st.lists(sequences, max_size=3),
+        allow_no_repeat=st.booleans(),
     ),
+    penalty_range=uint32,
+    prompt_length=uint32,
+    repetition_scope=enum,
+    frequency_scope=enum,
+    presence_scope=enum,
+    bad_words_scope=enum,
+    no_repeat_ngram_size=uint32,
+    bad_words=st.lists(sequences, max_size=3),
     history=st.lists(int32, max_size=3),
     logit_bias=st.lists(message(pb.LogitBias, id=int32, bias=float32), max_size=3),
     allowed_tokens=st.lists(int32, max_size=3),

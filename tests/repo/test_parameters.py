@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import get_args
 
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
 
 from samplerd.v1 import sampler_pb2 as pb
-from samplerd_client import parameter_table, sampling_params
-from samplerd_client.parameter_kinds import ORDERS as CLIENT_ORDERS
-from samplerd_server.sampling.parameters import ORDERS, PARAMETERS, ParamKind
+from samplerd_client import parameter_kinds, parameter_table, sampling_params
+from samplerd_server.sampling.parameters import PARAMETERS, ParamKind
 from samplerd_server.transport.oip.model import metadata
 
 # The types that each kind may have in the contract.
 TYPES = {
     ParamKind.FLOAT: FieldDescriptor.TYPE_DOUBLE,
     ParamKind.INTEGER: FieldDescriptor.TYPE_UINT32,
-    ParamKind.ORDER: FieldDescriptor.TYPE_ENUM,
+    ParamKind.FLAG: FieldDescriptor.TYPE_BOOL,
+    ParamKind.CHOICE: FieldDescriptor.TYPE_ENUM,
     ParamKind.IDS: FieldDescriptor.TYPE_INT32,
+    ParamKind.SEQUENCES: FieldDescriptor.TYPE_MESSAGE,
     ParamKind.LOGIT_BIAS: FieldDescriptor.TYPE_MESSAGE,
     ParamKind.BITMASK: FieldDescriptor.TYPE_BYTES,
     ParamKind.GROUP: FieldDescriptor.TYPE_MESSAGE,
@@ -36,7 +38,7 @@ def test_the_table_and_the_contract_have_the_same_fields(rows, message):
     ]
     for row in rows:
         field = message.DESCRIPTOR.fields_by_name[row.name]
-        assert field.is_repeated == (row.kind in {ParamKind.IDS, ParamKind.LOGIT_BIAS})
+        assert field.is_repeated == (row.kind in {ParamKind.IDS, ParamKind.LOGIT_BIAS, ParamKind.SEQUENCES})
         # Absence must be told from 0 where 0 is a value of its own.
         if row.kind is ParamKind.FLOAT and row.default != 0 and 0 in row.range:
             assert field.has_presence, f"{row.name} = 0 would mean {row.default}"
@@ -47,7 +49,10 @@ def test_every_parameter_is_in_the_client():
     assert list(sampling_params.SamplingFields.__annotations__) == names
     assert [field.name for field in fields(sampling_params.SamplingParams)] == names
     assert [row.name for row in parameter_table.PARAMETERS] == names
-    assert set(CLIENT_ORDERS) == {order.name.lower() for order in ORDERS}
+    for row in PARAMETERS:
+        if row.choices is not None:
+            names_of_choices = get_args(getattr(parameter_kinds, row.choices.__name__))
+            assert names_of_choices == tuple(own.name.lower() for own in row.choices)
     for group in (row for row in PARAMETERS if row.fields):
         own = [field.name for field in fields(sampling_params.GROUPS[group.name])]
         assert own == [row.name for row in group.fields]

@@ -15,16 +15,21 @@ __all__ = ["every_flag", "every_value"]
 VALUES: dict[Kind, Any] = {
     "float": 0.25,
     "integer": 3,
-    "order": "vllm",
+    "flag": True,
     "ids": [5, 6],
+    "sequences": [[1, 2], [3]],
     "logit_bias": {2: -1.5},
     "bitmask": b"\xff\0\0\0",
 }
+CHOICES = {"order": "vllm"} | {
+    row.name: "output" for row in PARAMETERS if row.kind == "choice" and row.name.endswith("_scope")
+}
+"""The last name of each parameter's enumeration would do as well."""
 TEXTS: dict[Kind, str] = {
     "float": "0.25",
     "integer": "3",
-    "order": "vllm",
     "ids": "5,6",
+    "sequences": "1,2;3",
     "logit_bias": "2:-1.5",
     "bitmask": "ff000000",
 }
@@ -40,10 +45,17 @@ def every_flag() -> list[str]:
     """Arguments of samplerctl that give every parameter."""
     flags = {row.name: row.kind for row in PARAMETERS if not row.members}
     flags |= {f"{row.name}_{member.name}": member.kind for row in PARAMETERS for member in row.members}
-    return [part for name, kind in flags.items() for part in ("--" + name.replace("_", "-"), TEXTS[kind])]
+    return [part for name, kind in flags.items() for part in _flag(name, kind)]
+
+
+def _flag(name: str, kind: Kind) -> tuple[str, ...]:
+    flag = "--" + name.replace("_", "-")
+    if kind == "choice":
+        return (flag, CHOICES[name])
+    return (flag,) if kind == "flag" else (flag, TEXTS[kind])
 
 
 def _value(row: Parameter) -> Any:
     if row.members:
         return GROUPS[row.name](**{member.name: _value(member) for member in row.members})
-    return VALUES[row.kind]
+    return CHOICES[row.name] if row.kind == "choice" else VALUES[row.kind]

@@ -51,6 +51,15 @@ def params(**fields: Any) -> SamplingParams:
     return SamplingParams(**{"is_plain": fields.keys() <= PLAIN, **fields})
 
 
+def sequence_lists(name: str, sequences: Sequence[Sequence[int]]) -> dict[str, Any]:
+    """The two fields of SamplingParams, or of Dry, that hold sequences."""
+    if not sequences:
+        return {}
+    ids = [token for sequence in sequences for token in sequence]
+    ends = np.cumsum([len(sequence) for sequence in sequences])
+    return {f"{name}_ids": np.array(ids, np.int32), f"{name}_ends": ends.astype(np.int32)}
+
+
 def outputs(
     *kinds: LogprobKind,
     top_n: int = 0,
@@ -218,5 +227,6 @@ __all__ = [
     "params",
     "request",
     "require",
+    "sequence_lists",
     "sparse",
 ]

@@ -10,15 +10,26 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
-from samplerd.v1 import sampler_pb2 as pb
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from google.protobuf.descriptor import FieldDescriptor
     from google.protobuf.message import Message
     from numpy.typing import NDArray
 
-__all__ = ["ORDERS", "Ids", "Kind", "Order", "Parameter", "Setter", "fill", "fill_from", "integers", "setters_of"]
+__all__ = [
+    "Ids",
+    "Kind",
+    "Order",
+    "Parameter",
+    "PenaltyScope",
+    "Setter",
+    "choices",
+    "fill",
+    "fill_from",
+    "integers",
+    "setters_of",
+]
 
 Ids: TypeAlias = "Sequence[int] | NDArray[Any]"
 """Integers: a list, or a numpy array."""
@@ -26,14 +37,12 @@ Ids: TypeAlias = "Sequence[int] | NDArray[Any]"
 Order: TypeAlias = Literal["hugging_face", "vllm", "llama_cpp", "joint"]
 """Whose order of filters."""
 
-Kind: TypeAlias = Literal["float", "integer", "order", "ids", "logit_bias", "bitmask", "group"]
-"""What kind of value a parameter has: a number; a whole number >= 0; an `Order`; `Ids`; numbers by id; int32 words of
-bits; several parameters under one name."""
+PenaltyScope: TypeAlias = Literal["history", "output"]
+"""Which tokens of history a penalty looks at: all of them, or those that follow the prompt."""
 
-ORDERS: dict[str, pb.Order.ValueType] = {
-    name.removeprefix("ORDER_").lower(): number for name, number in pb.Order.items() if number
-}
-"""The numbers of the orders of filters, by name."""
+Kind: TypeAlias = Literal["float", "integer", "flag", "choice", "ids", "sequences", "logit_bias", "bitmask", "group"]
+"""What kind of value a parameter has: a number; a whole number >= 0; true or false; one of several names; `Ids`;
+sequences of `Ids`; numbers by id; int32 words of bits; several parameters under one name."""
 
 
 class Parameter(NamedTuple):
@@ -48,6 +57,14 @@ class Parameter(NamedTuple):
     """One sentence: what it does, and when it does nothing."""
     members: tuple[Parameter, ...] = ()
     """The parameters of a group. The first is required."""
+
+
+def choices(field: FieldDescriptor) -> dict[str, int]:
+    """Return the numbers of the values of a field's enumeration, by their names in lower case, without its own."""
+    assert field.enum_type is not None, f"{field.name} is no enumeration. This is a bug."
+    names = {value.number: value.name for value in field.enum_type.values}
+    prefix = names.pop(0).removesuffix("UNSPECIFIED")
+    return {name.removeprefix(prefix).lower(): number for number, name in names.items()}
 
 
 def integers(values: Ids) -> Iterable[int]:
@@ -88,14 +105,21 @@ def fill_from(message: _Message, source: object, setters: Mapping[str, Setter]) 
     return fill(message, {name: getattr(source, name) for name in setters}, setters)
 
 
-def _set_order(message: Any, name: str, value: Any) -> None:
-    if value not in ORDERS:
-        raise ValueError(f"must be one of {', '.join(ORDERS)}; got {value!r}")
-    setattr(message, name, ORDERS[value])
+def _set_choice(message: Any, name: str, value: Any) -> None:
+    numbers = choices(message.DESCRIPTOR.fields_by_name[name])
+    if value not in numbers:
+        raise ValueError(f"must be one of {', '.join(numbers)}; got {value!r}")
+    setattr(message, name, numbers[value])
 
 
 def _set_ids(message: Any, name: str, value: Any) -> None:
     getattr(message, name).extend(integers(value))
+
+
+def _set_sequences(message: Any, name: str, value: Any) -> None:
+    entries = getattr(message, name)
+    for sequence in value:
+        entries.add(ids=integers(sequence))
 
 
 def _set_logit_bias(message: Any, name: str, value: Any) -> None:
@@ -116,8 +140,10 @@ def _set_group(message: Any, name: str, value: Any) -> None:
 _SETTERS: dict[Kind, Setter] = {
     "float": setattr,
     "integer": setattr,
-    "order": _set_order,
+    "flag": setattr,
+    "choice": _set_choice,
     "ids": _set_ids,
+    "sequences": _set_sequences,
     "logit_bias": _set_logit_bias,
     "bitmask": _set_bitmask,
     "group": _set_group,

@@ -21,6 +21,13 @@ DRY = (
         "range", "integer", "N", "How many of the last tokens of history DRY looks at; 0, the default, means all."
     ),
     Parameter("sequence_breakers", "ids", "ID,..", "Tokens at which DRY ends a repeat."),
+    Parameter("breaker_sequences", "sequences", "ID,..;..", "Sequences of tokens at which DRY ends a repeat."),
+    Parameter(
+        "allow_no_repeat",
+        "flag",
+        "",
+        "Take allowed_length for 0, which it cannot say: DRY then penalises a repeat of no token, too.",
+    ),
 )
 
 PARAMETERS = (
@@ -103,6 +110,30 @@ PARAMETERS = (
         "Subtract this once from the logit of every token that occurs in history; 0 turns it off.",
     ),
     Parameter(
+        "repetition_scope",
+        "choice",
+        "SCOPE",
+        "Let repetition_penalty look at these tokens of history: all of them, by default, or those of the output.",
+    ),
+    Parameter(
+        "frequency_scope",
+        "choice",
+        "SCOPE",
+        "Let frequency_penalty count these tokens of history: all of them, by default, or those of the output.",
+    ),
+    Parameter(
+        "presence_scope",
+        "choice",
+        "SCOPE",
+        "Let presence_penalty look at these tokens of history: all of them, by default, or those of the output.",
+    ),
+    Parameter(
+        "penalty_range",
+        "integer",
+        "N",
+        "How many of the last tokens of history these three penalties look at; 0, the default, means all.",
+    ),
+    Parameter(
         "dry",
         "group",
         "DRY",
@@ -110,6 +141,12 @@ PARAMETERS = (
         DRY,
     ),
     Parameter("history", "ids", "ID,..", "The tokens so far, oldest first: what the penalties look at."),
+    Parameter(
+        "prompt_length",
+        "integer",
+        "N",
+        "How many of the first tokens of history are the prompt, which scopes can leave out; 0 by default.",
+    ),
     Parameter(
         "logit_bias",
         "logit_bias",
@@ -123,6 +160,24 @@ PARAMETERS = (
         "HEX",
         "Allow token j to be drawn only if bit j mod 32 of int32 word j div 32 is set.",
     ),
+    Parameter(
+        "no_repeat_ngram_size",
+        "integer",
+        "N",
+        "Forbid a token that would complete a sequence of this many tokens which history has already; 0 turns it off.",
+    ),
+    Parameter(
+        "bad_words",
+        "sequences",
+        "ID,..;..",
+        "Forbid the last token of each of these sequences where history ends with the tokens before it.",
+    ),
+    Parameter(
+        "bad_words_scope",
+        "choice",
+        "SCOPE",
+        "Let a bad word begin within these tokens of history: all of them, by default, or those of the output.",
+    ),
     Parameter("min_tokens_to_keep", "integer", "N", "Keep at least this many tokens in every filter; 1 by default."),
-    Parameter("order", "order", "ORDER", "Apply the filters in the order of this system; hugging_face by default."),
+    Parameter("order", "choice", "ORDER", "Apply the filters in the order of this system; hugging_face by default."),
 )

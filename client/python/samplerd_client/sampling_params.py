@@ -10,11 +10,11 @@ from samplerd_client.parameter_kinds import fill_from, setters_of
 from samplerd_client.parameter_table import DRY, PARAMETERS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from samplerd_client.parameter_kinds import Ids, Order
+    from samplerd_client.parameter_kinds import Ids, Order, PenaltyScope
 
 __all__ = ["GROUPS", "SETTERS", "Dry", "SamplingFields", "SamplingParams"]
 
@@ -33,6 +33,10 @@ class Dry:
     """How many of the last tokens of history DRY looks at; 0, the default, means all."""
     sequence_breakers: Ids | None = None
     """Tokens at which DRY ends a repeat."""
+    breaker_sequences: Sequence[Ids] | None = None
+    """Sequences of tokens at which DRY ends a repeat."""
+    allow_no_repeat: bool | None = None
+    """Take allowed_length for 0, which it cannot say: DRY then penalises a repeat of no token, too."""
 
     def to_proto(self) -> pb.DryParams:
         """Return the message; TypeError or ValueError, naming the field, where a value does not fit."""
@@ -77,16 +81,32 @@ class SamplingParams:
     """Subtract this from a token's logit for each time that it occurs in history; 0 turns it off."""
     presence_penalty: float | None = None
     """Subtract this once from the logit of every token that occurs in history; 0 turns it off."""
+    repetition_scope: PenaltyScope | None = None
+    """Let repetition_penalty look at these tokens of history: all of them, by default, or those of the output."""
+    frequency_scope: PenaltyScope | None = None
+    """Let frequency_penalty count these tokens of history: all of them, by default, or those of the output."""
+    presence_scope: PenaltyScope | None = None
+    """Let presence_penalty look at these tokens of history: all of them, by default, or those of the output."""
+    penalty_range: int | None = None
+    """How many of the last tokens of history these three penalties look at; 0, the default, means all."""
     dry: Dry | None = None
     """Penalise tokens that would continue a repetition of history (DRY: don't repeat yourself)."""
     history: Ids | None = None
     """The tokens so far, oldest first: what the penalties look at."""
+    prompt_length: int | None = None
+    """How many of the first tokens of history are the prompt, which scopes can leave out; 0 by default."""
     logit_bias: Mapping[int, float] | None = None
     """Add an amount to the logit of each of these tokens; -inf forbids the token."""
     allowed_tokens: Ids | None = None
     """Allow only these tokens to be drawn."""
     token_bitmask: bytes | NDArray[Any] | None = None
     """Allow token j to be drawn only if bit j mod 32 of int32 word j div 32 is set."""
+    no_repeat_ngram_size: int | None = None
+    """Forbid a token that would complete a sequence of this many tokens which history has already; 0 turns it off."""
+    bad_words: Sequence[Ids] | None = None
+    """Forbid the last token of each of these sequences where history ends with the tokens before it."""
+    bad_words_scope: PenaltyScope | None = None
+    """Let a bad word begin within these tokens of history: all of them, by default, or those of the output."""
     min_tokens_to_keep: int | None = None
     """Keep at least this many tokens in every filter; 1 by default."""
     order: Order | None = None
@@ -116,11 +136,19 @@ class SamplingFields(TypedDict, total=False):
     repetition_penalty: float | None
     frequency_penalty: float | None
     presence_penalty: float | None
+    repetition_scope: PenaltyScope | None
+    frequency_scope: PenaltyScope | None
+    presence_scope: PenaltyScope | None
+    penalty_range: int | None
     dry: Dry | None
     history: Ids | None
+    prompt_length: int | None
     logit_bias: Mapping[int, float] | None
     allowed_tokens: Ids | None
     token_bitmask: bytes | NDArray[Any] | None
+    no_repeat_ngram_size: int | None
+    bad_words: Sequence[Ids] | None
+    bad_words_scope: PenaltyScope | None
     min_tokens_to_keep: int | None
     order: Order | None
 

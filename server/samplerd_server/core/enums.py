@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-__all__ = ["Dtype", "InputKind", "LogprobKind", "Order", "RowErrorReason", "Step"]
+__all__ = ["Dtype", "InputKind", "LogprobKind", "Order", "PenaltyScope", "RowErrorReason", "Step"]
 
 
 class Dtype(IntEnum):
@@ -38,6 +38,13 @@ class Order(IntEnum):
     VLLM = 2
     LLAMA_CPP = 3
     JOINT = 4
+
+
+class PenaltyScope(IntEnum):
+    """Which of the tokens in history a penalty looks at; the numbers of the proto's enum."""
+
+    HISTORY = 1
+    OUTPUT = 2
 
 
 class LogprobKind(IntEnum):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from samplerd_server.core.entity import Buffer, entity
-from samplerd_server.core.enums import Order
+from samplerd_server.core.enums import Order, PenaltyScope
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,6 +24,12 @@ class Dry:
     range: int = 0
     """How many of the last tokens of history are looked at; 0 = all."""
     sequence_breakers: NDArray[np.int32] | None = None
+    breaker_sequences_ids: NDArray[np.int32] | None = None
+    """The ids of all breaker sequences, one sequence after the other."""
+    breaker_sequences_ends: NDArray[np.int32] | None = None
+    """int32[sequences], ascending: where each of them ends in breaker_sequences_ids."""
+    allow_no_repeat: bool = False
+    """The allowed length is 0, whatever allowed_length says."""
 
 
 @entity
@@ -46,13 +52,26 @@ class SamplingParams:
     repetition_penalty: float = 1.0
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
+    repetition_scope: PenaltyScope = PenaltyScope.HISTORY
+    frequency_scope: PenaltyScope = PenaltyScope.HISTORY
+    presence_scope: PenaltyScope = PenaltyScope.HISTORY
+    penalty_range: int = 0
+    """How many of the last tokens of history these three look at; 0 = all."""
     dry: Dry | None = None
     history: NDArray[np.int32] | None = None
+    prompt_length: int = 0
+    """How many of the first tokens of history are the prompt."""
     bias_ids: NDArray[np.int32] | None = None
     bias_values: NDArray[np.float32] | None = None
     allowed_tokens: NDArray[np.int32] | None = None
     token_bitmask: Buffer | None = None
     """int32 words, little-endian."""
+    no_repeat_ngram_size: int = 0
+    bad_words_ids: NDArray[np.int32] | None = None
+    """The ids of all bad words, one sequence after the other."""
+    bad_words_ends: NDArray[np.int32] | None = None
+    """int32[sequences], ascending: where each of them ends in bad_words_ids."""
+    bad_words_scope: PenaltyScope = PenaltyScope.HISTORY
     min_tokens_to_keep: int = 1
     order: Order = Order.HUGGING_FACE
 

@@ -19,9 +19,14 @@ TYPES = {
     FieldDescriptor.CPPTYPE_UINT32: ParamKind.INTEGER,
     FieldDescriptor.CPPTYPE_INT32: ParamKind.IDS,
     FieldDescriptor.CPPTYPE_STRING: ParamKind.BITMASK,
-    FieldDescriptor.CPPTYPE_ENUM: ParamKind.ORDER,
+    FieldDescriptor.CPPTYPE_ENUM: ParamKind.CHOICE,
+    FieldDescriptor.CPPTYPE_BOOL: ParamKind.FLAG,
 }
-MESSAGES = {"DryParams": ParamKind.GROUP, "LogitBias": ParamKind.LOGIT_BIAS}
+MESSAGES = {
+    "DryParams": ParamKind.GROUP,
+    "LogitBias": ParamKind.LOGIT_BIAS,
+    "TokenSequence": ParamKind.SEQUENCES,
+}
 BY_NAME = {parameter.name: parameter for parameter in PARAMETERS}
 DRY = BY_NAME["dry"].fields
 
@@ -36,7 +41,7 @@ def kind(field: FieldDescriptor) -> ParamKind:
 def test_the_table_is_the_contract(table: tuple[Parameter, ...], message: type) -> None:
     assert [(row.name, row.kind) for row in table] == [(f.name, kind(f)) for f in message.DESCRIPTOR.fields]
     assert {f.name for f in message.DESCRIPTOR.fields if f.is_repeated} == {
-        row.name for row in table if row.kind in {ParamKind.IDS, ParamKind.LOGIT_BIAS}
+        row.name for row in table if row.kind in {ParamKind.IDS, ParamKind.LOGIT_BIAS, ParamKind.SEQUENCES}
     }
 
 
@@ -49,6 +54,8 @@ def test_the_entity_has_the_fields_and_the_defaults_of_the_table(table: tuple[Pa
         if row.default is not None:
             assert getattr(default, row.name) == row.default, row.name
             assert type(getattr(default, row.name)) is type(row.default), row.name
+        if row.choices is not None:
+            assert getattr(default, row.name) is next(iter(row.choices)), row.name
 
 
 @pytest.mark.parametrize("row", [*PARAMETERS, *DRY], ids=lambda row: row.name)
@@ -61,12 +68,23 @@ def test_a_row_agrees_with_itself(row: Parameter) -> None:
     assert row.help.endswith(".")
     assert row.help[0].isupper()
     assert "\n" not in row.help
-    assert row.metavar
+    assert bool(row.metavar) == (row.kind is not ParamKind.FLAG)
+    assert (row.choices is not None) == (row.kind is ParamKind.CHOICE)
     assert bool(row.fields) == (row.kind is ParamKind.GROUP)
     if Step.INPUT < row.step <= Step.PENALTIES:
         assert row.changes_argmax
     for other in (row.excludes, row.range.high_name):
         assert not other or other in BY_NAME
+
+
+@pytest.mark.parametrize("row", [row for row in PARAMETERS if row.choices], ids=lambda row: row.name)
+def test_choices_are_those_of_the_contract(row: Parameter) -> None:
+    own = pb.SamplingParams.DESCRIPTOR.fields_by_name[row.name].enum_type
+    assert own.name == row.choices.__name__
+    prefix = own.values_by_number[0].name.removesuffix("UNSPECIFIED")
+    assert {value.name: value.number for value in own.values if value.number} == {
+        prefix + choice.name: int(choice) for choice in row.choices
+    }
 
 
 def test_zero_that_a_message_cannot_tell_from_absence_is_in_range_or_means_the_default():

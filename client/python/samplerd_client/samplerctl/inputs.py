@@ -102,6 +102,16 @@ def integers(text: str) -> list[int]:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers, as in 3,17,25") from None
 
 
+def sequences(text: str) -> list[list[int]]:
+    """Return sequences of whole numbers, written ``1,2;3``.
+
+    Raises:
+        argparse.ArgumentTypeError: something else stands there.
+
+    """
+    return [integers(part) for part in text.split(";")]
+
+
 def parse_bias(text: str) -> dict[int, float]:
     """Return biases written ``id:bias,id:bias``.
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from samplerd_client.parameter_kinds import ORDERS
+from samplerd.v1 import sampler_pb2 as pb
+from samplerd_client.parameter_kinds import choices
 from samplerd_client.parameter_table import PARAMETERS
-from samplerd_client.samplerctl.inputs import InputError, hexadecimal, integers, parse_bias
+from samplerd_client.samplerctl.inputs import InputError, hexadecimal, integers, parse_bias, sequences
 from samplerd_client.sampling_params import GROUPS
 
 if TYPE_CHECKING:
@@ -24,8 +25,10 @@ __all__ = ["add_sampling_flags", "sampling_options"]
 _READ: dict[Kind, dict[str, Any]] = {
     "float": {"type": float},
     "integer": {"type": int},
-    "order": {"choices": tuple(ORDERS)},
+    "flag": {"action": "store_true", "default": None},
+    "choice": {},
     "ids": {"type": integers},
+    "sequences": {"type": sequences},
     "logit_bias": {"type": parse_bias},
     "bitmask": {"type": hexadecimal},
 }
@@ -60,7 +63,9 @@ def sampling_options(args: argparse.Namespace) -> SampleOptions:
 
 def _add(group: argparse._ArgumentGroup, parameter: Parameter, name: str) -> None:
     reading = dict(_READ[parameter.kind])
-    if "choices" not in reading:
+    if parameter.kind == "choice":
+        reading["choices"] = tuple(choices(pb.SamplingParams.DESCRIPTOR.fields_by_name[parameter.name]))
+    elif parameter.kind != "flag":
         reading["metavar"] = parameter.metavar
     group.add_argument(_flag(name), dest=name, help=parameter.help.replace("%", "%%"), **reading)
 

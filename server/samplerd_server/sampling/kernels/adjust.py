@@ -1,6 +1,6 @@
 """Steps 2 to 4 in compiled code: mask, bias and penalties change a row's numbers in place, before the temperature.
 
-Law: docs/sampling.md, steps 2 to 4. A finite logit stays within float32; only the mask and a bias of -inf forbid. With
+Law: docs/sampling.md, steps 2 to 4. A finite logit stays within float32; only step 2 and a bias of -inf forbid. With
 candidates, an adjustment of tokens that were not sent leaves the rest's mass unknown (NaN) if it can only lower them,
 and else nothing to say (`RAISED`).
 """
@@ -11,10 +11,21 @@ from __future__ import annotations
 
 import numpy as np
 
+from samplerd_server.sampling.kernels.bans import first_token, has_bans, list_bans
 from samplerd_server.sampling.kernels.compile import jit, load_f32, load_i32
 from samplerd_server.sampling.kernels.filter_table import has_token_penalties
 
-__all__ = ["RAISED", "add_bias", "find_token", "has_penalties", "mask_tokens", "penalise", "saturate", "touch_rest"]
+__all__ = [
+    "RAISED",
+    "add_bias",
+    "find_token",
+    "has_mask",
+    "has_penalties",
+    "mask_tokens",
+    "penalise",
+    "saturate",
+    "touch_rest",
+]
 
 _LARGEST = 3.4028234663852886e38
 """The largest float32."""
@@ -61,6 +72,12 @@ def _is_in_bitmask(row, token):
 
 
 @jit
+def has_mask(row):
+    """Tell whether step 2 may forbid anything."""
+    return row.has_token_bitmask or row.has_allowed_tokens or has_bans(row)
+
+
+@jit
 def _mask_dense(row, work, never):
     if row.has_token_bitmask:
         for low in range(0, row.width, 32):
@@ -70,6 +87,8 @@ def _mask_dense(row, work, never):
             for j in range(min(32, row.width - low)):
                 if not (word >> np.int32(j)) & np.int32(1):
                     work.x[low + j] = never
+        return
+    if not row.has_allowed_tokens:
         return
     for i in range(row.allowed_tokens_len):
         token = load_i32(row.allowed_tokens, i)
@@ -81,32 +100,59 @@ def _mask_dense(row, work, never):
 
 
 @jit
-def mask_tokens(row, work, never, rest):
-    """Step 2: only allowed tokens keep their numbers. Returns what is known of the rest."""
-    if row.candidate_ids == 0:
-        _mask_dense(row, work, never)
-        return rest
-    allowed = 0
+def _count_allowed(row, work):
+    """Count the tokens that the mask allows; those of a list are marked in counts."""
     if row.has_allowed_tokens:
+        allowed = np.int64(0)
         for i in range(row.allowed_tokens_len):
             token = load_i32(row.allowed_tokens, i)
             allowed += work.counts[token] == 0
             work.counts[token] = 1
-    else:
-        for token in range(min(row.vocab_size, row.token_bitmask_len * 32)):
-            allowed += _is_in_bitmask(row, token)
+        return allowed
+    if not row.has_token_bitmask:
+        return np.int64(row.vocab_size)
+    allowed = np.int64(0)
+    for token in range(min(row.vocab_size, row.token_bitmask_len * 32)):
+        allowed += _is_in_bitmask(row, token)
+    return allowed
+
+
+@jit
+def _is_allowed(row, work, token):
+    """Tell whether the mask allows a token, once `_count_allowed` has marked those of a list."""
+    if row.has_allowed_tokens:
+        return work.counts[token] != 0
+    return not row.has_token_bitmask or _is_in_bitmask(row, token)
+
+
+@jit
+def mask_tokens(row, work, never, rest):
+    """Step 2: only tokens that are allowed and not forbidden keep their numbers. Returns what is known of the rest."""
+    forbidden = list_bans(row, work) if has_bans(row) else np.int64(0)
+    if row.candidate_ids == 0:
+        _mask_dense(row, work, never)
+        for i in range(forbidden):
+            work.x[work.members[i]] = never
+        return rest
+    unsent = _count_allowed(row, work)
     for i in range(row.width):
-        token = work.tokens[i]
-        if work.counts[token] if row.has_allowed_tokens else _is_in_bitmask(row, token):
-            allowed -= 1
+        if _is_allowed(row, work, work.tokens[i]):
+            unsent -= 1
         else:
             work.x[i] = never
+    for i in range(forbidden):
+        token = work.members[i]
+        at = find_token(row, work, token)
+        if at >= 0:
+            work.x[at] = never
+        elif _is_allowed(row, work, token):
+            unsent -= 1
     if row.has_allowed_tokens:
         for i in range(row.allowed_tokens_len):
             work.counts[load_i32(row.allowed_tokens, i)] = 0
-    if allowed == 0:
+    if unsent == 0:
         return -np.inf
-    return rest if allowed == row.vocab_size - row.width else touch_rest(rest, -1.0)
+    return rest if unsent == row.vocab_size - row.width else touch_rest(rest, -1.0)
 
 
 @jit
@@ -130,28 +176,51 @@ def has_penalties(row):
 
 @jit
 def _count(row, work):
-    """Count the tokens of history into counts, and list each once in members. Returns how many are listed."""
-    counts, distinct, history = work.counts, work.members, row.history
-    listed = 0
-    for i in range(row.history_len):
-        token = np.uint32(load_i32(history, i))
-        count = counts[token]
-        distinct[listed] = token  # always written and kept if new: whether it is cannot be predicted
-        listed += count == 0
-        counts[token] = count + np.int32(1)
+    """Mark the tokens of history in counts, and list each once in members. Returns how many are listed.
+
+    A mark is 4 times how often frequency_penalty counts the token, plus 1 if repetition_penalty looks at it, plus 2 if
+    presence_penalty does.
+    """
+    length, prompt, last = np.int64(row.history_len), np.int64(row.prompt_length), np.int64(row.penalty_range)
+    repetition = first_token(length, np.int64(row.repetition_scope), prompt, last)
+    frequency = first_token(length, np.int64(row.frequency_scope), prompt, last)
+    presence = first_token(length, np.int64(row.presence_scope), prompt, last)
+    # Scopes end where history ends, so that the first tokens of each divide it into at most three parts.
+    first, end = min(repetition, frequency, presence), max(repetition, frequency, presence)
+    middle = repetition + frequency + presence - first - end
+    listed = np.int64(0)
+    for low, high in ((first, middle), (middle, end), (end, length)):
+        once = np.int32(low >= repetition) | (np.int32(low >= presence) << np.int32(1))
+        each = np.int32(low >= frequency) << np.int32(2)
+        listed = _count_part(row, work, low, high, each, once, listed)
     return listed
 
 
 @jit
-def _penalised(number, count, repetition, frequency, presence):
+def _count_part(row, work, low, high, each, once, listed):  # noqa: PLR0917
+    """Mark the tokens in [low, high): `each` is added for each time, `once` or-ed."""
+    counts, distinct, history = work.counts, work.members, row.history
+    for i in range(low, high):
+        token = np.uint32(load_i32(history, i))
+        mark = counts[token]
+        distinct[listed] = token  # always written and kept if new: whether it is cannot be predicted
+        listed += mark == 0
+        counts[token] = (mark + each) | once
+    return listed
+
+
+@jit
+def _penalised(number, mark, repetition, frequency, presence):
     """Apply the penalties to one number; one that is not finite stays as it is.
 
     Both factors are applied, one of them 1, since a branch on the sign would be a coin toss.
     """
     logit = np.float64(number)
+    factor = repetition if mark & np.int32(1) else 1.0
     is_divided = logit > 0
-    logit = logit * (1.0 if is_divided else repetition) / (repetition if is_divided else 1.0)
-    logit = min(max(logit, -_LARGEST), _LARGEST) - count * frequency - presence
+    logit = logit * (1.0 if is_divided else factor) / (factor if is_divided else 1.0)
+    often = np.float64(mark >> np.int32(2))
+    logit = min(max(logit, -_LARGEST), _LARGEST) - often * frequency - (presence if mark & np.int32(2) else 0.0)
     return np.float32(min(max(logit, -_LARGEST), _LARGEST)) if np.abs(number) < np.inf else number
 
 
@@ -162,24 +231,26 @@ def penalise(row, work, rest):
     x, counts, distinct = work.x, work.counts, work.members
     listed = _count(row, work)
     if row.candidate_ids == 0:
-        times, numbers = work.at, work.y  # three loops, so that the one with the arithmetic vectorises
+        marks, numbers = work.at, work.y  # three loops, so that the one with the arithmetic vectorises
         for i in range(listed):
             token = np.uint32(distinct[i])
-            times[i] = counts[token]
+            marks[i] = counts[token]
             counts[token] = 0
             numbers[i] = x[token]
         for i in range(listed):
-            numbers[i] = _penalised(numbers[i], np.float64(times[i]), repetition, frequency, presence)
+            numbers[i] = _penalised(numbers[i], marks[i], repetition, frequency, presence)
         for i in range(listed):
             x[np.uint32(distinct[i])] = numbers[i]
         return rest
     for i in range(listed):
         token = distinct[i]
-        count = np.float64(counts[token])
+        mark = counts[token]
         counts[token] = 0
         at = find_token(row, work, token)
-        if at < 0:
-            rest = touch_rest(touch_rest(rest, -(count * frequency + presence)), 1.0 - repetition)
-        else:
-            x[at] = _penalised(x[at], count, repetition, frequency, presence)
+        if at >= 0:
+            x[at] = _penalised(x[at], mark, repetition, frequency, presence)
+            continue
+        if mark & 1:
+            rest = touch_rest(rest, 1.0 - repetition)
+        rest = touch_rest(rest, -(np.float64(mark >> 2) * frequency + (presence if mark & 2 else 0.0)))
     return rest

@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from samplerd_server.core.enums import Dtype, InputKind, Order, RowErrorReason, Step
-from samplerd_server.sampling.kernels.adjust import RAISED, add_bias, has_penalties, mask_tokens, penalise
+from samplerd_server.sampling.kernels.adjust import RAISED, add_bias, has_mask, has_penalties, mask_tokens, penalise
+from samplerd_server.sampling.kernels.arithmetic import ln
 from samplerd_server.sampling.kernels.blocks import BLOCK, TINY, block_maximum, load_block
 from samplerd_server.sampling.kernels.compile import jit, load_i32
 from samplerd_server.sampling.kernels.dry import dry
-from samplerd_server.sampling.kernels.exp2 import exp, exp2, ln, log2
+from samplerd_server.sampling.kernels.exp2 import exp, exp2, log2
 from samplerd_server.sampling.kernels.filter_table import (
     EACH,
     KEEPS_FIRST,
@@ -85,7 +86,7 @@ def _read(row, work, scratch):
     if row.candidate_ids:
         for i in range(width):
             work.tokens[i] = load_i32(row.candidate_ids, i)
-        order = np.argsort(work.tokens[:width])
+        order = np.argsort(work.tokens[:width], kind="mergesort")
         for i in range(width):
             work.tokens[i] = load_i32(row.candidate_ids, order[i])
             work.raw[i] = work.x[order[i]]
@@ -113,7 +114,7 @@ def _adjust(row, work, scratch, is_weights, rest):
         largest_of_blocks(work, width, scratch)
     if not top > nothing and rest == -np.inf:
         return _NOTHING, 0, top, is_weights, rest
-    if row.has_token_bitmask or row.has_allowed_tokens:
+    if has_mask(row):
         rest = mask_tokens(row, work, nothing, rest)
         top = largest_of_blocks(work, width, scratch)
         if not top > nothing and rest == -np.inf:

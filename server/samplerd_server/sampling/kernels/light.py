@@ -14,7 +14,7 @@ import numpy as np
 
 from samplerd_server.core.enums import Dtype, InputKind, LogprobKind
 from samplerd_server.core.outputs import OutputFlags
-from samplerd_server.sampling.kernels.adjust import has_penalties, penalise
+from samplerd_server.sampling.kernels.adjust import has_mask, has_penalties, penalise
 from samplerd_server.sampling.kernels.blocks import TINY, load_block
 from samplerd_server.sampling.kernels.compile import jit
 from samplerd_server.sampling.kernels.filter_table import filters_on
@@ -31,7 +31,7 @@ def is_light(row):
     """Tell whether the plain draw is all that a row needs, after penalties."""
     if row.output_flags & ~_LOGPROBS or row.top_n or row.named_len:
         return False
-    if row.candidate_ids or row.has_token_bitmask or row.has_allowed_tokens or row.bias_ids_len:
+    if row.candidate_ids or has_mask(row) or row.bias_ids_len:
         return False
     if row.dynamic_temperature_range > 0:
         return False

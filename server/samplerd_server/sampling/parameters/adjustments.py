@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from samplerd_server.core.enums import Step
+from samplerd_server.core.enums import PenaltyScope, Step
 from samplerd_server.sampling.parameters.dry import DRY
 from samplerd_server.sampling.parameters.parameter import Parameter, ParamKind, Range
 
@@ -10,6 +10,7 @@ __all__ = ["ADJUSTMENTS"]
 
 _POSITIVE = Range(0.0, low_is_open=True, high_is_open=True)
 _FINITE = Range(low_is_open=True, high_is_open=True)
+_COUNT = Range(0, 2**32 - 1)
 _LOWERS = "with top_k, min_p or T = 0 if it can only lower what was not sent, else never"
 
 ADJUSTMENTS: tuple[Parameter, ...] = (
@@ -53,6 +54,44 @@ ADJUSTMENTS: tuple[Parameter, ...] = (
         source="OpenAI",
     ),
     Parameter(
+        name="repetition_scope",
+        kind=ParamKind.CHOICE,
+        choices=PenaltyScope,
+        step=Step.PENALTIES,
+        help="Let repetition_penalty look at these tokens of history: all of them, by default, or those of the output.",
+        metavar="SCOPE",
+        changes_argmax=True,
+    ),
+    Parameter(
+        name="frequency_scope",
+        kind=ParamKind.CHOICE,
+        choices=PenaltyScope,
+        step=Step.PENALTIES,
+        help="Let frequency_penalty count these tokens of history: all of them, by default, or those of the output.",
+        metavar="SCOPE",
+        changes_argmax=True,
+    ),
+    Parameter(
+        name="presence_scope",
+        kind=ParamKind.CHOICE,
+        choices=PenaltyScope,
+        step=Step.PENALTIES,
+        help="Let presence_penalty look at these tokens of history: all of them, by default, or those of the output.",
+        metavar="SCOPE",
+        changes_argmax=True,
+    ),
+    Parameter(
+        name="penalty_range",
+        kind=ParamKind.INTEGER,
+        step=Step.PENALTIES,
+        help="How many of the last tokens of history these three penalties look at; 0, the default, means all.",
+        metavar="N",
+        default=0,
+        range=_COUNT,
+        changes_argmax=True,
+        source="llama.cpp",
+    ),
+    Parameter(
         name="dry",
         kind=ParamKind.GROUP,
         step=Step.PENALTIES,
@@ -69,6 +108,16 @@ ADJUSTMENTS: tuple[Parameter, ...] = (
         step=Step.PENALTIES,
         help="The tokens so far, oldest first: what the penalties look at.",
         metavar="ID,..",
+        changes_argmax=True,
+    ),
+    Parameter(
+        name="prompt_length",
+        kind=ParamKind.INTEGER,
+        step=Step.PENALTIES,
+        help="How many of the first tokens of history are the prompt, which scopes can leave out; 0 by default.",
+        metavar="N",
+        default=0,
+        range=_COUNT,
         changes_argmax=True,
     ),
     Parameter(
@@ -98,5 +147,38 @@ ADJUSTMENTS: tuple[Parameter, ...] = (
         excludes="allowed_tokens",
         changes_argmax=True,
         decided_with_candidates="as allowed_tokens",
+    ),
+    Parameter(
+        name="no_repeat_ngram_size",
+        kind=ParamKind.INTEGER,
+        step=Step.MASK,
+        help="Forbid a token that would complete a sequence of this many tokens which history has already; 0 turns it "
+        "off.",
+        metavar="N",
+        default=0,
+        off=0,
+        range=_COUNT,
+        changes_argmax=True,
+        decided_with_candidates="as allowed_tokens",
+        source="Hugging Face",
+    ),
+    Parameter(
+        name="bad_words",
+        kind=ParamKind.SEQUENCES,
+        step=Step.MASK,
+        help="Forbid the last token of each of these sequences where history ends with the tokens before it.",
+        metavar="ID,..;..",
+        changes_argmax=True,
+        decided_with_candidates="as allowed_tokens",
+        source="Hugging Face",
+    ),
+    Parameter(
+        name="bad_words_scope",
+        kind=ParamKind.CHOICE,
+        choices=PenaltyScope,
+        step=Step.MASK,
+        help="Let a bad word begin within these tokens of history: all of them, by default, or those of the output.",
+        metavar="SCOPE",
+        changes_argmax=True,
     ),
 )

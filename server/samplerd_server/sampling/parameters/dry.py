@@ -59,4 +59,20 @@ DRY: tuple[Parameter, ...] = (
         metavar="ID,..",
         changes_argmax=True,
     ),
+    Parameter(
+        name="breaker_sequences",
+        kind=ParamKind.SEQUENCES,
+        step=Step.PENALTIES,
+        help="Sequences of tokens at which DRY ends a repeat.",
+        metavar="ID,..;..",
+        changes_argmax=True,
+    ),
+    Parameter(
+        name="allow_no_repeat",
+        kind=ParamKind.FLAG,
+        step=Step.PENALTIES,
+        help="Take allowed_length for 0, which it cannot say: DRY then penalises a repeat of no token, too.",
+        metavar="",
+        changes_argmax=True,
+    ),
 )

@@ -8,6 +8,8 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from enum import IntEnum
+
     from samplerd_server.core.enums import Step
 
 __all__ = ["ParamKind", "Parameter", "Range"]
@@ -16,21 +18,25 @@ __all__ = ["ParamKind", "Parameter", "Range"]
 class ParamKind(Enum):
     """What kind of value a parameter has.
 
-    A request's parameters are checked in this order of kinds; those that exclude each other, right after ORDER.
+    A request's parameters are checked in this order of kinds; those that exclude each other, right after CHOICE.
     """
 
-    ORDER = auto()
-    """One of the orders of the filters: `core.enums.Order`."""
+    CHOICE = auto()
+    """One value of an enumeration: `Parameter.choices` says of which."""
     LOGIT_BIAS = auto()
     """Distinct ids within [0, V), each with a number to add to its logit: any but NaN and +inf."""
     FLOAT = auto()
     """A finite float64."""
     INTEGER = auto()
     """A whole number >= 0."""
+    FLAG = auto()
+    """True or false; false is absence."""
     GROUP = auto()
     """Numbers and ids under one name; `Parameter.fields` says which."""
     IDS = auto()
     """Ids within [0, V), at most limits.max_ids_per_list of them; an empty list is the same as none."""
+    SEQUENCES = auto()
+    """Sequences of ids within [0, V): none is empty, and all together have at most limits.max_ids_per_list ids."""
     BITMASK = auto()
     """int32 words as bytes, little-endian, at most ceil(V / 32) of them: token j is bit j mod 32 of word j div 32."""
 
@@ -78,6 +84,8 @@ class Parameter:
     """Numbers: the value at which it does nothing; None if it cannot be turned off by itself."""
     range: Range = Range()
     """Numbers: which are accepted."""
+    choices: type[IntEnum] | None = None
+    """CHOICE: the enumeration, named as in the contract. Its first value is what absence means."""
     clamps_to_vocab: bool = False
     """INTEGER: a number above V means V. Other integers are clamped to the largest int32."""
     excludes: str = ""
@@ -95,4 +103,6 @@ class Parameter:
     @property
     def attributes(self) -> tuple[str, ...]:
         """The fields of `core.params.SamplingParams` (of `core.params.Dry`, within a group) that hold it."""
-        return ("bias_ids", "bias_values") if self.kind is ParamKind.LOGIT_BIAS else (self.name,)
+        if self.kind is ParamKind.LOGIT_BIAS:
+            return ("bias_ids", "bias_values")
+        return (f"{self.name}_ids", f"{self.name}_ends") if self.kind is ParamKind.SEQUENCES else (self.name,)

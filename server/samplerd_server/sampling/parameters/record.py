@@ -1,7 +1,8 @@
 """How the parameters of one row lie in its record: derived from the table.
 
 A number is a field of its own name. A list is the address of its items (`history`) and their number (`history_len`; of
-a bitmask its int32 words). A mask also says whether it was given (`has_allowed_tokens`): an empty one forbids all.
+a bitmask its int32 words). Sequences are two lists: the ids of all (`bad_words_ids`), and where each ends among them
+(`bad_words_ends`). A mask also says whether it was given (`has_allowed_tokens`): an empty one forbids all.
 The fields of a group begin with its name (`dry_base`). The temperature is not here: it stands in the part of the record
 that differs in every row (`sampling.rows`).
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from samplerd_server.core.enums import Order, Step
+from samplerd_server.core.enums import Step
 from samplerd_server.core.params import Dry
 from samplerd_server.sampling.parameters.parameter import ParamKind
 from samplerd_server.sampling.parameters.table import PARAMETERS, PLAIN
@@ -44,8 +45,9 @@ class _List(NamedTuple):
     is_mask: bool
 
 
-_CODES = {ParamKind.FLOAT: "f8", ParamKind.INTEGER: "i4", ParamKind.ORDER: "u1"}
-_LIST_KINDS = (ParamKind.IDS, ParamKind.LOGIT_BIAS, ParamKind.BITMASK)
+_CODES = {ParamKind.FLOAT: "f8", ParamKind.INTEGER: "i4", ParamKind.CHOICE: "u1", ParamKind.FLAG: "u1"}
+_LIST_KINDS = (ParamKind.IDS, ParamKind.LOGIT_BIAS, ParamKind.SEQUENCES, ParamKind.BITMASK)
+_MASKS = (ParamKind.BITMASK, ParamKind.IDS)
 _IN_RECORD = [row for row in PARAMETERS if row.name not in PLAIN]
 _DRY = next(row for row in PARAMETERS if row.name == "dry").fields
 assert [row.name for row in PARAMETERS if row.fields] == ["dry"], "only one group is packed. This is a bug."
@@ -57,15 +59,18 @@ def _numbers(rows: Iterable[Parameter]) -> list[Parameter]:
 
 
 def _number_fields(rows: Iterable[Parameter], prefix: str = "") -> list[RecordField]:
-    return [
-        RecordField(prefix + row.name, _CODES[row.kind], Order.HUGGING_FACE if row.default is None else row.default)
-        for row in _numbers(rows)
-    ]
+    return [RecordField(prefix + row.name, _CODES[row.kind], _default(row)) for row in _numbers(rows)]
+
+
+def _default(row: Parameter) -> float:
+    if row.choices is not None:
+        return next(iter(row.choices))
+    return row.default or 0
 
 
 def _lists(rows: Iterable[Parameter], prefix: str = "") -> list[_List]:
     return [
-        _List(prefix + name, 4 if row.kind is ParamKind.BITMASK else 1, row.step is Step.MASK)
+        _List(prefix + name, 4 if row.kind is ParamKind.BITMASK else 1, row.step is Step.MASK and row.kind in _MASKS)
         for row in rows
         if row.kind in _LIST_KINDS
         for name in row.attributes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from samplerd_server.core.enums import Step
+from samplerd_server.core.enums import Order, Step
 from samplerd_server.sampling.parameters.adjustments import ADJUSTMENTS
 from samplerd_server.sampling.parameters.parameter import Parameter, ParamKind, Range
 
@@ -190,7 +190,8 @@ PARAMETERS: tuple[Parameter, ...] = (
     ),
     Parameter(
         name="order",
-        kind=ParamKind.ORDER,
+        kind=ParamKind.CHOICE,
+        choices=Order,
         step=Step.FILTERS,
         help="Apply the filters in the order of this system; hugging_face by default.",
         metavar="ORDER",

@@ -14,10 +14,13 @@ import torch
 from torch import Tensor
 
 from samplerd_server.core.enums import Step
+from samplerd_server.sampling.bans import last_of_bad_words, last_of_ngrams
 from samplerd_server.sampling.decode import read_bytes
 from samplerd_server.sampling.dry import LARGEST, dry_penalties
 from samplerd_server.sampling.parameters import has_token_penalties
 from samplerd_server.sampling.portable.records import Fields
+from samplerd_server.sampling.scope import first_in_scope
+from samplerd_server.sampling.sequences import sequences
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,21 +62,29 @@ class Adjuster:
         """float64[B]: ln of the rest's mass after the adjustments; NaN = unknown; -inf = none."""
         self.undecided = np.zeros(len(records), bool)
         """bool[B]: the rest may have been raised, so that nothing can be said."""
+        self.as_logits = np.zeros(len(records), bool)
+        """bool[B]: a bias or a penalty is applied, so that weights become ln w, rounded to float32."""
         self._ids = ids
         self._allowed: NDArray[np.bool_] | None = None
         self._bias, self._penalties, self._dry = _Entries(), _Entries(), _Entries()
         for row, record in enumerate(records):
-            if record["has_allowed_tokens"] or record["has_token_bitmask"]:
+            forbidden = _forbidden(record)
+            if record["has_allowed_tokens"] or record["has_token_bitmask"] or forbidden:
                 if self._allowed is None:
                     self._allowed = np.ones((len(records), width), bool)
-                self._mask(row, record, self._allowed)
+                self._mask(row, record, forbidden, self._allowed)
             if record["bias_ids_len"]:
+                self.as_logits[row] = True
                 self._add_bias(row, record)
-            if record["history_len"]:
+            if record["history_len"] and (has_token_penalties(Fields(record)) or record["dry_multiplier"] > 0):
+                self.as_logits[row] = True
                 self._add_penalties(row, record)
 
     def apply(self, logits: Tensor) -> tuple[Tensor, dict[Step, Tensor]]:
-        """Adjust logits float64[B, W]; also returns the largest of each row, float64[B, 1], after each step."""
+        """Adjust logits float64[B, W]; also returns the largest of each row, float64[B, 1], after each step.
+
+        Every adjusted number is rounded to float32 after bias, after the three penalties, and after DRY.
+        """
         largest: dict[Step, Tensor] = {}
         device = logits.device
         if self._allowed is not None:
@@ -94,14 +105,16 @@ class Adjuster:
             logits = _put(logits, rows, positions, logits[rows, positions] - amounts[:, 0])
         return logits, largest
 
-    def _mask(self, row: int, record: np.void, allowed: NDArray[np.bool_]) -> None:
-        is_allowed = np.zeros(int(record["vocab_size"]), bool)
+    def _mask(self, row: int, record: np.void, forbidden: list[int], allowed: NDArray[np.bool_]) -> None:
+        has_list = bool(record["has_allowed_tokens"] or record["has_token_bitmask"])
+        is_allowed = np.full(int(record["vocab_size"]), not has_list)
         if record["has_allowed_tokens"]:
             is_allowed[read_ids(record, "allowed_tokens", "allowed_tokens_len")] = True
         if record["has_token_bitmask"]:
             words = read_bytes(int(record["token_bitmask"]), 4 * int(record["token_bitmask_len"]))
             bits = np.unpackbits(words, bitorder="little")[: len(is_allowed)].view(bool)
             is_allowed[: len(bits)] |= bits
+        is_allowed[forbidden] = False
         if self._ids is None:
             allowed[row, : len(is_allowed)] = is_allowed
             return
@@ -121,24 +134,36 @@ class Adjuster:
 
     def _add_penalties(self, row: int, record: np.void) -> None:
         history = read_ids(record, "history", "history_len")
-        repetition, presence = float(record["repetition_penalty"]), float(record["presence_penalty"])
         if has_token_penalties(Fields(record)):
-            tokens, counts = np.unique(history, return_counts=True)
-            for token, count in zip(tokens.tolist(), counts.tolist(), strict=True):
-                often = count * float(record["frequency_penalty"])
-                rises = max(1.0 - repetition, -(often + presence))
-                change = rises if rises > 0 else min(1.0 - repetition, -(often + presence))
-                self._put(self._penalties, row, token, (repetition, often, presence), change=change)
+            self._add_token_penalties(row, record, history)
         if record["dry_multiplier"] > 0:
+            single = read_ids(record, "dry_sequence_breakers", "dry_sequence_breakers_len").tolist()
             amounts = dry_penalties(
                 history[-int(record["dry_range"]) :].tolist(),  # a range of 0 is all
                 multiplier=float(record["dry_multiplier"]),
                 base=float(record["dry_base"]),
-                allowed_length=int(record["dry_allowed_length"]),
-                breakers=set(read_ids(record, "dry_sequence_breakers", "dry_sequence_breakers_len").tolist()),
+                allowed_length=0 if record["dry_allow_no_repeat"] else int(record["dry_allowed_length"]),
+                breakers=[[token] for token in single] + _read_sequences(record, "dry_breaker_sequences"),
             )
             for token, amount in amounts.items():
                 self._put(self._dry, row, token, (amount,), change=-amount)
+
+    def _add_token_penalties(self, row: int, record: np.void, history: NDArray[np.int32]) -> None:
+        repetition, presence = float(record["repetition_penalty"]), float(record["presence_penalty"])
+        frequency = float(record["frequency_penalty"])
+        tokens, at = np.unique(history, return_inverse=True)
+        repeated, counts, present = (
+            np.bincount(at[_first_in_scope(record, name) :], minlength=len(tokens))
+            for name in ("repetition_scope", "frequency_scope", "presence_scope")
+        )
+        factors = np.where(repeated > 0, repetition, 1.0)
+        with np.errstate(over="ignore"):
+            often, once = counts * frequency, np.where(present > 0, presence, 0.0)
+            others, taken = 1.0 - factors, often + once
+        change = np.where((others > 0) | (taken < 0), 1.0, np.where((others < 0) | (taken > 0), -1.0, 0.0))
+        columns = (tokens, factors, often, once, change)
+        for token, factor, *less, sign in zip(*(column.tolist() for column in columns), strict=True):
+            self._put(self._penalties, row, token, (factor, *less), change=sign)
 
     def _put(self, entries: _Entries, row: int, token: int, amounts: tuple[float, ...], *, change: float) -> None:
         """Note amounts for a token; where it was not sent, note what its `change` does to the rest."""
@@ -160,8 +185,37 @@ class Adjuster:
 
 
 def _put(logits: Tensor, rows: Tensor, positions: Tensor, new: Tensor, *, forbidden: Tensor | None = None) -> Tensor:
-    """Replace logits; what was -inf stays, everything else saturates, and what is `forbidden` becomes -inf."""
+    """Replace logits by new ones, which saturate and are rounded; -inf stays, and what is `forbidden` becomes -inf."""
     was_never = logits[rows, positions] == _NEVER
     is_never = was_never if forbidden is None else was_never | forbidden
-    adjusted = torch.where(is_never, _NEVER, new.clamp(-LARGEST, LARGEST))
+    adjusted = torch.where(is_never, _NEVER, new.clamp(-LARGEST, LARGEST).float().double())
     return logits.index_put((rows, positions), adjusted)
+
+
+def _forbidden(record: np.void) -> list[int]:
+    """List the tokens that no_repeat_ngram_size and bad_words forbid."""
+    if not record["bad_words_ends_len"] and not (record["no_repeat_ngram_size"] and record["history_len"]):
+        return []
+    history = read_ids(record, "history", "history_len").tolist()
+    forbidden: set[int] = set()
+    if record["no_repeat_ngram_size"]:
+        forbidden |= last_of_ngrams(history, int(record["no_repeat_ngram_size"]))
+    if record["bad_words_ends_len"]:
+        begin = first_in_scope(len(history), int(record["bad_words_scope"]), int(record["prompt_length"]), 0)
+        forbidden |= last_of_bad_words(history[begin:], _read_sequences(record, "bad_words"))
+    return sorted(forbidden)
+
+
+def _read_sequences(record: np.void, name: str) -> list[list[int]]:
+    if not record[f"{name}_ends_len"]:
+        return []
+    return sequences(
+        read_ids(record, f"{name}_ids", f"{name}_ids_len"), read_ids(record, f"{name}_ends", f"{name}_ends_len")
+    )
+
+
+def _first_in_scope(record: np.void, scope: str) -> int:
+    """Find where a penalty begins to look at the history of a record."""
+    return first_in_scope(
+        int(record["history_len"]), int(record[scope]), int(record["prompt_length"]), int(record["penalty_range"])
+    )

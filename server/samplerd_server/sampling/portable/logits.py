@@ -53,6 +53,7 @@ class LoadedRows:
         self.raw_rest: Tensor | None = None
         self.rest: Tensor | None = None
         self.undecided = torch.zeros_like(health, dtype=torch.bool)
+        self.rounded: Tensor | None = None
         self.emptied: dict[str, Tensor] = {}
         if ids is not None:
             self._load_rest(ids)
@@ -68,12 +69,18 @@ class LoadedRows:
 
     def _adjust(self) -> None:
         adjuster = Adjuster(self.group.records, self.raw.shape[1], self.host_ids)
-        self.adjusted, largest = adjuster.apply(self.raw)
+        if self.group.kind == InputKind.PROBABILITIES and adjuster.as_logits.any():
+            self.rounded = to_column(adjuster.as_logits, self.raw.device)
+        self.adjusted, largest = adjuster.apply(self._round(self.raw))
         self.emptied = {f"after_{int(step)}": value for step, value in largest.items()}
         self.largest = self.adjusted.amax(1, keepdim=True)
         if self.rest is not None:
             self.rest = to_column(adjuster.rest, self.raw.device)
             self.undecided = to_column(adjuster.undecided, self.raw.device)
+
+    def _round(self, logits: Tensor) -> Tensor:
+        """Round the logarithms of weights to float32 in rows that are adjusted as logits."""
+        return logits if self.rounded is None else torch.where(self.rounded, logits.float().double(), logits)
 
     def ids_at(self, positions: Tensor) -> Tensor:
         """Ids, int64[B, k], of positions."""
@@ -120,7 +127,7 @@ class LoadedRows:
         """Of candidates: the smallest logit sent, float64[B, 1]; none of the rest is above it."""
         widths = self.parameters.column("width")
         inside = torch.arange(self.raw.shape[1], device=self.raw.device) < widths
-        return torch.where(inside, self.raw, float("inf")).amin(1, keepdim=True)
+        return self._round(torch.where(inside, self.raw, float("inf")).amin(1, keepdim=True))
 
     def certain(self, logits: Tensor) -> Tensor:
         """Count the listed, float64[B, n], that precede all that was not sent; int64[B, 1]."""

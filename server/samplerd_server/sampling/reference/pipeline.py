@@ -109,13 +109,14 @@ def _read(request: SampleRequest, row: int) -> Known | RowOutcome:
     fault = first_fault(data, dtype, request.kind)
     if fault is not None:
         return failure(*fault)
-    logits = decode(data, dtype).astype(np.float64)
-    if request.kind == InputKind.PROBABILITIES:
-        with np.errstate(divide="ignore"):
-            logits = np.log(logits)
     by_id = np.argsort(ids)
+    logits, weights = decode(data, dtype).astype(np.float64)[by_id], None
+    if request.kind == InputKind.PROBABILITIES:
+        weights = logits
+        with np.errstate(divide="ignore"):
+            logits = np.log(weights)
     bound = float(logits.min()) if rest != -math.inf else -math.inf
-    return Known(ids=ids[by_id], logits=logits[by_id], vocab_size=source.vocab_size, rest=rest, bound=bound)
+    return Known(ids=ids[by_id], logits=logits, weights=weights, vocab_size=source.vocab_size, rest=rest, bound=bound)
 
 
 def judge(raw: Known, params: SamplingParams) -> tuple[Known, Step | None]:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from samplerd_server.core.entity import entity
-from samplerd_server.core.enums import Order
 from samplerd_server.core.errors import InvalidRequestError, NotImplementedFieldError
 from samplerd_server.core.params import Dry, SamplingParams
 from samplerd_server.sampling.parameters import PARAMETERS, PLAIN, ParamKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
+    from enum import IntEnum
 
     from numpy.typing import NDArray
 
@@ -27,7 +27,6 @@ _Decode: TypeAlias = "Callable[[Any, str, ParamsContext], Any]"
 """Takes the message, the path of the field for errors, and the context; returns the value."""
 
 DEFAULT_PARAMS = SamplingParams()
-_ORDERS = {0: Order.HUGGING_FACE} | {int(order): order for order in Order}
 _DEFAULTS = {row.name: row.default for row in PARAMETERS if row.default is not None}
 _CAPABILITIES = {row.name: f"SamplingParams.{row.name}" for row in PARAMETERS}
 _EXCLUDED = [(row.name, row.excludes) for row in PARAMETERS if row.excludes]
@@ -87,16 +86,22 @@ def _decode_all(
     for name in names:
         if name not in PLAIN and _CAPABILITIES[name] not in context.capabilities:
             raise NotImplementedFieldError(f"{path}.{name}")
-    found = {name: decode(message, f"{path}.{name}", context) for name, decode in _ORDER_DECODERS if name in names}
+    found = {name: decode(message, f"{path}.{name}", context) for name, decode in _CHOICE_DECODERS if name in names}
     for name, other in _EXCLUDED:
         if name in names and other in names:
             raise InvalidRequestError(f"{path}.{name}", f"not together with {other}")
     for name, decode in _DECODERS:
         if name in names:
             found[name] = decode(message, f"{path}.{name}", context)
-    if "logit_bias" in found:
-        found["bias_ids"], found["bias_values"] = found.pop("logit_bias")
-    return SamplingParams(is_plain=False, **found)
+    return SamplingParams(is_plain=False, **_spread(found, PARAMETERS))
+
+
+def _spread(found: dict[str, Any], rows: Sequence[Parameter]) -> dict[str, Any]:
+    """Give the attributes of an entity: a parameter that is held by two of them was decoded to both."""
+    for row in rows:
+        if len(row.attributes) > 1 and row.name in found:
+            found.update(zip(row.attributes, found.pop(row.name), strict=True))
+    return found
 
 
 def decode_ids(
@@ -162,15 +167,47 @@ def _ids(row: Parameter) -> _Decode:
     return lambda message, path, context: decode_ids(getattr(message, name), path, context)
 
 
-def _order(row: Parameter) -> _Decode:
-    """Decode the order of the filters."""
+def _choice(row: Parameter) -> _Decode:
+    """Decode a value of an enumeration; 0 means its first."""
+    assert row.choices is not None, f"{row.name} has no choices. This is a bug."
+    name, enumeration = row.name, row.choices.__name__
+    values = {0: next(iter(row.choices))} | {int(own): own for own in row.choices}
+
+    def decode(message: Any, path: str, _context: ParamsContext) -> IntEnum:
+        value = values.get(int(getattr(message, name)))
+        if value is None:
+            raise InvalidRequestError(path, f"{int(getattr(message, name))} is not a known {enumeration}")
+        return value
+
+    return decode
+
+
+def _flag(row: Parameter) -> _Decode:
+    """Decode true or false."""
+    name = row.name
+    return lambda message, _path, _context: getattr(message, name)
+
+
+def _sequences(row: Parameter) -> _Decode:
+    """Decode sequences of ids: to their ids, one after the other, and where each ends in them."""
     name = row.name
 
-    def decode(message: Any, path: str, _context: ParamsContext) -> Order:
-        order = _ORDERS.get(int(getattr(message, name)))
-        if order is None:
-            raise InvalidRequestError(path, f"{int(getattr(message, name))} is not a known Order")
-        return order
+    def decode(
+        message: Any, path: str, context: ParamsContext
+    ) -> tuple[NDArray[np.int32] | None, NDArray[np.int32] | None]:
+        sequences = getattr(message, name)
+        if not sequences:
+            return None, None
+        ends = np.cumsum([len(sequence.ids) for sequence in sequences])
+        if ends[-1] > context.max_tokens:
+            raise InvalidRequestError(path, f"{ends[-1]} ids are more than the limit of {context.max_tokens}")
+        parts = []
+        for at, sequence in enumerate(sequences):
+            ids = decode_ids(sequence.ids, f"{path}[{at}].ids", context)
+            if ids is None:
+                raise InvalidRequestError(f"{path}[{at}].ids", "is empty")
+            parts.append(ids)
+        return np.concatenate(parts), ends.astype(np.int32)
 
     return decode
 
@@ -191,7 +228,7 @@ def _group(row: Parameter) -> _Decode:
     def decode(message: Any, path: str, context: ParamsContext) -> Dry | None:
         group = getattr(message, name)
         found = {field: own(group, f"{path}.{field}", context) for field, own in decoders if getattr(group, field)}
-        return None if found.get(leading.name, leading.default) == leading.off else Dry(**found)
+        return None if found.get(leading.name, leading.default) == leading.off else Dry(**_spread(found, row.fields))
 
     return decode
 
@@ -236,12 +273,14 @@ def _bitmask(row: Parameter) -> _Decode:
 
 
 _DECODE: dict[ParamKind, Callable[[Parameter], _Decode]] = {
-    ParamKind.ORDER: _order,
+    ParamKind.CHOICE: _choice,
     ParamKind.LOGIT_BIAS: _logit_bias,
     ParamKind.FLOAT: _number,
     ParamKind.INTEGER: _integer,
+    ParamKind.FLAG: _flag,
     ParamKind.GROUP: _group,
     ParamKind.IDS: _ids,
+    ParamKind.SEQUENCES: _sequences,
     ParamKind.BITMASK: _bitmask,
 }
 
@@ -250,7 +289,7 @@ def _decoders(kind: ParamKind) -> list[tuple[str, _Decode]]:
     return [(row.name, _DECODE[kind](row)) for row in PARAMETERS if row.kind is kind]
 
 
-_ORDER_DECODERS = _decoders(ParamKind.ORDER)
-_DECODERS = [own for kind in ParamKind if kind is not ParamKind.ORDER for own in _decoders(kind)]
-"""What takes each parameter that is set from the message, in the order in which they are checked: those of an order,
-then which exclude each other, then all others."""
+_CHOICE_DECODERS = _decoders(ParamKind.CHOICE)
+_DECODERS = [own for kind in ParamKind if kind is not ParamKind.CHOICE for own in _decoders(kind)]
+"""What takes each parameter that is set from the message, in the order in which they are checked: values of
+enumerations, then which exclude each other, then all others."""

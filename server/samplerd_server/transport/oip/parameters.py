@@ -22,13 +22,14 @@ __all__ = ["PARAMETERS", "set_parameter", "set_tensor"]
 _NUMBERS = {ParamKind.FLOAT: float, ParamKind.INTEGER: int}
 PARAMETERS: dict[str, type] = {row.name: _NUMBERS[row.kind] for row in table.PARAMETERS if row.kind in _NUMBERS}
 """The sampling parameters that are numbers, and what numbers they are."""
-_NAMED_ORDERS = frozenset(row.name for row in table.PARAMETERS if row.kind is ParamKind.ORDER)
-"""The sampling parameters that name an order of filters."""
+_CHOICES = {
+    row.name: {own.name.lower(): int(own) for own in row.choices} for row in table.PARAMETERS if row.choices is not None
+}
+"""The sampling parameters that name a value of an enumeration, with the number of each value."""
 _WHOLE = ("num_samples", "seed", "draw_offset")
 """Whole numbers of SampleRequest."""
 _BOUNDS = {"num_samples": 1 << 32, "seed": 1 << 64, "draw_offset": 1 << 64}
 _LOWEST_PRIORITY = 101
-_ORDERS = {name.removeprefix("ORDER_").lower(): number for name, number in pb.Order.items() if number}
 _LOGPROBS = {name.removeprefix("LOGPROB_KIND_").lower(): number for name, number in pb.LogprobKind.items() if number}
 _IGNORED = ("triton_", "headers", "binary_data_output")
 """How the names of parameters begin that clients send to any server, and that say nothing to this one."""
@@ -48,8 +49,8 @@ def set_parameter(message: pb.SampleRequest, key: str, value: Any) -> None:
         setattr(message, key, _whole(value, _BOUNDS[key], path))
     elif key == "replacement":
         message.replacement = pb.REPLACEMENT_WITH if _flag(value, path) else pb.REPLACEMENT_WITHOUT
-    elif key in _NAMED_ORDERS:
-        setattr(message.params, key, _choice(value, _ORDERS, path))
+    elif key in _CHOICES:
+        setattr(message.params, key, _choice(value, _CHOICES[key], path))
     elif key == "logprobs":
         message.outputs.logprobs.append(_choice(value, _LOGPROBS, path))
     elif key == "priority":

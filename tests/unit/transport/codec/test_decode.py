@@ -256,6 +256,8 @@ def test_every_parameter_but_temperature_needs_its_capability():
             message.params.logit_bias.add(id=1, bias=1.0)
         elif field in IDS:
             target.append(1)
+        elif field == "bad_words":
+            message.params.bad_words.add(ids=[1])
         else:
             setattr(message.params, field, 0.5 if isinstance(target, float) else 1)
         request = FULL.decode(message)

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from samplerd.v1 import sampler_pb2 as pb
-from samplerd_server.core.enums import Order
+from samplerd_server.core.enums import Order, PenaltyScope
 from samplerd_server.core.errors import InvalidRequestError
 from samplerd_server.core.params import Dry, SamplingParams
 from samplerd_server.sampling.parameters import PARAMETERS, ParamKind
@@ -108,6 +108,43 @@ def test_orders():
         assert refused(pb.SamplingParams(order=number)).field == "params.order"
 
 
+@pytest.mark.parametrize("name", [row.name for row in PARAMETERS if row.choices is PenaltyScope])
+def test_scopes(name):
+    found = [getattr(decode(pb.SamplingParams(**{name: n, "top_k": 1})), name) for n in range(3)]
+    assert found == [PenaltyScope.HISTORY, *PenaltyScope]
+    for number in (3, -1):
+        error = refused(pb.SamplingParams(**{name: number}))
+        assert (error.field, error.description) == (f"params.{name}", f"{number} is not a known PenaltyScope")
+
+
+def test_lengths_of_history_have_no_limit():
+    lengths = dict.fromkeys(("prompt_length", "penalty_range", "no_repeat_ngram_size"), 2**32 - 1)
+    params = decode(pb.SamplingParams(**lengths))
+    assert {getattr(params, name) for name in lengths} == {2**31 - 1}
+    assert decode(pb.SamplingParams(prompt_length=3)).prompt_length == 3
+
+
+def test_sequences():
+    def words(*sequences):
+        return [pb.TokenSequence(ids=ids) for ids in sequences]
+
+    params = decode(pb.SamplingParams(bad_words=words([39, 0], [1])))
+    assert (params.bad_words_ids.tolist(), params.bad_words_ends.tolist()) == ([39, 0, 1], [2, 3])
+    assert decode(pb.SamplingParams(top_k=1)).bad_words_ids is None
+    dry = decode(pb.SamplingParams(dry=pb.DryParams(multiplier=1, breaker_sequences=words([1], [2, 3])))).dry
+    assert (dry.breaker_sequences_ids.tolist(), dry.breaker_sequences_ends.tolist()) == ([1, 2, 3], [1, 3])
+    for sequences, path in (
+        (words([0], [3, 40]), "[1].ids[1]"),
+        (words([-1]), "[0].ids[0]"),
+        (words([1], []), "[1].ids"),
+        (words([]), "[0].ids"),
+        (words([1, 2], [3, 4]), ""),
+    ):
+        assert refused(pb.SamplingParams(bad_words=sequences)).field == f"params.bad_words{path}"
+        inner = pb.DryParams(multiplier=1, breaker_sequences=sequences)
+        assert refused(pb.SamplingParams(dry=inner)).field == f"params.dry.breaker_sequences{path}"
+
+
 @pytest.mark.parametrize("name", [parameter.name for parameter in PARAMETERS if parameter.kind is ParamKind.IDS])
 def test_lists_of_ids(name):
     assert getattr(decode(pb.SamplingParams(**{name: [39, 0, 39]})), name).tolist() == [39, 0, 39]
@@ -152,6 +189,8 @@ def test_dry():
     dry = decode(pb.SamplingParams(dry=full)).dry
     assert (dry.base, dry.allowed_length, dry.range) == (1.0, 2**31 - 1, 2**31 - 1)
     assert dry.sequence_breakers.tolist() == [39]
+    assert not dry.allow_no_repeat
+    assert decode(pb.SamplingParams(dry=pb.DryParams(multiplier=1, allow_no_repeat=True))).dry.allow_no_repeat
     assert decode(pb.SamplingParams(dry=pb.DryParams(base=2))).dry is None
     for change, path in (
         ({"multiplier": -1}, "multiplier"),

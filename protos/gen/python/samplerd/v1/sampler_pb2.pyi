@@ -152,6 +152,30 @@ ORDER_JOINT: Order.ValueType  # 4
 """As ORDER_HUGGING_FACE, but top_k and top_p are both judged on the unfiltered distribution."""
 Global___Order: _TypeAlias = Order  # noqa: Y015
 
+class _PenaltyScope:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PenaltyScopeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PenaltyScope.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PENALTY_SCOPE_UNSPECIFIED: _PenaltyScope.ValueType  # 0
+    """Means PENALTY_SCOPE_HISTORY."""
+    PENALTY_SCOPE_HISTORY: _PenaltyScope.ValueType  # 1
+    """All of history: the prompt and the output."""
+    PENALTY_SCOPE_OUTPUT: _PenaltyScope.ValueType  # 2
+    """The output: what follows the first prompt_length tokens of history."""
+
+class PenaltyScope(_PenaltyScope, metaclass=_PenaltyScopeEnumTypeWrapper):
+    """Which of the tokens in history a penalty looks at."""
+
+PENALTY_SCOPE_UNSPECIFIED: PenaltyScope.ValueType  # 0
+"""Means PENALTY_SCOPE_HISTORY."""
+PENALTY_SCOPE_HISTORY: PenaltyScope.ValueType  # 1
+"""All of history: the prompt and the output."""
+PENALTY_SCOPE_OUTPUT: PenaltyScope.ValueType  # 2
+"""The output: what follows the first prompt_length tokens of history."""
+Global___PenaltyScope: _TypeAlias = PenaltyScope  # noqa: Y015
+
 class _LogprobKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -451,6 +475,30 @@ class LogitBias(_message.Message):
 Global___LogitBias: _TypeAlias = LogitBias  # noqa: Y015
 
 @_typing.final
+class TokenSequence(_message.Message):
+    """Tokens one after the other."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Their ids, each within [0, V). At least one."""
+
+    def __init__(
+        self,
+        *,
+        ids: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ids", b"ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TokenSequence: _TypeAlias = TokenSequence  # noqa: Y015
+
+@_typing.final
 class DryParams(_message.Message):
     """DRY ("don't repeat yourself") penalty on tokens that would continue a repetition of history."""
 
@@ -461,6 +509,8 @@ class DryParams(_message.Message):
     ALLOWED_LENGTH_FIELD_NUMBER: _builtins.int
     RANGE_FIELD_NUMBER: _builtins.int
     SEQUENCE_BREAKERS_FIELD_NUMBER: _builtins.int
+    BREAKER_SEQUENCES_FIELD_NUMBER: _builtins.int
+    ALLOW_NO_REPEAT_FIELD_NUMBER: _builtins.int
     multiplier: _builtins.float
     """Strength: a token that would extend a repeat of n tokens loses multiplier x base^(n - allowed_length). >= 0;
     0 = off.
@@ -468,12 +518,22 @@ class DryParams(_message.Message):
     base: _builtins.float
     """Growth per token of the repeat. >= 1; 0 means 1.75."""
     allowed_length: _builtins.int
-    """Longest repeat that is not penalised. 0 means 2."""
+    """Longest repeat that is not penalised, the token that makes it counted. 0 means 2."""
     range: _builtins.int
     """How many of the last tokens of history are looked at. 0 = all."""
+    allow_no_repeat: _builtins.bool
+    """Take allowed_length for 0, which the number cannot say: a repeat of any length is penalised, one of no token too, and
+    so is every token that is looked at but the oldest.
+    """
     @_builtins.property
     def sequence_breakers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Tokens that end a repeat (newline, quote, ...), within [0, V)."""
+        """Tokens that end a repeat (newline, quote, ...), within [0, V). None of them is penalised."""
+
+    @_builtins.property
+    def breaker_sequences(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenSequence]:
+        """Sequences of tokens that end a repeat, where a breaker is more than one token. One of a single token is a
+        sequence_breaker. At most limits.max_tokens_per_row ids in all.
+        """
 
     def __init__(
         self,
@@ -483,10 +543,12 @@ class DryParams(_message.Message):
         allowed_length: _builtins.int = ...,
         range: _builtins.int = ...,
         sequence_breakers: _abc.Iterable[_builtins.int] | None = ...,
+        breaker_sequences: _abc.Iterable[Global___TokenSequence] | None = ...,
+        allow_no_repeat: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_length", b"allowed_length", "base", b"base", "multiplier", b"multiplier", "range", b"range", "sequence_breakers", b"sequence_breakers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_no_repeat", b"allow_no_repeat", "allowed_length", b"allowed_length", "base", b"base", "breaker_sequences", b"breaker_sequences", "multiplier", b"multiplier", "range", b"range", "sequence_breakers", b"sequence_breakers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -514,11 +576,19 @@ class SamplingParams(_message.Message):
     REPETITION_PENALTY_FIELD_NUMBER: _builtins.int
     FREQUENCY_PENALTY_FIELD_NUMBER: _builtins.int
     PRESENCE_PENALTY_FIELD_NUMBER: _builtins.int
+    REPETITION_SCOPE_FIELD_NUMBER: _builtins.int
+    FREQUENCY_SCOPE_FIELD_NUMBER: _builtins.int
+    PRESENCE_SCOPE_FIELD_NUMBER: _builtins.int
+    PENALTY_RANGE_FIELD_NUMBER: _builtins.int
     DRY_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
+    PROMPT_LENGTH_FIELD_NUMBER: _builtins.int
     LOGIT_BIAS_FIELD_NUMBER: _builtins.int
     ALLOWED_TOKENS_FIELD_NUMBER: _builtins.int
     TOKEN_BITMASK_FIELD_NUMBER: _builtins.int
+    NO_REPEAT_NGRAM_SIZE_FIELD_NUMBER: _builtins.int
+    BAD_WORDS_FIELD_NUMBER: _builtins.int
+    BAD_WORDS_SCOPE_FIELD_NUMBER: _builtins.int
     MIN_TOKENS_TO_KEEP_FIELD_NUMBER: _builtins.int
     ORDER_FIELD_NUMBER: _builtins.int
     temperature: _builtins.float
@@ -563,10 +633,28 @@ class SamplingParams(_message.Message):
     """Subtracted once per occurrence in history. Finite; 0 = off."""
     presence_penalty: _builtins.float
     """Subtracted once from every token that occurs in history. Finite; 0 = off."""
+    repetition_scope: Global___PenaltyScope.ValueType
+    """Which tokens of history repetition_penalty looks at."""
+    frequency_scope: Global___PenaltyScope.ValueType
+    """Which tokens of history frequency_penalty counts."""
+    presence_scope: Global___PenaltyScope.ValueType
+    """Which tokens of history presence_penalty looks at."""
+    penalty_range: _builtins.int
+    """How many of the last tokens of history these three penalties look at, at most. 0 = all. DRY has a range of its own."""
+    prompt_length: _builtins.int
+    """How many of the first tokens of history are the prompt; the others are the output. A number above their count means
+    all of them. Scopes are what it is for. 0 = history is all output.
+    """
     token_bitmask: _builtins.bytes
     """If not empty, int32 words: token j is allowed if bit j mod 32, from the least significant, of word j div 32 is set.
     Ids past the mask are not allowed. A multiple of 4 bytes, at most 4 x ceil(V / 32).
     """
+    no_repeat_ngram_size: _builtins.int
+    """Forbids each token that would complete a sequence of this many tokens which history has already. 0 = off; 1 forbids
+    every token of history.
+    """
+    bad_words_scope: Global___PenaltyScope.ValueType
+    """Within which tokens of history a bad word may begin."""
     min_tokens_to_keep: _builtins.int
     """The filters keep at least this many of the most likely. 0 means 1."""
     order: Global___Order.ValueType
@@ -587,6 +675,12 @@ class SamplingParams(_message.Message):
     def allowed_tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """If not empty, only these tokens can be drawn. Within [0, V). Not together with token_bitmask."""
 
+    @_builtins.property
+    def bad_words(self) -> _containers.RepeatedCompositeFieldContainer[Global___TokenSequence]:
+        """Sequences that must not be drawn: forbids the last token of each where history ends with the tokens before it; a
+        sequence of one token is always forbidden. At most limits.max_tokens_per_row ids in all.
+        """
+
     def __init__(
         self,
         *,
@@ -606,17 +700,25 @@ class SamplingParams(_message.Message):
         repetition_penalty: _builtins.float | None = ...,
         frequency_penalty: _builtins.float = ...,
         presence_penalty: _builtins.float = ...,
+        repetition_scope: Global___PenaltyScope.ValueType = ...,
+        frequency_scope: Global___PenaltyScope.ValueType = ...,
+        presence_scope: Global___PenaltyScope.ValueType = ...,
+        penalty_range: _builtins.int = ...,
         dry: Global___DryParams | None = ...,
         history: _abc.Iterable[_builtins.int] | None = ...,
+        prompt_length: _builtins.int = ...,
         logit_bias: _abc.Iterable[Global___LogitBias] | None = ...,
         allowed_tokens: _abc.Iterable[_builtins.int] | None = ...,
         token_bitmask: _builtins.bytes = ...,
+        no_repeat_ngram_size: _builtins.int = ...,
+        bad_words: _abc.Iterable[Global___TokenSequence] | None = ...,
+        bad_words_scope: Global___PenaltyScope.ValueType = ...,
         min_tokens_to_keep: _builtins.int = ...,
         order: Global___Order.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_repetition_penalty", b"_repetition_penalty", "_temperature", b"_temperature", "_top_p", b"_top_p", "_typical_p", b"_typical_p", "dry", b"dry", "repetition_penalty", b"repetition_penalty", "temperature", b"temperature", "top_p", b"top_p", "typical_p", b"typical_p"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_repetition_penalty", b"_repetition_penalty", "_temperature", b"_temperature", "_top_p", b"_top_p", "_typical_p", b"_typical_p", "allowed_tokens", b"allowed_tokens", "dry", b"dry", "dynamic_temperature_exponent", b"dynamic_temperature_exponent", "dynamic_temperature_range", b"dynamic_temperature_range", "epsilon_cutoff", b"epsilon_cutoff", "eta_cutoff", b"eta_cutoff", "frequency_penalty", b"frequency_penalty", "history", b"history", "logit_bias", b"logit_bias", "min_p", b"min_p", "min_tokens_to_keep", b"min_tokens_to_keep", "order", b"order", "presence_penalty", b"presence_penalty", "repetition_penalty", b"repetition_penalty", "temperature", b"temperature", "token_bitmask", b"token_bitmask", "top_a", b"top_a", "top_k", b"top_k", "top_n_sigma", b"top_n_sigma", "top_p", b"top_p", "typical_p", b"typical_p", "xtc_probability", b"xtc_probability", "xtc_threshold", b"xtc_threshold"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_repetition_penalty", b"_repetition_penalty", "_temperature", b"_temperature", "_top_p", b"_top_p", "_typical_p", b"_typical_p", "allowed_tokens", b"allowed_tokens", "bad_words", b"bad_words", "bad_words_scope", b"bad_words_scope", "dry", b"dry", "dynamic_temperature_exponent", b"dynamic_temperature_exponent", "dynamic_temperature_range", b"dynamic_temperature_range", "epsilon_cutoff", b"epsilon_cutoff", "eta_cutoff", b"eta_cutoff", "frequency_penalty", b"frequency_penalty", "frequency_scope", b"frequency_scope", "history", b"history", "logit_bias", b"logit_bias", "min_p", b"min_p", "min_tokens_to_keep", b"min_tokens_to_keep", "no_repeat_ngram_size", b"no_repeat_ngram_size", "order", b"order", "penalty_range", b"penalty_range", "presence_penalty", b"presence_penalty", "presence_scope", b"presence_scope", "prompt_length", b"prompt_length", "repetition_penalty", b"repetition_penalty", "repetition_scope", b"repetition_scope", "temperature", b"temperature", "token_bitmask", b"token_bitmask", "top_a", b"top_a", "top_k", b"top_k", "top_n_sigma", b"top_n_sigma", "top_p", b"top_p", "typical_p", b"typical_p", "xtc_probability", b"xtc_probability", "xtc_threshold", b"xtc_threshold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__repetition_penalty: _TypeAlias = _typing.Literal["repetition_penalty"]  # noqa: Y015
     _WhichOneofArgType__repetition_penalty: _TypeAlias = _typing.Literal["_repetition_penalty", b"_repetition_penalty"]  # noqa: Y015
