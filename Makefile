@@ -70,6 +70,12 @@ unit: $(VENV)/.dev ## Run the tests that need no server, in under a minute (ARGS
 test-gpu: ## Run the tests that need a CUDA device, with the python of the environment in PYTHON
 	$(PYTHON) -m pytest --gpu tests/gpu $(ARGS)
 
+# Outside make test: gigabytes are installed, and llama.cpp is compiled.
+.PHONY: test-peers
+test-peers: $(VENV)/.dev ## Hold the reference against other samplers, each installed under build/peers (ARGS="-k vllm")
+	$(BIN)/python -m tests.peers.environments
+	$(BIN)/python -m pytest --peer tests/peers $(ARGS)
+
 .PHONY: lint
 lint: $(VENV)/.dev ## Check style, types and the contract
 	$(BIN)/ruff check $(CODE)

@@ -1,0 +1,179 @@
+"""The environments of the peers: one below build/peers for each; `python -m tests.peers.environments` makes them.
+
+Rule 1: torch is the project's own, installed first and by itself, so that nothing else decides which torch it is; a
+package that pins another one is installed without its dependencies, and those that the sampler's modules import are
+named here. Rule 2: a peer that cannot be installed ends the command with the sentence that says which and why.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.peers.systems import SYSTEMS
+
+__all__ = ["ENVIRONMENTS", "Environment", "install"]
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "build" / "peers"
+_INSTALL_S = 3_600.0
+"""llama.cpp is compiled from its source: minutes on each core that there is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """How one peer is installed, and which worker runs in it."""
+
+    system: str
+    """Its name in `systems.SYSTEMS`."""
+    needs_torch: bool
+    requirements: tuple[str, ...]
+    """Installed after torch, in one command: what the modules in use import."""
+    alone: tuple[str, ...]
+    """Arguments of pip for the peer itself, which is installed last and without its dependencies."""
+    variables: dict[str, str] = field(default_factory=dict)
+    """Environment variables of that last command."""
+    why: str = ""
+    """Why it is installed in this way, if it is not its own."""
+
+    @property
+    def folder(self) -> Path:
+        """The virtual environment."""
+        return FOLDER / self.system
+
+    @property
+    def python(self) -> Path:
+        """Its interpreter."""
+        return self.folder / "bin" / "python"
+
+    @property
+    def worker(self) -> Path:
+        """The program that runs in it."""
+        return Path(__file__).parent / "workers" / f"{self.system.replace('.', '_').replace('-', '_')}_worker.py"
+
+    def commands(self) -> list[list[str]]:
+        """List what has to be run, first to last."""
+        pip = [str(self.python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        pins = (ROOT / "constraints.txt").read_text().splitlines()
+        torch = [next(pin for pin in pins if pin.startswith("torch=="))]
+        steps = [[_python(), "-m", "venv", str(self.folder)]]
+        if self.needs_torch:
+            steps.append([*pip, *torch, "numpy==2.4.6"])
+        if self.requirements:
+            steps.append([*pip, *(torch if self.needs_torch else []), *self.requirements])
+        return [*steps, [*pip, *self.alone]]
+
+
+def _pin(system: str) -> str:
+    return f"{SYSTEMS[system].package}=={SYSTEMS[system].version}"
+
+
+ENVIRONMENTS: dict[str, Environment] = {
+    own.system: own
+    for own in (
+        Environment(
+            system="hugging_face",
+            needs_torch=True,
+            requirements=(),
+            alone=(_pin("hugging_face"),),
+        ),
+        Environment(
+            system="vllm",
+            needs_torch=True,
+            requirements=(
+                *("setuptools==80.10.2", "setuptools-scm==10.3.1", "setuptools-rust==1.13.1", "wheel", "packaging"),
+                *("jinja2", "regex", "msgspec", "pydantic", "cloudpickle", "psutil", "transformers==5.19.0", "cbor2"),
+                *("pyzmq", "fastapi", "openai", "blake3", "py-cpuinfo", "cachetools", "aiohttp", "prometheus_client"),
+                *("requests", "tqdm", "pybase64", "setproctitle", "pillow", "oss-harmony", "uvloop", "xgrammar==0.2.8"),
+                *("partial-json-parser", "llguidance", "triton==3.9.0", "numpy==2.4.6"),
+            ),
+            alone=("--no-deps", "--no-build-isolation", "--no-binary", "vllm", _pin("vllm")),
+            variables={"VLLM_TARGET_DEVICE": "empty", "VLLM_VERSION_OVERRIDE": SYSTEMS["vllm"].version},
+            why="its wheels are of a CUDA torch; its own build without compiled kernels has the whole sampler in torch",
+        ),
+        Environment(
+            system="llama.cpp",
+            needs_torch=False,
+            requirements=("numpy==2.4.6",),
+            alone=("--no-binary", "llama-cpp-python", _pin("llama.cpp")),
+            variables={
+                "CMAKE_ARGS": "-DGGML_NATIVE=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF "
+                "-DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_SERVER=OFF -DMTMD_BUILD=OFF -DLLAMA_CURL=OFF",
+                "CMAKE_BUILD_PARALLEL_LEVEL": "1",
+            },
+            why="it is compiled from its source by one job, so that it takes minutes and not the machine",
+        ),
+        Environment(
+            system="sglang",
+            needs_torch=True,
+            requirements=(
+                *(
+                    "orjson",
+                    "psutil",
+                    "pybase64",
+                    "requests",
+                    "triton==3.9.0",
+                    "packaging",
+                    "pillow",
+                    "starlette",
+                    "msgspec",
+                ),
+                *("pydantic", "pyzmq", "tqdm", "ipython", "aiohttp", "apache-tvm-ffi==0.1.11", "transformers==5.19.0"),
+                *("dill", "sentencepiece", "compressed_tensors", "gguf", "openai", "partial_json_parser"),
+                "numpy==2.4.6",
+            ),
+            alone=("--no-deps", _pin("sglang")),
+            why="it requires CUDA packages; its torch sampler imports none of them, but torchvision, which is stubbed",
+        ),
+        Environment(
+            system="mlx-lm",
+            needs_torch=False,
+            requirements=("mlx[cpu]==0.32.4", "numpy==2.4.6"),
+            alone=(_pin("mlx-lm"),),
+        ),
+    )
+}
+"""By name of the system: every peer of which there is a package."""
+
+
+def install(environment: Environment) -> None:
+    """Make the environment, unless it is there already.
+
+    Raises:
+        SystemExit: a command failed; the message names the peer.
+
+    """
+    wanted = repr(environment)
+    stamp = environment.folder / "installed"
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    print(f"installing {environment.system} into {environment.folder.relative_to(ROOT)}: minutes", flush=True)
+    if environment.why:
+        print(f"  ({environment.why})", flush=True)
+    shutil.rmtree(environment.folder, ignore_errors=True)
+    for command in environment.commands():
+        variables = {**os.environ, **environment.variables}
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_INSTALL_S, check=False, env=variables, cwd="/"
+        )
+        if done.returncode != 0:
+            raise SystemExit(
+                f"The peer {environment.system} cannot be installed, so nothing can be held against it: "
+                f"{' '.join(command)} failed:\n{done.stdout[-1000:]}{done.stderr[-2000:]}"
+            )
+    stamp.write_text(wanted)
+
+
+def _python() -> str:
+    """Give the interpreter that this environment was made from: an environment of an environment finds no libpython."""
+    return str(Path(sysconfig.get_config_var("BINDIR")) / f"python{sysconfig.get_python_version()}")
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or ENVIRONMENTS:
+        install(ENVIRONMENTS[name])
