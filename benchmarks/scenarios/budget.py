@@ -22,6 +22,7 @@ from samplerd_server.batching.admission import Admission
 from samplerd_server.batching.cost_model import CostModel
 from samplerd_server.batching.policy import DeviceState, decide
 from samplerd_server.batching.queue import TicketQueue
+from samplerd_server.batching.slicer import Slicer
 from samplerd_server.batching.ticket import NO_DEADLINE, Ticket
 from samplerd_server.batching.ticket_batch import TicketBatch, form_batches
 from samplerd_server.config import MetricsConfig, ServerConfig
@@ -89,7 +90,8 @@ def _stages(service: SamplerService, engine: Engine, data: bytes, batch: int, re
     request = decoder.decode_bytes(data)
     tickets = [Ticket(request, 0.0, NO_DEADLINE, "a", loop.create_future()) for _ in range(batch)]
     queue, cost_model, metrics, device = TicketQueue(), CostModel(), Metrics(rpc.labels for rpc in RPCS), DeviceState()
-    admission = Admission(config.admission, queue, cost_model)
+    slicer = Slicer(config.batching, cost_model=cost_model, metrics=metrics)
+    admission = Admission(config.admission, queue, slicer, cost_model)
     ticket_batch = TicketBatch(tickets)
     packed = ticket_batch.pack()
     results = engine.sampler.sample(packed)  # type: ignore[arg-type]  # tickets with rows pack to a RowBatch
@@ -103,7 +105,7 @@ def _stages(service: SamplerService, engine: Engine, data: bytes, batch: int, re
         for ticket in tickets:
             queue.add(ticket)
         decide(0.0, queue, device, config.batching)
-        list(form_batches(queue.take(config.batching.max_rows, config.batching.max_bytes)))
+        list(form_batches(queue.take(config.batching.max_rows, config.batching.max_bytes, slicer.most_work)))
         cost_model.learn(request.work, 1e-5)
 
     def count() -> None:

@@ -21,6 +21,7 @@ from samplerd_server.batching.admission import Admission
 from samplerd_server.batching.batcher import Batcher
 from samplerd_server.batching.cost_model import CostModel
 from samplerd_server.batching.queue import TicketQueue
+from samplerd_server.batching.slicer import Slicer
 from samplerd_server.config.credentials import read_tls, read_tokens
 from samplerd_server.core.errors import BindError
 from samplerd_server.core.request import RNG
@@ -77,11 +78,18 @@ class App:
         self.metrics = Metrics(rpc.labels for rpc in RPCS)
         self.queue = TicketQueue()
         cost_model = CostModel()
+        self.slicer = slicer = Slicer(config.batching, cost_model=cost_model, metrics=self.metrics)
         self.batcher = Batcher(
-            config.batching, queue=self.queue, cost_model=cost_model, engine=engine, metrics=self.metrics, loop=loop
+            config.batching,
+            queue=self.queue,
+            slicer=slicer,
+            cost_model=cost_model,
+            engine=engine,
+            metrics=self.metrics,
+            loop=loop,
         )
         self.observer = RpcObserver(self.metrics)
-        admission = Admission(config.admission, self.queue, cost_model)
+        admission = Admission(config.admission, self.queue, slicer, cost_model)
         submitter = Submitter(admission, self.batcher, self.metrics, loop)
         streams = Streams(self.metrics, max_requests=config.transport.max_stream_requests)
         self._regions = regions = self._make_regions()
@@ -175,9 +183,10 @@ class App:
     def _watch(self) -> None:
         """Connect the gauges to the values that a scrape reads."""
         metrics, engine, queue, store, regions = self.metrics, self._engine, self.queue, self.store, self._regions
+        slicer = self.slicer
         metrics.build.describe(version=__version__, device=engine.device.name, kernel=engine.sampler.name, rng=RNG)
-        metrics.queue_rows.watch(lambda: queue.rows)
-        metrics.queue_bytes.watch(lambda: queue.bytes)
+        metrics.queue_rows.watch(lambda: queue.rows + slicer.rows)
+        metrics.queue_bytes.watch(lambda: queue.bytes + slicer.bytes)
         metrics.in_flight_requests.watch(lambda: self.batcher.in_flight)
         metrics.distributions.watch(lambda: store.count)
         metrics.distribution_bytes.watch(lambda: store.size_bytes)

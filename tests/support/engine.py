@@ -49,7 +49,7 @@ class ManualDevice:
     def finish(self, *, compute_s: float = 0.001, results: Callable[[RowBatch], RowResults | None] = argmax) -> None:
         """Finish the oldest batch."""
         batch, deliver = self.submitted.pop(0)
-        deliver(Outcome(results=results(batch), compute_s=compute_s))
+        deliver(Outcome(results=(found := results(batch)), compute_s=compute_s, has_failed=found is None))
 
 
 class HeldSampler:

@@ -13,6 +13,7 @@ from samplerd_server.core.errors import DeadlineError, InvalidRequestError, Over
 if TYPE_CHECKING:
     from samplerd_server.batching.cost_model import CostModel
     from samplerd_server.batching.queue import TicketQueue
+    from samplerd_server.batching.slicer import Slicer
     from samplerd_server.batching.ticket import Ticket
     from samplerd_server.config import AdmissionConfig
 
@@ -25,9 +26,10 @@ _RETRY_LOW_S, _RETRY_HIGH_S = 0.005, 5.0
 class Admission:
     """Admits requests to the queue, or refuses them."""
 
-    def __init__(self, config: AdmissionConfig, queue: TicketQueue, cost_model: CostModel) -> None:
+    def __init__(self, config: AdmissionConfig, queue: TicketQueue, slicer: Slicer, cost_model: CostModel) -> None:
         self._config = config
         self._queue = queue
+        self._slicer = slicer
         self._cost_model = cost_model
         self.is_open = True
         """Whether new requests are admitted."""
@@ -55,18 +57,28 @@ class Admission:
             raise InvalidRequestError("source", f"{rows} rows are more than the queue holds")
         if size > self._config.queue_bytes:
             raise InvalidRequestError("source", f"{size} bytes are more than the queue holds")
-        if self._queue.rows + rows > self._config.queue_rows:
-            raise self._overloaded("queue_rows", f"the queue is full: {self._queue.rows} rows wait")
-        if self._queue.bytes + size > self._config.queue_bytes:
-            raise self._overloaded("queue_bytes", f"the queue is full: {self._queue.bytes} bytes wait")
+        waiting = self._queue.rows + self._slicer.rows
+        if waiting + rows > self._config.queue_rows:
+            raise self._overloaded("queue_rows", f"the queue is full: {waiting} rows wait")
+        waiting = self._queue.bytes + self._slicer.bytes
+        if waiting + size > self._config.queue_bytes:
+            raise self._overloaded("queue_bytes", f"the queue is full: {waiting} bytes wait")
+        if ticket.deadline != NO_DEADLINE:
+            self._check_deadline(ticket, now)
+
+    def _check_deadline(self, ticket: Ticket, now: float) -> None:
+        """Refuse a ticket whose answer would come too late; long requests wait for others, but others not for them."""
+        work, is_waited_for = float(self._queue.work), len(self._queue) > 0
+        if self._slicer.is_long(ticket):
+            work, is_waited_for = work + self._slicer.work, is_waited_for or len(self._slicer) > 0
         # An empty queue admits any request: a wrong prediction is then corrected by the batch instead of refusing for
         # ever.
-        if ticket.deadline == NO_DEADLINE or not len(self._queue):
+        if not is_waited_for:
             return
-        wait = self._cost_model.predict(self._queue.work + ticket.work)
+        wait = self._cost_model.predict(work + ticket.work)
         if now + wait > ticket.deadline:
             raise self._overloaded("deadline", f"the queue takes {wait:.3f} s, which is past the deadline")
 
     def _overloaded(self, reason: str, message: str) -> OverloadedError:
-        drained = self._cost_model.predict(self._queue.work)
+        drained = self._cost_model.predict(self._queue.work + self._slicer.work)
         return OverloadedError(message, reason=reason, retry_after_s=min(max(drained, _RETRY_LOW_S), _RETRY_HIGH_S))

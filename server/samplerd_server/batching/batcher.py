@@ -11,7 +11,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from samplerd_server.batching.policy import REASONS, Close, DeviceState, decide
+from samplerd_server.batching.policy import REASONS, Close, DeviceState, decide, is_slice_next
 from samplerd_server.batching.ticket_batch import TicketBatch, failures, form_batches
 from samplerd_server.core.errors import DeadlineError, InternalError
 from samplerd_server.core.result import Timing
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
     from samplerd_server.batching.cost_model import CostModel
     from samplerd_server.batching.queue import TicketQueue
+    from samplerd_server.batching.slicer import Slicer
     from samplerd_server.batching.ticket import Ticket
     from samplerd_server.config import BatchingConfig
-    from samplerd_server.engine.device_thread import Outcome
+    from samplerd_server.engine.device_thread import DeviceBatch, Outcome
     from samplerd_server.metrics.metrics import Metrics
-    from samplerd_server.sampling.rows import DraftBatch, RowBatch
 
 __all__ = ["Batcher"]
 
@@ -37,11 +37,11 @@ _LOG = logging.getLogger("samplerd.batching")
 class BatchRunner(Protocol):
     """The part of the engine that the batcher uses."""
 
-    def submit(self, batch: RowBatch | DraftBatch | IndexedBatch, deliver: Callable[[Outcome], None]) -> None:
+    def submit(self, batch: DeviceBatch, deliver: Callable[[Outcome], None]) -> None:
         """Run a batch on the device thread, after those submitted before, then call `deliver` on the event loop."""
         ...
 
-    def run(self, batch: RowBatch | DraftBatch | IndexedBatch) -> Outcome:
+    def run(self, batch: DeviceBatch) -> Outcome:
         """Run a batch on the calling thread. Only while no submitted batch is unfinished."""
         ...
 
@@ -59,6 +59,7 @@ class Batcher:
         config: BatchingConfig,
         *,
         queue: TicketQueue,
+        slicer: Slicer,
         cost_model: CostModel,
         engine: BatchRunner,
         metrics: Metrics,
@@ -66,6 +67,7 @@ class Batcher:
     ) -> None:
         self._config = config
         self._queue = queue
+        self._slicer = slicer
         self._cost_model = cost_model
         self._engine = engine
         self._metrics = metrics
@@ -81,11 +83,14 @@ class Batcher:
     @property
     def in_flight(self) -> int:
         """Requests in the queue or on the device."""
-        return len(self._queue) + self._tickets
+        return len(self._queue) + len(self._slicer) + self._tickets
 
     def enqueue(self, ticket: Ticket) -> None:
         """Put an admitted ticket in the queue; its reply is resolved once its batch has run."""
-        self._queue.add(ticket)
+        if self._slicer.is_long(ticket):
+            self._slicer.add(ticket)
+        else:
+            self._queue.add(ticket)
         self._schedule_decision()
 
     def _schedule_decision(self) -> None:
@@ -99,21 +104,47 @@ class Batcher:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        while self._queue.rows:
+        device = self._device
+        while True:
             now = time.monotonic()
-            decision = decide(now, self._queue, self._device, self._config)
+            if self._slicer and is_slice_next(self._queue, device):
+                if device.batches:
+                    return  # the slice runs once the device is idle
+                if self._run_slice(now):
+                    return
+            decision = decide(now, self._queue, device, self._config)
             if isinstance(decision, Close):
                 self._form(decision.reason, now)
                 continue
             if decision.until is not None:
+                if self._slicer and not device.batches and self._run_slice(now):
+                    return
                 # uvloop's timers count whole milliseconds; one that fires early only asks the policy again.
                 self._timer = self._loop.call_later(max(0.0, decision.until - now), self._schedule_decision)
             return
 
+    def _run_slice(self, now: float) -> bool:
+        """Run the next slice of a long request on the device thread; returns whether there was one."""
+        own = self._slicer.cut(now)
+        if own is None:
+            return False
+        device, rows = self._device, len(own.packed)
+        device.batches, device.rows, device.is_slicing = 1, rows, True
+
+        def deliver(outcome: Outcome) -> None:
+            device.batches, device.rows, device.is_slicing = 0, 0, False
+            device.credit_s = outcome.compute_s * max(1, self._queue.connections)
+            if self._queue.rows or self._slicer:
+                self._schedule_decision()
+            self._slicer.accept(own, outcome)
+
+        self._engine.submit(own.packed, deliver)
+        return True
+
     def _form(self, reason: str, now: float) -> None:
         """Take a batch from the queue, drop cancelled and expired tickets, and run the others."""
         tickets = []
-        for ticket in self._queue.take(self._config.max_rows, self._config.max_bytes):
+        for ticket in self._queue.take(self._config.max_rows, self._config.max_bytes, self._slicer.most_work):
             if now < ticket.deadline and not ticket.reply.done():
                 tickets.append(ticket)
             else:
@@ -149,8 +180,9 @@ class Batcher:
         def deliver(outcome: Outcome) -> None:
             device.batches -= 1
             device.rows -= rows
+            device.credit_s -= outcome.compute_s
             self._tickets -= len(tickets)
-            if self._queue.rows:
+            if self._queue.rows or self._slicer:
                 self._schedule_decision()
             self._cost_model.learn(work, outcome.compute_s)
             self._deliver(batch, outcome, formed=now, rows=rows)

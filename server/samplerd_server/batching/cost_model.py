@@ -1,7 +1,7 @@
 """The cost model: predicts the seconds that a batch takes, from the batches that have finished.
 
 The model is a line: seconds = overhead + work x rate, fitted by least squares; each finished batch lowers the weight of
-those before it. `SampleRequest.work` is in bytes of plain rows, so the rate is about the time to read a byte twice.
+those before it. The work of a request is its price in nanoseconds (`sampling/price.py`): the rate is about 1e-9.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ __all__ = ["CostModel"]
 _MEMORY = 0.98
 """Each newer batch multiplies the weight of the older ones by this: about the last fifty count."""
 _FASTEST = 5e-11
-"""Lower bound of the rate, in seconds per byte: 20 GB/s, which no device exceeds by much. Small batches alone say
-little about the rate, and a line through them must never predict that a large batch takes no time."""
+"""Lower bound of the rate: twenty times as fast as the machine of the prices. Small batches alone say little about the
+rate, and a line through them must never predict that a large batch takes no time."""
 
 
 class CostModel:
@@ -47,6 +47,11 @@ class CostModel:
         """Whether any batch has finished, so that predictions mean something."""
         return self._count > 0.0
 
-    def predict(self, work: int) -> float:
+    @property
+    def rate(self) -> float:
+        """Seconds for a nanosecond of price, beside the overhead of a batch; 0 before any batch has finished."""
+        return self._rate
+
+    def predict(self, work: float) -> float:
         """Predict the seconds that one batch with this work will take; 0 before any batch has finished."""
         return self._overhead + work * self._rate

@@ -34,8 +34,6 @@ __all__ = ["pack", "unpack"]
 
 _T = TypeVar("_T", bound=np.generic)
 _MASKS = [at for at, own in enumerate(LISTS) if own.is_mask]
-_NUMBERS_A_SAMPLE = 512
-"""Numbers read for each sample: a draw reads a block of the row again."""
 
 
 def pack(requests: Sequence[SampleRequest]) -> RowBatch:
@@ -57,13 +55,13 @@ def pack(requests: Sequence[SampleRequest]) -> RowBatch:
 class _Packer:
     """The records so far, and the lengths of the flat outputs."""
 
-    __slots__ = ("_base", "_keepalive", "_named", "_numbers", "_output_flags", "_records", "_samples", "_top")
+    __slots__ = ("_base", "_keepalive", "_named", "_output_flags", "_records", "_samples", "_top", "_work")
 
     def __init__(self) -> None:
         self._records: list[bytes] = []
         self._keepalive: list[object] = []
         self._base = 0  # address of the present request's first row
-        self._numbers = 0
+        self._work = 0
         self._samples = 0
         self._top = 0
         self._named = 0
@@ -71,6 +69,7 @@ class _Packer:
 
     def add(self, request: SampleRequest) -> None:
         params, outputs, source = request.params, request.outputs, request.source
+        self._work += request.work
         if (
             len(params) == 1
             and params[0].is_plain
@@ -95,7 +94,7 @@ class _Packer:
                 temperature,
                 width,
                 width,
-                0,
+                request.first_row if request.row_seeds is None else 0,
                 num_samples,
                 request.outputs.output_flags,
                 source.dtype,
@@ -110,7 +109,6 @@ class _Packer:
             record = repeat(record, rows, stride, num_samples, request.row_seeds)
         self._records.append(record)
         self._samples += rows * num_samples
-        self._numbers += rows * width * (num_samples if not request.with_replacement else 1)
         if request.outputs is not NO_OUTPUTS:  # an IntFlag's | takes longer than the rest of this
             self._output_flags |= request.outputs.output_flags
 
@@ -143,7 +141,6 @@ class _Packer:
             cold = COLD_DEFAULT if is_plain else self._cold(own, request, candidates, rest)
             self._records.append(hot + cold)
             self._samples += request.num_samples
-            self._numbers += width * (request.num_samples if not request.with_replacement else 1)
             self._top += outputs.top_n
             self._named += 0 if outputs.logprob_ids is None else len(outputs.logprob_ids)
         self._output_flags |= flags
@@ -169,6 +166,7 @@ class _Packer:
         return COLD.pack(
             candidates,
             0 if named is None else self._address(named),
+            request.drawn,
             self._top,
             self._named,
             rest if candidates else float("-inf"),
@@ -200,7 +198,7 @@ class _Packer:
         return RowBatch(
             rows=rows,
             samples=self._samples,
-            numbers=self._numbers + _NUMBERS_A_SAMPLE * self._samples,
+            work=self._work,
             top=self._top,
             named=self._named,
             output_flags=self._output_flags,

@@ -3,6 +3,10 @@
 Work-conserving: an idle device gets whatever waits in the queue. While the device runs a batch, the queue fills;
 exactly one batch may be closed ahead, and only once it is as large as the running one, so that closing early costs no
 batching. An idle device is made to wait only for `max_queue_delay` after the oldest arrival, and never past a deadline.
+
+A slice of a long request starts on an idle device only, and nothing is closed ahead behind it, so that whoever arrives
+while it runs is in the next batch. After a slice, batches of other requests run first, for as long as the slice took
+times the connections that waited then; so each connection has an even share of the device.
 """
 
 from __future__ import annotations
@@ -12,9 +16,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, get_args
 if TYPE_CHECKING:
     from samplerd_server.config import BatchingConfig
 
-__all__ = ["REASONS", "Close", "DeviceState", "Queue", "Wait", "decide"]
+__all__ = ["REASONS", "Close", "DeviceState", "Queue", "Wait", "decide", "is_slice_next"]
 
-Reason = Literal["full", "idle", "delay", "deadline"]
+Reason = Literal["full", "idle", "delay", "deadline", "slice"]
 REASONS: tuple[str, ...] = get_args(Reason)
 """Why a batch is closed."""
 
@@ -37,13 +41,17 @@ class Queue(Protocol):
 class DeviceState:
     """Batches on the device. Owned and changed by the batcher."""
 
-    __slots__ = ("batches", "rows")
+    __slots__ = ("batches", "credit_s", "is_slicing", "rows")
 
     def __init__(self, batches: int = 0, rows: int = 0) -> None:
         self.batches = batches
         """0 = idle, 1 = running, 2 = running with one closed ahead."""
         self.rows = rows
         """Rows of those batches."""
+        self.is_slicing = False
+        """Whether the running one is a slice of a long request."""
+        self.credit_s = 0.0
+        """Seconds that batches may still run before the next slice."""
 
 
 class Close(NamedTuple):
@@ -74,7 +82,7 @@ def decide(now: float, queue: Queue, device: DeviceState, config: BatchingConfig
             device is made to wait.
 
     """
-    if queue.rows == 0 or device.batches >= 2:
+    if queue.rows == 0 or device.batches >= 2 or device.is_slicing:
         return _WAIT
     if queue.rows >= config.max_rows or queue.bytes >= config.max_bytes:
         return _FULL
@@ -91,3 +99,8 @@ def decide(now: float, queue: Queue, device: DeviceState, config: BatchingConfig
     if near_deadline <= min(full_delay, now + delay / 8):
         return _DEADLINE
     return Wait(min(full_delay, near_deadline))
+
+
+def is_slice_next(queue: Queue, device: DeviceState) -> bool:
+    """Tell whether the next to run is a slice, given that a long request waits for one."""
+    return queue.rows == 0 or device.credit_s <= 0.0

@@ -6,8 +6,9 @@ Owned by the event loop. It has no bounds of its own: admission enforces them wi
 from __future__ import annotations
 
 import heapq
+import math
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from samplerd_server.batching.ticket import Ticket
@@ -31,11 +32,16 @@ class TicketQueue:
         self.bytes = 0
         """Bytes of those rows."""
         self.work = 0
-        """Work of the waiting tickets: the sum of `SampleRequest.work`."""
+        """Price of the waiting tickets in nanoseconds: the sum of `SampleRequest.work`."""
 
     def __len__(self) -> int:
         """Count the waiting tickets."""
         return self._tickets
+
+    @property
+    def connections(self) -> int:
+        """Connections that have tickets waiting."""
+        return len(self._connections)
 
     def add(self, ticket: Ticket) -> None:
         """Put a ticket in the queue."""
@@ -56,27 +62,30 @@ class TicketQueue:
         """Deadline of the ticket that is due first. The queue must not be empty."""
         return min(entry[2].deadline for heap in self._connections.values() for entry in heap)
 
-    def take(self, max_rows: int, max_bytes: int) -> list[Ticket]:
+    def take(self, max_rows: int, max_bytes: int, max_work: float = math.inf) -> list[Ticket]:
         """Remove a batch: the most urgent tickets that fit, or one ticket if that alone is too large.
 
-        When not all tickets fit, the first round gives every connection an even share of the rows; the second round
-        fills what is left of the batch with the most urgent tickets.
+        When not all tickets fit, the first round gives every connection an even share of the rows and of the work; the
+        second round fills what is left of the batch with the most urgent tickets.
 
         Args:
             max_rows: most rows in the batch.
             max_bytes: most bytes of rows in the batch.
+            max_work: the highest price of the batch, as of `Ticket.work`.
 
         Returns:
             The tickets, most urgent first within each of the two rounds.
 
         """
-        if self.rows <= max_rows and self.bytes <= max_bytes:
+        whole = _Room(max_rows, max_bytes, max_work)
+        if whole.holds(self.rows, self.bytes, self.work):
             return self._take_all()
         batch: list[Ticket] = []
-        share = max(1, max_rows // max(1, len(self._connections)))
-        rows, size = self._round(batch, max_rows, max_bytes, share)
+        connections = max(1, len(self._connections))
+        share = _Room(max(1, max_rows // connections), max_bytes, max_work / connections)
+        self._round(batch, whole, share)
         if self._connections:
-            self._round(batch, max_rows - rows, max_bytes - size, max_rows)
+            self._round(batch, whole, whole)
         return batch
 
     def _take_all(self) -> list[Ticket]:
@@ -86,29 +95,32 @@ class TicketQueue:
         self._tickets = self.rows = self.bytes = self.work = 0
         return [entry[2] for entry in entries]
 
-    def _round(self, batch: list[Ticket], max_rows: int, max_bytes: int, share: int) -> tuple[int, int]:
-        """Append what fits, at most `share` rows of each connection; returns the rows and bytes taken."""
+    def _round(self, batch: list[Ticket], whole: _Room, share: _Room) -> None:
+        """Append what fits into the rest of the batch, at most `share` of each connection."""
         heads = [(heap[0], connection) for connection, heap in self._connections.items()]
         heapq.heapify(heads)
-        taken: dict[str, int] = {}
-        rows = size = 0
+        taken: dict[str, tuple[int, int]] = {}
+        rows = size = work = 0
+        for own in batch:
+            rows, size, work = rows + own.rows, size + own.size_bytes, work + own.work
         while heads:
             (_, _, ticket), connection = heads[0]
-            own_rows, own_size = ticket.rows, ticket.size_bytes
-            is_within_share = not batch or taken.get(connection, 0) + own_rows <= share
-            if batch and (rows + own_rows > max_rows or size + own_size > max_bytes):
-                if is_within_share:
-                    break  # smaller tickets must not overtake the most urgent one for ever
-                heapq.heappop(heads)
-                continue
-            if not is_within_share:
+            own_rows, own_work = taken.get(connection, (0, 0))
+            own_rows, own_work = own_rows + ticket.rows, own_work + ticket.work
+            is_within_share = not batch or share.holds(own_rows, 0, own_work)
+            fits = whole.holds(rows + ticket.rows, size + ticket.size_bytes, work + ticket.work)
+            if batch and not fits and is_within_share:
+                break  # smaller tickets must not overtake the most urgent one for ever
+            if not is_within_share or (batch and not fits):
                 heapq.heappop(heads)
                 continue
             batch.append(ticket)
+            rows, size, work = rows + ticket.rows, size + ticket.size_bytes, work + ticket.work
+            taken[connection] = own_rows, own_work
             self._tickets -= 1
+            self.rows -= ticket.rows
+            self.bytes -= ticket.size_bytes
             self.work -= ticket.work
-            rows, size = rows + own_rows, size + own_size
-            taken[connection] = taken.get(connection, 0) + own_rows
             heap = self._connections[connection]
             heapq.heappop(heap)
             if heap:
@@ -116,6 +128,15 @@ class TicketQueue:
             else:
                 heapq.heappop(heads)
                 del self._connections[connection]
-        self.rows -= rows
-        self.bytes -= size
-        return rows, size
+
+
+class _Room(NamedTuple):
+    """Bounds of a batch, or of one connection's part of it."""
+
+    rows: int
+    bytes: int
+    work: float
+
+    def holds(self, rows: int, size: int, work: float) -> bool:
+        """Tell whether so much fits."""
+        return rows <= self.rows and size <= self.bytes and work <= self.work

@@ -34,7 +34,7 @@ def repeat(record: bytes, rows: int, stride: int, num_samples: int, row_seeds: N
     """Repeat a record for every row of a request.
 
     Args:
-        record: the first row's record. Its row_index is 0; its seed is 0 if row_seeds is given.
+        record: the first row's record. Its seed and row_index are 0 if row_seeds is given.
         rows: B, the number of rows.
         stride: bytes from the numbers of a row to those of the next one.
         num_samples: S, the step from the samples of a row to those of the next one.

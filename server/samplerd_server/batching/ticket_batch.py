@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from samplerd_server.sampling.cdf_index.batch import IndexedBatch
     from samplerd_server.sampling.rows import DraftVerdict
 
-__all__ = ["TicketBatch", "failures", "form_batches", "pack_drafts"]
+__all__ = ["TicketBatch", "failures", "form_batches", "pack_drafts", "pack_one"]
 
 
 class TicketBatch:
@@ -43,9 +43,7 @@ class TicketBatch:
 
     def pack(self) -> RowBatch | DraftBatch | IndexedBatch:
         """Lay out the rows of the tickets for the device."""
-        if self._drafts:
-            return pack_drafts(self._drafts)
-        return pack(self._requests) if self._requests[0].cdf_index is None else pack_indexed(self._requests)
+        return pack_drafts(self._drafts) if self._drafts else _pack_samples(self._requests)
 
     def unpack(
         self, results: RowResults | tuple[DraftVerdict, ...], timings: Sequence[Timing]
@@ -93,6 +91,15 @@ def _bound(tickets: list[Ticket]) -> Iterator[TicketBatch]:
             begin, samples = at, ticket.request.samples
     if begin < len(tickets):
         yield TicketBatch(tickets[begin:])
+
+
+def pack_one(request: SampleRequest | VerifyRequest) -> RowBatch | DraftBatch | IndexedBatch:
+    """Lay out the rows of one request for the device."""
+    return pack_drafts([request]) if isinstance(request, VerifyRequest) else _pack_samples([request])
+
+
+def _pack_samples(requests: Sequence[SampleRequest]) -> RowBatch | IndexedBatch:
+    return pack(requests) if requests[0].cdf_index is None else pack_indexed(requests)
 
 
 def pack_drafts(requests: Sequence[VerifyRequest]) -> DraftBatch:

@@ -136,3 +136,13 @@ class BatchingConfig:
             show=format_duration,
         ),
     )
+    max_slice_s: float = setting(
+        20e-3,
+        Setting(
+            flag="max-slice",
+            help="longest predicted time that a batch holds the device; a longer request is computed in slices of this "
+            "length, between which others are served; 0 = requests are never cut",
+            parse=bounded_duration(60),
+            show=format_duration,
+        ),
+    )

@@ -52,13 +52,15 @@ class SampleRequest:
     greedy_rows: int = 0
     """Rows with T = 0. Set at decode."""
     work: int = 0
-    """Cost of the request in bytes of plain rows, from which its time is predicted. Set at decode."""
+    """Price of the request in nanoseconds (`sampling/price.py`), from which its time is predicted. Set at decode."""
     load: Callable[[], None] | None = None
     """Copies the rows out of shared memory once the request is admitted; None = the rows are in memory already."""
     cdf_index: CdfIndex | None = None
     """Draw from this CDF index and not from the rows of the source, which is a StoredRows. Set at decode."""
     first_row: int = 0
     """Row index of the first row; above 0 if this is a part of a larger request."""
+    drawn: int = 0
+    """Draws of the row that earlier parts of a larger request have made; `draw_offset` counts them already."""
     is_divisible: bool = False
     """Whether any part of the draws may be drawn alone and no row can fail. Set at decode, for distributions."""
 
@@ -115,8 +117,8 @@ class VerifyRequest:
 
     @property
     def work(self) -> int:
-        """Cost of the request in bytes of plain rows."""
-        return self.target.work + (self.draft.size_bytes if self.draft else 0)
+        """Price of the target's rows in nanoseconds; reading the draft takes a part of it."""
+        return self.target.work
 
     @property
     def greedy_rows(self) -> int:

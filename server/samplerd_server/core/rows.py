@@ -34,6 +34,12 @@ class DenseRows:
         """Bytes held by these rows."""
         return len(self.data)
 
+    def part(self, begin: int, end: int) -> DenseRows:
+        """Rows [begin, end) of these, in place."""
+        pitch = self.vocab_size * self.dtype.itemsize
+        data = memoryview(self.data)[begin * pitch : end * pitch]
+        return replace(self, rows=end - begin, data=data, address=self.address and self.address + begin * pitch)
+
 
 @entity
 class CandidateRow:
@@ -63,6 +69,10 @@ class CandidateRows:
     def size_bytes(self) -> int:
         """Bytes held by these rows."""
         return 8 * sum(len(row.ids) for row in self.candidates)
+
+    def part(self, begin: int, end: int) -> CandidateRows:
+        """Rows [begin, end) of these."""
+        return replace(self, candidates=self.candidates[begin:end])
 
 
 class CdfIndex(Protocol):

@@ -12,9 +12,10 @@ import threading
 import time
 from contextlib import suppress
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from samplerd_server.sampling.cdf_index.batch import IndexedBatch
+from samplerd_server.sampling.resumed import ResumedDraft, ResumedDraw
 from samplerd_server.sampling.rows import DraftBatch
 
 if TYPE_CHECKING:
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
     from samplerd_server.sampling.rows import DraftVerdict, RowBatch, RowResults
     from samplerd_server.sampling.sampler import Sampler
 
-__all__ = ["DeviceThread", "Outcome"]
+__all__ = ["DeviceBatch", "DeviceThread", "Outcome"]
 
+DeviceBatch: TypeAlias = "RowBatch | DraftBatch | IndexedBatch | ResumedDraw | ResumedDraft"
+"""What the device computes at a time."""
 _LOG = logging.getLogger("samplerd.engine")
 
 
@@ -33,10 +36,12 @@ class Outcome(NamedTuple):
     """The outcome of a batch."""
 
     results: RowResults | tuple[DraftVerdict, ...] | None
-    """The results of a RowBatch, or one verdict per sequence of a DraftBatch. None: the sampler raised, which is a bug;
-    the cause is in the log."""
+    """The results of a batch of rows, or one verdict per sequence of a DraftBatch. None: see `has_failed`."""
     compute_s: float
     """Seconds that the sampler took."""
+    has_failed: bool = False
+    """Whether the sampler raised, which is a bug; the cause is in the log. If not, and there are no results, the
+    next slice of a ResumedDraw or ResumedDraft goes on."""
 
 
 class DeviceThread:
@@ -44,9 +49,7 @@ class DeviceThread:
 
     def __init__(self, sampler: Sampler) -> None:
         self._sampler = sampler
-        self._inbox: SimpleQueue[tuple[RowBatch | DraftBatch | IndexedBatch, Callable[[Outcome], None]] | None] = (
-            SimpleQueue()
-        )
+        self._inbox: SimpleQueue[tuple[DeviceBatch, Callable[[Outcome], None]] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="samplerd-device", daemon=True)
         self._loop: AbstractEventLoop | None = None
 
@@ -55,7 +58,7 @@ class DeviceThread:
         self._loop = loop
         self._thread.start()
 
-    def submit(self, batch: RowBatch | DraftBatch | IndexedBatch, deliver: Callable[[Outcome], None]) -> None:
+    def submit(self, batch: DeviceBatch, deliver: Callable[[Outcome], None]) -> None:
         """Run a batch on this thread, after those submitted before, then call `deliver` on the event loop."""
         self._inbox.put((batch, deliver))
 
@@ -76,14 +79,14 @@ class DeviceThread:
         self._sampler.close()
         return True
 
-    def run(self, batch: RowBatch | DraftBatch | IndexedBatch) -> Outcome:
+    def run(self, batch: DeviceBatch) -> Outcome:
         """Run a batch on the calling thread. Only while no submitted batch is unfinished."""
         began = time.monotonic()
         try:
             results = _draw(self._sampler, batch)
         except Exception:  # noqa: BLE001  # any exception of the sampler fails this batch and no other
             _LOG.exception("the sampler raised", extra={"values": {"rows": len(batch)}})
-            results = None
+            return Outcome(results=None, compute_s=time.monotonic() - began, has_failed=True)
         return Outcome(results=results, compute_s=time.monotonic() - began)
 
     def _run(self) -> None:
@@ -97,9 +100,14 @@ class DeviceThread:
             del submitted, batch, deliver, outcome
 
 
-def _draw(sampler: Sampler, batch: RowBatch | DraftBatch | IndexedBatch) -> RowResults | tuple[DraftVerdict, ...]:
+def _draw(sampler: Sampler, batch: DeviceBatch) -> RowResults | tuple[DraftVerdict, ...] | None:
     if isinstance(batch, DraftBatch):
         return tuple(sampler.verify(own.target, own.draft_ids, own.parents, own.draft) for own in batch.sequences)
     if isinstance(batch, IndexedBatch):
         return batch.run()
+    if isinstance(batch, ResumedDraw):
+        return sampler.resume(batch)
+    if isinstance(batch, ResumedDraft):
+        verdict = sampler.resume_draft(batch)
+        return None if verdict is None else (verdict,)
     return sampler.sample(batch)

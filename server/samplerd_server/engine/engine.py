@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from samplerd_server.config import EngineConfig
-    from samplerd_server.sampling.cdf_index.batch import IndexedBatch
-    from samplerd_server.sampling.rows import DraftBatch, RowBatch
+    from samplerd_server.engine.device_thread import DeviceBatch
 
 __all__ = ["Engine"]
 
@@ -55,11 +54,11 @@ class Engine:
         """Start the device thread; outcomes are delivered on `loop`."""
         self._thread.start(loop)
 
-    def submit(self, batch: RowBatch | DraftBatch | IndexedBatch, deliver: Callable[[Outcome], None]) -> None:
+    def submit(self, batch: DeviceBatch, deliver: Callable[[Outcome], None]) -> None:
         """Run a batch on the device thread, after those submitted before, then call `deliver` on the event loop."""
         self._thread.submit(batch, deliver)
 
-    def run(self, batch: RowBatch | DraftBatch | IndexedBatch) -> Outcome:
+    def run(self, batch: DeviceBatch) -> Outcome:
         """Run a batch on the calling thread. Only while the device thread is idle."""
         return self._thread.run(batch)
 

@@ -43,6 +43,7 @@ _CLOSED = Label(
         "idle": "the device was idle, or as many rows waited as the running batch has",
         "delay": "its oldest request had waited for `--max-queue-delay`",
         "deadline": "a request's deadline was near",
+        "slice": "it is a slice of a request that would hold the device for longer than `--max-slice`",
     },
 )
 _ROW_ERROR = Label(

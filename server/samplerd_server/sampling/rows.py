@@ -37,6 +37,8 @@ __all__ = [
     "DraftVerdict",
     "RowBatch",
     "RowResults",
+    "allocate_results",
+    "clear_row",
     "new_results",
 ]
 
@@ -60,6 +62,7 @@ _HOT_FIELDS: list[tuple[str, str]] = [
 _OUTPUT_FIELDS = (
     RecordField("candidate_ids", "u8", 0),  # address of int32[width]; 0 = a dense row
     RecordField("named", "u8", 0),  # address of int32[named_len]
+    RecordField("drawn", "i8", 0),  # draws of this row that were made in earlier parts; draw_offset counts them already
     RecordField("top_at", "i8", 0),  # where the row's top-n begins in the flat top outputs
     RecordField("named_at", "i8", 0),  # where the row's named ids begin in the flat named outputs
     RecordField("rest_logsumexp", "f8", float("-inf")),  # candidates: ln of the mass that was not sent
@@ -101,8 +104,8 @@ class RowBatch:
     """Length of the flat top-n outputs."""
     named: int = 0
     """Length of the flat named-id outputs."""
-    numbers: int = 0
-    """Numbers to read, in all, about: an estimate of the work, which a sampler may use; 0 = not counted."""
+    work: int = 0
+    """Price of the rows in nanoseconds (`price.py`), which a sampler may use; 0 = not known."""
     output_flags: OutputFlags = NOTHING
     """The outputs that any row asks for; others are not allocated."""
     keepalive: object = None
@@ -148,9 +151,22 @@ class RowResults:
 
 def new_results(batch: RowBatch) -> RowResults:
     """Allocate the outputs of a batch, filled with what a failed row answers."""
-    rows, flags = len(batch), int(batch.output_flags)  # operators of an IntFlag take as long as the draw of a small row
+    return allocate_results(len(batch), batch.samples, batch.top, batch.named, int(batch.output_flags))
+
+
+def allocate_results(rows: int, samples: int, top: int, named: int, flags: int) -> RowResults:
+    """Allocate outputs, filled with what a failed row answers.
+
+    Args:
+        rows: B.
+        samples: length of the flat outputs per sample.
+        top: length of the flat top-n outputs.
+        named: length of the flat named-id outputs.
+        flags: `OutputFlags` as an integer: operators of an IntFlag take as long as the draw of a small row.
+
+    """
     results = RowResults(
-        samples=_filled(batch.samples, -1, np.int32),
+        samples=_filled(samples, -1, np.int32),
         status=np.zeros(rows, np.int32),
         detail=np.zeros(rows, np.int64),
     )
@@ -158,20 +174,40 @@ def new_results(batch: RowBatch) -> RowResults:
         return results
     for kind in LogprobKind:
         if flags & _LOGPROBS[kind]:
-            results.logprobs[kind] = _filled(batch.samples, np.nan, np.float32)
-            if batch.top:
-                results.top_ids[kind] = _filled(batch.top, -1, np.int32)
-                results.top_logprobs[kind] = _filled(batch.top, np.nan, np.float32)
-            if batch.named:
-                results.named[kind] = _filled(batch.named, np.nan, np.float32)
+            results.logprobs[kind] = _filled(samples, np.nan, np.float32)
+            if top:
+                results.top_ids[kind] = _filled(top, -1, np.int32)
+                results.top_logprobs[kind] = _filled(top, np.nan, np.float32)
+            if named:
+                results.named[kind] = _filled(named, np.nan, np.float32)
         if flags & _ENTROPIES[kind]:
             results.entropy[kind] = _filled(rows, np.nan, np.float32)
     if flags & _RANK:
-        results.ranks = np.zeros(batch.samples, np.int32)
+        results.ranks = np.zeros(samples, np.int32)
     if flags & _KEPT:
         results.kept_count = np.zeros(rows, np.int32)
         results.kept_mass = _filled(rows, np.nan, np.float32)
     return results
+
+
+def clear_row(results: RowResults, row: int, draws: int, top_n: int, named: int) -> None:
+    """Fill the outputs of one row with what a failed row answers; `results` are of rows that are all alike."""
+    samples, top = slice(row * draws, (row + 1) * draws), slice(row * top_n, (row + 1) * top_n)
+    results.samples[samples] = -1
+    for values in results.logprobs.values():
+        values[samples] = np.nan
+    for ids in results.top_ids.values():
+        ids[top] = -1
+    for values in results.top_logprobs.values():
+        values[top] = np.nan
+    for values in results.named.values():
+        values[row * named : (row + 1) * named] = np.nan
+    for values in results.entropy.values():
+        values[row] = np.nan
+    if results.ranks is not None:
+        results.ranks[samples] = 0
+    if results.kept_count is not None and results.kept_mass is not None:
+        results.kept_count[row], results.kept_mass[row] = 0, np.nan
 
 
 def _filled(size: int, value: float, dtype: type[_T]) -> NDArray[_T]:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from samplerd_server.core.rows import DenseRows
+    from samplerd_server.sampling.resumed import ResumedDraft, ResumedDraw
     from samplerd_server.sampling.rows import DraftVerdict, RowBatch, RowResults
 
 __all__ = ["Sampler"]
@@ -45,6 +46,30 @@ class Sampler(Protocol):
             draft_ids: int32[n], within [0, V).
             parents: int32[n], the index of the drafted token that each follows, below its own; -1 = the sequence.
             draft: n rows of weights that they were drawn from, or None if each was certain.
+
+        """
+        ...
+
+    def resume(self, draw: ResumedDraw) -> RowResults | None:
+        """Make some of the draws of one row without replacement.
+
+        Args:
+            draw: the row, with what the slices before have left in its state.
+
+        Returns:
+            The row's results, which are those of `sample`, to the bit; None = draws are left.
+
+        """
+        ...
+
+    def resume_draft(self, own: ResumedDraft) -> DraftVerdict | None:
+        """Try some of the tokens of one draft.
+
+        Args:
+            own: the draft, with what the slices before have left in its state.
+
+        Returns:
+            The verdict, which is that of `verify`; None = tokens are left to try.
 
         """
         ...

@@ -7,8 +7,10 @@ import pytest
 from samplerd_server.batching.admission import Admission
 from samplerd_server.batching.cost_model import CostModel
 from samplerd_server.batching.queue import TicketQueue
-from samplerd_server.config import AdmissionConfig
+from samplerd_server.batching.slicer import Slicer
+from samplerd_server.config import AdmissionConfig, BatchingConfig
 from samplerd_server.core.errors import DeadlineError, InvalidRequestError, OverloadedError, UnavailableError
+from samplerd_server.metrics.metrics import Metrics
 from tests.support.requests import ticket
 
 NOW = 50.0
@@ -25,9 +27,14 @@ def cost_model():
 
 
 @pytest.fixture
-def admission(queue, cost_model):
+def slicer(cost_model):
+    return Slicer(BatchingConfig(), cost_model=cost_model, metrics=Metrics())
+
+
+@pytest.fixture
+def admission(queue, slicer, cost_model):
     # Tickets of these tests have four numbers a row: 16 bytes.
-    return Admission(AdmissionConfig(queue_rows=10, queue_bytes=1600), queue, cost_model)
+    return Admission(AdmissionConfig(queue_rows=10, queue_bytes=1600), queue, slicer, cost_model)
 
 
 def overload(admission, one) -> OverloadedError:

@@ -3,77 +3,17 @@
 from __future__ import annotations
 
 import logging
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from samplerd_server.batching.batcher import Batcher
-from samplerd_server.batching.cost_model import CostModel
-from samplerd_server.batching.queue import TicketQueue
 from samplerd_server.batching.ticket import NO_DEADLINE, Ticket
-from samplerd_server.config import BatchingConfig
 from samplerd_server.core.enums import RowErrorReason
 from samplerd_server.core.errors import DeadlineError, InternalError
 from samplerd_server.core.params import SamplingParams
-from samplerd_server.metrics.metrics import Metrics
-from tests.support.engine import ManualDevice, argmax
-from tests.support.requests import Reply, one_hot, request, ticket
-
-
-class ManualLoop:
-    """Runs callbacks a turn at a time; timers fire when the test says."""
-
-    def __init__(self) -> None:
-        self.ready: list = []
-        self.timers: list[SimpleNamespace] = []
-
-    def call_soon(self, callback, *arguments):
-        self.ready.append((callback, arguments))
-
-    def call_later(self, delay, callback, *arguments):
-        timer = SimpleNamespace(delay=delay, callback=callback, arguments=arguments)
-        timer.cancel = lambda: self.timers.remove(timer)
-        self.timers.append(timer)
-        return timer
-
-    def turn(self):
-        ready, self.ready = self.ready, []
-        for callback, arguments in ready:
-            callback(*arguments)
-
-
-class Bench:
-    """A batcher, and everything around it in the test's hand."""
-
-    def __init__(self, monkeypatch, *, event_loop_draw_limit_s=0.0, **config) -> None:
-        self.now = 1000.0
-        monkeypatch.setattr("samplerd_server.batching.batcher.time", SimpleNamespace(monotonic=lambda: self.now))
-        self.loop = ManualLoop()
-        self.queue = TicketQueue()
-        self.cost_model = CostModel()
-        self.device = ManualDevice(event_loop_draw_limit_s)
-        self.metrics = Metrics()
-        self.batcher = Batcher(
-            BatchingConfig(**config),
-            queue=self.queue,
-            cost_model=self.cost_model,
-            engine=self.device,
-            metrics=self.metrics,
-            loop=self.loop,
-        )
-
-    def send(self, **fields) -> Ticket:
-        """Enqueue a ticket that arrives now; deadlines count from now."""
-        if "deadline" in fields:
-            fields["deadline"] += self.now
-        one = ticket(arrival=self.now, **fields)
-        self.batcher.enqueue(one)
-        return one
-
-    def finish(self, **fields) -> None:
-        self.device.finish(**fields)
-        self.loop.turn()
+from tests.support.bench import Bench
+from tests.support.engine import argmax
+from tests.support.requests import Reply, one_hot, request
 
 
 @pytest.fixture

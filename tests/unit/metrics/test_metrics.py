@@ -104,7 +104,7 @@ def test_every_promised_series_is_there_from_the_start():
 def test_zero_series_of_every_label_are_there():
     families = scrape(full())
     label_values = {name: {tuple(s.labels.values()) for s in families[name].samples} for name in families}
-    assert label_values["samplerd_batches"] == {("full",), ("idle",), ("delay",), ("deadline",)}
+    assert label_values["samplerd_batches"] == {("full",), ("idle",), ("delay",), ("deadline",), ("slice",)}
     assert label_values["samplerd_rows"] == {("greedy",), ("random",)}
     assert label_values["samplerd_cancelled"] == {("queued",), ("computed",), ("expired",)}
     assert label_values["samplerd_shed"] == {("queue_rows",), ("queue_bytes",), ("deadline",), ("draining",)}

@@ -171,7 +171,8 @@ def _typical(row, scale, work, count, total):
 @jit
 def _xtc(row, scale, work, count, total, rest):
     """Drop all but the least likely of those with probability >= xtc_threshold, if the row's own noise says so."""
-    if not uniform(row.seed, row.draw_offset, row.row_index, XTC_PURPOSE) < row.xtc_probability:
+    first = row.draw_offset - np.uint64(row.drawn)  # one decision for all draws of the row, in whichever part they are
+    if not uniform(row.seed, first, row.row_index, XTC_PURPOSE) < row.xtc_probability:
         return count
     threshold = row.xtc_threshold * total
     if rest != 0 and not mass_of(scale, scale.bound) < threshold:

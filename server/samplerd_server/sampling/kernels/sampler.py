@@ -8,6 +8,7 @@ the calling thread, since handing work to another costs tens of microseconds.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,9 +18,10 @@ from samplerd_server.sampling.capabilities import capabilities
 from samplerd_server.sampling.kernels.answer import Outputs, draw_full
 from samplerd_server.sampling.kernels.kernel import draw_few, draw_plain
 from samplerd_server.sampling.kernels.partition import share_out
-from samplerd_server.sampling.kernels.verify import verify_rows
+from samplerd_server.sampling.kernels.verify import UNFINISHED, verify_rows
 from samplerd_server.sampling.kernels.workspace import Workspace
-from samplerd_server.sampling.rows import DraftVerdict, RowBatch, RowResults, new_results
+from samplerd_server.sampling.resumed import ResumedDraft
+from samplerd_server.sampling.rows import DraftSequence, DraftVerdict, RowBatch, RowResults, new_results
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -27,16 +29,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from samplerd_server.core.rows import DenseRows
+    from samplerd_server.sampling.resumed import ResumedDraw
 
 __all__ = ["NumbaSampler"]
 
 _CAPABILITIES = capabilities()
 
-_WORTH_A_THREAD = 1 << 18
-"""Numbers to read, in all, before a second thread is asked: about 150 us of work."""
+_WORTH_A_THREAD = 150_000
+"""Price of a batch in nanoseconds from which on a second thread is asked."""
 
-_SHORT = 1 << 16
-"""Numbers to read, in all, below which the interpreter lock is kept: some 50 us, about what handing it over costs."""
+_SHORT = 50_000
+"""Price of a batch in nanoseconds below which the interpreter lock is kept: about what handing it over costs."""
 
 
 class NumbaSampler:
@@ -93,7 +96,7 @@ class NumbaSampler:
         if self._pool is None or count == 1 or share_out(rows, self._bounds) < _WORTH_A_THREAD:
             # As `_draw` does, without the call: this is the path of a lone row.
             space = self._workspaces[0]
-            draw = draw_few if 0 < batch.numbers < _SHORT else draw_plain
+            draw = draw_few if 0 < batch.work < _SHORT else draw_plain
             left = draw(rows, 0, count, results.samples, results.status, results.detail, space.space)
             if left:
                 self._draw_rest(left, rows, 0, count, results, space)
@@ -105,25 +108,47 @@ class NumbaSampler:
         self, target: RowBatch, draft_ids: NDArray[np.int32], parents: NDArray[np.int32], draft: DenseRows | None
     ) -> DraftVerdict:
         """Verify the draft of one sequence; see the protocol."""
+        own = ResumedDraft(DraftSequence(target=target, draft_ids=draft_ids, parents=parents, draft=draft))
+        own.tokens = len(draft_ids)
+        verdict = self.resume_draft(own)
+        assert verdict is not None, "a draft was not verified to its end. This is a bug."
+        return verdict
+
+    def resume_draft(self, own: ResumedDraft) -> DraftVerdict | None:
+        """Try some of the tokens of one draft; see the protocol."""
+        target, draft_ids, draft = own.sequence.target, own.sequence.draft_ids, own.sequence.draft
         space = self._workspaces[0]
         widest = int(target.rows["width"].max())
         if widest > space.width:
             space.grow(widest)
         rows = target.rows if target.rows.flags.carray else target.rows.copy()
-        path = np.empty(len(draft_ids), np.int32)
+        if own.state is None:
+            is_whole = own.tokens >= len(draft_ids)
+            own.state = _DraftState(
+                path=np.empty(len(draft_ids), np.int32),
+                progress=np.zeros(3, np.int64),
+                residual=np.zeros(1 if is_whole else 1 + widest, np.float64),
+            )
+        state = own.state
+        assert isinstance(state, _DraftState), "another sampler began this draft. This is a bug."
         held = None if draft is None else np.frombuffer(draft.data, np.uint8)
         accepted, failed, status, detail, last = verify_rows(
             rows,
             np.ascontiguousarray(draft_ids, np.int32),
-            np.ascontiguousarray(parents, np.int32),
+            np.ascontiguousarray(own.sequence.parents, np.int32),
             0 if held is None else held.__array_interface__["data"][0],
             0 if draft is None else int(draft.dtype),
             0 if draft is None else draft.vocab_size * draft.dtype.itemsize,
-            path,
+            state.path,
+            state.progress,
+            state.residual,
+            own.tokens,
             space.full(),
             space.space,
         )
-        path = path[:accepted]
+        if failed == UNFINISHED:
+            return None
+        path = state.path[:accepted]
         return DraftVerdict(
             samples=(*draft_ids[path].tolist(), *(() if failed >= 0 else (last,))),
             path=tuple(path.tolist()),
@@ -131,6 +156,10 @@ class NumbaSampler:
             reason=RowErrorReason(status),
             detail=detail,
         )
+
+    def resume(self, draw: ResumedDraw) -> RowResults | None:
+        """Make the draws of one row without replacement: all of them at once."""
+        return self.sample(draw.batch)
 
     def close(self) -> None:
         """Stop the threads."""
@@ -165,6 +194,15 @@ class NumbaSampler:
         else:
             samples, status, detail = results.samples, results.status, results.detail
             draw_full(rows, begin, end, samples, status, detail, _outputs(results), space.full(), space.space)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _DraftState:
+    """What `verify_rows` goes on with."""
+
+    path: NDArray[np.int32]
+    progress: NDArray[np.int64]
+    residual: NDArray[np.float64]
 
 
 _NONE: dict[LogprobKind, NDArray[np.float32]] = {}

@@ -6,7 +6,7 @@ positive nowhere, p stays. A residual is float64, by position in the processed d
 """
 
 # mypy: disable-error-code="no-untyped-def, assignment"
-# ruff: noqa: FBT003, PLR0917 -- kernels have no keywords
+# ruff: noqa: FBT003, PLR0912, PLR0917 -- kernels have no keywords, and branch where a row does
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ from samplerd_server.sampling.kernels.philox import ACCEPT, CORRECT, uniform
 from samplerd_server.sampling.kernels.plain import draw_view
 from samplerd_server.sampling.kernels.work import disown
 
-__all__ = ["verify_rows"]
+__all__ = ["UNFINISHED", "verify_rows"]
+
+UNFINISHED = -2
+"""Stands for the row that failed where tokens are left to try."""
 
 _F64 = int(Dtype.F64)
 _FINAL = 2
@@ -115,23 +118,41 @@ def _draw(law, row, node, work, scratch, one):
 
 
 @kernel
-def verify_rows(rows, draft_ids, parents, draft, draft_dtype, draft_stride, path, work, space):
-    """Verify one draft: rows: ROW[n + 1], draft_ids and parents: int32[n].
+def verify_rows(
+    rows, draft_ids, parents, draft, draft_dtype, draft_stride, path, progress, residual, tries, work, space
+):
+    """Verify one draft, or go on with it: rows: ROW[n + 1], draft_ids and parents: int32[n].
 
     The rows of q lie at the address `draft` (0 = none), a stride in bytes apart. Writes the indices of the accepted
     tokens to path: int32[n]. Returns how many they are, the row that failed (-1 = none), status, detail and the token
     that follows.
+
+    At most `tries` tokens are tried; if others are left, the row that failed is `UNFINISHED`, and the next call goes on
+    by progress: int64[3] (node, next token, accepted tokens) and residual: float64[1 + V] (its sum, 0 = none; its
+    masses), both 0 at first. A call that tries all tokens needs no more than residual[0].
     """
     scratch = cut_scratch(space)
     memory = disown(work)
     one = memory.spare[:1]
-    accepted, node = 0, 0  # node: index of the target row, one more than that of the drafted token
-    law = _enter(rows[0], memory, scratch)
-    for j in range(len(draft_ids)):  # children have larger indices than their parent, so that one pass meets all
+    node, first, accepted = progress  # node: index of the target row, one more than that of the drafted token
+    law = _enter(rows[node], memory, scratch)
+    if residual[0] > 0:
+        for at in range(law.kept.final.numbers.width):
+            memory.mass[at] = residual[1 + at]
+        law = _Law(law.kept, law.top, law.whole, residual[0])
+    for j in range(first, len(draft_ids)):  # children have larger indices than their parent, so that one pass meets all
         if law.kept.status:
             break
         if parents[j] != node - 1:
             continue
+        if tries == 0:
+            progress[0], progress[1], progress[2] = node, j, accepted
+            residual[0] = law.residual
+            if law.residual > 0:
+                for at in range(law.kept.final.numbers.width):
+                    residual[1 + at] = memory.mass[at]
+            return accepted, UNFINISHED, 0, 0, 0
+        tries -= 1
         row = rows[node]
         numbers = View(np.uint64(draft) + np.uint64(j * draft_stride), np.int64(draft_dtype), np.int64(row.width), True)
         total = 0.0

@@ -17,5 +17,5 @@ def batches() -> list[RowBatch]:
     for is_plain, counted in ((1, 0), (1, 8), (0, 0)):  # a batch that is known to be small keeps the interpreter lock
         hot = HOT.pack(address, 1, 0, 0, 1.0, 8, 8, 0, 1, 0, 1, 1, 0, is_plain)
         rows = np.frombuffer(bytearray(hot + COLD_DEFAULT), ROW)
-        made.append(RowBatch(rows=rows, samples=1, numbers=counted, keepalive=numbers))
+        made.append(RowBatch(rows=rows, samples=1, work=counted, keepalive=numbers))
     return made

@@ -131,11 +131,15 @@ def _size_class(width: int) -> int:
 
 
 def draw_uniforms(records: NDArray[np.void], draws: int, purpose: Purpose) -> NDArray[np.float64]:
-    """Compute the uniforms float64[B, draws] of rows: draw d of a row has index draw_offset + d."""
+    """Compute the uniforms float64[B, draws] of rows: draw d of a row has index draw_offset + d.
+
+    XTC is decided once for all draws of a row, by the index of the first: of those that were made in other parts, too.
+    """
+    first = records["draw_offset"]
+    if purpose is Purpose.XTC:
+        first = first - records["drawn"].astype(np.uint64)
     if len(records) * draws <= _FEW_DRAWS:
-        rows = zip(
-            records["seed"].tolist(), records["draw_offset"].tolist(), records["row_index"].tolist(), strict=True
-        )
-        return np.array([[uniform(seed, first + d, row, purpose) for d in range(draws)] for seed, first, row in rows])
-    index = records["draw_offset"][:, None] + np.arange(draws, dtype=np.uint64)
+        rows = zip(records["seed"].tolist(), first.tolist(), records["row_index"].tolist(), strict=True)
+        return np.array([[uniform(seed, own + d, row, purpose) for d in range(draws)] for seed, own, row in rows])
+    index = first[:, None] + np.arange(draws, dtype=np.uint64)
     return uniforms(records["seed"][:, None], index, records["row_index"].astype(np.uint64)[:, None], purpose)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from samplerd_server.core.rows import DenseRows
     from samplerd_server.sampling.portable.row_groups import RowGroup
+    from samplerd_server.sampling.resumed import ResumedDraft, ResumedDraw
     from samplerd_server.sampling.rows import DraftVerdict, RowResults
 
 __all__ = ["TorchSampler"]
@@ -90,6 +91,15 @@ class TorchSampler:
         for index in needs_depth(group, columns):
             alone = group.only(index)
             write(alone, fetch(run_group(alone, self._device, is_deep=True, is_full=is_full)), results)
+
+    def resume(self, draw: ResumedDraw) -> RowResults | None:
+        """Make the draws of one row without replacement: all of them at once."""
+        return self.sample(draw.batch)
+
+    def resume_draft(self, own: ResumedDraft) -> DraftVerdict | None:
+        """Try the tokens of one draft: all of them at once."""
+        sequence = own.sequence
+        return self.verify(sequence.target, sequence.draft_ids, sequence.parents, sequence.draft)
 
     def close(self) -> None:
         """Nothing to stop: torch owns its threads."""

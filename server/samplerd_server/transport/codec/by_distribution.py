@@ -11,9 +11,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from samplerd.v1 import sampler_pb2 as pb
+from samplerd_server.batching.parts import PER_SAMPLE
 from samplerd_server.core.errors import InvalidRequestError, SamplerdError
-from samplerd_server.core.outputs import NOTHING, OutputFlags
+from samplerd_server.core.outputs import NOTHING
 from samplerd_server.sampling.parameters import has_random_filter
+from samplerd_server.sampling.price import INDEXED_DRAW, work_of
 from samplerd_server.transport.codec.decode_params import decode_params
 
 if TYPE_CHECKING:
@@ -28,10 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["DistributionDecoder", "check_name", "decode_fixed_params"]
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
-_PER_SAMPLE = OutputFlags.RAW | OutputFlags.SCALED | OutputFlags.PROCESSED | OutputFlags.RANK
-"""Outputs with one number per sample: a part of the draws has its part of them."""
-_WORK_OF_DRAW = 160
-"""A draw from a CDF index takes about as long as reading this many bytes of a plain row: 40 ns."""
 
 
 def check_name(name: str, path: str) -> str:
@@ -107,7 +105,9 @@ class DistributionDecoder:
             cdf_index=cdf_index,
             is_divisible=is_divisible,
             greedy_rows=request.greedy_rows if rows.params is None else rows.rows * params[0].is_greedy,
-            work=request.work if cdf_index is None else request.samples * _WORK_OF_DRAW,
+            work=request.samples * INDEXED_DRAW
+            if cdf_index is not None
+            else work_of(rows, request.num_samples, params, rows.kind, request.with_replacement, request.outputs),
         )
 
     @staticmethod
@@ -126,7 +126,7 @@ def _is_divisible(request: SampleRequest, params: tuple[SamplingParams, ...], *,
     outputs = request.outputs
     return (
         request.with_replacement
-        and not outputs.output_flags & ~_PER_SAMPLE
+        and not outputs.output_flags & ~PER_SAMPLE
         and not outputs.top_n
         and outputs.logprob_ids is None
         and (not has_random_filter(params[0]) if has_fixed_params else all(own.is_plain for own in params))

@@ -14,6 +14,7 @@ from samplerd_server.core.enums import InputKind
 from samplerd_server.core.errors import InvalidRequestError
 from samplerd_server.core.outputs import NO_OUTPUTS, Outputs
 from samplerd_server.core.request import SampleRequest
+from samplerd_server.sampling.price import work_of
 from samplerd_server.transport.codec.decode_params import DEFAULT_PARAMS, ParamsContext, decode_params
 from samplerd_server.transport.codec.fresh_seed import fresh_seed
 
@@ -43,10 +44,6 @@ DEFAULT: tuple[SamplingParams, ...] = (DEFAULT_PARAMS,)
 _KINDS = {0: InputKind.LOGITS, 1: InputKind.LOGITS, 2: InputKind.PROBABILITIES}
 _WITH_REPLACEMENT = {0: True, 1: True, 2: False}
 _PRIORITIES = range(-100, 101)
-_WORK_OF_SAMPLE = 256
-"""Searching one block for one sample takes about as long as reading this many bytes of a plain row."""
-_WORK_OF_FILTERS = 3
-"""A row with filters is read about this many times as often as a plain one."""
 
 
 class Scalars(NamedTuple):
@@ -111,7 +108,7 @@ def check_request(
         source=source,
         params=params,
         greedy_rows=rows * params[0].is_greedy if len(params) == 1 else sum(own.is_greedy for own in params),
-        work=_work_of(source.size_bytes, rows * num_samples, params),
+        work=work_of(source, num_samples, params, kind, with_replacement, outputs),
         num_samples=num_samples,
         with_replacement=with_replacement,
         kind=kind,
@@ -122,12 +119,6 @@ def check_request(
         priority=priority,
         load=load,
     )
-
-
-def _work_of(size_bytes: int, samples: int, params: tuple[SamplingParams, ...]) -> int:
-    is_plain = params[0].is_plain if len(params) == 1 else all(own.is_plain for own in params)
-    passes = 1 if is_plain else _WORK_OF_FILTERS
-    return size_bytes * passes + samples * _WORK_OF_SAMPLE
 
 
 def decode_seed(message: pb.SampleRequest | pb.VerifyDraftRequest) -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from samplerd_server.core.errors import InvalidRequestError
 from samplerd_server.core.request import VerifyRequest
+from samplerd_server.sampling.price import draft_work
 from samplerd_server.transport.codec.check_request import Scalars, check_request, decode_row_params, decode_seed
 from samplerd_server.transport.codec.decode_params import decode_ids
 from samplerd_server.transport.codec.decode_rows import decode_tensor
@@ -60,12 +61,15 @@ class DraftDecoder:
             )
         ids = decode_ids(message.draft_ids, "draft_ids", context)
         assert ids is not None, "a list of ids was decoded as empty. This is a bug."
+        parents = _decode_parents(message.parents, count)
+        draft = self._decode_draft(message, count, rows.vocab_size)
+        more = draft_work(rows.rows * rows.vocab_size, 0 if draft is None else count * rows.vocab_size)
         return VerifyRequest(
             id=message.id,
-            target=target,
+            target=replace(target, work=target.work + more),
             draft_ids=ids.astype(np.int32, copy=False),
-            parents=_decode_parents(message.parents, count),
-            draft=self._decode_draft(message, count, rows.vocab_size),
+            parents=parents,
+            draft=draft,
         )
 
     def _decode_draft(self, message: pb.VerifyDraftRequest, count: int, vocab_size: int) -> DenseRows | None:

@@ -8,10 +8,9 @@ its chunks. Event loop.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from samplerd_server.core.rows import StoredRows
+from samplerd_server.batching.parts import draws_part, rows_part
 from samplerd_server.transport.codec.encode import encode_part
 
 if TYPE_CHECKING:
@@ -77,29 +76,8 @@ def parts(request: SampleRequest, chunk_samples: int) -> Iterator[SampleRequest]
     if draws >= chunk_samples:
         for row in range(rows):
             for begin in range(0, draws, chunk_samples):
-                yield _part(request, row, row + 1, begin, min(chunk_samples, draws - begin))
+                yield draws_part(request, row, begin, min(chunk_samples, draws - begin))
     else:
         step = chunk_samples // draws
         for row in range(0, rows, step):
-            yield _part(request, row, min(row + step, rows), 0, draws)
-
-
-def _part(request: SampleRequest, begin: int, end: int, first_draw: int, draws: int) -> SampleRequest:
-    source, params = request.source, request.params
-    assert isinstance(source, StoredRows), "rows that do not stay are drawn from part by part. This is a bug."
-    own = params if len(params) == 1 else params[begin:end]
-    greedy = own[0].is_greedy * (end - begin) if len(own) == 1 else sum(each.is_greedy for each in own)
-    rows = source.part(begin, end)
-    # Without a CDF index, each part reads its rows again.
-    reading = rows.size_bytes if request.cdf_index is None else 0
-    return replace(
-        request,
-        source=rows,
-        params=own,
-        num_samples=draws,
-        row_seeds=None if request.row_seeds is None else request.row_seeds[begin:end],
-        draw_offset=request.draw_offset + first_draw,
-        first_row=request.first_row + begin,
-        greedy_rows=greedy,
-        work=request.work * (end - begin) * draws // request.samples + reading,
-    )
+            yield rows_part(request, row, min(row + step, rows))

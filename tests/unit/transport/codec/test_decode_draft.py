@@ -204,7 +204,7 @@ def test_what_a_draft_counts_as():
     without = decoded(message)
     assert (with_draft.rows, with_draft.greedy_rows, with_draft.priority) == (3, 3, 0)
     assert (with_draft.size_bytes, without.size_bytes) == (48 + 32, 48)
-    assert with_draft.work == without.work + 32 > without.size_bytes
+    assert with_draft.work > without.work > 0
 
 
 def test_defaults():

@@ -1,0 +1,114 @@
+"""Prices: one formula for requests and for records, and every field that costs time in it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from samplerd_server.batching.pack import pack
+from samplerd_server.core.enums import Dtype, InputKind
+from samplerd_server.core.params import Dry
+from samplerd_server.sampling.kernels.partition import share_out
+from samplerd_server.sampling.price import prices_of, work_of
+from tests.support.samplers import EVERYTHING, KINDS, outputs, params, request, sparse
+
+IDS = np.arange(30, dtype=np.int32)
+PARAMS = {
+    "plain": params(),
+    "temperature": params(temperature=0.5),
+    "greedy": params(temperature=0.0, top_p=0.5),
+    "light filter": params(top_k=3, typical_p=0.5),
+    "filter": params(top_p=0.5),
+    "history": params(history=IDS, frequency_penalty=1.0),
+    "dry": params(history=IDS, dry=Dry(multiplier=1.0, sequence_breakers=IDS)),
+    "dry with a range": params(history=IDS, dry=Dry(multiplier=1.0, range=5)),
+    "bias": params(bias_ids=IDS, bias_values=np.zeros(30, np.float32)),
+    "allowed": params(allowed_tokens=IDS),
+    "bitmask": params(token_bitmask=bytes(8)),
+}
+OUTPUTS = {
+    "nothing": outputs(),
+    "logprobs": outputs(*KINDS),
+    "top": outputs(KINDS[0], top_n=5),
+    "named": outputs(KINDS[0], named=IDS.tolist()),
+    "entropy": outputs(entropy=KINDS),
+    "everything": EVERYTHING,
+}
+
+
+def price(asked) -> int:
+    return work_of(asked.source, asked.num_samples, asked.params, asked.kind, asked.with_replacement, asked.outputs)
+
+
+def compiled(asked) -> float:
+    return share_out(pack([asked]).rows, np.zeros(2, np.int64))
+
+
+@given(
+    rows=st.integers(1, 3),
+    own=st.lists(st.sampled_from(sorted(PARAMS)), min_size=3, max_size=3),
+    is_shared=st.booleans(),
+    wanted=st.sampled_from(sorted(OUTPUTS)),
+    draws=st.integers(1, 9),
+    with_replacement=st.booleans(),
+    kind=st.sampled_from(InputKind),
+    dtype=st.sampled_from(Dtype),
+)
+def test_a_request_and_its_records_have_one_price(rows, own, is_shared, wanted, draws, with_replacement, kind, dtype):
+    asked = request(
+        np.ones((rows, 600)),
+        dtype,
+        params=tuple(PARAMS[name] for name in own[: 1 if is_shared else rows]),
+        outputs=OUTPUTS[wanted],
+        num_samples=draws,
+        with_replacement=with_replacement,
+        kind=kind,
+    )
+    assert price(asked) == pytest.approx(compiled(asked), abs=1.0)
+    prices = prices_of(asked)
+    total = sum(each.total(draws) for each in prices) * (rows if len(prices) == 1 else 1)
+    assert total == pytest.approx(compiled(asked))
+
+
+@pytest.mark.parametrize("name", sorted(PARAMS))
+def test_candidates_and_their_records_have_one_price(name):
+    asked = sparse(IDS.tolist(), [0.0] * 30, 0.5, 600, params=PARAMS[name], num_samples=3)
+    assert price(asked) == pytest.approx(compiled(asked), abs=1.0)
+
+
+@pytest.mark.parametrize("name", sorted(PARAMS.keys() - {"plain", "temperature", "greedy"}))
+def test_every_parameter_that_costs_time_raises_the_price(name):
+    plain = request(np.ones((2, 600)))
+    assert price(replace(plain, params=(PARAMS[name],))) > price(plain)
+
+
+@pytest.mark.parametrize("name", sorted(OUTPUTS.keys() - {"nothing"}))
+def test_every_output_raises_the_price(name):
+    plain = request(np.ones((2, 600)))
+    assert price(replace(plain, outputs=OUTPUTS[name])) > price(plain)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"num_samples": 2},
+        {"with_replacement": False},
+        {"kind": InputKind.PROBABILITIES, "params": (params(temperature=0.5),)},
+    ],
+)
+def test_draws_and_powers_raise_the_price(field):
+    plain = request(np.ones((2, 600)))
+    assert price(replace(plain, **field)) > price(plain)
+
+
+def test_longer_lists_cost_more_and_more_of_them():
+    def with_history(length: int) -> int:
+        own = params(history=np.zeros(length, np.int32), dry=Dry(multiplier=1.0))
+        return price(request(np.ones((2, 600)), params=own))
+
+    costs = [with_history(length) for length in (100, 1000, 10_000)]
+    assert costs[2] - costs[1] == pytest.approx(10 * (costs[1] - costs[0]), rel=0.01)
