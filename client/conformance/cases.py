@@ -51,6 +51,7 @@ def cases() -> Iterator[Case]:
     yield from _worked_example()
     yield from _sources()
     yield from _params()
+    yield from _guidance()
     yield from _draws()
     yield from _outputs()
     yield from _row_errors()
@@ -233,6 +234,26 @@ def _params() -> Iterator[Case]:
     yield Case(name="parameters of each row", request=_sample(_logits(3), row_params=row_params, outputs=outputs))
 
 
+def _guidance() -> Iterator[Case]:
+    outputs = pb.Outputs(logprobs=KINDS, top_n=3)
+    guidance = pb.Guidance(tensor=_tensor(_logits(2, seed=6), pb.DTYPE_F16))
+    own: dict[str, Any] = {"tensor": _tensor(_logits(2)), "guidance": guidance}
+    for scale in (-1.0, 0.0, 0.5, 1.5, 4.0):
+        request = _sample(**own, params={"guidance_scale": scale}, outputs=outputs)
+        yield Case(name=f"guidance_scale {scale:g}", request=request)
+    params = {"guidance_scale": 1.5, "repetition_penalty": 1.4, "history": [0, 7, 9, 21], "top_k": 8}
+    yield Case(name="guidance before penalties and filters", request=_sample(**own, params=params, outputs=outputs))
+    each = [pb.SamplingParams(guidance_scale=3.0), pb.SamplingParams(temperature=0.5)]
+    yield Case(name="guidance of one row of two", request=_sample(**own, row_params=each, outputs=outputs))
+    weights = np.abs(_logits(1, 9, seed=3))
+    guidance = pb.Guidance(values=pb.Values(row=[pb.Values.Row(values=np.abs(_logits(1, 9, seed=4))[0].tolist())]))
+    kind = pb.INPUT_KIND_PROBABILITIES
+    request = _sample(weights, kind=kind, guidance=guidance, params={"guidance_scale": 2.0}, outputs=outputs)
+    yield Case(name="guidance of probabilities, as values", request=request)
+    request = _sample(**own, params={"guidance_scale": 2.0, "temperature": 0.0})
+    yield Case(name="guidance, argmax", request=request)
+
+
 def _draws() -> Iterator[Case]:
     yield Case(name="one sample", request=_sample(num_samples=1))
     yield Case(name="no num_samples is one", request=_sample(num_samples=0))
@@ -290,6 +311,9 @@ def _row_errors() -> Iterator[Case]:
         vocab_size=10_000,
     )
     yield Case(name="a draw outside the candidates", request=_sample(candidates=candidates))
+    guidance = pb.Guidance(tensor=_tensor([good, nan]))
+    guided = _sample([good, good], guidance=guidance, params={"guidance_scale": 2.0})
+    yield Case(name="a guidance row of NaN beside a good one", request=guided)
     outputs = pb.Outputs(logprobs=KINDS, top_n=2, rank=True, entropy=KINDS, kept=True)
     yield Case(name="outputs of a failed row", request=_sample([good, nan], outputs=outputs))
     failure = Failure(code=INVALID_ARGUMENT, fields=("row[0]", "row[1]"))
@@ -312,6 +336,7 @@ def _failures() -> Iterator[Case]:
         "xtc_threshold": 2.0,
         "xtc_probability": -0.5,
         "dynamic_temperature_range": 3.0,
+        "guidance_scale": INF,
         "repetition_penalty": 0.0,
         "frequency_penalty": NAN,
         "presence_penalty": INF,
@@ -324,6 +349,11 @@ def _failures() -> Iterator[Case]:
     yield wrong("params.bad_words[0].ids[1]", _sample(params={"bad_words": [_words([1, V])]}))
     yield wrong("params.repetition_scope", _sample(params={"repetition_scope": 3}))
     yield wrong("params.dry.multiplier", _sample(params={"dry": pb.DryParams(multiplier=-1)}))
+    yield wrong("params.guidance_scale", _sample(params={"guidance_scale": 2.0}), "guidance_scale without guidance")
+    guidance = pb.Guidance(tensor=_tensor(_logits()))
+    yield wrong("guidance", _sample(guidance=guidance), "guidance without a guidance_scale")
+    guided: dict[str, Any] = {"guidance": guidance, "params": {"guidance_scale": 2.0}}
+    yield wrong("guidance", _sample(_logits(2), **guided), "fewer guidance rows than rows")
     yield wrong("source", pb.SampleRequest(), "no source")
     short = _sample()
     short.tensor.data = short.tensor.data[:-1]

@@ -76,6 +76,12 @@ func DynamicTemperatureExponent(value float64) Option {
 	return func(r *pb.SampleRequest) { params(r).DynamicTemperatureExponent = value }
 }
 
+// GuidanceScale sets guidance_scale. Move the logits away from those of the guidance row, to u + scale x (c - u); 1
+// turns it off.
+func GuidanceScale(value float64) Option {
+	return func(r *pb.SampleRequest) { params(r).GuidanceScale = &value }
+}
+
 // RepetitionPenalty sets repetition_penalty. Divide positive and multiply other logits of the tokens in history by
 // this; 1 turns it off.
 func RepetitionPenalty(value float64) Option {

@@ -19,6 +19,7 @@ __all__ = ["page"]
 _PAGE = "docs/sampling.md"
 # As the page's table of the pipeline numbers them.
 _STEPS = {
+    Step.GUIDANCE: "1b guidance",
     Step.MASK: "2 mask",
     Step.BIAS: "3 bias",
     Step.PENALTIES: "4 penalties",

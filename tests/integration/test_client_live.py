@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 
 from samplerd_client import (
+    Candidates,
     Health,
     InvalidRequestError,
     RowErrorReason,
     RowsFailedError,
     SamplerClient,
     SamplingParams,
+    SharedMemoryRegion,
     SyncSamplerClient,
 )
 from samplerd_client.replay import replay
@@ -66,6 +68,70 @@ async def test_tensors_of_every_kind_draw_alike(address: str) -> None:
             ]
         ]
     assert all(draw == draws[0] for draw in draws)
+
+
+async def test_guidance_rows_of_every_kind_draw_alike(address: str) -> None:
+    import torch  # noqa: PLC0415
+
+    rows = torch.tensor([[0.5, 1.5, -2.0, 3.0], [1.0, 1.0, 0.25, 0.0]])  # exact in every dtype
+    second = torch.tensor([[1.5, 0.5, 0.0, -3.0], [-1.0, 2.0, 0.25, 0.5]])
+    options: dict[str, Any] = {"guidance_scale": 1.75, "seed": 3, "num_samples": 50}
+    async with SamplerClient(address) as client:
+        with SharedMemoryRegion(PREFIX, slots=2, slot_bytes=64) as region:
+            draws = [
+                (await client.sample(rows, guidance=guidance, **options)).samples.tolist()
+                for guidance in (second, second.numpy(), second.tolist(), second.bfloat16(), second.double())
+            ]
+            shared = region.put(rows.numpy()), region.put(second.numpy())
+            both = await client.sample(shared_memory=shared[0], guidance=shared[1], **options)
+        async with client.stream() as stream:
+            streamed = await stream.sample(rows, guidance=second, **options)
+        alone = await asyncio.gather(
+            *(client.sample(rows[row], guidance=second[row], **options) for row in range(2)),
+        )
+    assert all(draw == draws[0] for draw in (*draws, both.samples.tolist(), streamed.samples.tolist()))
+    assert alone[0].samples.tolist() == [draws[0][0]], "row 0 draws the same alone: calls are not joined"
+
+
+def test_guidance_rows_without_an_event_loop(address: str) -> None:
+    with SyncSamplerClient(address) as client:
+        guided = client.sample(EXAMPLE, guidance=[0.0, 9.0, 0.0, 0.0], guidance_scale=2.0, temperature=0.0)
+        assert guided.samples.tolist() == [[3]]
+        assert client.sample(EXAMPLE, temperature=0.0).samples.tolist() == [[1]]
+
+
+async def test_what_cannot_be_guided_is_refused_by_its_name(address: str) -> None:
+    async with SamplerClient(address) as client:
+        await client.create_distribution(EXAMPLE, name="guided")
+        for field, call in {
+            "params.guidance_scale": client.sample(EXAMPLE, guidance_scale=2.0),
+            "guidance": client.sample(EXAMPLE, guidance=EXAMPLE),
+        }.items():
+            with pytest.raises(InvalidRequestError) as caught:
+                await call
+            assert caught.value.violations[0].field == field
+        for source in ({"distribution": "guided"}, {"candidates": Candidates(ids=[[1]], logits=[[1.0]], vocab_size=4)}):
+            with pytest.raises(InvalidRequestError) as caught:
+                await client.sample(guidance=EXAMPLE, guidance_scale=2.0, **source)
+            assert caught.value.violations[0].field == "guidance"
+        with pytest.raises(InvalidRequestError) as caught:
+            await client.create_distribution(EXAMPLE, params=SamplingParams(guidance_scale=2.0))
+        assert caught.value.violations[0].field == "params.guidance_scale"
+        with pytest.raises(InvalidRequestError) as caught:
+            await client.verify_draft([EXAMPLE, EXAMPLE], [1], params=SamplingParams(guidance_scale=2.0))
+        assert caught.value.violations[0].field == "params.guidance_scale"
+        with pytest.raises(RowsFailedError, match="NaN at id 1 of the guidance row"):
+            await client.sample(EXAMPLE, guidance=[1.0, math.nan, 0.0, 0.0], guidance_scale=2.0)
+
+
+def test_samplerctl_takes_guidance_rows(address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "second.npy", np.array([[0.0, -1.0, 2.0, 0.0]], np.float32))
+    draw = ("sample", "--server", address, "--logits", "1,2,0.5,1.5", "--guidance-scale", "3", "--temperature", "0")
+    for second in (("--guidance", "0,-1,2,0"), ("--guidance-npy", str(tmp_path / "second.npy"))):
+        assert main([*draw, *second, "--output", "jsonl"]) == 0
+        assert json.loads(capsys.readouterr().out)["samples"] == [1]
+        assert main([*draw[:4], "0,0,0,0", *draw[5:], *second, "--output", "jsonl"]) == 0
+        assert json.loads(capsys.readouterr().out)["samples"] == [1], "away from the guidance row"
 
 
 async def test_typed_errors(address: str) -> None:

@@ -113,6 +113,28 @@ async def test_tritons_own_client(daemon):
     assert got["count"] > 0
 
 
+async def test_guidance_is_an_input_of_its_own(service, inference):
+    logits, guidance = np.random.default_rng(5).normal(0, 2, (2, 3, 200)).astype(np.float32)
+    request = ask(logits, seed=4, num_samples=6)
+    add(request, "guidance", guidance, "FP64")
+    add(request, "guidance_scale", np.array([1.5, 1.0, 3.0]), "FP64")
+    tensor = pb.Tensor(rows=3, vocab_size=200, data=logits.tobytes())
+    native = await service.Sample(
+        pb.SampleRequest(
+            tensor=tensor,
+            guidance=pb.Guidance(tensor=pb.Tensor(rows=3, vocab_size=200, data=guidance.tobytes())),
+            row_params=[pb.SamplingParams(guidance_scale=scale) for scale in (1.5, 1.0, 3.0)],
+            seed=4,
+            num_samples=6,
+        )
+    )
+    assert ids(await inference.ModelInfer(request)) == list(native.samples)
+    await refused(inference.ModelInfer(ask(guidance_scale=2.0)), CODE.INVALID_ARGUMENT, "params.guidance_scale")
+    request = ask(guidance_scale=2.0)
+    add(request, "guidance", guidance, "FP32")
+    await refused(inference.ModelInfer(request), CODE.INVALID_ARGUMENT, "guidance: 3 guidance rows for 1 rows")
+
+
 async def test_the_same_seed_gives_the_same_ids_as_natively(service, inference):
     logits = np.random.default_rng(3).normal(0, 2, (5, 300)).astype(np.float32)
     tensor = pb.Tensor(rows=5, vocab_size=300, data=logits.tobytes())

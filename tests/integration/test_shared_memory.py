@@ -77,6 +77,36 @@ async def test_draws_are_those_of_the_wire(service, dtype):
     assert len(shared.samples) == 15
 
 
+async def test_guidance_rows_are_read_from_shared_memory_too(service):
+    numbers, second = np.random.default_rng(2).normal(0, 3, (2, 4, 500)).astype("<f4")
+    common = {"seed": 7, "num_samples": 3, "params": pb.SamplingParams(guidance_scale=1.8)}
+    sent = await service.Sample(
+        pb.SampleRequest(tensor=tensor(numbers), guidance=pb.Guidance(tensor=tensor(second)), **common)
+    )
+    with Region(numbers.tobytes() + second.tobytes()) as region:
+        rows, guidance = region.rows(numbers), pb.Guidance(shared_memory=region.rows(second, numbers.nbytes))
+        both = await service.Sample(ask(rows, guidance=guidance, **common))
+        one = await service.Sample(pb.SampleRequest(tensor=tensor(numbers), guidance=guidance, **common))
+    assert list(sent.samples) == list(both.samples) == list(one.samples)
+    assert len(sent.samples) == 12
+
+
+async def test_both_rows_in_shared_memory_are_bounded_together(service):
+    numbers = np.zeros((1, MAX_MESSAGE_BYTES // 8 + 1), "<f4")  # a little more than half of the limit
+    with Region(numbers.tobytes()) as region:
+        memory = region.rows(numbers)
+        params = pb.SamplingParams(guidance_scale=2.0)
+        request = ask(memory, guidance=pb.Guidance(shared_memory=memory), params=params)
+        error = await failure(service.Sample(request))
+        assert error.code() is CODE.INVALID_ARGUMENT
+        assert (error.details() or "").startswith("guidance.shared_memory.byte_size: ")
+        missing = pb.SharedMemory(key=PREFIX + "gone", byte_size=8, vocab_size=2)
+        request = pb.SampleRequest(tensor=tensor([[1, 2]]), guidance=pb.Guidance(shared_memory=missing), params=params)
+        error = await failure(service.Sample(request))
+        assert error.code() is CODE.NOT_FOUND
+        assert (error.details() or "").startswith("guidance.shared_memory.key: ")
+
+
 async def test_a_bad_row_fails_alone(service):
     array = one_hot(3, 100, [1, 2, 3])
     array[1, 5] = np.nan

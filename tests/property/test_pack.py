@@ -61,10 +61,18 @@ def requests(draw) -> SampleRequest:
         top_k=st.integers(0, 9),
         top_p=st.floats(0.1, 1),
         is_plain=st.just(False),
+        guidance_scale=st.sampled_from([1.0, 2.5]),
     ) | st.builds(SamplingParams, temperature=st.floats(0, 5))
+    guidance = None
+    if isinstance(source, DenseRows) and draw(st.booleans()):
+        other = draw(st.sampled_from(Dtype))
+        size = rows * vocab_size * other.itemsize
+        data = memoryview(b"x" + draw(st.binary(min_size=size, max_size=size)))[1:]
+        guidance = DenseRows(dtype=other, rows=rows, vocab_size=vocab_size, data=data)
     return SampleRequest(
         id=draw(st.integers(0, 99)),
         source=source,
+        guidance=guidance,
         params=tuple(draw(st.lists(every, min_size=rows, max_size=rows))) if draw(st.booleans()) else (draw(every),),
         num_samples=draw(st.integers(1, 5)),
         with_replacement=draw(st.booleans()),
@@ -121,6 +129,14 @@ def test_every_record_says_what_its_row_is(asked):
                 ids = read_bytes(int(record["candidate_ids"]), 4 * len(candidates.ids)).view(np.int32)
                 assert ids.tolist() == candidates.ids.tolist()
                 assert record["rest_logsumexp"] == candidates.rest_logsumexp
+            if one.guidance is None or own.guidance_scale == 1.0:
+                assert (record["guidance"], record["guidance_dtype"]) == (0, 0)
+            else:
+                assert record["guidance_scale"] == own.guidance_scale
+                assert record["guidance_dtype"] == one.guidance.dtype
+                size = one.guidance.vocab_size * one.guidance.dtype.itemsize
+                found = read_bytes(int(record["guidance"]), size).tobytes()
+                assert found == bytes(one.guidance.data[row * size : (row + 1) * size])
             if record["plain"]:
                 assert own.is_plain
                 assert record.tobytes()[HOT.size :] == COLD_DEFAULT

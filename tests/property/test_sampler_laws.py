@@ -14,7 +14,7 @@ from samplerd_server.core.params import Dry
 from samplerd_server.sampling.parameters import PARAMETERS, ParamKind
 from samplerd_server.sampling.reference import pipeline as reference
 from samplerd_server.sampling.thresholds import thresholds
-from tests.support.samplers import all_outputs, check, outputs, params, request, require, sparse
+from tests.support.samplers import all_outputs, check, encode, outputs, params, request, require, sparse
 
 LAWS = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -198,6 +198,33 @@ def test_masks_biases_and_penalties(sampler, data, row, seed, temperature):
             words[token // 32] |= np.uint32(1 << (token % 32))
         fields["token_bitmask"] = words.tobytes()
     check(sampler, request(row, params=params(**fields), seed=seed, outputs=all_outputs(sampler, top_n=3)))
+
+
+@LAWS
+@given(st.data(), rows(), SEEDS, st.sampled_from(list(Dtype)), st.sampled_from([-1.0, 0.0, 0.5, 1.5, 4.0]))
+def test_guidance(sampler, data, row, seed, dtype, scale):
+    require(sampler, "SampleRequest.guidance", "SamplingParams.guidance_scale")
+    other = data.draw(st.lists(LOGITS, min_size=len(row), max_size=len(row)))
+    tokens = st.integers(0, len(row) - 1)
+    fields = {
+        "temperature": data.draw(st.sampled_from([0.0, 0.7, 1.0])),
+        "top_k": data.draw(st.sampled_from([0, 3])),
+        "history": np.array(data.draw(st.lists(tokens, max_size=5)), np.int32),
+        "repetition_penalty": data.draw(st.sampled_from([1.0, 2.0])),
+    }
+    is_weights = data.draw(st.booleans())
+    own, second = (np.exp(np.array(each)) if is_weights else each for each in (row, other))
+    asked = request(
+        own,
+        kind=InputKind.PROBABILITIES if is_weights else InputKind.LOGITS,
+        params=params(guidance_scale=scale, **fields),
+        guidance=encode(second, dtype),
+        seed=seed,
+        num_samples=2,
+        with_replacement=data.draw(st.booleans()),
+        outputs=all_outputs(sampler, top_n=3),
+    )
+    check(sampler, asked)
 
 
 def rest_of(logits: np.ndarray) -> float:

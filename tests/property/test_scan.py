@@ -16,7 +16,7 @@ from samplerd_server.core.errors import InvalidRequestError, NotImplementedField
 from samplerd_server.core.rows import DenseRows
 from samplerd_server.metrics.metrics import Metrics
 from samplerd_server.sampling.kernels import NumbaSampler
-from samplerd_server.transport.codec.decode import Decoder
+from samplerd_server.transport.codec.decode import Decoder, _without_rows
 from samplerd_server.transport.codec.scan import scan
 from samplerd_server.transport.shared_memory.reader import SharedMemoryReader
 
@@ -24,6 +24,8 @@ _U64 = st.integers(0, 2**64 - 1)
 
 _I32 = st.integers(-(2**31), 2**31 - 1)
 _U32 = st.integers(0, 2**32 - 1)
+
+tensors = st.builds(pb.Tensor, dtype=st.integers(0, 4), rows=_U32, vocab_size=_U32, data=st.binary(max_size=300))
 
 requests = st.builds(
     pb.SampleRequest,
@@ -44,7 +46,8 @@ requests = st.builds(
     ),
     row_params=st.just([]) | st.lists(st.builds(pb.SamplingParams, top_p=st.floats()), max_size=2),
     outputs=st.none() | st.builds(pb.Outputs, top_n=_U32, logprobs=st.lists(st.integers(0, 3), max_size=2)),
-    tensor=st.builds(pb.Tensor, dtype=st.integers(0, 4), rows=_U32, vocab_size=_U32, data=st.binary(max_size=300)),
+    guidance=st.none() | st.builds(pb.Guidance, tensor=tensors),
+    tensor=tensors,
 )
 
 shared = st.none() | st.builds(
@@ -63,8 +66,9 @@ def rebuild(data: bytes) -> pb.SampleRequest | None:
     found = scan(data)
     if not found.is_done:
         return None
-    request = pb.SampleRequest.FromString(data[: found.source_tag] + data[found.source_end :])
+    request = pb.SampleRequest.FromString(_without_rows(data, found))
     assert request.WhichOneof("source") is None
+    assert not request.HasField("guidance")
     if found.is_simple:
         simple = pb.SampleRequest(
             id=found.id,
@@ -81,7 +85,9 @@ def rebuild(data: bytes) -> pb.SampleRequest | None:
             simple.outputs.MergeFromString(data[found.outputs_at : found.outputs_end])
         assert text(simple) == text(request)
     else:
-        assert request.row_params or request.row_seeds
+        assert request.row_params or request.row_seeds or found.guidance_at
+    if found.guidance_at:
+        request.guidance.MergeFromString(data[found.guidance_at : found.guidance_end])
     if found.is_shared:
         request.shared_memory.MergeFromString(data[found.data_at : found.data_end])
         return request
@@ -123,6 +129,7 @@ def test_fields_in_any_order_are_found_or_left_to_upb(request: pb.SampleRequest,
         pb.SampleRequest(outputs=request.outputs, priority=request.priority).SerializeToString(),
         pb.SampleRequest(row_params=request.row_params, row_seeds=request.row_seeds).SerializeToString(),
         pb.SampleRequest(values=pb.Values(row=[pb.Values.Row(values=[1.0])])).SerializeToString(),
+        pb.SampleRequest(guidance=request.guidance).SerializeToString(),
         pb.SampleRequest(shared_memory=pb.SharedMemory(key="a", rows=3)).SerializeToString(),
     ]
     order = data.draw(st.lists(st.integers(0, len(parts) - 1), max_size=8))
@@ -170,14 +177,15 @@ def decoded(decoder: Decoder, data: bytes) -> object:
         request = decoder.decode_bytes(data)
     except InvalidRequestError as error:
         return error.field
-    source = request.source
+    source, guidance = request.source, request.guidance
     assert isinstance(source, DenseRows)
     has_seed = pb.SampleRequest.FromString(data).HasField("seed")
+    bare = dataclasses.replace(request, source=None, guidance=None, row_seeds=None, params=())
     return (
-        dataclasses.replace(request, source=None, row_seeds=None, params=(), seed=request.seed if has_seed else 0),
+        dataclasses.replace(bare, seed=request.seed if has_seed else 0),
         repr(request.params),
         repr(request.row_seeds),
-        (source.dtype, source.rows, source.vocab_size, bytes(source.data)),
+        [(rows.dtype, rows.rows, rows.vocab_size, bytes(rows.data)) for rows in (source, guidance) if rows],
     )
 
 
@@ -190,6 +198,14 @@ def test_a_request_decodes_to_the_same_with_and_without_the_scan(
     if data.draw(st.booleans()):
         request.replacement, request.priority, request.num_samples = 1, 3, 2
         request.draw_offset %= 2**63
+    if data.draw(st.booleans()):
+        request.ClearField("row_params")
+        request.params.Clear()
+        request.params.guidance_scale = data.draw(st.sampled_from([1.0, 2.0]))
+        dtype = data.draw(st.sampled_from([pb.DTYPE_F32, pb.DTYPE_F64, pb.DTYPE_BF16]))
+        size = {pb.DTYPE_F32: 4, pb.DTYPE_F64: 8, pb.DTYPE_BF16: 2}[dtype]
+        own = pb.Tensor(dtype=dtype, rows=rows, vocab_size=vocab_size, data=bytes(size * rows * vocab_size))
+        request.guidance.tensor.CopyFrom(own)
     message = request.SerializeToString()
     once, again = decoded(SCANNING, message), decoded(SCANNING, message)
     assert once == again == decoded(PARSING, message), "what is remembered means what was said"
@@ -242,6 +258,22 @@ def test_rows_are_named_by_where_they_lie() -> None:
     source = SCANNING.decode_bytes(data).source
     assert isinstance(source, DenseRows)
     assert source.address == np.frombuffer(source.data, np.uint8).__array_interface__["data"][0]
+
+
+def test_guidance_rows_are_named_by_where_they_lie() -> None:
+    tensors = [pb.Tensor(vocab_size=4, data=np.arange(begin, begin + 4, dtype="<f4").tobytes()) for begin in (0, 9)]
+    params = pb.SamplingParams(guidance_scale=2.0)
+    message = pb.SampleRequest(params=params, guidance=pb.Guidance(tensor=tensors[1]), tensor=tensors[0])
+    # In the order of the fields' numbers, and with the guidance rows last.
+    head, tail = pb.SampleRequest(params=params, tensor=tensors[0]), pb.SampleRequest(guidance=message.guidance)
+    for data in (message.SerializeToString(), head.SerializeToString() + tail.SerializeToString()):
+        request = SCANNING.decode_bytes(data)
+        for rows, first in ((request.source, 0), (request.guidance, 9)):
+            assert isinstance(rows, DenseRows)
+            assert isinstance(rows.data, memoryview)
+            assert rows.data.obj is data, "no copy"
+            assert np.frombuffer(rows.data, "<f4")[0] == first
+            assert rows.address == np.frombuffer(rows.data, np.uint8).__array_interface__["data"][0]
 
 
 def test_what_is_remembered_is_bounded() -> None:

@@ -17,7 +17,7 @@ from samplerd_server.core.request import SampleRequest, VerifyRequest
 from samplerd_server.engine.device_thread import DeviceThread
 from samplerd_server.sampling.rows import RowResults
 from tests.support.cdf_index import by_name, store_rows
-from tests.support.samplers import EVERYTHING, KINDS, make_sampler, outputs, params, request, sparse
+from tests.support.samplers import EVERYTHING, KINDS, encode, make_sampler, outputs, params, request, sparse
 
 SAMPLERS = ("numba", "torch")
 PARAMS = (
@@ -26,6 +26,7 @@ PARAMS = (
     params(temperature=0.0),
     params(top_p=0.8),
     params(xtc_probability=0.5, xtc_threshold=0.05),
+    params(guidance_scale=1.6, top_k=5),
     params(top_k=5, typical_p=0.9, min_tokens_to_keep=2),
     params(frequency_penalty=0.5, history=np.array([1, 2, 2], np.int32)),
 )
@@ -49,6 +50,7 @@ def requests(draw) -> SampleRequest:
         np.exp(numbers) if kind == InputKind.PROBABILITIES else numbers,
         draw(st.sampled_from(Dtype)),
         kind=kind,
+        guidance=encode(np.abs(numbers[:, ::-1]), draw(st.sampled_from(Dtype))),
         params=tuple(draw(st.sampled_from(PARAMS)) for _ in range(draw(st.sampled_from([1, rows])))),
         num_samples=draw(st.integers(1, 12)),
         with_replacement=draw(st.booleans()),

@@ -140,6 +140,21 @@ def test_draws_follow_the_law_of_every_threshold(sampler, name, temperature):
     assert fits(samples, law / law.sum())
 
 
+@pytest.mark.parametrize("scale", [-0.5, 0.0, 0.7, 1.5, 3.0])
+def test_guided_draws_follow_their_law(sampler, scale):
+    """n = 100,000 draws at T = 1.3, V = 300, seed 10; the law is softmax((u + scale (c - u)) / T) of log_softmax."""
+    both = np.round(np.random.default_rng(13).normal(size=(2, 300)) * 16) / 8
+    c, u = (row - np.log(np.exp(row).sum()) for row in both)
+    asked = request(
+        both[0],
+        params=params(guidance_scale=scale, temperature=1.3),
+        guidance=encode(both[1]),
+        num_samples=100_000,
+        seed=10,
+    )
+    assert fits(draw(sampler, asked).samples, softmax(u + scale * (c - u), 1.3))
+
+
 @pytest.mark.slow
 def test_categories_of_zero_probability_are_never_drawn(sampler):
     """10,000,000 draws over three rows in which every other category is impossible: not one may be drawn."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 from samplerd.v1 import sampler_pb2 as pb
 from tests.support.requests import tensor
@@ -41,6 +42,10 @@ def _clear(field: str) -> Change:
 
 def _row_params(*temperatures: float) -> Change:
     return lambda message: message.row_params.extend(pb.SamplingParams(temperature=t) for t in temperatures)
+
+
+def _guided(**tensor_fields: Any) -> Change:
+    return lambda message: message.guidance.tensor.CopyFrom(pb.Tensor(**tensor_fields))
 
 
 def _both_params(message: pb.SampleRequest) -> None:
@@ -89,6 +94,17 @@ MALFORMED: dict[str, tuple[Change, str]] = {
     "values with an empty first row": (_values([], []), "values.row[0].values"),
     "values with ragged rows": (_values([1.0, 2.0], [1.0]), "values.row[1].values"),
     "values with rows beyond the limit": (_values(*[[1.0]] * 4097), "values.row"),
+    "guidance without rows": (lambda message: message.guidance.SetInParent(), "guidance"),
+    "guidance of a wrong length": (_guided(rows=2, vocab_size=3, data=bytes(23)), "guidance.tensor.data"),
+    "guidance of too few rows": (_guided(rows=1, vocab_size=3, data=bytes(12)), "guidance"),
+    "guidance of another vocabulary": (_guided(rows=2, vocab_size=2, data=bytes(16)), "guidance"),
+    "guidance of an unknown dtype": (
+        _guided(rows=2, vocab_size=3, data=bytes(24), dtype=5),
+        "guidance.tensor.dtype",
+    ),
+    "guidance that no row uses": (_guided(rows=2, vocab_size=3, data=bytes(24)), "guidance"),
+    "guidance_scale without guidance": (_set("params.guidance_scale", 2.0), "params.guidance_scale"),
+    "guidance of an empty vocabulary": (_guided(rows=2), "guidance.tensor.vocab_size"),
     "params beside row_params": (_both_params, "row_params"),
     "too few row_params": (_row_params(1.0), "row_params"),
     "too many row_params": (_row_params(1.0, 1.0, 1.0), "row_params"),

@@ -79,7 +79,7 @@ class Call:
 def key_of(prepared: PreparedRequest) -> Key | None:
     """Return what calls must have in common to share a request with this one; None = this one is sent alone."""
     rows, template = prepared.rows, prepared.template
-    if rows is None or rows.rows != 1 or template.is_row_wise:
+    if rows is None or rows.rows != 1 or template.is_row_wise or prepared.guidance is not None:
         return None
     return (template.parts.common, rows.dtype, rows.vocab_size)
 

@@ -9,6 +9,7 @@ from samplerd_client.sampling_params import SamplingFields
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from samplerd_client.arrays import ArrayLike
     from samplerd_client.params import Candidates, Ids, LogprobKind, SamplingParams, SharedMemory
     from samplerd_client.shared_memory import Slot
 
@@ -42,6 +43,9 @@ class SampleOptions(SamplingFields, total=False):
     """Rows sent as lists of numbers, in place of raw bytes: slower, and easier to read in a trace."""
     shared_memory: SharedMemory | Slot | None
     """Rows in shared memory on the server's host, in place of rows in the message."""
+    guidance: ArrayLike | SharedMemory | Slot | None
+    """Second rows for classifier-free guidance, each of which guides one row whose `guidance_scale` is not 1: in the
+    shape of the rows, as an array or in shared memory."""
     logprobs: Sequence[LogprobKind] | LogprobKind
     """Return the log-probabilities of the drawn ids, of these kinds."""
     top_n: int
@@ -57,4 +61,5 @@ class SampleOptions(SamplingFields, total=False):
     priority: int
     """Requests of higher priority are served first when the server is overloaded, -100 to 100. Default 0."""
     dtype: str | None
-    """Convert the rows before sending: "f32", "f16", "bf16", "f64". None sends them as they are."""
+    """Convert the rows, and the guidance rows, before sending: "f32", "f16", "bf16", "f64". None sends them as they
+    are."""

@@ -92,6 +92,12 @@ PARAMETERS = (
         "Raise the normalised entropy to this power when the temperature is dynamic; 1 by default.",
     ),
     Parameter(
+        "guidance_scale",
+        "float",
+        "X",
+        "Move the logits away from those of the guidance row, to u + scale x (c - u); 1 turns it off.",
+    ),
+    Parameter(
         "repetition_penalty",
         "float",
         "X",

@@ -14,7 +14,7 @@ from samplerd.v1 import sampler_pb2 as pb
 from samplerd_client.arrays import ArrayLike, Rows, as_rows
 from samplerd_client.options import SampleOptions
 from samplerd_client.params import FIELD_NAMES, integers, kind_number, params_message
-from samplerd_client.wire import length_delimited, with_tensor
+from samplerd_client.wire import length_delimited, with_guidance, with_tensor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -95,6 +95,8 @@ class PreparedRequest(NamedTuple):
     """Dense rows."""
     memory: SharedMemory | Slot | None = None
     """Dense rows in shared memory. A slot stays in use as long as this refers to it."""
+    guidance: Rows | SharedMemory | Slot | None = None
+    """Guidance rows, here or in shared memory."""
 
     def encode(self, request_id: int = 0) -> bytes:
         """Return the bytes of the request."""
@@ -105,6 +107,10 @@ class PreparedRequest(NamedTuple):
             message.seed = self.seed
         if self.memory is not None:
             message.shared_memory.CopyFrom(self.memory.to_proto())
+        if isinstance(self.guidance, Rows):
+            return with_guidance(message.SerializeToString(), self.guidance, self.rows)
+        if self.guidance is not None:
+            message.guidance.shared_memory.CopyFrom(self.guidance.to_proto())
         return with_tensor(message.SerializeToString(), self.rows)
 
 
@@ -125,7 +131,18 @@ def build(logits: ArrayLike | None, options: SampleOptions) -> PreparedRequest:
     if template.has_source + (logits is not None) + (memory is not None) != 1:
         raise ValueError(_ONCE)
     rows = None if logits is None else as_rows(logits, options.get("dtype"))
-    return PreparedRequest(template, _seed(options.get("seed")), rows, memory)
+    return PreparedRequest(template, _seed(options.get("seed")), rows, memory, _guidance(options))
+
+
+def _guidance(options: SampleOptions) -> Rows | SharedMemory | Slot | None:
+    """Return the guidance rows; TypeError or ValueError for what is no array of numbers."""
+    given: Any = options.get("guidance")
+    if given is None or hasattr(given, "to_proto"):
+        return cast("SharedMemory | Slot | None", given)
+    try:
+        return as_rows(given, options.get("dtype"))
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"guidance: {error}") from error
 
 
 _templates: dict[object, RequestTemplate] = {}
@@ -133,7 +150,7 @@ _MAX_TEMPLATES = 256
 """Bounded, since callers choose their parameters freely."""
 _MAX_KEY = 1024
 """Characters of the options' text; longer ones are not cached, to bound the cache's memory."""
-_CHANGING = frozenset({"seed", "shared_memory"})
+_CHANGING = frozenset({"seed", "shared_memory", "guidance"})
 """Options that differ from call to call, and so are no part of a template."""
 _COMPARABLE = frozenset({int, float, str, bool, type(None)})
 """Types whose values are distinguished by `==` once their types are compared too (1, 1.0 and True). Except for zeros:

@@ -75,6 +75,8 @@ class SamplingParams:
     """Vary the temperature by up to this much around `temperature`, with the entropy of the row; 0 turns it off."""
     dynamic_temperature_exponent: float | None = None
     """Raise the normalised entropy to this power when the temperature is dynamic; 1 by default."""
+    guidance_scale: float | None = None
+    """Move the logits away from those of the guidance row, to u + scale x (c - u); 1 turns it off."""
     repetition_penalty: float | None = None
     """Divide positive and multiply other logits of the tokens in history by this; 1 turns it off."""
     frequency_penalty: float | None = None
@@ -133,6 +135,7 @@ class SamplingFields(TypedDict, total=False):
     xtc_probability: float | None
     dynamic_temperature_range: float | None
     dynamic_temperature_exponent: float | None
+    guidance_scale: float | None
     repetition_penalty: float | None
     frequency_penalty: float | None
     presence_penalty: float | None

@@ -14,12 +14,20 @@ from samplerd.v1 import sampler_pb2 as pb
 if TYPE_CHECKING:
     from samplerd_client.arrays import Rows
 
-__all__ = ["length_delimited", "tensor_header", "tensor_parts", "with_tensor"]
+__all__ = ["length_delimited", "tensor_header", "tensor_parts", "with_guidance", "with_tensor"]
 
 
 def with_tensor(head: bytes, rows: Rows | None, field: int = pb.SampleRequest.TENSOR_FIELD_NUMBER) -> bytes:
     """Return an encoded message with its tensor appended."""
     return head if rows is None else b"".join((head, *tensor_parts(rows, field)))
+
+
+def with_guidance(head: bytes, guidance: Rows, rows: Rows | None) -> bytes:
+    """Return an encoded request with its guidance rows appended, and then its tensor."""
+    parts = tensor_parts(guidance, pb.Guidance.TENSOR_FIELD_NUMBER)
+    begin = length_delimited(pb.SampleRequest.GUIDANCE_FIELD_NUMBER, sum(map(len, parts)))
+    last = () if rows is None else tensor_parts(rows, pb.SampleRequest.TENSOR_FIELD_NUMBER)
+    return b"".join((head, begin, *parts, *last))
 
 
 def tensor_parts(rows: Rows, field: int) -> tuple[bytes, memoryview]:

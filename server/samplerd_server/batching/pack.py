@@ -6,7 +6,7 @@ thread; pure.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -36,6 +36,17 @@ _T = TypeVar("_T", bound=np.generic)
 _MASKS = [at for at, own in enumerate(LISTS) if own.is_mask]
 
 
+class _Guide(NamedTuple):
+    """The guidance row of a row."""
+
+    address: int
+    dtype: int
+
+
+_NO_GUIDE = _Guide(0, 0)
+"""Of a row that is not guided."""
+
+
 def pack(requests: Sequence[SampleRequest]) -> RowBatch:
     """Lay the rows of `requests` side by side, in order.
 
@@ -50,6 +61,11 @@ def pack(requests: Sequence[SampleRequest]) -> RowBatch:
     for request in requests:
         packer.add(request)
     return packer.finish()
+
+
+def _guide(rows: DenseRows, begin: int, row: int) -> _Guide:
+    """Find the guidance row of one row; they begin at an address."""
+    return _Guide(begin + row * rows.vocab_size * rows.dtype.itemsize, rows.dtype)
 
 
 class _Packer:
@@ -117,6 +133,7 @@ class _Packer:
         has_cold_outputs = outputs.top_n or outputs.logprob_ids is not None
         sparse = isinstance(request.source, CandidateRows)
         flags = outputs.output_flags
+        guidance = 0 if request.guidance is None else self._begin_of(request.guidance)
         for row in range(request.rows):
             own = params[row] if len(params) > 1 else params[0]
             data, width, candidates, rest = self._locate(request.source, row)
@@ -138,7 +155,12 @@ class _Packer:
                 not request.with_replacement,
                 is_plain,
             )
-            cold = COLD_DEFAULT if is_plain else self._cold(own, request, candidates, rest)
+            cold = COLD_DEFAULT
+            if not is_plain:
+                guide = _NO_GUIDE
+                if request.guidance is not None and own.guidance_scale != 1.0:
+                    guide = _guide(request.guidance, guidance, row)
+                cold = self._cold(own, request, (candidates, rest), guide)
             self._records.append(hot + cold)
             self._samples += request.num_samples
             self._top += outputs.top_n
@@ -151,20 +173,26 @@ class _Packer:
             own = source.candidates[row]
             return self._address(own.logits), len(own.ids), self._address(own.ids), own.rest_logsumexp
         if row == 0:
-            self._base = self._address(source.data) if source.address == 0 else source.address
-            self._keepalive.append(source.data)
+            self._base = self._begin_of(source)
         return self._base + row * source.vocab_size * source.dtype.itemsize, source.vocab_size, 0, 0.0
+
+    def _begin_of(self, rows: DenseRows | StoredRows) -> int:
+        """Where the first of these rows begins; the batch will keep them alive."""
+        self._keepalive.append(rows.data)
+        return rows.address or address_of(rows.data)
 
     def _address(self, buffer: Buffer | NDArray[np.generic]) -> int:
         """Where the bytes of a buffer begin; the batch will keep it alive."""
         self._keepalive.append(buffer)
         return address_of(buffer)
 
-    def _cold(self, params: SamplingParams, request: SampleRequest, candidates: int, rest: float) -> bytes:
-        """Pack the cold part of a row that has one of its own."""
+    def _cold(self, params: SamplingParams, request: SampleRequest, sparse: tuple[int, float], guide: _Guide) -> bytes:
+        """Pack the cold part of a row that has its own; `sparse`: where the ids of its candidates are, and the rest."""
         outputs, named = request.outputs, request.outputs.logprob_ids
+        candidates, rest = sparse
         return COLD.pack(
             candidates,
+            guide.address,
             0 if named is None else self._address(named),
             request.drawn,
             self._top,
@@ -172,6 +200,7 @@ class _Packer:
             rest if candidates else float("-inf"),
             0 if named is None else len(named),
             outputs.top_n,
+            guide.dtype,
             *numbers_of(params),
             *self._point_to(lists_of(params)),
         )

@@ -32,6 +32,7 @@ def rows_part(request: SampleRequest, begin: int, end: int) -> SampleRequest:
     return replace(
         request,
         source=request.source.part(begin, end),
+        guidance=None if request.guidance is None else request.guidance.part(begin, end),
         params=own,
         row_seeds=None if request.row_seeds is None else request.row_seeds[begin:end],
         first_row=request.first_row + begin,

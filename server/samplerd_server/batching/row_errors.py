@@ -29,6 +29,7 @@ def row_errors(request: SampleRequest, results: RowResults, first: int) -> tuple
 
 _STEP_NAMES = {
     Step.INPUT: "the input has no category with positive probability",
+    Step.GUIDANCE: "the guidance row leaves no category with positive probability",
     Step.MASK: "the allowed tokens or the bitmask leave no category with positive probability",
     Step.BIAS: "the logit bias leaves no category with positive probability",
     Step.PENALTIES: "the penalties leave no category with positive probability",
@@ -49,4 +50,6 @@ def describe(reason: RowErrorReason, detail: int, num_samples: int) -> str:
     """Give the message for a failed row; `detail` is that of `RowResults`."""
     if reason is RowErrorReason.NOTHING_TO_DRAW:
         return _STEP_NAMES[Step(detail)]
+    if detail < 0:  # an id of the guidance row
+        return f"{_MESSAGES[reason].format(detail=-1 - detail, samples=num_samples)} of the guidance row"
     return _MESSAGES[reason].format(detail=detail, samples=num_samples)

@@ -71,8 +71,9 @@ class Step(IntEnum):
     """The steps of the pipeline (docs/sampling.md); what a row error names when nothing is left to draw."""
 
     INPUT = 0
-    MASK = 1
-    BIAS = 2
-    PENALTIES = 3
-    TEMPERATURE = 4
-    FILTERS = 5
+    GUIDANCE = 1
+    MASK = 2
+    BIAS = 3
+    PENALTIES = 4
+    TEMPERATURE = 5
+    FILTERS = 6

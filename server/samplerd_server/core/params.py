@@ -49,6 +49,7 @@ class SamplingParams:
     xtc_probability: float = 0.0
     dynamic_temperature_range: float = 0.0
     dynamic_temperature_exponent: float = 1.0
+    guidance_scale: float = 1.0
     repetition_penalty: float = 1.0
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0

@@ -38,6 +38,8 @@ class SampleRequest:
     source: DenseRows | CandidateRows | StoredRows
     params: tuple[SamplingParams, ...]
     """One for all rows, or one per row."""
+    guidance: DenseRows | None = None
+    """The guidance row of each row, of its V and kind; rows with a guidance_scale of 1 do not use theirs."""
     num_samples: int = 1
     """S."""
     with_replacement: bool = True
@@ -72,6 +74,8 @@ class SampleRequest:
     @property
     def size_bytes(self) -> int:
         """Bytes that the request counts against the queue's bound: those of the rows that are read."""
+        if self.guidance is not None:
+            return self.source.size_bytes + self.guidance.size_bytes
         return self.source.size_bytes if self.cdf_index is None else 0
 
     @property

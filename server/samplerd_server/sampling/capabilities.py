@@ -10,12 +10,13 @@ _OUTPUTS = ("top_n", "logprob_ids", "rank", "entropy", "kept", "logprobs.process
 
 
 def capabilities() -> frozenset[str]:
-    """List every parameter of the table, every output, candidates, and drafts that are trees."""
+    """List every parameter of the table, every output, candidates, guidance rows, and drafts that are trees."""
     return frozenset(
         [
             *(f"SamplingParams.{row.name}" for row in PARAMETERS),
             *(f"Outputs.{name}" for name in _OUTPUTS),
             "SampleRequest.candidates",
+            "SampleRequest.guidance",
             "VerifyDraftRequest.parents",
         ]
     )

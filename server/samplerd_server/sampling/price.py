@@ -50,6 +50,8 @@ _FULL = 0.8
 """A number of a row that is not plain: it is copied, and adjusted there."""
 _LIGHT_FILTER, _FILTER = 0.5, 11.0
 """A number that filters look at: top_k and min_p first look at blocks, all others at every number that can be drawn."""
+_GUIDED = 6.0
+"""A number that another one guides: both are weighed in binary64."""
 _ID, _SPARSE_ID = 5.0, 60.0
 """An id of a list: a write somewhere in the row; with candidates, a binary search."""
 _DRY = 25.0
@@ -93,6 +95,7 @@ def row_price(  # noqa: PLR0917  # compiled code has no keywords
     without: Any,
     flags: Any,
     filters: Any,
+    guided: Any,
     ids: Any,
     compared: Any,
     listed: Any,
@@ -106,6 +109,7 @@ def row_price(  # noqa: PLR0917  # compiled code has no keywords
         without: whether it is drawn without replacement.
         flags: `OutputFlags` as an integer.
         filters: 0 = none is on; 1 = one that looks at few numbers comes first; 2 = others only.
+        guided: whether guidance_scale is not 1.
         ids: the items of all lists together, those of a sparse row counted `SPARSE_FACTOR` times.
         compared: tokens of history that DRY compares.
         listed: nanoseconds of the most likely and of named ids, for one kind.
@@ -118,7 +122,7 @@ def row_price(  # noqa: PLR0917  # compiled code has no keywords
     draw = _DRAW + _POWER_DRAW * is_power + (_WITHOUT + _WITHOUT_BLOCK * numbers / _BLOCK) * without
     if is_plain and flags == 0:
         return _ROW + number * numbers, draw
-    number += _FULL * (1 - is_plain)
+    number += _FULL * (1 - is_plain) + _GUIDED * guided
     if filters:
         number += _LIGHT_FILTER if filters == 1 else _FILTER
     kinds = 0
@@ -141,11 +145,12 @@ class _Facts(NamedTuple):
     """What the price of a row takes from its parameters."""
 
     filters: int
+    guided: int
     ids: int
     compared: int
 
 
-_NO_FACTS = _Facts(0, 0, 0)
+_NO_FACTS = _Facts(0, 0, 0, 0)
 
 
 def _facts(params: SamplingParams) -> _Facts:
@@ -161,7 +166,7 @@ def _facts(params: SamplingParams) -> _Facts:
     compared = 0
     if params.dry is not None and params.history is not None:
         compared = min(len(params.history), params.dry.range or len(params.history))
-    return _Facts(filters, ids, compared)
+    return _Facts(filters, int(params.guidance_scale != 1.0), ids, compared)
 
 
 def _price(  # noqa: PLR0917  # one row is said by these
@@ -172,7 +177,7 @@ def _price(  # noqa: PLR0917  # one row is said by these
     outputs: Outputs,
     is_sparse: bool,  # noqa: FBT001
 ) -> RowPrice:
-    filters, ids, compared = _facts(params)
+    filters, guided, ids, compared = _facts(params)
     named = 0 if outputs.logprob_ids is None else len(outputs.logprob_ids)
     is_power = kind == _WEIGHTS and params.temperature not in {0.0, 1.0}
     is_plain = params.is_plain and not is_sparse and not outputs.top_n and not named
@@ -183,6 +188,7 @@ def _price(  # noqa: PLR0917  # one row is said by these
         without,
         int(outputs.output_flags),
         filters,
+        guided,
         ids * (SPARSE_FACTOR if is_sparse else 1.0),
         compared,
         listed_price(numbers, outputs.top_n, named),

@@ -61,6 +61,7 @@ _HOT_FIELDS: list[tuple[str, str]] = [
 ]
 _OUTPUT_FIELDS = (
     RecordField("candidate_ids", "u8", 0),  # address of int32[width]; 0 = a dense row
+    RecordField("guidance", "u8", 0),  # address of the guidance row's numbers, as many as at `data`; 0 = not guided
     RecordField("named", "u8", 0),  # address of int32[named_len]
     RecordField("drawn", "i8", 0),  # draws of this row that were made in earlier parts; draw_offset counts them already
     RecordField("top_at", "i8", 0),  # where the row's top-n begins in the flat top outputs
@@ -68,6 +69,7 @@ _OUTPUT_FIELDS = (
     RecordField("rest_logsumexp", "f8", float("-inf")),  # candidates: ln of the mass that was not sent
     RecordField("named_len", "i4", 0),
     RecordField("top_n", "i4", 0),
+    RecordField("guidance_dtype", "i4", 0),  # enums.Dtype of the guidance row
 )
 _COLD_FIELDS = (*_OUTPUT_FIELDS, *NUMBER_FIELDS, *LIST_FIELDS)
 _STRUCT_CODE = {"u8": "Q", "i8": "q", "f8": "d", "u4": "I", "i4": "i", "u1": "B"}
@@ -129,8 +131,9 @@ class RowResults:
     status: NDArray[np.int32]
     """int32[B]: enums.RowErrorReason, 0 = drawn."""
     detail: NDArray[np.int64]
-    """int64[B]: for NAN, POSITIVE_INFINITY and NEGATIVE_WEIGHT the first id in error; for NOTHING_TO_DRAW the Step that
-    left nothing; for TOO_FEW_TO_DRAW the number of categories with positive probability."""
+    """int64[B]: for NAN, POSITIVE_INFINITY and NEGATIVE_WEIGHT the first id in error, or -1 - id where the guidance row
+    is in error; for NOTHING_TO_DRAW the Step that left nothing; for TOO_FEW_TO_DRAW the number of categories with
+    positive probability."""
     logprobs: dict[LogprobKind, NDArray[np.float32]] = field(default_factory=dict)
     """float32[samples] of each kind asked for; NaN for failed rows."""
     top_ids: dict[LogprobKind, NDArray[np.int32]] = field(default_factory=dict)

@@ -32,6 +32,8 @@ def test_rows_are_numbered_within_their_request():
     [
         (RowErrorReason.NAN, 131071, "NaN at id 131071"),
         (RowErrorReason.NEGATIVE_WEIGHT, 0, "negative weight at id 0"),
+        (RowErrorReason.NAN, -8, "NaN at id 7 of the guidance row"),
+        (RowErrorReason.NOTHING_TO_DRAW, Step.GUIDANCE, "the guidance row leaves"),
         (RowErrorReason.NOTHING_TO_DRAW, Step.INPUT, "the input has no category"),
         (RowErrorReason.NOTHING_TO_DRAW, Step.MASK, "the allowed tokens or the bitmask leave"),
         (RowErrorReason.NOTHING_TO_DRAW, Step.BIAS, "the logit bias leaves"),

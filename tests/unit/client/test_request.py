@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_client import Candidates, Dry, SamplingParams, SharedMemory
 from samplerd_client import request as request_module
+from samplerd_client.coalesced_request import key_of
 from samplerd_client.options import SamplingFields
 from samplerd_client.request import build
 from tests.support.parameters import every_value
@@ -39,6 +40,35 @@ def test_the_bytes_are_protobufs(rows: int, width: int, dtype: str, request_id: 
     assert build(values, {"dtype": dtype, "temperature": 0.5, "seed": seed}).encode(
         request_id
     ) == request.SerializeToString(deterministic=True), "the bytes are those that protobuf would write"
+
+
+@pytest.mark.parametrize("seed", [None, 3])
+def test_guidance_rows_are_sent_as_protobuf_would(seed: int | None) -> None:
+    values, second = np.arange(6, dtype=np.float32).reshape(2, 3), np.ones((2, 3), np.float16)
+    prepared = build(values, {"guidance": second, "guidance_scale": 1.5, "seed": seed})
+    request = pb.SampleRequest.FromString(prepared.encode(7))
+    assert (request.guidance.tensor.dtype, request.guidance.tensor.rows) == (pb.DTYPE_F16, 2)
+    assert request.guidance.tensor.data == second.tobytes()
+    assert request.tensor.data == values.tobytes()
+    assert request.params.guidance_scale == 1.5
+    assert prepared.encode(7) == request.SerializeToString(deterministic=True)
+    assert key_of(build(values[:1], {"guidance": second[:1], "guidance_scale": 1.5})) is None, "it is sent alone"
+    again = parsed(values, guidance_scale=1.5)
+    assert not again.HasField("guidance"), "the template of equal options has no guidance rows"
+
+
+def test_guidance_rows_are_converted_and_may_be_in_shared_memory() -> None:
+    converted = parsed([1.0, 2.0], guidance=[3.0, 4.0], dtype="f64", guidance_scale=2.0)
+    assert np.frombuffer(converted.guidance.tensor.data, "<f8").tolist() == [3.0, 4.0]
+    memory = SharedMemory(key="a", rows=1, vocab_size=2, offset=8)
+    request = parsed([1.0, 2.0], guidance=memory, guidance_scale=2.0)
+    assert request.guidance.shared_memory == memory.to_proto()
+    assert request.tensor.vocab_size == 2
+    both = parsed(shared_memory=memory, guidance=[3.0, 4.0], guidance_scale=2.0)
+    assert both.WhichOneof("source") == "shared_memory"
+    assert both.guidance.tensor.vocab_size == 2
+    with pytest.raises(ValueError, match=r"^guidance: "):
+        parsed([1.0, 2.0], guidance=np.zeros((1, 1, 1)))
 
 
 def test_every_sampling_parameter_arrives() -> None:

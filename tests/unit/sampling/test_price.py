@@ -23,6 +23,7 @@ PARAMS = {
     "greedy": params(temperature=0.0, top_p=0.5),
     "light filter": params(top_k=3, typical_p=0.5),
     "filter": params(top_p=0.5),
+    "guided": params(guidance_scale=2.0),
     "history": params(history=IDS, frequency_penalty=1.0),
     "dry": params(history=IDS, dry=Dry(multiplier=1.0, sequence_breakers=IDS)),
     "dry with a range": params(history=IDS, dry=Dry(multiplier=1.0, range=5)),

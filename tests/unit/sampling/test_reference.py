@@ -12,7 +12,7 @@ from samplerd_server.core.params import Dry
 from samplerd_server.sampling.dry import dry_penalties, repeat_lengths
 from samplerd_server.sampling.noise import Purpose, uniform
 from samplerd_server.sampling.reference.pipeline import find, sample
-from tests.support.samplers import params, request, sparse
+from tests.support.samplers import encode, params, request, sparse
 
 PROBABILITIES = InputKind.PROBABILITIES
 
@@ -176,6 +176,37 @@ def test_dry_penalises_what_would_continue_a_repeat():
     assert (outcome.processed.logits == 0).all()  # within the last two tokens nothing repeats
 
 
+def test_guidance_is_a_quotient_of_powers():
+    c, u = [0.5, 0.3, 0.2], [2.0, 2.0, 4.0]  # of the guidance row: 1/4, 1/4, 1/2
+    laws = {
+        2.0: [1.0, 0.36, 0.08],  # c^2 / u
+        0.5: [0.125**0.5, 0.075**0.5, 0.1**0.5],  # the square root of c u
+        0.0: [0.25, 0.25, 0.5],  # u
+        -1.0: [0.125, 0.0625 / 0.3, 1.25],  # u^2 / c
+    }
+    for scale, law in laws.items():
+        for kind in InputKind:
+            rows = [c, u] if kind is PROBABILITIES else [np.log(c), np.log(u)]
+            asked = request(rows[0], kind=kind, params=params(guidance_scale=scale), guidance=encode(rows[1]))
+            outcome = sample(asked)[0]
+            got = np.exp(outcome.distributions[LogprobKind.SCALED].logprobs)
+            assert got == pytest.approx(np.array(law) / sum(law), abs=1e-6)
+            assert np.exp(outcome.distributions[LogprobKind.RAW].logprobs) == pytest.approx(c)
+
+
+def test_guidance_comes_before_the_penalties_which_see_log_probabilities():
+    # ln 0.25 < 0, so that the penalty multiplies; as sent the logit is above 0, and it would divide.
+    asked = request(
+        [5.0, 5.0 + math.log(3)],
+        params=params(guidance_scale=2.0, repetition_penalty=2.0, history=np.array([0], np.int32)),
+        guidance=encode([0.0, 0.0]),
+    )
+    got = sample(asked)[0].processed
+    # 2 ln 0.25 - ln 0.5 = -3 ln 2, doubled; 2 ln 0.75 - ln 0.5.
+    assert got.logits == pytest.approx([2 * math.log(0.75) + math.log(2), -6 * math.log(2)], abs=1e-6)
+    assert got.ids.tolist() == [1, 0]
+
+
 def test_a_mask_counts_bits_from_the_least_significant():
     words = np.array([0b1001, 0b1], np.uint32)
     own = sample(request(np.zeros(40), params=params(token_bitmask=words.tobytes())))[0].processed
@@ -186,6 +217,7 @@ def test_the_step_that_left_nothing_is_named():
     minus = np.array([-np.inf, -np.inf], np.float32)
     cases = {
         Step.INPUT: request([-np.inf, -np.inf]),
+        Step.GUIDANCE: request([0.0, -np.inf], params=params(guidance_scale=2.0), guidance=encode([-np.inf, 0.0])),
         Step.MASK: request([0.0, -np.inf], params=params(allowed_tokens=np.array([1], np.int32))),
         Step.BIAS: request([0.0, 0.0], params=params(bias_ids=np.array([0, 1], np.int32), bias_values=minus)),
     }

@@ -68,6 +68,18 @@ def read_rows(args: argparse.Namespace) -> NDArray[Any]:
     return read_standard_input() if text == "-" else parse_rows(text)
 
 
+def read_guidance(args: argparse.Namespace) -> NDArray[Any] | None:
+    """Return the rows that --guidance or --guidance-npy names; None if neither is given.
+
+    Raises:
+        InputError: they cannot be read.
+
+    """
+    if args.guidance_npy is not None:
+        return read_npy(args.guidance_npy)
+    return None if args.guidance is None else parse_rows(args.guidance)
+
+
 def read_npy(path: str) -> NDArray[Any]:
     """Return the array of a .npy file, or of standard input for "-"."""
     if path == "-":

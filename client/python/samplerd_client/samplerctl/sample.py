@@ -42,6 +42,7 @@ async def run(args: argparse.Namespace) -> int:
     if args.output == "npy" and args.output_file is None and sys.stdout.isatty():
         raise inputs.InputError("--output npy writes bytes: give a file with -o, or send standard output elsewhere")
     options = sample_options(args)
+    options["guidance"] = inputs.read_guidance(args)
     wants_expected = args.output == "table" and rows is not None
     async with client_of(args) as client:
         result, expected = await _draw(client, rows, options, args, wants_expected=wants_expected)

@@ -34,6 +34,7 @@ from samplerd_server.sampling.kernels.filter_table import (
 )
 from samplerd_server.sampling.kernels.filters import Scale, apply_filter, entropy, keep_prefix, total_of, weigh
 from samplerd_server.sampling.kernels.gather import count_at_least, gather, largest_of_blocks, lower_bound, sigma_bound
+from samplerd_server.sampling.kernels.guidance import guide
 from samplerd_server.sampling.kernels.memory import View
 from samplerd_server.sampling.kernels.outputs import Kind, entropy_view
 from samplerd_server.sampling.kernels.plain import find_bad, is_bad, measure_view
@@ -220,6 +221,10 @@ def prepare(row, work, scratch):
     status, detail = _read(row, work, scratch)
     bound, certain, top = TINY, width, TINY
     is_weights = source_weights
+    if status == 0 and row.guidance:
+        status, detail = guide(row, work, scratch, is_weights)
+        is_weights = False
+        largest_of_blocks(work, width, scratch)
     if status == 0:
         if rest != -np.inf:
             bound = work.x[0]

@@ -31,7 +31,7 @@ def is_light(row):
     """Tell whether the plain draw is all that a row needs, after penalties."""
     if row.output_flags & ~_LOGPROBS or row.top_n or row.named_len:
         return False
-    if row.candidate_ids or has_mask(row) or row.bias_ids_len:
+    if row.candidate_ids or row.guidance or has_mask(row) or row.bias_ids_len:
         return False
     if row.dynamic_temperature_range > 0:
         return False

@@ -50,10 +50,11 @@ def _price(row):
     """Price one row, in nanoseconds: `sampling.price`."""
     numbers, is_sparse = np.float64(row.width), row.candidate_ids != 0
     is_power = row.kind == _WEIGHTS and row.temperature not in (0.0, 1.0)
-    filters, compared, ids, listed = np.int64(0), np.int64(0), 0.0, 0.0
+    filters, guided, compared, ids, listed = np.int64(0), np.int64(0), np.int64(0), 0.0, 0.0
     if not row.plain:
         on = filters_on(row) if row.temperature != 0 else np.int64(0)
         filters = np.int64(0) if on == 0 else (np.int64(1) if on & _LIGHT_FILTERS else np.int64(2))
+        guided = np.int64(row.guidance_scale != 1)
         ids = np.float64(_count_items(row)) * (_SPARSE_FACTOR if is_sparse else 1.0)
         if row.dry_multiplier > 0:
             compared = np.int64(row.history_len)
@@ -67,6 +68,7 @@ def _price(row):
         np.int64(row.without),
         np.int64(row.output_flags),
         filters,
+        guided,
         ids,
         np.float64(compared),
         listed,

@@ -1,4 +1,4 @@
-"""The parameters that adjust logits before the filters, in the order of the contract: penalties, biases and masks."""
+"""The parameters that adjust logits before the filters, in the contract's order: guidance, penalties, biases, masks."""
 
 from __future__ import annotations
 
@@ -14,6 +14,19 @@ _COUNT = Range(0, 2**32 - 1)
 _LOWERS = "with top_k, min_p or T = 0 if it can only lower what was not sent, else never"
 
 ADJUSTMENTS: tuple[Parameter, ...] = (
+    Parameter(
+        name="guidance_scale",
+        kind=ParamKind.FLOAT,
+        step=Step.GUIDANCE,
+        help="Move the logits away from those of the guidance row, to u + scale x (c - u); 1 turns it off.",
+        metavar="X",
+        default=1.0,
+        off=1.0,
+        range=_FINITE,
+        changes_argmax=True,
+        decided_with_candidates="never: guidance takes whole rows",
+        source="Sanchez et al., 2023",
+    ),
     Parameter(
         name="repetition_penalty",
         kind=ParamKind.FLOAT,

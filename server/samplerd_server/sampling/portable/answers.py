@@ -96,11 +96,12 @@ def verdict(record: np.void, index: int, columns: HostColumns) -> tuple[RowError
     """Say why the row failed, and the detail; NONE when it did not."""
     health = columns["health"][index, 0]
     if np.isnan(health) or health == np.inf:
-        dtype = Dtype(int(record["dtype"]))
-        numbers = read_bytes(int(record["data"]), int(record["width"]) * dtype.itemsize)
-        fault = first_fault(numbers, dtype, InputKind(int(record["kind"])))
+        fault = _fault_of(record, "data", "dtype")
+        if fault is not None:
+            return fault
+        fault = _fault_of(record, "guidance", "guidance_dtype") if record["guidance"] else None
         assert fault is not None, "a row was found faulty and then faultless. This is a bug."
-        return fault
+        return fault[0], -1 - fault[1]
     draws, is_dense = int(record["num_samples"]), record["candidate_ids"] == 0
     has_rest = not is_dense and record["rest_logsumexp"] != -np.inf
     emptied_by = _emptied_by(index, columns)
@@ -116,11 +117,18 @@ def verdict(record: np.void, index: int, columns: HostColumns) -> tuple[RowError
     return RowErrorReason.NONE, 0
 
 
+def _fault_of(record: np.void, address: str, dtype: str) -> tuple[RowErrorReason, int] | None:
+    """Find the first number of a row, or of its guidance row, that no row may hold."""
+    stored = Dtype(int(record[dtype]))
+    numbers = read_bytes(int(record[address]), int(record["width"]) * stored.itemsize)
+    return first_fault(numbers, stored, InputKind(int(record["kind"])))
+
+
 def _emptied_by(index: int, columns: HostColumns) -> Step | None:
     """Find the first step that left nothing to draw."""
     if columns["health"][index, 0] == -np.inf:
         return Step.INPUT
-    for step in (Step.MASK, Step.BIAS, Step.PENALTIES):
+    for step in (Step.GUIDANCE, Step.MASK, Step.BIAS, Step.PENALTIES):
         if f"after_{int(step)}" in columns and columns[f"after_{int(step)}"][index, 0] == -np.inf:
             return step
     return None

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import or_
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from samplerd_server.core.enums import Dtype, InputKind
+from samplerd_server.core.enums import InputKind, Step
 from samplerd_server.core.outputs import OutputFlags
 from samplerd_server.sampling.decode import read_bytes
 from samplerd_server.sampling.portable.adjust import Adjuster, read_ids
 from samplerd_server.sampling.portable.distribution import Distribution
+from samplerd_server.sampling.portable.guidance import guide
 from samplerd_server.sampling.portable.records import DeviceRecords, to_column
 from samplerd_server.sampling.portable.row_groups import is_temperature_last
 from samplerd_server.sampling.portable.staging import decode_rows, stage
@@ -40,8 +42,10 @@ class LoadedRows:
         raw: Tensor,
         health: Tensor,
         ids: list[NDArray[np.int64]] | None,
+        *,
+        guided: Tensor | None,
     ) -> None:
-        """Take raw logits float64[B, W], their largest (health) float64[B, 1], and the ids of candidates."""
+        """Take raw and guided logits float64[B, W], the largest raw (health) float64[B, 1], the ids of candidates."""
         self.group = group
         self.parameters = parameters
         self.raw = raw
@@ -57,6 +61,9 @@ class LoadedRows:
         self.emptied: dict[str, Tensor] = {}
         if ids is not None:
             self._load_rest(ids)
+        if guided is not None:
+            self.adjusted, self.largest = guided, guided.amax(1, keepdim=True)
+            self.emptied[f"after_{int(Step.GUIDANCE)}"] = self.largest
         if not group.is_plain:
             self._adjust()
 
@@ -71,8 +78,8 @@ class LoadedRows:
         adjuster = Adjuster(self.group.records, self.raw.shape[1], self.host_ids)
         if self.group.kind == InputKind.PROBABILITIES and adjuster.as_logits.any():
             self.rounded = to_column(adjuster.as_logits, self.raw.device)
-        self.adjusted, largest = adjuster.apply(self._round(self.raw))
-        self.emptied = {f"after_{int(step)}": value for step, value in largest.items()}
+        self.adjusted, largest = adjuster.apply(self._round(self.adjusted))
+        self.emptied |= {f"after_{int(step)}": value for step, value in largest.items()}
         self.largest = self.adjusted.amax(1, keepdim=True)
         if self.rest is not None:
             self.rest = to_column(adjuster.rest, self.raw.device)
@@ -189,19 +196,38 @@ def load(group: RowGroup, device: torch.device) -> LoadedRows:
         ragged = parameters.column("width")
     is_weights = group.kind == InputKind.PROBABILITIES
     logits = decode_rows(raw, ragged, 0.0 if is_weights else _NEVER)
-    fault = None
+    fault = _fault(raw, logits, ragged, is_weights=is_weights)
+    guided = None
+    if group.guidance_dtype is not None:
+        other = stage(group.records, group.guidance_dtype, device, "guidance")
+        guidance = decode_rows(other, ragged, 0.0 if is_weights else _NEVER)
+        scale = parameters.column("guidance_scale")
+        guided = guide(logits, guidance, scale, widths.tolist(), is_weights=is_weights)
+        is_bad = ~(guidance.amax(1, keepdim=True) < float("inf"))
+        own = _fault(other, guidance, ragged, is_weights=is_weights)
+        fault = reduce(or_, (each for each in (fault, own) if each is not None), is_bad)
     if is_weights:
-        fault = logits.amin(1, keepdim=True) < 0
         logits.log_()
-    elif group.dtype == Dtype.F64:
-        overflowed = (logits == _NEVER) & (raw != _NEVER)
-        if ragged is not None:  # the padding of a row is no overflow
-            overflowed &= torch.arange(raw.shape[1], device=device) < ragged
-        fault = overflowed.any(1, keepdim=True)
     health = logits.amax(1, keepdim=True)
     if fault is not None:
         health = torch.where(fault, float("nan"), health)
-    return LoadedRows(group, parameters, logits, health, ids)
+    return LoadedRows(group, parameters, logits, health, ids, guided=guided)
+
+
+def _fault(raw: Tensor, values: Tensor, widths: Tensor | None, *, is_weights: bool) -> Tensor | None:
+    """Find rows, bool[B, 1], that hold what no row may hold and what their largest number does not show.
+
+    Args: raw, values, [B, W] as staged and as decoded; widths, int64[B, 1], or None when all are W. None: there are no
+    such rows.
+    """
+    if is_weights:
+        return values.amin(1, keepdim=True) < 0
+    if raw.dtype != torch.float64:
+        return None
+    overflowed = (values == _NEVER) & (raw != _NEVER)
+    if widths is not None:  # the padding of a row is no overflow
+        overflowed &= torch.arange(raw.shape[1], device=raw.device) < widths
+    return overflowed.any(1, keepdim=True)
 
 
 def _sorted_candidates(group: RowGroup) -> tuple[Tensor, list[NDArray[np.int64]]]:

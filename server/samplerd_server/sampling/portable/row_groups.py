@@ -62,6 +62,12 @@ class RowGroup:
         return InputKind(int(self.records["kind"][0]))
 
     @property
+    def guidance_dtype(self) -> Dtype | None:
+        """How the numbers of all their guidance rows are stored; None = they are not guided."""
+        number = int(self.records["guidance_dtype"][0])
+        return Dtype(number) if number else None
+
+    @property
     def draws(self) -> int:
         """S: the largest number of samples of any of them."""
         return int(self.records["num_samples"].max())
@@ -118,6 +124,7 @@ def _keys(records: NDArray[np.void]) -> list[list[int]]:
         (records["temperature"] == 0.0).tolist(),
         (records["candidate_ids"] != 0).tolist(),
         records["order"].tolist(),
+        records["guidance_dtype"].tolist(),
         records["output_flags"].tolist(),
         [_size_class(width) for width in records["width"].tolist()],
         [draws.bit_length() for draws in records["num_samples"].tolist()],

@@ -29,14 +29,14 @@ _TORCH = {
 }
 
 
-def stage(records: NDArray[np.void], dtype: Dtype, device: torch.device) -> Tensor:
+def stage(records: NDArray[np.void], dtype: Dtype, device: torch.device, field: str = "data") -> Tensor:
     """Gather the numbers of rows.
 
-    Args: records, ROW[B], all of one dtype. Returns a tensor [B, W] of that dtype, W the largest width of them;
-    what lies beyond a row's own width is undefined.
+    Args: records, ROW[B]; field, that with the address of each row's numbers, all of one dtype. Returns a tensor
+    [B, W] of that dtype, W the largest width of them; what lies beyond a row's own width is undefined.
     """
     widths: list[int] = records["width"].tolist()
-    addresses: list[int] = records["data"].tolist()
+    addresses: list[int] = records[field].tolist()
     rows, width, kind = len(widths), max(widths), _TORCH[dtype]
     pitch = width * dtype.itemsize
     is_cuda = device.type == "cuda"

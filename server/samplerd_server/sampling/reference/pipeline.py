@@ -1,6 +1,7 @@
 """The reference: the law of every draw, one row at a time, in float64, written to be read (docs/sampling.md in code).
 
-The pipeline: 0 decode, 1 check, 2 mask, 3 bias, 4 penalties, 5 greedy rows leave, 6 temperature, 7 filters, 8 draw.
+The pipeline: 0 decode, 1 check, guidance, 2 mask, 3 bias, 4 penalties, 5 greedy rows leave, 6 temperature, 7 filters,
+8 draw.
 Every faster sampler is tested against this one; nothing serves requests from it.
 
 Where the law leaves something open, it is decided here:
@@ -38,12 +39,14 @@ from samplerd_server.sampling.reference import adjust
 from samplerd_server.sampling.reference.adjust import Known, Undecidable
 from samplerd_server.sampling.reference.distribution import Distribution, in_order, processed, softmax, successive
 from samplerd_server.sampling.reference.filters import FilterState, apply_filters, entropy
+from samplerd_server.sampling.reference.guidance import guide
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from samplerd_server.core.params import SamplingParams
     from samplerd_server.core.request import SampleRequest
+    from samplerd_server.core.rows import DenseRows, StoredRows
 
 __all__ = ["Distribution", "RowOutcome", "failure", "find", "judge", "sample"]
 
@@ -103,8 +106,7 @@ def _read(request: SampleRequest, row: int) -> Known | RowOutcome:
         data, dtype, rest = own.logits.tobytes(), Dtype.F32, own.rest_logsumexp
         ids = own.ids.astype(np.int64)
     else:
-        size = source.vocab_size * source.dtype.itemsize
-        data, dtype, rest = bytes(source.data[row * size : (row + 1) * size]), source.dtype, -math.inf
+        data, dtype, rest = _bytes_of(source, row), source.dtype, -math.inf
         ids = np.arange(source.vocab_size)
     fault = first_fault(data, dtype, request.kind)
     if fault is not None:
@@ -119,11 +121,33 @@ def _read(request: SampleRequest, row: int) -> Known | RowOutcome:
     return Known(ids=ids[by_id], logits=logits, weights=weights, vocab_size=source.vocab_size, rest=rest, bound=bound)
 
 
-def judge(raw: Known, params: SamplingParams) -> tuple[Known, Step | None]:
+def _bytes_of(rows: DenseRows | StoredRows, row: int) -> bytes:
+    size = rows.vocab_size * rows.dtype.itemsize
+    return bytes(rows.data[row * size : (row + 1) * size])
+
+
+def _guide(request: SampleRequest, row: int, raw: Known, scale: float) -> Known | RowOutcome:
+    """Take the step of guidance: the guided row, or what is wrong with its guidance row."""
+    source, rows = request.source, request.guidance
+    if scale == 1 or rows is None or isinstance(source, CandidateRows):
+        return raw
+    data = _bytes_of(rows, row)
+    fault = first_fault(data, rows.dtype, request.kind)
+    if fault is not None:
+        reason, token = fault
+        return failure(reason, -1 - token)
+    is_weights = request.kind == InputKind.PROBABILITIES
+    own, other = decode(_bytes_of(source, row), source.dtype), decode(data, rows.dtype)
+    return replace(raw, logits=guide(own, other, scale, is_weights=is_weights), weights=None)
+
+
+def judge(raw: Known, guided: Known, params: SamplingParams) -> tuple[Known, Step | None]:
     """Take steps 2 to 4: the adjusted row, and the step that left nothing to draw, if one did."""
-    row, emptied_by = raw, None
+    row, emptied_by = guided, None
+    if not raw.has_rest and raw.logits.max() == -math.inf:
+        emptied_by = Step.INPUT
     for step, apply in (
-        (Step.INPUT, lambda known, _: known),
+        (Step.GUIDANCE, lambda known, _: known),
         (Step.MASK, adjust.mask),
         (Step.BIAS, adjust.bias),
         (Step.PENALTIES, adjust.penalise),
@@ -138,7 +162,10 @@ def _sample_row(request: SampleRequest, row: int, params: SamplingParams) -> Row
     raw = _read(request, row)
     if isinstance(raw, RowOutcome):
         return raw
-    adjusted, emptied_by = judge(raw, params)
+    guided = _guide(request, row, raw, params.guidance_scale)
+    if isinstance(guided, RowOutcome):
+        return guided
+    adjusted, emptied_by = judge(raw, guided, params)
     if emptied_by is not None:
         return failure(RowErrorReason.NOTHING_TO_DRAW, emptied_by)
     seed = request.seed if request.row_seeds is None else int(request.row_seeds[row])

@@ -67,6 +67,7 @@ def check_request(
     outputs: Outputs = NO_OUTPUTS,
     row_seeds: NDArray[np.uint64] | None = None,
     load: Callable[[], None] | None = None,
+    guidance: DenseRows | None = None,
 ) -> SampleRequest:
     """Check the scalars of a message, and put the request together.
 
@@ -79,6 +80,7 @@ def check_request(
         outputs: checked.
         row_seeds: uint64[B].
         load: what brings the numbers of the rows in once the request is admitted; None = they are there.
+        guidance: the guidance rows, checked; None = no row is guided.
 
     Raises:
         InvalidRequestError: a field is out of range or contradicts another.
@@ -108,6 +110,7 @@ def check_request(
         source=source,
         params=params,
         greedy_rows=rows * params[0].is_greedy if len(params) == 1 else sum(own.is_greedy for own in params),
+        guidance=guidance,
         work=work_of(source, num_samples, params, kind, with_replacement, outputs),
         num_samples=num_samples,
         with_replacement=with_replacement,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.core.buffers import address_of
-from samplerd_server.core.errors import NotImplementedFieldError
+from samplerd_server.core.errors import InvalidRequestError, NotImplementedFieldError
 from samplerd_server.core.outputs import NO_OUTPUTS, Outputs
 from samplerd_server.transport.codec.check_request import (
     DEFAULT,
@@ -20,6 +20,7 @@ from samplerd_server.transport.codec.check_request import (
     decode_row_seeds,
     decode_seed,
 )
+from samplerd_server.transport.codec.decode_guidance import check_guidance, decode_guidance, decode_guidance_bytes
 from samplerd_server.transport.codec.decode_outputs import decode_outputs
 from samplerd_server.transport.codec.decode_params import ParamsContext, decode_params
 from samplerd_server.transport.codec.decode_rows import check_tensor, decode_rows
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from samplerd_server.core.params import SamplingParams
     from samplerd_server.core.request import SampleRequest
     from samplerd_server.core.rows import CandidateRows, DenseRows, StoredRows
+    from samplerd_server.transport.codec.decode_guidance import GuidanceRows
     from samplerd_server.transport.codec.scan import Scanned
     from samplerd_server.transport.shared_memory.reader import SharedMemoryReader
 
@@ -88,7 +90,12 @@ class Decoder:
         source, load = self._find_rows(data, found)
         if found.is_simple:
             return self._decode_scanned(data, found, source, load)
-        return self.decode_with(self.parse(data[: found.source_tag] + data[found.source_end :]), source, load)
+        guidance = None
+        if found.guidance_at:
+            guidance = decode_guidance_bytes(
+                data, found.guidance_at, found.guidance_end, self.limits, self._decode_shared
+            )
+        return self.decode_with(self.parse(_without_rows(data, found)), source, load, guidance)
 
     def _find_rows(self, data: bytes, found: Scanned) -> tuple[DenseRows, Callable[[], None] | None]:
         """Find the rows, and the function that first copies their numbers out of shared memory, if they are there."""
@@ -105,10 +112,12 @@ class Decoder:
         )
         return rows, None
 
-    def _decode_shared(self, memory: pb.SharedMemory) -> tuple[DenseRows, Callable[[], None]]:
+    def _decode_shared(
+        self, memory: pb.SharedMemory, path: str = "shared_memory"
+    ) -> tuple[DenseRows, Callable[[], None]]:
         if self.regions is None:
-            raise NotImplementedFieldError("shared_memory", "is off on this server; --shared-memory-prefix turns it on")
-        return decode_shared_memory(memory, self.limits, self.regions)
+            raise NotImplementedFieldError(path, "is off on this server; --shared-memory-prefix turns it on")
+        return decode_shared_memory(memory, self.limits, self.regions, path)
 
     def _decode_scanned(
         self, data: bytes, found: Scanned, source: DenseRows, load: Callable[[], None] | None
@@ -150,10 +159,13 @@ class Decoder:
         _remember(self._outputs_cache, data, vocab_size, outputs)
         return outputs
 
-    def context(self, vocab_size: int) -> ParamsContext:
+    def context(self, vocab_size: int, *, has_guidance: bool = False) -> ParamsContext:
         """Give what the checks of parameters depend on beside the parameters."""
         return ParamsContext(
-            vocab_size=vocab_size, max_tokens=self.limits.max_ids_per_list, capabilities=self.capabilities
+            vocab_size=vocab_size,
+            max_tokens=self.limits.max_ids_per_list,
+            capabilities=self.capabilities,
+            has_guidance=has_guidance,
         )
 
     def decode(self, message: pb.SampleRequest) -> SampleRequest:
@@ -190,16 +202,25 @@ class Decoder:
         message: pb.SampleRequest,
         source: DenseRows | CandidateRows | StoredRows,
         load: Callable[[], None] | None = None,
+        guidance: GuidanceRows | None = None,
     ) -> SampleRequest:
-        """Check everything of one request but its rows, which the caller has found.
+        """Check everything of one request but its rows, which the caller has found, and perhaps its guidance rows.
 
         Raises:
             InvalidRequestError: a field is malformed, contradictory or out of range.
             NotImplementedFieldError: a field is used that does not work here.
 
         """
+        if guidance is None and message.HasField("guidance"):
+            guidance = decode_guidance(message.guidance, self.limits, self._decode_shared)
+        if guidance is not None and "SampleRequest.guidance" not in self.capabilities:
+            raise NotImplementedFieldError("guidance")
         row_seeds = decode_row_seeds(message, source.rows)
-        params = decode_row_params(message, source.rows, self.context(source.vocab_size))
+        context = self.context(source.vocab_size, has_guidance=guidance is not None)
+        params = decode_row_params(message, source.rows, context)
+        if guidance is not None:
+            check_guidance(guidance.rows, source, params)
+            load = self._load_both(source.size_bytes, load, guidance)
         outputs = NO_OUTPUTS
         if message.HasField("outputs"):
             outputs = self._cached_outputs(message.outputs.SerializeToString(), source.vocab_size)
@@ -212,7 +233,36 @@ class Decoder:
             seed=decode_seed(message) if row_seeds is None else 0,
             row_seeds=row_seeds,
             load=load,
+            guidance=None if guidance is None else guidance.rows,
         )
+
+    def _load_both(
+        self, size_bytes: int, load: Callable[[], None] | None, guidance: GuidanceRows
+    ) -> Callable[[], None] | None:
+        """Join what copies `size_bytes` of rows and what copies guidance rows out of shared memory."""
+        load_guidance = guidance.load
+        if load is None or load_guidance is None or self.regions is None:
+            return load or load_guidance
+        both, limit = size_bytes + guidance.rows.size_bytes, self.regions.max_bytes
+        if both > limit:
+            raise InvalidRequestError(
+                "guidance.shared_memory.byte_size",
+                f"{both} bytes with those of the rows are more than the limit of {limit} for one request",
+            )
+
+        def load_both() -> None:
+            load()
+            load_guidance()
+
+        return load_both
+
+
+def _without_rows(data: bytes, found: Scanned) -> bytes:
+    """Cut the rows and the guidance rows out of a message."""
+    (first, first_end), (last, last_end) = sorted(
+        ((found.guidance_tag, found.guidance_end), (found.source_tag, found.source_end))
+    )
+    return data[:first] + data[first_end:last] + data[last_end:]
 
 
 def _remember(cache: dict[tuple[bytes, int], _T], data: bytes, vocab_size: int, meaning: _T) -> None:

@@ -48,6 +48,8 @@ class ParamsContext:
     """limits.max_ids_per_list."""
     capabilities: frozenset[str]
     """What the sampler can do."""
+    has_guidance: bool = False
+    """Whether the request has guidance rows."""
 
 
 def decode_params(message: pb.SamplingParams, path: str, context: ParamsContext) -> SamplingParams:
@@ -93,6 +95,8 @@ def _decode_all(
     for name, decode in _DECODERS:
         if name in names:
             found[name] = decode(message, f"{path}.{name}", context)
+    if not context.has_guidance and found.get("guidance_scale", 1.0) != 1.0:
+        raise InvalidRequestError(f"{path}.guidance_scale", "needs guidance rows; this request has none")
     return SamplingParams(is_plain=False, **_spread(found, PARAMETERS))
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from samplerd_server.config import LimitsConfig
     from samplerd_server.core.entity import Buffer
 
-__all__ = ["check_shape", "check_tensor", "decode_dtype", "decode_rows", "decode_tensor"]
+__all__ = ["check_shape", "check_tensor", "decode_dtype", "decode_rows", "decode_tensor", "decode_values"]
 
 _DTYPES = {0: Dtype.F32} | {int(dtype): dtype for dtype in Dtype}
 _ITEMSIZES = {dtype: dtype.itemsize for dtype in Dtype}
@@ -38,7 +38,7 @@ def decode_rows(
     if source is None:
         raise InvalidRequestError("source", f"no rows were sent; one of {_SOURCES} is needed")
     if source == "values":
-        return _decode_values(message.values, limits)
+        return decode_values(message.values, limits)
     if f"SampleRequest.{source}" not in capabilities:
         raise NotImplementedFieldError(source)
     assert isinstance(message, pb.SampleRequest), "an upload of candidates. This is a bug."
@@ -111,19 +111,25 @@ def check_tensor(  # noqa: PLR0917  # a Tensor's own fields, in order
     return DenseRows(dtype=stored, rows=rows, vocab_size=vocab_size, data=data, address=address)
 
 
-def _decode_values(values: pb.Values, limits: LimitsConfig) -> DenseRows:
+def decode_values(values: pb.Values, limits: LimitsConfig, path: str = "values") -> DenseRows:
+    """Check rows that are written out; `path` names their field in the request.
+
+    Raises:
+        InvalidRequestError: there are none, one is empty or of another length, or a shape is beyond the limits.
+
+    """
     rows = [np.array(row.values, "<f4") for row in values.row]
     if not rows:
-        raise InvalidRequestError("values.row", "no rows were sent")
+        raise InvalidRequestError(f"{path}.row", "no rows were sent")
     vocab_size = len(rows[0])
     for at, row in enumerate(rows):
         if len(row) == 0:
-            raise InvalidRequestError(f"values.row[{at}].values", "an empty row")
+            raise InvalidRequestError(f"{path}.row[{at}].values", "an empty row")
         if len(row) != vocab_size:
             raise InvalidRequestError(
-                f"values.row[{at}].values", f"{len(row)} numbers, but the first row has {vocab_size}"
+                f"{path}.row[{at}].values", f"{len(row)} numbers, but the first row has {vocab_size}"
             )
-    check_shape(len(rows), "values.row", vocab_size, "values.row[0].values", limits)
+    check_shape(len(rows), f"{path}.row", vocab_size, f"{path}.row[0].values", limits)
     return DenseRows(dtype=Dtype.F32, rows=len(rows), vocab_size=vocab_size, data=np.concatenate(rows).tobytes())
 
 

@@ -1,4 +1,4 @@
-"""Finds the tensor of a large upload without copying it; `scan` does so for a SampleRequest.
+"""Finds the tensor of a large upload, or of guidance rows, without copying it; `scan` does so for a SampleRequest.
 
 Rule 1: it never refuses a message. It knows one layout, which encoders write: the tensor is the last field of the
 message, and the data the last field of the tensor. For any other it gives up, and upb parses the whole message.
@@ -31,17 +31,18 @@ class _GiveUpError(Exception):
     pass
 
 
-def locate_tensor(message: bytes, other_sources: range) -> LocatedTensor | None:
+def locate_tensor(message: bytes | memoryview, other_sources: range) -> LocatedTensor | None:
     """Split a message at its tensor; None if it has another layout, or a field whose number is in `other_sources`."""
     try:
         tensor, begin = _last_field(message, 0, _TENSOR, other_sources)
         data, numbers = _last_field(message, begin, _DATA, range(0))
     except (_GiveUpError, IndexError):
         return None
-    return LocatedTensor(rest=message[:tensor], shape=message[begin:data], data=memoryview(message)[numbers:])
+    rest, shape = bytes(message[:tensor]), bytes(message[begin:data])
+    return LocatedTensor(rest=rest, shape=shape, data=memoryview(message)[numbers:])
 
 
-def _last_field(message: bytes, at: int, wanted: int, unwanted: range) -> tuple[int, int]:
+def _last_field(message: bytes | memoryview, at: int, wanted: int, unwanted: range) -> tuple[int, int]:
     """Find where the field `wanted`, which must end the message, begins, and where its content begins."""
     for _ in range(_MAX_TAGS):
         start = at
@@ -61,7 +62,7 @@ def _last_field(message: bytes, at: int, wanted: int, unwanted: range) -> tuple[
     raise _GiveUpError
 
 
-def _varint(message: bytes, at: int) -> tuple[int, int]:
+def _varint(message: bytes | memoryview, at: int) -> tuple[int, int]:
     """Read a varint of at most five bytes; returns its value and where it ends."""
     value = 0
     for shift in range(0, 35, 7):

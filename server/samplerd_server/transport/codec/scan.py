@@ -31,7 +31,7 @@ _MAX_TAGS = 4096
 _VARINT, _LENGTH = 0, 2
 # Fields of SampleRequest.
 _ID, _PARAMS, _NUM_SAMPLES, _SEED, _REPLACEMENT, _KIND, _OUTPUTS, _DRAW_OFFSET, _PRIORITY = 1, 2, 3, 4, 5, 6, 7, 8, 9
-_ROW_PARAMS, _ROW_SEEDS, _SHARED_MEMORY, _TENSOR = 10, 11, 15, 100
+_ROW_PARAMS, _ROW_SEEDS, _SHARED_MEMORY, _GUIDANCE, _TENSOR = 10, 11, 15, 16, 100
 # Fields of Tensor.
 _DTYPE, _ROWS, _VOCAB_SIZE, _DATA = 1, 2, 3, 4
 
@@ -58,6 +58,11 @@ class Scanned(NamedTuple):
     params_end: int
     outputs_at: int
     outputs_end: int
+    guidance_tag: int
+    """Where the field guidance begins, with its tag."""
+    guidance_at: int
+    """Where its content begins; 0 = absent. With it a message is not simple."""
+    guidance_end: int
     source_tag: int
     """Where the field of the source begins, with its tag."""
     source_end: int
@@ -122,6 +127,7 @@ def _scan(message, length):
     has_seed = False
     is_simple, is_shared = True, False
     params_at = params_end = outputs_at = outputs_end = 0
+    guidance_tag = guidance_at = guidance_end = 0
     source_tag = source_at = source_end = 0
     dtype = rows = vocab_size = data_at = data_end = 0
     is_good = True
@@ -157,6 +163,9 @@ def _scan(message, length):
             params_at, params_end = begin, end
         elif number == _OUTPUTS and outputs_at == 0:
             outputs_at, outputs_end = begin, end
+        elif number == _GUIDANCE and guidance_at == 0:
+            is_simple = False
+            guidance_tag, guidance_at, guidance_end = at, begin, end
         elif (number == _TENSOR or number == _SHARED_MEMORY) and source_at == 0:
             is_shared = number == _SHARED_MEMORY
             source_tag, source_at, source_end = at, begin, end
@@ -193,7 +202,7 @@ def _scan(message, length):
     # fmt: off
     return (
         is_good, is_simple, is_shared, own_id, num_samples, has_seed, seed, replacement, kind, draw_offset, priority,
-        params_at, params_end, outputs_at, outputs_end, source_tag, source_end,
+        params_at, params_end, outputs_at, outputs_end, guidance_tag, guidance_at, guidance_end, source_tag, source_end,
         dtype, rows, vocab_size, data_at, data_end,
     )
     # fmt: on

@@ -13,7 +13,18 @@ from samplerd_server.transport.oip.parameters import PARAMETERS
 if TYPE_CHECKING:
     from samplerd_server.metrics.metrics import Metrics
 
-__all__ = ["DTYPES", "INPUTS", "MODEL", "OUTPUTS", "VERSION", "config", "metadata", "server_metadata", "statistics"]
+__all__ = [
+    "DTYPES",
+    "INPUTS",
+    "MODEL",
+    "OUTPUTS",
+    "ROWS",
+    "VERSION",
+    "config",
+    "metadata",
+    "server_metadata",
+    "statistics",
+]
 
 MODEL, VERSION = "sampler", "1"
 _PLATFORM = "samplerd"
@@ -21,7 +32,9 @@ DTYPES = {"FP32": pb.DTYPE_F32, "FP16": pb.DTYPE_F16, "BF16": pb.DTYPE_BF16, "FP
 """The datatypes of rows, and their dtypes in our contract."""
 _SCALARS = {name: "FP64" if kind is float else "UINT32" for name, kind in PARAMETERS.items()}
 _SCALARS |= {"seed": "UINT64", "num_samples": "UINT32", "draw_offset": "UINT64"}
-INPUTS = {"logits": "FP32", "probabilities": "FP32", **_SCALARS}
+ROWS = ("logits", "probabilities", "guidance")
+"""The inputs that are rows; the last of them guides the others."""
+INPUTS = {**dict.fromkeys(ROWS, "FP32"), **_SCALARS}
 """Inputs and the datatype that the metadata gives for each; others are accepted if the numbers fit."""
 OUTPUTS = {"samples": "INT32", "logprobs": "FP32"}
 _TYPES = {name.removeprefix("TYPE_"): number for name, number in oip.DataType.items()}
@@ -40,13 +53,12 @@ def server_metadata(*, has_shared_memory: bool) -> oip.ServerMetadataResponse:
 def metadata() -> oip.ModelMetadataResponse:
     """Describe the tensors that the model takes and gives."""
     tensor = oip.ModelMetadataResponse.TensorMetadata
-    rows = {"logits", "probabilities"}
     return oip.ModelMetadataResponse(
         name=MODEL,
         versions=[VERSION],
         platform=_PLATFORM,
         inputs=[
-            tensor(name=name, datatype=kind, shape=[-1, -1 if name in rows else 1]) for name, kind in INPUTS.items()
+            tensor(name=name, datatype=kind, shape=[-1, -1 if name in ROWS else 1]) for name, kind in INPUTS.items()
         ],
         outputs=[tensor(name=name, datatype=kind, shape=[-1, -1]) for name, kind in OUTPUTS.items()],
     )
@@ -54,7 +66,6 @@ def metadata() -> oip.ModelMetadataResponse:
 
 def config(max_rows: int) -> oip.ModelConfig:
     """Describe the tensors for Triton's clients: shapes without the rows, of which there may be `max_rows`."""
-    rows = {"logits", "probabilities"}
     return oip.ModelConfig(
         name=MODEL,
         platform=_PLATFORM,
@@ -62,7 +73,7 @@ def config(max_rows: int) -> oip.ModelConfig:
         max_batch_size=max_rows,
         input=[
             oip.ModelInput(
-                name=name, data_type=_TYPES[kind], dims=[-1 if name in rows else 1], optional=name != "logits"
+                name=name, data_type=_TYPES[kind], dims=[-1 if name in ROWS else 1], optional=name != "logits"
             )
             for name, kind in INPUTS.items()
         ],

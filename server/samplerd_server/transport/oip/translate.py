@@ -13,9 +13,10 @@ import numpy as np
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.core.entity import entity
 from samplerd_server.core.errors import InvalidRequestError, NotFoundError
+from samplerd_server.transport.codec.decode_guidance import GuidanceRows
 from samplerd_server.transport.codec.decode_rows import check_shape, check_tensor
 from samplerd_server.transport.codec.decode_shared_memory import decode_shared_memory
-from samplerd_server.transport.oip.model import DTYPES, INPUTS, MODEL, OUTPUTS, VERSION
+from samplerd_server.transport.oip.model import DTYPES, INPUTS, MODEL, OUTPUTS, ROWS, VERSION
 from samplerd_server.transport.oip.parameters import set_parameter, set_tensor
 from samplerd_server.transport.oip.tensors import place_of, read_inputs, value_of
 
@@ -80,7 +81,9 @@ class Translator:
         """
         check_model(request.model_name, request.model_version)
         inputs = read_inputs(request, self.regions)
-        kind, rows, load = self._find_rows(inputs)
+        kind = self._find_kind(inputs)
+        rows, load = self._rows_of(inputs[kind])
+        guidance = GuidanceRows(*self._rows_of(inputs["guidance"])) if "guidance" in inputs else None
         message = pb.SampleRequest(kind=_KINDS[kind])
         timeout_s, wants_final = None, False
         for key in sorted(request.parameters):
@@ -92,7 +95,7 @@ class Translator:
             else:
                 set_parameter(message, key, value)
         for name, tensor in inputs.items():
-            if name != kind:
+            if name not in ROWS:
                 set_tensor(message, tensor, rows.rows)
         outputs = self._outputs(request)
         if any(output.name == "logprobs" for output in outputs):
@@ -103,21 +106,25 @@ class Translator:
         return Inference(
             id=number,
             name=request.id,
-            sample=self.decoder.decode_with(message, rows, load),
+            sample=self.decoder.decode_with(message, rows, load, guidance),
             outputs=outputs,
             timeout_s=timeout_s,
             wants_final=wants_final,
         )
 
-    def _find_rows(self, inputs: dict[str, Input]) -> tuple[str, DenseRows, Callable[[], None] | None]:
-        """Find the rows; returns their kind, the rows, and what copies them out of shared memory if they are there."""
+    @staticmethod
+    def _find_kind(inputs: dict[str, Input]) -> str:
+        """Find the input that has the rows."""
         unknown = [name for name in inputs if name not in INPUTS]
         if unknown:
             raise InvalidRequestError(unknown[0], f"the model {MODEL} has no such input; it has {', '.join(INPUTS)}")
         given = [name for name in _KINDS if name in inputs]
         if len(given) != 1:
             raise InvalidRequestError("logits", "give the rows once: as the input logits, or as probabilities")
-        tensor = inputs[given[0]]
+        return given[0]
+
+    def _rows_of(self, tensor: Input) -> tuple[DenseRows, Callable[[], None] | None]:
+        """Check rows; returns them, and what copies them out of shared memory if they are there."""
         dtype = DTYPES.get(tensor.datatype)
         if dtype is None:
             raise InvalidRequestError(f"{tensor.name}.datatype", f"must be one of {', '.join(DTYPES)}")
@@ -129,11 +136,10 @@ class Translator:
         check_shape(rows, path, vocab_size, path, self.decoder.limits)
         if tensor.place is None:
             source = check_tensor(dtype, rows, vocab_size, tensor.data, self.decoder.limits, tensor.name)
-            return given[0], source, None
+            return source, None
         assert self.regions is not None, "a place without regions. This is a bug."
         memory = pb.SharedMemory(dtype=dtype, rows=rows, vocab_size=vocab_size, **tensor.place._asdict())
-        own, load = decode_shared_memory(memory, self.decoder.limits, self.regions.regions, tensor.name)
-        return given[0], own, load
+        return decode_shared_memory(memory, self.decoder.limits, self.regions.regions, tensor.name)
 
     def _outputs(self, request: oip.ModelInferRequest) -> tuple[Output, ...]:
         """Read which outputs are asked for: all of them, unless the request names some."""

@@ -23,9 +23,10 @@ BASIC = Decoder(limits=LimitsConfig(), capabilities=frozenset())
 PARAMS = [f"SamplingParams.{field.name}" for field in pb.SamplingParams.DESCRIPTOR.fields]
 IDS = {parameter.name for parameter in PARAMETERS if parameter.kind is ParamKind.IDS}
 OUTPUTS = [f"Outputs.{field.name}" for field in pb.Outputs.DESCRIPTOR.fields]
+SOURCES = ("SampleRequest.candidates", "SampleRequest.guidance")
 FULL = Decoder(
     limits=LimitsConfig(),
-    capabilities=frozenset([*PARAMS, *OUTPUTS, "Outputs.logprobs.processed", "SampleRequest.candidates"]),
+    capabilities=frozenset([*PARAMS, *OUTPUTS, "Outputs.logprobs.processed", *SOURCES]),
 )
 
 
@@ -38,7 +39,7 @@ def refusal(message: pb.SampleRequest, decoder: Decoder = FULL) -> InvalidReques
 @pytest.mark.parametrize("name", MALFORMED)
 def test_a_malformed_request_is_refused_with_its_field(name):
     message, path = malformed(name)
-    error = refusal(message, BASIC)
+    error = refusal(message)
     assert error.code is Code.INVALID_ARGUMENT
     assert error.field == path
     assert error.message == f"{path}: {error.description}"
@@ -260,6 +261,8 @@ def test_every_parameter_but_temperature_needs_its_capability():
             message.params.bad_words.add(ids=[1])
         else:
             setattr(message.params, field, 0.5 if isinstance(target, float) else 1)
+        if field == "guidance_scale":
+            message.guidance.tensor.CopyFrom(message.tensor)
         request = FULL.decode(message)
         assert request.params[0].is_plain == (field == "temperature")
         if field == "temperature":
@@ -267,6 +270,63 @@ def test_every_parameter_but_temperature_needs_its_capability():
         lacking = replace(FULL, capabilities=FULL.capabilities - {name})
         with pytest.raises(NotImplementedFieldError, match=f"params.{field} is not implemented"):
             lacking.decode(message)
+
+
+# Guidance.
+
+
+def guided(**source) -> pb.SampleRequest:
+    """The good request, guided by rows from another source."""
+    message = good()
+    message.params.guidance_scale = 2.0
+    message.guidance.CopyFrom(pb.Guidance(**source))
+    return message
+
+
+def test_guidance_rows_come_in_any_dtype_and_as_values():
+    for number, stored in ((pb.DTYPE_F16, "<f2"), (pb.DTYPE_F64, "<f8")):
+        data = np.arange(6).astype(stored).tobytes()
+        message = guided(tensor=pb.Tensor(dtype=number, rows=2, vocab_size=3, data=data))
+        request = FULL.decode(message)
+        assert request.guidance is not None
+        assert (request.guidance.dtype, bytes(request.guidance.data)) == (Dtype(number), data)
+        assert request.size_bytes == 24 + len(data)
+        assert request.work > FULL.decode(good()).work
+    values = pb.Values(row=[pb.Values.Row(values=[1, 2, 3]), pb.Values.Row(values=[4, 5, 6])])
+    request = FULL.decode(guided(values=values))
+    assert request.guidance is not None
+    assert np.frombuffer(request.guidance.data, "<f4").tolist() == [1, 2, 3, 4, 5, 6]
+
+
+def test_malformed_guidance_values_are_named():
+    ragged = pb.Values(row=[pb.Values.Row(values=[1, 2, 3]), pb.Values.Row(values=[4])])
+    assert refusal(guided(values=ragged)).field == "guidance.values.row[1].values"
+    assert refusal(guided(values=pb.Values())).field == "guidance.values.row"
+
+
+def test_each_row_has_its_own_scale_but_not_all_may_be_one():
+    message = good()
+    message.guidance.tensor.CopyFrom(message.tensor)
+    message.row_params.extend([pb.SamplingParams(guidance_scale=1.0), pb.SamplingParams(guidance_scale=3.0)])
+    assert [own.guidance_scale for own in FULL.decode(message).params] == [1.0, 3.0]
+    message.row_params[1].guidance_scale = 1.0
+    assert refusal(message).description == "no row uses it: every guidance_scale is 1"
+    message.row_params[1].guidance_scale = 2.0
+    message.ClearField("guidance")
+    assert refusal(message).field == "row_params[1].guidance_scale"
+
+
+def test_candidates_cannot_be_guided():
+    message = guided(tensor=tensor([[0, 1, 2]]))
+    row = pb.Candidates.Row(ids=[1], logits=[1.0])
+    message.candidates.CopyFrom(pb.Candidates(row=[row], vocab_size=3))
+    assert refusal(message).field == "guidance"
+
+
+def test_guidance_needs_its_capability():
+    lacking = replace(FULL, capabilities=FULL.capabilities - {"SampleRequest.guidance"})
+    with pytest.raises(NotImplementedFieldError, match="guidance is not implemented"):
+        lacking.decode(guided(tensor=good().tensor))
 
 
 # Candidates.

@@ -17,6 +17,7 @@ CONTEXT = ParamsContext(
     vocab_size=40,
     max_tokens=3,
     capabilities=frozenset(f"SamplingParams.{field.name}" for field in pb.SamplingParams.DESCRIPTOR.fields),
+    has_guidance=True,
 )
 TINY, BELOW_1, ABOVE_1 = 5e-324, math.nextafter(1, 0), math.nextafter(1, 2)
 NAN, INF = math.nan, math.inf
@@ -35,6 +36,7 @@ RANGES = {
     "xtc_probability": ([0.0, 0.5, 1.0], [-TINY, ABOVE_1, NAN, INF]),
     "dynamic_temperature_range": ([0.0, 0.5, 1.0], [-TINY, ABOVE_1, NAN, INF]),
     "dynamic_temperature_exponent": ([TINY, 1.0, 1e308], [-1.0, NAN, INF]),
+    "guidance_scale": ([-1e308, -1.0, 0.0, 1.0, 7.5, 1e308], [NAN, INF, -INF]),
     "repetition_penalty": ([TINY, 1.0, 1e308], [0.0, -1.0, NAN, INF]),
     "frequency_penalty": ([-1e308, 0.0, 1e308], [NAN, INF, -INF]),
     "presence_penalty": ([-1e308, 0.0, 1e308], [NAN, INF, -INF]),

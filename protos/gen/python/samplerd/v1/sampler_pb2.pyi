@@ -187,7 +187,7 @@ class _LogprobKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LogprobKi
     LOGPROB_KIND_RAW: _LogprobKind.ValueType  # 1
     """log_softmax of the input row as sent (for probabilities: ln(w / sum w))."""
     LOGPROB_KIND_SCALED: _LogprobKind.ValueType  # 2
-    """After mask, bias, penalties and temperature, before the filters."""
+    """After guidance, mask, bias, penalties and temperature, before the filters."""
     LOGPROB_KIND_PROCESSED: _LogprobKind.ValueType  # 3
     """After all filters, renormalised: the distribution that is drawn from. Without replacement the logprob of a sample
     is the conditional one, given the draws before it, in every kind.
@@ -201,7 +201,7 @@ LOGPROB_KIND_UNSPECIFIED: LogprobKind.ValueType  # 0
 LOGPROB_KIND_RAW: LogprobKind.ValueType  # 1
 """log_softmax of the input row as sent (for probabilities: ln(w / sum w))."""
 LOGPROB_KIND_SCALED: LogprobKind.ValueType  # 2
-"""After mask, bias, penalties and temperature, before the filters."""
+"""After guidance, mask, bias, penalties and temperature, before the filters."""
 LOGPROB_KIND_PROCESSED: LogprobKind.ValueType  # 3
 """After all filters, renormalised: the distribution that is drawn from. Without replacement the logprob of a sample
 is the conditional one, given the draws before it, in every kind.
@@ -449,6 +449,48 @@ class SharedMemory(_message.Message):
 Global___SharedMemory: _TypeAlias = SharedMemory  # noqa: Y015
 
 @_typing.final
+class Guidance(_message.Message):
+    """Second rows, of which each guides a row of the request: the logits of the same model without the prompt, or with a
+    negative prompt.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    SHARED_MEMORY_FIELD_NUMBER: _builtins.int
+    TENSOR_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def values(self) -> Global___Values:
+        """Rows written out."""
+
+    @_builtins.property
+    def shared_memory(self) -> Global___SharedMemory:
+        """Rows in shared memory of the server's host. Together with those of the request they may have at most
+        limits.max_message_bytes.
+        """
+
+    @_builtins.property
+    def tensor(self) -> Global___Tensor:
+        """Rows as raw bytes."""
+
+    def __init__(
+        self,
+        *,
+        values: Global___Values | None = ...,
+        shared_memory: Global___SharedMemory | None = ...,
+        tensor: Global___Tensor | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["shared_memory", b"shared_memory", "source", b"source", "tensor", b"tensor", "values", b"values"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["shared_memory", b"shared_memory", "source", b"source", "tensor", b"tensor", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["values", "shared_memory", "tensor"]  # noqa: Y015
+    _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_source) -> _WhichOneofReturnType_source | None: ...
+
+Global___Guidance: _TypeAlias = Guidance  # noqa: Y015
+
+@_typing.final
 class LogitBias(_message.Message):
     """An amount added to the logit of one token."""
 
@@ -573,6 +615,7 @@ class SamplingParams(_message.Message):
     XTC_PROBABILITY_FIELD_NUMBER: _builtins.int
     DYNAMIC_TEMPERATURE_RANGE_FIELD_NUMBER: _builtins.int
     DYNAMIC_TEMPERATURE_EXPONENT_FIELD_NUMBER: _builtins.int
+    GUIDANCE_SCALE_FIELD_NUMBER: _builtins.int
     REPETITION_PENALTY_FIELD_NUMBER: _builtins.int
     FREQUENCY_PENALTY_FIELD_NUMBER: _builtins.int
     PRESENCE_PENALTY_FIELD_NUMBER: _builtins.int
@@ -625,6 +668,12 @@ class SamplingParams(_message.Message):
     """
     dynamic_temperature_exponent: _builtins.float
     """Exponent of dynamic temperature. > 0 and finite; 0 means 1."""
+    guidance_scale: _builtins.float
+    """Classifier-free guidance (Sanchez et al., 2023): with c and u the log_softmax of the row and of its guidance row, the
+    logits become u + guidance_scale x (c - u), before any mask, bias or penalty; what either row forbids (-inf) stays
+    forbidden. Above 1 moves away from the guidance row, from 0 to 1 towards it. Finite; default 1 = off. Any other value
+    needs SampleRequest.guidance.
+    """
     repetition_penalty: _builtins.float
     """Divides positive and multiplies other logits of the tokens in history, once each (Keskar et al., 2019). > 0 and
     finite; default 1 = off.
@@ -697,6 +746,7 @@ class SamplingParams(_message.Message):
         xtc_probability: _builtins.float = ...,
         dynamic_temperature_range: _builtins.float = ...,
         dynamic_temperature_exponent: _builtins.float = ...,
+        guidance_scale: _builtins.float | None = ...,
         repetition_penalty: _builtins.float | None = ...,
         frequency_penalty: _builtins.float = ...,
         presence_penalty: _builtins.float = ...,
@@ -716,10 +766,12 @@ class SamplingParams(_message.Message):
         min_tokens_to_keep: _builtins.int = ...,
         order: Global___Order.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_repetition_penalty", b"_repetition_penalty", "_temperature", b"_temperature", "_top_p", b"_top_p", "_typical_p", b"_typical_p", "dry", b"dry", "repetition_penalty", b"repetition_penalty", "temperature", b"temperature", "top_p", b"top_p", "typical_p", b"typical_p"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_repetition_penalty", b"_repetition_penalty", "_temperature", b"_temperature", "_top_p", b"_top_p", "_typical_p", b"_typical_p", "dry", b"dry", "guidance_scale", b"guidance_scale", "repetition_penalty", b"repetition_penalty", "temperature", b"temperature", "top_p", b"top_p", "typical_p", b"typical_p"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_repetition_penalty", b"_repetition_penalty", "_temperature", b"_temperature", "_top_p", b"_top_p", "_typical_p", b"_typical_p", "allowed_tokens", b"allowed_tokens", "bad_words", b"bad_words", "bad_words_scope", b"bad_words_scope", "dry", b"dry", "dynamic_temperature_exponent", b"dynamic_temperature_exponent", "dynamic_temperature_range", b"dynamic_temperature_range", "epsilon_cutoff", b"epsilon_cutoff", "eta_cutoff", b"eta_cutoff", "frequency_penalty", b"frequency_penalty", "frequency_scope", b"frequency_scope", "history", b"history", "logit_bias", b"logit_bias", "min_p", b"min_p", "min_tokens_to_keep", b"min_tokens_to_keep", "no_repeat_ngram_size", b"no_repeat_ngram_size", "order", b"order", "penalty_range", b"penalty_range", "presence_penalty", b"presence_penalty", "presence_scope", b"presence_scope", "prompt_length", b"prompt_length", "repetition_penalty", b"repetition_penalty", "repetition_scope", b"repetition_scope", "temperature", b"temperature", "token_bitmask", b"token_bitmask", "top_a", b"top_a", "top_k", b"top_k", "top_n_sigma", b"top_n_sigma", "top_p", b"top_p", "typical_p", b"typical_p", "xtc_probability", b"xtc_probability", "xtc_threshold", b"xtc_threshold"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_repetition_penalty", b"_repetition_penalty", "_temperature", b"_temperature", "_top_p", b"_top_p", "_typical_p", b"_typical_p", "allowed_tokens", b"allowed_tokens", "bad_words", b"bad_words", "bad_words_scope", b"bad_words_scope", "dry", b"dry", "dynamic_temperature_exponent", b"dynamic_temperature_exponent", "dynamic_temperature_range", b"dynamic_temperature_range", "epsilon_cutoff", b"epsilon_cutoff", "eta_cutoff", b"eta_cutoff", "frequency_penalty", b"frequency_penalty", "frequency_scope", b"frequency_scope", "guidance_scale", b"guidance_scale", "history", b"history", "logit_bias", b"logit_bias", "min_p", b"min_p", "min_tokens_to_keep", b"min_tokens_to_keep", "no_repeat_ngram_size", b"no_repeat_ngram_size", "order", b"order", "penalty_range", b"penalty_range", "presence_penalty", b"presence_penalty", "presence_scope", b"presence_scope", "prompt_length", b"prompt_length", "repetition_penalty", b"repetition_penalty", "repetition_scope", b"repetition_scope", "temperature", b"temperature", "token_bitmask", b"token_bitmask", "top_a", b"top_a", "top_k", b"top_k", "top_n_sigma", b"top_n_sigma", "top_p", b"top_p", "typical_p", b"typical_p", "xtc_probability", b"xtc_probability", "xtc_threshold", b"xtc_threshold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__guidance_scale: _TypeAlias = _typing.Literal["guidance_scale"]  # noqa: Y015
+    _WhichOneofArgType__guidance_scale: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale"]  # noqa: Y015
     _WhichOneofReturnType__repetition_penalty: _TypeAlias = _typing.Literal["repetition_penalty"]  # noqa: Y015
     _WhichOneofArgType__repetition_penalty: _TypeAlias = _typing.Literal["_repetition_penalty", b"_repetition_penalty"]  # noqa: Y015
     _WhichOneofReturnType__temperature: _TypeAlias = _typing.Literal["temperature"]  # noqa: Y015
@@ -728,6 +780,8 @@ class SamplingParams(_message.Message):
     _WhichOneofArgType__top_p: _TypeAlias = _typing.Literal["_top_p", b"_top_p"]  # noqa: Y015
     _WhichOneofReturnType__typical_p: _TypeAlias = _typing.Literal["typical_p"]  # noqa: Y015
     _WhichOneofArgType__typical_p: _TypeAlias = _typing.Literal["_typical_p", b"_typical_p"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__guidance_scale) -> _WhichOneofReturnType__guidance_scale | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__repetition_penalty) -> _WhichOneofReturnType__repetition_penalty | None: ...
     @_typing.overload
@@ -814,6 +868,7 @@ class SampleRequest(_message.Message):
     PRIORITY_FIELD_NUMBER: _builtins.int
     ROW_PARAMS_FIELD_NUMBER: _builtins.int
     ROW_SEEDS_FIELD_NUMBER: _builtins.int
+    GUIDANCE_FIELD_NUMBER: _builtins.int
     VALUES_FIELD_NUMBER: _builtins.int
     CANDIDATES_FIELD_NUMBER: _builtins.int
     DISTRIBUTION_FIELD_NUMBER: _builtins.int
@@ -864,6 +919,12 @@ class SampleRequest(_message.Message):
         """
 
     @_builtins.property
+    def guidance(self) -> Global___Guidance:
+        """The guidance rows, for the rows whose guidance_scale is not 1; INVALID_ARGUMENT if there is none. Not together with
+        candidates or a distribution.
+        """
+
+    @_builtins.property
     def values(self) -> Global___Values:
         """Rows written out."""
 
@@ -893,15 +954,16 @@ class SampleRequest(_message.Message):
         priority: _builtins.int = ...,
         row_params: _abc.Iterable[Global___SamplingParams] | None = ...,
         row_seeds: _abc.Iterable[_builtins.int] | None = ...,
+        guidance: Global___Guidance | None = ...,
         values: Global___Values | None = ...,
         candidates: Global___Candidates | None = ...,
         distribution: _builtins.str = ...,
         shared_memory: Global___SharedMemory | None = ...,
         tensor: Global___Tensor | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "candidates", b"candidates", "distribution", b"distribution", "outputs", b"outputs", "params", b"params", "seed", b"seed", "shared_memory", b"shared_memory", "source", b"source", "tensor", b"tensor", "values", b"values"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "candidates", b"candidates", "distribution", b"distribution", "guidance", b"guidance", "outputs", b"outputs", "params", b"params", "seed", b"seed", "shared_memory", b"shared_memory", "source", b"source", "tensor", b"tensor", "values", b"values"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "candidates", b"candidates", "distribution", b"distribution", "draw_offset", b"draw_offset", "id", b"id", "kind", b"kind", "num_samples", b"num_samples", "outputs", b"outputs", "params", b"params", "priority", b"priority", "replacement", b"replacement", "row_params", b"row_params", "row_seeds", b"row_seeds", "seed", b"seed", "shared_memory", b"shared_memory", "source", b"source", "tensor", b"tensor", "values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "candidates", b"candidates", "distribution", b"distribution", "draw_offset", b"draw_offset", "guidance", b"guidance", "id", b"id", "kind", b"kind", "num_samples", b"num_samples", "outputs", b"outputs", "params", b"params", "priority", b"priority", "replacement", b"replacement", "row_params", b"row_params", "row_seeds", b"row_seeds", "seed", b"seed", "shared_memory", b"shared_memory", "source", b"source", "tensor", b"tensor", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015

@@ -1,0 +1,58 @@
+"""Guidance of a group with torch operators: its rows and their guidance rows become guided logits.
+
+Law and formulas: `sampling/guidance.py`. Everything is elementwise in float64, but for the sums, which are of whole
+numbers: a row's bits do not depend on the group or on the device.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from samplerd_server.sampling.arithmetic import arithmetic
+from samplerd_server.sampling.guidance import formulas
+from samplerd_server.sampling.masses import shift_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["guide"]
+
+
+def _power_of_two(n: Tensor) -> Tensor:
+    return ((n.long() + 1023) << 52).view(torch.float64)
+
+
+def _split(x: Tensor) -> tuple[Tensor, Tensor]:
+    mantissa, exponent = torch.frexp(x)
+    return mantissa, exponent.to(torch.float64)
+
+
+_ARITHMETIC = arithmetic(rint=torch.round, power_of_two=_power_of_two, split=_split, where=torch.where)
+_FORMULAS = formulas(exp2=_ARITHMETIC.exp2, log2=_ARITHMETIC.log2, where=torch.where)
+
+
+def guide(rows: Tensor, guidance: Tensor, scale: Tensor, widths: Sequence[int], *, is_weights: bool) -> Tensor:
+    """Compute the guided logits.
+
+    Args: rows, guidance, float64[B, W] of float32 numbers, all -inf (weights: 0) beyond a row's width; scale,
+    float64[B, 1]; widths, V of each row. Returns float64[B, W] of float32 numbers, all -inf where either row allows
+    nothing; where either holds a number that no row may hold it is undefined.
+    """
+    shifts = torch.tensor([shift_of(width) for width in widths], dtype=torch.float64, device=rows.device)[:, None]
+    c, u = (_log_softmax(_to_logits(own) if is_weights else own, shifts) for own in (rows, guidance))
+    return _FORMULAS.guided(c, u, scale).to(torch.float32).to(torch.float64)  # type: ignore[no-any-return]
+
+
+def _to_logits(weights: Tensor) -> Tensor:
+    return _ARITHMETIC.ln(weights).to(torch.float32).to(torch.float64)  # type: ignore[no-any-return]
+
+
+def _log_softmax(logits: Tensor, shifts: Tensor) -> Tensor:
+    """float64[B, W]; what no row may hold makes the whole row NaN."""
+    largest = logits.amax(1, keepdim=True)
+    masses = torch.round(_FORMULAS.relative_mass(logits, largest) * _power_of_two(shifts)).long()
+    total = masses.sum(1, keepdim=True).to(torch.float64)
+    return logits - _FORMULAS.normaliser(largest, total, shifts)  # type: ignore[no-any-return]

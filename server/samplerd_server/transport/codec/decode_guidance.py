@@ -1,0 +1,104 @@
+"""The arrow from a `Guidance` message to its rows, checked against the rows that they guide."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from samplerd.v1 import sampler_pb2 as pb
+from samplerd_server.core.buffers import address_of
+from samplerd_server.core.errors import InvalidRequestError
+from samplerd_server.core.rows import DenseRows
+from samplerd_server.transport.codec.decode_rows import check_tensor, decode_tensor, decode_values
+from samplerd_server.transport.codec.locate_tensor import locate_tensor
+from samplerd_server.transport.codec.parse import parse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from samplerd_server.config import LimitsConfig
+    from samplerd_server.core.params import SamplingParams
+    from samplerd_server.core.rows import CandidateRows, StoredRows
+
+__all__ = ["GuidanceRows", "check_guidance", "decode_guidance", "decode_guidance_bytes"]
+
+_OTHER_SOURCES = range(12, 16)
+"""Numbers of the fields that are sources beside the tensor."""
+
+
+@dataclass(frozen=True, slots=True)
+class GuidanceRows:
+    """The guidance rows of a request."""
+
+    rows: DenseRows
+    load: Callable[[], None] | None
+    """Copies their numbers out of shared memory once the request is admitted; None = they are in memory already."""
+
+
+def decode_guidance(
+    message: pb.Guidance,
+    limits: LimitsConfig,
+    decode_shared: Callable[[pb.SharedMemory, str], tuple[DenseRows, Callable[[], None]]],
+) -> GuidanceRows:
+    """Find the rows of a message; `decode_shared` takes those that are in shared memory, and the path of their field.
+
+    Raises:
+        InvalidRequestError: no source, or a malformed one.
+        NotImplementedFieldError: shared memory is off.
+        PermissionDeniedError: shared memory that requests may not name.
+
+    """
+    source = message.WhichOneof("source")
+    if source == "tensor":
+        return GuidanceRows(decode_tensor(message.tensor, limits, "guidance.tensor"), None)
+    if source == "shared_memory":
+        return GuidanceRows(*decode_shared(message.shared_memory, "guidance.shared_memory"))
+    if source is None:
+        raise InvalidRequestError("guidance", "no rows were sent; one of tensor, values, shared_memory is needed")
+    return GuidanceRows(decode_values(message.values, limits, "guidance.values"), None)
+
+
+def decode_guidance_bytes(
+    data: bytes,
+    begin: int,
+    end: int,
+    limits: LimitsConfig,
+    decode_shared: Callable[[pb.SharedMemory, str], tuple[DenseRows, Callable[[], None]]],
+) -> GuidanceRows:
+    """Find the rows of an encoded message at bytes [begin, end) of a request; those of a tensor stay where they are.
+
+    Raises what `decode_guidance` raises.
+    """
+    content = memoryview(data)[begin:end]
+    located = locate_tensor(content, _OTHER_SOURCES)
+    if located is None:
+        message = parse(pb.Guidance, bytes(content), part_of=pb.SampleRequest)
+        return decode_guidance(message, limits, decode_shared)
+    parse(pb.Guidance, located.rest, part_of=pb.SampleRequest)
+    tensor = parse(pb.Tensor, located.shape, part_of=pb.SampleRequest)
+    address = address_of(data) + end - len(located.data)
+    rows, path = tensor.rows or 1, "guidance.tensor"
+    return GuidanceRows(
+        check_tensor(tensor.dtype, rows, tensor.vocab_size, located.data, limits, path, address=address), None
+    )
+
+
+def check_guidance(
+    guidance: DenseRows, source: DenseRows | CandidateRows | StoredRows, params: tuple[SamplingParams, ...]
+) -> None:
+    """Check guidance rows against the rows that they guide, and that some row uses them.
+
+    Raises:
+        InvalidRequestError: rows that cannot be guided, other numbers of rows or of categories, no row that uses them.
+
+    """
+    if not isinstance(source, DenseRows):
+        raise InvalidRequestError("guidance", "only whole rows that the request brings along can be guided")
+    if guidance.rows != source.rows:
+        raise InvalidRequestError("guidance", f"{guidance.rows} guidance rows for {source.rows} rows")
+    if guidance.vocab_size != source.vocab_size:
+        raise InvalidRequestError(
+            "guidance", f"its rows have {guidance.vocab_size} numbers, but those of the request {source.vocab_size}"
+        )
+    if all(own.guidance_scale == 1.0 for own in params):
+        raise InvalidRequestError("guidance", "no row uses it: every guidance_scale is 1")
