@@ -18,7 +18,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
 __all__ = ["LARGEST", "dry_penalties", "repeat_lengths", "tokens_after_breaker"]
 
@@ -41,7 +41,7 @@ def repeat_lengths(tokens: Sequence[int]) -> list[int]:
     return z
 
 
-def tokens_after_breaker(backwards: Sequence[int], breakers: Iterable[Sequence[int]]) -> int:
+def tokens_after_breaker(backwards: Sequence[int], breakers: Sequence[Sequence[int]]) -> int:
     """Count the tokens after the breaker that begins last; all, if there is none.
 
     Args:
@@ -49,6 +49,14 @@ def tokens_after_breaker(backwards: Sequence[int], breakers: Iterable[Sequence[i
         breakers: sequences of tokens, oldest first, none empty.
 
     """
+    single = {breaker[0] for breaker in breakers if len(breaker) == 1}
+    reach = next((at for at, token in enumerate(backwards) if token in single), len(backwards))
+    longer = [breaker for breaker in breakers if len(breaker) > 1]
+    return _tokens_after_sequence(backwards, longer, reach) if longer else reach
+
+
+def _tokens_after_sequence(backwards: Sequence[int], breakers: Sequence[Sequence[int]], reach: int) -> int:
+    """Do what `tokens_after_breaker` does for breakers of several tokens; `reach` is what others leave."""
     children: list[dict[int, int]] = [{}]
     longest = [0]  # of the breakers that begin where a node of the tree was reached
     for breaker in breakers:
@@ -75,11 +83,11 @@ def tokens_after_breaker(backwards: Sequence[int], breakers: Iterable[Sequence[i
             shorter[child] = follow(shorter[node], token)
             queue.append(child)
     node = 0
-    for at, token in enumerate(backwards):
+    for at, token in enumerate(backwards[: reach + 1]):
         node = follow(node, token)
         if longest[node]:
             return at + 1 - longest[node]
-    return len(backwards)
+    return reach
 
 
 def dry_penalties(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -142,6 +143,14 @@ def test_what_bans_and_scopes_leave_of_candidates(sampler, fields, decided):
     assert draw(sampler, asked).status[0] == reason
 
 
+def test_a_draw_from_candidates_that_are_all_forbidden_is_outside_of_them(sampler):
+    for fields in (sequence_lists("bad_words", [[1]]), {"allowed_tokens": history(0, 2, 3)}):
+        asked = sparse([1], [1.5], 2.5, 4, params=params(**fields), seed=4)
+        assert sample(asked)[0].reason == RowErrorReason.OUTSIDE_CANDIDATES
+        got = draw(sampler, asked)
+        assert (got.status[0], got.samples[0]) == (RowErrorReason.OUTSIDE_CANDIDATES, -1)
+
+
 def test_breakers_of_dry_may_be_sequences():
     backwards = [3, 2, 1, 9, 8, 1]
     assert tokens_after_breaker(backwards, []) == 6
@@ -193,3 +202,42 @@ def test_ngrams_are_those_that_a_plain_search_finds(tokens, size):
     windows = [tokens[at : at + size] for at in range(len(tokens) - size + 1)]
     end = tokens[len(tokens) + 1 - size :]
     assert last_of_ngrams(tokens, size) == {window[-1] for window in windows if window[:-1] == end}
+
+
+LIMIT = 1 << 16
+ZEROS = np.zeros(LIMIT, np.int32)
+EVERY = np.random.default_rng(4).permutation(LIMIT).astype(np.int32)
+SECONDS = {"numba": 0.4, "torch": 8.0}
+"""Of the thread alone: some ten times what it takes."""
+# Sequences 0 .. 0 1 of every length, with about LIMIT tokens in all: none stands in a history of zeros.
+LADDER = [[0] * length + [1] for length in range(1, int(math.sqrt(2 * LIMIT)))]
+PAIRS = [[1, token] for token in range(LIMIT // 2)]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"history": EVERY, "repetition_penalty": 1.1, "frequency_penalty": 0.1},
+        {"bias_ids": EVERY, "bias_values": np.ones(LIMIT, np.float32)},
+        {"history": ZEROS, "dry": Dry(multiplier=0.8, sequence_breakers=np.sort(EVERY)[1:])},
+        {"history": ZEROS, "dry": Dry(multiplier=0.8, **sequence_lists("breaker_sequences", LADDER))},
+        {"history": ZEROS, "dry": Dry(multiplier=0.8, **sequence_lists("breaker_sequences", PAIRS))},
+        {
+            "history": ZEROS,
+            "dry": Dry(multiplier=0.8, **sequence_lists("breaker_sequences", [[0] * (LIMIT - 1) + [1]])),
+        },
+        {"history": ZEROS, **sequence_lists("bad_words", LADDER)},
+        {"history": ZEROS, "no_repeat_ngram_size": LIMIT // 2},
+        {"history": np.resize(EVERY[:999], LIMIT), "no_repeat_ngram_size": 500},
+    ],
+    ids=[
+        *("penalties", "logit_bias", "breakers", "a ladder of breaker_sequences", "pairs", "one long sequence"),
+        *("bad_words", "long n-grams", "n-grams of a period"),
+    ],
+)
+def test_lists_at_their_limits_take_no_quadratic_time(sampler, fields):
+    """A step for each pair of tokens would take 1 ns in compiled code, 4 s in all, and 50 ns in Python."""
+    asked = request(np.zeros(LIMIT), params=params(**fields, top_k=1))
+    began = time.thread_time()
+    assert draw(sampler, asked).status[0] == RowErrorReason.NONE
+    assert time.thread_time() - began < SECONDS[sampler.name]

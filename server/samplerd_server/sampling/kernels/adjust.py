@@ -158,6 +158,15 @@ def mask_tokens(row, work, never, rest):
 @jit
 def add_bias(row, work, rest):
     """Step 3: the amounts of logit_bias are added. Returns what is known of the rest."""
+    if row.candidate_ids == 0:
+        numbers = work.y  # three loops, so that the one with the arithmetic vectorises
+        for i in range(row.bias_ids_len):
+            numbers[i] = work.x[np.uint32(load_i32(row.bias_ids, i))]
+        for i in range(row.bias_ids_len):
+            numbers[i] = saturate(np.float64(numbers[i]) + np.float64(load_f32(row.bias_values, i)))
+        for i in range(row.bias_ids_len):
+            work.x[np.uint32(load_i32(row.bias_ids, i))] = numbers[i]
+        return rest
     for i in range(row.bias_ids_len):
         token, amount = load_i32(row.bias_ids, i), np.float64(load_f32(row.bias_values, i))
         at = find_token(row, work, token)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 
 from samplerd_server.sampling.kernels.compile import jit, load_i32
-from samplerd_server.sampling.kernels.repeats import measure_repeats, read_backwards
+from samplerd_server.sampling.kernels.repeats import backwards, measure_repeats
 from samplerd_server.sampling.scope import first_in_scope
 
 __all__ = ["first_token", "has_bans", "list_bans"]
@@ -62,11 +62,10 @@ def _list_ngrams(row, work, listed):
         for i in range(length):
             listed = _add(work, listed, load_i32(row.history, i))
         return listed
-    backwards = read_backwards(row, length)
-    z = measure_repeats(backwards)
+    z = measure_repeats(row, length)
     for i in range(1, length):
         if z[i] >= size - 1:
-            listed = _add(work, listed, backwards[i - 1])
+            listed = _add(work, listed, backwards(row, i - 1))
     return listed
 
 

@@ -2,8 +2,9 @@
 
 The sequences, newest token first, are laid out as a tree, and the history is read through it from its end on (Aho and
 Corasick, 1975). Law: `sampling.dry`. Rule 1: no hash, since a caller could choose tokens that collide: nodes are
-numbered level by level, the children of one in order of their tokens, and are found by binary search. With T tokens in
-all breakers and n of history, this takes O((T + n) log T), whatever they are.
+numbered level by level, the children of one in order of their tokens, and are found by binary search; those of the
+root, which every token is looked up in, by a table of V numbers. With T tokens in all breakers and n of history, this
+takes O((T + n) log T), whatever they are.
 """
 
 # mypy: disable-error-code="no-untyped-def, assignment"
@@ -14,13 +15,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from samplerd_server.sampling.kernels.compile import jit, load_i32
+from samplerd_server.sampling.kernels.compile import carray, int32_at, int64_at, jit, load_i32
+from samplerd_server.sampling.kernels.sorting import BINS, Sorting, sort
 
 __all__ = ["tokens_after_breaker"]
 
 
 class _Tree(NamedTuple):
-    """One entry for each node; node 0 is the root. Arrays of int32."""
+    """One entry for each node; node 0 is the root. Arrays of int32, unowned, so that calls count no references."""
 
     token: Any
     parent: Any
@@ -32,37 +34,15 @@ class _Tree(NamedTuple):
     """Length of the longest sequence that ends here, or where `shorter` leads to."""
     shorter: Any
     """The node of the longest end of what this node stands for; 0 = of nothing."""
-
-
-@jit
-def _sift(keys, values, at, end):
-    """Let the entry at `at` sink to its place in a heap of `end` entries, the largest first."""
-    key, value = keys[at], values[at]
-    while 2 * at + 1 < end:
-        child = 2 * at + 1
-        if child + 1 < end and keys[child + 1] > keys[child]:
-            child += 1
-        if keys[child] <= key:
-            break
-        keys[at], values[at] = keys[child], values[child]
-        at = child
-    keys[at], values[at] = key, value
-
-
-@jit
-def _sort(keys, values, count):
-    """Sort the first `count` keys, int64, and their values with them, ascending; in O(count log count) always."""
-    for at in range(count // 2 - 1, -1, -1):
-        _sift(keys, values, at, count)
-    for end in range(count - 1, 0, -1):
-        keys[0], keys[end] = keys[end], keys[0]
-        values[0], values[end] = values[end], values[0]
-        _sift(keys, values, 0, end)
+    roots: Any
+    """int32[V]: the root's child by its token; 0 = there is none. All 0 between uses."""
 
 
 @jit
 def _child(tree, node, token):
     """Find the child of a node by its token; 0 = it has none."""
+    if node == 0:
+        return np.int64(tree.roots[token])
     low = np.int64(tree.first[node])
     end = low + tree.count[node]
     high = end
@@ -72,7 +52,7 @@ def _child(tree, node, token):
             low = middle + 1
         else:
             high = middle
-    return low if low < end and tree.token[low] == token else 0
+    return low if low < end and tree.token[low] == token else np.int64(0)
 
 
 @jit
@@ -86,66 +66,99 @@ def _follow(tree, node, token):
 
 
 @jit
-def _grow(tree, ids, ends):
+def _begin_of(row, s):
+    """Find where sequence `s` begins among the ids."""
+    return np.int64(load_i32(row.dry_breaker_sequences_ends, s - 1)) if s else np.int64(0)
+
+
+@jit
+def _grow(row, tree):
     """Add all sequences, level by level. Returns the number of nodes."""
-    sequences = len(ends)
-    keys, live = np.empty(sequences, np.int64), np.empty(sequences, np.int32)
-    node_of = np.zeros(sequences, np.int32)
+    sequences = np.int64(row.dry_breaker_sequences_ends_len)
+    longs, ints = np.empty(2 * sequences + BINS, np.int64), np.zeros(3 * sequences, np.int32)
+    at8, at4, n = np.uint64(longs.ctypes.data), np.uint64(ints.ctypes.data), np.uint64(sequences)
+    keys, more_keys = carray(int64_at(at8), sequences), carray(int64_at(at8 + np.uint64(8) * n), sequences)
+    bins = carray(int64_at(at8 + np.uint64(16) * n), BINS)
+    live, more_live = carray(int32_at(at4), sequences), carray(int32_at(at4 + np.uint64(4) * n), sequences)
+    node_of = carray(int32_at(at4 + np.uint64(8) * n), sequences)
     for s in range(sequences):
         live[s] = s
-    count, nodes, depth = sequences, 1, 0
+    count, nodes, depth = sequences, np.int64(1), np.int64(0)
     while count:
         for i in range(count):
-            s = live[i]
-            keys[i] = (np.int64(node_of[s]) << 32) | np.int64(ids[ends[s] - 1 - depth])
-        _sort(keys, live, count)
-        left, last = 0, np.int64(-1)
+            s = np.int64(live[i])
+            end = np.int64(load_i32(row.dry_breaker_sequences_ends, s))
+            token = load_i32(row.dry_breaker_sequences_ids, end - 1 - depth)
+            keys[i] = (np.int64(node_of[s]) << 32) | np.int64(token)
+        sort(Sorting(keys, live, more_keys, more_live, bins), count)
+        left, last = np.int64(0), np.int64(-1)
         for i in range(count):
-            s = live[i]
-            if keys[i] != last:
-                last = keys[i]
-                parent = node_of[s]
-                tree.token[nodes], tree.parent[nodes] = ids[ends[s] - 1 - depth], parent
-                if tree.count[parent] == 0:
-                    tree.first[parent] = nodes
-                tree.count[parent] += 1
+            s, key = np.int64(live[i]), keys[i]
+            if key != last:
+                last = key
+                _add_node(tree, nodes, key >> 32, key & 0xFFFFFFFF)
                 nodes += 1
             node_of[s] = nodes - 1
-            begin = ends[s - 1] if s else 0
-            if ends[s] - begin == depth + 1:
+            if load_i32(row.dry_breaker_sequences_ends, s) - _begin_of(row, s) == depth + 1:
                 tree.longest[nodes - 1] = depth + 1
             else:
                 live[left] = s
                 left += 1
         count = left
         depth += 1
+    longs[0], ints[0] = 0, 0  # the memory of the unowned arrays is held until here
     return nodes
 
 
 @jit
-def tokens_after_breaker(row, backwards):
-    """Count the tokens after the sequence that begins last; -1: none stands in the history.
+def _add_node(tree, node, parent, token):
+    tree.token[node], tree.parent[node] = token, parent
+    if parent == 0:
+        tree.roots[token] = node
+    if tree.count[parent] == 0:
+        tree.first[parent] = node
+    tree.count[parent] += 1
 
-    Also returns the place in `backwards`, int32[n], of its first token. `row`: has dry_breaker_sequences, at least one.
-    """
-    total, sequences = np.int64(row.dry_breaker_sequences_ids_len), np.int64(row.dry_breaker_sequences_ends_len)
-    ids, ends = np.empty(total, np.int32), np.empty(sequences, np.int32)
-    for i in range(total):
-        ids[i] = load_i32(row.dry_breaker_sequences_ids, i)
-    for s in range(sequences):
-        ends[s] = load_i32(row.dry_breaker_sequences_ends, s)
-    zeros = np.zeros((6, total + 1), np.int32)
-    tree = _Tree(zeros[0], zeros[1], zeros[2], zeros[3], zeros[4], zeros[5])
-    nodes = _grow(tree, ids, ends)
+
+@jit
+def _link(tree, nodes):
+    """Fill in `shorter`, and what it says of `longest`."""
     for node in range(1, nodes):
-        parent = tree.parent[node]
+        parent = np.int64(tree.parent[node])
         if parent:
             tree.shorter[node] = _follow(tree, np.int64(tree.shorter[parent]), tree.token[node])
         if tree.longest[node] == 0:
             tree.longest[node] = tree.longest[tree.shorter[node]]
-    node = np.int64(0)
-    for at in range(len(backwards)):
-        node = _follow(tree, node, backwards[at])
+
+
+@jit
+def tokens_after_breaker(row, work, length):
+    """Count the tokens after the sequence that begins last within the last `length`; -1: none does.
+
+    Also returns how many tokens follow its first one. `row`: has dry_breaker_sequences, at least one.
+    """
+    size = np.int64(row.dry_breaker_sequences_ids_len) + 1
+    memory = np.zeros(6 * size, np.int32)
+    at, step = np.uint64(memory.ctypes.data), np.uint64(4 * size)
+    tree = _Tree(
+        carray(int32_at(at), size),
+        carray(int32_at(at + step), size),
+        carray(int32_at(at + np.uint64(2) * step), size),
+        carray(int32_at(at + np.uint64(3) * step), size),
+        carray(int32_at(at + np.uint64(4) * step), size),
+        carray(int32_at(at + np.uint64(5) * step), size),
+        carray(int32_at(np.uint64(work.counts.ctypes.data)), len(work.counts)),
+    )
+    nodes = _grow(row, tree)
+    _link(tree, nodes)
+    after, node, read = np.int64(-1), np.int64(0), np.int64(0)
+    while read < length and after < 0:
+        node = _follow(tree, node, load_i32(row.history, row.history_len - 1 - read))
         if tree.longest[node]:
-            return np.int64(at + 1 - tree.longest[node]), np.int64(at)
-    return np.int64(-1), np.int64(len(backwards))
+            after = read + 1 - tree.longest[node]
+        else:
+            read += 1
+    for child in range(1, tree.count[0] + 1):
+        tree.roots[tree.token[child]] = 0
+    memory[0] = 0  # the memory of the unowned arrays is held until here
+    return after, read

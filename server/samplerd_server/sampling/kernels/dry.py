@@ -12,7 +12,7 @@ import numpy as np
 from samplerd_server.sampling.kernels.adjust import find_token, saturate, touch_rest
 from samplerd_server.sampling.kernels.breakers import tokens_after_breaker
 from samplerd_server.sampling.kernels.compile import jit, load_i32
-from samplerd_server.sampling.kernels.repeats import measure_repeats, read_backwards
+from samplerd_server.sampling.kernels.repeats import backwards, measure_repeats
 
 __all__ = ["dry"]
 
@@ -46,16 +46,36 @@ def _mark_breakers(row, counts, mark):
 
 
 @jit
-def _reach(row, counts, backwards):
-    """Find how many tokens a repeat may have: those after the breaker that begins last."""
-    reach = np.int64(0)
-    while reach < len(backwards) and counts[backwards[reach]] != _BREAKER:
-        reach += 1
+def _find_reach(row, work, length):
+    """Find how many tokens a repeat may have: those after the last breaker. Marks breakers of one token in counts."""
+    if row.dry_sequence_breakers_len == 0 and row.dry_breaker_sequences_ends_len == 0:
+        return length
+    after, at = np.int64(-1), length
     if row.dry_breaker_sequences_ends_len:
-        after, at = tokens_after_breaker(row, backwards)
-        if after >= 0 and at <= reach:
-            return after
-    return reach
+        after, at = tokens_after_breaker(row, work, length)
+    _mark_breakers(row, work.counts, _BREAKER)
+    reach = np.int64(0)
+    while reach < length and work.counts[backwards(row, reach)] != _BREAKER:
+        reach += 1
+    return after if after >= 0 and at <= reach else reach
+
+
+@jit
+def _list_repeats(row, work, z, reach, least):
+    """Write 1 + the longest repeat of each token into counts, and list the tokens in members. Returns how many."""
+    counts, listed = work.counts, np.int64(0)
+    for i in range(1, len(z)):
+        repeat = min(np.int64(z[i]), reach)
+        if repeat < least:
+            continue
+        token = backwards(row, i - 1)
+        longest = np.int64(counts[token])
+        if longest == _BREAKER:
+            continue
+        work.members[listed] = token
+        listed += longest == 0
+        counts[token] = max(longest, repeat + 1)
+    return listed
 
 
 @jit
@@ -64,24 +84,15 @@ def dry(row, work, rest):
     length = np.int64(row.history_len)
     if row.dry_range:
         length = min(length, np.int64(row.dry_range))
-    backwards = read_backwards(row, length)
-    z = measure_repeats(backwards)
-    counts = work.counts
-    _mark_breakers(row, counts, _BREAKER)
-    reach = _reach(row, counts, backwards)
+    z = measure_repeats(row, length)
+    reach = _find_reach(row, work, length)
     least = np.int64(0) if row.dry_allow_no_repeat else np.int64(row.dry_allowed_length)
-    for i in range(1, length):
-        repeat = min(np.int64(z[i]), reach)
-        token = backwards[i - 1]
-        if repeat >= least and counts[token] != _BREAKER:
-            counts[token] = max(np.int64(counts[token]), repeat + 1)
-    _mark_breakers(row, counts, np.int32(0))
-    for i in range(1, length):
-        token = backwards[i - 1]
-        if counts[token] == 0:
-            continue
-        repeat = np.int64(counts[token]) - 1
-        counts[token] = 0
+    listed = _list_repeats(row, work, z, reach, least)
+    _mark_breakers(row, work.counts, np.int32(0))
+    for i in range(listed):
+        token = work.members[i]
+        repeat = np.int64(work.counts[token]) - 1
+        work.counts[token] = 0
         loss = min(row.dry_multiplier * _power(row.dry_base, repeat - least), _LARGEST)
         at = find_token(row, work, token)
         if at >= 0:

@@ -17,6 +17,7 @@ from samplerd_server.core.enums import Dtype, InputKind, Order, RowErrorReason, 
 from samplerd_server.sampling.kernels.adjust import RAISED, add_bias, has_mask, has_penalties, mask_tokens, penalise
 from samplerd_server.sampling.kernels.arithmetic import ln
 from samplerd_server.sampling.kernels.blocks import BLOCK, TINY, block_maximum, load_block
+from samplerd_server.sampling.kernels.candidates import order_of_candidates
 from samplerd_server.sampling.kernels.compile import jit, load_i32
 from samplerd_server.sampling.kernels.dry import dry
 from samplerd_server.sampling.kernels.exp2 import exp, exp2, log2
@@ -85,9 +86,7 @@ def _read(row, work, scratch):
         if is_bad(maximum, bits, is_weights):
             return find_bad(x, low, is_weights)
     if row.candidate_ids:
-        for i in range(width):
-            work.tokens[i] = load_i32(row.candidate_ids, i)
-        order = np.argsort(work.tokens[:width], kind="mergesort")
+        order = order_of_candidates(row, work)
         for i in range(width):
             work.tokens[i] = load_i32(row.candidate_ids, order[i])
             work.raw[i] = work.x[order[i]]

@@ -8,34 +8,36 @@ import numpy as np
 
 from samplerd_server.sampling.kernels.compile import jit, load_i32
 
-__all__ = ["measure_repeats", "read_backwards"]
+__all__ = ["backwards", "measure_repeats"]
 
 
 @jit
-def read_backwards(row, length):
-    """Copy the last `length` tokens of history, newest first: int32[length]."""
-    backwards = np.empty(length, np.int32)
-    for i in range(length):
-        backwards[i] = load_i32(row.history, row.history_len - 1 - i)
-    return backwards
+def backwards(row, at):
+    """Give the token of history with `at` tokens after it."""
+    return load_i32(row.history, np.int64(row.history_len) - 1 - at)
 
 
 @jit
-def measure_repeats(backwards):
-    """Find the length of the longest common prefix of `backwards` and itself from each place on: int32 of its length.
+def measure_repeats(row, length):
+    """Find how many tokens before and at each place are those that history ends with: int32[length].
 
-    Gusfield's Z array, in linear time; of the first place it is 0.
+    Places are counted from the end, and none but the last `length` tokens are looked at; of the last place it is 0.
+    Gusfield's Z array of the reversed history, in linear time.
     """
-    length = len(backwards)
-    z = np.zeros(length, np.int32)
-    left, right = 0, 0
-    for i in range(1, length):
+    z = np.empty(length, np.int32)
+    left, right = np.int64(0), np.int64(0)
+    z[0] = 0
+    for i in range(np.int64(1), length):
         n = np.int64(0)
         if i < right:
-            n = np.int64(min(right - i, z[i - left]))
-        while i + n < length and backwards[n] == backwards[i + n]:
+            n = np.int64(z[i - left])
+            if n < right - i:
+                z[i] = n
+                continue
+            n = right - i
+        while i + n < length and backwards(row, n) == backwards(row, i + n):
             n += 1
+        z[i] = n
         if i + n > right:
             left, right = i, i + n
-        z[i] = n
     return z

@@ -39,18 +39,20 @@ def read_ids(record: np.void, address: str, length: str) -> NDArray[np.int32]:
 class _Entries:
     """Amounts at positions of rows; mutable while a group's lists are read."""
 
-    rows: list[int] = field(default_factory=list)
-    positions: list[int] = field(default_factory=list)
-    amounts: list[tuple[float, ...]] = field(default_factory=list)
+    rows: list[NDArray[np.int64]] = field(default_factory=list)
+    positions: list[NDArray[np.int64]] = field(default_factory=list)
+    amounts: list[NDArray[np.float64]] = field(default_factory=list)
 
-    def add(self, row: int, position: int, *amounts: float) -> None:
-        self.rows.append(row)
-        self.positions.append(position)
+    def add(self, row: int, positions: NDArray[np.integer], amounts: NDArray[np.float64]) -> None:
+        """Note amounts [n, k] for positions [n]."""
+        self.rows.append(np.full(len(positions), row))
+        self.positions.append(positions.astype(np.int64))
         self.amounts.append(amounts)
 
     def on(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-        amounts = torch.tensor(self.amounts, dtype=torch.float64, device=device)
-        return torch.tensor(self.rows, device=device), torch.tensor(self.positions, device=device), amounts
+        rows, positions = np.concatenate(self.rows), np.concatenate(self.positions)
+        amounts = torch.from_numpy(np.concatenate(self.amounts)).to(device)
+        return torch.from_numpy(rows).to(device), torch.from_numpy(positions).to(device), amounts
 
 
 class Adjuster:
@@ -129,8 +131,8 @@ class Adjuster:
 
     def _add_bias(self, row: int, record: np.void) -> None:
         values = read_bytes(int(record["bias_values"]), 4 * int(record["bias_ids_len"])).view("<f4")
-        for token, amount in zip(read_ids(record, "bias_ids", "bias_ids_len").tolist(), values.tolist(), strict=True):
-            self._put(self._bias, row, token, (amount,), change=amount)
+        amounts = values.astype(np.float64)
+        self._put(self._bias, row, read_ids(record, "bias_ids", "bias_ids_len"), amounts[:, None], change=amounts)
 
     def _add_penalties(self, row: int, record: np.void) -> None:
         history = read_ids(record, "history", "history_len")
@@ -145,8 +147,8 @@ class Adjuster:
                 allowed_length=0 if record["dry_allow_no_repeat"] else int(record["dry_allowed_length"]),
                 breakers=[[token] for token in single] + _read_sequences(record, "dry_breaker_sequences"),
             )
-            for token, amount in amounts.items():
-                self._put(self._dry, row, token, (amount,), change=-amount)
+            losses = np.array(list(amounts.values()), np.float64)
+            self._put(self._dry, row, np.array(list(amounts), np.int32), losses[:, None], change=-losses)
 
     def _add_token_penalties(self, row: int, record: np.void, history: NDArray[np.int32]) -> None:
         repetition, presence = float(record["repetition_penalty"]), float(record["presence_penalty"])
@@ -161,23 +163,29 @@ class Adjuster:
             often, once = counts * frequency, np.where(present > 0, presence, 0.0)
             others, taken = 1.0 - factors, often + once
         change = np.where((others > 0) | (taken < 0), 1.0, np.where((others < 0) | (taken > 0), -1.0, 0.0))
-        columns = (tokens, factors, often, once, change)
-        for token, factor, *less, sign in zip(*(column.tolist() for column in columns), strict=True):
-            self._put(self._penalties, row, token, (factor, *less), change=sign)
+        self._put(self._penalties, row, tokens, np.stack([factors, often, once], 1), change=change)
 
-    def _put(self, entries: _Entries, row: int, token: int, amounts: tuple[float, ...], *, change: float) -> None:
-        """Note amounts for a token; where it was not sent, note what its `change` does to the rest."""
-        position = token
-        if self._ids is not None:
-            own = self._ids[row]
-            position = int(np.searchsorted(own, token))
-            if position == len(own) or own[position] != token:
-                if self.rest[row] != _NEVER and change > 0:
-                    self.undecided[row] = True
-                elif change < 0:
-                    self._lower_rest(row)
-                return
-        entries.add(row, position, *amounts)
+    def _put(
+        self,
+        entries: _Entries,
+        row: int,
+        tokens: NDArray[np.int32],
+        amounts: NDArray[np.float64],
+        *,
+        change: NDArray[np.float64],
+    ) -> None:
+        """Note amounts [n, k] for tokens [n]; of those that were not sent, what their `change` [n] does to the rest."""
+        if self._ids is None:
+            entries.add(row, tokens, amounts)
+            return
+        own = self._ids[row]
+        positions = np.searchsorted(own, tokens)
+        is_sent = own[np.minimum(positions, len(own) - 1)] == tokens
+        entries.add(row, positions[is_sent], amounts[is_sent])
+        if self.rest[row] != _NEVER:
+            self.undecided[row] |= bool((change[~is_sent] > 0).any())
+        if (change[~is_sent] < 0).any():
+            self._lower_rest(row)
 
     def _lower_rest(self, row: int) -> None:
         if self.rest[row] != _NEVER:

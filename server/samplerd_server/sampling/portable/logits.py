@@ -83,7 +83,9 @@ class LoadedRows:
         self.largest = self.adjusted.amax(1, keepdim=True)
         if self.rest is not None:
             self.rest = to_column(adjuster.rest, self.raw.device)
-            self.undecided = to_column(adjuster.undecided, self.raw.device)
+            # Where nothing that was sent is left, the draw falls on what was not.
+            is_emptied = (self.largest == _NEVER) & (self.rest != _NEVER)
+            self.undecided = to_column(adjuster.undecided, self.raw.device) | is_emptied
 
     def _round(self, logits: Tensor) -> Tensor:
         """Round the logarithms of weights to float32 in rows that are adjusted as logits."""

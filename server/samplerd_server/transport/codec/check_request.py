@@ -15,7 +15,7 @@ from samplerd_server.core.errors import InvalidRequestError
 from samplerd_server.core.outputs import NO_OUTPUTS, Outputs
 from samplerd_server.core.request import SampleRequest
 from samplerd_server.sampling.price import work_of
-from samplerd_server.transport.codec.decode_params import DEFAULT_PARAMS, ParamsContext, decode_params
+from samplerd_server.transport.codec.decode_params import DEFAULT_PARAMS, decode_params
 from samplerd_server.transport.codec.fresh_seed import fresh_seed
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from samplerd_server.config import LimitsConfig
     from samplerd_server.core.params import SamplingParams
     from samplerd_server.core.rows import CandidateRows, DenseRows, StoredRows
+    from samplerd_server.transport.codec.decode_ids import ParamsContext
     from samplerd_server.transport.codec.scan import Scanned
 
 __all__ = [

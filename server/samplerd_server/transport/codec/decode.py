@@ -21,8 +21,9 @@ from samplerd_server.transport.codec.check_request import (
     decode_seed,
 )
 from samplerd_server.transport.codec.decode_guidance import check_guidance, decode_guidance, decode_guidance_bytes
+from samplerd_server.transport.codec.decode_ids import ParamsContext
 from samplerd_server.transport.codec.decode_outputs import decode_outputs
-from samplerd_server.transport.codec.decode_params import ParamsContext, decode_params
+from samplerd_server.transport.codec.decode_params import decode_params
 from samplerd_server.transport.codec.decode_rows import check_tensor, decode_rows
 from samplerd_server.transport.codec.decode_shared_memory import decode_shared_memory
 from samplerd_server.transport.codec.fresh_seed import fresh_seed

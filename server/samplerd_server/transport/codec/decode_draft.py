@@ -11,7 +11,7 @@ from samplerd_server.core.errors import InvalidRequestError
 from samplerd_server.core.request import VerifyRequest
 from samplerd_server.sampling.price import draft_work
 from samplerd_server.transport.codec.check_request import Scalars, check_request, decode_row_params, decode_seed
-from samplerd_server.transport.codec.decode_params import decode_ids
+from samplerd_server.transport.codec.decode_ids import decode_ids
 from samplerd_server.transport.codec.decode_rows import decode_tensor
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from samplerd_server.core.enums import LogprobKind
 from samplerd_server.core.errors import InvalidRequestError, NotImplementedFieldError
 from samplerd_server.core.outputs import OutputFlags, Outputs
-from samplerd_server.transport.codec.decode_params import ParamsContext, decode_ids
+from samplerd_server.transport.codec.decode_ids import ParamsContext, decode_ids
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

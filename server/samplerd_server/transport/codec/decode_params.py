@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from samplerd_server.core.entity import entity
 from samplerd_server.core.errors import InvalidRequestError, NotImplementedFieldError
 from samplerd_server.core.params import Dry, SamplingParams
 from samplerd_server.sampling.parameters import PARAMETERS, PLAIN, ParamKind
+from samplerd_server.transport.codec.decode_ids import decode_ids, decode_sequences
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
     from samplerd.v1 import sampler_pb2 as pb
     from samplerd_server.sampling.parameters import Parameter
+    from samplerd_server.transport.codec.decode_ids import ParamsContext
 
-__all__ = ["DEFAULT_PARAMS", "ParamsContext", "decode_ids", "decode_params"]
+__all__ = ["DEFAULT_PARAMS", "decode_params"]
 
 _Decode: TypeAlias = "Callable[[Any, str, ParamsContext], Any]"
 """Takes the message, the path of the field for errors, and the context; returns the value."""
@@ -37,19 +38,6 @@ _plain_by_temperature: dict[float, SamplingParams] = {}
 _MAX_REMEMBERED = 1024
 """Plain parameters are remembered by temperature, so that the usual request costs one look-up; bounded, since clients
 choose the temperatures."""
-
-
-@entity
-class ParamsContext:
-    """What the checks depend on beside the message."""
-
-    vocab_size: int
-    max_tokens: int
-    """limits.max_ids_per_list."""
-    capabilities: frozenset[str]
-    """What the sampler can do."""
-    has_guidance: bool = False
-    """Whether the request has guidance rows."""
 
 
 def decode_params(message: pb.SamplingParams, path: str, context: ParamsContext) -> SamplingParams:
@@ -106,33 +94,6 @@ def _spread(found: dict[str, Any], rows: Sequence[Parameter]) -> dict[str, Any]:
         if len(row.attributes) > 1 and row.name in found:
             found.update(zip(row.attributes, found.pop(row.name), strict=True))
     return found
-
-
-def decode_ids(
-    values: Sequence[int], path: str, context: ParamsContext, *, member: str = ""
-) -> NDArray[np.int32] | None:
-    """Check a list of ids: each within [0, V), at most limits.max_ids_per_list of them; None for an empty one.
-
-    Args:
-        values: the ids.
-        path: where the list stands in the request, for errors.
-        context: vocabulary size and limits.
-        member: where the id stands within an entry of the list: ``.id``, or nothing if the entry is the id.
-
-    Raises:
-        InvalidRequestError: too many, or one out of range.
-
-    """
-    if not values:
-        return None
-    if len(values) > context.max_tokens:
-        raise InvalidRequestError(path, f"{len(values)} ids are more than the limit of {context.max_tokens}")
-    ids = np.array(values, np.int32)
-    outside = (ids < 0) | (ids >= context.vocab_size)
-    if outside.any():
-        at = int(outside.argmax())
-        raise InvalidRequestError(f"{path}[{at}]{member}", f"{ids[at]} is not in [0, {context.vocab_size})")
-    return ids
 
 
 def _number(row: Parameter, says: str = "") -> _Decode:
@@ -199,19 +160,8 @@ def _sequences(row: Parameter) -> _Decode:
     def decode(
         message: Any, path: str, context: ParamsContext
     ) -> tuple[NDArray[np.int32] | None, NDArray[np.int32] | None]:
-        sequences = getattr(message, name)
-        if not sequences:
-            return None, None
-        ends = np.cumsum([len(sequence.ids) for sequence in sequences])
-        if ends[-1] > context.max_tokens:
-            raise InvalidRequestError(path, f"{ends[-1]} ids are more than the limit of {context.max_tokens}")
-        parts = []
-        for at, sequence in enumerate(sequences):
-            ids = decode_ids(sequence.ids, f"{path}[{at}].ids", context)
-            if ids is None:
-                raise InvalidRequestError(f"{path}[{at}].ids", "is empty")
-            parts.append(ids)
-        return np.concatenate(parts), ends.astype(np.int32)
+        sequences = [sequence.ids for sequence in getattr(message, name)]
+        return decode_sequences(sequences, path, context) if sequences else (None, None)
 
     return decode
 

@@ -11,7 +11,8 @@ from samplerd_server.core.enums import Order, PenaltyScope
 from samplerd_server.core.errors import InvalidRequestError
 from samplerd_server.core.params import Dry, SamplingParams
 from samplerd_server.sampling.parameters import PARAMETERS, ParamKind
-from samplerd_server.transport.codec.decode_params import ParamsContext, decode_params
+from samplerd_server.transport.codec.decode_ids import ParamsContext
+from samplerd_server.transport.codec.decode_params import decode_params
 
 CONTEXT = ParamsContext(
     vocab_size=40,

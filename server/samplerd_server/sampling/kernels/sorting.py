@@ -1,0 +1,98 @@
+"""Sorting in compiled code that no choice of keys makes slow: a quicksort, as numpy's, can be made quadratic."""
+
+# mypy: disable-error-code="no-untyped-def, assignment"
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from samplerd_server.sampling.kernels.compile import jit
+
+__all__ = ["BINS", "Sorting", "sort"]
+
+_BITS = 11
+BINS = 1 << _BITS
+_FEW = 512
+"""Fewer keys than these are sorted without bins, which would have to be cleared."""
+
+
+class Sorting(NamedTuple):
+    """What is sorted, and room for it; arrays without an owner, so that calls count no references."""
+
+    keys: Any
+    """int64[n], at least 0."""
+    values: Any
+    """int32[n]: one for each key."""
+    more_keys: Any
+    """int64[n]: room."""
+    more_values: Any
+    """int32[n]: room."""
+    bins: Any
+    """int64[BINS]: room."""
+
+
+@jit
+def sort(own, count):
+    """Sort the first `count` keys, and their values with them, ascending."""
+    falls = np.int64(0)
+    for i in range(1, count):
+        falls += own.keys[i] < own.keys[i - 1]
+    if falls == 0:
+        return
+    if count < _FEW:
+        _sort_few(own.keys, own.values, count)
+    else:
+        _sort_many(own, count)
+
+
+@jit
+def _sift(keys, values, at, end):
+    """Let the entry at `at` sink to its place in a heap of `end` entries, the largest first."""
+    key, value = keys[at], values[at]
+    while 2 * at + 1 < end:
+        child = 2 * at + 1
+        if child + 1 < end and keys[child + 1] > keys[child]:
+            child += 1
+        if keys[child] <= key:
+            break
+        keys[at], values[at] = keys[child], values[child]
+        at = child
+    keys[at], values[at] = key, value
+
+
+@jit
+def _sort_few(keys, values, count):
+    """Sort by a heap: in O(count log count), whatever the keys are."""
+    for at in range(count // 2 - 1, -1, -1):
+        _sift(keys, values, at, count)
+    for end in range(count - 1, 0, -1):
+        keys[0], keys[end] = keys[end], keys[0]
+        values[0], values[end] = values[end], values[0]
+        _sift(keys, values, 0, end)
+
+
+@jit
+def _sort_many(own, count):
+    """Sort by bins of 11 bits, the lowest first; bits in which all keys agree are passed over."""
+    keys, values, bins = own.keys, own.values, own.bins
+    varying = np.int64(0)
+    for i in range(count):
+        varying |= keys[i] ^ keys[0]
+    for shift in range(0, 63, _BITS):
+        if (varying >> shift) & (BINS - 1) == 0:
+            continue
+        for b in range(BINS):
+            bins[b] = 0
+        for i in range(count):
+            bins[(keys[i] >> shift) & (BINS - 1)] += 1
+        before = np.int64(0)
+        for b in range(BINS):
+            before, bins[b] = before + bins[b], before
+        for i in range(count):
+            b = (keys[i] >> shift) & (BINS - 1)
+            own.more_keys[bins[b]], own.more_values[bins[b]] = keys[i], values[i]
+            bins[b] += 1
+        for i in range(count):
+            keys[i], values[i] = own.more_keys[i], own.more_values[i]
