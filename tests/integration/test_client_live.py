@@ -295,6 +295,7 @@ async def test_verify_finds_a_server_that_lies(capsys: pytest.CaptureFixture[str
     assert verdicts["ordered pairs fit"]
     assert verdicts["drafts can be replayed"]
     assert verdicts["verified drafts fit"]
+    assert verdicts["verified trees fit"]
     assert not verdicts["temperature 0 is argmax"]
     await server.stop(0)
 

@@ -191,7 +191,10 @@ class FakeSampler(sampler_pb2_grpc.SamplerServiceServicer):
 
     async def GetServerInfo(self, request: pb.GetServerInfoRequest, context: Context) -> pb.GetServerInfoResponse:  # noqa: N802
         reply = pb.GetServerInfoResponse(
-            version="9.9.9", device="cpu", capabilities=["Sample", "VerifyDraft"], threads=3
+            version="9.9.9",
+            device="cpu",
+            capabilities=["Sample", "VerifyDraft", "VerifyDraftRequest.parents"],
+            threads=3,
         )
         reply.limits.max_vocab_size = 1000
         reply.start_time.FromSeconds(1_700_000_000)

@@ -23,6 +23,9 @@ _REPLAYED = 200
 _MAX_DRAFTS = 10_000
 """Each draft is a request of its own."""
 _IN_FLIGHT = 256
+_TREES = "VerifyDraftRequest.parents"
+_PARENTS = [-1, -1, 0, 1]
+"""Of a replayed tree."""
 
 _TARGET = np.array([[1.0, 2.0, 0.5, 1.5], [0.0, -1.0, 1.0, 0.5]], dtype=np.float32)
 _TEMPERATURE = 0.7
@@ -31,8 +34,9 @@ _DRAFT = np.array([0.4, 0.1, 0.3, 0.2])
 
 
 async def drafts_can_be_replayed(auditor: Auditor) -> Outcome:
-    """Recompute verdicts, with and without the draft's probabilities, from rows, tokens and seed."""
-    _require(auditor)
+    """Recompute verdicts, of chains and trees, with and without rows of the draft, from rows, tokens and seed."""
+    _require(auditor, "VerifyDraft")
+    has_trees = _TREES in auditor.info.capabilities
     number = min(_REPLAYED, auditor.draws)
     wrong = tokens = accepted = 0
     async with auditor.client.verify_stream(max_in_flight=_IN_FLIGHT) as stream:
@@ -48,9 +52,15 @@ async def drafts_can_be_replayed(auditor: Auditor) -> Outcome:
             else:
                 weights, ids = None, law[:-1].argmax(axis=1).tolist()
                 draft = np.eye(auditor.vocab_size)[ids]
+            parents = _PARENTS if has_trees and index % 4 > 1 else None
             seed = auditor.key(3000 + index)
-            result = await stream.verify(target, ids, weights, temperature=temperature, seed=seed, draw_offset=index)
-            wrong += not verdict_follows(result.samples, law, ids, draft, seed=seed, draw_offset=index)
+            result = await stream.verify(
+                target, ids, weights, parents=parents, temperature=temperature, seed=seed, draw_offset=index
+            )
+            path = result.path.tolist()
+            wrong += not verdict_follows(
+                result.samples, law, ids, draft, seed=seed, draw_offset=index, parents=parents, path=path
+            )
             tokens += len(result.samples)
             accepted += result.accepted
     detail = f"{wrong} of {number} wrong, {accepted} of {_LENGTH * number} tokens accepted"
@@ -59,7 +69,7 @@ async def drafts_can_be_replayed(auditor: Auditor) -> Outcome:
 
 async def drafts_fit(auditor: Auditor) -> Outcome:
     """Verify drafts of a law that is not the target's: their first tokens fit the target's all the same."""
-    _require(auditor)
+    _require(auditor, "VerifyDraft")
     number = min(auditor.draws, _MAX_DRAFTS)
     drafted = np.random.default_rng((auditor.seed, 4)).choice(4, size=number, p=_DRAFT).tolist()
     counts = np.zeros(4, dtype=np.int64)
@@ -77,13 +87,42 @@ async def drafts_fit(auditor: Auditor) -> Outcome:
     return auditor.judge(counts, masses(_TARGET[0], _TEMPERATURE), f"{accepted} accepted")
 
 
-def _require(auditor: Auditor) -> None:
-    if "VerifyDraft" not in auditor.info.capabilities:
-        raise NotImplementedFieldError("VerifyDraft is not implemented by this server")
+async def trees_fit(auditor: Auditor) -> Outcome:
+    """Verify two tokens that may come next, drawn without replacement: the one that comes fits the target's law."""
+    _require(auditor, _TREES)
+    number = min(auditor.draws, _MAX_DRAFTS)
+    generator = np.random.default_rng((auditor.seed, 5))
+    pairs = [generator.choice(4, size=2, replace=False, p=_DRAFT).tolist() for _ in range(number)]
+    counts = np.zeros(4, dtype=np.int64)
+    accepted = 0
+    async with auditor.client.verify_stream(max_in_flight=_IN_FLIGHT) as stream:
+        for start in range(0, number, _IN_FLIGHT):
+            results = await asyncio.gather(
+                *(
+                    stream.verify(
+                        _TARGET[[0, 1, 1]],
+                        pair,
+                        [_DRAFT, np.where(np.arange(4) == pair[0], 0.0, _DRAFT)],
+                        parents=[-1, -1],
+                        temperature=_TEMPERATURE,
+                        seed=auditor.key(5000 + at),
+                    )
+                    for at, pair in enumerate(pairs[start : start + _IN_FLIGHT], start)
+                )
+            )
+            counts += np.bincount([result.raise_for_rows().samples[0] for result in results], minlength=4)
+            accepted += sum(result.accepted for result in results)
+    return auditor.judge(counts, masses(_TARGET[0], _TEMPERATURE), f"{accepted} accepted")
+
+
+def _require(auditor: Auditor, capability: str) -> None:
+    if capability not in auditor.info.capabilities:
+        raise NotImplementedFieldError(f"{capability} is not implemented by this server")
 
 
 DRAFTS: tuple[tuple[str, Callable[[Auditor], Awaitable[Outcome]]], ...] = (
     ("drafts can be replayed", drafts_can_be_replayed),
     ("verified drafts fit", drafts_fit),
+    ("verified trees fit", trees_fit),
 )
 """Name and audit, in the order of the table."""

@@ -125,6 +125,7 @@ pub fn verify_draft(got: &VerifyDraftResponse, want: &Value, tolerance: f64) -> 
     fields.whole("id", got.id);
     fields.wholes("samples", &got.samples);
     fields.whole("accepted", got.accepted);
+    fields.wholes("path", &got.path);
     fields.whole("seed", got.seed);
     fields.text("rng", &got.rng);
     fields.messages("row_errors", &got.row_errors, row_error);
