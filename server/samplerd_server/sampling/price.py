@@ -55,7 +55,7 @@ _GUIDED = 6.0
 _ID, _SPARSE_ID = 5.0, 60.0
 """An id of a list: a write somewhere in the row; with candidates, a binary search."""
 _DRY = 25.0
-"""A token of history that DRY compares."""
+"""A token that is compared with others: of history by DRY or no_repeat_ngram_size, of DRY's breaker sequences."""
 _LOGPROBS, _ENTROPY, _KEPT, _RANK = 0.8, 2.5, 1.0, 1.0
 """A number of the row, for each kind of log-probabilities and of entropies, for the kept mass, for ranks."""
 _DRAW_LOGPROBS, _DRAW_RANK = 15.0, 100.0
@@ -111,7 +111,7 @@ def row_price(  # noqa: PLR0917  # compiled code has no keywords
         filters: 0 = none is on; 1 = one that looks at few numbers comes first; 2 = others only.
         guided: whether guidance_scale is not 1.
         ids: the items of all lists together, those of a sparse row counted `SPARSE_FACTOR` times.
-        compared: tokens of history that DRY compares.
+        compared: tokens that are compared with others (`_DRY`).
         listed: nanoseconds of the most likely and of named ids, for one kind.
 
     Returns:
@@ -166,6 +166,9 @@ def _facts(params: SamplingParams) -> _Facts:
     compared = 0
     if params.dry is not None and params.history is not None:
         compared = min(len(params.history), params.dry.range or len(params.history))
+        compared += 0 if params.dry.breaker_sequences_ids is None else len(params.dry.breaker_sequences_ids)
+    if params.no_repeat_ngram_size > 1 and params.history is not None:
+        compared += len(params.history)
     return _Facts(filters, int(params.guidance_scale != 1.0), ids, compared)
 
 

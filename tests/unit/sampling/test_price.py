@@ -14,7 +14,7 @@ from samplerd_server.core.enums import Dtype, InputKind
 from samplerd_server.core.params import Dry
 from samplerd_server.sampling.kernels.partition import share_out
 from samplerd_server.sampling.price import prices_of, work_of
-from tests.support.samplers import EVERYTHING, KINDS, outputs, params, request, sparse
+from tests.support.samplers import EVERYTHING, KINDS, outputs, params, request, sequence_lists, sparse
 
 IDS = np.arange(30, dtype=np.int32)
 PARAMS = {
@@ -27,6 +27,11 @@ PARAMS = {
     "history": params(history=IDS, frequency_penalty=1.0),
     "dry": params(history=IDS, dry=Dry(multiplier=1.0, sequence_breakers=IDS)),
     "dry with a range": params(history=IDS, dry=Dry(multiplier=1.0, range=5)),
+    "dry with breaker sequences": params(
+        history=IDS, dry=Dry(multiplier=1.0, **sequence_lists("breaker_sequences", [[1, 2], [3, 4, 5]]))
+    ),
+    "bad words": params(**sequence_lists("bad_words", [[1, 2], [3, 4, 5]])),
+    "n-grams": params(history=IDS, no_repeat_ngram_size=3),
     "bias": params(bias_ids=IDS, bias_values=np.zeros(30, np.float32)),
     "allowed": params(allowed_tokens=IDS),
     "bitmask": params(token_bitmask=bytes(8)),
@@ -104,6 +109,15 @@ def test_every_output_raises_the_price(name):
 def test_draws_and_powers_raise_the_price(field):
     plain = request(np.ones((2, 600)))
     assert price(replace(plain, **field)) > price(plain)
+
+
+def test_breaker_sequences_and_ngrams_cost_more_than_their_ids():
+    ids = price(request(np.ones((1, 600)), params=PARAMS["history"]))
+    assert price(request(np.ones((1, 600)), params=PARAMS["n-grams"])) > ids
+    single = PARAMS["dry with a range"]
+    sequences = params(history=IDS, dry=replace(single.dry, **sequence_lists("breaker_sequences", [[1, 2]])))
+    costs = [price(request(np.ones((1, 600)), params=own)) for own in (single, sequences)]
+    assert costs[1] - costs[0] > 2 * 25
 
 
 def test_longer_lists_cost_more_and_more_of_them():

@@ -56,10 +56,13 @@ def _price(row):
         filters = np.int64(0) if on == 0 else (np.int64(1) if on & _LIGHT_FILTERS else np.int64(2))
         guided = np.int64(row.guidance_scale != 1)
         ids = np.float64(_count_items(row)) * (_SPARSE_FACTOR if is_sparse else 1.0)
-        if row.dry_multiplier > 0:
+        if row.dry_multiplier > 0 and row.history_len > 0:
             compared = np.int64(row.history_len)
             if row.dry_range:
                 compared = min(compared, np.int64(row.dry_range))
+            compared += row.dry_breaker_sequences_ids_len
+        if row.no_repeat_ngram_size > 1:
+            compared += row.history_len
         listed = _listed_price(numbers, np.float64(row.top_n), np.float64(row.named_len))
     once, per_draw = _row_price(
         numbers,
