@@ -25,7 +25,7 @@ class LimitsConfig:
         1 << 22,
         Setting(
             flag="max-samples-per-request",
-            help="most samples in a request: rows x num_samples",
+            help="most samples in a request: rows x num_samples; also most of rows x top_n, and of rows x logprob_ids",
             parse=integer(1, 1 << 28),
         ),
     )

@@ -1,7 +1,7 @@
 """The kernel for rows that are not plain: the pipeline, the draws, and the outputs that a row asks for."""
 
 # mypy: disable-error-code="no-untyped-def, assignment"
-# ruff: noqa: FBT003, PLR0917 -- kernels have no keywords, and branch where a row does
+# ruff: noqa: FBT003, PLR0912, PLR0917 -- kernels have no keywords, and branch where a row does
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from samplerd_server.sampling.kernels.outputs import (
     logprobs_of_draws,
     logprobs_of_light,
     normaliser,
-    rank_of,
     relative,
 )
 from samplerd_server.sampling.kernels.philox import DRAW
 from samplerd_server.sampling.kernels.plain import draw_view
+from samplerd_server.sampling.kernels.ranks import find_ranks
 from samplerd_server.sampling.kernels.work import disown
 
 __all__ = ["Outputs", "draw_full", "from_source", "to_source"]
@@ -225,11 +225,11 @@ def _answer(i, row, samples, out, work, scratch):
     if row.output_flags & _KEPT:
         _write_kept(i, row, kept, own, out, scratch)
     for d in range(draws):
-        source = to_source(kept, _PROCESSED, work, own[d])
-        if row.output_flags & _RANK:
-            rank = rank_of(work.x, np.int64(row.width), source)
-            out.ranks[at + d] = rank if rank <= kept.certain else 0
-        own[d] = _token(row, work, source)
+        own[d] = to_source(kept, _PROCESSED, work, own[d])
+    if row.output_flags & _RANK:
+        find_ranks(own, draws, np.int64(row.width), kept.certain, out.ranks[at : at + draws], work)
+    for d in range(draws):
+        own[d] = _token(row, work, np.int64(own[d]))
     return status, detail
 
 

@@ -28,7 +28,6 @@ __all__ = [
     "logprobs_of_draws",
     "logprobs_of_light",
     "normaliser",
-    "rank_of",
     "relative",
 ]
 
@@ -159,15 +158,3 @@ def entropy_view(kind, scratch):
         away = np.float64(maximum) / kind.temperature - top
         moment += exp(away) * (gaps + max(away, -1e300) * own)
     return max(0.0, ln(total) - moment / total)
-
-
-@jit
-def rank_of(x, width, at):
-    """Count the numbers of x: float32[width] that precede the one at a position in the total order, and it."""
-    value = x[at]
-    rank = np.int64(1)
-    for i in range(width):
-        rank += x[i] > value
-    for i in range(at):
-        rank += x[i] == value
-    return rank

@@ -101,6 +101,8 @@ def check_request(
         raise InvalidRequestError(
             "num_samples", f"{rows} rows x {num_samples} samples are more than the limit of {limits.max_samples}"
         )
+    if outputs is not NO_OUTPUTS:
+        _check_outputs(outputs, rows, limits)
     if draw_offset:
         if not with_replacement:
             raise InvalidRequestError("draw_offset", "must be 0 without replacement")
@@ -123,6 +125,19 @@ def check_request(
         priority=priority,
         load=load,
     )
+
+
+def _check_outputs(outputs: Outputs, rows: int, limits: LimitsConfig) -> None:
+    """Bound what is returned of every row beside its samples, as the samples are bounded."""
+    if rows * outputs.top_n > limits.max_samples:
+        raise InvalidRequestError(
+            "outputs.top_n", f"{rows} rows x {outputs.top_n} ids are more than the limit of {limits.max_samples}"
+        )
+    named = 0 if outputs.logprob_ids is None else len(outputs.logprob_ids)
+    if rows * named > limits.max_samples:
+        raise InvalidRequestError(
+            "outputs.logprob_ids", f"{rows} rows x {named} ids are more than the limit of {limits.max_samples}"
+        )
 
 
 def decode_seed(message: pb.SampleRequest | pb.VerifyDraftRequest) -> int:

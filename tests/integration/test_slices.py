@@ -1,0 +1,101 @@
+"""A maximal request runs while small calls are answered: on a server whose device stands still until it is let go."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+import numpy as np
+import pytest
+
+from samplerd.v1 import sampler_pb2 as pb
+from tests.support.requests import one_hot, tensor
+from tests.support.served import WAIT_S, connect, failure, stub
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+DRAWS = 1 << 22
+"""The most samples of a request: priced at more than a second."""
+
+
+def maximal(**fields) -> pb.SampleRequest:
+    return pb.SampleRequest(
+        tensor=tensor(one_hot(1, 100, 7)), num_samples=DRAWS, outputs=pb.Outputs(raw_samples=True), **fields
+    )
+
+
+def small(number: int) -> pb.SampleRequest:
+    return pb.SampleRequest(id=number, tensor=tensor(one_hot(3, 100, number)))
+
+
+async def test_small_calls_run_between_the_slices_of_a_maximal_request(serve):
+    async with serve() as served:
+        long = asyncio.ensure_future(served.stub.Sample(maximal()))
+        await served.entered()  # its first slice
+        calls = [served.stub.Sample(small(number)) for number in range(5)]
+        await served.until(lambda: served.app.batcher.in_flight == 6)
+        assert served.sampler.batches == [1], "nothing is closed ahead behind a slice"
+        served.sampler.open()
+        for number, reply in enumerate(await asyncio.wait_for(asyncio.gather(*calls), WAIT_S)):
+            assert list(reply.samples) == [number] * 3
+        reply = await asyncio.wait_for(long, WAIT_S)
+        samples = np.frombuffer(reply.raw_samples, "<i4")
+        assert len(samples) == DRAWS
+        assert (samples == 7).all()
+        # The small calls were one batch of 15 rows, right after the slice that they met.
+        assert served.sampler.batches[:2] == [1, 15]
+        assert set(served.sampler.batches[2:]) == {1}
+        await served.until(lambda: served.app.batcher.in_flight == 0)
+
+
+async def test_a_small_call_of_the_same_connection_and_stream_overtakes_too(serve):
+    async with serve() as served:
+        stream = served.stub.SampleStream()
+        await stream.write(maximal(id=1))
+        await served.entered()
+        await stream.write(small(2))
+        await served.until(lambda: served.app.batcher.in_flight == 2)
+        served.sampler.open()
+        first = await asyncio.wait_for(stream.read(), WAIT_S)
+        assert first.id == 2, "the later request is answered first"
+        await stream.done_writing()
+        chunks = []
+        while (reply := await asyncio.wait_for(stream.read(), WAIT_S)) is not grpc.aio.EOF:
+            chunks.append(reply)
+        assert {reply.id for reply in chunks} == {1}
+        assert sum(len(reply.raw_samples) for reply in chunks) == 4 * DRAWS
+
+
+async def test_a_maximal_request_that_is_cancelled_stops_at_its_next_slice(serve):
+    async with serve() as served:
+        call = served.stub.Sample(maximal())
+        await served.entered()
+        call.cancel()
+        await served.until(lambda: served.metrics.requests.value("Sample", "CANCELLED") == 1)
+        served.sampler.open()
+        await served.until(lambda: served.app.batcher.in_flight == 0)
+        assert served.sampler.batches == [1], "no slice after the first one"
+        assert served.metrics.cancelled.value("computed") == 1
+
+
+async def test_a_maximal_request_past_its_deadline_stops_at_its_next_slice(serve):
+    async with serve() as served:
+        call = served.stub.Sample(maximal(), timeout=0.3)
+        await served.entered()
+        assert (await failure(call)).code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        await served.until(lambda: served.metrics.requests.value("Sample", "DEADLINE_EXCEEDED") == 1)
+        served.sampler.open()
+        await served.until(lambda: served.app.batcher.in_flight == 0)
+        assert served.sampler.batches == [1]
+
+
+async def test_two_maximal_requests_are_both_served_and_share_the_slices(serve):
+    async with serve(batching={"max_slice_s": 0.005}) as served:
+        async with connect(served.address) as other:
+            calls = [served.stub.Sample(maximal()), stub(other).Sample(maximal())]
+            await served.entered()
+            await served.until(lambda: served.app.batcher.in_flight == 2)
+            served.sampler.open()
+            replies = await asyncio.wait_for(asyncio.gather(*calls), WAIT_S)
+        assert [len(reply.raw_samples) for reply in replies] == [4 * DRAWS] * 2
+        assert served.metrics.batches.value("slice") == len(served.sampler.batches)
