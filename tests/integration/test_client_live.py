@@ -114,6 +114,7 @@ async def test_what_cannot_be_guided_is_refused_by_its_name(address: str) -> Non
             with pytest.raises(InvalidRequestError) as caught:
                 await client.sample(guidance=EXAMPLE, guidance_scale=2.0, **source)
             assert caught.value.violations[0].field == "guidance"
+        await client.delete_distribution("guided")
         with pytest.raises(InvalidRequestError) as caught:
             await client.create_distribution(EXAMPLE, params=SamplingParams(guidance_scale=2.0))
         assert caught.value.violations[0].field == "params.guidance_scale"
