@@ -108,6 +108,11 @@ def _cases(scale: int) -> Iterator[_Case]:
         _request(_weights(1, v), params={"temperature": 0.7}, num_samples=samples, **probabilities),
     )
     yield _Case("weights, typical_p", _request(_weights(1, large), params={"typical_p": 0.95}, **probabilities))
+    guided = {"guidance_scale": 1.5}
+    yield _Case("guidance", _request(one, guidance=one, params=guided))
+    yield _Case("guidance, large", _request(_dense(1, large), guidance=_dense(1, large), params=guided))
+    yield _Case("guidance, many rows", _request(many, guidance=many, params=guided))
+    yield _Case("guidance, weights", _request(_weights(1, v), guidance=_weights(1, v), params=guided, **probabilities))
     yield _Case("f16", _request(_dense(1, v, Dtype.F16)))
     yield _Case("greedy, draws", _request(_dense(1, large), params={"temperature": 0.0}, num_samples=samples))
     yield _Case("without replacement", _request(_dense(1, large), num_samples=samples, with_replacement=False))
@@ -170,6 +175,7 @@ def _worth(sampler: Sampler, request: SampleRequest, per_number: float, per_draw
         kind=InputKind.LOGITS,
         with_replacement=True,
         outputs=Outputs(),
+        guidance=None,
     )
     items = sum(0 if own is None else len(own) // unit.unit for unit, own in zip(LISTS, lists_of(params), strict=True))
     named = 0 if outputs.logprob_ids is None else len(outputs.logprob_ids)
@@ -180,7 +186,8 @@ def _worth(sampler: Sampler, request: SampleRequest, per_number: float, per_draw
         if request.kind is InputKind.LOGITS
         else (rows * source.vocab_size * per_number + request.samples * per_draw)
     )
-    return seconds + (items + named) * per_number + values * per_draw
+    guidance = 0 if request.guidance is None else rows * request.guidance.vocab_size
+    return seconds + (items + named + guidance) * per_number + values * per_draw
 
 
 def run(progress: Progress, options: Options) -> Result:
