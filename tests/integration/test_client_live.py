@@ -244,7 +244,7 @@ def test_nobody_there(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_info(address: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", "--server", address]) == 0
-    assert "philox4x32-10/1" in capsys.readouterr().out
+    assert "philox4x32-10/2" in capsys.readouterr().out
     assert main(["info", "--server", address, "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["health"] == "SERVING"

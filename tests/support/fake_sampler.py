@@ -46,7 +46,7 @@ def reply_to(request: pb.SampleRequest) -> pb.SampleResponse:
     bad = np.isnan(rows).any(axis=1)
     ids = np.where(bad, -1, np.nan_to_num(rows, nan=0.0, neginf=-1e30).argmax(axis=1))
     samples = np.repeat(ids, width).astype("<i4")
-    reply = pb.SampleResponse(id=request.id, seed=request.seed, rng="philox4x32-10/1", final=True)
+    reply = pb.SampleResponse(id=request.id, seed=request.seed, rng="philox4x32-10/2", final=True)
     if request.outputs.raw_samples:
         reply.raw_samples = samples.tobytes()
     else:
@@ -75,7 +75,7 @@ def reply_to(request: pb.SampleRequest) -> pb.SampleResponse:
 def verdict_of(request: pb.VerifyDraftRequest) -> pb.VerifyDraftResponse:
     """Answer a draft: every token is accepted, and the argmax of the last row follows."""
     rows = rows_of(pb.SampleRequest(tensor=request.target))
-    reply = pb.VerifyDraftResponse(id=request.id, seed=request.seed, rng="philox4x32-10/1")
+    reply = pb.VerifyDraftResponse(id=request.id, seed=request.seed, rng="philox4x32-10/2")
     reply.samples.extend([*request.draft_ids, int(rows[-1].argmax())])
     reply.accepted = len(request.draft_ids)
     reply.path.extend(range(reply.accepted))

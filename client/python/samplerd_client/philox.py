@@ -1,4 +1,4 @@
-"""The noise of samplerd, ``philox4x32-10/1``, in plain numpy: enough to replay any draw, and written to be read.
+"""The noise of samplerd, ``philox4x32-10/2``, in plain numpy: enough to replay any draw, and written to be read.
 
 Philox-4x32 with 10 rounds (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011) is a function from a
 128-bit counter and a 64-bit key to 128 bits. The key is the seed; the counter says which draw of which row it is for.
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PURPOSE_ACCEPT", "PURPOSE_CORRECT", "PURPOSE_DRAW", "RNG", "philox4x32", "uniforms"]
 
-RNG = "philox4x32-10/1"
+RNG = "philox4x32-10/2"
 """Name and version of the noise and of the law that turns it into ids."""
 
 PURPOSE_DRAW = 0

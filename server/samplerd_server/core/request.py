@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RNG", "SampleRequest", "VerifyRequest"]
 
-RNG = "philox4x32-10/1"
+RNG = "philox4x32-10/2"
 """Name and version of the noise and of the law that turns it into ids (docs/sampling.md)."""
 
 

@@ -9,21 +9,24 @@ Rule 1: a unit is 2^-43 of the largest mass, as long as V such masses fit into 6
 doubling of V beyond that it is twice as large. What is less than half a unit is no mass.
 
 Rule 2 (boundaries). Logits are float32, so that ln 0.3 is not exactly what a client sends; yet 0.5 + 0.3 must reach a
-top_p of 0.8. So a mass reaches a threshold if it falls short by at most its 2^20th part; and a category is not kept for
-the sake of a sum that lacks at most the 2^16th part of that category's mass. The parts are rounded down.
+top_p of 0.8. So a mass reaches a threshold if it falls short of it by at most its own 2^20th part; and a category is
+not kept for the sake of a sum that lacks at most the 2^20th part of that category's mass. The parts are rounded down.
 
 Rule 3: entropies are sums of whole numbers as well, of `rint(mass x -t)`; with the total Z and that sum M,
 `H = (log2 Z - SHIFT + M / Z) ln 2`.
+
+Rule 4: the deviation that top_n_sigma looks at is of whole numbers too. With g the gaps of logits below the largest and
+D the power of two above the largest gap, the mean gap is that of `rint(g / D x 2^SHIFT)`, and the variance that of
+`rint(((g - mean) / D)^2 x 2^SHIFT)`; a gap is within n deviations if g less its 2^20th part is.
 """
 
 from __future__ import annotations
 
-__all__ = ["DISTANCES", "LOWEST", "NONE", "PREFIX_BITS", "REST_BITS", "THRESHOLD_BITS", "UNKNOWN", "shift_of"]
+__all__ = ["DISTANCES", "LOWEST", "NONE", "PART", "REST_BITS", "SHIFT", "TOTAL_BITS", "UNKNOWN", "shift_of"]
 
-THRESHOLD_BITS = 20
-"""A mass reaches a threshold if mass + (mass >> this) does."""
-PREFIX_BITS = 16
-"""A category that others of a sum s precede is kept if s + (its mass >> this) is below what the sum must reach."""
+PART = 20
+"""A mass reaches a threshold if mass + (mass >> PART) does; a category that others of a sum s precede is kept if
+s + (its mass >> PART) is below what the sum must reach."""
 LOWEST = -60.0
 """Exponents t below this are taken to be it: they have no mass."""
 DISTANCES = 1 << 20
@@ -35,9 +38,12 @@ UNKNOWN = -1
 REST_BITS = 61
 """The rest of candidates counts for at most 2^61 units, so that every sum fits into 63 bits."""
 
-_SHIFT, _TOTAL_BITS = 43, 62
+SHIFT = 43
+"""A unit is 2^-43 of the largest mass, for V up to 2^(TOTAL_BITS - SHIFT)."""
+TOTAL_BITS = 62
+"""All masses of a row together fit into so many bits."""
 
 
 def shift_of(vocab_size: int) -> int:
     """Find the power of two that one unit is the inverse of; vocab_size: V >= 1."""
-    return min(_SHIFT, _TOTAL_BITS - (vocab_size - 1).bit_length())
+    return min(SHIFT, TOTAL_BITS - (vocab_size - 1).bit_length())

@@ -1,7 +1,7 @@
 """The noise of every draw: Philox-4x32-10, a counter-based generator without state.
 
 A uniform is a function of (seed, draw index, row index, purpose) alone, so any draw can be replayed or audited by
-itself, in any order and on any machine. This is the ``philox4x32-10/1`` of every reply.
+itself, in any order and on any machine. This is the ``philox4x32-10/2`` of every reply.
 
 Law. Key words: the 64-bit seed, low word first. Counter words: draw index low, draw index high, row index, purpose. Of
 the four output words w0..w3 the first two make the 53-bit integer ``n = (w0 >> 5) * 2^26 + (w1 >> 6)``, and the uniform

@@ -52,7 +52,8 @@ def test_top_k_breaks_ties_by_id():
 def test_top_p_keeps_the_shortest_prefix_that_reaches_it():
     weights = [4, 2, 1, 1]  # 0.5, 0.25, 0.125, 0.125
     assert kept_ids(weights, top_p=0.5) == [0]
-    assert kept_ids(weights, top_p=0.5000001) == [0, 1]
+    assert kept_ids(weights, top_p=0.500001) == [0, 1]
+    assert kept_ids(weights, top_p=0.5000001) == [0], "less than a 2^20th part of the second is missing"
     assert kept_ids(weights, top_p=0.875) == [0, 1, 2]
     assert kept_ids(weights, top_p=1e-9) == [0]
     assert kept_ids(weights, top_p=1e-9, min_tokens_to_keep=2) == [0, 1]

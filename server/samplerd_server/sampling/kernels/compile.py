@@ -28,7 +28,10 @@ __all__ = [
     "as_bits64",
     "as_float",
     "as_float64",
+    "at_least_64",
     "carray",
+    "count_ones",
+    "count_trailing_zeros",
     "float32_at",
     "float64_at",
     "fma32",
@@ -142,9 +145,39 @@ def _array(_context: Any, pointer: Any, length: Any) -> Any:
     return types.Array(pointer.dtype, 1, "C")(pointer, length), np_cfarray
 
 
+def _at_least(_context: Any, _address: Any, _low: Any) -> Any:
+    """Tell of 64 float32 at an address which are at least a number: bit i of the answer for the i-th."""
+
+    def code(_context: Any, builder: ir.IRBuilder, _signature: Any, args: Any) -> ir.Value:
+        vector = ir.VectorType(_F32, 64)
+        numbers = builder.load(builder.inttoptr(args[0], vector.as_pointer()))
+        numbers.align = 4
+        first = builder.insert_element(ir.Constant(vector, ir.Undefined), args[1], ir.Constant(_I32, 0))
+        every = ir.Constant(ir.VectorType(_I32, 64), None)
+        low = builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), every)
+        return builder.bitcast(builder.fcmp_ordered(">=", numbers, low), _I64)
+
+    return types.uint64(types.uint64, types.float32), code
+
+
+def _bits_of(name: str) -> Any:
+    """One of LLVM's counts of bits, of a uint64."""
+
+    def typer(_context: Any, _x: Any) -> Any:
+        def code(_context: Any, builder: ir.IRBuilder, _signature: Any, args: Any) -> ir.Value:
+            operands = [*args, *([ir.Constant(_I1, 0)] if name == "cttz" else [])]
+            kind = ir.FunctionType(_I64, [operand.type for operand in operands])
+            return builder.call(builder.module.declare_intrinsic(f"llvm.{name}", [_I64], kind), operands)
+
+        return types.int64(types.uint64), code
+
+    typer.__name__ = typer.__qualname__ = name
+    return intrinsic(typer)
+
+
 carray: Any = intrinsic(_array)
 
-_I16, _I32, _I64, _HALF = ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.HalfType()
+_I1, _I16, _I32, _I64, _HALF = ir.IntType(1), ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.HalfType()
 _F32, _F64 = ir.FloatType(), ir.DoubleType()
 
 
@@ -162,6 +195,9 @@ def _narrow_f64(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
     return builder.select(lost, ir.Constant(_F32, float("inf")), narrow)
 
 
+at_least_64: Any = intrinsic(_at_least)
+count_ones = _bits_of("ctpop")
+count_trailing_zeros = _bits_of("cttz")
 fma32 = _fused("fma32", types.float32)
 fma64 = _fused("fma64", types.float64)
 rint32 = _unary("rint32", types.float32, types.float32, _round)

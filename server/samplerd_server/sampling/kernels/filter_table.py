@@ -14,8 +14,8 @@ import numpy as np
 
 from samplerd_server.core.enums import Order
 from samplerd_server.sampling import parameters
+from samplerd_server.sampling.kernels.arithmetic import exp
 from samplerd_server.sampling.kernels.compile import jit
-from samplerd_server.sampling.kernels.exp2 import exp
 from samplerd_server.sampling.parameters import FILTER_ORDERS, FILTERS, Need
 from samplerd_server.sampling.thresholds import thresholds
 

@@ -15,30 +15,34 @@ import numpy as np
 
 from samplerd_server.core.enums import Dtype, InputKind, Order, RowErrorReason, Step
 from samplerd_server.sampling.kernels.adjust import RAISED, add_bias, has_mask, has_penalties, mask_tokens, penalise
-from samplerd_server.sampling.kernels.arithmetic import ln
+from samplerd_server.sampling.kernels.arithmetic import ln, power
 from samplerd_server.sampling.kernels.blocks import BLOCK, TINY, block_maximum, load_block
 from samplerd_server.sampling.kernels.candidates import order_of_candidates
 from samplerd_server.sampling.kernels.compile import jit, load_i32
 from samplerd_server.sampling.kernels.dry import dry
-from samplerd_server.sampling.kernels.exp2 import exp, exp2, log2
 from samplerd_server.sampling.kernels.filter_table import (
     EACH,
+    JOINT,
     KEEPS_FIRST,
     ORDERS,
     SIGMA,
     TEMPERATURE_IS_LAST,
+    TOP_P,
     TOTAL,
     filters_on,
     first_on,
     is_on,
     needs_of,
 )
-from samplerd_server.sampling.kernels.filters import Scale, apply_filter, entropy, keep_prefix, total_of, weigh
+from samplerd_server.sampling.kernels.filters import apply_filter, entropy, keep_prefix
 from samplerd_server.sampling.kernels.gather import count_at_least, gather, largest_of_blocks, lower_bound, sigma_bound
 from samplerd_server.sampling.kernels.guidance import guide
 from samplerd_server.sampling.kernels.memory import View
-from samplerd_server.sampling.kernels.outputs import Kind, entropy_view
-from samplerd_server.sampling.kernels.plain import find_bad, is_bad, measure_view
+from samplerd_server.sampling.kernels.outputs import Kind
+from samplerd_server.sampling.kernels.plain import find_bad, is_bad
+from samplerd_server.sampling.kernels.radix_select import ANY_MASS
+from samplerd_server.sampling.kernels.units import guess_cut, make_scale, rest_mass, row_total, total_of, weigh
+from samplerd_server.sampling.masses import NONE, UNKNOWN
 
 __all__ = ["FilterState", "prepare"]
 
@@ -46,6 +50,8 @@ _WEIGHTS, _F32 = int(InputKind.PROBABILITIES), int(Dtype.F32)
 _JOINT = int(Order.JOINT)
 _NOTHING, _OUTSIDE = int(RowErrorReason.NOTHING_TO_DRAW), int(RowErrorReason.OUTSIDE_CANDIDATES)
 _MASK, _BIAS = int(Step.MASK), int(Step.BIAS)
+_WORTH_A_GUESS = 4096
+"""From this width on, a guess of where top_p cuts saves more than it costs."""
 _LEAST = np.float32(-3.4028234663852886e38)
 _SMALLEST = np.float32(1e-45)
 
@@ -141,63 +147,58 @@ def _dynamic(row, h, count):
     """T = low + (high - low) (H / ln V')^exponent."""
     share = min(h / ln(np.float64(count)), 1.0) if count > 1 else 0.0
     spread = row.dynamic_temperature_range
-    lift = exp2(row.dynamic_temperature_exponent * log2(share)) if share > 0 else 0.0
+    lift = power(share, row.dynamic_temperature_exponent) if share > 0 else 0.0
     return row.temperature - spread + 2.0 * spread * lift
-
-
-@jit
-def _rest_mass(rest, top, temperature, is_weights):
-    """Compute the rest's mass on the scale of the filters; NaN = unknown."""
-    if rest == -np.inf:
-        return 0.0
-    if temperature != 1 or np.isnan(rest):
-        return np.nan
-    return exp(min(rest - (0.0 if is_weights else np.float64(top)), 700.0))
 
 
 @jit
 def _judges_whole(row, number, mass):
     """Tell whether the first filter can be judged on the total of the whole row before anything is gathered."""
     needs = needs_of(row, number)
-    return not np.isnan(mass) and needs & TOTAL != 0 and needs & EACH == 0 and KEEPS_FIRST[number]
+    return mass != UNKNOWN and needs & TOTAL != 0 and needs & EACH == 0 and KEEPS_FIRST[number]
 
 
 @jit
-def _filter(row, work, scratch, scale, on, first, rest, view):
+def _filter(row, work, scratch, scale, on, first, rest):
     """Step 7. `on`: the filters that are on; `first`: the place of the first of them in the row's order.
 
     Returns the count of y (-1: what is kept depends on what was not sent), its total and what is left of the rest.
     """
     width = np.int64(row.width)
     numbers = ORDERS[row.order]
-    total = np.nan
+    total = np.int64(0)
     lowest = _SMALLEST if scale.is_weights else _LEAST
     missing = 0
     has_sigma = numbers[first] == SIGMA
     judges_whole = _judges_whole(row, numbers[first], rest)
     if has_sigma:
-        if rest != 0:
-            return -1, 0.0, rest
+        if rest != NONE:
+            return -1, np.int64(0), rest
         count = gather(work, width, lowest, scratch)
         bound, survivors = sigma_bound(row, work, count, scale)
         missing = max(1, row.min_tokens_to_keep) if survivors < max(1, row.min_tokens_to_keep) else 0
         lowest = lowest if missing else max(lowest, bound)
-    elif judges_whole:
-        _, total = measure_view(view, scale.temperature, False, scratch)
-        total += rest
-        largest_of_blocks(work, width, scratch)  # measuring may have left other maxima
-        lowest = lower_bound(row, numbers[first], scale, total, width, work, scratch)
     else:
-        lowest = lower_bound(row, numbers[first], scale, total, width, work, scratch)
+        cut = 0.0
+        if judges_whole:
+            is_sum = numbers[first] in (TOP_P, JOINT) and row.top_p < 1
+            if is_sum and rest == NONE and not scale.is_weights and width >= _WORTH_A_GUESS:
+                cut = guess_cut(scale, work, width, 0.5 + 0.5 * row.top_p if row.top_p > 0.98 else row.top_p + 0.01)
+            total, part = row_total(scale, work, width, scratch, cut)
+            total += rest
+            if np.float64(part) < row.top_p * np.float64(total) + 1.0:
+                cut = 0.0
+        lowest = lower_bound(row, numbers[first], scale, total, rest, width, work, scratch, cut)
     count = gather(work, width, lowest, scratch)
-    gathered = weigh(scale, work, count)
+    gathered = weigh(scale, work.y, work.mass, count)
     if not judges_whole:
-        total = gathered + rest
+        total = gathered + max(rest, NONE)
     if missing:
-        count = keep_prefix(row, scale, work, count, rest, missing, np.inf)
+        count = keep_prefix(row, scale, work, count, rest, missing, ANY_MASS)
         total = total_of(work, count)
     if has_sigma and row.order == _JOINT and row.top_p < 1:  # judged on the unfiltered distribution
-        _, total = measure_view(view, scale.temperature, False, scratch)
+        total, _ = row_total(scale, work, width, scratch, 0.0)
+        weigh(scale, work.y, work.mass, count)
     for place in range(first + has_sigma, len(numbers)):
         if is_on(on, numbers[place]):
             count, total, rest = apply_filter(numbers[place], row, scale, work, count, total, rest)
@@ -254,9 +255,10 @@ def prepare(row, work, scratch):
     if row.dynamic_temperature_range > 0 and not is_late:
         if rest != -np.inf:
             return FilterState(_OUTSIDE, np.int64(0), raw, raw, raw, False, certain)
-        h = entropy_view(Kind(view, 1.0, rest, np.int64(0)), scratch)
-        temperature = _dynamic(row, h, count_at_least(work, width, lowest))
-        largest_of_blocks(work, width, scratch)
+        at_one = make_scale(row, top, 1.0, is_weights, bound, certain)
+        count = gather(work, width, lowest, scratch)
+        total = weigh(at_one, work.y, work.mass, count)
+        temperature = _dynamic(row, entropy(at_one, work, count, total), count)
     judged = 1.0 if is_late else max(temperature, 1e-300)
     on = filters_on(row)
     left = rest
@@ -265,23 +267,23 @@ def prepare(row, work, scratch):
         if left != -np.inf and temperature != 1:
             left = np.nan
     else:
-        scale = Scale(top, judged, is_weights, bound, certain)
-        mass = _rest_mass(rest, top, judged, is_weights)
+        scale = make_scale(row, top, judged, is_weights, bound, certain)
+        mass = rest_mass(scale, rest)
         if on == 0:
             count = gather(work, width, lowest, scratch)
-            total = weigh(scale, work, count) + mass
+            total = weigh(scale, work.y, work.mass, count) + max(mass, NONE)
         else:
             first_filter = first_on(on, ORDERS[row.order])
-            count, total, mass = _filter(row, work, scratch, scale, on, first_filter, mass, view)
+            count, total, mass = _filter(row, work, scratch, scale, on, first_filter, mass)
         if count > 0 and row.dynamic_temperature_range > 0 and is_late:
-            if mass != 0:
+            if mass != NONE:
                 count = -1
             else:
                 temperature = _dynamic(row, entropy(scale, work, count, total), count)
         if count < 0:
             return FilterState(_OUTSIDE, np.int64(0), raw, raw, raw, False, certain)
         final_view, is_filtered = View(_address(work.y), np.int64(_F32), count, is_weights), True
-        left = -np.inf if mass == 0 else (rest if temperature == 1 else np.nan)
+        left = -np.inf if mass == NONE else (rest if temperature == 1 else np.nan)
         first = np.int64(0)
         for i in range(count):
             first = i if work.y[i] > work.y[first] else first

@@ -3,7 +3,7 @@
 The order is (key descending, position ascending). The end of its shortest prefix with a given count or mass is found
 by histograms over the bits of the keys, from the highest that differ: each round keeps the members of one bucket, so
 that it looks at few numbers from the second round on, and three rounds do for any 32 bits. (Radix selection; for
-top-p as in AIR top-k, Zhang et al., SC 2023.) Masses are added in order of position: the same sums in every run.
+top-p as in AIR top-k, Zhang et al., SC 2023.) Masses are whole numbers, whose sums depend on no order.
 """
 
 # mypy: disable-error-code="no-untyped-def, assignment"
@@ -13,13 +13,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from samplerd_server.sampling.kernels.compile import as_bits, as_bits64, jit
+from samplerd_server.sampling.kernels.compile import as_bits, jit
+from samplerd_server.sampling.masses import PART
 
-__all__ = ["fill_keys", "find_prefix", "keep", "key_of", "key_of_distance", "kth_largest"]
+__all__ = ["ANY_MASS", "fill_keys", "find_prefix", "keep", "key_of", "key_of_distance", "kth_largest"]
 
 _SMALL = 256
 """Up to this many members, buckets are 8 bits wide: clearing 2,048 would cost more than reading the members."""
 _ONE = np.uint64(1)
+ANY_MASS = np.int64(0x7FFFFFFFFFFFFFFF)
+"""A sum of masses that no prefix reaches."""
 
 
 @jit
@@ -31,9 +34,9 @@ def key_of(x):
 
 
 @jit
-def key_of_distance(s):
-    """Map a float64 >= 0 to a uint64 that orders against it: the smallest distance first."""
-    return np.uint64(0x7FFFFFFFFFFFFFFF) - np.uint64(as_bits64(s + 0.0))
+def key_of_distance(distance):
+    """Map an int64 >= 0 to a uint64 that orders against it: the smallest distance first."""
+    return np.uint64(0x7FFFFFFFFFFFFFFF) - np.uint64(distance)
 
 
 @jit
@@ -67,9 +70,10 @@ def _narrow(key, members, count, shift, digit, mask):
 def find_prefix(key, mass, count, least_count, least_mass, work):
     """Find the shortest prefix of `count` numbers with `least_count` of them, or a mass of `least_mass`.
 
-    Whichever is reached first; one of them may be infinite. Returns the key of the prefix's last number, how many
-    numbers with that key belong to the prefix (the first ones), and the length of the prefix: all of them if neither is
-    reached.
+    Whichever is reached first; the count may be infinite, the mass ANY_MASS. A number is not kept for the sake of less
+    than the 2^PART-th part of itself (rule 2 of `sampling.masses`). Returns a key, how many numbers with that key (the
+    first ones) belong to the prefix beside all with a larger key, and the length of the prefix: all of them if neither
+    is reached.
     """
     members, bin_count, bin_mass = work.members, work.bin_count, work.bin_mass
     low, high = key[0], key[0]
@@ -78,7 +82,7 @@ def find_prefix(key, mass, count, least_count, least_mass, work):
         low = min(low, key[i])
         high = max(high, key[i])
     width = _bit_length(low ^ high)
-    above, above_mass = 0, 0.0
+    above, above_mass = 0, np.int64(0)
     left = count
     while width > 0 and left > 1:
         bits = min(8 if left <= _SMALL else 11, width)
@@ -86,7 +90,7 @@ def find_prefix(key, mass, count, least_count, least_mass, work):
         mask = np.uint64((1 << bits) - 1)
         bins = 1 << bits
         bin_count[:bins] = 0
-        bin_mass[:bins] = 0.0
+        bin_mass[:bins] = 0
         for i in range(left):
             member = members[i]
             digit = np.int64((key[member] >> np.uint64(shift)) & mask)
@@ -105,7 +109,10 @@ def find_prefix(key, mass, count, least_count, least_mass, work):
         left = _narrow(key, members, left, shift, np.uint64(digit), mask)
         width = shift
     for taken in range(left):
-        above_mass += mass[members[taken]]
+        own = mass[members[taken]]
+        if above + taken > 0 and above_mass + (own >> PART) >= least_mass:
+            return key[members[0]], taken, above + taken
+        above_mass += own
         if above + taken + 1 >= least_count or above_mass >= least_mass:
             return key[members[0]], taken + 1, above + taken + 1
     return key[members[0]], left, above + left
@@ -132,8 +139,8 @@ def kth_largest(maxima, blocks, k, work):
     """Find the k-th largest of maxima: float32[blocks]; k <= blocks."""
     for b in range(blocks):
         work.key[b] = key_of(maxima[b])
-        work.mass[b] = 0.0
-    last_key, _, _ = find_prefix(work.key, work.mass, blocks, k, np.inf, work)
+        work.mass[b] = 0
+    last_key, _, _ = find_prefix(work.key, work.mass, blocks, k, ANY_MASS, work)
     for b in range(blocks):
         if work.key[b] == last_key:
             return maxima[b]

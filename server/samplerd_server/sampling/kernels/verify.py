@@ -44,7 +44,7 @@ class _Law(NamedTuple):
     whole: Any
     """ln of the sum of its masses, relative to `top`."""
     residual: Any
-    """Sum of the residual in work.mass, which is drawn from instead; 0 = nothing was rejected yet."""
+    """Sum of the residual in work.residual, which is drawn from instead; 0 = nothing was rejected yet."""
 
 
 class _Draft(NamedTuple):
@@ -73,7 +73,7 @@ def _p(law, at, work):
     if at < 0:
         return 0.0
     if law.residual > 0:
-        return work.mass[at] / law.residual
+        return work.residual[at] / law.residual
     kind = law.kept.final
     if kind.temperature == 0:
         return 1.0 if at == kind.first else 0.0
@@ -90,7 +90,7 @@ def _q(draft, source):
 
 @jit
 def _reject(law, draft, work):
-    """Fill work.mass with max(p - q, 0). Returns the law from then on: the same if none is positive."""
+    """Fill work.residual with max(p - q, 0). Returns the law from then on: the same if none is positive."""
     width = law.kept.final.numbers.width
     first = np.int64(0)  # the old residual is overwritten only once the new one is known to be positive somewhere
     while first < width and _p(law, first, work) <= _q(draft, to_source(law.kept, _FINAL, work, first)):
@@ -100,7 +100,7 @@ def _reject(law, draft, work):
     total = 0.0
     for at in range(width):
         left = max(_p(law, at, work) - _q(draft, to_source(law.kept, _FINAL, work, at)), 0.0)
-        work.mass[at] = left
+        work.residual[at] = left
         total += left
     return _Law(law.kept, law.top, law.whole, total)
 
@@ -112,7 +112,7 @@ def _draw(law, row, node, work, scratch, one):
     noise = Noise(row.seed, row.draw_offset, np.uint32(node), np.int64(CORRECT))
     view, temperature = final.numbers, final.temperature
     if law.residual > 0:
-        view, temperature = View(np.uint64(work.mass.ctypes.data), np.int64(_F64), final.numbers.width, True), 1.0
+        view, temperature = View(np.uint64(work.residual.ctypes.data), np.int64(_F64), final.numbers.width, True), 1.0
     status, detail, _, _ = draw_view(view, temperature, 1, False, -np.inf, noise, one, scratch)
     return status, detail, to_source(law.kept, _FINAL, work, one[0])
 

@@ -28,7 +28,9 @@ class Work(NamedTuple):
     at: Any
     """int32: positions in x of what y holds."""
     mass: Any
-    """float64: masses of y."""
+    """int64: masses of y, in units (`sampling.masses`)."""
+    residual: Any
+    """float64: the memory of mass once more, for verification, which begins when the filters have ended."""
     key: Any
     """uint64: what the filters sort y by, monotone."""
     members: Any
@@ -40,7 +42,7 @@ class Work(NamedTuple):
     bin_count: Any
     """int64[BINS]."""
     bin_mass: Any
-    """float64[BINS]."""
+    """int64[BINS]."""
     spare: Any
     """int32: positions of the most likely."""
 
@@ -53,12 +55,13 @@ def disown(work):
         carray(float32_at(np.uint64(work.y.ctypes.data)), len(work.y)),
         carray(float32_at(np.uint64(work.raw.ctypes.data)), len(work.raw)),
         carray(int32_at(np.uint64(work.at.ctypes.data)), len(work.at)),
+        carray(int64_at(np.uint64(work.mass.ctypes.data)), len(work.mass)),
         carray(float64_at(np.uint64(work.mass.ctypes.data)), len(work.mass)),
         carray(uint64_at(np.uint64(work.key.ctypes.data)), len(work.key)),
         carray(int32_at(np.uint64(work.members.ctypes.data)), len(work.members)),
         carray(int32_at(np.uint64(work.counts.ctypes.data)), len(work.counts)),
         carray(int32_at(np.uint64(work.tokens.ctypes.data)), len(work.tokens)),
         carray(int64_at(np.uint64(work.bin_count.ctypes.data)), len(work.bin_count)),
-        carray(float64_at(np.uint64(work.bin_mass.ctypes.data)), len(work.bin_mass)),
+        carray(int64_at(np.uint64(work.bin_mass.ctypes.data)), len(work.bin_mass)),
         carray(int32_at(np.uint64(work.spare.ctypes.data)), len(work.spare)),
     )

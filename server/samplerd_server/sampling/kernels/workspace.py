@@ -45,17 +45,19 @@ class Workspace:
 
     def _make_work(self) -> Work:
         n = self.width
+        mass = np.zeros(n, np.int64)
         return Work(
             x=np.zeros(n, np.float32),
             y=np.zeros(n, np.float32),
             raw=np.zeros(n, np.float32),
             at=np.zeros(n, np.int32),
-            mass=np.zeros(n, np.float64),
+            mass=mass,
+            residual=mass.view(np.float64),
             key=np.zeros(n, np.uint64),
             members=np.zeros(n + 1, np.int32),
             counts=np.zeros(n, np.int32),
             tokens=np.zeros(n, np.int32),
             bin_count=np.zeros(BINS, np.int64),
-            bin_mass=np.zeros(BINS, np.float64),
+            bin_mass=np.zeros(BINS, np.int64),
             spare=np.zeros(1 << 16, np.int32),
         )

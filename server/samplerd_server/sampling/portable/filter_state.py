@@ -4,7 +4,7 @@ The list of a row is its head (the first n of the order) or all of it. What lies
 dense row's tail also the total is known; of candidates perhaps. A prefix that ends within the list is exact; where its
 end cannot be placed the row is marked `undecided`: a dense row is then run again with all of it listed, one of
 candidates fails.
-Every sum is a tree or a scan from the front, so that a longer list gives the same bits.
+Masses are whole numbers, so that a longer list gives the same sums.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from samplerd_server.sampling.portable.total_order import scan
-from samplerd_server.sampling.portable.tree import MassTree
+from samplerd_server.sampling.arithmetic import LN_2
+from samplerd_server.sampling.masses import PART, UNKNOWN
+from samplerd_server.sampling.portable.units import ceil, information, reaches
 
 __all__ = ["FilterState"]
 
@@ -25,17 +26,28 @@ class FilterState:
     """Mutable: the filters of one group narrow it in turn. All columns are [B, 1]."""
 
     def __init__(
-        self, *, exponents: Tensor, total: Tensor, beyond: Tensor, certain: Tensor, bound: Tensor, least: Tensor
+        self,
+        *,
+        exponents: Tensor,
+        masses: Tensor,
+        shift: Tensor,
+        total: Tensor,
+        beyond: Tensor,
+        certain: Tensor,
+        bound: Tensor,
+        least: Tensor,
     ):
         """Start with everything kept.
 
-        Args: exponents, float64[B, n], ln of masses along the order, -inf past its end; total, float64, all mass, also
-        beyond, NaN = unknown; beyond, bool, something is not listed; certain, int64, how many of the first precede all
-        that is not listed; bound, float64, the largest mass that lies beyond; least, int64, min_tokens_to_keep.
+        Args: exponents, float64[B, n], log2 of masses along the order; masses, int64[B, n], in units of 2^-shift, shift
+        being int64; total, int64, all mass, also beyond, UNKNOWN = not known; beyond, bool, something is not listed;
+        certain, int64, how many of the first precede all that is not listed; bound, int64, the largest mass that lies
+        beyond; least, int64, min_tokens_to_keep.
         """
         self.exponents = exponents
-        self.masses = exponents.exp()
-        self.kept = exponents > float("-inf")
+        self.masses = masses
+        self.shift = shift
+        self.kept = torch.ones_like(masses, dtype=torch.bool)
         self.total = total
         self.beyond = beyond
         self.certain = certain
@@ -45,8 +57,18 @@ class FilterState:
 
     @property
     def own(self) -> Tensor:
-        """float64[B, n]: masses, 0 for what is not kept."""
-        return torch.where(self.kept, self.masses, 0.0)
+        """int64[B, n]: masses, 0 for what is not kept."""
+        return torch.where(self.kept, self.masses, 0)
+
+    @property
+    def whole(self) -> Tensor:
+        """float64: the total; meaningless where it is UNKNOWN."""
+        return self.total.to(torch.float64)
+
+    @property
+    def is_unknown(self) -> Tensor:
+        """bool: the total is not known."""
+        return self.total == UNKNOWN
 
     @property
     def count(self) -> Tensor:
@@ -58,17 +80,19 @@ class FilterState:
         """int32[B, n]: 1 for the first that is kept, and so on."""
         return self.kept.cumsum(1, dtype=torch.int32)
 
-    def entropy(self) -> Tensor:
-        """H of what is kept and listed, in nats."""
+    def information(self) -> tuple[Tensor, Tensor]:
+        """M / Z and H of what is kept and listed, in bits, float64; see `units`."""
         own = self.own
-        surprise = torch.where(own > 0, own * self.exponents, 0.0)
-        total = MassTree(own).total
-        return (total.log() - MassTree(surprise).total / total).clamp_(min=0.0)
+        return information(own, self.exponents, own.sum(1, keepdim=True), self.shift)
+
+    def entropy(self) -> Tensor:
+        """H of what is kept and listed, in nats, float64."""
+        return self.information()[1] * LN_2
 
     def narrow(self, kept: Tensor, on: Tensor) -> None:
         """Keep bool[B, n] where `on`, and nothing beyond."""
         self.kept = torch.where(on, kept, self.kept)
-        self.total = torch.where(on, MassTree(self.own).total, self.total)
+        self.total = torch.where(on, self.own.sum(1, keepdim=True), self.total)
         self.beyond = self.beyond & ~on
 
     def first(self, length: Tensor, on: Tensor) -> None:
@@ -77,13 +101,18 @@ class FilterState:
         self.undecided |= on & self.beyond & (length > self.certain)
         self.narrow(self.kept & (self.ranks <= length), on)
 
-    def at_least(self, threshold: Tensor, on: Tensor) -> None:
-        """Keep masses of at least `threshold`."""
-        self.undecided |= on & self.beyond & ~(self.bound < threshold)
-        self.first((self.kept & (self.masses >= threshold)).sum(1, keepdim=True), on)
+    def reaching(self, threshold: Tensor, on: Tensor) -> Tensor:
+        """Count those of what is kept that reach a threshold, float64 units; none of what lies beyond may."""
+        needed = ceil(threshold)
+        self.undecided |= on & self.beyond & reaches(self.bound, needed)
+        return (self.kept & reaches(self.masses, needed)).sum(1, keepdim=True)
 
-    def length_of(self, mass: Tensor) -> Tensor:
-        """Length of the shortest prefix with `mass` of the total; far beyond the list when it is not reached there."""
-        reached = self.kept & (scan(self.own) >= mass * self.total)
-        length = torch.where(reached, self.ranks.long(), _FAR).amin(1, keepdim=True)
-        return torch.where(self.beyond, length, torch.minimum(length, self.count))
+    def length_of(self, share: Tensor) -> Tensor:
+        """Length of the shortest prefix that reaches a share of the total; far beyond the list if none there does."""
+        needed = ceil(share * self.whole)
+        own = self.own
+        ends = own.cumsum(1)
+        is_needed = self.kept & ((ends - own) + (own >> PART) < needed)
+        length = is_needed.sum(1, keepdim=True).clamp(min=1)
+        is_open = self.beyond & (length >= self.count) & (ends[:, -1:] < needed)
+        return torch.where(is_open, _FAR, torch.minimum(length, self.count))

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from samplerd_server.core.enums import Order
+from samplerd_server.sampling.masses import DISTANCES, PART
 from samplerd_server.sampling.parameters import FILTER_ORDERS, Need
+from samplerd_server.sampling.portable import arithmetic
 from samplerd_server.sampling.portable.records import Fields
-from samplerd_server.sampling.portable.total_order import scan
+from samplerd_server.sampling.portable.units import ceil
 from samplerd_server.sampling.thresholds import thresholds
 
 if TYPE_CHECKING:
@@ -27,22 +29,24 @@ __all__ = ["Filters"]
 
 _FAR = 1 << 40
 """Longer than any row."""
-_THRESHOLDS = thresholds(exp=torch.exp, sqrt=torch.sqrt, minimum=torch.minimum)
+_THRESHOLDS = thresholds(exp=arithmetic.exp, sqrt=torch.sqrt, minimum=torch.minimum)
 
 
 class Filters:
     """The filters of a group."""
 
-    def __init__(self, rows: LoadedRows, head: tuple[Tensor, Tensor], sigma: Tensor | None, xtc: Tensor | None) -> None:
+    def __init__(
+        self, rows: LoadedRows, positions: Tensor, sigma: tuple[Tensor, Tensor] | None, xtc: Tensor | None
+    ) -> None:
         """Take what the filters look at beside the masses.
 
-        Args: rows, of one order; head, logits float64[B, n] and positions int64[B, n] along the total order; sigma,
-        float64[B, 1], the deviation of the finite logits, NaN = unknown, and xtc, float64[B, 1], the uniforms that
-        decide XTC; each None if no row asks.
+        Args: rows, of one order; positions, int64[B, n], along the total order; sigma, float64[B, n], how far the
+        logits there lie below the largest, and float64[B, 1], the deviation, NaN = unknown, and xtc, float64[B, 1], the
+        uniforms that decide XTC; each None if no row asks.
         """
         self._records, self._parameters = rows.group.records, rows.parameters
         self._sigma, self._xtc = sigma, xtc
-        self._logits, self._ids = head
+        self._ids = positions
 
     def apply(self, state: FilterState) -> None:
         """Narrow `state` by every filter that is on."""
@@ -73,51 +77,57 @@ class Filters:
         if (self._records["top_p"] >= 1).all():
             return by_count
         has_p = p < 1
-        unfiltered.undecided |= has_p & unfiltered.beyond & unfiltered.total.isnan()
+        unfiltered.undecided |= has_p & unfiltered.beyond & unfiltered.is_unknown
         by_mass = torch.where(has_p, unfiltered.length_of(p), _FAR)
         return torch.minimum(by_count, by_mass)
 
     def _top_p(self, state: FilterState, on: Tensor) -> None:
-        state.undecided |= on & state.beyond & state.total.isnan()
+        state.undecided |= on & state.beyond & state.is_unknown
         state.first(state.length_of(self._parameters.column("top_p")), on)
 
     def _at_threshold(self, own: Filter, state: FilterState, on: Tensor) -> None:
         """Apply a filter that is one formula; see `sampling.thresholds`."""
         if own.needs & Need.EACH:
             state.undecided |= on & state.beyond
-        largest = state.own.amax(1, keepdim=True) if own.needs & Need.LARGEST else None
+        if own.needs & Need.TOTAL:
+            state.undecided |= on & state.beyond & state.is_unknown
+        largest = state.own.amax(1, keepdim=True).to(torch.float64) if own.needs & Need.LARGEST else None
         entropy = state.entropy() if own.needs & Need.EACH else None
         value = self._parameters.column(own.name)
-        state.at_least(_THRESHOLDS[own.name](value, largest, state.total, entropy), on)
+        state.first(state.reaching(_THRESHOLDS[own.name](value, largest, state.whole, entropy), on), on)
 
     def _top_n_sigma(self, state: FilterState, on: Tensor) -> None:
         assert self._sigma is not None, "top_n_sigma is on without a deviation. This is a bug."
-        n = self._parameters.column("top_n_sigma")
-        within = self._logits - self._logits[:, :1] >= -n * self._sigma
+        gaps, deviation = self._sigma
+        within = gaps - gaps * 2.0**-PART <= self._parameters.column("top_n_sigma") * deviation
         length = (state.kept & within).sum(1, keepdim=True)
-        is_open = (length == state.count) | self._sigma.isnan()
+        is_open = (length == state.count) | deviation.isnan()
         state.undecided |= on & state.beyond & is_open
         state.first(length, on)
 
     def _typical_p(self, state: FilterState, on: Tensor) -> None:
         p = self._parameters.column("typical_p")
         state.undecided |= on & state.beyond
-        surprise = (state.total.log() - state.exponents - state.entropy()).abs()
-        surprise = torch.where(state.kept, surprise, float("inf"))
+        share, _ = state.information()
+        distance = ((-state.exponents - share).abs() * DISTANCES).round().nan_to_num(0.0).long()
+        distance = torch.where(state.kept, distance, _FAR)
         by_id = self._ids.argsort(dim=1, stable=True)
-        order = by_id.gather(1, surprise.gather(1, by_id).argsort(dim=1, stable=True))
-        prefix = scan(state.own.gather(1, order))
-        places = torch.arange(1, order.shape[1] + 1, device=order.device)
-        length = torch.where(prefix >= p * state.total, places, order.shape[1]).amin(1, keepdim=True)
+        order = by_id.gather(1, distance.gather(1, by_id).argsort(dim=1, stable=True))
+        own = state.own.gather(1, order)
+        needed = ceil(p * state.whole)
+        length = ((own.cumsum(1) - own) + (own >> PART) < needed).sum(1, keepdim=True).clamp(min=1)
         length = torch.maximum(length, state.least)
+        places = torch.arange(1, order.shape[1] + 1, device=order.device)
         chosen = torch.zeros_like(state.kept).scatter(1, order, places <= length)
         state.narrow(state.kept & chosen, on)
 
     def _act_xtc(self, state: FilterState, on: Tensor) -> None:
         assert self._xtc is not None, "XTC is on without a uniform. This is a bug."
         on = on & (self._xtc < self._parameters.column("xtc_probability"))
-        threshold = self._parameters.column("xtc_threshold") * state.total
-        state.undecided |= on & state.beyond & ~(state.bound < threshold)
-        dropped = (state.kept & (state.masses >= threshold)).sum(1, keepdim=True) - 1
+        state.undecided |= on & state.beyond & state.is_unknown
+        dropped = state.reaching(self._parameters.column("xtc_threshold") * state.whole, on) - 1
         on = on & (dropped >= 1) & (state.count - dropped >= state.least)
+        was_known = ~state.is_unknown
+        given_up = torch.where(state.kept & (state.ranks <= dropped), state.masses, 0).sum(1, keepdim=True)
         state.kept = torch.where(on, state.kept & (state.ranks > dropped), state.kept)
+        state.total = torch.where(on & was_known, state.total - given_up, state.total)

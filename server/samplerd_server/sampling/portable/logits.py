@@ -14,11 +14,13 @@ from samplerd_server.core.enums import InputKind, Step
 from samplerd_server.core.outputs import OutputFlags
 from samplerd_server.sampling.decode import read_bytes
 from samplerd_server.sampling.portable.adjust import Adjuster, read_ids
+from samplerd_server.sampling.portable.arithmetic import ln, power
 from samplerd_server.sampling.portable.distribution import Distribution
 from samplerd_server.sampling.portable.guidance import guide
 from samplerd_server.sampling.portable.records import DeviceRecords, to_column
 from samplerd_server.sampling.portable.row_groups import is_temperature_last
 from samplerd_server.sampling.portable.staging import decode_rows, stage
+from samplerd_server.sampling.portable.units import Units, as_float32, entropy
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,23 +43,30 @@ class LoadedRows:
         parameters: DeviceRecords,
         raw: Tensor,
         health: Tensor,
-        ids: list[NDArray[np.int64]] | None,
         *,
+        ids: list[NDArray[np.int64]] | None,
+        weights: Tensor | None,
         guided: Tensor | None,
     ) -> None:
-        """Take raw and guided logits float64[B, W], the largest raw (health) float64[B, 1], the ids of candidates."""
+        """Take raw logits and the weights that they are logarithms of, float64[B, W], their largest, and candidates.
+
+        Args: health, float64[B, 1], the largest raw logit; ids of the candidates of each row; weights, None for rows
+        of logits, and for guided rows; guided, float64[B, W], the logits that guidance made of the rows, or None.
+        """
         self.group = group
         self.parameters = parameters
         self.raw = raw
         self.health = health
         self.adjusted = raw
         self.largest = health
+        self.raw_weights = self.weights = weights
+        self.are_weights = torch.full_like(health, weights is not None, dtype=torch.bool)
+        """bool[B, 1]: the row is still one of weights, which no bias or penalty has turned into logits."""
         self.host_ids = ids
         self.ids: Tensor | None = None
         self.raw_rest: Tensor | None = None
         self.rest: Tensor | None = None
         self.undecided = torch.zeros_like(health, dtype=torch.bool)
-        self.rounded: Tensor | None = None
         self.emptied: dict[str, Tensor] = {}
         if ids is not None:
             self._load_rest(ids)
@@ -76,9 +85,13 @@ class LoadedRows:
 
     def _adjust(self) -> None:
         adjuster = Adjuster(self.group.records, self.raw.shape[1], self.host_ids)
-        if self.group.kind == InputKind.PROBABILITIES and adjuster.as_logits.any():
-            self.rounded = to_column(adjuster.as_logits, self.raw.device)
-        self.adjusted, largest = adjuster.apply(self._round(self.adjusted))
+        logits = self.adjusted
+        if self.weights is not None:
+            self.are_weights = to_column(~adjuster.as_logits, self.raw.device)
+            logits = torch.where(self.are_weights, logits, as_float32(ln(self.weights)))
+        self.adjusted, largest = adjuster.apply(logits)
+        if self.weights is not None:
+            self.weights = torch.where(self.adjusted > _NEVER, self.weights, 0.0)
         self.emptied |= {f"after_{int(step)}": value for step, value in largest.items()}
         self.largest = self.adjusted.amax(1, keepdim=True)
         if self.rest is not None:
@@ -86,10 +99,6 @@ class LoadedRows:
             # Where nothing that was sent is left, the draw falls on what was not.
             is_emptied = (self.largest == _NEVER) & (self.rest != _NEVER)
             self.undecided = to_column(adjuster.undecided, self.raw.device) | is_emptied
-
-    def _round(self, logits: Tensor) -> Tensor:
-        """Round the logarithms of weights to float32 in rows that are adjusted as logits."""
-        return logits if self.rounded is None else torch.where(self.rounded, logits.float().double(), logits)
 
     def ids_at(self, positions: Tensor) -> Tensor:
         """Ids, int64[B, k], of positions."""
@@ -106,11 +115,10 @@ class LoadedRows:
             return own
         if is_temperature_last(records):
             return own
-        at_one = Distribution(self.adjusted - self.largest)
         is_on = self.parameters.column("dynamic_temperature_range") > 0
         if self.rest is not None:
             self.undecided = self.undecided | (is_on & (self.rest != _NEVER))
-        return dynamic_temperature(self, at_one.entropy(), self.positive)
+        return dynamic_temperature(self, entropy(Units(self, torch.ones_like(own))), self.positive)
 
     @cached_property
     def positive(self) -> Tensor:
@@ -136,7 +144,23 @@ class LoadedRows:
         """Of candidates: the smallest logit sent, float64[B, 1]; none of the rest is above it."""
         widths = self.parameters.column("width")
         inside = torch.arange(self.raw.shape[1], device=self.raw.device) < widths
-        return self._round(torch.where(inside, self.raw, float("inf")).amin(1, keepdim=True))
+        bound = torch.where(inside, self.raw, float("inf")).amin(1, keepdim=True)
+        if self.weights is None:
+            return bound
+        return torch.where(self.are_weights, bound, as_float32(ln(self.bound_weight)))
+
+    @cached_property
+    def bound_weight(self) -> Tensor:
+        """Of candidates that are weights: the smallest sent, float64[B, 1]."""
+        assert self.raw_weights is not None, "the bound of weights is asked of logits. This is a bug."
+        inside = torch.arange(self.raw.shape[1], device=self.raw.device) < self.parameters.column("width")
+        return torch.where(inside, self.raw_weights, float("inf")).amin(1, keepdim=True)
+
+    @cached_property
+    def largest_weight(self) -> Tensor:
+        """Of weights: the largest that may be drawn, float64[B, 1]."""
+        assert self.weights is not None, "the largest weight is asked of logits. This is a bug."
+        return self.weights.amax(1, keepdim=True)
 
     def certain(self, logits: Tensor) -> Tensor:
         """Count the listed, float64[B, n], that precede all that was not sent; int64[B, 1]."""
@@ -167,16 +191,14 @@ class LoadedRows:
         self.__dict__.pop("scaled", None)
 
 
-def dynamic_temperature(rows: LoadedRows, entropy: Tensor, count: Tensor) -> Tensor:
-    """Low + (high - low) x (H / ln V')^exponent where a row has a range, else its T; float64[B, 1].
-
-    Elementwise in float64.
-    """
+def dynamic_temperature(rows: LoadedRows, information: Tensor, count: Tensor) -> Tensor:
+    """Low + (high - low) x (H / ln V')^exponent where a row has a range, else its T; float64[B, 1]."""
     spread = rows.parameters.column("dynamic_temperature_range")
     exponent = rows.parameters.column("dynamic_temperature_exponent")
     own = rows.parameters.column("temperature")
-    share = torch.where(count > 1, entropy / count.to(torch.float64).log(), 0.0).clamp_(0.0, 1.0)
-    scaled = (own - spread) + 2 * spread * share.pow(exponent)
+    share = torch.where(count > 1, information / ln(count.to(torch.float64)), 0.0).clamp_(0.0, 1.0)
+    lift = torch.where(share > 0, power(share, exponent), 0.0)
+    scaled = own - spread + 2.0 * spread * lift
     return torch.where(spread > 0, scaled, own).clamp_(min=COLDEST)
 
 
@@ -208,12 +230,13 @@ def load(group: RowGroup, device: torch.device) -> LoadedRows:
         is_bad = ~(guidance.amax(1, keepdim=True) < float("inf"))
         own = _fault(other, guidance, ragged, is_weights=is_weights)
         fault = reduce(or_, (each for each in (fault, own) if each is not None), is_bad)
+    weights = None
     if is_weights:
-        logits.log_()
+        weights, logits = logits if guided is None else None, logits.log()
     health = logits.amax(1, keepdim=True)
     if fault is not None:
         health = torch.where(fault, float("nan"), health)
-    return LoadedRows(group, parameters, logits, health, ids, guided=guided)
+    return LoadedRows(group, parameters, logits, health, ids=ids, weights=weights, guided=guided)
 
 
 def _fault(raw: Tensor, values: Tensor, widths: Tensor | None, *, is_weights: bool) -> Tensor | None:

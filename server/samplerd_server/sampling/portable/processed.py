@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from samplerd_server.sampling.masses import UNKNOWN
 from samplerd_server.sampling.noise import Purpose
 from samplerd_server.sampling.parameters import FILTERS
+from samplerd_server.sampling.portable.arithmetic import ln
 from samplerd_server.sampling.portable.distribution import Distribution
 from samplerd_server.sampling.portable.filter_state import FilterState
 from samplerd_server.sampling.portable.filters import Filters
@@ -17,7 +19,7 @@ from samplerd_server.sampling.portable.logits import COLDEST, LoadedRows, dynami
 from samplerd_server.sampling.portable.records import Fields
 from samplerd_server.sampling.portable.row_groups import draw_uniforms, is_temperature_last
 from samplerd_server.sampling.portable.total_order import first
-from samplerd_server.sampling.portable.tree import MassTree
+from samplerd_server.sampling.portable.units import Units, as_float32, deviation, entropy
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,8 +71,8 @@ def process(rows: LoadedRows, *, is_full: bool) -> Processed:
     if group.has_filters or group.is_sparse:
         return _filter(rows, is_full=is_full)
     if not group.is_plain and is_temperature_last(group.records):
-        at_one = Distribution(rows.adjusted - rows.largest)
-        rows.with_temperature(dynamic_temperature(rows, at_one.entropy(), rows.positive))
+        at_one = Units(rows, torch.ones_like(rows.temperature))
+        rows.with_temperature(dynamic_temperature(rows, entropy(at_one), rows.positive))
     no = torch.zeros_like(rows.undecided)
     return Processed(drawn_from=rows.scaled, count=rows.positive, undecided=no, beyond=no)
 
@@ -116,9 +118,8 @@ def _filter(rows: LoadedRows, *, is_full: bool) -> Processed:
     n = width if is_full or group.is_sparse else min(width, _list_length(records))
     logits, positions = first(rows.adjusted, n)
     judged_at = torch.ones_like(rows.temperature) if is_last else rows.temperature
-    exponents = (logits - rows.largest) / judged_at
-    state = _start(rows, logits, exponents, judged_at)
-    Filters(rows, (logits, positions), _deviation(rows), _xtc_uniforms(rows)).apply(state)
+    state = _start(rows, logits, positions, judged_at)
+    Filters(rows, positions, _sigma(rows, positions, state.shift), _xtc_uniforms(rows)).apply(state)
     if is_last and records["dynamic_temperature_range"].any():
         is_on = rows.parameters.column("dynamic_temperature_range") > 0
         state.undecided |= is_on & state.beyond
@@ -139,36 +140,43 @@ def _xtc_uniforms(rows: LoadedRows) -> Tensor | None:
     return torch.from_numpy(draw_uniforms(records, 1, Purpose.XTC)).to(rows.raw.device)
 
 
-def _start(rows: LoadedRows, logits: Tensor, exponents: Tensor, temperature: Tensor) -> FilterState:
-    """Start with everything kept, judged at a temperature."""
-    least = rows.parameters.column("min_tokens_to_keep")
-    certain = rows.certain(logits)
+def _start(rows: LoadedRows, logits: Tensor, positions: Tensor, temperature: Tensor) -> FilterState:
+    """Start with everything kept of the listed logits, float64[B, n], judged at a temperature."""
+    units = Units(rows, temperature)
+    total = units.masses.sum(1, keepdim=True)
     if rows.rest is None:
-        whole = Distribution((rows.adjusted - rows.largest) / temperature, will_forget=True)
         beyond = rows.positive > logits.shape[1]
-        bound = exponents[:, -1:].exp()
-        total = whole.total
     else:
         beyond = rows.has_rest
-        bound = torch.exp((rows.bound - rows.largest).clamp(max=0.0) / temperature)
-        rest = rows.rest_mass(rows.rest, rows.largest, temperature)
-        assert rest is not None
-        total = MassTree(exponents.exp()).total + rest
-    state = FilterState(exponents=exponents, total=total, beyond=beyond, certain=certain, bound=bound, least=least)
+        rest = units.rest()
+        total = torch.where(rest == UNKNOWN, UNKNOWN, total + rest)
+    masses, exponents = units.masses.gather(1, positions), units.exponents.gather(1, positions)
+    bound = masses[:, -1:] if rows.rest is None else units.bound()
+    state = FilterState(
+        exponents=exponents,
+        masses=masses,
+        shift=units.shift,
+        total=total,
+        beyond=beyond,
+        certain=rows.certain(logits),
+        bound=bound,
+        least=rows.parameters.column("min_tokens_to_keep"),
+    )
+    state.kept = logits > _NEVER
     state.undecided |= rows.undecided
     return state
 
 
-def _deviation(rows: LoadedRows) -> Tensor | None:
-    """Compute the population deviation of the finite logits, float64[B, 1]; NaN with a rest; None if no row asks."""
+def _sigma(rows: LoadedRows, positions: Tensor, shift: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Compute what top_n_sigma looks at, for the listed positions; None if no row asks. See `Filters`."""
     if not _is_any_on("top_n_sigma", rows.group.records):
         return None
-    is_finite = rows.adjusted > _NEVER
-    count = rows.positive.to(torch.float64)
-    mean = MassTree(torch.where(is_finite, rows.adjusted, 0.0)).total / count
-    squares = torch.where(is_finite, (rows.adjusted - mean) ** 2, 0.0)
-    deviation = (MassTree(squares).total / count).sqrt()
-    return torch.where(rows.has_rest, float("nan"), deviation)
+    logits, largest = rows.adjusted, rows.largest
+    if rows.weights is not None:
+        logits = torch.where(rows.are_weights, as_float32(ln(rows.weights)), logits)
+        largest = logits.amax(1, keepdim=True)
+    gaps = largest - logits
+    return gaps.gather(1, positions), torch.where(rows.has_rest, float("nan"), deviation(gaps, shift))
 
 
 def _finish(rows: LoadedRows, state: FilterState, logits: Tensor, positions: Tensor) -> Processed:

@@ -58,6 +58,8 @@ class Known:
     """ln of the rest's mass; -inf = there is none; NaN = there may be some, of unknown mass."""
     bound: float = -math.inf
     """No logit of the rest is above this. Candidates at the bound precede the rest in the total order."""
+    bound_weight: float = 0.0
+    """The same of a row of weights."""
 
     @property
     def has_rest(self) -> bool:
@@ -70,7 +72,10 @@ class Known:
             return self
         with np.errstate(divide="ignore"):
             logits = np.asarray(arithmetic.ln(self.weights), np.float32).astype(np.float64)
-        return replace(self, logits=logits, weights=None, bound=_rounded(self.bound))
+        bound = self.bound
+        if self.has_rest:
+            bound = float(np.float32(arithmetic.ln(self.bound_weight)))
+        return replace(self, logits=logits, weights=None, bound=bound)
 
     def lowered_rest(self) -> Known:
         """Forget the rest's mass, after something unknown was taken from it."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from samplerd_server.sampling.reference.adjust import Known, Undecidable
 from samplerd_server.sampling.reference.filters import FilterState
+from samplerd_server.sampling.reference.units import weigh
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -58,7 +59,6 @@ def in_order(row: Known, temperature: float, least: int = 1) -> FilterState:
         masses = np.where(np.arange(len(order)) == 0, 1.0, 0.0)
     else:
         masses = np.exp((logits - logits[0]) / temperature)
-    bound = exp(min(0.0, row.bound - logits[0]) / temperature) if row.has_rest and temperature else 0.0
     rest = 0.0
     if row.has_rest:
         rest = exp(row.rest - logits[0]) if temperature == 1 else math.nan
@@ -70,7 +70,7 @@ def in_order(row: Known, temperature: float, least: int = 1) -> FilterState:
         temperature=temperature,
         kept=np.ones(len(order), bool),
         rest=rest,
-        bound=bound,
+        units=weigh(row, order, temperature),
         certain=int((logits >= row.bound).sum()) if row.has_rest else len(order),
         least=least,
     )

@@ -2,8 +2,8 @@
 
 A filter takes a `FilterState` and returns one that keeps less. Every filter but typical_p and XTC keeps a prefix of
 the order. Probabilities are those of the distribution as renormalised by the filters before it, at T, or at 1 with
-ORDER_LLAMA_CPP. At least min_tokens_to_keep of a filter's own order stay (for typical_p: of the most
-typical); XTC acts only if that many remain, as in llama.cpp.
+ORDER_LLAMA_CPP, as whole numbers: `sampling.masses`. At least min_tokens_to_keep of a filter's own order stay (for
+typical_p: of the most typical); XTC acts only if that many remain, as in llama.cpp.
 
 With candidates the rest is one unknown at the end of the order. A filter that keeps a prefix ending before any logit
 that the rest may have is exact, and drops the rest; one whose end cannot be placed raises `Undecidable`:
@@ -24,8 +24,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from samplerd_server.sampling import arithmetic
+from samplerd_server.sampling.masses import DISTANCES, PART, UNKNOWN
 from samplerd_server.sampling.parameters import FILTER_ORDERS, Need
 from samplerd_server.sampling.reference.adjust import Undecidable
+from samplerd_server.sampling.reference.units import Units, deviation, prefix_length, reaches
 from samplerd_server.sampling.thresholds import thresholds
 
 if TYPE_CHECKING:
@@ -46,7 +49,7 @@ class FilterState:
     logits: NDArray[np.float64]
     """float64[n], adjusted, not divided by T."""
     masses: NDArray[np.float64]
-    """float64[n]: exp((logit - origin) / T)."""
+    """float64[n]: exp((logit - origin) / T), what is drawn from."""
     origin: float
     """The logit whose mass is 1."""
     temperature: float
@@ -55,8 +58,8 @@ class FilterState:
     """bool[n]."""
     rest: float
     """Mass of the rest on the same scale; 0 = dropped or none; NaN = unknown."""
-    bound: float
-    """Largest mass that one category of the rest may have."""
+    units: Units
+    """What the filters judge by."""
     certain: int
     """How many of the first are known to precede the rest."""
     least: int
@@ -77,27 +80,47 @@ class FilterState:
         """Mass of all that is kept; NaN when the rest's is unknown."""
         return float(self.own.sum()) + self.rest
 
+    @property
+    def whole(self) -> int:
+        """Units of all that is kept. Raises Undecidable where the rest's are unknown."""
+        if self.has_rest and self.units.rest == UNKNOWN:
+            raise Undecidable
+        return int(self.units.masses[self.kept].sum()) + (self.units.rest if self.has_rest else 0)
+
+    @property
+    def has_rest(self) -> bool:
+        """The rest is still there."""
+        return self.rest != 0
+
     def first(self, length: int) -> FilterState:
         """Keep the first `length` of what is kept, and at least `least`, and nothing of the rest."""
         length = max(length, self.least)
-        if self.rest != 0 and length > self.certain:
+        if self.has_rest and length > self.certain:
             raise Undecidable
         return replace(self, kept=self.kept & (np.cumsum(self.kept) <= length), rest=0.0)
 
-    def at_least(self, threshold: float) -> FilterState:
-        """Keep masses of at least `threshold`."""
-        if self.rest != 0 and not self.bound < threshold:
+    def reaching(self, threshold: float) -> int:
+        """Count those of what is kept that reach a threshold, in units; none of the rest may."""
+        needed = math.ceil(threshold)
+        if self.has_rest and reaches(self.units.bound, needed):
             raise Undecidable
-        return self.first(int((self.own >= threshold).sum()))
+        return int((self.kept & reaches(self.units.masses, needed)).sum())
+
+
+def information(state: FilterState) -> tuple[float, float]:
+    """Compute M / Z and H of what is kept, in bits: rule 3 of `sampling.masses`."""
+    if state.has_rest:
+        raise Undecidable
+    total = state.whole
+    masses, exponents = state.units.masses[state.kept], state.units.exponents[state.kept]
+    moment = int(np.rint(masses.astype(np.float64) * -exponents).astype(np.int64).sum())
+    share = float(moment) / float(total)
+    return share, max(0.0, float(arithmetic.log2(float(total))) - state.units.shift + share)
 
 
 def entropy(state: FilterState) -> float:
     """H of what is kept, in nats."""
-    if state.rest != 0:
-        raise Undecidable
-    probabilities = state.own / state.total
-    positive = probabilities[probabilities > 0]
-    return max(0.0, float(-(positive * np.log(positive)).sum()))
+    return information(state)[1] * arithmetic.LN_2
 
 
 def top_k(state: FilterState, params: SamplingParams) -> FilterState:
@@ -106,17 +129,16 @@ def top_k(state: FilterState, params: SamplingParams) -> FilterState:
 
 
 def _top_p_length(state: FilterState, top_p: float) -> float:
-    """Length of the shortest prefix with mass >= top_p; infinite when it reaches into the rest."""
-    if math.isnan(state.rest):
-        raise Undecidable
-    reached = np.flatnonzero(np.cumsum(state.own[state.kept]) >= top_p * state.total)
-    if len(reached):
-        return float(reached[0] + 1)
-    return math.inf if state.rest else float(state.count)  # without a rest only rounding can leave it unreached
+    """Length of the shortest prefix that reaches top_p; infinite when it reaches into the rest."""
+    needed = math.ceil(top_p * float(state.whole))
+    length = prefix_length(state.units.masses[state.kept], needed)
+    if length is not None:
+        return float(length)
+    return math.inf if state.has_rest else float(state.count)
 
 
 def top_p(state: FilterState, params: SamplingParams) -> FilterState:
-    """Keep the shortest prefix with mass >= top_p."""
+    """Keep the shortest prefix that reaches top_p."""
     length = _top_p_length(state, params.top_p)
     if math.isinf(length):
         raise Undecidable
@@ -124,44 +146,43 @@ def top_p(state: FilterState, params: SamplingParams) -> FilterState:
 
 
 def typical_p(state: FilterState, params: SamplingParams) -> FilterState:
-    """Keep the shortest prefix, by (abs(-ln p - H), id) ascending, with mass >= typical_p."""
-    typical = entropy(state)
-    masses = state.own
-    surprise = np.abs(math.log(state.total) - (state.logits - state.origin) / state.temperature - typical)
-    order = [at for at in np.lexsort((state.ids, surprise)) if state.kept[at]]
-    reached = np.flatnonzero(np.cumsum(masses[order]) >= params.typical_p * state.total)
-    length = max(int(reached[0]) + 1 if len(reached) else len(order), state.least)
-    chosen = np.zeros(len(masses), bool)
-    chosen[order[:length]] = True
+    """Keep the shortest prefix, by (abs(-log2 p - H), id) ascending, that reaches typical_p."""
+    share, _ = information(state)
+    distance = np.rint(np.abs(-state.units.exponents - share) * DISTANCES).astype(np.int64)
+    order = [at for at in np.lexsort((state.ids, distance)) if state.kept[at]]
+    needed = math.ceil(params.typical_p * float(state.whole))
+    length = prefix_length(state.units.masses[order], needed) or len(order)
+    chosen = np.zeros(len(state.kept), bool)
+    chosen[order[: max(length, state.least)]] = True
     return replace(state, kept=chosen)
 
 
-_THRESHOLDS = thresholds(exp=math.exp, sqrt=math.sqrt, minimum=min)
+_THRESHOLDS = thresholds(exp=arithmetic.exp, sqrt=np.sqrt, minimum=min)
 
 
 def at_threshold(state: FilterState, params: SamplingParams, own: Filter) -> FilterState:
     """Apply a filter that is one formula; see `sampling.thresholds`."""
-    largest = float(state.own.max()) if own.needs & Need.LARGEST else math.nan
+    largest = float(state.units.masses[state.kept].max()) if own.needs & Need.LARGEST else math.nan
+    total = float(state.whole) if own.needs & Need.TOTAL else math.nan
     h = entropy(state) if own.needs & Need.EACH else math.nan
-    return state.at_least(_THRESHOLDS[own.name](getattr(params, own.name), largest, state.total, h))
+    value = getattr(params, own.name)
+    return state.first(state.reaching(float(_THRESHOLDS[own.name](value, largest, total, h))))
 
 
 def top_n_sigma(state: FilterState, params: SamplingParams) -> FilterState:
     """Keep logits of at least max - n population standard deviations of the finite logits; always the first filter."""
-    if state.rest != 0:
+    if state.has_rest:
         raise Undecidable
-    logits = state.logits
-    return state.first(int((logits >= logits[0] - params.top_n_sigma * float(logits.std())).sum()))
+    gaps = state.units.gaps
+    limit = params.top_n_sigma * deviation(gaps, state.units.shift)
+    return state.first(int((gaps - gaps * 2.0**-PART <= limit).sum()))
 
 
 def xtc(state: FilterState, params: SamplingParams, uniform: float) -> FilterState:
-    """If the row's own noise says so, drop all but the least likely of those with probability >= xtc_threshold."""
+    """If the row's own noise says so, drop all but the least likely of those that reach xtc_threshold."""
     if not uniform < params.xtc_probability:
         return state
-    threshold = params.xtc_threshold * state.total
-    if state.rest != 0 and not state.bound < threshold:
-        raise Undecidable
-    dropped = int((state.kept & (state.masses >= threshold)).sum()) - 1
+    dropped = state.reaching(params.xtc_threshold * float(state.whole)) - 1
     if dropped < 1 or state.count - dropped < state.least:
         return state
     return replace(state, kept=state.kept & (np.cumsum(state.kept) > dropped))

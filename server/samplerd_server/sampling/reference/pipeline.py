@@ -32,6 +32,7 @@ import numpy as np
 
 from samplerd_server.core.enums import Dtype, InputKind, LogprobKind, RowErrorReason, Step
 from samplerd_server.core.rows import CandidateRows
+from samplerd_server.sampling import arithmetic
 from samplerd_server.sampling.decode import decode, first_fault
 from samplerd_server.sampling.noise import Purpose, uniform
 from samplerd_server.sampling.parameters import TEMPERATURE_IS_LAST
@@ -118,7 +119,15 @@ def _read(request: SampleRequest, row: int) -> Known | RowOutcome:
         with np.errstate(divide="ignore"):
             logits = np.log(weights)
     bound = float(logits.min()) if rest != -math.inf else -math.inf
-    return Known(ids=ids[by_id], logits=logits, weights=weights, vocab_size=source.vocab_size, rest=rest, bound=bound)
+    return Known(
+        ids=ids[by_id],
+        logits=logits,
+        weights=weights,
+        vocab_size=source.vocab_size,
+        rest=rest,
+        bound=bound,
+        bound_weight=0.0 if weights is None else float(weights.min()),
+    )
 
 
 def _bytes_of(rows: DenseRows | StoredRows, row: int) -> bytes:
@@ -236,10 +245,9 @@ def _temperature(state: FilterState, params: SamplingParams) -> float:
     spread = params.dynamic_temperature_range
     if spread == 0:
         return params.temperature
-    share = entropy(state) / math.log(state.count) if state.count > 1 else 0.0
-    low, high = params.temperature - spread, params.temperature + spread
-    exponent = params.dynamic_temperature_exponent
-    return low + (high - low) * math.pow(min(share, 1.0), exponent)
+    share = entropy(state) / float(arithmetic.ln(float(state.count))) if state.count > 1 else 0.0
+    lift = float(arithmetic.power(min(share, 1.0), params.dynamic_temperature_exponent)) if share > 0 else 0.0
+    return params.temperature - spread + 2.0 * spread * lift
 
 
 def find(masses: NDArray[np.float64], rest: float, u: float) -> int:

@@ -1,0 +1,236 @@
+"""Rows on boundaries: every sampler keeps the categories that the reference keeps, and of textbook rows the book's.
+
+A parameter is set to what one category of the row has exactly: the mass of a prefix, a probability, a ratio. Until
+masses were whole numbers (`sampling.masses`), such rows were decided by the rounding of each implementation's sums: of
+200 with a top_p equal to a prefix's mass, 80 differed between two samplers.
+"""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from samplerd_server.core.enums import Dtype, InputKind, LogprobKind, Order, RowErrorReason
+from samplerd_server.sampling.reference import pipeline as reference
+from tests.support.samplers import draw, outputs, params, request, sparse
+
+FILTERS = (
+    *("top_p", "min_p", "top_a", "typical_p", "epsilon_cutoff", "eta_cutoff", "top_n_sigma", "xtc_threshold", "top_k"),
+)
+DTYPES = (Dtype.F32, Dtype.F16, Dtype.BF16)
+
+
+def kept_by(sampler, asked) -> set[int] | RowErrorReason:
+    """The ids that a sampler kept."""
+    got = draw(sampler, asked)
+    if got.status[0]:
+        return RowErrorReason(got.status[0])
+    assert got.kept_count is not None
+    kept = set(np.flatnonzero(got.named[LogprobKind.PROCESSED] > -np.inf).tolist())
+    assert len(kept) == got.kept_count[0]
+    return kept
+
+
+def kept_by_reference(asked) -> set[int] | RowErrorReason:
+    outcome = reference.sample(asked)[0]
+    if outcome.reason != RowErrorReason.NONE:
+        return outcome.reason
+    assert outcome.processed is not None
+    return set(outcome.processed.ids[outcome.processed.kept].tolist())
+
+
+def ask(row, fields: dict, dtype: Dtype = Dtype.F32, kind: InputKind = InputKind.LOGITS, seed: int = 42):
+    """A request whose answer names all that is kept."""
+    own = outputs(LogprobKind.PROCESSED, named=range(len(row)), kept=True)
+    return request(row, dtype, kind=kind, params=params(**fields), outputs=own, seed=seed)
+
+
+def textbook(random: np.random.Generator, digits: int, longest: int) -> list[Fraction]:
+    """Probabilities of so many decimals, the likeliest first; equal ones are as frequent as in books."""
+    whole = 10**digits
+    cuts = np.sort(random.choice(np.arange(1, whole), size=random.integers(1, longest), replace=False))
+    parts = np.diff([0, *cuts.tolist(), whole])
+    return [Fraction(int(part), whole) for part in sorted(parts, reverse=True)]
+
+
+def as_row(p: list[Fraction], kind: InputKind, scale: float) -> np.ndarray:
+    """The numbers that a client sends for probabilities: logits less a constant, or weights of any scale."""
+    own = np.array([float(one) for one in p])
+    return np.log(own) - scale if kind == InputKind.LOGITS else own * scale
+
+
+KINDS = {"logits": InputKind.LOGITS, "weights": InputKind.PROBABILITIES}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("digits", "longest"), [(1, 6), (2, 12), (3, 12)])
+def test_top_p_of_a_textbook_row_is_that_of_the_book(sampler, kind, digits, longest):
+    """0.5 + 0.3 reaches 0.8, whatever float32 makes of ln 0.3."""
+    random = np.random.default_rng(7 + digits)
+    for _ in range(120):
+        p = textbook(random, digits, longest)
+        cut = int(random.integers(1, len(p))) if len(p) > 1 else 1
+        top_p = float(sum(p[:cut]))
+        asked = ask(as_row(p, KINDS[kind], random.choice([1.0, 0.5, 3.0])), {"top_p": top_p}, kind=KINDS[kind])
+        assert kept_by(sampler, asked) == set(range(cut)), (p, top_p)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["min_p", "epsilon_cutoff", "top_a"])
+def test_a_threshold_of_a_textbook_row_is_that_of_the_book(sampler, kind, name):
+    random = np.random.default_rng(17)
+    for _ in range(120):
+        p = textbook(random, 2, 10)
+        own = p[int(random.integers(0, len(p)))]
+        threshold = {"min_p": own / p[0], "epsilon_cutoff": own, "top_a": own / p[0] ** 2}[name]
+        if not threshold < 1:
+            continue
+        asked = ask(as_row(p, KINDS[kind], 1.0), {name: float(threshold)}, kind=KINDS[kind])
+        assert kept_by(sampler, asked) == {at for at, one in enumerate(p) if one >= own}, (p, threshold)
+
+
+def test_the_row_of_the_documentation(sampler):
+    row = np.log([0.5, 0.3, 0.1, 0.1])
+    assert kept_by(sampler, ask(row, {"top_p": 0.8})) == {0, 1}
+    assert kept_by(sampler, ask(row, {"top_p": 0.801})) == {0, 1, 2}
+    assert kept_by(sampler, ask(row, {"min_p": 0.6})) == {0, 1}
+    assert kept_by(sampler, ask(row, {"epsilon_cutoff": 0.1})) == {0, 1, 2, 3}
+    assert kept_by(sampler, ask(row, {"xtc_threshold": 0.3, "xtc_probability": 1.0})) == {1, 2, 3}
+    assert kept_by(sampler, ask([0.0, 1.0, 2.0], {"top_n_sigma": 2 / math.sqrt(2 / 3)})) == {0, 1, 2}
+
+
+def decoded(row, dtype: Dtype) -> np.ndarray:
+    """The numbers that a dtype makes of a row."""
+    own = np.asarray(row, np.float64)
+    if dtype == Dtype.BF16:
+        return ((own.astype("<f4").view("<u4") >> 16) << 16).astype("<u4").view("<f4").astype(np.float64)
+    return own.astype({Dtype.F32: "<f4", Dtype.F16: "<f2"}[dtype]).astype(np.float64)
+
+
+def on_boundary(random: np.random.Generator, numbers: np.ndarray, kind: InputKind, temperature: float, name: str):
+    """What one category of the row has, as a parameter: at this value it is only just kept, or dropped."""
+    with np.errstate(divide="ignore"):
+        logits = np.log(numbers) if kind == InputKind.PROBABILITIES else numbers
+    order = np.lexsort((np.arange(len(logits)), -logits))
+    order = order[logits[order] > -np.inf]
+    p = np.exp((logits[order] - logits[order[0]]) / temperature)
+    p /= p.sum()
+    at = int(random.integers(0, len(p)))
+    entropy = -float((p[p > 0] * np.log(p[p > 0])).sum())
+    if name == "top_p":
+        value = p[: at + 1].sum()
+    elif name == "typical_p":
+        by_typicality = np.argsort(np.abs(-np.log(np.maximum(p, 1e-300)) - entropy), kind="stable")
+        value = p[by_typicality[: at + 1]].sum()
+    elif name == "min_p":
+        value = p[at] / p[0]
+    elif name == "top_a":
+        value = p[at] / p[0] ** 2
+    elif name == "eta_cutoff":
+        value = max(p[at], (p[at] / math.exp(-entropy)) ** 2)
+    elif name == "top_n_sigma":
+        finite = logits[order]
+        value = (finite[0] - finite[at]) / finite.std() if finite.std() > 0 else 1.0
+    elif name == "top_k":
+        return {"top_k": at + 1}
+    else:
+        value = p[at]
+    limits = {
+        "top_p": (1e-9, 0.999999),
+        "typical_p": (1e-9, 0.999999),
+        "top_n_sigma": (1e-9, 1e9),
+        "xtc_threshold": (0.0, 0.5),
+    }
+    low, high = limits.get(name, (0.0, 0.999999))
+    value = float(np.clip(value, low, high))
+    return {name: value, "xtc_probability": 1.0} if name == "xtc_threshold" else {name: value}
+
+
+def random_row(random: np.random.Generator, kind: InputKind, width: int) -> np.ndarray:
+    """A row with ties: of few different values, textbook probabilities, or normal numbers of few digits."""
+    shape = random.integers(0, 3)
+    if shape == 0:
+        row = random.choice(random.normal(size=max(2, width // 3)) * 2, size=width)
+    elif shape == 1 and 1 < width <= 12:
+        own = [float(one) for one in textbook(random, 2, width)]
+        row = np.log(random.permutation(own))
+    else:
+        row = np.round(random.normal(size=width) * random.choice([0.5, 2.0, 6.0]), 1)
+    return np.exp(row - row.max()) if kind == InputKind.PROBABILITIES else row
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", DTYPES, ids=lambda own: own.name)
+def test_every_filter_keeps_what_the_reference_keeps_on_its_boundaries(sampler, kind, dtype):
+    random = np.random.default_rng([3, int(dtype), KINDS[kind]])
+    for trial in range(270):
+        row = random_row(random, KINDS[kind], int(random.integers(1, 40)))
+        temperature = float(random.choice([1.0, 1.0, 0.5, 0.8, 1.7]))
+        fields = on_boundary(random, decoded(row, dtype), KINDS[kind], temperature, FILTERS[trial % len(FILTERS)])
+        fields |= {"temperature": temperature, "min_tokens_to_keep": int(random.choice([1, 1, 1, 3]))}
+        asked = ask(row, fields, dtype, KINDS[kind])
+        assert kept_by(sampler, asked) == kept_by_reference(asked), (row.tolist(), fields)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_combinations_in_every_order_keep_what_the_reference_keeps(sampler, kind):
+    random = np.random.default_rng([5, KINDS[kind]])
+    for _ in range(240):
+        row, dtype = random_row(random, KINDS[kind], int(random.integers(2, 60))), DTYPES[int(random.integers(0, 3))]
+        temperature = float(random.choice([1.0, 0.6, 1.3]))
+        fields: dict = {"temperature": temperature, "order": Order(int(random.choice(list(Order))))}
+        for name in random.choice(FILTERS, size=int(random.integers(2, 5)), replace=False):
+            fields |= on_boundary(random, decoded(row, dtype), KINDS[kind], temperature, name)
+        if random.random() < 0.2:
+            fields |= {"dynamic_temperature_range": temperature / 2, "dynamic_temperature_exponent": 0.7}
+        if random.random() < 0.3:
+            fields |= {"history": random.integers(0, len(row), 5).astype(np.int32), "repetition_penalty": 1.3}
+        asked = ask(row, fields, dtype, KINDS[kind])
+        assert kept_by(sampler, asked) == kept_by_reference(asked), (row.tolist(), fields)
+
+
+@pytest.mark.parametrize("width", [5_000, 32_768, 151_936])
+def test_long_rows_keep_what_the_reference_keeps_on_their_boundaries(sampler, width):
+    random = np.random.default_rng(width)
+    for trial, name in enumerate(FILTERS):
+        kind = InputKind.LOGITS if trial % 3 else InputKind.PROBABILITIES
+        dtype = DTYPES[trial % 2 * 2]
+        row = random.normal(size=width) * (1.0 if trial % 2 else 3.0)
+        row = np.exp(row - row.max()) if kind == InputKind.PROBABILITIES else row
+        asked = ask(row, on_boundary(random, decoded(row, dtype), kind, 1.0, name), dtype, kind)
+        assert kept_by(sampler, asked) == kept_by_reference(asked), name
+
+
+def test_candidates_are_cut_where_the_whole_row_is(sampler):
+    """What the client sent of a row decides at a boundary as the row does, or says that it cannot."""
+    random = np.random.default_rng(23)
+    decided = 0
+    for trial in range(240):
+        p = textbook(random, 2, 10)
+        row = np.log([float(one) for one in p]).astype(np.float32)
+        fields = on_boundary(
+            random, row.astype(np.float64), InputKind.LOGITS, 1.0, ("top_p", "min_p", "top_k")[trial % 3]
+        )
+        if 0.0 in fields.values():
+            continue  # the filter is off
+        whole = ask(row, fields)
+        sent = int(random.integers(1, len(p) + 1))
+        rest = math.log(math.fsum(np.exp(row[sent:].astype(np.float64)))) if sent < len(p) else -math.inf
+        asked = sparse(
+            list(range(sent)),
+            row[:sent].tolist(),
+            rest,
+            len(p),
+            params=params(**fields),
+            outputs=whole.outputs,
+            seed=42,
+        )
+        kept = kept_by_reference(asked)
+        assert kept_by(sampler, asked) == kept, (p, fields, sent)
+        if isinstance(kept, set):
+            decided += 1
+            assert kept == kept_by_reference(whole), (p, fields, sent)
+    assert decided > 100
