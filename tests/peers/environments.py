@@ -73,6 +73,10 @@ def _pin(system: str) -> str:
     return f"{SYSTEMS[system].package}=={SYSTEMS[system].version}"
 
 
+def _lines(requirements: str) -> tuple[str, ...]:
+    return tuple(requirements.split())
+
+
 ENVIRONMENTS: dict[str, Environment] = {
     own.system: own
     for own in (
@@ -85,13 +89,14 @@ ENVIRONMENTS: dict[str, Environment] = {
         Environment(
             system="vllm",
             needs_torch=True,
-            requirements=(
-                *("setuptools==80.10.2", "setuptools-scm==10.3.1", "setuptools-rust==1.13.1", "wheel", "packaging"),
-                *("jinja2", "regex", "msgspec", "pydantic", "cloudpickle", "psutil", "transformers==5.19.0", "cbor2"),
-                *("pyzmq", "fastapi", "openai", "blake3", "py-cpuinfo", "cachetools", "aiohttp", "prometheus_client"),
-                *("requests", "tqdm", "pybase64", "setproctitle", "pillow", "oss-harmony", "uvloop", "xgrammar==0.2.8"),
-                *("partial-json-parser", "llguidance", "triton==3.9.0", "numpy==2.4.6"),
-            ),
+            requirements=_lines("""
+                setuptools==80.10.2 setuptools-scm==10.3.4 setuptools-rust==1.13.0 wheel==0.48.0 packaging==26.3
+                jinja2==3.1.6 regex==2026.11.15 msgspec==0.22.0 pydantic==2.14.4 cloudpickle==3.1.3 psutil==7.2.2
+                transformers==5.19.0 cbor2==6.3.0 pyzmq==27.3.0 fastapi==0.165.0 openai==3.57.0 blake3==1.0.11
+                py-cpuinfo==9.0.0 cachetools==8.0.2 aiohttp==3.14.5 prometheus_client==0.26.0 requests==2.34.2
+                tqdm==4.70.1 pybase64==1.5.1 setproctitle==1.3.8 pillow==13.0.0 oss-harmony==0.0.11 uvloop==0.23.0
+                xgrammar==0.2.9 partial-json-parser==0.2.1.1.post7 llguidance==1.9.1 triton==3.9.0 numpy==2.4.6
+            """),
             alone=("--no-deps", "--no-build-isolation", "--no-binary", "vllm", _pin("vllm")),
             variables={"VLLM_TARGET_DEVICE": "empty", "VLLM_VERSION_OVERRIDE": SYSTEMS["vllm"].version},
             why="its wheels are of a CUDA torch; its own build without compiled kernels has the whole sampler in torch",
@@ -111,22 +116,13 @@ ENVIRONMENTS: dict[str, Environment] = {
         Environment(
             system="sglang",
             needs_torch=True,
-            requirements=(
-                *(
-                    "orjson",
-                    "psutil",
-                    "pybase64",
-                    "requests",
-                    "triton==3.9.0",
-                    "packaging",
-                    "pillow",
-                    "starlette",
-                    "msgspec",
-                ),
-                *("pydantic", "pyzmq", "tqdm", "ipython", "aiohttp", "apache-tvm-ffi==0.1.11", "transformers==5.19.0"),
-                *("dill", "sentencepiece", "compressed_tensors", "gguf", "openai", "partial_json_parser"),
-                "numpy==2.4.6",
-            ),
+            requirements=_lines("""
+                orjson==3.13.0 psutil==7.2.2 pybase64==1.5.1 requests==2.34.2 triton==3.9.0 packaging==26.3
+                pillow==13.0.0 starlette==1.10.0 msgspec==0.22.0 pydantic==2.14.4 pyzmq==27.3.0 tqdm==4.70.1
+                ipython==9.18.1 aiohttp==3.14.5 apache-tvm-ffi==0.1.11 transformers==5.19.0 dill==0.4.1
+                sentencepiece==0.2.3 compressed-tensors==0.20.1 gguf==0.19.0 openai==3.57.0
+                partial-json-parser==0.2.1.1.post7 numpy==2.4.6
+            """),
             alone=("--no-deps", _pin("sglang")),
             why="it requires CUDA packages; its torch sampler imports none of them, but torchvision, which is stubbed",
         ),

@@ -14,7 +14,7 @@ ENTRY = np.dtype([("id", "<i4"), ("logit", "<f4"), ("p", "<f4")])
 LIBRARY = ctypes.CDLL(str(Path(llama.__file__).parent / "lib" / "libllama.so"))
 DRY = LIBRARY["_Z30llama_sampler_init_dry_testingffiiRKSt6vectorIS_IiSaIiEESaIS1_EE"]
 """The library's own entrance for tests: DRY with breakers as tokens, which need no vocabulary."""
-DRY.restype = ctypes.c_void_p
+DRY.restype = llama.llama_sampler_p_ctypes
 DRY.argtypes = [ctypes.c_float, ctypes.c_float, ctypes.c_int32, ctypes.c_int32, ctypes.c_void_p]
 KNOWN = {
     *("temperature", "top_k", "top_p", "min_p", "typical_p", "top_n_sigma", "xtc_threshold", "xtc_probability"),

@@ -36,4 +36,5 @@ def process(row: np.ndarray, params: dict[str, Any]) -> np.ndarray:
 
 if __name__ == "__main__":
     mx.set_default_device(mx.cpu)
+    mx.disable_compile()  # the same operations one by one: compiling would start a C++ compiler for every new number
     serve(process, {*SAMPLER, *PENALTIES, "logit_bias", "history", "penalty_range"})
