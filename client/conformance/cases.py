@@ -19,6 +19,7 @@ __all__ = ["Case", "Failure", "cases"]
 
 WORKED_EXAMPLE = [1.0, 2.0, 0.5, 1.5]
 V = 50
+EXEMPT = list(range(0, V, 3))
 INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS, UNIMPLEMENTED = 3, 5, 6, 12
 RAW, SCALED, PROCESSED = pb.LOGPROB_KIND_RAW, pb.LOGPROB_KIND_SCALED, pb.LOGPROB_KIND_PROCESSED
 KINDS = [RAW, SCALED, PROCESSED]
@@ -158,6 +159,13 @@ def _params() -> Iterator[Case]:
         "top_n_sigma": {"top_n_sigma": 1.0},
         "xtc always": {"xtc_threshold": 0.05, "xtc_probability": 1.0},
         "xtc sometimes": {"xtc_threshold": 0.05, "xtc_probability": 0.5},
+        "xtc, exempt tokens": {"xtc_threshold": 0.05, "xtc_probability": 1.0, "xtc_exempt_ids": EXEMPT},
+        "xtc, exempt rows": {
+            "xtc_threshold": 0.05,
+            "xtc_probability": 1.0,
+            "xtc_exempt_ids": EXEMPT,
+            "xtc_exemption": pb.XTC_EXEMPTION_ROW,
+        },
         "dynamic temperature": {"temperature": 1.0, "dynamic_temperature_range": 0.6},
         "dynamic temperature, exponent": {
             "temperature": 1.2,

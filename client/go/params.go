@@ -64,6 +64,17 @@ func XtcProbability(value float64) Option {
 	return func(r *pb.SampleRequest) { params(r).XtcProbability = value }
 }
 
+// XtcExemptIds sets xtc_exempt_ids. Tokens that XTC does not drop, such as the end of the text and a new line.
+func XtcExemptIds(ids ...int32) Option {
+	return func(r *pb.SampleRequest) { params(r).XtcExemptIds = ids }
+}
+
+// XtcExemption sets xtc_exemption. Where XTC would drop an exempt token, let it keep that token, by default, or leave
+// the whole row alone.
+func XtcExemption(xtcExemption pb.XtcExemption) Option {
+	return func(r *pb.SampleRequest) { params(r).XtcExemption = xtcExemption }
+}
+
 // DynamicTemperatureRange sets dynamic_temperature_range. Vary the temperature by up to this much around `temperature`,
 // with the entropy of the row; 0 turns it off.
 func DynamicTemperatureRange(value float64) Option {

@@ -13,7 +13,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from samplerd_server.core.enums import Dtype, InputKind, LogprobKind, Order, RowErrorReason
+from samplerd_server.core.enums import Dtype, InputKind, LogprobKind, Order, RowErrorReason, XtcExemption
 from samplerd_server.sampling.reference import pipeline as reference
 from tests.support.samplers import draw, outputs, params, request, sparse
 
@@ -146,7 +146,16 @@ def on_boundary(random: np.random.Generator, numbers: np.ndarray, kind: InputKin
     }
     low, high = limits.get(name, (0.0, 0.999999))
     value = float(np.clip(value, low, high))
-    return {name: value, "xtc_probability": 1.0} if name == "xtc_threshold" else {name: value}
+    return xtc(random, value, len(numbers)) if name == "xtc_threshold" else {name: value}
+
+
+def xtc(random: np.random.Generator, threshold: float, width: int) -> dict:
+    """XTC that acts; every second time some tokens are exempt."""
+    fields = {"xtc_threshold": threshold, "xtc_probability": 1.0}
+    if random.random() < 0.5:
+        fields["xtc_exempt_ids"] = random.integers(0, width, size=max(1, width // 3)).astype(np.int32)
+        fields["xtc_exemption"] = random.choice(list(XtcExemption))
+    return fields
 
 
 def random_row(random: np.random.Generator, kind: InputKind, width: int) -> np.ndarray:

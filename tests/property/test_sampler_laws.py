@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 import numpy as np
 from hypothesis import HealthCheck, assume, given, settings
 
-from samplerd_server.core.enums import Dtype, InputKind, LogprobKind, Order, RowErrorReason, Step
+from samplerd_server.core.enums import Dtype, InputKind, LogprobKind, Order, RowErrorReason, Step, XtcExemption
 from samplerd_server.core.params import Dry
 from samplerd_server.sampling.parameters import PARAMETERS, ParamKind
 from samplerd_server.sampling.reference import pipeline as reference
@@ -110,7 +110,7 @@ def filters(sampler) -> st.SearchStrategy[dict]:
     return st.fixed_dictionaries({}, optional=offered)
 
 
-XTC = {"xtc_threshold", "xtc_probability"}  # tried by itself, below
+XTC = {"xtc_threshold", "xtc_probability", "xtc_exempt_ids", "xtc_exemption"}  # tried by itself, below
 
 
 def nudged(fields: dict, share: float) -> dict:
@@ -147,10 +147,21 @@ def test_filters(sampler, data, row, temperature, draws, seed, with_replacement)
 
 
 @LAWS
-@given(rows(2), SEEDS, st.sampled_from([0.03, 0.11, 0.45, 0.6]), st.sampled_from([0.5, 1.0]), st.integers(1, 3))
-def test_xtc(sampler, row, seed, threshold, probability, least):
+@given(
+    rows(2),
+    SEEDS,
+    st.sampled_from([0.03, 0.11, 0.45, 0.6]),
+    st.sampled_from([0.5, 1.0]),
+    st.integers(1, 3),
+    st.lists(st.integers(0, 39), max_size=9),
+    st.sampled_from(list(XtcExemption)),
+)
+def test_xtc(sampler, row, seed, threshold, probability, least, exempt, exemption):
     require(sampler, "SamplingParams.xtc_probability")
     fields = {"xtc_threshold": threshold, "xtc_probability": probability, "min_tokens_to_keep": least}
+    fields["xtc_exemption"] = exemption
+    if own := [token for token in exempt if token < len(row)]:
+        fields["xtc_exempt_ids"] = np.array(own, np.int32)
     asked = request(row, params=params(**fields), seed=seed, outputs=all_outputs(sampler), num_samples=3)
     assume_cuts_are_clear(asked, fields)
     check(sampler, asked)

@@ -24,6 +24,7 @@ __all__ = [
     "Parameter",
     "PenaltyScope",
     "Setter",
+    "XtcExemption",
     "choices",
     "fill",
     "fill_from",
@@ -39,6 +40,9 @@ Order: TypeAlias = Literal["hugging_face", "vllm", "llama_cpp", "joint"]
 
 PenaltyScope: TypeAlias = Literal["history", "output"]
 """Which tokens of history a penalty looks at: all of them, or those that follow the prompt."""
+
+XtcExemption: TypeAlias = Literal["token", "row"]
+"""What XTC spares where it would drop an exempt token: that token, or the whole row."""
 
 Kind: TypeAlias = Literal["float", "integer", "flag", "choice", "ids", "sequences", "logit_bias", "bitmask", "group"]
 """What kind of value a parameter has: a number; a whole number >= 0; true or false; one of several names; `Ids`;

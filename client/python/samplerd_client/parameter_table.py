@@ -80,6 +80,15 @@ PARAMETERS = (
     ),
     Parameter("xtc_probability", "float", "P", "Probability that XTC acts on a row; 0 turns it off."),
     Parameter(
+        "xtc_exempt_ids", "ids", "ID,..", "Tokens that XTC does not drop, such as the end of the text and a new line."
+    ),
+    Parameter(
+        "xtc_exemption",
+        "choice",
+        "WHAT",
+        "Where XTC would drop an exempt token, let it keep that token, by default, or leave the whole row alone.",
+    ),
+    Parameter(
         "dynamic_temperature_range",
         "float",
         "X",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from samplerd_client.parameter_kinds import Ids, Order, PenaltyScope
+    from samplerd_client.parameter_kinds import Ids, Order, PenaltyScope, XtcExemption
 
 __all__ = ["GROUPS", "SETTERS", "Dry", "SamplingFields", "SamplingParams"]
 
@@ -71,6 +71,10 @@ class SamplingParams:
     acts."""
     xtc_probability: float | None = None
     """Probability that XTC acts on a row; 0 turns it off."""
+    xtc_exempt_ids: Ids | None = None
+    """Tokens that XTC does not drop, such as the end of the text and a new line."""
+    xtc_exemption: XtcExemption | None = None
+    """Where XTC would drop an exempt token, let it keep that token, by default, or leave the whole row alone."""
     dynamic_temperature_range: float | None = None
     """Vary the temperature by up to this much around `temperature`, with the entropy of the row; 0 turns it off."""
     dynamic_temperature_exponent: float | None = None
@@ -133,6 +137,8 @@ class SamplingFields(TypedDict, total=False):
     top_n_sigma: float | None
     xtc_threshold: float | None
     xtc_probability: float | None
+    xtc_exempt_ids: Ids | None
+    xtc_exemption: XtcExemption | None
     dynamic_temperature_range: float | None
     dynamic_temperature_exponent: float | None
     guidance_scale: float | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-__all__ = ["Dtype", "InputKind", "LogprobKind", "Order", "PenaltyScope", "RowErrorReason", "Step"]
+__all__ = ["Dtype", "InputKind", "LogprobKind", "Order", "PenaltyScope", "RowErrorReason", "Step", "XtcExemption"]
 
 
 class Dtype(IntEnum):
@@ -45,6 +45,13 @@ class PenaltyScope(IntEnum):
 
     HISTORY = 1
     OUTPUT = 2
+
+
+class XtcExemption(IntEnum):
+    """What XTC does where it would drop a token that is exempt; the numbers of the proto's enum."""
+
+    TOKEN = 1
+    ROW = 2
 
 
 class LogprobKind(IntEnum):

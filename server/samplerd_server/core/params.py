@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from samplerd_server.core.entity import Buffer, entity
-from samplerd_server.core.enums import Order, PenaltyScope
+from samplerd_server.core.enums import Order, PenaltyScope, XtcExemption
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,6 +47,8 @@ class SamplingParams:
     top_n_sigma: float = 0.0
     xtc_threshold: float = 0.0
     xtc_probability: float = 0.0
+    xtc_exempt_ids: NDArray[np.int32] | None = None
+    xtc_exemption: XtcExemption = XtcExemption.TOKEN
     dynamic_temperature_range: float = 0.0
     dynamic_temperature_exponent: float = 1.0
     guidance_scale: float = 1.0

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from samplerd_server.core.enums import InputKind, LogprobKind, Order, RowErrorReason, Step
+from samplerd_server.core.enums import InputKind, LogprobKind, Order, RowErrorReason, Step, XtcExemption
 from samplerd_server.core.params import Dry
 from samplerd_server.sampling.dry import dry_penalties, repeat_lengths
 from samplerd_server.sampling.noise import Purpose, uniform
@@ -116,6 +116,12 @@ def test_xtc_drops_all_but_the_least_likely_above_the_threshold():
     assert kept_ids(weights, xtc_threshold=0.3, xtc_probability=1.0) == [0, 1, 2, 3]  # only one is above
     assert kept_ids(weights, xtc_threshold=0.51, xtc_probability=1.0) == [0, 1, 2, 3]  # never acts
     assert kept_ids(weights, xtc_threshold=0.15, xtc_probability=1.0, min_tokens_to_keep=3) == [0, 1, 2, 3]
+    exempt = {"xtc_threshold": 0.15, "xtc_probability": 1.0, "xtc_exempt_ids": np.array([1, 3], np.int32)}
+    assert kept_ids(weights, **exempt) == [1, 2, 3]
+    assert kept_ids(weights, **exempt, min_tokens_to_keep=3) == [1, 2, 3]
+    assert kept_ids(weights, **exempt, xtc_exemption=XtcExemption.ROW) == [0, 1, 2, 3]
+    exempt["xtc_exempt_ids"] = np.array([2], np.int32)  # the least likely of them, which stays anyhow
+    assert kept_ids(weights, **exempt, xtc_exemption=XtcExemption.ROW) == [2, 3]
     acted = [
         sample(request([3, 2, 1], kind=PROBABILITIES, seed=seed, params=params(xtc_threshold=0.2, xtc_probability=0.5)))
         for seed in range(40)

@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from samplerd_server.core.enums import XtcExemption
 from samplerd_server.sampling.arithmetic import LN_2
-from samplerd_server.sampling.kernels.compile import jit
+from samplerd_server.sampling.kernels.compile import jit, load_i32
 from samplerd_server.sampling.kernels.filter_table import (
     EACH,
     JOINT,
@@ -37,13 +38,14 @@ from samplerd_server.sampling.kernels.radix_select import (
     fill_keys,
     find_prefix,
     keep,
-    key_of,
     key_of_distance,
 )
 from samplerd_server.sampling.kernels.units import exponent, information, mass_of, reaches, total_of
 from samplerd_server.sampling.masses import DISTANCES, NONE, UNKNOWN
 
 __all__ = ["apply_filter", "entropy", "keep_prefix"]
+
+_WHOLE_ROW = int(XtcExemption.ROW)
 
 
 @jit
@@ -127,26 +129,62 @@ def _xtc(row, scale, work, count, total, rest):
     if _is_above(scale, rest, needed):
         return -1
     length = _count_reaching(work, count, needed)
-    if length < 2 or count - length + 1 < row.min_tokens_to_keep:
+    if length < 2:
         return count
-    for i in range(count):
-        work.key[i] = np.uint64(0xFFFFFFFF) - key_of(work.y[i])
-    # In the opposite order the last `count - length + 1` stay; of equal numbers those of the highest position.
-    for i in range(count // 2):
-        _swap(work, i, count - 1 - i)
-    last_key, ties, _ = find_prefix(work.key, work.mass, count, count - length + 1, ANY_MASS, work)
-    kept = keep(work, count, last_key, ties)
-    for i in range(kept // 2):
-        _swap(work, i, kept - 1 - i)
+    fill_keys(work.y, work.key, count)
+    last_key, ties, _ = find_prefix(work.key, work.mass, count, length - 1, ANY_MASS, work)
+    exempt = _mark_exempt(row, work, count, last_key, ties) if row.xtc_exempt_ids_len else np.int64(0)
+    is_left_alone = row.xtc_exemption == _WHOLE_ROW and exempt > 0
+    kept = count
+    if not is_left_alone and count - length + 1 + exempt >= row.min_tokens_to_keep:
+        kept = _drop(row, work, count, last_key, ties)
+    if row.xtc_exempt_ids_len:
+        _unmark_exempt(row, work)
     return kept
 
 
 @jit
-def _swap(work, i, j):
-    work.y[i], work.y[j] = work.y[j], work.y[i]
-    work.at[i], work.at[j] = work.at[j], work.at[i]
-    work.mass[i], work.mass[j] = work.mass[j], work.mass[i]
-    work.key[i], work.key[j] = work.key[j], work.key[i]
+def _token_at(row, work, position):
+    """Find the token at a position of the row."""
+    return work.tokens[position] if row.candidate_ids else np.int32(position)
+
+
+@jit
+def _mark_exempt(row, work, count, last_key, ties):
+    """Mark exempt tokens in counts. Returns how many of them are of the prefix that ends with `ties` of `last_key`."""
+    for i in range(row.xtc_exempt_ids_len):
+        work.counts[load_i32(row.xtc_exempt_ids, i)] = 1
+    exempt = np.int64(0)
+    for i in range(count):
+        is_tie = work.key[i] == last_key and ties > 0
+        ties -= is_tie
+        if work.key[i] > last_key or is_tie:
+            exempt += work.counts[_token_at(row, work, work.at[i])]
+    return exempt
+
+
+@jit
+def _unmark_exempt(row, work):
+    for i in range(row.xtc_exempt_ids_len):
+        work.counts[load_i32(row.xtc_exempt_ids, i)] = 0
+
+
+@jit
+def _drop(row, work, count, last_key, ties):
+    """Drop the prefix that ends with `ties` of `last_key`, but no marked tokens, of y, at, mass; return the count."""
+    kept = np.int64(0)
+    keys, y, at, mass = work.key, work.y, work.at, work.mass
+    for i in range(count):
+        key = keys[i]
+        is_tie = key == last_key and ties > 0
+        ties -= is_tie
+        is_first = (key > last_key) | is_tie
+        is_exempt = is_first and row.xtc_exempt_ids_len > 0 and work.counts[_token_at(row, work, at[i])] != 0
+        y[kept] = y[i]
+        at[kept] = at[i]
+        mass[kept] = mass[i]
+        kept += (not is_first) | is_exempt
+    return kept
 
 
 @jit

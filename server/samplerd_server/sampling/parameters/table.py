@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from samplerd_server.core.enums import Order, Step
+from samplerd_server.core.enums import Order, Step, XtcExemption
 from samplerd_server.sampling.parameters.adjustments import ADJUSTMENTS
 from samplerd_server.sampling.parameters.parameter import Parameter, ParamKind, Range
 
@@ -152,6 +152,25 @@ PARAMETERS: tuple[Parameter, ...] = (
         changes_argmax=True,
         decided_with_candidates="as xtc_threshold",
         source="llama.cpp",
+    ),
+    Parameter(
+        name="xtc_exempt_ids",
+        kind=ParamKind.IDS,
+        step=Step.FILTERS,
+        help="Tokens that XTC does not drop, such as the end of the text and a new line.",
+        metavar="ID,..",
+        changes_argmax=True,
+        source="text-generation-webui, mlx-lm",
+    ),
+    Parameter(
+        name="xtc_exemption",
+        kind=ParamKind.CHOICE,
+        choices=XtcExemption,
+        step=Step.FILTERS,
+        help="Where XTC would drop an exempt token, let it keep that token, by default, or leave the whole row alone.",
+        metavar="WHAT",
+        changes_argmax=True,
+        source="text-generation-webui, mlx-lm",
     ),
     Parameter(
         name="dynamic_temperature_range",

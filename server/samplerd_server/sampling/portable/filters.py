@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from samplerd_server.core.enums import Order
+from samplerd_server.core.enums import Order, XtcExemption
 from samplerd_server.sampling.masses import DISTANCES, PART
 from samplerd_server.sampling.parameters import FILTER_ORDERS, Need
 from samplerd_server.sampling.portable import arithmetic
+from samplerd_server.sampling.portable.adjust import read_ids
 from samplerd_server.sampling.portable.records import Fields
 from samplerd_server.sampling.portable.units import ceil
 from samplerd_server.sampling.thresholds import thresholds
@@ -32,6 +34,17 @@ _FAR = 1 << 40
 _THRESHOLDS = thresholds(exp=arithmetic.exp, sqrt=torch.sqrt, minimum=torch.minimum)
 
 
+def _exempt(rows: LoadedRows, positions: Tensor) -> Tensor | None:
+    """Find which of the listed positions hold tokens that XTC does not drop, bool[B, n]; None if no row names any."""
+    records = rows.group.records
+    if not records["xtc_exempt_ids_len"].any():
+        return None
+    is_exempt = np.zeros((len(records), int(records["vocab_size"].max())), bool)
+    for row, record in enumerate(records):
+        is_exempt[row, read_ids(record, "xtc_exempt_ids", "xtc_exempt_ids_len")] = True
+    return torch.from_numpy(is_exempt).to(positions.device).gather(1, rows.ids_at(positions))
+
+
 class Filters:
     """The filters of a group."""
 
@@ -47,6 +60,7 @@ class Filters:
         self._records, self._parameters = rows.group.records, rows.parameters
         self._sigma, self._xtc = sigma, xtc
         self._ids = positions
+        self._exempt = _exempt(rows, positions) if xtc is not None else None
 
     def apply(self, state: FilterState) -> None:
         """Narrow `state` by every filter that is on."""
@@ -125,9 +139,15 @@ class Filters:
         assert self._xtc is not None, "XTC is on without a uniform. This is a bug."
         on = on & (self._xtc < self._parameters.column("xtc_probability"))
         state.undecided |= on & state.beyond & state.is_unknown
-        dropped = state.reaching(self._parameters.column("xtc_threshold") * state.whole, on) - 1
-        on = on & (dropped >= 1) & (state.count - dropped >= state.least)
+        length = state.reaching(self._parameters.column("xtc_threshold") * state.whole, on) - 1
+        is_dropped = state.kept & (state.ranks <= length)
+        if self._exempt is not None:
+            is_exempt = is_dropped & self._exempt
+            is_row = self._parameters.column("xtc_exemption") == XtcExemption.ROW
+            on = on & ~(is_row & is_exempt.any(1, keepdim=True))
+            is_dropped = is_dropped & ~is_exempt
+        on = on & (state.count - is_dropped.sum(1, keepdim=True) >= state.least)
         was_known = ~state.is_unknown
-        given_up = torch.where(state.kept & (state.ranks <= dropped), state.masses, 0).sum(1, keepdim=True)
-        state.kept = torch.where(on, state.kept & (state.ranks > dropped), state.kept)
+        given_up = torch.where(is_dropped, state.masses, 0).sum(1, keepdim=True)
+        state.kept = torch.where(on, state.kept & ~is_dropped, state.kept)
         state.total = torch.where(on & was_known, state.total - given_up, state.total)

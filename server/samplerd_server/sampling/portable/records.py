@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["DeviceRecords", "Fields", "to_column"]
 
 _NAMES = frozenset(ROW.names or ())
-_TORCH = {np.dtype("f8"): torch.float64, np.dtype("i4"): torch.int32}
+_TORCH = {np.dtype("f8"): torch.float64, np.dtype("i4"): torch.int32, np.dtype("u1"): torch.uint8}
 
 
 class DeviceRecords:
@@ -29,7 +29,7 @@ class DeviceRecords:
         self._columns: dict[str, Tensor] = {}
 
     def column(self, name: str) -> Tensor:
-        """One field of all rows, [B, 1]: float64, or int64 of an int32 field. Made once, so nobody may write to it."""
+        """One field of all rows, [B, 1]: float64, or int64 of a whole number. Made once, so nobody may write to it."""
         column = self._columns.get(name)
         if column is None:
             self._columns[name] = column = self._read(name)

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from samplerd_server.core.enums import XtcExemption
 from samplerd_server.sampling import arithmetic
 from samplerd_server.sampling.masses import DISTANCES, PART, UNKNOWN
 from samplerd_server.sampling.parameters import FILTER_ORDERS, Need
@@ -179,13 +180,22 @@ def top_n_sigma(state: FilterState, params: SamplingParams) -> FilterState:
 
 
 def xtc(state: FilterState, params: SamplingParams, uniform: float) -> FilterState:
-    """If the row's own noise says so, drop all but the least likely of those that reach xtc_threshold."""
+    """If the row's own noise says so, drop all but the least likely of those that reach xtc_threshold.
+
+    What is exempt is not dropped; with XTC_EXEMPTION_ROW nothing is where something exempt would be.
+    """
     if not uniform < params.xtc_probability:
         return state
-    dropped = state.reaching(params.xtc_threshold * float(state.whole)) - 1
-    if dropped < 1 or state.count - dropped < state.least:
+    length = state.reaching(params.xtc_threshold * float(state.whole)) - 1
+    is_dropped = state.kept & (np.cumsum(state.kept) <= length)
+    if params.xtc_exempt_ids is not None:
+        is_exempt = is_dropped & np.isin(state.ids, params.xtc_exempt_ids)
+        if params.xtc_exemption == XtcExemption.ROW and is_exempt.any():
+            return state
+        is_dropped &= ~is_exempt
+    if state.count - int(is_dropped.sum()) < state.least:
         return state
-    return replace(state, kept=state.kept & (np.cumsum(state.kept) > dropped))
+    return replace(state, kept=state.kept & ~is_dropped)
 
 
 def joint(state: FilterState, params: SamplingParams, unfiltered: FilterState) -> FilterState:

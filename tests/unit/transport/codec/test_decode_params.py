@@ -7,7 +7,7 @@ import math
 import pytest
 
 from samplerd.v1 import sampler_pb2 as pb
-from samplerd_server.core.enums import Order, PenaltyScope
+from samplerd_server.core.enums import Order, PenaltyScope, XtcExemption
 from samplerd_server.core.errors import InvalidRequestError
 from samplerd_server.core.params import Dry, SamplingParams
 from samplerd_server.sampling.parameters import PARAMETERS, ParamKind
@@ -118,6 +118,14 @@ def test_scopes(name):
     for number in (3, -1):
         error = refused(pb.SamplingParams(**{name: number}))
         assert (error.field, error.description) == (f"params.{name}", f"{number} is not a known PenaltyScope")
+
+
+def test_exempt_tokens_of_xtc():
+    params = decode(pb.SamplingParams(xtc_exempt_ids=[3, 39, 3], xtc_exemption=pb.XTC_EXEMPTION_ROW))
+    assert (params.xtc_exempt_ids.tolist(), params.xtc_exemption) == ([3, 39, 3], XtcExemption.ROW)
+    assert decode(pb.SamplingParams(xtc_exempt_ids=[3])).xtc_exemption == XtcExemption.TOKEN
+    assert refused(pb.SamplingParams(xtc_exempt_ids=[0, 40])).field == "params.xtc_exempt_ids[1]"
+    assert refused(pb.SamplingParams(xtc_exemption=3)).field == "params.xtc_exemption"
 
 
 def test_lengths_of_history_have_no_limit():

@@ -152,6 +152,30 @@ ORDER_JOINT: Order.ValueType  # 4
 """As ORDER_HUGGING_FACE, but top_k and top_p are both judged on the unfiltered distribution."""
 Global___Order: _TypeAlias = Order  # noqa: Y015
 
+class _XtcExemption:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _XtcExemptionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_XtcExemption.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    XTC_EXEMPTION_UNSPECIFIED: _XtcExemption.ValueType  # 0
+    """Means XTC_EXEMPTION_TOKEN."""
+    XTC_EXEMPTION_TOKEN: _XtcExemption.ValueType  # 1
+    """It drops the others: an exempt token is kept beside what XTC keeps (mlx-lm)."""
+    XTC_EXEMPTION_ROW: _XtcExemption.ValueType  # 2
+    """It drops nothing: XTC does not act on this row (text-generation-webui)."""
+
+class XtcExemption(_XtcExemption, metaclass=_XtcExemptionEnumTypeWrapper):
+    """What XTC does where it would drop a token that is exempt."""
+
+XTC_EXEMPTION_UNSPECIFIED: XtcExemption.ValueType  # 0
+"""Means XTC_EXEMPTION_TOKEN."""
+XTC_EXEMPTION_TOKEN: XtcExemption.ValueType  # 1
+"""It drops the others: an exempt token is kept beside what XTC keeps (mlx-lm)."""
+XTC_EXEMPTION_ROW: XtcExemption.ValueType  # 2
+"""It drops nothing: XTC does not act on this row (text-generation-webui)."""
+Global___XtcExemption: _TypeAlias = XtcExemption  # noqa: Y015
+
 class _PenaltyScope:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -613,6 +637,8 @@ class SamplingParams(_message.Message):
     TOP_N_SIGMA_FIELD_NUMBER: _builtins.int
     XTC_THRESHOLD_FIELD_NUMBER: _builtins.int
     XTC_PROBABILITY_FIELD_NUMBER: _builtins.int
+    XTC_EXEMPT_IDS_FIELD_NUMBER: _builtins.int
+    XTC_EXEMPTION_FIELD_NUMBER: _builtins.int
     DYNAMIC_TEMPERATURE_RANGE_FIELD_NUMBER: _builtins.int
     DYNAMIC_TEMPERATURE_EXPONENT_FIELD_NUMBER: _builtins.int
     GUIDANCE_SCALE_FIELD_NUMBER: _builtins.int
@@ -662,6 +688,8 @@ class SamplingParams(_message.Message):
     """
     xtc_probability: _builtins.float
     """Probability that XTC acts, decided by the row's own noise. In [0, 1]; 0 = off."""
+    xtc_exemption: Global___XtcExemption.ValueType
+    """What XTC does where it would drop a token of xtc_exempt_ids."""
     dynamic_temperature_range: _builtins.float
     """Dynamic temperature: T varies with the row's entropy H, from temperature - range to temperature + range as
     low + (high - low) * (H / ln V')^exponent, V' = categories with positive probability. In [0, temperature]; 0 = off.
@@ -709,6 +737,10 @@ class SamplingParams(_message.Message):
     order: Global___Order.ValueType
     """The order of the filters."""
     @_builtins.property
+    def xtc_exempt_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Tokens that XTC does not drop, such as the end of the text and a new line. Within [0, V)."""
+
+    @_builtins.property
     def dry(self) -> Global___DryParams:
         """The DRY penalty. Absent = off."""
 
@@ -744,6 +776,8 @@ class SamplingParams(_message.Message):
         top_n_sigma: _builtins.float = ...,
         xtc_threshold: _builtins.float = ...,
         xtc_probability: _builtins.float = ...,
+        xtc_exempt_ids: _abc.Iterable[_builtins.int] | None = ...,
+        xtc_exemption: Global___XtcExemption.ValueType = ...,
         dynamic_temperature_range: _builtins.float = ...,
         dynamic_temperature_exponent: _builtins.float = ...,
         guidance_scale: _builtins.float | None = ...,
@@ -768,7 +802,7 @@ class SamplingParams(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_repetition_penalty", b"_repetition_penalty", "_temperature", b"_temperature", "_top_p", b"_top_p", "_typical_p", b"_typical_p", "dry", b"dry", "guidance_scale", b"guidance_scale", "repetition_penalty", b"repetition_penalty", "temperature", b"temperature", "top_p", b"top_p", "typical_p", b"typical_p"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_repetition_penalty", b"_repetition_penalty", "_temperature", b"_temperature", "_top_p", b"_top_p", "_typical_p", b"_typical_p", "allowed_tokens", b"allowed_tokens", "bad_words", b"bad_words", "bad_words_scope", b"bad_words_scope", "dry", b"dry", "dynamic_temperature_exponent", b"dynamic_temperature_exponent", "dynamic_temperature_range", b"dynamic_temperature_range", "epsilon_cutoff", b"epsilon_cutoff", "eta_cutoff", b"eta_cutoff", "frequency_penalty", b"frequency_penalty", "frequency_scope", b"frequency_scope", "guidance_scale", b"guidance_scale", "history", b"history", "logit_bias", b"logit_bias", "min_p", b"min_p", "min_tokens_to_keep", b"min_tokens_to_keep", "no_repeat_ngram_size", b"no_repeat_ngram_size", "order", b"order", "penalty_range", b"penalty_range", "presence_penalty", b"presence_penalty", "presence_scope", b"presence_scope", "prompt_length", b"prompt_length", "repetition_penalty", b"repetition_penalty", "repetition_scope", b"repetition_scope", "temperature", b"temperature", "token_bitmask", b"token_bitmask", "top_a", b"top_a", "top_k", b"top_k", "top_n_sigma", b"top_n_sigma", "top_p", b"top_p", "typical_p", b"typical_p", "xtc_probability", b"xtc_probability", "xtc_threshold", b"xtc_threshold"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_repetition_penalty", b"_repetition_penalty", "_temperature", b"_temperature", "_top_p", b"_top_p", "_typical_p", b"_typical_p", "allowed_tokens", b"allowed_tokens", "bad_words", b"bad_words", "bad_words_scope", b"bad_words_scope", "dry", b"dry", "dynamic_temperature_exponent", b"dynamic_temperature_exponent", "dynamic_temperature_range", b"dynamic_temperature_range", "epsilon_cutoff", b"epsilon_cutoff", "eta_cutoff", b"eta_cutoff", "frequency_penalty", b"frequency_penalty", "frequency_scope", b"frequency_scope", "guidance_scale", b"guidance_scale", "history", b"history", "logit_bias", b"logit_bias", "min_p", b"min_p", "min_tokens_to_keep", b"min_tokens_to_keep", "no_repeat_ngram_size", b"no_repeat_ngram_size", "order", b"order", "penalty_range", b"penalty_range", "presence_penalty", b"presence_penalty", "presence_scope", b"presence_scope", "prompt_length", b"prompt_length", "repetition_penalty", b"repetition_penalty", "repetition_scope", b"repetition_scope", "temperature", b"temperature", "token_bitmask", b"token_bitmask", "top_a", b"top_a", "top_k", b"top_k", "top_n_sigma", b"top_n_sigma", "top_p", b"top_p", "typical_p", b"typical_p", "xtc_exempt_ids", b"xtc_exempt_ids", "xtc_exemption", b"xtc_exemption", "xtc_probability", b"xtc_probability", "xtc_threshold", b"xtc_threshold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__guidance_scale: _TypeAlias = _typing.Literal["guidance_scale"]  # noqa: Y015
     _WhichOneofArgType__guidance_scale: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale"]  # noqa: Y015
