@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from collections.abc import Set as AbstractSet
 
 __all__ = ["LARGEST", "dry_penalties", "repeat_lengths", "tokens_after_breaker"]
 
@@ -41,22 +42,23 @@ def repeat_lengths(tokens: Sequence[int]) -> list[int]:
     return z
 
 
-def tokens_after_breaker(backwards: Sequence[int], breakers: Sequence[Sequence[int]]) -> int:
+def tokens_after_breaker(
+    backwards: Sequence[int], single: AbstractSet[int], sequences: Sequence[Sequence[int]] = ()
+) -> int:
     """Count the tokens after the breaker that begins last; all, if there is none.
 
     Args:
         backwards: the history, newest token first.
-        breakers: sequences of tokens, oldest first, none empty.
+        single: breakers of one token.
+        sequences: breakers of several tokens, oldest first.
 
     """
-    single = {breaker[0] for breaker in breakers if len(breaker) == 1}
     reach = next((at for at, token in enumerate(backwards) if token in single), len(backwards))
-    longer = [breaker for breaker in breakers if len(breaker) > 1]
-    return _tokens_after_sequence(backwards, longer, reach) if longer else reach
+    return _tokens_after_sequence(backwards, sequences, reach) if sequences else reach
 
 
 def _tokens_after_sequence(backwards: Sequence[int], breakers: Sequence[Sequence[int]], reach: int) -> int:
-    """Do what `tokens_after_breaker` does for breakers of several tokens; `reach` is what others leave."""
+    """Do what `tokens_after_breaker` does for breakers of several tokens; `reach` is what those of one token leave."""
     children: list[dict[int, int]] = [{}]
     longest = [0]  # of the breakers that begin where a node of the tree was reached
     for breaker in breakers:
@@ -96,7 +98,8 @@ def dry_penalties(
     multiplier: float,
     base: float,
     allowed_length: int,
-    breakers: Sequence[Sequence[int]],
+    breakers: AbstractSet[int],
+    sequences: Sequence[Sequence[int]] = (),
 ) -> dict[int, float]:
     """Compute what each token's logit loses.
 
@@ -105,25 +108,26 @@ def dry_penalties(
         multiplier: > 0, as in the contract's DryParams.
         base: >= 1.
         allowed_length: >= 0.
-        breakers: sequences of tokens, none empty.
+        breakers: tokens.
+        sequences: more breakers, none empty; one of a single token is like those of `breakers`.
 
     Returns:
         Positive amounts by token.
 
     """
     backwards = list(reversed(history))
-    reach = tokens_after_breaker(backwards, breakers)
+    single = breakers | {own[0] for own in sequences if len(own) == 1}
+    reach = tokens_after_breaker(backwards, single, [own for own in sequences if len(own) > 1])
     longest: dict[int, int] = {}
     for i, length in enumerate(repeat_lengths(backwards)):
         repeat = min(length, reach)
         if i > 0 and repeat >= allowed_length:
             follower = backwards[i - 1]
             longest[follower] = max(longest.get(follower, 0), repeat)
-    spared = {breaker[0] for breaker in breakers if len(breaker) == 1}
     return {
         token: min(multiplier * _power(base, repeat - allowed_length), LARGEST)
         for token, repeat in longest.items()
-        if token not in spared
+        if token not in single
     }
 
 

@@ -153,20 +153,22 @@ def test_a_draw_from_candidates_that_are_all_forbidden_is_outside_of_them(sample
 
 def test_breakers_of_dry_may_be_sequences():
     backwards = [3, 2, 1, 9, 8, 1]
-    assert tokens_after_breaker(backwards, []) == 6
-    assert tokens_after_breaker(backwards, [[9]]) == 3
-    assert tokens_after_breaker(backwards, [[9, 1]]) == 2
-    assert tokens_after_breaker(backwards, [[8, 9, 1], [9]]) == 3  # 9 begins later, though it leaves more
-    assert tokens_after_breaker(backwards, [[9, 1, 2], [9]]) == 1  # both begin there: the longest
-    assert tokens_after_breaker(backwards, [[3, 2]]) == 6
-    assert tokens_after_breaker(backwards, [[2, 3], [3]]) == 0
+    assert tokens_after_breaker(backwards, set()) == 6
+    assert tokens_after_breaker(backwards, {9}) == 3
+    assert tokens_after_breaker(backwards, set(), [[9, 1]]) == 2
+    assert tokens_after_breaker(backwards, {9}, [[8, 9, 1]]) == 3  # 9 begins later, though it leaves more
+    assert tokens_after_breaker(backwards, {9}, [[9, 1, 2]]) == 1  # both begin there: the longest
+    assert tokens_after_breaker(backwards, set(), [[3, 2]]) == 6
+    assert tokens_after_breaker(backwards, {3}, [[2, 3]]) == 0
     arguments = {"multiplier": 1.0, "base": 2.0, "allowed_length": 1}
     own = [7, 1, 2, 3, 9, 7, 1, 2]
-    assert dry_penalties(own, breakers=[], **arguments) == {3: 4.0}
-    assert dry_penalties(own, breakers=[[9, 7]], **arguments) == {3: 2.0}
-    assert dry_penalties(own, breakers=[[1, 3]], **arguments) == {3: 4.0}
-    assert dry_penalties(own, breakers=[[3, 9]], **arguments) == {3: 4.0}  # only a breaker of one token is spared
-    assert dry_penalties(own, breakers=[[3]], **arguments) == {}
+    assert dry_penalties(own, breakers=set(), **arguments) == {3: 4.0}
+    assert dry_penalties(own, breakers=set(), sequences=[[9, 7]], **arguments) == {3: 2.0}
+    assert dry_penalties(own, breakers=set(), sequences=[[7, 1]], **arguments) == {3: 1.0}
+    assert dry_penalties(own, breakers=set(), sequences=[[1, 3]], **arguments) == {3: 4.0}
+    # Only a breaker of one token is spared.
+    assert dry_penalties(own, breakers=set(), sequences=[[3, 9]], **arguments) == {3: 4.0}
+    assert dry_penalties(own, breakers=set(), sequences=[[3]], **arguments) == {}
 
 
 def test_dry_may_penalise_a_repeat_of_nothing():
@@ -193,7 +195,9 @@ FEW = st.integers(0, 2)
 
 @given(st.lists(FEW, max_size=30), st.lists(st.lists(FEW, min_size=1, max_size=6), max_size=5))
 def test_the_tree_of_breakers_finds_what_a_plain_search_finds(backwards, breakers):
-    assert tokens_after_breaker(backwards, breakers) == plain_reach(backwards, breakers)
+    single = {breaker[0] for breaker in breakers if len(breaker) == 1}
+    longer = [breaker for breaker in breakers if len(breaker) > 1]
+    assert tokens_after_breaker(backwards, single, longer) == plain_reach(backwards, breakers)
 
 
 @given(st.lists(FEW, max_size=30), st.integers(1, 5))

@@ -168,10 +168,10 @@ def test_dry_penalises_what_would_continue_a_repeat():
     assert repeat_lengths([1, 2, 1, 2, 1]) == [0, 0, 3, 0, 1]
     history = [7, 1, 2, 3, 9, 1, 2]  # "1 2" was followed by 3
     arguments = {"multiplier": 0.5, "base": 2.0, "allowed_length": 1}
-    assert dry_penalties(history, breakers=[], **arguments) == {3: 0.5 * 2.0 ** (2 - 1)}
-    assert dry_penalties(history, breakers=[[1]], **arguments) == {3: 0.5}  # the repeat ends at the breaker
-    assert dry_penalties(history, breakers=[[2]], **arguments) == {}
-    assert dry_penalties(history, breakers=[[3]], **arguments) == {}  # a breaker is not penalised
+    assert dry_penalties(history, breakers=set(), **arguments) == {3: 0.5 * 2.0 ** (2 - 1)}
+    assert dry_penalties(history, breakers={1}, **arguments) == {3: 0.5}  # the repeat ends at the breaker
+    assert dry_penalties(history, breakers={2}, **arguments) == {}
+    assert dry_penalties(history, breakers={3}, **arguments) == {}  # a breaker is not penalised
     outcome = sample(
         request(
             np.zeros(10),

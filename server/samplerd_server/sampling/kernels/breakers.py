@@ -25,7 +25,6 @@ class _Tree(NamedTuple):
     """One entry for each node; node 0 is the root. Arrays of int32, unowned, so that calls count no references."""
 
     token: Any
-    parent: Any
     first: Any
     """The number of the first child."""
     count: Any
@@ -73,7 +72,7 @@ def _begin_of(row, s):
 
 @jit
 def _grow(row, tree):
-    """Add all sequences, level by level. Returns the number of nodes."""
+    """Add all sequences, level by level."""
     sequences = np.int64(row.dry_breaker_sequences_ends_len)
     longs, ints = np.empty(2 * sequences + BINS, np.int64), np.zeros(3 * sequences, np.int32)
     at8, at4, n = np.uint64(longs.ctypes.data), np.uint64(ints.ctypes.data), np.uint64(sequences)
@@ -84,7 +83,7 @@ def _grow(row, tree):
     for s in range(sequences):
         live[s] = s
     count, nodes, depth = sequences, np.int64(1), np.int64(0)
-    while count:
+    while count > 1:
         for i in range(count):
             s = np.int64(live[i])
             end = np.int64(load_i32(row.dry_breaker_sequences_ends, s))
@@ -106,29 +105,34 @@ def _grow(row, tree):
                 left += 1
         count = left
         depth += 1
+    if count:
+        _grow_tail(row, tree, nodes, np.int64(live[0]), np.int64(node_of[live[0]]), depth)
     longs[0], ints[0] = 0, 0  # the memory of the unowned arrays is held until here
-    return nodes
+
+
+@jit
+def _grow_tail(row, tree, nodes, s, node, depth):  # noqa: PLR0917
+    """Add what is left of the last sequence below its node."""
+    begin, end = _begin_of(row, s), np.int64(load_i32(row.dry_breaker_sequences_ends, s))
+    for at in range(end - 1 - depth, begin - 1, -1):
+        _add_node(tree, nodes, node, load_i32(row.dry_breaker_sequences_ids, at))
+        node = nodes
+        nodes += 1
+    tree.longest[node] = end - begin
 
 
 @jit
 def _add_node(tree, node, parent, token):
-    tree.token[node], tree.parent[node] = token, parent
+    """Add a node below another; all nodes of the levels above it are there."""
+    tree.token[node] = token
     if parent == 0:
         tree.roots[token] = node
+    else:
+        shorter = _follow(tree, np.int64(tree.shorter[parent]), token)
+        tree.shorter[node], tree.longest[node] = shorter, tree.longest[shorter]
     if tree.count[parent] == 0:
         tree.first[parent] = node
     tree.count[parent] += 1
-
-
-@jit
-def _link(tree, nodes):
-    """Fill in `shorter`, and what it says of `longest`."""
-    for node in range(1, nodes):
-        parent = np.int64(tree.parent[node])
-        if parent:
-            tree.shorter[node] = _follow(tree, np.int64(tree.shorter[parent]), tree.token[node])
-        if tree.longest[node] == 0:
-            tree.longest[node] = tree.longest[tree.shorter[node]]
 
 
 @jit
@@ -138,7 +142,7 @@ def tokens_after_breaker(row, work, length):
     Also returns how many tokens follow its first one. `row`: has dry_breaker_sequences, at least one.
     """
     size = np.int64(row.dry_breaker_sequences_ids_len) + 1
-    memory = np.zeros(6 * size, np.int32)
+    memory = np.zeros(5 * size, np.int32)
     at, step = np.uint64(memory.ctypes.data), np.uint64(4 * size)
     tree = _Tree(
         carray(int32_at(at), size),
@@ -146,11 +150,9 @@ def tokens_after_breaker(row, work, length):
         carray(int32_at(at + np.uint64(2) * step), size),
         carray(int32_at(at + np.uint64(3) * step), size),
         carray(int32_at(at + np.uint64(4) * step), size),
-        carray(int32_at(at + np.uint64(5) * step), size),
         carray(int32_at(np.uint64(work.counts.ctypes.data)), len(work.counts)),
     )
-    nodes = _grow(row, tree)
-    _link(tree, nodes)
+    _grow(row, tree)
     after, node, read = np.int64(-1), np.int64(0), np.int64(0)
     while read < length and after < 0:
         node = _follow(tree, node, load_i32(row.history, row.history_len - 1 - read))

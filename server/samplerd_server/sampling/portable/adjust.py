@@ -139,13 +139,13 @@ class Adjuster:
         if has_token_penalties(Fields(record)):
             self._add_token_penalties(row, record, history)
         if record["dry_multiplier"] > 0:
-            single = read_ids(record, "dry_sequence_breakers", "dry_sequence_breakers_len").tolist()
             amounts = dry_penalties(
                 history[-int(record["dry_range"]) :].tolist(),  # a range of 0 is all
                 multiplier=float(record["dry_multiplier"]),
                 base=float(record["dry_base"]),
                 allowed_length=0 if record["dry_allow_no_repeat"] else int(record["dry_allowed_length"]),
-                breakers=[[token] for token in single] + _read_sequences(record, "dry_breaker_sequences"),
+                breakers=set(read_ids(record, "dry_sequence_breakers", "dry_sequence_breakers_len").tolist()),
+                sequences=_read_sequences(record, "dry_breaker_sequences"),
             )
             losses = np.array(list(amounts.values()), np.float64)
             self._put(self._dry, row, np.array(list(amounts), np.int32), losses[:, None], change=-losses)

@@ -186,13 +186,13 @@ def _penalise_tokens(row: Known, params: SamplingParams) -> Known:
 
 def _penalise_repeats(row: Known, dry: Dry, history: list[int]) -> Known:
     """Apply DRY."""
-    breakers = [[token] for token in ([] if dry.sequence_breakers is None else dry.sequence_breakers.tolist())]
     amounts = dry_penalties(
         history[-dry.range :],  # a range of 0 is all
         multiplier=dry.multiplier,
         base=dry.base,
         allowed_length=0 if dry.allow_no_repeat else dry.allowed_length,
-        breakers=breakers + sequences(dry.breaker_sequences_ids, dry.breaker_sequences_ends),
+        breakers=set() if dry.sequence_breakers is None else set(dry.sequence_breakers.tolist()),
+        sequences=sequences(dry.breaker_sequences_ids, dry.breaker_sequences_ends),
     )
     logits = row.logits.copy()
     at, unsent = row.positions(amounts)
