@@ -205,3 +205,28 @@ def test_draws_by_a_cdf_index_of_what_filters_keep(own):
     law[want.processed.ids] = want.processed.own
     samples = draw_indexed(by_name(asked, store_rows(asked)))
     assert fits(samples, law / law.sum())
+
+
+# Without replacement in long rows: the tree of sums has levels there, and sums are made anew.
+
+
+@pytest.mark.parametrize("places", [(0, 1, 2, 3), (3, 600, 1030, 1040), (15, 16, 127, 128)], ids=str)
+@pytest.mark.parametrize("depth", [0.0, 700.0], ids=["beside one another", "below 1e-300"])
+def test_ordered_triples_of_long_rows_follow_plackett_luce(sampler, places, depth):
+    """n = 6,000 triples of 4 categories in a row of V = 1,100, seed 15: all 24 ordered outcomes.
+
+    With a depth a fifth category is drawn first, beside which the others' masses are below 1e-300.
+    """
+    own = np.array([1.0, 0.5, 0.0, -1.0])
+    row = np.full(1100, -np.inf)
+    row[list(places)] = own - depth
+    row[1099] = 0.0 if depth else -np.inf
+    first = 1 if depth else 0
+    asked = request(np.tile(row, (6000, 1)), num_samples=3 + first, with_replacement=False, seed=15)
+    drawn = draw(sampler, asked).samples.reshape(-1, 3 + first)
+    assert not depth or (drawn[:, 0] == 1099).all()
+    p = softmax(own, 1.0)
+    outcomes = list(permutations(range(4), 3))
+    law = np.array([p[a] * p[b] / (1 - p[a]) * p[c] / (1 - p[a] - p[b]) for a, b, c in outcomes])
+    index = {tuple(places[i] for i in outcome): at for at, outcome in enumerate(outcomes)}
+    assert fits(np.array([index[tuple(triple)] for triple in drawn[:, first:].tolist()]), law)

@@ -60,11 +60,10 @@ _LOGPROBS, _ENTROPY, _KEPT, _RANK = 0.8, 2.5, 1.0, 1.0
 """A number of the row, for each kind of log-probabilities and of entropies, for the kept mass, for ranks."""
 _DRAW_LOGPROBS, _DRAW_RANK = 15.0, 100.0
 """A draw, for each kind of log-probabilities, and for ranks."""
-_TOP, _TOP_BLOCK, _NAMED = 350.0, 2.3, 75.0
-"""One of the most likely, plus this for each block of the row; a named id; both for each kind."""
-_WITHOUT, _WITHOUT_BLOCK = 400.0, 1.0
-"""What a draw without replacement costs more, plus this for each block of the row."""
-_BLOCK = 512.0
+_TOP, _NAMED = 500.0, 75.0
+"""One of the most likely; a named id; both for each kind."""
+_WITHOUT = 150.0
+"""What a draw without replacement costs more, where it is the first one of its block."""
 _WEIGHTS = int(InputKind.PROBABILITIES)
 _LOGPROB_BITS = tuple(int(OutputFlags.RAW) << (kind - 1) for kind in LogprobKind)
 _ENTROPY_BITS = tuple(int(OutputFlags.ENTROPY_RAW) << (kind - 1) for kind in LogprobKind)
@@ -119,7 +118,7 @@ def row_price(  # noqa: PLR0917  # compiled code has no keywords
 
     """
     number = _NUMBER + _POWER * is_power
-    draw = _DRAW + _POWER_DRAW * is_power + (_WITHOUT + _WITHOUT_BLOCK * numbers / _BLOCK) * without
+    draw = _DRAW + _POWER_DRAW * is_power + _WITHOUT * without
     if is_plain and flags == 0:
         return _ROW + number * numbers, draw
     number += _FULL * (1 - is_plain) + _GUIDED * guided
@@ -136,9 +135,9 @@ def row_price(  # noqa: PLR0917  # compiled code has no keywords
     return _ROW + number * numbers + _ID * ids + _DRY * compared + kinds * listed, draw
 
 
-def listed_price(numbers: Any, top_n: Any, named: Any) -> Any:
+def listed_price(top_n: Any, named: Any) -> Any:
     """Price the most likely and the named ids of one kind. Also compiled."""
-    return top_n * (_TOP + _TOP_BLOCK * numbers / _BLOCK) + named * _NAMED
+    return top_n * _TOP + named * _NAMED
 
 
 class _Facts(NamedTuple):
@@ -194,7 +193,7 @@ def _price(  # noqa: PLR0917  # one row is said by these
         guided,
         ids * (SPARSE_FACTOR if is_sparse else 1.0),
         compared,
-        listed_price(numbers, outputs.top_n, named),
+        listed_price(outputs.top_n, named),
     )
     return RowPrice(once, per_draw)
 
@@ -228,7 +227,7 @@ def work_of(  # noqa: PLR0917  # what a request says that costs time
     is_sparse = isinstance(source, CandidateRows)
     numbers = source.size_bytes / (8 * rows) if is_sparse else source.vocab_size
     if outputs is NO_OUTPUTS and len(params) == 1 and params[0].is_plain and not is_sparse and kind != _WEIGHTS:
-        draw = _DRAW if with_replacement else _DRAW + _WITHOUT + _WITHOUT_BLOCK * numbers / _BLOCK
+        draw = _DRAW if with_replacement else _DRAW + _WITHOUT
         return int(rows * (_ROW + _NUMBER * numbers + num_samples * draw))
     prices = [_price(numbers, row, int(kind), not with_replacement, outputs, is_sparse) for row in params]
     total = sum(own.total(num_samples) for own in prices)

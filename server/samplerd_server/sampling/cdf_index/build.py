@@ -21,9 +21,10 @@ from samplerd_server.sampling.kernels.compile import carray, float32_at, int32_a
 from samplerd_server.sampling.kernels.exp2 import LN_2, LOG2_E
 from samplerd_server.sampling.kernels.full import prepare
 from samplerd_server.sampling.kernels.light import is_light, light_view
+from samplerd_server.sampling.kernels.measure import measure_view
 from samplerd_server.sampling.kernels.memory import Noise, View, cut_scratch
 from samplerd_server.sampling.kernels.philox import DRAW
-from samplerd_server.sampling.kernels.plain import draw_view, measure_view
+from samplerd_server.sampling.kernels.plain import draw_view
 from samplerd_server.sampling.kernels.search import locate, search_blocks
 from samplerd_server.sampling.kernels.work import disown
 

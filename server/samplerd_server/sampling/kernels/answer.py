@@ -1,7 +1,7 @@
 """The kernel for rows that are not plain: the pipeline, the draws, and the outputs that a row asks for."""
 
 # mypy: disable-error-code="no-untyped-def, assignment"
-# ruff: noqa: FBT003, PLR0912, PLR0917 -- kernels have no keywords, and branch where a row does
+# ruff: noqa: FBT003, PLR0917 -- kernels have no keywords, and branch where a row does
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import numpy as np
 from samplerd_server.core.enums import LogprobKind, RowErrorReason
 from samplerd_server.core.outputs import OutputFlags
 from samplerd_server.sampling.kernels.adjust import find_token
-from samplerd_server.sampling.kernels.compile import carray, int32_at, jit, kernel, load_i32
+from samplerd_server.sampling.kernels.compile import carray, float32_at, int32_at, jit, kernel, load_i32
 from samplerd_server.sampling.kernels.exp2 import exp
 from samplerd_server.sampling.kernels.full import prepare
+from samplerd_server.sampling.kernels.held import PREPARE, WHOLE
 from samplerd_server.sampling.kernels.light import is_light, light_view
-from samplerd_server.sampling.kernels.memory import Noise, cut_scratch, unmark
+from samplerd_server.sampling.kernels.memory import Noise, cut_scratch
 from samplerd_server.sampling.kernels.outputs import (
     entropy_view,
     load_number,
@@ -86,12 +87,6 @@ def _token(row, work, at):
 
 
 @jit
-def _clear(scratch, positions, count):
-    for d in range(count):
-        unmark(scratch.taken, positions[d])
-
-
-@jit
 def _write_top(row, kept, k, kind, top, whole, out, work, scratch):
     """Write the most likely n of one kind."""
     n = np.int64(row.top_n)
@@ -102,7 +97,6 @@ def _write_top(row, kept, k, kind, top, whole, out, work, scratch):
     n_drawn = min(n, limit)
     status, found, _, _ = draw_view(kind.numbers, 0.0, n_drawn, True, -np.inf, _QUIET, spare, scratch)
     found = found if status else n_drawn
-    _clear(scratch, spare, found)
     for d in range(n):
         out.top_logprobs[k][row.top_at + d] = -np.inf if kind.rest == -np.inf else np.nan
         if d < found:
@@ -191,18 +185,35 @@ def _write_kept(i, row, kept, positions, out, scratch):
 
 
 @jit
-def _answer(i, row, samples, out, work, scratch):
-    """Draw from one row and write what it asks for. Returns status and detail."""
+def _hold(row, view, temperature, rest, held):
+    """Write down what is drawn from; numbers that lie in the thread's memory are copied to the draw's own."""
+    held.address = view.address
+    held.dtype, held.width, held.is_weights = view.dtype, view.width, np.int64(view.is_weights)
+    held.temperature, held.rest = temperature, rest
+    if view.address != np.uint64(row.data):
+        held.address = held.numbers
+        into = carray(float32_at(held.numbers), view.width)
+        for i in range(view.width):
+            into[i] = load_number(view, i)
+
+
+@jit
+def _answer(i, row, samples, out, work, scratch, stage, held):
+    """Draw from one row and write what it asks for. Returns status and detail. For stages, see `draw_full`."""
     draws, at = np.int64(row.num_samples), row.sample_at
     own = samples[at : at + draws]
     noise = Noise(row.seed, row.draw_offset, row.row_index, np.int64(DRAW))
+    status, detail = 0, np.int64(0)
     if is_light(row):
         view = light_view(row, work)
-        status, detail, top, total = draw_view(
-            view, row.temperature, draws, row.without != 0, -np.inf, noise, own, scratch
-        )
-        if row.without and (status in (0, _TOO_FEW)):
-            _clear(scratch, own, draws if status == 0 else detail)
+        if stage == PREPARE:
+            _hold(row, view, row.temperature, -np.inf, held)
+            return 0, np.int64(0)
+        top, total = held.exponent, held.sum
+        if stage == WHOLE:
+            status, detail, top, total = draw_view(
+                view, row.temperature, draws, row.without != 0, -np.inf, noise, own, scratch
+            )
         if row.output_flags and status == 0:
             logprobs_of_light(row, view, top, total, own, out.logprobs, scratch)
         return status, detail
@@ -210,13 +221,22 @@ def _answer(i, row, samples, out, work, scratch):
     if kept.status:
         return kept.status, kept.detail
     final = kept.final
-    status, detail, _, _ = draw_view(
-        final.numbers, final.temperature, draws, row.without != 0, final.rest, noise, own, scratch
-    )
-    if row.without:
-        _clear(scratch, own, draws if status == 0 else detail)
+    if stage == PREPARE:
+        _hold(row, final.numbers, final.temperature, final.rest, held)
+        return 0, np.int64(0)
+    if stage == WHOLE:
+        status, detail, _, _ = draw_view(
+            final.numbers, final.temperature, draws, row.without != 0, final.rest, noise, own, scratch
+        )
     if status:
         return status, detail if status == _TOO_FEW else 0
+    _describe(i, row, kept, own, out, work, scratch)
+    return status, detail
+
+
+@jit
+def _describe(i, row, kept, own, out, work, scratch):
+    """Write the outputs of a row that was drawn from, and turn the positions of its samples into ids."""
     for k in range(3):
         if row.output_flags & (1 << k):
             _write_kind(row, kept, k, own, out, work, scratch)
@@ -224,20 +244,21 @@ def _answer(i, row, samples, out, work, scratch):
             out.entropy[k][i] = entropy_view(_kind_of(kept, k), scratch)
     if row.output_flags & _KEPT:
         _write_kept(i, row, kept, own, out, scratch)
+    draws, at = np.int64(row.num_samples), row.sample_at
     for d in range(draws):
         own[d] = to_source(kept, _PROCESSED, work, own[d])
     if row.output_flags & _RANK:
         find_ranks(own, draws, np.int64(row.width), kept.certain, out.ranks[at : at + draws], work)
     for d in range(draws):
         own[d] = _token(row, work, np.int64(own[d]))
-    return status, detail
 
 
 @kernel
-def draw_full(rows, begin, end, samples, status, detail, out, work, space):
+def draw_full(rows, begin, end, samples, status, detail, out, work, space, stage, held):
     """Draw from those rows of rows: ROW[B] in [begin, end) whose status is -1.
 
-    samples, status, detail as in RowResults; out: Outputs; work and space: see workspace.py.
+    samples, status, detail as in RowResults; out: Outputs; work and space: see workspace.py. stage: WHOLE, or for the
+    one row of a long draw PREPARE or DESCRIBE; held: HELD[1], the draw's own record, unused for WHOLE.
     """
     scratch = cut_scratch(space)
     memory = disown(work)
@@ -247,7 +268,7 @@ def draw_full(rows, begin, end, samples, status, detail, out, work, space):
         if status[i] != -1:
             continue
         row = rows[i]
-        status[i], detail[i] = _answer(i, row, unowned, out, memory, scratch)
+        status[i], detail[i] = _answer(i, row, unowned, out, memory, scratch, stage, held[0])
         if status[i] != 0:
             for d in range(row.num_samples):
                 samples[row.sample_at + d] = -1

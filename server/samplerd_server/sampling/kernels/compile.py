@@ -36,6 +36,7 @@ __all__ = [
     "float64_at",
     "fma32",
     "fma64",
+    "inlined",
     "int32_at",
     "int64_at",
     "jit",
@@ -45,9 +46,11 @@ __all__ = [
     "load_f32",
     "load_f64",
     "load_i32",
+    "prefetch",
     "rint32",
     "rint64",
     "short_kernel",
+    "uint8_at",
     "uint64_at",
 ]
 
@@ -63,6 +66,13 @@ def jit(function: Callable[..., Any]) -> Callable[..., Any]:
         "no_cfunc_wrapper": True,
     }
     return PartDispatcher(function, targetoptions=options, pipeline_class=PartCompiler)
+
+
+def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a part of kernels into each of its callers: for a few lines whose call takes longer than they do."""
+    part: Any = jit(function)
+    part.targetoptions["forceinline"] = True
+    return cast("Callable[..., Any]", part)
 
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -140,6 +150,19 @@ def _pointer(name: str, element: types.Type) -> Any:
     return intrinsic(typer)
 
 
+def _prefetch(_context: Any, _address: Any) -> Any:
+    """Ask for the cache line at an address, which will be written, without waiting for it."""
+
+    def code(_context: Any, builder: ir.IRBuilder, _signature: Any, args: Any) -> ir.Value:
+        kind = ir.FunctionType(ir.VoidType(), [_I8.as_pointer(), _I32, _I32, _I32])
+        ask = builder.module.declare_intrinsic("llvm.prefetch", [_I8.as_pointer()], kind)
+        will_write, keep, data = ir.Constant(_I32, 1), ir.Constant(_I32, 3), ir.Constant(_I32, 1)
+        builder.call(ask, [builder.inttoptr(args[0], _I8.as_pointer()), will_write, keep, data])
+        return ir.Constant(_I8.as_pointer(), None)
+
+    return types.none(types.uint64), code
+
+
 def _array(_context: Any, pointer: Any, length: Any) -> Any:
     """Make an array of what is at a pointer: as numba.carray does, without a function of its own to compile."""
     return types.Array(pointer.dtype, 1, "C")(pointer, length), np_cfarray
@@ -176,8 +199,10 @@ def _bits_of(name: str) -> Any:
 
 
 carray: Any = intrinsic(_array)
+prefetch: Any = intrinsic(_prefetch)
 
-_I1, _I16, _I32, _I64, _HALF = ir.IntType(1), ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.HalfType()
+_I1, _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
+_HALF = ir.HalfType()
 _F32, _F64 = ir.FloatType(), ir.DoubleType()
 
 
@@ -216,3 +241,4 @@ float64_at = _pointer("float64_at", types.float64)
 uint64_at = _pointer("uint64_at", types.uint64)
 int32_at = _pointer("int32_at", types.int32)
 int64_at = _pointer("int64_at", types.int64)
+uint8_at = _pointer("uint8_at", types.uint8)

@@ -37,9 +37,9 @@ from samplerd_server.sampling.kernels.filter_table import (
 from samplerd_server.sampling.kernels.filters import apply_filter, entropy, keep_prefix
 from samplerd_server.sampling.kernels.gather import count_at_least, gather, largest_of_blocks, lower_bound, sigma_bound
 from samplerd_server.sampling.kernels.guidance import guide
+from samplerd_server.sampling.kernels.measure import find_bad, is_bad
 from samplerd_server.sampling.kernels.memory import View
 from samplerd_server.sampling.kernels.outputs import Kind
-from samplerd_server.sampling.kernels.plain import find_bad, is_bad
 from samplerd_server.sampling.kernels.radix_select import ANY_MASS
 from samplerd_server.sampling.kernels.units import guess_cut, make_scale, rest_mass, row_total, total_of, weigh
 from samplerd_server.sampling.masses import NONE, UNKNOWN

@@ -15,7 +15,7 @@ from samplerd_server.sampling.guidance import formulas
 from samplerd_server.sampling.kernels.arithmetic import exp2, ln, log2
 from samplerd_server.sampling.kernels.blocks import BLOCK, TINY, block_maximum, load_block
 from samplerd_server.sampling.kernels.compile import jit, rint64
-from samplerd_server.sampling.kernels.plain import find_bad, is_bad
+from samplerd_server.sampling.kernels.measure import find_bad, is_bad
 from samplerd_server.sampling.masses import shift_of
 
 __all__ = ["guide"]

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from samplerd_server.core.enums import InputKind, RowErrorReason
+from samplerd_server.core.enums import InputKind
 from samplerd_server.sampling.kernels.blocks import BLOCK
 from samplerd_server.sampling.kernels.compile import carray, int32_at, kernel, short_kernel
-from samplerd_server.sampling.kernels.memory import Noise, View, cut_scratch, unmark
+from samplerd_server.sampling.kernels.memory import Noise, View, cut_scratch
 from samplerd_server.sampling.kernels.philox import DRAW
 from samplerd_server.sampling.kernels.plain import draw_view
 
 __all__ = ["draw_few", "draw_plain"]
 
 _WEIGHTS = int(InputKind.PROBABILITIES)
-_TOO_FEW = int(RowErrorReason.TOO_FEW_TO_DRAW)
 
 
 @kernel
@@ -49,9 +48,6 @@ def draw_plain(rows, begin, end, samples, status, detail, space):
         status[i], detail[i], _, _ = draw_view(
             view, row.temperature, np.int64(row.num_samples), row.without != 0, -np.inf, noise, own, scratch
         )
-        if row.without and (status[i] == 0 or status[i] == _TOO_FEW):
-            for d in range(row.num_samples if status[i] == 0 else detail[i]):
-                unmark(scratch.taken, own[d])
         if status[i] != 0:
             own[:] = -1
     return -left

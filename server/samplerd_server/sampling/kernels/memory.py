@@ -60,12 +60,14 @@ class Scratch(NamedTuple):
     """float64[blocks]: cumulative sums."""
     taken: Any
     """uint64[8 blocks]: a bit for each number that was drawn already; all 0 between rows."""
+    tree: Any
+    """uint64: address of memory for a tree of as many blocks, see mass_tree.py."""
 
 
 @jit
 def cut_scratch(space):
     """Divide a thread's flat arrays; `space` is the address of where they lie, see workspace.py."""
-    places = carray(uint64_at(np.uint64(space)), 4)
+    places = carray(uint64_at(np.uint64(space)), 5)
     singles, doubles, bits, blocks = places[0], places[1], places[2], np.int64(places[3])
     half = BLOCK // 2
     block_bytes, maxima = np.uint64(4 * BLOCK), np.uint64(8 * BLOCK)
@@ -80,6 +82,7 @@ def cut_scratch(space):
         carray(float64_at(sums + per_block), blocks),
         carray(float64_at(sums + np.uint64(2) * per_block), blocks),
         carray(uint64_at(bits), blocks * WORDS),
+        places[4],
     )
 
 

@@ -18,8 +18,8 @@ from samplerd_server.core.enums import Dtype, InputKind, LogprobKind
 from samplerd_server.sampling.kernels.blocks import BLOCK, TINY, block_maximum, load_block, sum_block, weigh_block
 from samplerd_server.sampling.kernels.compile import jit, load_bf16, load_f16, load_f32, load_f64
 from samplerd_server.sampling.kernels.exp2 import LOG2_E, exp, ln, log_add
+from samplerd_server.sampling.kernels.measure import measure_view
 from samplerd_server.sampling.kernels.memory import View, mark, unmark
-from samplerd_server.sampling.kernels.plain import measure_view
 
 __all__ = [
     "Kind",

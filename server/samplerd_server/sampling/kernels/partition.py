@@ -63,7 +63,7 @@ def _price(row):
             compared += row.dry_breaker_sequences_ids_len
         if row.no_repeat_ngram_size > 1:
             compared += row.history_len
-        listed = _listed_price(numbers, np.float64(row.top_n), np.float64(row.named_len))
+        listed = _listed_price(np.float64(row.top_n), np.float64(row.named_len))
     once, per_draw = _row_price(
         numbers,
         np.int64(is_power),

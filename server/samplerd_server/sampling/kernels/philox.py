@@ -14,7 +14,7 @@ import numpy as np
 from samplerd_server.sampling.kernels.compile import jit
 from samplerd_server.sampling.noise import Purpose
 
-__all__ = ["ACCEPT", "CORRECT", "DRAW", "XTC", "philox", "uniform"]
+__all__ = ["ACCEPT", "CORRECT", "DRAW", "XTC", "philox", "uniform", "uniforms"]
 
 DRAW, XTC = int(Purpose.DRAW), int(Purpose.XTC)
 ACCEPT, CORRECT = int(Purpose.ACCEPT), int(Purpose.CORRECT)
@@ -54,3 +54,21 @@ def uniform(seed, draw, row, purpose):
     )
     whole = ((w0 >> np.uint64(5)) << np.uint64(26)) | (w1 >> np.uint64(6))
     return min((np.float64(whole) + 0.5) * 2.0**-53, _BELOW_1)
+
+
+@jit
+def uniforms(seed, first, row, purpose, out):
+    """Compute out: float64[n] = `uniform` of draws first .. first + n - 1, laid out so that it fills vectors."""
+    for k in range(len(out)):
+        draw = first + np.uint64(k)
+        c0, c1, c2, c3 = draw & _MASK, draw >> _32, np.uint64(row), np.uint64(purpose)
+        k0, k1 = seed & _MASK, seed >> _32
+        for _ in range(10):
+            p0 = _M0 * (c0 & _MASK)
+            p1 = _M1 * (c2 & _MASK)
+            c0, c1, c2, c3 = (p1 >> _32) ^ c1 ^ k0, p1 & _MASK, (p0 >> _32) ^ c3 ^ k1, p0 & _MASK
+            k0 = (k0 + _W0) & _MASK
+            k1 = (k1 + _W1) & _MASK
+        whole = ((c0 >> np.uint64(5)) << np.uint64(26)) | (c1 >> np.uint64(6))
+        u = (np.float64(np.int64(whole)) + 0.5) * 2.0**-53
+        out[k] = u if u < 1.0 else _BELOW_1

@@ -16,11 +16,13 @@ import numpy as np
 from samplerd_server.core.enums import LogprobKind, RowErrorReason
 from samplerd_server.sampling.capabilities import capabilities
 from samplerd_server.sampling.kernels.answer import Outputs, draw_full
+from samplerd_server.sampling.kernels.held import HELD, WHOLE
 from samplerd_server.sampling.kernels.kernel import draw_few, draw_plain
+from samplerd_server.sampling.kernels.long_draw import LongDraw
 from samplerd_server.sampling.kernels.partition import share_out
 from samplerd_server.sampling.kernels.verify import UNFINISHED, verify_rows
 from samplerd_server.sampling.kernels.workspace import Workspace
-from samplerd_server.sampling.resumed import ResumedDraft
+from samplerd_server.sampling.resumed import ResumedDraft, ResumedDraw
 from samplerd_server.sampling.rows import DraftSequence, DraftVerdict, RowBatch, RowResults, new_results
 
 if TYPE_CHECKING:
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from samplerd_server.core.rows import DenseRows
-    from samplerd_server.sampling.resumed import ResumedDraw
 
 __all__ = ["NumbaSampler"]
 
@@ -73,6 +74,9 @@ class NumbaSampler:
             self.sample(batch)
             share_out(batch.rows, self._bounds)
             self.verify(batch, np.empty(0, np.int32), np.empty(0, np.int32), None)
+        draw = ResumedDraw(batch)
+        while self.resume(draw) is None:
+            draw.draws = 1
 
     def sample(self, batch: RowBatch) -> RowResults:
         """Draw from every row; see the protocol."""
@@ -158,8 +162,18 @@ class NumbaSampler:
         )
 
     def resume(self, draw: ResumedDraw) -> RowResults | None:
-        """Make the draws of one row without replacement: all of them at once."""
-        return self.sample(draw.batch)
+        """Go on with the draws of one row without replacement; see the protocol. The first slice reads the row."""
+        space, state = self._workspaces[0], draw.state
+        if state is None:
+            draw.state = state = LongDraw(draw.batch)
+            is_more = state.begin(space, _outputs(state.results))
+        else:
+            assert isinstance(state, LongDraw), "another sampler began this draw. This is a bug."
+            is_more = state.advance(space, draw.draws)
+        if is_more:
+            return None
+        state.finish(space, _outputs(state.results))
+        return state.results
 
     def close(self) -> None:
         """Stop the threads."""
@@ -193,7 +207,8 @@ class NumbaSampler:
             self._draw(rows, begin, end, results, space)
         else:
             samples, status, detail = results.samples, results.status, results.detail
-            draw_full(rows, begin, end, samples, status, detail, _outputs(results), space.full(), space.space)
+            out, work = _outputs(results), space.full()
+            draw_full(rows, begin, end, samples, status, detail, out, work, space.space, WHOLE, _NOT_HELD)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,6 +225,8 @@ _NO_TOP: dict[LogprobKind, NDArray[np.int32]] = {}
 """What most rows answer beside samples: shared, so that a small batch does not pay for making five of them."""
 _INT32, _INT64 = np.dtype(np.int32), np.dtype(np.int64)
 """Made once: numpy looks a type up each time it is given a class."""
+_NOT_HELD = np.zeros(1, HELD)
+"""Given to the kernels where no long draw is made."""
 _NO_FLOATS, _NO_IDS = np.empty(0, np.float32), np.empty(0, np.int32)
 _KINDS = (LogprobKind.RAW, LogprobKind.SCALED, LogprobKind.PROCESSED)
 

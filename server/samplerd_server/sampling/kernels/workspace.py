@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from samplerd_server.sampling.kernels.blocks import BLOCK
+from samplerd_server.sampling.kernels.mass_tree import tree_bytes
 from samplerd_server.sampling.kernels.work import BINS, Work
 
-__all__ = ["Workspace"]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Workspace", "aligned"]
+
+
+def aligned(memory: NDArray[np.uint8]) -> int:
+    """Give the first address in this memory that is a multiple of 64, a cache line's size."""
+    address: int = memory.__array_interface__["data"][0]
+    return -(-address // 64) * 64
 
 
 class Workspace:
     """Scratch arrays of one thread."""
 
-    __slots__ = ("places", "small32", "small64", "space", "taken", "width", "work")
+    __slots__ = ("places", "small32", "small64", "space", "taken", "tree", "width", "work")
 
     def __init__(self) -> None:
         self.work: Work | None = None
@@ -30,8 +42,12 @@ class Workspace:
         """Partial sums of one block; sum, scale and cumulative sum of each block."""
         self.taken = np.zeros(blocks * BLOCK // 64, np.uint64)
         """One bit for each number: drawn already. All 0 between rows."""
+        self.tree = np.empty(tree_bytes(blocks) + 64, np.uint8)
+        """For the sums of draws without replacement. Its pages are not the process's before they are written."""
         held = (self.small32, self.small64, self.taken)
-        self.places = np.array([*(array.__array_interface__["data"][0] for array in held), blocks], np.uint64)
+        self.places = np.array(
+            [*(array.__array_interface__["data"][0] for array in held), blocks, aligned(self.tree)], np.uint64
+        )
         self.space: int = self.places.__array_interface__["data"][0]
         """Where the addresses of these arrays lie: one number for a kernel to take, instead of three arrays."""
         if self.work is not None:

@@ -14,13 +14,13 @@ __all__ = ["SHALLOW", "Distribution"]
 
 SHALLOW = 2.0**-500
 """Without replacement: where what is left weighs less than this, relative to the heaviest category at the start, masses
-lose their bits (binary64 ends at 2^-1074), and the row is drawn again by `Distribution.rebase` before every draw."""
+lose their bits (binary64 ends at 2^-1074), and the row is drawn again with `Distribution.rebase`."""
 
 
 class Distribution:
     """Masses over positions 0 .. n-1 of each row; positions are ids, or `ids` names them (ascending)."""
 
-    __slots__ = ("_exponents", "_ids", "_rest", "_tree", "_width")
+    __slots__ = ("_exponents", "_ids", "_is_empty", "_owns_exponents", "_rest", "_tree", "_width")
 
     def __init__(
         self,
@@ -37,6 +37,8 @@ class Distribution:
         overwritten, and `logprobs` and `rebase` cannot be asked for.
         """
         self._ids = ids
+        self._owns_exponents = False
+        self._is_empty: Tensor | None = None  # bool[B, 1]: rows that `rebase` found to have nothing left
         self._rest = rest
         self._width = exponents.shape[1]
         self._exponents = None if will_forget else exponents
@@ -78,13 +80,26 @@ class Distribution:
         self._tree.remove(positions)
 
     def rebase(self, removed: Tensor) -> None:
-        """Rescale what is left to a largest exponent of 0, without `removed`, int64[B, 1]; a pass over the rows."""
-        exponents = self._kept_exponents().scatter(1, removed, float("-inf"))
+        """Take one position, int64[B, 1], out of each row, and rescale rows whose masses run out of range.
+
+        These are the rows of which less than `SHALLOW` is left: they get a largest exponent of 0 again, in a pass over
+        the rows, the others stay as they are. Syncs with the device.
+        """
+        self._tree.remove(removed)
+        if not self._owns_exponents:  # whoever made them may use them still
+            self._exponents, self._owns_exponents = self._kept_exponents().clone(), True
+        exponents = self._kept_exponents().scatter_(1, removed, float("-inf"))
+        is_shallow = self.total < SHALLOW
+        if self._is_empty is not None:
+            is_shallow &= ~self._is_empty
+        if not bool(is_shallow.any()):
+            return
         largest = exponents.amax(1, keepdim=True)
-        exponents = exponents - largest
+        self._is_empty = largest == float("-inf")
+        largest = torch.where(is_shallow & ~self._is_empty, largest, 0.0)
+        exponents -= largest
         if self._rest is not None:
             self._rest = self._rest * torch.exp(-largest)
-        self._exponents = exponents
         self._tree = MassTree(exponents.exp())
 
     @property

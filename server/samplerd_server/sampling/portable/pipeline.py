@@ -32,7 +32,8 @@ Columns: TypeAlias = dict[str, Tensor]
 def run_group(group: RowGroup, device: torch.device, *, is_deep: bool = False, is_full: bool = False) -> Columns:
     """Draw from every row of a group.
 
-    `is_deep`: rescale before every draw without replacement; for rows whose column ``left`` fell below `SHALLOW`.
+    `is_deep`: rescale what a draw without replacement leaves, if it is too little; for rows whose column ``left`` fell
+    below `SHALLOW`.
     `is_full`: list all of a row for the filters; for rows whose column ``undecided`` said so.
     """
     rows = load(group, device)
