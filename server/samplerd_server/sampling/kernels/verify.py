@@ -138,7 +138,7 @@ def verify_rows(
     law = _enter(rows[node], memory, scratch)
     if residual[0] > 0:
         for at in range(law.kept.final.numbers.width):
-            memory.mass[at] = residual[1 + at]
+            memory.residual[at] = residual[1 + at]
         law = _Law(law.kept, law.top, law.whole, residual[0])
     for j in range(first, len(draft_ids)):  # children have larger indices than their parent, so that one pass meets all
         if law.kept.status:
@@ -150,7 +150,7 @@ def verify_rows(
             residual[0] = law.residual
             if law.residual > 0:
                 for at in range(law.kept.final.numbers.width):
-                    residual[1 + at] = memory.mass[at]
+                    residual[1 + at] = memory.residual[at]
             return accepted, UNFINISHED, 0, 0, 0
         tries -= 1
         row = rows[node]
