@@ -87,6 +87,18 @@ func DynamicTemperatureExponent(value float64) Option {
 	return func(r *pb.SampleRequest) { params(r).DynamicTemperatureExponent = value }
 }
 
+// SmoothingFactor sets smoothing_factor. Bend the logits after the temperature, to -factor x the square of their
+// distance below the largest; 0 turns it off.
+func SmoothingFactor(value float64) Option {
+	return func(r *pb.SampleRequest) { params(r).SmoothingFactor = value }
+}
+
+// SmoothingCurve sets smoothing_curve. Bend the logits by a mixture of the square, at 1, the default, and the cube, at
+// 3, of their distance.
+func SmoothingCurve(value float64) Option {
+	return func(r *pb.SampleRequest) { params(r).SmoothingCurve = value }
+}
+
 // GuidanceScale sets guidance_scale. Move the logits away from those of the guidance row, to u + scale x (c - u); 1
 // turns it off.
 func GuidanceScale(value float64) Option {

@@ -195,10 +195,38 @@ def test_combinations_in_every_order_keep_what_the_reference_keeps(sampler, kind
             fields |= on_boundary(random, decoded(row, dtype), KINDS[kind], temperature, name)
         if random.random() < 0.2:
             fields |= {"dynamic_temperature_range": temperature / 2, "dynamic_temperature_exponent": 0.7}
+        if random.random() < 0.2:
+            fields |= smoothing(random) | {"temperature": temperature}
         if random.random() < 0.3:
             fields |= {"history": random.integers(0, len(row), 5).astype(np.int32), "repetition_penalty": 1.3}
         asked = ask(row, fields, dtype, KINDS[kind])
         assert kept_by(sampler, asked) == kept_by_reference(asked), (row.tolist(), fields)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_judged_after_smoothing_keeps_what_the_reference_keeps(sampler, kind):
+    """Boundaries of the bent row, which every sampler bends to the same bits."""
+    random = np.random.default_rng([11, KINDS[kind]])
+    for trial in range(160):
+        row, dtype = random_row(random, KINDS[kind], int(random.integers(2, 40))), DTYPES[trial % 3]
+        fields = smoothing(random)
+        scaled = scaled_logits(ask(row, fields, dtype, KINDS[kind]))
+        name = FILTERS[trial % len(FILTERS)]
+        asked = ask(row, fields | on_boundary(random, scaled, InputKind.LOGITS, 1.0, name), dtype, KINDS[kind])
+        assert kept_by(sampler, asked) == kept_by_reference(asked), (row.tolist(), asked.params)
+
+
+def smoothing(random: np.random.Generator) -> dict:
+    return {
+        "temperature": float(random.choice([1.0, 0.6, 1.3])),
+        "smoothing_factor": float(random.choice([0.01, 0.3, 2.7])),
+        "smoothing_curve": float(random.choice([1.0, 1.9, 3.0, 6.5])),
+    }
+
+
+def scaled_logits(asked) -> np.ndarray:
+    """Ln p of each category before the filters."""
+    return reference.sample(asked)[0].distributions[LogprobKind.SCALED].logprobs
 
 
 @pytest.mark.parametrize("width", [5_000, 32_768, 151_936])

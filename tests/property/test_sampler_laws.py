@@ -182,6 +182,48 @@ def test_dynamic_temperature(sampler, row, seed, temperature, exponent, is_last)
 
 
 @LAWS
+@given(
+    st.data(),
+    rows(),
+    SEEDS,
+    st.sampled_from([0.0, 0.5, 1.0, 2.0]),
+    st.sampled_from([1e-3, 0.2, 1.0, 40.0]),
+    st.sampled_from([1.0, 2.2, 3.0, 5.0]),
+    st.booleans(),
+    st.booleans(),
+)
+def test_smoothing(sampler, data, row, seed, temperature, factor, curve, are_weights, with_replacement):
+    require(sampler, "SamplingParams.smoothing_factor", "SamplingParams.smoothing_curve")
+    fields = data.draw(filters(sampler)) | {"smoothing_factor": factor, "smoothing_curve": curve}
+    spread = data.draw(st.sampled_from([0.0, temperature / 2]))
+    fields |= {"temperature": temperature, "dynamic_temperature_range": spread}
+    check(
+        sampler,
+        request(
+            np.exp(row) if are_weights else row,
+            kind=InputKind.PROBABILITIES if are_weights else InputKind.LOGITS,
+            params=params(**fields),
+            num_samples=3,
+            seed=seed,
+            with_replacement=with_replacement,
+            outputs=all_outputs(sampler, top_n=4, named=[0]),
+        ),
+    )
+
+
+@LAWS
+@given(st.data(), rows(3), SEEDS, st.sampled_from([1.0, 3.0, 4.0]), st.integers(1, 8))
+def test_smoothing_of_candidates(sampler, data, row, seed, curve, top_k):
+    row = sorted((x for x in row if x > -np.inf), reverse=True) or [0.0]
+    sent = data.draw(st.integers(1, len(row)))
+    rest = math.log(math.fsum(math.exp(x) for x in row[sent:])) if sent < len(row) else -math.inf
+    fields = {"smoothing_factor": 0.4, "smoothing_curve": curve, "top_k": top_k}
+    fields["order"] = data.draw(st.sampled_from(list(Order)))
+    own = all_outputs(sampler, top_n=3)
+    check(sampler, sparse(range(sent), row[:sent], rest, len(row), params=params(**fields), outputs=own, seed=seed))
+
+
+@LAWS
 @given(st.data(), rows(), SEEDS, st.sampled_from([0.0, 0.8, 1.0]))
 def test_masks_biases_and_penalties(sampler, data, row, seed, temperature):
     require(sampler, "SamplingParams.history", "SamplingParams.logit_bias", "SamplingParams.token_bitmask")

@@ -101,6 +101,19 @@ PARAMETERS = (
         "Raise the normalised entropy to this power when the temperature is dynamic; 1 by default.",
     ),
     Parameter(
+        "smoothing_factor",
+        "float",
+        "X",
+        "Bend the logits after the temperature, to -factor x the square of their distance below the largest; 0 turns "
+        "it off.",
+    ),
+    Parameter(
+        "smoothing_curve",
+        "float",
+        "X",
+        "Bend the logits by a mixture of the square, at 1, the default, and the cube, at 3, of their distance.",
+    ),
+    Parameter(
         "guidance_scale",
         "float",
         "X",

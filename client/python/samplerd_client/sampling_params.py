@@ -79,6 +79,11 @@ class SamplingParams:
     """Vary the temperature by up to this much around `temperature`, with the entropy of the row; 0 turns it off."""
     dynamic_temperature_exponent: float | None = None
     """Raise the normalised entropy to this power when the temperature is dynamic; 1 by default."""
+    smoothing_factor: float | None = None
+    """Bend the logits after the temperature, to -factor x the square of their distance below the largest; 0 turns it
+    off."""
+    smoothing_curve: float | None = None
+    """Bend the logits by a mixture of the square, at 1, the default, and the cube, at 3, of their distance."""
     guidance_scale: float | None = None
     """Move the logits away from those of the guidance row, to u + scale x (c - u); 1 turns it off."""
     repetition_penalty: float | None = None
@@ -141,6 +146,8 @@ class SamplingFields(TypedDict, total=False):
     xtc_exemption: XtcExemption | None
     dynamic_temperature_range: float | None
     dynamic_temperature_exponent: float | None
+    smoothing_factor: float | None
+    smoothing_curve: float | None
     guidance_scale: float | None
     repetition_penalty: float | None
     frequency_penalty: float | None

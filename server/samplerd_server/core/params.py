@@ -51,6 +51,8 @@ class SamplingParams:
     xtc_exemption: XtcExemption = XtcExemption.TOKEN
     dynamic_temperature_range: float = 0.0
     dynamic_temperature_exponent: float = 1.0
+    smoothing_factor: float = 0.0
+    smoothing_curve: float = 1.0
     guidance_scale: float = 1.0
     repetition_penalty: float = 1.0
     frequency_penalty: float = 0.0

@@ -52,6 +52,8 @@ _LIGHT_FILTER, _FILTER = 0.5, 11.0
 """A number that filters look at: top_k and min_p first look at blocks, all others at every number that can be drawn."""
 _GUIDED = 6.0
 """A number that another one guides: both are weighed in binary64."""
+_BENT = 1.5
+"""A number that smoothing bends."""
 _ID, _SPARSE_ID = 5.0, 60.0
 """An id of a list: a write somewhere in the row; with candidates, a binary search."""
 _DRY = 25.0
@@ -95,6 +97,7 @@ def row_price(  # noqa: PLR0917  # compiled code has no keywords
     flags: Any,
     filters: Any,
     guided: Any,
+    bent: Any,
     ids: Any,
     compared: Any,
     listed: Any,
@@ -109,6 +112,7 @@ def row_price(  # noqa: PLR0917  # compiled code has no keywords
         flags: `OutputFlags` as an integer.
         filters: 0 = none is on; 1 = one that looks at few numbers comes first; 2 = others only.
         guided: whether guidance_scale is not 1.
+        bent: whether smoothing bends the logits.
         ids: the items of all lists together, those of a sparse row counted `SPARSE_FACTOR` times.
         compared: tokens that are compared with others (`_DRY`).
         listed: nanoseconds of the most likely and of named ids, for one kind.
@@ -121,7 +125,7 @@ def row_price(  # noqa: PLR0917  # compiled code has no keywords
     draw = _DRAW + _POWER_DRAW * is_power + _WITHOUT * without
     if is_plain and flags == 0:
         return _ROW + number * numbers, draw
-    number += _FULL * (1 - is_plain) + _GUIDED * guided
+    number += _FULL * (1 - is_plain) + _GUIDED * guided + _BENT * bent
     if filters:
         number += _LIGHT_FILTER if filters == 1 else _FILTER
     kinds = 0
@@ -145,11 +149,12 @@ class _Facts(NamedTuple):
 
     filters: int
     guided: int
+    bent: int
     ids: int
     compared: int
 
 
-_NO_FACTS = _Facts(0, 0, 0, 0)
+_NO_FACTS = _Facts(0, 0, 0, 0, 0)
 
 
 def _facts(params: SamplingParams) -> _Facts:
@@ -168,7 +173,8 @@ def _facts(params: SamplingParams) -> _Facts:
         compared += 0 if params.dry.breaker_sequences_ids is None else len(params.dry.breaker_sequences_ids)
     if params.no_repeat_ngram_size > 1 and params.history is not None:
         compared += len(params.history)
-    return _Facts(filters, int(params.guidance_scale != 1.0), ids, compared)
+    bent = int(params.smoothing_factor > 0 and not params.is_greedy)
+    return _Facts(filters, int(params.guidance_scale != 1.0), bent, ids, compared)
 
 
 def _price(  # noqa: PLR0917  # one row is said by these
@@ -179,7 +185,7 @@ def _price(  # noqa: PLR0917  # one row is said by these
     outputs: Outputs,
     is_sparse: bool,  # noqa: FBT001
 ) -> RowPrice:
-    filters, guided, ids, compared = _facts(params)
+    filters, guided, bent, ids, compared = _facts(params)
     named = 0 if outputs.logprob_ids is None else len(outputs.logprob_ids)
     is_power = kind == _WEIGHTS and params.temperature not in {0.0, 1.0}
     is_plain = params.is_plain and not is_sparse and not outputs.top_n and not named
@@ -191,6 +197,7 @@ def _price(  # noqa: PLR0917  # one row is said by these
         int(outputs.output_flags),
         filters,
         guided,
+        bent,
         ids * (SPARSE_FACTOR if is_sparse else 1.0),
         compared,
         listed_price(outputs.top_n, named),

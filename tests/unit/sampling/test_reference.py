@@ -110,6 +110,35 @@ def test_top_n_sigma_measures_from_the_largest_in_standard_deviations():
         assert outcome.kept_count == 2
 
 
+def test_smoothing_bends_the_scaled_logits():
+    """text-generation-webui's law, worked out by hand for logits 2, 1, -1 at T = 0.5: distances 0, -2, -6."""
+
+    def scaled(logits=(2.0, 1.0, -1.0, -np.inf), **fields) -> list[float]:
+        outcome = sample(request(logits, params=params(**fields)))[0]
+        own = outcome.distributions[LogprobKind.SCALED].logprobs
+        return (own - own[0]).tolist()
+
+    own = {"temperature": 0.5, "smoothing_factor": 0.25}
+    assert scaled(**own) == pytest.approx([0.0, -1.0, -9.0, -np.inf])  # -0.25 d^2
+    assert scaled(**own, smoothing_curve=3.0) == pytest.approx([0.0, -2.0, -54.0, -np.inf])  # 0.25 d^3
+    assert scaled(**own, smoothing_curve=2.0) == pytest.approx([0.0, -1.5, -31.5, -np.inf])  # half of each
+    assert scaled(**own, smoothing_curve=11.0) == pytest.approx([0.0, -6.0, -234.0, -np.inf])  # d^2 + 1.25 d^3
+    assert scaled((2.0, 1.9), smoothing_factor=1.0, smoothing_curve=11.0)[1] == pytest.approx(0.04 - 0.005, abs=1e-6)
+    assert scaled((0.0, -3e38), temperature=1e-8, smoothing_factor=1e300)[1] == pytest.approx(-3.4028235e38)
+    assert scaled(temperature=0.0, smoothing_factor=0.25) == scaled()  # greedy rows left before the temperature
+
+
+def test_smoothing_after_the_filters_bends_what_they_kept():
+    late = {"order": Order.LLAMA_CPP, "smoothing_factor": 1.0, "xtc_threshold": 0.3, "xtc_probability": 1.0}
+    outcome = sample(request(np.log([4, 3.5, 2.5]), params=params(**late)))[0]  # probabilities 0.4, 0.35, 0.25
+    own = outcome.distributions[LogprobKind.PROCESSED].logprobs
+    assert own[0] == -np.inf
+    assert own[2] - own[1] == pytest.approx(-(math.log(3.5 / 2.5) ** 2), rel=1e-5)
+    early = {**late, "order": Order.HUGGING_FACE, "xtc_threshold": 0.25}
+    outcome = sample(request(np.log([4, 3.5, 2.5]), params=params(**early)))[0]  # bent: 0.370, 0.364, 0.266
+    assert outcome.processed.kept.tolist() == [False, False, True]
+
+
 def test_xtc_drops_all_but_the_least_likely_above_the_threshold():
     weights = [8, 4, 3, 1]
     assert kept_ids(weights, xtc_threshold=0.15, xtc_probability=1.0) == [2, 3]

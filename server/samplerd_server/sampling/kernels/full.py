@@ -15,7 +15,7 @@ import numpy as np
 
 from samplerd_server.core.enums import Dtype, InputKind, Order, RowErrorReason, Step
 from samplerd_server.sampling.kernels.adjust import RAISED, add_bias, has_mask, has_penalties, mask_tokens, penalise
-from samplerd_server.sampling.kernels.arithmetic import ln, power
+from samplerd_server.sampling.kernels.arithmetic import ln
 from samplerd_server.sampling.kernels.blocks import BLOCK, TINY, block_maximum, load_block
 from samplerd_server.sampling.kernels.candidates import order_of_candidates
 from samplerd_server.sampling.kernels.compile import jit, load_i32
@@ -41,6 +41,7 @@ from samplerd_server.sampling.kernels.measure import find_bad, is_bad
 from samplerd_server.sampling.kernels.memory import View
 from samplerd_server.sampling.kernels.outputs import Kind
 from samplerd_server.sampling.kernels.radix_select import ANY_MASS
+from samplerd_server.sampling.kernels.temperature import bend_kept, bend_row, bends, dynamic_temperature, keeps_order
 from samplerd_server.sampling.kernels.units import guess_cut, make_scale, rest_mass, row_total, total_of, weigh
 from samplerd_server.sampling.masses import NONE, UNKNOWN
 
@@ -140,15 +141,6 @@ def _adjust(row, work, scratch, is_weights, rest):
             rest = dry(row, work, rest)
         top = largest_of_blocks(work, width, scratch)
     return 0, 0, top, False, rest
-
-
-@jit
-def _dynamic(row, h, count):
-    """T = low + (high - low) (H / ln V')^exponent."""
-    share = min(h / ln(np.float64(count)), 1.0) if count > 1 else 0.0
-    spread = row.dynamic_temperature_range
-    lift = power(share, row.dynamic_temperature_exponent) if share > 0 else 0.0
-    return row.temperature - spread + 2.0 * spread * lift
 
 
 @jit
@@ -252,15 +244,20 @@ def prepare(row, work, scratch):
         return FilterState(status, detail, raw, scaled, Kind(view, 0.0, -np.inf, first), False, certain)
     is_late = TEMPERATURE_IS_LAST[row.order]
     temperature = row.temperature
+    if rest != -np.inf and ((row.dynamic_temperature_range > 0 and not is_late) or not keeps_order(row)):
+        return FilterState(_OUTSIDE, np.int64(0), raw, raw, raw, False, certain)
     if row.dynamic_temperature_range > 0 and not is_late:
-        if rest != -np.inf:
-            return FilterState(_OUTSIDE, np.int64(0), raw, raw, raw, False, certain)
         at_one = make_scale(row, top, 1.0, is_weights, bound, certain)
         count = gather(work, width, lowest, scratch)
         total = weigh(at_one, work.y, work.mass, count)
-        temperature = _dynamic(row, entropy(at_one, work, count, total), count)
-    judged = 1.0 if is_late else max(temperature, 1e-300)
+        temperature = dynamic_temperature(row, entropy(at_one, work, count, total), count)
     on = filters_on(row)
+    is_late = is_late and (on != 0 or row.dynamic_temperature_range > 0)
+    if bends(row, temperature) and not is_late:
+        top, rest, bound, certain = bend_row(row, work, scratch, top, temperature, is_weights, rest, bound, certain)
+        is_weights, temperature, lowest = False, 1.0, _LEAST
+        view = View(_address(work.x), np.int64(_F32), width, False)
+    judged = 1.0 if is_late else max(temperature, 1e-300)
     left = rest
     if on == 0 and not (is_late and row.dynamic_temperature_range > 0):
         final_view, is_filtered, first = view, False, np.int64(0)
@@ -279,9 +276,14 @@ def prepare(row, work, scratch):
             if mass != NONE:
                 count = -1
             else:
-                temperature = _dynamic(row, entropy(scale, work, count, total), count)
+                temperature = dynamic_temperature(row, entropy(scale, work, count, total), count)
         if count < 0:
             return FilterState(_OUTSIDE, np.int64(0), raw, raw, raw, False, certain)
+        if bends(row, temperature) and is_late:
+            bend_kept(row, work, count, temperature, is_weights)
+            top, rest, bound, certain = bend_row(row, work, scratch, top, temperature, is_weights, rest, bound, certain)
+            is_weights, temperature = False, 1.0
+            view = View(_address(work.x), np.int64(_F32), width, False)
         final_view, is_filtered = View(_address(work.y), np.int64(_F32), count, is_weights), True
         left = -np.inf if mass == NONE else (rest if temperature == 1 else np.nan)
         first = np.int64(0)
@@ -294,6 +296,5 @@ def prepare(row, work, scratch):
     if temperature == 0 and not is_filtered:
         while work.x[first] != top:
             first += 1
-    scaled_first = np.int64(work.at[first]) if is_filtered else first
-    scaled = Kind(view, temperature, rest, scaled_first)
+    scaled = Kind(view, temperature, rest, np.int64(work.at[first]) if is_filtered else first)
     return FilterState(status, detail, raw, scaled, Kind(final_view, temperature, left, first), is_filtered, certain)

@@ -33,7 +33,7 @@ def is_light(row):
         return False
     if row.candidate_ids or row.guidance or has_mask(row) or row.bias_ids_len:
         return False
-    if row.dynamic_temperature_range > 0:
+    if row.dynamic_temperature_range > 0 or row.smoothing_factor > 0:
         return False
     if has_penalties(row) and (row.kind == _WEIGHTS or row.dry_multiplier > 0):
         return False

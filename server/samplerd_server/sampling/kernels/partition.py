@@ -50,11 +50,13 @@ def _price(row):
     """Price one row, in nanoseconds: `sampling.price`."""
     numbers, is_sparse = np.float64(row.width), row.candidate_ids != 0
     is_power = row.kind == _WEIGHTS and row.temperature not in (0.0, 1.0)
-    filters, guided, compared, ids, listed = np.int64(0), np.int64(0), np.int64(0), 0.0, 0.0
+    filters, guided, bent, compared = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
+    ids, listed = 0.0, 0.0
     if not row.plain:
         on = filters_on(row) if row.temperature != 0 else np.int64(0)
         filters = np.int64(0) if on == 0 else (np.int64(1) if on & _LIGHT_FILTERS else np.int64(2))
         guided = np.int64(row.guidance_scale != 1)
+        bent = np.int64(row.smoothing_factor > 0 and row.temperature != 0)
         ids = np.float64(_count_items(row)) * (_SPARSE_FACTOR if is_sparse else 1.0)
         if row.dry_multiplier > 0 and row.history_len > 0:
             compared = np.int64(row.history_len)
@@ -72,6 +74,7 @@ def _price(row):
         np.int64(row.output_flags),
         filters,
         guided,
+        bent,
         ids,
         np.float64(compared),
         listed,

@@ -195,6 +195,32 @@ PARAMETERS: tuple[Parameter, ...] = (
         range=_POSITIVE,
         source="llama.cpp",
     ),
+    Parameter(
+        name="smoothing_factor",
+        kind=ParamKind.FLOAT,
+        step=Step.TEMPERATURE,
+        help="Bend the logits after the temperature, to -factor x the square of their distance below the largest; 0 "
+        "turns it off.",
+        metavar="X",
+        default=0.0,
+        off=0.0,
+        range=_NOT_NEGATIVE,
+        decided_with_candidates="with top_k or min_p, or after a filter that dropped what was not sent, and with a "
+        "smoothing_curve of at most 3",
+        source="text-generation-webui",
+    ),
+    Parameter(
+        name="smoothing_curve",
+        kind=ParamKind.FLOAT,
+        step=Step.TEMPERATURE,
+        help="Bend the logits by a mixture of the square, at 1, the default, and the cube, at 3, of their distance.",
+        metavar="X",
+        default=1.0,
+        range=Range(1.0, high_is_open=True),
+        changes_argmax=True,
+        decided_with_candidates="as smoothing_factor",
+        source="text-generation-webui",
+    ),
     *ADJUSTMENTS,
     Parameter(
         name="min_tokens_to_keep",

@@ -185,6 +185,10 @@ class LoadedRows:
         rest = self.rest_mass(self.rest, self.largest, self.temperature)
         return Distribution(exponents, rest=rest, will_forget=is_bare)
 
+    def set_bound(self, bound: Tensor) -> None:
+        """Set the bound of what was not sent, float64[B, 1], after the logits changed."""
+        self.__dict__["bound"] = bound
+
     def with_temperature(self, temperature: Tensor) -> None:
         """Set the temperature of an order in which it comes after the filters."""
         self.__dict__["temperature"] = temperature

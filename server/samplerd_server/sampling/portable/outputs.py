@@ -83,7 +83,11 @@ def _describe_top(rows: LoadedRows, processed: Processed, top_n: int, columns: d
         exponents = processed.exponents
         places = torch.arange(exponents.shape[1], device=exponents.device)
         is_kept = (exponents > _NEVER) & (places < processed.certain)
-        order = torch.where(is_kept, places, exponents.shape[1]).argsort(dim=1, stable=True)[:, :top_n]
+        order = torch.where(is_kept, places, exponents.shape[1]).argsort(dim=1, stable=True)
+        if processed.is_reordered:
+            order = torch.where(is_kept, processed.positions, exponents.shape[1] << 32).argsort(dim=1, stable=True)
+            order = order.gather(1, exponents.gather(1, order).sort(dim=1, descending=True, stable=True).indices)
+        order = order[:, :top_n]
         logprobs = exponents.gather(1, order) - processed.drawn_from.total.log()
         ids, rest = rows.ids_at(processed.positions.gather(1, order)), processed.drawn_from.rest
         columns["top_ids_processed"], columns["top_logprobs_processed"] = _top(
@@ -144,8 +148,8 @@ def sample_outputs(rows: LoadedRows, processed: Processed, positions: Tensor, co
     columns["ids"] = rows.ids_at(positions)
     if not rows.group.output_flags & OutputFlags.RANK:
         return
-    listed = processed.positions
-    if listed is None and positions.shape[1] <= _FEW_RANKS:
+    listed = None if processed.is_reordered else processed.positions
+    if listed is None and positions.shape[1] <= _FEW_RANKS and rows.rest is None:
         columns["ranks"] = _count_ranks(rows.adjusted, positions)
         return
     if listed is None:

@@ -18,6 +18,7 @@ from samplerd_server.sampling.portable.filters import Filters
 from samplerd_server.sampling.portable.logits import COLDEST, LoadedRows, dynamic_temperature
 from samplerd_server.sampling.portable.records import Fields
 from samplerd_server.sampling.portable.row_groups import draw_uniforms, is_temperature_last
+from samplerd_server.sampling.portable.smoothing import Smoothing, has_smoothing
 from samplerd_server.sampling.portable.total_order import first
 from samplerd_server.sampling.portable.units import Units, as_float32, deviation, entropy
 
@@ -56,6 +57,9 @@ class Processed:
     exponents: Tensor | None = None
     """float64[B, n]: ln of the processed masses along it, up to the constant of `drawn_from`."""
 
+    is_reordered: bool = False
+    """What is listed is in the order that the filters saw, not in that of the scaled or of the processed masses."""
+
     @property
     def firsts(self) -> Tensor:
         """int64[B, k]: positions that greedy rows choose, in order."""
@@ -68,11 +72,16 @@ def process(rows: LoadedRows, *, is_full: bool) -> Processed:
     group = rows.group
     if group.is_greedy:
         return _choose(rows)
+    is_last = is_temperature_last(group.records)
+    if not is_last and has_smoothing(rows):
+        Smoothing(rows).apply()
     if group.has_filters or group.is_sparse:
         return _filter(rows, is_full=is_full)
-    if not group.is_plain and is_temperature_last(group.records):
+    if not group.is_plain and is_last:
         at_one = Units(rows, torch.ones_like(rows.temperature))
         rows.with_temperature(dynamic_temperature(rows, entropy(at_one), rows.positive))
+        if has_smoothing(rows):
+            Smoothing(rows).apply()
     no = torch.zeros_like(rows.undecided)
     return Processed(drawn_from=rows.scaled, count=rows.positive, undecided=no, beyond=no)
 
@@ -124,7 +133,16 @@ def _filter(rows: LoadedRows, *, is_full: bool) -> Processed:
         is_on = rows.parameters.column("dynamic_temperature_range") > 0
         state.undecided |= is_on & state.beyond
         rows.with_temperature(dynamic_temperature(rows, state.entropy(), state.count))
-    return _finish(rows, state, logits, positions)
+    own = torch.where(state.kept, logits, _NEVER)
+    if not (is_last and has_smoothing(rows)):
+        return _finish(rows, state, own, logits, positions)
+    smoothing = Smoothing(rows)
+    own = torch.where(state.kept, smoothing.logits().gather(1, positions), _NEVER)
+    own = smoothing.bend(own, own.amax(1, keepdim=True))
+    smoothing.apply()
+    processed = _finish(rows, state, own, rows.adjusted.gather(1, positions), positions)
+    processed.is_reordered = True
+    return processed
 
 
 def _is_any_on(name: str, records: NDArray[np.void]) -> bool:
@@ -179,10 +197,13 @@ def _sigma(rows: LoadedRows, positions: Tensor, shift: Tensor) -> tuple[Tensor, 
     return gaps.gather(1, positions), torch.where(rows.has_rest, float("nan"), deviation(gaps, shift))
 
 
-def _finish(rows: LoadedRows, state: FilterState, logits: Tensor, positions: Tensor) -> Processed:
-    """Lay what is kept out by ascending id, at the row's temperature."""
+def _finish(rows: LoadedRows, state: FilterState, own: Tensor, logits: Tensor, positions: Tensor) -> Processed:
+    """Lay what is kept out by ascending id, at the row's temperature.
+
+    Args: own, float64[B, n], the logits of what is kept along the order, -inf = dropped; logits, float64[B, n], those
+    of the scaled row.
+    """
     temperature = rows.temperature.clamp(min=COLDEST)
-    own = torch.where(state.kept, logits, _NEVER)
     largest = own.amax(1, keepdim=True)
     by_id = torch.where(state.kept, positions, 1 << 40).argsort(dim=1, stable=True)
     exponents = (own - largest) / temperature
@@ -197,11 +218,11 @@ def _finish(rows: LoadedRows, state: FilterState, logits: Tensor, positions: Ten
     return Processed(
         drawn_from=Distribution(exponents.gather(1, by_id), positions.gather(1, by_id), rest=rest),
         count=state.count,
-        undecided=undecided,
+        undecided=undecided | rows.undecided,
         beyond=state.beyond,
         positions=positions,
         logits=logits,
-        certain=state.certain,
+        certain=rows.certain(logits),
         kept=state.kept,
         exponents=exponents,
     )

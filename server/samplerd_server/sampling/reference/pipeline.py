@@ -16,6 +16,8 @@ Where the law leaves something open, it is decided here:
   equal draws 0..4 and 5..9": give draw_offset = t at step t, one sample each.
 * Dynamic temperature takes H at T = 1 of what it scales: the adjusted row, or with ORDER_LLAMA_CPP what the filters
   kept. With one category H / ln V' counts as 0. A temperature of 0 then is certainty of the most likely.
+* Smoothing directly follows the temperature. After the filters of ORDER_LLAMA_CPP it bends what they kept, and for the
+  ``scaled`` distribution the whole row.
 * top_n lists categories with positive probability only; beyond them -1 and -inf.
 * Candidates: they are taken to be the first of the total order. The rest stands after all of them in the cumulative sum
   of the draw, whatever its ids; a draw that falls there is OUTSIDE_CANDIDATES, and so is any filter that depends on it
@@ -32,15 +34,15 @@ import numpy as np
 
 from samplerd_server.core.enums import Dtype, InputKind, LogprobKind, RowErrorReason, Step
 from samplerd_server.core.rows import CandidateRows
-from samplerd_server.sampling import arithmetic
 from samplerd_server.sampling.decode import decode, first_fault
 from samplerd_server.sampling.noise import Purpose, uniform
 from samplerd_server.sampling.parameters import TEMPERATURE_IS_LAST
 from samplerd_server.sampling.reference import adjust
 from samplerd_server.sampling.reference.adjust import Known, Undecidable
 from samplerd_server.sampling.reference.distribution import Distribution, in_order, processed, softmax, successive
-from samplerd_server.sampling.reference.filters import FilterState, apply_filters, entropy
+from samplerd_server.sampling.reference.filters import FilterState, apply_filters
 from samplerd_server.sampling.reference.guidance import guide
+from samplerd_server.sampling.reference.temperature import heat, smooth, temperature_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -68,14 +70,17 @@ class RowOutcome:
     kept_count: int = 0
     kept_mass: float = math.nan
     order: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
-    """The ids in the total order, as far as it is known."""
+    """The ids in the total order of the scaled row, as far as it is known."""
+    is_reordered: bool = False
+    """The processed distribution has an order of its own."""
     processed: FilterState | None = None
     """What the filters kept, with the masses that were drawn from."""
 
     def top(self, kind: LogprobKind, n: int) -> tuple[list[int], list[float]]:
         """List the most likely n ids of one kind, with ln p; -1 beyond them."""
         own = self.distributions[kind]
-        order = own.ids[np.lexsort((own.ids, -own.logprobs))] if kind == LogprobKind.RAW else self.order
+        is_own = kind == LogprobKind.RAW or (kind == LogprobKind.PROCESSED and self.is_reordered)
+        order = own.ids[np.lexsort((own.ids, -own.logprobs))] if is_own else self.order
         ids = [int(token) for token in order if own.of(int(token)) != -math.inf][:n]
         beyond = -math.inf if own.rest == 0 else math.nan
         missing = n - len(ids)
@@ -181,10 +186,11 @@ def _sample_row(request: SampleRequest, row: int, params: SamplingParams) -> Row
     row_index = row if request.row_seeds is None else 0
     first, draws = request.draw_offset, request.num_samples
     if params.is_greedy:
-        state, temperature = _greedy(adjusted, 1 if request.with_replacement else draws), 1.0
+        state = _greedy(adjusted, 1 if request.with_replacement else draws)
+        scaled_row, temperature = adjusted, 1.0
     else:
-        state, temperature = _process(adjusted, params, uniform(seed, first, row_index, Purpose.XTC))
-    scaled = softmax(adjusted, temperature)
+        state, scaled_row, temperature = _process(adjusted, params, uniform(seed, first, row_index, Purpose.XTC))
+    scaled = softmax(scaled_row, temperature)
     drawn_from = processed(state, is_greedy=params.is_greedy)
     if not request.with_replacement and state.rest == 0 and state.count < draws:
         return failure(RowErrorReason.TOO_FEW_TO_DRAW, state.count)
@@ -193,13 +199,14 @@ def _sample_row(request: SampleRequest, row: int, params: SamplingParams) -> Row
         samples = [int(token) for token in state.ids[state.kept]]
         samples = samples * draws if request.with_replacement else samples
     else:
-        samples = _draw(state, uniforms, temperature, with_replacement=request.with_replacement)
+        samples = _draw(state, uniforms, with_replacement=request.with_replacement)
     kinds = {LogprobKind.RAW: softmax(raw, 1.0), LogprobKind.SCALED: scaled, LogprobKind.PROCESSED: drawn_from}
     unknown = state.rest != 0
     mass = math.fsum(math.exp(scaled.of(int(token))) for token in state.ids[state.kept]) + (
         scaled.rest if unknown else 0
     )
-    certain = state.ids[: state.certain] if adjusted.has_rest else state.ids
+    ranked = in_order(scaled_row, 1.0)
+    certain = ranked.ids[: ranked.certain]
     return RowOutcome(
         samples=tuple(samples),
         logprobs={
@@ -213,6 +220,7 @@ def _sample_row(request: SampleRequest, row: int, params: SamplingParams) -> Row
         kept_count=0 if unknown else state.count,
         kept_mass=min(mass, 1.0),
         order=certain,
+        is_reordered=params.smoothing_factor > 0 and not params.is_greedy,
         processed=state,
     )
 
@@ -222,32 +230,15 @@ def _greedy(row: Known, length: int) -> FilterState:
     return in_order(row, 1.0).first(length)
 
 
-def _process(row: Known, params: SamplingParams, xtc_uniform: float) -> tuple[FilterState, float]:
-    """Take steps 6 and 7 in the order asked for: what is kept, with its masses at T, and T."""
+def _process(row: Known, params: SamplingParams, xtc_uniform: float) -> tuple[FilterState, Known, float]:
+    """Take steps 6 and 7 in the order asked for: what is kept, with its masses; and the scaled row with its T."""
     least = params.min_tokens_to_keep
     if params.order not in TEMPERATURE_IS_LAST:
-        temperature = _temperature(in_order(row, 1.0), params)
-        return apply_filters(in_order(row, temperature, least), params, xtc_uniform), temperature
+        scaled, temperature = smooth(row, temperature_of(in_order(row, 1.0), params), params)
+        return apply_filters(in_order(scaled, temperature, least), params, xtc_uniform), scaled, temperature
     state = apply_filters(in_order(row, 1.0, least), params, xtc_uniform)
-    temperature = _temperature(state, params)
-    largest = state.logits[state.kept][0]
-    if temperature == 0:
-        masses = np.where(np.cumsum(state.kept) == 1, 1.0, 0.0)
-    else:
-        with np.errstate(over="ignore"):
-            masses = np.where(state.kept, np.exp((state.logits - largest) / temperature), 0.0)
-    rest = state.rest if temperature == 1 or state.rest == 0 else math.nan
-    return replace(state, masses=masses, origin=float(largest), temperature=temperature, rest=rest), temperature
-
-
-def _temperature(state: FilterState, params: SamplingParams) -> float:
-    """T, or low + (high - low) x (H / ln V')^exponent."""
-    spread = params.dynamic_temperature_range
-    if spread == 0:
-        return params.temperature
-    share = entropy(state) / float(arithmetic.ln(float(state.count))) if state.count > 1 else 0.0
-    lift = float(arithmetic.power(min(share, 1.0), params.dynamic_temperature_exponent)) if share > 0 else 0.0
-    return params.temperature - spread + 2.0 * spread * lift
+    temperature = temperature_of(state, params)
+    return heat(state, temperature, params), *smooth(row, temperature, params)
 
 
 def find(masses: NDArray[np.float64], rest: float, u: float) -> int:
@@ -261,13 +252,13 @@ def find(masses: NDArray[np.float64], rest: float, u: float) -> int:
     return int(np.flatnonzero(masses > 0)[-1])  # u x total was rounded up to the total
 
 
-def _draw(state: FilterState, uniforms: list[float], temperature: float, *, with_replacement: bool) -> list[int]:
+def _draw(state: FilterState, uniforms: list[float], *, with_replacement: bool) -> list[int]:
     """Step 8: ids in ascending order, masses cumulated, one uniform a draw."""
     if math.isnan(state.rest):
         raise Undecidable
     by_id = np.argsort(state.ids)
     ids, logits, masses, rest = state.ids[by_id], state.logits[by_id], state.own[by_id], state.rest
-    is_left = state.kept[by_id].copy()
+    is_left, temperature = state.kept[by_id].copy(), state.temperature
     samples = []
     for u in uniforms:
         at = find(masses, rest, u)

@@ -641,6 +641,8 @@ class SamplingParams(_message.Message):
     XTC_EXEMPTION_FIELD_NUMBER: _builtins.int
     DYNAMIC_TEMPERATURE_RANGE_FIELD_NUMBER: _builtins.int
     DYNAMIC_TEMPERATURE_EXPONENT_FIELD_NUMBER: _builtins.int
+    SMOOTHING_FACTOR_FIELD_NUMBER: _builtins.int
+    SMOOTHING_CURVE_FIELD_NUMBER: _builtins.int
     GUIDANCE_SCALE_FIELD_NUMBER: _builtins.int
     REPETITION_PENALTY_FIELD_NUMBER: _builtins.int
     FREQUENCY_PENALTY_FIELD_NUMBER: _builtins.int
@@ -696,6 +698,15 @@ class SamplingParams(_message.Message):
     """
     dynamic_temperature_exponent: _builtins.float
     """Exponent of dynamic temperature. > 0 and finite; 0 means 1."""
+    smoothing_factor: _builtins.float
+    """Quadratic smoothing (text-generation-webui), directly after the temperature: with d the distance below the largest
+    logit, both divided by T, a logit becomes -factor * ((3 - curve) / 2 * d^2 + (curve - 1) / 2 * d^3). >= 0 and finite;
+    0 = off.
+    """
+    smoothing_curve: _builtins.float
+    """The curve of quadratic smoothing: 1 = quadratic, 3 = cubic; above 3 the most likely may become another one. >= 1 and
+    finite; 0 means 1.
+    """
     guidance_scale: _builtins.float
     """Classifier-free guidance (Sanchez et al., 2023): with c and u the log_softmax of the row and of its guidance row, the
     logits become u + guidance_scale x (c - u), before any mask, bias or penalty; what either row forbids (-inf) stays
@@ -780,6 +791,8 @@ class SamplingParams(_message.Message):
         xtc_exemption: Global___XtcExemption.ValueType = ...,
         dynamic_temperature_range: _builtins.float = ...,
         dynamic_temperature_exponent: _builtins.float = ...,
+        smoothing_factor: _builtins.float = ...,
+        smoothing_curve: _builtins.float = ...,
         guidance_scale: _builtins.float | None = ...,
         repetition_penalty: _builtins.float | None = ...,
         frequency_penalty: _builtins.float = ...,
@@ -802,7 +815,7 @@ class SamplingParams(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_repetition_penalty", b"_repetition_penalty", "_temperature", b"_temperature", "_top_p", b"_top_p", "_typical_p", b"_typical_p", "dry", b"dry", "guidance_scale", b"guidance_scale", "repetition_penalty", b"repetition_penalty", "temperature", b"temperature", "top_p", b"top_p", "typical_p", b"typical_p"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_repetition_penalty", b"_repetition_penalty", "_temperature", b"_temperature", "_top_p", b"_top_p", "_typical_p", b"_typical_p", "allowed_tokens", b"allowed_tokens", "bad_words", b"bad_words", "bad_words_scope", b"bad_words_scope", "dry", b"dry", "dynamic_temperature_exponent", b"dynamic_temperature_exponent", "dynamic_temperature_range", b"dynamic_temperature_range", "epsilon_cutoff", b"epsilon_cutoff", "eta_cutoff", b"eta_cutoff", "frequency_penalty", b"frequency_penalty", "frequency_scope", b"frequency_scope", "guidance_scale", b"guidance_scale", "history", b"history", "logit_bias", b"logit_bias", "min_p", b"min_p", "min_tokens_to_keep", b"min_tokens_to_keep", "no_repeat_ngram_size", b"no_repeat_ngram_size", "order", b"order", "penalty_range", b"penalty_range", "presence_penalty", b"presence_penalty", "presence_scope", b"presence_scope", "prompt_length", b"prompt_length", "repetition_penalty", b"repetition_penalty", "repetition_scope", b"repetition_scope", "temperature", b"temperature", "token_bitmask", b"token_bitmask", "top_a", b"top_a", "top_k", b"top_k", "top_n_sigma", b"top_n_sigma", "top_p", b"top_p", "typical_p", b"typical_p", "xtc_exempt_ids", b"xtc_exempt_ids", "xtc_exemption", b"xtc_exemption", "xtc_probability", b"xtc_probability", "xtc_threshold", b"xtc_threshold"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_repetition_penalty", b"_repetition_penalty", "_temperature", b"_temperature", "_top_p", b"_top_p", "_typical_p", b"_typical_p", "allowed_tokens", b"allowed_tokens", "bad_words", b"bad_words", "bad_words_scope", b"bad_words_scope", "dry", b"dry", "dynamic_temperature_exponent", b"dynamic_temperature_exponent", "dynamic_temperature_range", b"dynamic_temperature_range", "epsilon_cutoff", b"epsilon_cutoff", "eta_cutoff", b"eta_cutoff", "frequency_penalty", b"frequency_penalty", "frequency_scope", b"frequency_scope", "guidance_scale", b"guidance_scale", "history", b"history", "logit_bias", b"logit_bias", "min_p", b"min_p", "min_tokens_to_keep", b"min_tokens_to_keep", "no_repeat_ngram_size", b"no_repeat_ngram_size", "order", b"order", "penalty_range", b"penalty_range", "presence_penalty", b"presence_penalty", "presence_scope", b"presence_scope", "prompt_length", b"prompt_length", "repetition_penalty", b"repetition_penalty", "repetition_scope", b"repetition_scope", "smoothing_curve", b"smoothing_curve", "smoothing_factor", b"smoothing_factor", "temperature", b"temperature", "token_bitmask", b"token_bitmask", "top_a", b"top_a", "top_k", b"top_k", "top_n_sigma", b"top_n_sigma", "top_p", b"top_p", "typical_p", b"typical_p", "xtc_exempt_ids", b"xtc_exempt_ids", "xtc_exemption", b"xtc_exemption", "xtc_probability", b"xtc_probability", "xtc_threshold", b"xtc_threshold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__guidance_scale: _TypeAlias = _typing.Literal["guidance_scale"]  # noqa: Y015
     _WhichOneofArgType__guidance_scale: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale"]  # noqa: Y015
