@@ -10,6 +10,7 @@ import pytest
 from samplerd_server.batching.pack import pack
 from samplerd_server.core.enums import LogprobKind
 from samplerd_server.sampling.choose import choose_sampler
+from tests.property.test_adjustments import *  # noqa: F403  # masks, biases and penalties
 from tests.property.test_sampler_laws import *  # noqa: F403  # every law, over the fixture of this folder
 from tests.statistical.test_goodness_of_fit import *  # noqa: F403  # every fit
 from tests.support.samplers import outputs, params, request
