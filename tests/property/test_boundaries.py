@@ -271,3 +271,17 @@ def test_candidates_are_cut_where_the_whole_row_is(sampler):
             decided += 1
             assert kept == kept_by_reference(whole), (p, fields, sent)
     assert decided > 100
+
+
+def test_cuts_of_long_random_rows_are_those_of_exact_sums():
+    """Neither whole numbers nor rule 2 move a cut of a random row, judged by sums of 80 bits or more."""
+    random = np.random.default_rng(1)
+    assert np.finfo(np.longdouble).nmant > 60, "without long doubles there is nothing exact to compare with"
+    for deviation, temperature in ((3.0, 0.8), (1.0, 1.0), (0.3, 1.5)):
+        for _ in range(20):
+            row = np.sort(random.normal(scale=deviation, size=32_768).astype(np.float32))[::-1]
+            exact = np.cumsum(np.exp((row.astype(np.longdouble) - row[0]) / np.longdouble(temperature)))
+            for top_p in (0.5, 0.9, 0.99):
+                asked = request(row, params=params(top_p=top_p, temperature=temperature), outputs=outputs(kept=True))
+                expected = int(np.searchsorted(exact, np.longdouble(top_p) * exact[-1])) + 1
+                assert reference.sample(asked)[0].kept_count == expected

@@ -11,10 +11,11 @@ import torch
 
 from samplerd_server.batching.pack import pack
 from samplerd_server.core.enums import Order
-from samplerd_server.sampling import parameters
+from samplerd_server.sampling import arithmetic, parameters
 from samplerd_server.sampling.kernels import filter_table
 from samplerd_server.sampling.parameters import FILTER_ORDERS, FILTERS, PARAMETERS, Need, ParamKind
 from samplerd_server.sampling.parameters.record import LIST_FIELDS, LISTS, NUMBER_FIELDS, lists_of, numbers_of
+from samplerd_server.sampling.portable import arithmetic as torch_arithmetic
 from samplerd_server.sampling.portable.records import DeviceRecords, Fields
 from samplerd_server.sampling.reference import pipeline as reference
 from samplerd_server.sampling.rows import COLD_DEFAULT, HOT, ROW
@@ -114,8 +115,8 @@ def compiled_threshold(number, row, largest, total, entropy):
 
 
 def test_thresholds_agree_and_use_what_they_need():
-    exact = thresholds(exp=math.exp, sqrt=math.sqrt, minimum=min)
-    columns = thresholds(exp=torch.exp, sqrt=torch.sqrt, minimum=torch.minimum)
+    exact = thresholds(exp=arithmetic.exp, sqrt=math.sqrt, minimum=min)
+    columns = thresholds(exp=torch_arithmetic.exp, sqrt=torch.sqrt, minimum=torch.minimum)
     assert exact.keys() == columns.keys() < {own.name for own in FILTERS}
     for at, own in enumerate(FILTERS):
         if own.name not in exact:
@@ -129,9 +130,9 @@ def test_thresholds_agree_and_use_what_they_need():
         ]
         expected = exact[own.name](0.25, *known)
         assert math.isfinite(expected)
-        assert compiled_threshold(at, record, *known) == pytest.approx(expected, rel=1e-14)
+        assert compiled_threshold(at, record, *known) == expected, "the same bits"
         tensors = [torch.tensor([[value]], dtype=torch.float64) for value in (0.25, *known)]
-        assert columns[own.name](*tensors).item() == pytest.approx(expected, rel=1e-14)
+        assert columns[own.name](*tensors).item() == expected, "the same bits"
         # Thresholds scale with the masses: a threshold is a mass.
         doubled = [2 * known[0], 2 * known[1], known[2]]
         assert exact[own.name](0.25, *doubled) == pytest.approx(2 * expected, rel=1e-14)

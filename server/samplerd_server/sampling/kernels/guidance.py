@@ -16,7 +16,7 @@ from samplerd_server.sampling.kernels.arithmetic import exp2, ln, log2
 from samplerd_server.sampling.kernels.blocks import BLOCK, TINY, block_maximum, load_block
 from samplerd_server.sampling.kernels.compile import jit, rint64
 from samplerd_server.sampling.kernels.measure import find_bad, is_bad
-from samplerd_server.sampling.masses import shift_of
+from samplerd_server.sampling.kernels.units import shift_of
 
 __all__ = ["guide"]
 
@@ -26,16 +26,6 @@ _HALF = BLOCK // 2
 _relative_mass, _normaliser, _guided = formulas(
     exp2=exp2, log2=log2, where=jit(lambda condition, chosen, other: chosen if condition else other), compiled=jit
 )
-_MOST_SHIFT, _TOTAL_BITS = shift_of(1), 62
-
-
-@jit
-def _shift_of(width):
-    """Do what `masses.shift_of` does."""
-    shift = _MOST_SHIFT
-    while (width - 1) >> (_TOTAL_BITS - shift):
-        shift -= 1
-    return shift
 
 
 @jit
@@ -51,7 +41,7 @@ def _largest(x, width):
 def _normaliser_of(x, width, half):
     """Compute ln of the sum of exp(x) of x: float32[width], whose largest is finite; half is float64[BLOCK / 2]."""
     top = np.float64(_largest(x, width))
-    shift = _shift_of(width)
+    shift = shift_of(width)
     unit = np.float64(np.int64(1) << shift)
     total = np.int64(0)
     for low in range(0, width, BLOCK):

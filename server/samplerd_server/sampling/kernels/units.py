@@ -25,6 +25,7 @@ __all__ = [
     "reaches",
     "rest_mass",
     "row_total",
+    "shift_of",
     "total_of",
     "weigh",
 ]
@@ -54,12 +55,19 @@ class Scale(NamedTuple):
 
 
 @jit
-def make_scale(row, top, temperature, is_weights, bound, certain):
-    """Make the scale of a row whose largest number is `top`, at T > 0."""
+def shift_of(vocab_size):
+    """Do what `masses.shift_of` does."""
     bits = np.int64(0)
-    while (np.int64(1) << bits) < np.int64(row.vocab_size):
+    while (np.int64(1) << bits) < np.int64(vocab_size):
         bits += 1
     shift: Any = min(SHIFT, TOTAL_BITS - bits)
+    return np.int64(shift)
+
+
+@jit
+def make_scale(row, top, temperature, is_weights, bound, certain):
+    """Make the scale of a row whose largest number is `top`, at T > 0."""
+    shift = shift_of(row.vocab_size)
     return Scale(
         np.float64(top),
         temperature,

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from samplerd_server.sampling.arithmetic import arithmetic
 from samplerd_server.sampling.guidance import formulas
 from samplerd_server.sampling.masses import shift_of
+from samplerd_server.sampling.portable.arithmetic import exp2, ln, log2, power_of_two
+from samplerd_server.sampling.portable.units import as_float32
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,17 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["guide"]
 
 
-def _power_of_two(n: Tensor) -> Tensor:
-    return ((n.long() + 1023) << 52).view(torch.float64)
-
-
-def _split(x: Tensor) -> tuple[Tensor, Tensor]:
-    mantissa, exponent = torch.frexp(x)
-    return mantissa, exponent.to(torch.float64)
-
-
-_ARITHMETIC = arithmetic(rint=torch.round, power_of_two=_power_of_two, split=_split, where=torch.where)
-_FORMULAS = formulas(exp2=_ARITHMETIC.exp2, log2=_ARITHMETIC.log2, where=torch.where)
+_FORMULAS = formulas(exp2=exp2, log2=log2, where=torch.where)
 
 
 def guide(rows: Tensor, guidance: Tensor, scale: Tensor, widths: Sequence[int], *, is_weights: bool) -> Tensor:
@@ -47,12 +38,12 @@ def guide(rows: Tensor, guidance: Tensor, scale: Tensor, widths: Sequence[int], 
 
 
 def _to_logits(weights: Tensor) -> Tensor:
-    return _ARITHMETIC.ln(weights).to(torch.float32).to(torch.float64)  # type: ignore[no-any-return]
+    return as_float32(ln(weights))
 
 
 def _log_softmax(logits: Tensor, shifts: Tensor) -> Tensor:
     """float64[B, W]; what no row may hold makes the whole row NaN."""
     largest = logits.amax(1, keepdim=True)
-    masses = torch.round(_FORMULAS.relative_mass(logits, largest) * _power_of_two(shifts)).long()
+    masses = torch.round(_FORMULAS.relative_mass(logits, largest) * power_of_two(shifts)).long()
     total = masses.sum(1, keepdim=True).to(torch.float64)
     return logits - _FORMULAS.normaliser(largest, total, shifts)  # type: ignore[no-any-return]
