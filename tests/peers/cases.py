@@ -52,6 +52,8 @@ CASES: tuple[Case, ...] = tuple(
         ("top_n_sigma",),
         ("xtc",),
         ("xtc_off",),
+        ("guidance",),
+        ("guidance", "repetition_penalty", "top_p"),
         ("logit_bias",),
         ("repetition_penalty",),
         ("frequency_penalty", "presence_penalty"),
@@ -163,6 +165,10 @@ _VALUES: dict[str, Callable[[np.random.Generator, int], dict[str, Any]]] = {
     "top_n_sigma": lambda rng, _: {"top_n_sigma": float(rng.uniform(0.1, 3))},
     "xtc": lambda rng, _: {"xtc_threshold": _log_uniform(rng, 1e-3, 0.5), "xtc_probability": 1.0},
     "xtc_off": lambda rng, _: {"xtc_threshold": _log_uniform(rng, 1e-3, 0.5), "xtc_probability": 0.0},
+    "guidance": lambda rng, size: {
+        "guidance_scale": float(rng.uniform(-1, 4)),
+        "guidance_row": rng.normal(scale=1.5, size=size).astype(np.float32).tolist(),
+    },
     "logit_bias": lambda rng, size: {
         "logit_bias": [[token, float(rng.normal(scale=3))] for token in {*_tokens(rng, size, 4)}]
     },
@@ -214,6 +220,7 @@ def _dry_parameters(value: dict[str, Any]) -> Dry:
 
 
 _CONVERT: dict[str, Callable[[Any], dict[str, Any]]] = {
+    "guidance_row": lambda _: {},  # a field of the request
     "history": lambda value: {"history": np.array(value, np.int32)},
     "allowed_tokens": lambda value: {"allowed_tokens": np.array(value, np.int32)},
     "logit_bias": lambda value: {

@@ -94,6 +94,9 @@ def _error(row: NDArray[np.float32], drawn: dict[str, Any]) -> float:
     """How far float32 may take a ratio of two probabilities: by the rounding of the largest logit over T."""
     lowest = min(1.0, drawn.get("temperature", 1.0) - drawn.get("dynamic_temperature_range", 0.0))
     largest = float(np.abs(row[np.isfinite(row)]).max()) + sum(abs(bias) for _, bias in drawn.get("logit_bias", []))
+    if "guidance_row" in drawn:
+        own = np.abs(drawn["guidance_row"]).max()
+        largest = (1 + abs(drawn["guidance_scale"])) * float(largest + own + np.log(len(row)))
     if "history" in drawn:  # a penalty of at most 80, since a probability below e^-80 is not looked at
         largest = (largest + 80) * max(1.0, drawn.get("repetition_penalty", 1.0))
     dynamic = 320 * mass_error(len(row)) if "dynamic_temperature_range" in drawn else 0.0  # an entropy, then 80 / T

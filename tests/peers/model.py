@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from samplerd_server.core.enums import LogprobKind, Order
+from samplerd_server.core.enums import Dtype, LogprobKind, Order
+from samplerd_server.core.rows import DenseRows
 from samplerd_server.sampling.reference import pipeline
 from samplerd_server.sampling.reference.adjust import Known
 from tests.peers.cases import ORDERS, parameters
@@ -64,9 +65,8 @@ class Walk:
 
 def direct(row: NDArray[np.float32], drawn: dict[str, Any], system: System) -> NDArray[np.float64]:
     """Ask the reference for all of it at once, in the order that is the system's: float64[V], 0 = dropped."""
-    outcome = pipeline.sample(
-        request(row[None], params=(parameters(drawn, system, ORDERS.get(system.name, Order.LLAMA_CPP)),))
-    )[0]
+    own = parameters(drawn, system, ORDERS.get(system.name, Order.LLAMA_CPP))
+    outcome = pipeline.sample(request(row[None], params=(own,), guidance=_guidance(drawn)))[0]
     processed = outcome.distributions[LogprobKind.PROCESSED]
     answer = np.zeros(len(row))
     answer[processed.ids] = np.exp(processed.logprobs)
@@ -74,6 +74,13 @@ def direct(row: NDArray[np.float32], drawn: dict[str, Any], system: System) -> N
     is_kept = np.zeros(len(row), bool)
     is_kept[outcome.processed.ids[outcome.processed.kept]] = True
     return np.where(is_kept, np.maximum(answer, 1e-300), 0.0)
+
+
+def _guidance(drawn: dict[str, Any]) -> DenseRows | None:
+    if "guidance_row" not in drawn:
+        return None
+    data = np.array(drawn["guidance_row"], np.float32)
+    return DenseRows(dtype=Dtype.F32, rows=1, vocab_size=len(data), data=data.tobytes())
 
 
 def walk(
@@ -86,8 +93,12 @@ def walk(
             shared = {"history", "prompt_length", *_ADJUSTMENTS[step]}
             own = parameters({name: drawn[name] for name in shared & drawn.keys()}, system, Order.HUGGING_FACE)
             known = Known(ids=np.arange(len(row)), logits=state.logits.astype(np.float64), vocab_size=len(row))
-            state.logits = pipeline.judge(known, own)[0].logits.astype(np.float32)
+            state.logits = pipeline.judge(known, known, own)[0].logits.astype(np.float32)
             state.kept &= np.isfinite(state.logits)
+        elif step == "guidance" and "guidance_row" in drawn:
+            own = parameters({"guidance_scale": drawn["guidance_scale"]}, system, Order.HUGGING_FACE)
+            outcome = pipeline.sample(request(row[None], params=(own,), guidance=_guidance(drawn)))[0]
+            state.logits = outcome.distributions[LogprobKind.SCALED].logprobs.astype(np.float32)
         elif step == "temperature":
             state.temperature = drawn.get("temperature", 1.0)
         elif any(name in drawn for name in _FILTERS.get(step, ())):
@@ -150,8 +161,10 @@ def _prefix_rules(  # the state of one filter
             kept[left[np.argmin(distance[left])]] = True
             state.rules.add(f"{step} takes one more where the mass is reached exactly")
     last = np.flatnonzero(kept)[np.argmax(distance[kept])]
-    state.near |= state.kept & (np.abs(distance - distance[last]) <= error)
     tied = state.kept & (state.logits == state.logits[last])
+    state.near |= state.kept & ~tied & (np.abs(distance - distance[last]) <= error)  # equal logits stay equal
+    if error and not by_count and system.ties.get(step) == "unspecified":
+        state.near |= tied  # how many of them, when the cut moves, is any number too
     count = int((tied & kept).sum())
     kept_by_rule = kept & ~tied
     ties = system.ties.get(step, "lowest")

@@ -13,7 +13,8 @@ __all__ = ["SYSTEMS", "Scope", "System", "Ties"]
 
 Ties = Literal["lowest", "highest", "all", "unspecified"]
 """Which of the equal numbers at a filter's cut stay: as many as the cut says, of the lowest or of the highest ids; all
-of them; or as many as it says in an order that the system does not promise."""
+of them; or as many as it says in an order that the system does not promise. torch.sort is not stable unless it is asked
+to be: it leaves the highest ids in rows of up to 16 numbers and any in longer ones."""
 Scope = Literal["history", "output"]
 """What a penalty looks at: prompt and output, or the output alone."""
 
@@ -64,7 +65,7 @@ HUGGING_FACE = System(
     ),
     defaults={"top_k": 50},
     is_greedy_by_default=True,
-    ties={"top_k": "all", "top_p": "highest", "typical_p": "all", "top_h": "unspecified"},
+    ties={"top_k": "all", "top_p": "unspecified", "typical_p": "all", "top_h": "unspecified"},
     scopes={"repetition_penalty": "history", "no_repeat_ngram_size": "history", "bad_words": "history"},
     sources={
         "steps": "generation/utils.py:1416, 1619",
@@ -93,7 +94,7 @@ VLLM = System(
         *("temperature", "min_p", "top_k", "top_p"),
     ),
     defaults={},
-    ties={"top_k": "all", "top_p": "highest"},
+    ties={"top_k": "all", "top_p": "unspecified"},
     scopes={
         "repetition_penalty": "history",
         "frequency_penalty": "output",
@@ -165,7 +166,7 @@ TEXT_GENERATION_WEBUI = System(
         *("epsilon_cutoff", "eta_cutoff", "top_a", "min_p", "adaptive_p", "xtc", "no_repeat_ngram_size"),
     ),
     defaults={"xtc_threshold": 0.1},
-    ties={"top_k": "all", "top_p": "highest", "typical_p": "all", "xtc": "unspecified"},
+    ties={"top_k": "all", "top_p": "unspecified", "typical_p": "all", "xtc": "unspecified"},
     scopes={
         "repetition_penalty": "history",
         "frequency_penalty": "history",
