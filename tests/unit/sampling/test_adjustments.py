@@ -5,18 +5,20 @@ from __future__ import annotations
 import math
 import time
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from samplerd_server.core.enums import InputKind, PenaltyScope, RowErrorReason, Step
+from samplerd_server.core.enums import InputKind, LogprobKind, PenaltyScope, RowErrorReason, Step
 from samplerd_server.core.params import Dry
 from samplerd_server.sampling.bans import last_of_bad_words, last_of_ngrams
 from samplerd_server.sampling.dry import dry_penalties, tokens_after_breaker
+from samplerd_server.sampling.kernels.sorting import BINS, Sorting, sort
 from samplerd_server.sampling.reference.pipeline import sample
 from samplerd_server.sampling.scope import first_in_scope
-from tests.support.samplers import draw, params, request, sequence_lists, sparse
+from tests.support.samplers import check, draw, outputs, params, request, sequence_lists, sparse
 
 OUTPUT = PenaltyScope.OUTPUT
 
@@ -206,6 +208,46 @@ def test_ngrams_are_those_that_a_plain_search_finds(tokens, size):
     windows = [tokens[at : at + size] for at in range(len(tokens) - size + 1)]
     end = tokens[len(tokens) + 1 - size :]
     assert last_of_ngrams(tokens, size) == {window[-1] for window in windows if window[:-1] == end}
+
+
+@numba.njit
+def compiled_sort(keys, values, more_keys, more_values, bins):
+    sort(Sorting(keys, values, more_keys, more_values, bins), len(keys))
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 511, 512, 5000])
+@pytest.mark.parametrize("bound", [2, 1 << 20, 1 << 62])
+def test_sorting_of_few_and_of_many(count, bound):
+    keys = np.random.default_rng(count).integers(0, bound, count)
+    values = np.arange(count, dtype=np.int32)
+    own = keys.copy()
+    compiled_sort(own, values, keys.copy(), values.copy(), np.zeros(BINS, np.int64))
+    assert own.tolist() == sorted(keys.tolist())
+    assert keys[values].tolist() == own.tolist()
+    assert len(set(values.tolist())) == count
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_many_breakers_leave_what_the_reference_says(sampler, seed):
+    """More sequences than are sorted by a heap; the last 40 tokens are those of an earlier place, and hold breakers."""
+    random = np.random.default_rng(seed)
+    sequences = [random.integers(0, 60, random.integers(2, 6)).tolist() for _ in range(2000)]
+    end = random.integers(60, 90, 40).tolist()
+    end[-20:-17] = sequences[7][:3]
+    tokens = [*end, 95, *random.integers(0, 90, 500).tolist(), *end]
+    dry = Dry(multiplier=0.5, base=1.1, **sequence_lists("breaker_sequences", [*sequences, end[-18:-15]]))
+    fields = {"history": np.array(tokens, np.int32), "dry": dry, "temperature": 0.0}
+    asked = request(np.append(np.zeros(95), [3.0, 2.0]), params=params(**fields), outputs=outputs(LogprobKind.SCALED))
+    (want,) = check(sampler, asked)
+    scaled = want.distributions[LogprobKind.SCALED]
+    assert -2 < scaled.of(95) - scaled.of(96) < 1  # without a breaker it would lose 0.5 x 1.1^38
+
+
+def test_many_candidates_in_any_order_are_a_row(sampler):
+    random = np.random.default_rng(5)
+    ids, logits = random.permutation(5000)[:3000], random.normal(size=3000)
+    own = params(bias_ids=ids[:700].astype(np.int32), bias_values=np.full(700, 0.25, np.float32), top_k=50)
+    check(sampler, sparse(ids.tolist(), logits.tolist(), -np.inf, 5000, params=own, num_samples=20, seed=3))
 
 
 LIMIT = 1 << 16
