@@ -128,7 +128,7 @@ def _cases(scale: int) -> Iterator[_Case]:
         "dry shared by many rows",
         _request(_dense(rows // 16, 256), params={"history": few, "dry": Dry(multiplier=1.0)}),
     )
-    yield _Case("allowed_tokens shared by many rows", _request(many, params={"allowed_tokens": few}))
+    yield _Case("allowed_tokens shared by many rows", _request(many, params={"allowed_tokens": np.unique(few)}))
     bias = {"bias_ids": distinct, "bias_values": np.ones(v, np.float32)}
     yield _Case("logit_bias", _request(one, params=bias))
     yield _Case("allowed_tokens", _request(one, params={"allowed_tokens": tokens}))

@@ -50,16 +50,20 @@ _FULL = 0.8
 """A number of a row that is not plain: it is copied, and adjusted there."""
 _LIGHT_FILTER, _FILTER = 0.5, 11.0
 """A number that filters look at: top_k and min_p first look at blocks, all others at every number that can be drawn."""
+_SPARSE = 3.0
+"""A candidate: its id is read and compared with the one before."""
 _GUIDED = 6.0
 """A number that another one guides: both are weighed in binary64."""
 _BENT = 1.5
 """A number that smoothing bends."""
-_ID, _SPARSE_ID = 5.0, 60.0
-"""An id of a list: a write somewhere in the row; with candidates, a binary search."""
-_DRY = 25.0
+_ID, _SPARSE_ID = 3.0, 40.0
+"""An id of a list: a write somewhere in the row; with candidates, a search."""
+_DRY = 8.0
 """A token that is compared with others: of history by DRY or no_repeat_ngram_size, of DRY's breaker sequences."""
-_LOGPROBS, _ENTROPY, _KEPT, _RANK = 0.8, 2.5, 1.0, 1.0
-"""A number of the row, for each kind of log-probabilities and of entropies, for the kept mass, for ranks."""
+_LOGPROBS, _ENTROPY, _KEPT = 0.8, 2.5, 1.0
+"""A number of the row, for each kind of log-probabilities and of entropies, and for the kept mass."""
+_RANK, _RANKS = 0.2, 20.0
+"""A number of the row, for the rank of each draw, and for those of all draws at the most."""
 _DRAW_LOGPROBS, _DRAW_RANK = 15.0, 100.0
 """A draw, for each kind of log-probabilities, and for ranks."""
 _TOP, _NAMED = 500.0, 75.0
@@ -93,7 +97,9 @@ def row_price(  # noqa: PLR0917  # compiled code has no keywords
     numbers: Any,
     is_power: Any,
     is_plain: Any,
+    is_sparse: Any,
     without: Any,
+    draws: Any,
     flags: Any,
     filters: Any,
     guided: Any,
@@ -108,7 +114,9 @@ def row_price(  # noqa: PLR0917  # compiled code has no keywords
         numbers: how many the row holds.
         is_power: whether masses are w^(1/T): weights, T neither 0 nor 1.
         is_plain: whether temperature is the only parameter, and no output of the cold part is asked for.
+        is_sparse: whether it holds candidates.
         without: whether it is drawn without replacement.
+        draws: how many are made at a time.
         flags: `OutputFlags` as an integer.
         filters: 0 = none is on; 1 = one that looks at few numbers comes first; 2 = others only.
         guided: whether guidance_scale is not 1.
@@ -125,7 +133,7 @@ def row_price(  # noqa: PLR0917  # compiled code has no keywords
     draw = _DRAW + _POWER_DRAW * is_power + _WITHOUT * without
     if is_plain and flags == 0:
         return _ROW + number * numbers, draw
-    number += _FULL * (1 - is_plain) + _GUIDED * guided + _BENT * bent
+    number += _FULL * (1 - is_plain) + _SPARSE * is_sparse + _GUIDED * guided + _BENT * bent
     if filters:
         number += _LIGHT_FILTER if filters == 1 else _FILTER
     kinds = 0
@@ -134,8 +142,11 @@ def row_price(  # noqa: PLR0917  # compiled code has no keywords
     for bit in _ENTROPY_BITS:
         number += (_ENTROPY + _POWER * is_power) * (flags & bit != 0)
     has_rank = flags & _RANK_BIT != 0
-    number += kinds * (_LOGPROBS + _POWER * is_power) + _KEPT * (flags & _KEPT_BIT != 0) + _RANK * has_rank
-    draw += kinds * _DRAW_LOGPROBS + _DRAW_RANK * has_rank
+    number += kinds * (_LOGPROBS + _POWER * is_power) + _KEPT * (flags & _KEPT_BIT != 0)
+    if has_rank:
+        number += min(_RANK * draws, _RANKS)
+        draw += _DRAW_RANK
+    draw += kinds * _DRAW_LOGPROBS
     return _ROW + number * numbers + _ID * ids + _DRY * compared + kinds * listed, draw
 
 
@@ -184,6 +195,7 @@ def _price(  # noqa: PLR0917  # one row is said by these
     without: bool,  # noqa: FBT001
     outputs: Outputs,
     is_sparse: bool,  # noqa: FBT001
+    draws: int,
 ) -> RowPrice:
     filters, guided, bent, ids, compared = _facts(params)
     named = 0 if outputs.logprob_ids is None else len(outputs.logprob_ids)
@@ -193,7 +205,9 @@ def _price(  # noqa: PLR0917  # one row is said by these
         numbers,
         is_power,
         is_plain,
+        is_sparse,
         without,
+        draws,
         int(outputs.output_flags),
         filters,
         guided,
@@ -212,13 +226,13 @@ def prices_of(request: SampleRequest) -> tuple[RowPrice, ...]:
     """
     if request.cdf_index is not None:
         return (RowPrice(0.0, INDEXED_DRAW),)
-    source, params = request.source, request.params
+    source, params, draws = request.source, request.params, request.num_samples
     own = (int(request.kind), not request.with_replacement, request.outputs)
     if isinstance(source, CandidateRows):
         widths = [len(row.ids) for row in source.candidates]
         each = params if len(params) > 1 else params * len(widths)
-        return tuple(_price(width, row, *own, True) for width, row in zip(widths, each, strict=True))  # noqa: FBT003
-    return tuple(_price(source.vocab_size, row, *own, False) for row in params)  # noqa: FBT003
+        return tuple(_price(width, row, *own, True, draws) for width, row in zip(widths, each, strict=True))  # noqa: FBT003
+    return tuple(_price(source.vocab_size, row, *own, False, draws) for row in params)  # noqa: FBT003
 
 
 def work_of(  # noqa: PLR0917  # what a request says that costs time
@@ -236,7 +250,7 @@ def work_of(  # noqa: PLR0917  # what a request says that costs time
     if outputs is NO_OUTPUTS and len(params) == 1 and params[0].is_plain and not is_sparse and kind != _WEIGHTS:
         draw = _DRAW if with_replacement else _DRAW + _WITHOUT
         return int(rows * (_ROW + _NUMBER * numbers + num_samples * draw))
-    prices = [_price(numbers, row, int(kind), not with_replacement, outputs, is_sparse) for row in params]
+    prices = [_price(numbers, row, int(kind), not with_replacement, outputs, is_sparse, num_samples) for row in params]
     total = sum(own.total(num_samples) for own in prices)
     return int(total * rows if len(prices) == 1 else total)
 

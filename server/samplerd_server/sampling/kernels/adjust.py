@@ -12,13 +12,14 @@ from __future__ import annotations
 import numpy as np
 
 from samplerd_server.sampling.kernels.bans import first_token, has_bans, list_bans
+from samplerd_server.sampling.kernels.candidates import find_token
 from samplerd_server.sampling.kernels.compile import jit, load_f32, load_i32
 from samplerd_server.sampling.kernels.filter_table import has_token_penalties
+from samplerd_server.sampling.kernels.shared_lists import PENALTIES, recall, remember
 
 __all__ = [
     "RAISED",
     "add_bias",
-    "find_token",
     "has_mask",
     "has_penalties",
     "mask_tokens",
@@ -31,21 +32,6 @@ _LARGEST = 3.4028234663852886e38
 """The largest float32."""
 RAISED = np.inf
 """Stands for the rest's mass where a category that was not sent may have become likelier."""
-
-
-@jit
-def find_token(row, work, token):
-    """Find the position of a token in the row, -1 if it is a candidate that was not sent."""
-    if row.candidate_ids == 0:
-        return np.int64(token)
-    low, high = 0, np.int64(row.width)
-    while low < high:
-        middle = (low + high) >> 1
-        if work.tokens[middle] < token:
-            low = middle + 1
-        else:
-            high = middle
-    return low if low < row.width and work.tokens[low] == token else -1
 
 
 @jit
@@ -167,13 +153,19 @@ def add_bias(row, work, rest):
         for i in range(row.bias_ids_len):
             work.x[np.uint32(load_i32(row.bias_ids, i))] = numbers[i]
         return rest
+    found, amounts = np.int64(0), work.residual
     for i in range(row.bias_ids_len):
-        token, amount = load_i32(row.bias_ids, i), np.float64(load_f32(row.bias_values, i))
-        at = find_token(row, work, token)
-        if at >= 0:
-            work.x[at] = saturate(np.float64(work.x[at]) + amount)
-        else:
+        amount = np.float64(load_f32(row.bias_values, i))
+        at = find_token(row, work, load_i32(row.bias_ids, i))
+        if at < 0:
             rest = touch_rest(rest, amount)
+            continue
+        work.at[found], amounts[found], work.y[found] = at, amount, work.x[at]
+        found += 1
+    for i in range(found):
+        work.y[i] = saturate(np.float64(work.y[i]) + amounts[i])
+    for i in range(found):
+        work.x[work.at[i]] = work.y[i]
     return rest
 
 
@@ -238,7 +230,20 @@ def penalise(row, work, rest):
     """Step 4: repetition, frequency and presence penalties of each distinct token. Returns as `add_bias` does."""
     repetition, frequency, presence = row.repetition_penalty, row.frequency_penalty, row.presence_penalty
     x, counts, distinct = work.x, work.counts, work.members
-    listed = _count(row, work)
+    scopes = np.int64(row.repetition_scope) | np.int64(row.frequency_scope) << 8 | np.int64(row.presence_scope) << 16
+    key = (
+        np.uint64(row.history),
+        np.uint64(row.history_len),
+        np.uint64(row.prompt_length),
+        np.uint64(row.penalty_range),
+        np.uint64(scopes),
+        np.uint64(0),
+        np.uint64(0),
+    )
+    listed = known = recall(work, PENALTIES, key)
+    if known < 0:
+        listed = _count(row, work)
+        remember(work, PENALTIES, known, listed)
     if row.candidate_ids == 0:
         marks, numbers = work.at, work.y  # three loops, so that the one with the arithmetic vectorises
         for i in range(listed):

@@ -11,7 +11,7 @@ import numpy as np
 
 from samplerd_server.core.enums import LogprobKind, RowErrorReason
 from samplerd_server.core.outputs import OutputFlags
-from samplerd_server.sampling.kernels.adjust import find_token
+from samplerd_server.sampling.kernels.candidates import find_token
 from samplerd_server.sampling.kernels.compile import carray, float32_at, int32_at, jit, kernel, load_i32
 from samplerd_server.sampling.kernels.exp2 import exp
 from samplerd_server.sampling.kernels.full import prepare

@@ -8,6 +8,7 @@ import numpy as np
 
 from samplerd_server.sampling.kernels.compile import jit, load_i32
 from samplerd_server.sampling.kernels.repeats import backwards, measure_repeats
+from samplerd_server.sampling.kernels.shared_lists import BANS, recall, remember
 from samplerd_server.sampling.scope import first_in_scope
 
 __all__ = ["first_token", "has_bans", "list_bans"]
@@ -72,8 +73,20 @@ def _list_ngrams(row, work, listed):
 @jit
 def list_bans(row, work):
     """List each forbidden token once in members. Returns how many there are."""
-    listed = _list_bad_words(row, work, np.int64(0))
-    listed = _list_ngrams(row, work, listed)
+    key = (
+        np.uint64(row.history),
+        np.uint64(row.history_len),
+        np.uint64(row.no_repeat_ngram_size),
+        np.uint64(row.bad_words_ids),
+        np.uint64(row.bad_words_ends),
+        np.uint64(row.bad_words_ends_len),
+        np.uint64(np.int64(row.bad_words_scope) << 32 | np.int64(row.prompt_length)),
+    )
+    listed = known = recall(work, BANS, key)
+    if known < 0:
+        listed = _list_bad_words(row, work, np.int64(0))
+        listed = _list_ngrams(row, work, listed)
+        remember(work, BANS, known, listed)
     for i in range(listed):
         work.counts[work.members[i]] = 0
     return listed

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from samplerd_server.sampling.kernels.adjust import find_token, saturate, touch_rest
+from samplerd_server.sampling.kernels.adjust import saturate, touch_rest
 from samplerd_server.sampling.kernels.breakers import tokens_after_breaker
+from samplerd_server.sampling.kernels.candidates import find_token
 from samplerd_server.sampling.kernels.compile import jit, load_i32
 from samplerd_server.sampling.kernels.repeats import backwards, measure_repeats
+from samplerd_server.sampling.kernels.shared_lists import DRY, recall, remember
 
 __all__ = ["dry"]
 
@@ -84,11 +86,23 @@ def dry(row, work, rest):
     length = np.int64(row.history_len)
     if row.dry_range:
         length = min(length, np.int64(row.dry_range))
-    z = measure_repeats(row, length)
-    reach = _find_reach(row, work, length)
     least = np.int64(0) if row.dry_allow_no_repeat else np.int64(row.dry_allowed_length)
-    listed = _list_repeats(row, work, z, reach, least)
-    _mark_breakers(row, work.counts, np.int32(0))
+    key = (
+        np.uint64(row.history),
+        np.uint64(row.history_len),
+        np.uint64(length),
+        np.uint64(least),
+        np.uint64(row.dry_sequence_breakers),
+        np.uint64(row.dry_breaker_sequences_ids),
+        np.uint64(row.dry_breaker_sequences_ends),
+    )
+    listed = known = recall(work, DRY, key)
+    if known < 0:
+        z = measure_repeats(row, length)
+        reach = _find_reach(row, work, length)
+        listed = _list_repeats(row, work, z, reach, least)
+        _mark_breakers(row, work.counts, np.int32(0))
+        remember(work, DRY, known, listed)
     for i in range(listed):
         token = work.members[i]
         repeat = np.int64(work.counts[token]) - 1

@@ -17,8 +17,8 @@ from samplerd_server.core.enums import Dtype, InputKind, Order, RowErrorReason, 
 from samplerd_server.sampling.kernels.adjust import RAISED, add_bias, has_mask, has_penalties, mask_tokens, penalise
 from samplerd_server.sampling.kernels.arithmetic import ln
 from samplerd_server.sampling.kernels.blocks import BLOCK, TINY, block_maximum, load_block
-from samplerd_server.sampling.kernels.candidates import order_of_candidates
-from samplerd_server.sampling.kernels.compile import jit, load_i32
+from samplerd_server.sampling.kernels.candidates import forget_places, place_candidates, sort_candidates
+from samplerd_server.sampling.kernels.compile import jit
 from samplerd_server.sampling.kernels.dry import dry
 from samplerd_server.sampling.kernels.filter_table import (
     EACH,
@@ -93,12 +93,7 @@ def _read(row, work, scratch):
         if is_bad(maximum, bits, is_weights):
             return find_bad(x, low, is_weights)
     if row.candidate_ids:
-        order = order_of_candidates(row, work)
-        for i in range(width):
-            work.tokens[i] = load_i32(row.candidate_ids, order[i])
-            work.raw[i] = work.x[order[i]]
-        for i in range(width):  # an assignment of slices would compile its error message, too
-            work.x[i] = work.raw[i]
+        sort_candidates(row, work)
     return 0, 0
 
 
@@ -222,7 +217,9 @@ def prepare(row, work, scratch):
             bound = work.x[0]
             for i in range(width):
                 bound = min(bound, work.x[i])
+        place_candidates(row, work)
         status, detail, top, is_weights, rest = _adjust(row, work, scratch, is_weights, rest)
+        forget_places(row, work)
         if is_weights != source_weights and rest != -np.inf:
             bound = np.float32(ln(np.float64(bound)))
     view = View(_address(work.x), np.int64(_F32), width, is_weights)

@@ -59,7 +59,7 @@ def find_ranks(positions, draws, width, certain, ranks, work):
             keys[found] = _key(work.x, at)
             found += 1
     keys[:found].sort()
-    tally[:found] = 0.0
+    tally[:found] = 0
     for i in range(width):
         own = _key(work.x, i)
         low, high = np.int64(0), found
@@ -70,8 +70,8 @@ def find_ranks(positions, draws, width, certain, ranks, work):
             else:
                 high = middle
         if low < found:
-            tally[low] += 1.0  # it precedes this drawn number and all later ones, or is it
-    rank = 0.0
+            tally[low] += 1  # it precedes this drawn number and all later ones, or is it
+    rank = np.int64(0)
     for j in range(found):
         rank += tally[j]
         counts[np.int64(keys[j] & np.uint64(0xFFFFFFFF))] = np.int32(rank if rank <= certain else 0)

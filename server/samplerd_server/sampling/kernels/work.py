@@ -10,7 +10,10 @@ import numpy as np
 
 from samplerd_server.sampling.kernels.compile import carray, float32_at, float64_at, int32_at, int64_at, jit, uint64_at
 
-__all__ = ["BINS", "Work", "disown"]
+__all__ = ["BINS", "SHARED_KEY", "Work", "disown"]
+
+SHARED_KEY = 8
+"""Words that say which list is remembered, and how long it is."""
 
 BINS = 2048
 """Buckets of a histogram: their counts and masses take 32 KiB, and three rounds of 11 bits cover all 32."""
@@ -30,7 +33,7 @@ class Work(NamedTuple):
     mass: Any
     """int64: masses of y, in units (`sampling.masses`)."""
     residual: Any
-    """float64: the memory of mass once more, for verification, which begins when the filters have ended."""
+    """float64: the memory of mass once more: for biases before the filters, and for verification after them."""
     key: Any
     """uint64: what the filters sort y by, monotone."""
     members: Any
@@ -43,6 +46,16 @@ class Work(NamedTuple):
     """int64[BINS]."""
     bin_mass: Any
     """int64[BINS]."""
+    places: Any
+    """int32[V]: 1 + the position of each candidate, if `find_token` is to look here; all 0 between uses."""
+    has_places: Any
+    """int64[1]: whether it is to look there."""
+    shared_ids: Any
+    """int32[3 V]: see shared_lists.py."""
+    shared_values: Any
+    """int32[3 V]."""
+    shared_keys: Any
+    """uint64[3 SHARED_KEY]."""
     spare: Any
     """int32: positions of the most likely."""
 
@@ -63,5 +76,10 @@ def disown(work):
         carray(int32_at(np.uint64(work.tokens.ctypes.data)), len(work.tokens)),
         carray(int64_at(np.uint64(work.bin_count.ctypes.data)), len(work.bin_count)),
         carray(int64_at(np.uint64(work.bin_mass.ctypes.data)), len(work.bin_mass)),
+        carray(int32_at(np.uint64(work.places.ctypes.data)), len(work.places)),
+        carray(int64_at(np.uint64(work.has_places.ctypes.data)), 1),
+        carray(int32_at(np.uint64(work.shared_ids.ctypes.data)), len(work.shared_ids)),
+        carray(int32_at(np.uint64(work.shared_values.ctypes.data)), len(work.shared_values)),
+        carray(uint64_at(np.uint64(work.shared_keys.ctypes.data)), len(work.shared_keys)),
         carray(int32_at(np.uint64(work.spare.ctypes.data)), len(work.spare)),
     )

@@ -8,7 +8,7 @@ import numpy as np
 
 from samplerd_server.sampling.kernels.blocks import BLOCK
 from samplerd_server.sampling.kernels.mass_tree import tree_bytes
-from samplerd_server.sampling.kernels.work import BINS, Work
+from samplerd_server.sampling.kernels.work import BINS, SHARED_KEY, Work
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -57,6 +57,7 @@ class Workspace:
         """Memory for rows that are adjusted and filtered; made when the first one comes."""
         if self.work is None:
             self.work = self._make_work()
+        self.work.shared_keys.fill(0)  # addresses of another batch may be the same
         return self.work
 
     def _make_work(self) -> Work:
@@ -75,5 +76,10 @@ class Workspace:
             tokens=np.zeros(n, np.int32),
             bin_count=np.zeros(BINS, np.int64),
             bin_mass=np.zeros(BINS, np.int64),
+            places=np.zeros(n, np.int32),
+            has_places=np.zeros(1, np.int64),
+            shared_ids=np.zeros(3 * n, np.int32),
+            shared_values=np.zeros(3 * n, np.int32),
+            shared_keys=np.zeros(3 * SHARED_KEY, np.uint64),
             spare=np.zeros(1 << 16, np.int32),
         )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from samplerd_server.core.enums import Step
 from samplerd_server.core.errors import InvalidRequestError, NotImplementedFieldError
 from samplerd_server.core.params import Dry, SamplingParams
 from samplerd_server.sampling.parameters import PARAMETERS, PLAIN, ParamKind
@@ -127,9 +128,16 @@ def _integer(row: Parameter) -> _Decode:
 
 
 def _ids(row: Parameter) -> _Decode:
-    """Decode a list of ids."""
+    """Decode a list of ids; a mask names each id once, so that it never has more of them than a row has numbers."""
     name = row.name
-    return lambda message, path, context: decode_ids(getattr(message, name), path, context)
+    if row.step is not Step.MASK:
+        return lambda message, path, context: decode_ids(getattr(message, name), path, context)
+
+    def decode(message: Any, path: str, context: ParamsContext) -> NDArray[np.int32] | None:
+        ids = decode_ids(getattr(message, name), path, context)
+        return ids if ids is None or len(ids) <= context.vocab_size else np.unique(ids)
+
+    return decode
 
 
 def _choice(row: Parameter) -> _Decode:
