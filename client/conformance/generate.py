@@ -16,6 +16,7 @@ import numpy as np
 from google.protobuf.json_format import MessageToDict
 from scipy import stats
 
+from client.conformance import own_requests
 from client.conformance.cases import PROCESSED, WORKED_EXAMPLE, Case, cases
 from client.conformance.replies import draft_reply, sample_reply
 from samplerd.v1 import sampler_pb2 as pb
@@ -30,8 +31,8 @@ PATH = Path(__file__).parent / "vectors.json"
 _TOLERANCE = 1e-4
 _ALPHA = 1e-6
 _DRAWS = 20_000
-_SLOW = {"vocab_size": 500_000, "modulus": 97, "num_samples": 250_000}
-"""A request that keeps a server busy for most of a second: to cancel, and to be late for."""
+_SLOW = {"vocab_size": 100_000, "modulus": 97, "num_samples": 4_000_000}
+"""A request that keeps a server busy for a second or two: to cancel, and to be late for."""
 
 
 def vectors() -> dict[str, Any]:
@@ -41,7 +42,10 @@ def vectors() -> dict[str, Any]:
         "rng": RNG,
         "tolerance": _TOLERANCE,
         "calls": list(_calls()),
+        "parameters": own_requests.parameters(),
         "arrays": list(_arrays()),
+        "guidance": list(own_requests.guidance()),
+        "drafts": list(own_requests.drafts()),
         "frequencies": list(_frequencies()),
         "slow": _SLOW,
     }

@@ -1,11 +1,15 @@
-"""The table of languages and features in client/README.md."""
+"""The tables of client/README.md: languages and features, and fields of requests and languages."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from samplerd.v1 import sampler_pb2 as pb
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
 __all__ = ["FEATURES", "LANGUAGES", "Outcome", "Outcomes", "write_table"]
 
@@ -21,7 +25,10 @@ LANGUAGES = {
 """Folder -> name."""
 FEATURES = (
     "calls",
+    "parameters",
     "arrays",
+    "guidance",
+    "drafts",
     "frequencies",
     "stream",
     "limits",
@@ -33,6 +40,10 @@ FEATURES = (
     "example",
 )
 _BEGIN, _END = "<!-- table: made by make client-table -->\n", "<!-- end of table -->\n"
+_FIELDS_BEGIN, _FIELDS_END = "<!-- fields: made by make client-table -->\n", "<!-- end of fields -->\n"
+_VECTORS = Path(__file__).parent / "vectors.json"
+_OF_FEATURES = {"SampleRequest.guidance": "guidance", "VerifyDraftRequest.parents": "drafts"}
+"""Fields that are no sampling parameters, and the feature that tries each."""
 _MARKS = {"pass": "yes", "fail": "**fails**", "unsupported": "no"}
 
 
@@ -49,14 +60,19 @@ Outcomes: TypeAlias = dict[str, Outcome]
 
 
 def write_table(path: Path, found: dict[str, dict[str, Outcomes]], *, check: bool = False) -> bool:
-    """Put the table into a document, between its marks; returns whether that changes it. `check`: do not write."""
+    """Put the tables into a document, between their marks; returns whether that changes it. `check`: do not write."""
     text = path.read_text()
-    before, _, rest = text.partition(_BEGIN)
-    _, _, after = rest.partition(_END)
-    fresh = before + _BEGIN + "\n" + _table(found) + "\n" + _END + after
+    fresh = _between(text, _BEGIN, _END, _table(found))
+    fresh = _between(fresh, _FIELDS_BEGIN, _FIELDS_END, _fields(found))
     if not check:
         path.write_text(fresh)
     return fresh != text
+
+
+def _between(text: str, begin: str, end: str, table: str) -> str:
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
+    return f"{before}{begin}\n{table}\n{end}{after}"
 
 
 def _table(found: dict[str, dict[str, Outcomes]]) -> str:
@@ -78,3 +94,39 @@ def _cell(language: str, feature: str, by_transport: dict[str, Outcomes], notes:
     if len(set(marks.values())) == 1:
         return next(iter(marks.values()))
     return ", ".join(f"{mark} on {transport}" for transport, mark in marks.items())
+
+
+def _fields(found: dict[str, dict[str, Outcomes]]) -> str:
+    """Say of each field in which languages it was set, and gave what it should."""
+    cases = json.loads(_VECTORS.read_text())["parameters"]["cases"]
+    all_cases = {case["name"] for case in cases}
+    lines = ["| | " + " | ".join(LANGUAGES[language] for language in found) + " |", "|---|" + "---|" * len(found)]
+    for name in _parameters():
+        others = all_cases - {case["name"] for case in cases if _is_set(name, case["params"])}
+        cells = [_field_cell(by_transport, "parameters", others) for by_transport in found.values()]
+        lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
+    for name, feature in _OF_FEATURES.items():
+        cells = [_field_cell(by_transport, feature, set()) for by_transport in found.values()]
+        lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _parameters() -> Iterator[str]:
+    """List the sampling parameters, members of a group as `group.member`."""
+    for field in pb.SamplingParams.DESCRIPTOR.fields:
+        if field.name == "guidance_scale":  # tried with the rows that it is about
+            continue
+        members = [] if field.is_repeated or field.message_type is None else field.message_type.fields
+        yield from [f"{field.name}.{member.name}" for member in members] or [field.name]
+
+
+def _is_set(name: str, params: dict[str, Any]) -> bool:
+    group, _, member = name.partition(".")
+    return group in params and (not member or member in params[group])
+
+
+def _field_cell(by_transport: dict[str, Outcomes], feature: str, others: set[str]) -> str:
+    """Say whether the feature passed, or failed by nothing but these other cases."""
+    outcomes = [outcomes[feature] for outcomes in by_transport.values()]
+    failed = {name for outcome in outcomes for name in outcome.detail.split("; ") if outcome.state != "pass"}
+    return "yes" if failed <= others else "**fails**"

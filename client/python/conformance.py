@@ -16,6 +16,7 @@ import numpy as np
 from google.protobuf.json_format import MessageToDict
 from google.rpc import error_details_pb2, status_pb2
 
+from conformance_requests import MismatchError, RequestFeatures, expect
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd.v1 import sampler_pb2_grpc as pb_grpc
 from samplerd_client import (
@@ -27,7 +28,6 @@ from samplerd_client import (
     UnauthenticatedError,
     UnavailableError,
 )
-from samplerd_client.arrays import as_rows
 from samplerd_client.channel import ChannelConfig, open_channel
 
 if TYPE_CHECKING:
@@ -41,18 +41,12 @@ REQUESTS: dict[str, type[Message]] = {
     "CreateDistribution": pb.CreateDistributionRequest,
     "DeleteDistribution": pb.DeleteDistributionRequest,
 }
+FEATURES = (
+    *("calls", "parameters", "arrays", "guidance", "drafts", "frequencies", "stream", "limits", "deadline", "cancel"),
+    *("retry", "tls", "token"),
+)
 IGNORED = {"timing", "message"}
 """What is the server's own: where the time went, and texts for people."""
-
-
-class MismatchError(Exception):
-    """A reply differs from what the suite expects."""
-
-
-def expect(condition: object, text: str) -> None:
-    """Raise MismatchError unless the condition holds."""
-    if not condition:
-        raise MismatchError(text)
 
 
 def is_same(got: Any, want: Any, tolerance: float) -> bool:
@@ -74,7 +68,7 @@ def _is_same_field(got: dict[str, Any], want: dict[str, Any], key: str, toleranc
     return key in got and key in want and is_same(got[key], want[key], tolerance)
 
 
-class Runner:
+class Runner(RequestFeatures):
     """Tries the features one after the other."""
 
     def __init__(
@@ -87,18 +81,16 @@ class Runner:
         ca: Path | None = None,
         token: str = "",
     ) -> None:
-        self._target = target
+        super().__init__(target=target, vectors=json.loads(vectors.read_text()))
         self._retry_target = retry_target
         self._tls_target = tls_target
         self._ca = ca
         self._token = token
-        self._vectors = json.loads(vectors.read_text())
         self._tolerance: float = self._vectors["tolerance"]
 
     async def run(self) -> bool:
         """Try everything; returns whether all passed."""
-        names = ("calls", "arrays", "frequencies", "stream", "limits", "deadline", "cancel", "retry", "tls", "token")
-        passed = [await self._try(name, getattr(self, name)) for name in names]
+        passed = [await self._try(name, getattr(self, name)) for name in FEATURES]
         return all(passed)
 
     async def _try(self, name: str, feature: Callable[[], Awaitable[str]]) -> bool:
@@ -106,14 +98,11 @@ class Runner:
             detail = await feature()
         except Exception as error:  # noqa: BLE001  # whatever it is, the other features are tried
             sys.stderr.write(f"{name}: {type(error).__name__}: {error}\n")
-            sys.stdout.write(f"{name}\tfail\t{type(error).__name__}\n")
+            sys.stdout.write(f"{name}\tfail\t{error if isinstance(error, MismatchError) else type(error).__name__}\n")
             return False
         sys.stdout.write(f"{name}\tpass\t{detail}\n")
         sys.stdout.flush()
         return True
-
-    def _client(self) -> SamplerClient:
-        return SamplerClient(self._target)
 
     async def calls(self) -> str:
         """Make all calls, with the stubs."""
@@ -139,18 +128,6 @@ class Runner:
     def _compare(self, name: str, reply: Message, want: dict[str, Any]) -> None:
         got = MessageToDict(reply, preserving_proto_field_name=True, use_integers_for_enums=True)
         expect(is_same(got, want, self._tolerance), f"{name}: got {got}, not {want}")
-
-    async def arrays(self) -> str:
-        """Encode arrays, and draw from them."""
-        async with self._client() as client:
-            for case in self._vectors["arrays"]:
-                rows = np.array(case["rows"], np.float32)
-                data = bytes(as_rows(rows, case["dtype"].lower()).data)
-                expect(data == base64.b64decode(case["data"]), f"{case['name']}: other bytes")
-                options = {name: case[name] for name in ("temperature", "seed", "num_samples")}
-                result = await client.sample(rows, dtype=case["dtype"].lower(), **options)
-                expect(result.samples.ravel().tolist() == case["samples"], f"{case['name']}: {result.samples}")
-        return f"{len(self._vectors['arrays'])} arrays"
 
     async def frequencies(self) -> str:
         """Compare the frequencies of unseeded draws with their law."""
@@ -208,7 +185,7 @@ class Runner:
     def _slow(self, client: SamplerClient, timeout_s: float) -> Awaitable[Any]:
         slow = self._vectors["slow"]
         row = (np.arange(slow["vocab_size"]) % slow["modulus"]).astype(np.float32)
-        return client.sample(row, num_samples=slow["num_samples"], replacement=False, timeout_s=timeout_s)
+        return client.sample(row, num_samples=slow["num_samples"], timeout_s=timeout_s)
 
     async def deadline(self) -> str:
         """Let a deadline pass while a call waits for its reply."""

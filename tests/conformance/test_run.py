@@ -1,10 +1,12 @@
 """What runs the runners: it believes servers more than it believes a runner."""
 
 import contextlib
+import json
 
 import grpc
 import pytest
 
+from client.conformance.generate import PATH
 from client.conformance.run import Servers, run_language
 from client.conformance.servers import RefusingServer
 from client.conformance.table import FEATURES, Outcome, write_table
@@ -59,9 +61,12 @@ def test_a_client_that_does_as_it_is_told():
 
 def test_the_table(tmp_path):
     path = tmp_path / "README.md"
-    path.write_text("before\n<!-- table: made by make client-table -->\nold\n<!-- end of table -->\nafter\n")
+    marks = ["table: made by make client-table", "end of table", "fields: made by make client-table", "end of fields"]
+    path.write_text("before\n<!-- {} -->\nold\n<!-- {} -->\n<!-- {} -->\nold\n<!-- {} -->\nafter\n".format(*marks))
     passed = dict.fromkeys(FEATURES, Outcome("pass", ""))
     broken = {**passed, "tls": Outcome("fail", ""), "retry": Outcome("unsupported", "its gRPC cannot")}
+    broken["parameters"] = Outcome("fail", "top_k 5; bad_words of the output")
+    broken["drafts"] = Outcome("fail", "")
     found = {"go": {"grpcio": passed, "envoy": passed}, "ruby": {"grpcio": passed, "envoy": broken}}
     assert write_table(path, found, check=True)
     assert "old" in path.read_text()
@@ -76,3 +81,22 @@ def test_the_table(tmp_path):
     assert "yes on grpcio, **fails** on envoy" in ruby
     assert "yes on grpcio, no on envoy" in ruby
     assert "Ruby, retry: its gRPC cannot." in lines
+    fields = {line.split("`")[1]: line.split(" | ")[1:] for line in lines if line.startswith("| `")}
+    failing = {name for name, (_, ruby) in fields.items() if ruby != "yes |"}
+    assert failing == {
+        "top_k",
+        "bad_words",
+        "bad_words_scope",
+        "history",
+        "prompt_length",
+        "VerifyDraftRequest.parents",
+    }
+    assert all(go == "yes" for go, _ in fields.values())
+
+
+def test_every_parameter_has_a_row_and_a_case():
+    cases = json.loads(PATH.read_text())["parameters"]["cases"]
+    tried = {name for case in cases for name in case["params"]}
+    assert tried == set(pb.SamplingParams.DESCRIPTOR.fields_by_name) - {"guidance_scale"}
+    tried = {name for case in cases for name in case["params"].get("dry", {})}
+    assert tried == set(pb.DryParams.DESCRIPTOR.fields_by_name)
