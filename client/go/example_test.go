@@ -72,6 +72,25 @@ func exampleRequest(ctx context.Context, client *samplerd.Client) error {
 	return nil
 }
 
+func exampleGuidance(
+	ctx context.Context, client *samplerd.Client, prompted, bare []float32, history []int32, promptLength int,
+) error {
+	guided, err := client.Sample(ctx, samplerd.F32(prompted, 1), samplerd.Guidance(samplerd.F32(bare, 1)),
+		samplerd.GuidanceScale(1.5)) // logits move from the bare row, through the prompted one, by half as much again
+	if err != nil {
+		return err
+	}
+	result, err := client.Sample(ctx, samplerd.F32(prompted, 1), samplerd.History(history...),
+		samplerd.PromptLength(promptLength), samplerd.FrequencyPenalty(0.5),
+		samplerd.FrequencyScope(pb.PenaltyScope_PENALTY_SCOPE_OUTPUT), // count the tokens after the prompt only
+		samplerd.BadWords(samplerd.Tokens(7), samplerd.Tokens(8, 9, 10)))
+	if err != nil {
+		return err
+	}
+	fmt.Println(guided.Row(0), result.Row(0))
+	return nil
+}
+
 func exampleDistribution(ctx context.Context, client *samplerd.Client, logits []float32) error {
 	made, err := client.CreateDistribution(ctx, &pb.CreateDistributionRequest{
 		Params: &pb.SamplingParams{TopK: 40},
@@ -102,6 +121,19 @@ func exampleDraft(ctx context.Context, client *samplerd.Client, target, draft []
 		return err
 	}
 	fmt.Println(verdict.GetAccepted(), verdict.GetSamples()) // the accepted ones, and one more
+	return nil
+}
+
+func exampleTree(ctx context.Context, client *samplerd.Client, target []float32) error {
+	verdict, err := client.VerifyDraft(ctx, &pb.VerifyDraftRequest{
+		DraftIds: []int32{11, 42, 7, 42}, // 11 or 42 come next; then 7 after 11, or 42 after 42
+		Parents:  []int32{-1, -1, 0, 1},  // the index of the token that each one follows; -1 is the sequence
+		Target:   samplerd.F32(target, 5),
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Println(verdict.GetPath(), verdict.GetSamples()) // the indices of the accepted ones; they, and one more
 	return nil
 }
 
@@ -168,8 +200,8 @@ func exampleRetry() (*samplerd.Client, error) {
 }
 
 // examples keeps the compiler from calling them unused.
-var examples = []any{exampleArrays, exampleRequest, exampleDistribution, exampleDraft, exampleDeadline, exampleErrors,
-	exampleStream, exampleTLS, exampleRetry}
+var examples = []any{exampleArrays, exampleRequest, exampleGuidance, exampleDistribution, exampleDraft, exampleTree,
+	exampleDeadline, exampleErrors, exampleStream, exampleTLS, exampleRetry}
 
 func TestReadme(t *testing.T) {
 	readme, err := os.ReadFile("README.md")

@@ -50,6 +50,17 @@ func Probabilities() Option {
 	return func(r *pb.SampleRequest) { r.Kind = pb.InputKind_INPUT_KIND_PROBABILITIES }
 }
 
+// Guidance gives every row a second one, as many numbers long: what the model says without its prompt, or with another
+// (classifier-free guidance). How far the logits move away from it is [GuidanceScale].
+func Guidance(rows *pb.Tensor) Option {
+	return func(r *pb.SampleRequest) {
+		r.Guidance = &pb.Guidance{Source: &pb.Guidance_Tensor{Tensor: rows}}
+	}
+}
+
+// Tokens makes one sequence of tokens, as [BadWords] takes them.
+func Tokens(ids ...int32) *pb.TokenSequence { return &pb.TokenSequence{Ids: ids} }
+
 // Priority is who goes first when not all can, in [-100, 100]; larger is sooner, 0 unless said.
 func Priority(priority int) Option { return func(r *pb.SampleRequest) { r.Priority = int32(priority) } }
 

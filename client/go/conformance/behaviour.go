@@ -51,7 +51,7 @@ func (r *runner) slow() *pb.SampleRequest {
 	for i := range row {
 		row[i] = float32(i % slow.Modulus)
 	}
-	return samplerd.Request(samplerd.F32(row, 1), samplerd.NumSamples(slow.NumSamples), samplerd.WithoutReplacement())
+	return samplerd.Request(samplerd.F32(row, 1), samplerd.NumSamples(slow.NumSamples))
 }
 
 // deadline is too late.

@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	samplerd "samplerd.dev/go"
@@ -47,9 +48,9 @@ func (r *runner) run() bool {
 		name string
 		try  func(context.Context) (string, error)
 	}{
-		{"calls", r.calls}, {"arrays", r.arrays}, {"frequencies", r.frequencies}, {"stream", r.stream},
-		{"limits", r.limits}, {"deadline", r.deadline}, {"cancel", r.cancel}, {"retry", r.retry}, {"tls", r.tls},
-		{"token", r.tokens},
+		{"calls", r.calls}, {"parameters", r.parameters}, {"arrays", r.arrays}, {"guidance", r.guidance},
+		{"drafts", r.drafts}, {"frequencies", r.frequencies}, {"stream", r.stream}, {"limits", r.limits},
+		{"deadline", r.deadline}, {"cancel", r.cancel}, {"retry", r.retry}, {"tls", r.tls}, {"token", r.tokens},
 	}
 	passed := true
 	for _, feature := range features {
@@ -59,7 +60,7 @@ func (r *runner) run() bool {
 		if err != nil {
 			passed = false
 			fmt.Fprintf(os.Stderr, "%s: %v\n", feature.name, err)
-			fmt.Printf("%s\tfail\tsee stderr\n", feature.name)
+			fmt.Printf("%s\tfail\t%s\n", feature.name, strings.Join(strings.Fields(err.Error()), " "))
 			continue
 		}
 		fmt.Printf("%s\tpass\t%s\n", feature.name, detail)

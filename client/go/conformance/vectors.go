@@ -15,9 +15,17 @@ import (
 
 // vectors is what of vectors.json is needed here.
 type vectors struct {
-	Tolerance   float64     `json:"tolerance"`
-	Calls       []call      `json:"calls"`
+	Tolerance  float64 `json:"tolerance"`
+	Calls      []call  `json:"calls"`
+	Parameters struct {
+		Row        []float32   `json:"row"`
+		Seed       uint64      `json:"seed"`
+		NumSamples int         `json:"num_samples"`
+		Cases      []parameter `json:"cases"`
+	} `json:"parameters"`
 	Arrays      []array     `json:"arrays"`
+	Guidance    []guidance  `json:"guidance"`
+	Drafts      []draft     `json:"drafts"`
 	Frequencies []frequency `json:"frequencies"`
 	Slow        struct {
 		VocabSize  int `json:"vocab_size"`
@@ -35,6 +43,36 @@ type call struct {
 		Code   uint32   `json:"code"`
 		Fields []string `json:"fields"`
 	} `json:"error"`
+}
+
+type parameter struct {
+	Name    string          `json:"name"`
+	Params  json.RawMessage `json:"params"`
+	Samples []int32         `json:"samples"`
+}
+
+type guidance struct {
+	Name       string      `json:"name"`
+	Rows       [][]float32 `json:"rows"`
+	Guidance   [][]float32 `json:"guidance"`
+	Scale      float64     `json:"guidance_scale"`
+	TopK       int         `json:"top_k"`
+	Seed       uint64      `json:"seed"`
+	NumSamples int         `json:"num_samples"`
+	Samples    []int32     `json:"samples"`
+}
+
+type draft struct {
+	Name        string      `json:"name"`
+	DraftIDs    []int32     `json:"draft_ids"`
+	Parents     []int32     `json:"parents"`
+	Draft       [][]float32 `json:"draft"`
+	Target      [][]float32 `json:"target"`
+	Temperature float64     `json:"temperature"`
+	Seed        uint64      `json:"seed"`
+	Samples     []int32     `json:"samples"`
+	Accepted    uint32      `json:"accepted"`
+	Path        []uint32    `json:"path"`
 }
 
 type array struct {
