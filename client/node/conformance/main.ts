@@ -9,7 +9,6 @@ import {
   toJson,
 } from "@bufbuild/protobuf";
 import {
-  Replacement,
   type SampleRequest,
   SampleRequestSchema,
   type SampleResponse,
@@ -22,6 +21,7 @@ import {
   toF16,
 } from "../src/index.js";
 import { difference, type Json } from "./compare.js";
+import { expect, type RequestVectors, requestFeatures } from "./requests.js";
 
 interface Call {
   name: string;
@@ -50,7 +50,7 @@ interface Frequencies {
   critical: number;
 }
 
-interface Vectors {
+interface Vectors extends RequestVectors {
   tolerance: number;
   calls: Call[];
   arrays: Arrays[];
@@ -71,10 +71,6 @@ const { values: flags } = parseArgs({
 const vectors = JSON.parse(readFileSync(flags.vectors, "utf8")) as Vectors;
 const WORKED = { source: { case: "tensor", value: tensor(new Float32Array([1, 2, 0.5, 1.5])) } } as const;
 const ASKED = { ...WORKED, params: { temperature: 0.7 }, seed: 1234n, numSamples: 5 };
-
-function expect(condition: boolean, text: string): asserts condition {
-  if (!condition) throw new Error(text);
-}
 
 async function refused(call: Promise<unknown>, ...codes: status[]): Promise<SamplerdError> {
   try {
@@ -141,7 +137,6 @@ function slow(): MessageInitShape<typeof SampleRequestSchema> {
   return {
     source: { case: "tensor", value: tensor(row) },
     numSamples: num_samples,
-    replacement: Replacement.WITHOUT,
   };
 }
 
@@ -151,6 +146,8 @@ const features: Record<string, () => Promise<string>> = {
       for (const own of vectors.calls) await call(client, own);
       return `${vectors.calls.length} calls`;
     }),
+
+  ...requestFeatures(vectors, onTarget),
 
   arrays: () =>
     onTarget(async (client) => {
@@ -275,7 +272,7 @@ for (const [name, feature] of Object.entries(features)) {
     console.log(`${name}\tpass\t${await feature()}`);
   } catch (error) {
     console.error(`${name}: ${error}`);
-    console.log(`${name}\tfail\t${String(error).split("\n")[0]}`);
+    console.log(`${name}\tfail\t${(error instanceof Error ? error.message : String(error)).split("\n")[0]}`);
     process.exitCode = 1;
   }
 }

@@ -84,13 +84,25 @@ export class SamplerClient {
     return await this.call(SamplerService.method.sample, request, options);
   }
 
+  /**
+   * Accepts or corrects the drafted tokens of a sequence (speculative decoding): a chain, or a tree with `parents`.
+   *
+   * @throws SamplerdError the call failed; a target row that cannot be drawn from is in `rowErrors`.
+   */
+  async verifyDraft(
+    request: Init<typeof SamplerService.method.verifyDraft>,
+    options: CallOptions = {},
+  ): Promise<Reply<typeof SamplerService.method.verifyDraft>> {
+    return await this.call(SamplerService.method.verifyDraft, request, options);
+  }
+
   /** Says what the server is, can do, and where its limits are. */
   async serverInfo(options: CallOptions = {}): Promise<Reply<typeof SamplerService.method.getServerInfo>> {
     return await this.call(SamplerService.method.getServerInfo, {}, options);
   }
 
   /**
-   * Calls any unary method of the contract: `client.call(SamplerService.method.verifyDraft, {...})`. Those with side
+   * Calls any unary method of the contract: `client.call(SamplerService.method.createDistribution, {...})`. Those with side
    * effects are never tried again.
    */
   async call<M extends DescMethod>(method: M, request: Init<M>, options: CallOptions = {}): Promise<Reply<M>> {
