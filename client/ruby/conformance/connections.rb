@@ -74,7 +74,7 @@ module Connections
   def slow_request
     slow = @vectors["slow"]
     row = Array.new(slow["vocab_size"]) { |i| (i % slow["modulus"]).to_f }
-    Samplerd::Requests.sample(row, num_samples: slow["num_samples"], replacement: false)
+    Samplerd::Requests.sample(row, num_samples: slow["num_samples"])
   end
 
   def over_tls(ca:, token:)

@@ -8,6 +8,7 @@ require "samplerd/client"
 require_relative "connections"
 require_relative "draws"
 require_relative "replies"
+require_relative "requests"
 
 # Something is not as the suite says.
 class Mismatch < StandardError; end
@@ -15,10 +16,13 @@ class Mismatch < StandardError; end
 # Tries the features one after the other, and prints a line for each.
 class Runner
   include Draws
+  include OwnRequests
   include Connections
 
   FLAGS = %w[target vectors retry-target tls-target ca token].freeze
-  FEATURES = %i[calls arrays frequencies stream limits deadline cancel retry tls token].freeze
+  FEATURES = %i[
+    calls parameters arrays guidance drafts frequencies stream limits deadline cancel retry tls token
+  ].freeze
 
   def initialize(arguments)
     @flags = {}
@@ -41,7 +45,7 @@ class Runner
     true
   rescue StandardError => e # whatever it is, the other features are tried
     warn "#{name}: #{e.class}: #{e.message}"
-    report(name, "fail", e.class.name)
+    report(name, "fail", e.is_a?(Mismatch) ? e.message.tr("\t\n", "  ") : e.class.name)
     false
   end
 

@@ -19,21 +19,25 @@ module Samplerd
     # distribution:, shared_memory:). options: any field of SamplingParams, Outputs or SampleRequest by its name, and
     #
     # dtype::         what arrays are sent as: :f32 (default), :f16, :bf16, :f64
+    # guidance::      the second row of every row, arrays like rows; used with guidance_scale:
     # replacement::   false: no id twice in one row
     # probabilities:: true: the numbers are weights
     #
-    # Enums by the last part of their name: logprobs: [:raw, :processed], order: :vllm.
+    # Enums by the last part of their name: logprobs: [:raw, :processed], order: :vllm, frequency_scope: :output.
+    # Sequences of tokens are arrays: bad_words: [[7], [8, 9]], dry: { multiplier: 1.0, breaker_sequences: [[1, 2]] }.
     def sample(rows = nil, **options)
       return rows if rows.is_a?(V1::SampleRequest) && options.empty?
 
       fields = split(options, SAMPLE)
       fields[:tensor] = tensor(rows, options) if rows
       fields[:values] = values(fields[:values]) if fields[:values].is_a?(Array)
+      fields[:guidance] = guidance(fields[:guidance], options) if fields[:guidance]
       V1::SampleRequest.new(**fields)
     end
 
     # A VerifyDraftRequest: n + 1 rows of the target, n drafted tokens, and the n rows that they were drawn from
-    # (probabilities; nil: the draft was greedy).
+    # (probabilities; nil: the draft was greedy). parents: of a tree, for each drafted token the index of the one that it
+    # follows; -1: it follows the sequence.
     def verify(target, draft_ids = nil, draft = nil, **options)
       return target if target.is_a?(V1::VerifyDraftRequest) && draft_ids.nil? && options.empty?
 
@@ -70,13 +74,36 @@ module Samplerd
     private_class_method :split
 
     def params_of(params)
-      params = params.merge(order: enum(:ORDER, params[:order])) if params[:order]
       if params[:logit_bias].is_a?(Hash)
         params = params.merge(logit_bias: params[:logit_bias].map { |id, bias| { id: id, bias: bias } })
       end
-      V1::SamplingParams.new(**params)
+      message(V1::SamplingParams, params)
     end
     private_class_method :params_of
+
+    # A message of a Hash, in which enums may be short and sequences of tokens arrays.
+    def message(kind, values)
+      return values if values.is_a?(kind)
+
+      fields = values.to_h do |name, value|
+        field = kind.descriptor.lookup(name.to_s) or raise ArgumentError, "unknown keyword: #{name}"
+        many = field.label == :repeated && value.respond_to?(:map)
+        [name.to_sym, many ? value.map { |item| field_value(field, item) } : field_value(field, value)]
+      end
+      kind.new(**fields)
+    end
+    private_class_method :message
+
+    def field_value(field, value)
+      case field.type
+      when :enum then value && enum(field.subtype.lookup_value(0).to_s.delete_suffix("_UNSPECIFIED"), value)
+      when :message
+        value = { ids: value } if field.subtype.msgclass == V1::TokenSequence && value.is_a?(Array)
+        value && message(field.subtype.msgclass, value)
+      else value
+      end
+    end
+    private_class_method :field_value
 
     def outputs_of(outputs)
       kinds = outputs.slice(:logprobs, :entropy).transform_values do |names|
@@ -96,7 +123,8 @@ module Samplerd
     private_class_method :replacement
 
     def enum(prefix, value)
-      return value if value.is_a?(Integer) || value.to_s.start_with?(prefix.to_s)
+      return value if value.is_a?(Integer)
+      return value.to_sym if value.to_s.start_with?("#{prefix}_")
 
       :"#{prefix}_#{value.to_s.upcase}"
     end
@@ -106,6 +134,11 @@ module Samplerd
       rows.is_a?(V1::Tensor) ? rows : Tensors.encode(rows, options.fetch(:dtype, :f32))
     end
     private_class_method :tensor
+
+    def guidance(rows, options)
+      rows.is_a?(Array) || rows.is_a?(V1::Tensor) ? V1::Guidance.new(tensor: tensor(rows, options)) : rows
+    end
+    private_class_method :guidance
 
     def values(rows)
       V1::Values.new(row: rows.map { |row| V1::Values::Row.new(values: row) })
