@@ -8,7 +8,6 @@ import dev.samplerd.client.SamplerClientBuilder;
 import dev.samplerd.client.SamplerdException;
 import dev.samplerd.client.Samples;
 import dev.samplerd.client.Tensors;
-import dev.samplerd.v1.Replacement;
 import dev.samplerd.v1.SampleRequest;
 import dev.samplerd.v1.SampleResponse;
 import dev.samplerd.v1.Values;
@@ -63,7 +62,6 @@ final class Connections {
     return SampleRequest.newBuilder()
         .setTensor(Tensors.f32(row))
         .setNumSamples(slow.get("num_samples").getAsInt())
-        .setReplacement(Replacement.REPLACEMENT_WITHOUT)
         .build();
   }
 

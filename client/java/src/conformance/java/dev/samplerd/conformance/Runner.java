@@ -26,10 +26,14 @@ public final class Runner {
     Flags flags = Flags.parse(arguments);
     JsonObject vectors = JsonParser.parseString(Files.readString(Path.of(flags.get("--vectors")))).getAsJsonObject();
     Draws draws = new Draws(flags, vectors);
+    Requests requests = new Requests(flags, vectors);
     Connections connections = new Connections(flags, vectors);
     Map<String, Feature> features = new LinkedHashMap<>();
     features.put("calls", draws::calls);
+    features.put("parameters", requests::parameters);
     features.put("arrays", draws::arrays);
+    features.put("guidance", requests::guidance);
+    features.put("drafts", requests::drafts);
     features.put("frequencies", draws::frequencies);
     features.put("stream", draws::stream);
     features.put("limits", connections::limits);
@@ -51,7 +55,9 @@ public final class Runner {
       return true;
     } catch (Exception error) { // whatever it is, the other features are tried
       System.err.println(name + ": " + error);
-      System.out.println(name + "\tfail\t" + error.getClass().getSimpleName());
+      boolean isTold = error instanceof MismatchException;
+      String detail = isTold ? error.getMessage().replaceAll("\\s+", " ") : error.getClass().getSimpleName();
+      System.out.println(name + "\tfail\t" + detail);
       return false;
     }
   }
