@@ -157,6 +157,8 @@ def _params() -> Iterator[Case]:
         "epsilon_cutoff": {"epsilon_cutoff": 0.03},
         "eta_cutoff": {"eta_cutoff": 0.05},
         "top_n_sigma": {"top_n_sigma": 1.0},
+        "top_h": {"top_h": 0.4},
+        "top_h after others": {"top_h": 0.5, "top_k": 12, "temperature": 1.5, "order": pb.ORDER_LLAMA_CPP},
         "xtc always": {"xtc_threshold": 0.05, "xtc_probability": 1.0},
         "xtc sometimes": {"xtc_threshold": 0.05, "xtc_probability": 0.5},
         "xtc, exempt tokens": {"xtc_threshold": 0.05, "xtc_probability": 1.0, "xtc_exempt_ids": EXEMPT},

@@ -48,6 +48,12 @@ func EtaCutoff(value float64) Option {
 	return func(r *pb.SampleRequest) { params(r).EtaCutoff = value }
 }
 
+// TopH sets top_h. Keep the longest prefix, most likely first, that adds at most this share of the entropy; 1 turns it
+// off.
+func TopH(value float64) Option {
+	return func(r *pb.SampleRequest) { params(r).TopH = &value }
+}
+
 // TopNSigma sets top_n_sigma. Keep logits of at least the largest minus this many standard deviations; 0 turns it off.
 func TopNSigma(value float64) Option {
 	return func(r *pb.SampleRequest) { params(r).TopNSigma = value }

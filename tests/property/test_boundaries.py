@@ -19,6 +19,7 @@ from tests.support.samplers import draw, outputs, params, request, sparse
 
 FILTERS = (
     *("top_p", "min_p", "top_a", "typical_p", "epsilon_cutoff", "eta_cutoff", "top_n_sigma", "xtc_threshold", "top_k"),
+    "top_h",
 )
 DTYPES = (Dtype.F32, Dtype.F16, Dtype.BF16)
 
@@ -125,6 +126,9 @@ def on_boundary(random: np.random.Generator, numbers: np.ndarray, kind: InputKin
     elif name == "typical_p":
         by_typicality = np.argsort(np.abs(-np.log(np.maximum(p, 1e-300)) - entropy), kind="stable")
         value = p[by_typicality[: at + 1]].sum()
+    elif name == "top_h":
+        terms = -p * np.log(np.maximum(p, 1e-300))
+        value = terms[: at + 1].sum() / terms.sum() if terms.sum() > 0 else 0.5
     elif name == "min_p":
         value = p[at] / p[0]
     elif name == "top_a":
@@ -141,6 +145,7 @@ def on_boundary(random: np.random.Generator, numbers: np.ndarray, kind: InputKin
     limits = {
         "top_p": (1e-9, 0.999999),
         "typical_p": (1e-9, 0.999999),
+        "top_h": (1e-9, 0.999999),
         "top_n_sigma": (1e-9, 1e9),
         "xtc_threshold": (0.0, 0.5),
     }

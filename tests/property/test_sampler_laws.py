@@ -99,6 +99,7 @@ def filters(sampler) -> st.SearchStrategy[dict]:
         "top_p": st.sampled_from([1e-9, 0.1, 0.5, 0.87, 0.99]),
         "typical_p": st.sampled_from([1e-9, 0.21, 0.63, 0.97]),
         "top_n_sigma": st.sampled_from([0.13, 0.97, 2.41]),
+        "top_h": st.sampled_from([1e-9, 0.23, 0.5, 0.9]),
         "min_tokens_to_keep": st.integers(1, 5),
         "order": st.sampled_from(list(Order)),
     }

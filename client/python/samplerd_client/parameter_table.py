@@ -66,6 +66,12 @@ PARAMETERS = (
         "Keep ids with at least the probability min(eta, sqrt(eta) x exp(-entropy)); 0 turns it off.",
     ),
     Parameter(
+        "top_h",
+        "float",
+        "H",
+        "Keep the longest prefix, most likely first, that adds at most this share of the entropy; 1 turns it off.",
+    ),
+    Parameter(
         "top_n_sigma",
         "float",
         "N",

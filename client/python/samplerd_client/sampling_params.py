@@ -64,6 +64,8 @@ class SamplingParams:
     """Keep ids with at least this probability; 0 turns it off."""
     eta_cutoff: float | None = None
     """Keep ids with at least the probability min(eta, sqrt(eta) x exp(-entropy)); 0 turns it off."""
+    top_h: float | None = None
+    """Keep the longest prefix, most likely first, that adds at most this share of the entropy; 1 turns it off."""
     top_n_sigma: float | None = None
     """Keep logits of at least the largest minus this many standard deviations; 0 turns it off."""
     xtc_threshold: float | None = None
@@ -139,6 +141,7 @@ class SamplingFields(TypedDict, total=False):
     typical_p: float | None
     epsilon_cutoff: float | None
     eta_cutoff: float | None
+    top_h: float | None
     top_n_sigma: float | None
     xtc_threshold: float | None
     xtc_probability: float | None

@@ -44,6 +44,7 @@ class SamplingParams:
     typical_p: float = 1.0
     epsilon_cutoff: float = 0.0
     eta_cutoff: float = 0.0
+    top_h: float = 1.0
     top_n_sigma: float = 0.0
     xtc_threshold: float = 0.0
     xtc_probability: float = 0.0

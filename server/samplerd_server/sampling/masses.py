@@ -18,11 +18,25 @@ Rule 3: entropies are sums of whole numbers as well, of `rint(mass x -t)`; with 
 Rule 4: the deviation that top_n_sigma looks at is of whole numbers too. With g the gaps of logits below the largest and
 D the power of two above the largest gap, the mean gap is that of `rint(g / D x 2^SHIFT)`, and the variance that of
 `rint(((g - mean) / D)^2 x 2^SHIFT)`; a gap is within n deviations if g less its 2^20th part is.
+
+Rule 5: top_h adds terms of the entropy, `rint(mass x (log2 Z - SHIFT - t) / 2^TERM_BITS)`, none below 0; a sum of
+them is at most a share of the sum of all if it exceeds it by at most its 2^20th part, rounded down.
 """
 
 from __future__ import annotations
 
-__all__ = ["DISTANCES", "LOWEST", "NONE", "PART", "REST_BITS", "SHIFT", "TOTAL_BITS", "UNKNOWN", "shift_of"]
+__all__ = [
+    "DISTANCES",
+    "LOWEST",
+    "NONE",
+    "PART",
+    "REST_BITS",
+    "SHIFT",
+    "TERM_BITS",
+    "TOTAL_BITS",
+    "UNKNOWN",
+    "shift_of",
+]
 
 PART = 20
 """A mass reaches a threshold if mass + (mass >> PART) does; a category that others of a sum s precede is kept if
@@ -40,6 +54,9 @@ REST_BITS = 61
 
 SHIFT = 43
 """A unit is 2^-43 of the largest mass, for V up to 2^(TOTAL_BITS - SHIFT)."""
+TERM_BITS = 8
+"""Terms of the entropy are counted in units of 2^8 masses, so that their sum, which is up to log2 V times that of the
+masses, fits into 63 bits."""
 TOTAL_BITS = 62
 """All masses of a row together fit into so many bits."""
 

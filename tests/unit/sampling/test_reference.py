@@ -110,6 +110,21 @@ def test_top_n_sigma_measures_from_the_largest_in_standard_deviations():
         assert outcome.kept_count == 2
 
 
+def test_top_h_keeps_what_adds_a_share_of_the_entropy():
+    weights = [4, 2, 1, 1]  # terms -p log2 p: 0.5, 0.5, 0.375, 0.375 of 1.75 bits
+    assert kept_ids(weights, top_h=1e-9) == [0]
+    assert kept_ids(weights, top_h=0.57) == [0]
+    assert kept_ids(weights, top_h=1 / 1.75) == [0, 1]
+    assert kept_ids(weights, top_h=0.785) == [0, 1]
+    assert kept_ids(weights, top_h=1.375 / 1.75) == [0, 1, 2]
+    assert kept_ids(weights, top_h=1.0) == [0, 1, 2, 3]
+    assert kept_ids(weights, top_h=0.1, min_tokens_to_keep=2) == [0, 1]
+    assert kept_ids([7], top_h=0.5) == [0]
+    assert kept_ids([1, 1, 1, 1], top_h=0.5) == [0, 1]
+    # With top_k before it, the entropy is that of what top_k kept, renormalised: 0.39 + 0.53 of 0.92 bits.
+    assert kept_ids(weights, top_k=2, top_h=0.45, order=Order.VLLM) == [0]
+
+
 def test_smoothing_bends_the_scaled_logits():
     """text-generation-webui's law, worked out by hand for logits 2, 1, -1 at T = 0.5: distances 0, -2, -6."""
 

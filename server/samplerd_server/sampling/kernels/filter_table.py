@@ -30,6 +30,7 @@ __all__ = [
     "ORDERS",
     "SIGMA",
     "TEMPERATURE_IS_LAST",
+    "TOP_H",
     "TOP_K",
     "TOP_P",
     "TOTAL",
@@ -46,7 +47,7 @@ __all__ = [
 
 _NUMBERS = {own.name: at for at, own in enumerate(FILTERS)}
 SIGMA, TOP_K, TOP_P = _NUMBERS["top_n_sigma"], _NUMBERS["top_k"], _NUMBERS["top_p"]
-TYPICAL, XTC, JOINT = _NUMBERS["typical_p"], _NUMBERS["xtc"], _NUMBERS["joint"]
+TYPICAL, TOP_H, XTC, JOINT = _NUMBERS["typical_p"], _NUMBERS["top_h"], _NUMBERS["xtc"], _NUMBERS["joint"]
 
 _LONGEST = max(map(len, FILTER_ORDERS.values()))
 ORDERS = np.full((1 + max(Order), _LONGEST), -1, np.int64)

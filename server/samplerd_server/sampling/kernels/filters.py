@@ -18,11 +18,13 @@ import numpy as np
 
 from samplerd_server.core.enums import XtcExemption
 from samplerd_server.sampling.arithmetic import LN_2
+from samplerd_server.sampling.kernels.arithmetic import log2
 from samplerd_server.sampling.kernels.compile import jit, load_i32
 from samplerd_server.sampling.kernels.filter_table import (
     EACH,
     JOINT,
     LARGEST,
+    TOP_H,
     TOP_K,
     TOP_P,
     TOTAL,
@@ -40,8 +42,8 @@ from samplerd_server.sampling.kernels.radix_select import (
     keep,
     key_of_distance,
 )
-from samplerd_server.sampling.kernels.units import exponent, information, mass_of, reaches, total_of
-from samplerd_server.sampling.masses import DISTANCES, NONE, UNKNOWN
+from samplerd_server.sampling.kernels.units import exponent, information, mass_of, reaches, total_of, weigh
+from samplerd_server.sampling.masses import DISTANCES, NONE, PART, TERM_BITS, UNKNOWN
 
 __all__ = ["apply_filter", "entropy", "keep_prefix"]
 
@@ -117,6 +119,28 @@ def _typical(row, scale, work, count, total):
             work.key, work.mass, count, min(row.min_tokens_to_keep, count), ANY_MASS, work
         )
     return keep(work, count, last_key, ties)
+
+
+@jit
+def _top_h(row, scale, work, count, total, rest):
+    """Keep the longest prefix whose terms -p log2 p add up to at most top_h of the entropy."""
+    level = log2(np.float64(total)) - scale.shift
+    whole = np.int64(0)
+    for i in range(count):  # masses are weighed again afterwards
+        surprise = max(level - exponent(scale, work.y[i]), 0.0)
+        work.mass[i] = np.int64(np.rint(np.float64(work.mass[i]) * surprise * 2.0**-TERM_BITS))
+        whole += work.mass[i]
+    limit = np.int64(np.floor(row.top_h * np.float64(whole) * (1.0 + 2.0**-PART)))
+    fill_keys(work.y, work.key, count)
+    last_key, ties, length = find_prefix(work.key, work.mass, count, np.inf, limit + 1, work)
+    added = np.int64(0)
+    for i in range(count):
+        is_tie = work.key[i] == last_key and ties > 0
+        ties -= is_tie
+        added += work.mass[i] if work.key[i] > last_key or is_tie else 0
+    length -= added > limit  # the last one is what exceeds the limit
+    weigh(scale, work.y, work.mass, count)
+    return keep_prefix(row, scale, work, count, rest, max(length, 1), ANY_MASS)
 
 
 @jit
@@ -213,6 +237,8 @@ def _run(number, row, scale, work, count, total, rest):
         return keep_prefix(row, scale, work, count, rest, length, mass)
     if number == TYPICAL:
         return _typical(row, scale, work, count, total)
+    if number == TOP_H:
+        return _top_h(row, scale, work, count, total, rest)
     if number == XTC:
         return _xtc(row, scale, work, count, total, rest)
     largest = np.float64(_largest(work, count)) if needs & LARGEST else np.nan

@@ -61,6 +61,7 @@ FILTERS: tuple[Filter, ...] = (
     Filter(name="typical_p", is_on=lambda row: row.typical_p < 1, needs=Need.TOTAL | Need.EACH, keeps_first=False),
     Filter(name="epsilon_cutoff", is_on=lambda row: row.epsilon_cutoff > 0, needs=Need.TOTAL),
     Filter(name="eta_cutoff", is_on=lambda row: row.eta_cutoff > 0, needs=Need.TOTAL | Need.EACH),
+    Filter(name="top_h", is_on=lambda row: row.top_h < 1, needs=Need.TOTAL | Need.EACH),
     Filter(
         name="xtc",
         is_on=lambda row: (row.xtc_probability > 0) & (row.xtc_threshold <= 0.5),
@@ -73,20 +74,20 @@ FILTERS: tuple[Filter, ...] = (
 
 ORDERS: dict[Order, tuple[str, ...]] = {
     Order.HUGGING_FACE: (
-        *("temperature", "top_n_sigma", "top_k", "top_p", "min_p", "top_a"),
+        *("temperature", "top_n_sigma", "top_h", "top_k", "top_p", "min_p", "top_a"),
         *("typical_p", "epsilon_cutoff", "eta_cutoff", "xtc"),
     ),
     Order.VLLM: (
         *("temperature", "top_n_sigma", "min_p", "top_a", "top_k", "top_p"),
-        *("typical_p", "epsilon_cutoff", "eta_cutoff", "xtc"),
+        *("typical_p", "epsilon_cutoff", "eta_cutoff", "top_h", "xtc"),
     ),
     Order.LLAMA_CPP: (
         *("top_n_sigma", "top_k", "typical_p", "top_p", "min_p", "top_a"),
-        *("epsilon_cutoff", "eta_cutoff", "xtc", "temperature"),
+        *("epsilon_cutoff", "eta_cutoff", "top_h", "xtc", "temperature"),
     ),
     Order.JOINT: (
         *("temperature", "top_n_sigma", "joint", "min_p", "top_a"),
-        *("typical_p", "epsilon_cutoff", "eta_cutoff", "xtc"),
+        *("typical_p", "epsilon_cutoff", "eta_cutoff", "top_h", "xtc"),
     ),
 }
 """Steps 6 and 7 of each order, first to last: the temperature, and filters by name."""

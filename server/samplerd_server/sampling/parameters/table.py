@@ -115,6 +115,18 @@ PARAMETERS: tuple[Parameter, ...] = (
         source="Hewitt et al., 2022",
     ),
     Parameter(
+        name="top_h",
+        kind=ParamKind.FLOAT,
+        step=Step.FILTERS,
+        help="Keep the longest prefix, most likely first, that adds at most this share of the entropy; 1 turns it off.",
+        metavar="H",
+        default=1.0,
+        off=1.0,
+        range=_POSITIVE_SHARE,
+        decided_with_candidates="only after another filter dropped what was not sent",
+        source="Baghaei Potraghloo et al., 2025",
+    ),
+    Parameter(
         name="top_n_sigma",
         kind=ParamKind.FLOAT,
         step=Step.FILTERS,

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from samplerd_server.sampling.arithmetic import LN_2
-from samplerd_server.sampling.masses import PART, UNKNOWN
+from samplerd_server.sampling.masses import PART, TERM_BITS, UNKNOWN
+from samplerd_server.sampling.portable.arithmetic import log2
 from samplerd_server.sampling.portable.units import ceil, information, reaches
 
 __all__ = ["FilterState"]
@@ -88,6 +89,14 @@ class FilterState:
     def entropy(self) -> Tensor:
         """H of what is kept and listed, in nats, float64."""
         return self.information()[1] * LN_2
+
+    def terms(self) -> Tensor:
+        """-p log2 p of what is kept and listed, int64[B, n], 0 elsewhere: rule 5 of `sampling.masses`."""
+        own = self.own
+        level = log2(own.sum(1, keepdim=True).to(torch.float64)) - self.shift.to(torch.float64)
+        surprise = (level - self.exponents).clamp(min=0.0)
+        terms: Tensor = own.to(torch.float64) * surprise * 2.0**-TERM_BITS
+        return terms.round().nan_to_num(0.0).long()
 
     def narrow(self, kept: Tensor, on: Tensor) -> None:
         """Keep bool[B, n] where `on`, and nothing beyond."""

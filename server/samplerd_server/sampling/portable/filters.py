@@ -72,6 +72,7 @@ class Filters:
             "top_k": lambda own, on: own.first(self._parameters.column("top_k"), on),
             "top_p": self._top_p,
             "typical_p": self._typical_p,
+            "top_h": self._top_h,
             "xtc": self._act_xtc,
             "joint": lambda own, on: own.first(joint, on) if joint is not None else None,
         }
@@ -134,6 +135,13 @@ class Filters:
         places = torch.arange(1, order.shape[1] + 1, device=order.device)
         chosen = torch.zeros_like(state.kept).scatter(1, order, places <= length)
         state.narrow(state.kept & chosen, on)
+
+    def _top_h(self, state: FilterState, on: Tensor) -> None:
+        state.undecided |= on & state.beyond
+        terms = state.terms()
+        limit = (self._parameters.column("top_h") * terms.sum(1, keepdim=True).double() * (1.0 + 2.0**-PART)).floor()
+        length = (state.kept & (terms.cumsum(1) <= limit.long())).sum(1, keepdim=True)
+        state.first(length.clamp(min=1), on)
 
     def _act_xtc(self, state: FilterState, on: Tensor) -> None:
         assert self._xtc is not None, "XTC is on without a uniform. This is a bug."

@@ -26,7 +26,7 @@ import numpy as np
 
 from samplerd_server.core.enums import XtcExemption
 from samplerd_server.sampling import arithmetic
-from samplerd_server.sampling.masses import DISTANCES, PART, UNKNOWN
+from samplerd_server.sampling.masses import DISTANCES, PART, TERM_BITS, UNKNOWN
 from samplerd_server.sampling.parameters import FILTER_ORDERS, Need
 from samplerd_server.sampling.reference.adjust import Undecidable
 from samplerd_server.sampling.reference.units import Units, deviation, prefix_length, reaches
@@ -117,6 +117,17 @@ def information(state: FilterState) -> tuple[float, float]:
     moment = int(np.rint(masses.astype(np.float64) * -exponents).astype(np.int64).sum())
     share = float(moment) / float(total)
     return share, max(0.0, float(arithmetic.log2(float(total))) - state.units.shift + share)
+
+
+def top_h(state: FilterState, params: SamplingParams) -> FilterState:
+    """Keep the longest prefix whose terms -p log2 p add up to at most a share of the entropy: rule 5 of the masses."""
+    if state.has_rest:
+        raise Undecidable
+    level = float(arithmetic.log2(float(state.whole))) - state.units.shift
+    surprise = np.maximum(level - state.units.exponents[state.kept], 0.0)
+    terms = np.rint(state.units.masses[state.kept].astype(np.float64) * surprise * 2.0**-TERM_BITS).astype(np.int64)
+    limit = math.floor(params.top_h * float(terms.sum()) * (1.0 + 2.0**-PART))
+    return state.first(max(1, int((np.cumsum(terms) <= limit).sum())))
 
 
 def entropy(state: FilterState) -> float:
@@ -224,5 +235,5 @@ def apply_filters(state: FilterState, params: SamplingParams, xtc_uniform: float
     return state
 
 
-_SHAPES = {"top_n_sigma": top_n_sigma, "top_k": top_k, "top_p": top_p, "typical_p": typical_p}
+_SHAPES = {"top_n_sigma": top_n_sigma, "top_k": top_k, "top_p": top_p, "typical_p": typical_p, "top_h": top_h}
 """The filters that are more than a formula and need nothing but the parameters."""

@@ -42,7 +42,7 @@ from samplerd_server.sampling.reference.adjust import Known, Undecidable
 from samplerd_server.sampling.reference.distribution import Distribution, in_order, processed, softmax, successive
 from samplerd_server.sampling.reference.filters import FilterState, apply_filters
 from samplerd_server.sampling.reference.guidance import guide
-from samplerd_server.sampling.reference.temperature import heat, smooth, temperature_of
+from samplerd_server.sampling.reference.temperature import heat, rebase, smooth, temperature_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -235,7 +235,7 @@ def _process(row: Known, params: SamplingParams, xtc_uniform: float) -> tuple[Fi
     least = params.min_tokens_to_keep
     if params.order not in TEMPERATURE_IS_LAST:
         scaled, temperature = smooth(row, temperature_of(in_order(row, 1.0), params), params)
-        return apply_filters(in_order(scaled, temperature, least), params, xtc_uniform), scaled, temperature
+        return rebase(apply_filters(in_order(scaled, temperature, least), params, xtc_uniform)), scaled, temperature
     state = apply_filters(in_order(row, 1.0, least), params, xtc_uniform)
     temperature = temperature_of(state, params)
     return heat(state, temperature, params), *smooth(row, temperature, params)

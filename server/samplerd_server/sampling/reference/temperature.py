@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from samplerd_server.core.params import SamplingParams
 
-__all__ = ["heat", "smooth", "temperature_of"]
+__all__ = ["heat", "rebase", "smooth", "temperature_of"]
 
 
 def temperature_of(state: FilterState, params: SamplingParams) -> float:
@@ -55,6 +55,16 @@ def smooth(row: Known, temperature: float, params: SamplingParams) -> tuple[Know
     return replace(row, logits=_bent(row.logits, largest, temperature, params), bound=bound), 1.0
 
 
+def rebase(state: FilterState) -> FilterState:
+    """Take masses relative to the largest that is kept, so that they do not all underflow where others were dropped."""
+    largest = float(state.logits[state.kept].max())
+    if state.rest != 0 or state.temperature == 0 or largest == state.origin:
+        return state
+    with np.errstate(over="ignore"):
+        masses = np.where(state.kept, np.exp((state.logits - largest) / state.temperature), 0.0)
+    return replace(state, masses=masses, origin=largest)
+
+
 def heat(state: FilterState, temperature: float, params: SamplingParams) -> FilterState:
     """Take what the filters kept to a temperature that comes after them, and bend it."""
     logits, rest = state.logits, state.rest
@@ -67,5 +77,6 @@ def heat(state: FilterState, temperature: float, params: SamplingParams) -> Filt
     else:
         with np.errstate(over="ignore"):
             masses = np.where(state.kept, np.exp((logits - largest) / temperature), 0.0)
-    rest = rest if temperature == 1 or rest == 0 else math.nan
+    if rest != 0:
+        rest = rest * math.exp(state.origin - largest) if temperature == 1 else math.nan
     return replace(state, logits=logits, masses=masses, origin=largest, temperature=temperature, rest=rest)

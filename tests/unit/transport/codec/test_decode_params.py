@@ -32,6 +32,7 @@ RANGES = {
     "typical_p": ([TINY, 1.0], [0.0, -1.0, ABOVE_1, NAN, INF]),
     "epsilon_cutoff": ([0.0, TINY, BELOW_1], [-TINY, 1.0, NAN, INF]),
     "eta_cutoff": ([0.0, TINY, BELOW_1], [-TINY, 1.0, NAN, INF]),
+    "top_h": ([TINY, 0.4, 1.0], [0.0, -0.5, ABOVE_1, NAN, INF]),
     "top_n_sigma": ([0.0, TINY, 1e308], [-TINY, NAN, INF, -INF]),
     "smoothing_factor": ([0.0, TINY, 4.0], [-TINY, NAN, INF]),
     "smoothing_curve": ([1.0, 3.0, 10.0], [BELOW_1, -1.0, NAN, INF]),
