@@ -34,9 +34,12 @@ _ADJUSTMENTS = {
 _FILTERS = {
     **{name: (name,) for name in ("top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")},
     "top_n_sigma": ("top_n_sigma",),
+    "top_h": ("top_h",),
     "xtc": ("xtc_threshold", "xtc_probability"),
     "joint": ("top_k", "top_p"),
 }
+_FIRST = 100
+"""transformers: `TopHLogitsWarper.top_n`."""
 _EXACT = 1e-12
 """A mass this near a cut reached it: masses are whole multiples of 2^-43 of the largest."""
 
@@ -120,11 +123,14 @@ def _ask(state: Walk, own: dict[str, Any], system: System, order: Order) -> NDAr
 def _filter(state: Walk, step: str, own: dict[str, Any], system: System, peer: NDArray[np.bool_], error: float) -> None:
     """Apply one filter and the rules of the system about it."""
     order = Order.JOINT if step == "joint" else Order.HUGGING_FACE
+    if step == "top_h" and state.kept.sum() > _FIRST:
+        state.kept = _ask(state, {"top_k": _FIRST}, system, Order.HUGGING_FACE)
+        state.rules.add(f"top_h looks at the first {_FIRST} alone")
     before, p = state.kept, state.probabilities
     kept = _ask(state, own, system, order)
     if step == "xtc":
         kept = _xtc_rules(state, own, kept, p, system, peer)
-    elif step in {"top_k", "top_p", "typical_p", "joint"}:
+    elif step in {"top_k", "top_p", "typical_p", "top_h", "joint"}:
         kept = _prefix_rules(state, step, own, kept, p, system, peer, error)
     state.kept = kept & before
 
@@ -235,6 +241,7 @@ def band(
     moves = {
         "top_p": lambda value, sign: float(np.clip(value + sign * mass, 1e-9, 1)),
         "typical_p": lambda value, sign: float(np.clip(value + sign * mass, 1e-9, 1)),
+        "top_h": lambda value, sign: float(np.clip(value * (1 + sign * 4 * entropy), 1e-9, 1)),
         "min_p": lambda value, sign: min(1.0, value * (1 + sign * ratio)),
         "epsilon_cutoff": lambda value, sign: value * (1 + sign * (ratio + mass)),
         "eta_cutoff": lambda value, sign: value * (1 + sign * 4 * entropy),
