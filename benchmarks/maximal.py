@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["KINDS"]
 
 _V = 131_072
+_UPLOADED = "maximal"
 _LARGE = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
 
@@ -46,6 +47,11 @@ def _draws() -> pb.SampleRequest:
 def _filtered() -> pb.SampleRequest:
     params = pb.SamplingParams(typical_p=0.95, top_p=0.999)
     return pb.SampleRequest(tensor=_tensor(_numbers(120, _V)), params=params, outputs=_raw(), seed=1)
+
+
+def _named() -> pb.SampleRequest:
+    params = pb.SamplingParams(typical_p=0.95, top_p=0.999)
+    return pb.SampleRequest(distribution=_UPLOADED, params=params, outputs=_raw(), seed=1)
 
 
 def _filtered_draws() -> pb.SampleRequest:
@@ -80,6 +86,7 @@ KINDS: dict[str, tuple[str, Callable[[], pb.SampleRequest | pb.VerifyDraftReques
     "draws": (f"{1 << 22:,} draws from one row of {_V:,}", _draws),
     "filtered draws": ("the same with top_p", _filtered_draws),
     "filtered rows": (f"120 rows of {_V:,} with typical_p and top_p", _filtered),
+    "filtered rows by name": ("the same rows, uploaded before", _named),
     "without replacement": ("2,000,000 of 4,000,000 without replacement", _without),
     "draft": (f"60 drafted tokens over {_V:,}, all accepted", _draft),
     "history": (f"{_V:,} tokens of history and as many DRY breakers", _history),
@@ -93,6 +100,8 @@ def main() -> None:
     request = KINDS[kind][1]()
     with grpc.insecure_channel(f"127.0.0.1:{port}", options=_LARGE) as channel:
         stub = sampler_pb2_grpc.SamplerServiceStub(channel)
+        if not isinstance(request, pb.VerifyDraftRequest) and request.distribution:
+            stub.CreateDistribution(pb.CreateDistributionRequest(name=_UPLOADED, tensor=_tensor(_numbers(120, _V))))
         while True:
             began = time.monotonic()
             if isinstance(request, pb.VerifyDraftRequest):

@@ -132,7 +132,7 @@ class ServerTable:
     )
     expired: Counter = metric(
         Counter,
-        "Requests whose deadline passed while they were in the queue. They were never computed.",
+        "Requests whose deadline passed in the queue or between two slices. They were not computed on.",
         unit="requests",
         set_by=_BATCHER,
         formerly=(OldName("samplerd_cancelled", {"stage": "expired"}),),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from samplerd_server.batching.pack import pack
 from samplerd_server.core.enums import Dtype, InputKind
 from samplerd_server.core.params import Dry
+from samplerd_server.core.rows import DenseRows
 from samplerd_server.sampling.kernels.partition import share_out
 from samplerd_server.sampling.price import prices_of, work_of
 from tests.support.samplers import EVERYTHING, KINDS, outputs, params, request, sequence_lists, sparse
@@ -127,3 +128,54 @@ def test_longer_lists_cost_more_and_more_of_them():
 
     costs = [with_history(length) for length in (100, 1000, 10_000)]
     assert costs[2] - costs[1] == pytest.approx(10 * (costs[1] - costs[0]), rel=0.01)
+
+
+# What a field may cost, beside as many bytes of plain sampling.
+
+LIMIT = 1 << 18
+"""The limit of ids in a list."""
+MANY = np.zeros(LIMIT, np.int32)
+AT_THEIR_LIMITS = {
+    "light filter": {"params": params(top_k=3)},
+    "filter": {"params": params(typical_p=0.5)},
+    "history": {"params": params(history=MANY, frequency_penalty=1.0)},
+    "dry": {"params": params(history=MANY, dry=Dry(multiplier=1.0, sequence_breakers=MANY))},
+    "n-grams": {"params": params(history=MANY, no_repeat_ngram_size=3)},
+    "bias": {"params": params(bias_ids=MANY, bias_values=np.zeros(LIMIT, np.float32))},
+    "allowed": {"params": params(allowed_tokens=MANY)},
+    "power": {"params": params(temperature=0.5), "kind": InputKind.PROBABILITIES},
+    "without replacement": {"with_replacement": False},
+    "logprobs": {"outputs": outputs(*KINDS)},
+    "top": {"outputs": outputs(*KINDS, top_n=1024)},
+    "named": {"outputs": outputs(*KINDS, named=MANY)},
+    "entropy": {"outputs": outputs(entropy=KINDS)},
+    "kept": {"outputs": outputs(kept=True)},
+    "rank": {"outputs": outputs(rank=True)},
+}
+
+
+def worth(asked) -> float:
+    """The price of a plain request of the same rows and draws, with a number for each id and a draw for each value."""
+    plain = prices_of(
+        replace(asked, params=(params(),), outputs=outputs(), kind=InputKind.LOGITS, with_replacement=True)
+    )
+    number = (plain[0].once - prices_of(request(np.ones((1, 1))))[0].once) / (asked.source.vocab_size - 1)
+    own, wanted = asked.params[0], asked.outputs
+    lists = [own.history, own.bias_ids, own.bias_values, own.allowed_tokens, wanted.logprob_ids]
+    lists.append(own.dry.sequence_breakers if own.dry else None)
+    ids = sum(len(values) for values in lists if values is not None)
+    named = 0 if wanted.logprob_ids is None else len(wanted.logprob_ids)
+    values = asked.num_samples * (len(wanted.logprobs) + wanted.rank)
+    values += len(wanted.logprobs) * (2 * wanted.top_n + named) + len(wanted.entropy) + 2 * wanted.kept
+    return plain[0].total(asked.num_samples) + ids * number + values * plain[0].per_draw
+
+
+@pytest.mark.parametrize("name", sorted(AT_THEIR_LIMITS))
+@pytest.mark.parametrize("draws", [1, 40, 1 << 22])
+@pytest.mark.parametrize("width", [2, 1_000, 131_072, 1 << 25])
+def test_no_field_at_its_limit_is_priced_above_twenty_times_its_bytes_of_plain_sampling(name, draws, width):
+    source = DenseRows(dtype=Dtype.F32, rows=1, vocab_size=width, data=b"")
+    own = dict(AT_THEIR_LIMITS[name])
+    asked = request(np.ones((1, 1)), num_samples=draws, **own)
+    asked = replace(asked, source=source)
+    assert prices_of(asked)[0].total(draws) <= 20 * worth(asked)
