@@ -249,6 +249,25 @@ def _params() -> Iterator[Case]:
     for order in pb.Order.values():
         name = f"order {pb.Order.Name(order)}"
         yield Case(name=name, request=_sample(params={**mixed, "order": order}, outputs=outputs))
+    xtc = {"xtc_threshold": 0.05, "xtc_probability": 1.0}
+    cold = {**xtc, "temperature": 0.0, "order": pb.ORDER_LLAMA_CPP}
+    yield Case(name="temperature 0 after XTC", request=_sample(params=cold, outputs=outputs))
+    steps = [pb.FILTER_STEP_XTC, pb.FILTER_STEP_MIN_P, pb.FILTER_STEP_TEMPERATURE, pb.FILTER_STEP_TOP_P]
+    steps += [pb.FILTER_STEP_TOP_N_SIGMA, pb.FILTER_STEP_TOP_K, pb.FILTER_STEP_TYPICAL_P]
+    free = {**mixed, **xtc, "steps": steps, "top_n_sigma": 2.0, "ties": pb.TIE_RULE_ALL}
+    yield Case(name="an order of one's own", request=_sample(params=free, outputs=outputs))
+    coarse = np.round(_logits(2))
+    for rule in pb.TieRule.values():
+        tied: dict[str, Any] = {"top_k": 9, "top_p": 0.8, "min_p": 0.06, "ties": rule}
+        request = _sample(coarse, params=tied, outputs=outputs)
+        yield Case(name=f"ties {pb.TieRule.Name(rule)}", request=request)
+    dynamic: dict[str, Any] = {
+        "dynamic_temperature_range": 1.5,
+        "dynamic_temperature_counts_all": True,
+        "min_tokens_to_keep": 5,
+    }
+    dynamic |= {"order": pb.ORDER_LLAMA_CPP, "top_k": 3, "top_k_is_exact": True, "top_n_sigma": 2.0}
+    yield Case(name="dynamic temperature as llama.cpp's", request=_sample(params=dynamic, outputs=outputs))
     row_params = [pb.SamplingParams(temperature=0.0), pb.SamplingParams(top_k=3), pb.SamplingParams(min_p=0.3)]
     yield Case(name="parameters of each row", request=_sample(_logits(3), row_params=row_params, outputs=outputs))
 
@@ -354,7 +373,7 @@ def _failures() -> Iterator[Case]:
         "top_n_sigma": -1.0,
         "xtc_threshold": 2.0,
         "xtc_probability": -0.5,
-        "dynamic_temperature_range": 3.0,
+        "dynamic_temperature_range": -0.5,
         "guidance_scale": INF,
         "repetition_penalty": 0.0,
         "frequency_penalty": NAN,
@@ -366,6 +385,8 @@ def _failures() -> Iterator[Case]:
     yield wrong("params.allowed_tokens[0]", _sample(params={"allowed_tokens": [-1]}))
     yield wrong("params.bad_words[1].ids", _sample(params={"bad_words": [_words([1]), _words([])]}))
     yield wrong("params.bad_words[0].ids[1]", _sample(params={"bad_words": [_words([1, V])]}))
+    yield wrong("params.steps[1]", _sample(params={"steps": [pb.FILTER_STEP_MIN_P, pb.FILTER_STEP_MIN_P]}))
+    yield wrong("params.steps", _sample(params={"steps": [pb.FILTER_STEP_MIN_P], "top_k": 3}))
     yield wrong("params.repetition_scope", _sample(params={"repetition_scope": 3}))
     yield wrong("params.dry.multiplier", _sample(params={"dry": pb.DryParams(multiplier=-1)}))
     yield wrong("params.guidance_scale", _sample(params={"guidance_scale": 2.0}), "guidance_scale without guidance")

@@ -82,7 +82,7 @@ func XtcExemption(xtcExemption pb.XtcExemption) Option {
 }
 
 // DynamicTemperatureRange sets dynamic_temperature_range. Vary the temperature by up to this much around `temperature`,
-// with the entropy of the row; 0 turns it off.
+// with the entropy of the row, down to 0 at most; 0 turns it off.
 func DynamicTemperatureRange(value float64) Option {
 	return func(r *pb.SampleRequest) { params(r).DynamicTemperatureRange = value }
 }
@@ -91,6 +91,12 @@ func DynamicTemperatureRange(value float64) Option {
 // temperature is dynamic; 1 by default.
 func DynamicTemperatureExponent(value float64) Option {
 	return func(r *pb.SampleRequest) { params(r).DynamicTemperatureExponent = value }
+}
+
+// DynamicTemperatureCountsAll sets dynamic_temperature_counts_all. Let dynamic temperature count all categories that no
+// filter but top_n_sigma dropped, forbidden ones too.
+func DynamicTemperatureCountsAll(value bool) Option {
+	return func(r *pb.SampleRequest) { params(r).DynamicTemperatureCountsAll = value }
 }
 
 // SmoothingFactor sets smoothing_factor. Bend the logits after the temperature, to -factor x the square of their
@@ -207,7 +213,22 @@ func MinTokensToKeep(value int) Option {
 	return func(r *pb.SampleRequest) { params(r).MinTokensToKeep = uint32(value) }
 }
 
+// TopKIsExact sets top_k_is_exact. Let top_k and top_n_sigma keep what they say, even if min_tokens_to_keep is more.
+func TopKIsExact(value bool) Option {
+	return func(r *pb.SampleRequest) { params(r).TopKIsExact = value }
+}
+
 // Order sets order. Apply the filters in the order of this system; hugging_face by default.
 func Order(order pb.Order) Option {
 	return func(r *pb.SampleRequest) { params(r).Order = order }
+}
+
+// Steps sets steps. Apply the temperature and the filters in this order, first to last, in place of `order`.
+func Steps(filterSteps ...pb.FilterStep) Option {
+	return func(r *pb.SampleRequest) { params(r).Steps = filterSteps }
+}
+
+// Ties sets ties. Decide which of several equal categories a filter keeps where it cuts; lowest_id by default.
+func Ties(tieRule pb.TieRule) Option {
+	return func(r *pb.SampleRequest) { params(r).Ties = tieRule }
 }

@@ -21,6 +21,7 @@ _ARGUMENTS = {
     ParamKind.INTEGER: ("value int", "uint32(value)"),
     ParamKind.FLAG: ("value bool", "value"),
     ParamKind.CHOICE: ("{argument} pb.{enumeration}", "{argument}"),
+    ParamKind.CHOICES: ("{argument}s ...pb.{enumeration}", "{argument}s"),
     ParamKind.IDS: ("ids ...int32", "ids"),
     ParamKind.SEQUENCES: ("sequences ...*pb.TokenSequence", "sequences"),
     ParamKind.LOGIT_BIAS: ("biases ...*pb.LogitBias", "biases"),

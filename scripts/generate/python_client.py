@@ -109,7 +109,7 @@ def _constant_of(group: Parameter) -> str:
 
 def _type_of(row: Parameter) -> str:
     if row.choices is not None:
-        return row.choices.__name__
+        return row.choices.__name__ if row.kind is ParamKind.CHOICE else f"Sequence[{row.choices.__name__}]"
     return _class_of(row) if row.fields else _TYPES[row.kind]
 
 

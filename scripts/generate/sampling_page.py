@@ -60,20 +60,21 @@ def _with_fields(row: Parameter) -> Iterator[tuple[str, Parameter]]:
 
 def _values(row: Parameter) -> str:
     if row.choices is not None:
-        return ", ".join(f"`{own.name.lower()}`" for own in row.choices)
+        names = ", ".join(f"`{own.name.lower()}`" for own in row.choices)
+        return names if row.kind is ParamKind.CHOICE else f"each at most once: {names}"
     return _VALUES.get(row.kind) or _interval(row.range)
 
 
 def _interval(numbers: Range) -> str:
     """Write an interval as people do: a half-line in words."""
     above = "above" if numbers.low_is_open else "at least"
-    if not math.isinf(numbers.low) and math.isinf(numbers.high) and not numbers.high_name:
+    if not math.isinf(numbers.low) and math.isinf(numbers.high):
         return f"{above} {_number(numbers.low)}"
     if math.isinf(numbers.low) and math.isinf(numbers.high):
         return "any finite number"
     low = "(" if numbers.low_is_open else "["
     high = ")" if numbers.high_is_open else "]"
-    return f"{low}{_number(numbers.low)}, {numbers.high_name or _number(numbers.high)}{high}"
+    return f"{low}{_number(numbers.low)}, {_number(numbers.high)}{high}"
 
 
 def _number(value: float | None) -> str:

@@ -13,7 +13,16 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from samplerd_server.core.enums import Dtype, InputKind, LogprobKind, Order, RowErrorReason, XtcExemption
+from samplerd_server.core.enums import (
+    Dtype,
+    FilterStep,
+    InputKind,
+    LogprobKind,
+    Order,
+    RowErrorReason,
+    TieRule,
+    XtcExemption,
+)
 from samplerd_server.sampling.reference import pipeline as reference
 from tests.support.samplers import draw, outputs, params, request, sparse
 
@@ -232,6 +241,58 @@ def smoothing(random: np.random.Generator) -> dict:
 def scaled_logits(asked) -> np.ndarray:
     """Ln p of each category before the filters."""
     return reference.sample(asked)[0].distributions[LogprobKind.SCALED].logprobs
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("temperature", [0.0, 0.7, 1.0])
+def test_free_orders_and_ties_keep_what_the_reference_keeps(sampler, kind, temperature):
+    """Any steps, the temperature anywhere, on boundaries, with every rule about equals."""
+    random = np.random.default_rng([29, KINDS[kind], int(temperature * 10)])
+    for _ in range(240):
+        row, dtype = random_row(random, KINDS[kind], int(random.integers(2, 60))), DTYPES[int(random.integers(0, 3))]
+        fields: dict = {"temperature": temperature, "ties": TieRule(int(random.choice(list(TieRule))))}
+        if random.random() < 0.7:
+            fields["steps"] = random.permutation(list(FilterStep)).astype(np.int32)
+        else:
+            fields["order"] = Order(int(random.choice(list(Order))))
+        for name in random.choice(FILTERS, size=int(random.integers(1, 5)), replace=False):
+            fields |= on_boundary(random, decoded(row, dtype), KINDS[kind], float(random.choice([1.0, 0.7])), name)
+        if temperature and random.random() < 0.3:
+            fields |= {"dynamic_temperature_range": float(random.choice([temperature / 2, temperature * 2]))}
+            fields |= {"dynamic_temperature_counts_all": bool(random.random() < 0.5)}
+        if random.random() < 0.2:
+            fields |= smoothing(random) | {"temperature": temperature}
+        if random.random() < 0.3:
+            fields |= {"min_tokens_to_keep": 3, "top_k_is_exact": bool(random.random() < 0.5)}
+        asked = ask(row, fields, dtype, KINDS[kind])
+        assert kept_by(sampler, asked) == kept_by_reference(asked), (row.tolist(), fields)
+
+
+def test_candidates_in_free_orders_keep_what_the_reference_keeps(sampler):
+    random = np.random.default_rng(31)
+    decided = 0
+    for _ in range(300):
+        p = textbook(random, 2, 12)
+        row = np.log([float(one) for one in p]).astype(np.float32)
+        fields: dict = {"steps": random.permutation(list(FilterStep)).astype(np.int32)}
+        fields |= {"temperature": float(random.choice([0.0, 0.7, 1.0])), "ties": TieRule(int(random.integers(1, 6)))}
+        for name in random.choice(["top_k", "min_p", "top_p", "xtc_threshold"], size=2, replace=False):
+            fields |= on_boundary(random, row.astype(np.float64), InputKind.LOGITS, 1.0, name)
+        if random.random() < 0.2:
+            fields |= smoothing(random) | {"temperature": fields["temperature"]}
+        sent = int(random.integers(1, len(p) + 1))
+        rest = math.log(math.fsum(np.exp(row[sent:].astype(np.float64)))) if sent < len(p) else -math.inf
+        own = outputs(LogprobKind.PROCESSED, named=range(sent), kept=True)
+        ids, kept = list(range(sent)), row[:sent].tolist()
+        asked = sparse(ids, kept, rest, len(p), params=params(**fields), outputs=own, seed=42)
+        got, want = draw(sampler, asked), reference.sample(asked)[0]
+        assert RowErrorReason(got.status[0]) == want.reason, (p, fields, sent)
+        if want.reason == RowErrorReason.NONE:
+            decided += 1
+            assert got.samples.tolist() == list(want.samples), (p, fields, sent)
+            assert got.kept_count is not None
+            assert got.kept_count[0] == want.kept_count, (p, fields, sent)
+    assert decided > 100
 
 
 @pytest.mark.parametrize("width", [5_000, 32_768, 151_936])

@@ -9,7 +9,17 @@ import hypothesis.strategies as st
 import numpy as np
 from hypothesis import HealthCheck, assume, given, settings
 
-from samplerd_server.core.enums import Dtype, InputKind, LogprobKind, Order, RowErrorReason, Step, XtcExemption
+from samplerd_server.core.enums import (
+    Dtype,
+    FilterStep,
+    InputKind,
+    LogprobKind,
+    Order,
+    RowErrorReason,
+    Step,
+    TieRule,
+    XtcExemption,
+)
 from samplerd_server.core.params import Dry
 from samplerd_server.sampling.parameters import PARAMETERS, ParamKind
 from samplerd_server.sampling.reference import pipeline as reference
@@ -102,6 +112,9 @@ def filters(sampler) -> st.SearchStrategy[dict]:
         "top_h": st.sampled_from([1e-9, 0.23, 0.5, 0.9]),
         "min_tokens_to_keep": st.integers(1, 5),
         "order": st.sampled_from(list(Order)),
+        "steps": st.permutations(list(FilterStep)).map(lambda steps: np.array(steps, np.int32)),
+        "ties": st.sampled_from(list(TieRule)),
+        "top_k_is_exact": st.booleans(),
     }
     for row in PARAMETERS:
         if row.name in FORMULAS:

@@ -19,6 +19,7 @@ TYPES = {
     ParamKind.INTEGER: FieldDescriptor.TYPE_UINT32,
     ParamKind.FLAG: FieldDescriptor.TYPE_BOOL,
     ParamKind.CHOICE: FieldDescriptor.TYPE_ENUM,
+    ParamKind.CHOICES: FieldDescriptor.TYPE_ENUM,
     ParamKind.IDS: FieldDescriptor.TYPE_INT32,
     ParamKind.SEQUENCES: FieldDescriptor.TYPE_MESSAGE,
     ParamKind.LOGIT_BIAS: FieldDescriptor.TYPE_MESSAGE,
@@ -38,7 +39,9 @@ def test_the_table_and_the_contract_have_the_same_fields(rows, message):
     ]
     for row in rows:
         field = message.DESCRIPTOR.fields_by_name[row.name]
-        assert field.is_repeated == (row.kind in {ParamKind.IDS, ParamKind.LOGIT_BIAS, ParamKind.SEQUENCES})
+        assert field.is_repeated == (
+            row.kind in {ParamKind.CHOICES, ParamKind.IDS, ParamKind.LOGIT_BIAS, ParamKind.SEQUENCES}
+        )
         # Absence must be told from 0 where 0 is a value of its own.
         if row.kind is ParamKind.FLOAT and row.default != 0 and 0 in row.range:
             assert field.has_presence, f"{row.name} = 0 would mean {row.default}"

@@ -16,18 +16,20 @@ VALUES: dict[Kind, Any] = {
     "float": 0.25,
     "integer": 3,
     "flag": True,
+    "choices": ["top_k", "temperature"],
     "ids": [5, 6],
     "sequences": [[1, 2], [3]],
     "logit_bias": {2: -1.5},
     "bitmask": b"\xff\0\0\0",
 }
-CHOICES = {"order": "vllm"} | {
+CHOICES = {"order": "vllm", "ties": "all"} | {
     row.name: "output" for row in PARAMETERS if row.kind == "choice" and row.name.endswith("_scope")
 }
 """The last name of each parameter's enumeration would do as well."""
 TEXTS: dict[Kind, str] = {
     "float": "0.25",
     "integer": "3",
+    "choices": "top_k,temperature",
     "ids": "5,6",
     "sequences": "1,2;3",
     "logit_bias": "2:-1.5",

@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
+    "FilterStep",
     "Ids",
     "Kind",
     "Order",
     "Parameter",
     "PenaltyScope",
     "Setter",
+    "TieRule",
     "XtcExemption",
     "choices",
     "fill",
@@ -38,15 +40,35 @@ Ids: TypeAlias = "Sequence[int] | NDArray[Any]"
 Order: TypeAlias = Literal["hugging_face", "vllm", "llama_cpp", "joint"]
 """Whose order of filters."""
 
+FilterStep: TypeAlias = Literal[
+    "temperature",
+    "top_n_sigma",
+    "top_k",
+    "top_p",
+    "min_p",
+    "top_a",
+    "typical_p",
+    "epsilon_cutoff",
+    "eta_cutoff",
+    "xtc",
+    "top_h",
+]
+"""A step of an order of one's own: the temperature, or a filter."""
+
+TieRule: TypeAlias = Literal["lowest_id", "all", "highest_id", "hugging_face", "mlx_lm"]
+"""Which of several equal categories a filter keeps where it cuts; two values are named after systems."""
+
 PenaltyScope: TypeAlias = Literal["history", "output"]
 """Which tokens of history a penalty looks at: all of them, or those that follow the prompt."""
 
 XtcExemption: TypeAlias = Literal["token", "row"]
 """What XTC spares where it would drop an exempt token: that token, or the whole row."""
 
-Kind: TypeAlias = Literal["float", "integer", "flag", "choice", "ids", "sequences", "logit_bias", "bitmask", "group"]
-"""What kind of value a parameter has: a number; a whole number >= 0; true or false; one of several names; `Ids`;
-sequences of `Ids`; numbers by id; int32 words of bits; several parameters under one name."""
+Kind: TypeAlias = Literal[
+    "float", "integer", "flag", "choice", "choices", "ids", "sequences", "logit_bias", "bitmask", "group"
+]
+"""What kind of value a parameter has: a number; a whole number >= 0; true or false; one of several names; some of them,
+in order; `Ids`; sequences of `Ids`; numbers by id; int32 words of bits; several parameters under one name."""
 
 
 class Parameter(NamedTuple):
@@ -116,6 +138,14 @@ def _set_choice(message: Any, name: str, value: Any) -> None:
     setattr(message, name, numbers[value])
 
 
+def _set_choices(message: Any, name: str, value: Any) -> None:
+    numbers = choices(message.DESCRIPTOR.fields_by_name[name])
+    for own in value:
+        if own not in numbers:
+            raise ValueError(f"each must be one of {', '.join(numbers)}; got {own!r}")
+    getattr(message, name).extend(numbers[own] for own in value)
+
+
 def _set_ids(message: Any, name: str, value: Any) -> None:
     getattr(message, name).extend(integers(value))
 
@@ -146,6 +176,7 @@ _SETTERS: dict[Kind, Setter] = {
     "integer": setattr,
     "flag": setattr,
     "choice": _set_choice,
+    "choices": _set_choices,
     "ids": _set_ids,
     "sequences": _set_sequences,
     "logit_bias": _set_logit_bias,

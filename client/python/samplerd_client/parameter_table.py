@@ -98,13 +98,20 @@ PARAMETERS = (
         "dynamic_temperature_range",
         "float",
         "X",
-        "Vary the temperature by up to this much around `temperature`, with the entropy of the row; 0 turns it off.",
+        "Vary the temperature by up to this much around `temperature`, with the entropy of the row, down to 0 at "
+        "most; 0 turns it off.",
     ),
     Parameter(
         "dynamic_temperature_exponent",
         "float",
         "X",
         "Raise the normalised entropy to this power when the temperature is dynamic; 1 by default.",
+    ),
+    Parameter(
+        "dynamic_temperature_counts_all",
+        "flag",
+        "",
+        "Let dynamic temperature count all categories that no filter but top_n_sigma dropped, forbidden ones too.",
     ),
     Parameter(
         "smoothing_factor",
@@ -213,5 +220,23 @@ PARAMETERS = (
         "Let a bad word begin within these tokens of history: all of them, by default, or those of the output.",
     ),
     Parameter("min_tokens_to_keep", "integer", "N", "Keep at least this many tokens in every filter; 1 by default."),
+    Parameter(
+        "top_k_is_exact",
+        "flag",
+        "",
+        "Let top_k and top_n_sigma keep what they say, even if min_tokens_to_keep is more.",
+    ),
     Parameter("order", "choice", "ORDER", "Apply the filters in the order of this system; hugging_face by default."),
+    Parameter(
+        "steps",
+        "choices",
+        "STEP,..",
+        "Apply the temperature and the filters in this order, first to last, in place of `order`.",
+    ),
+    Parameter(
+        "ties",
+        "choice",
+        "RULE",
+        "Decide which of several equal categories a filter keeps where it cuts; lowest_id by default.",
+    ),
 )

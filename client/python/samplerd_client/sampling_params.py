@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from samplerd_client.parameter_kinds import Ids, Order, PenaltyScope, XtcExemption
+    from samplerd_client.parameter_kinds import FilterStep, Ids, Order, PenaltyScope, TieRule, XtcExemption
 
 __all__ = ["GROUPS", "SETTERS", "Dry", "SamplingFields", "SamplingParams"]
 
@@ -78,9 +78,12 @@ class SamplingParams:
     xtc_exemption: XtcExemption | None = None
     """Where XTC would drop an exempt token, let it keep that token, by default, or leave the whole row alone."""
     dynamic_temperature_range: float | None = None
-    """Vary the temperature by up to this much around `temperature`, with the entropy of the row; 0 turns it off."""
+    """Vary the temperature by up to this much around `temperature`, with the entropy of the row, down to 0 at most; 0
+    turns it off."""
     dynamic_temperature_exponent: float | None = None
     """Raise the normalised entropy to this power when the temperature is dynamic; 1 by default."""
+    dynamic_temperature_counts_all: bool | None = None
+    """Let dynamic temperature count all categories that no filter but top_n_sigma dropped, forbidden ones too."""
     smoothing_factor: float | None = None
     """Bend the logits after the temperature, to -factor x the square of their distance below the largest; 0 turns it
     off."""
@@ -122,8 +125,14 @@ class SamplingParams:
     """Let a bad word begin within these tokens of history: all of them, by default, or those of the output."""
     min_tokens_to_keep: int | None = None
     """Keep at least this many tokens in every filter; 1 by default."""
+    top_k_is_exact: bool | None = None
+    """Let top_k and top_n_sigma keep what they say, even if min_tokens_to_keep is more."""
     order: Order | None = None
     """Apply the filters in the order of this system; hugging_face by default."""
+    steps: Sequence[FilterStep] | None = None
+    """Apply the temperature and the filters in this order, first to last, in place of `order`."""
+    ties: TieRule | None = None
+    """Decide which of several equal categories a filter keeps where it cuts; lowest_id by default."""
 
     def to_proto(self) -> pb.SamplingParams:
         """Return the message; TypeError or ValueError, naming the field, where a value does not fit."""
@@ -149,6 +158,7 @@ class SamplingFields(TypedDict, total=False):
     xtc_exemption: XtcExemption | None
     dynamic_temperature_range: float | None
     dynamic_temperature_exponent: float | None
+    dynamic_temperature_counts_all: bool | None
     smoothing_factor: float | None
     smoothing_curve: float | None
     guidance_scale: float | None
@@ -169,7 +179,10 @@ class SamplingFields(TypedDict, total=False):
     bad_words: Sequence[Ids] | None
     bad_words_scope: PenaltyScope | None
     min_tokens_to_keep: int | None
+    top_k_is_exact: bool | None
     order: Order | None
+    steps: Sequence[FilterStep] | None
+    ties: TieRule | None
 
 
 _DRY_SETTERS = setters_of(DRY)

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-__all__ = ["Dtype", "InputKind", "LogprobKind", "Order", "PenaltyScope", "RowErrorReason", "Step", "XtcExemption"]
+__all__ = [
+    "Dtype",
+    "FilterStep",
+    "InputKind",
+    "LogprobKind",
+    "Order",
+    "PenaltyScope",
+    "RowErrorReason",
+    "Step",
+    "TieRule",
+    "XtcExemption",
+]
 
 
 class Dtype(IntEnum):
@@ -38,6 +49,32 @@ class Order(IntEnum):
     VLLM = 2
     LLAMA_CPP = 3
     JOINT = 4
+
+
+class FilterStep(IntEnum):
+    """A step of a free order: the temperature, or a filter of this name; the numbers of the proto's enum."""
+
+    TEMPERATURE = 1
+    TOP_N_SIGMA = 2
+    TOP_K = 3
+    TOP_P = 4
+    MIN_P = 5
+    TOP_A = 6
+    TYPICAL_P = 7
+    EPSILON_CUTOFF = 8
+    ETA_CUTOFF = 9
+    XTC = 10
+    TOP_H = 11
+
+
+class TieRule(IntEnum):
+    """Which of the categories that are equal to the last one kept stay; the numbers of the proto's enum."""
+
+    LOWEST_ID = 1
+    ALL = 2
+    HIGHEST_ID = 3
+    HUGGING_FACE = 4
+    MLX_LM = 5
 
 
 class PenaltyScope(IntEnum):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from samplerd_server.core.entity import Buffer, entity
-from samplerd_server.core.enums import Order, PenaltyScope, XtcExemption
+from samplerd_server.core.enums import Order, PenaltyScope, TieRule, XtcExemption
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,6 +52,7 @@ class SamplingParams:
     xtc_exemption: XtcExemption = XtcExemption.TOKEN
     dynamic_temperature_range: float = 0.0
     dynamic_temperature_exponent: float = 1.0
+    dynamic_temperature_counts_all: bool = False
     smoothing_factor: float = 0.0
     smoothing_curve: float = 1.0
     guidance_scale: float = 1.0
@@ -79,12 +80,16 @@ class SamplingParams:
     """int32[sequences], ascending: where each of them ends in bad_words_ids."""
     bad_words_scope: PenaltyScope = PenaltyScope.HISTORY
     min_tokens_to_keep: int = 1
+    top_k_is_exact: bool = False
     order: Order = Order.HUGGING_FACE
+    steps: NDArray[np.int32] | None = None
+    """`core.enums.FilterStep`s, first to last; takes the place of the order."""
+    ties: TieRule = TieRule.LOWEST_ID
 
     is_plain: bool = True
     """Temperature is the only thing set: no filter, penalty, bias or mask. Decided once, at decode."""
 
     @property
     def is_greedy(self) -> bool:
-        """T = 0: the row leaves the pipeline with its argmax."""
+        """T = 0: the argmax is drawn, of the row or of what is left of it at the step of the temperature."""
         return self.temperature == 0.0

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from samplerd_server.core.enums import InputKind, LogprobKind
 from samplerd_server.core.outputs import NO_OUTPUTS, OutputFlags
 from samplerd_server.core.rows import CandidateRows
-from samplerd_server.sampling.parameters import FILTERS
+from samplerd_server.sampling.parameters import FILTERS, early_filters
 from samplerd_server.sampling.parameters.record import LISTS, lists_of
 
 if TYPE_CHECKING:
@@ -172,9 +172,9 @@ def _facts(params: SamplingParams) -> _Facts:
     if params.is_plain:
         return _NO_FACTS
     filters = 0
-    if not params.is_greedy:
-        is_light = any(own.is_on(params) for own in FILTERS if own.name in LIGHT_FILTERS)
-        filters = 1 if is_light else 2 * any(own.is_on(params) for own in FILTERS)
+    on = [own for own in FILTERS if own.is_on(params)]
+    if on and (not params.is_greedy or early_filters(params)):
+        filters = 1 if any(own.name in LIGHT_FILTERS for own in on) else 2
     ids = sum(
         0 if values is None else len(values) // own.unit for own, values in zip(LISTS, lists_of(params), strict=True)
     )

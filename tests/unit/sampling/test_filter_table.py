@@ -10,10 +10,19 @@ import pytest
 import torch
 
 from samplerd_server.batching.pack import pack
-from samplerd_server.core.enums import Order
+from samplerd_server.core.enums import FilterStep, Order, TieRule
 from samplerd_server.sampling import arithmetic, parameters
 from samplerd_server.sampling.kernels import filter_table
-from samplerd_server.sampling.parameters import FILTER_ORDERS, FILTERS, PARAMETERS, Need, ParamKind
+from samplerd_server.sampling.parameters import (
+    FILTERS,
+    ORDERS,
+    PARAMETERS,
+    Need,
+    ParamKind,
+    early_filters,
+    rule_of,
+    steps_of,
+)
 from samplerd_server.sampling.parameters.record import LIST_FIELDS, LISTS, NUMBER_FIELDS, lists_of, numbers_of
 from samplerd_server.sampling.portable import arithmetic as torch_arithmetic
 from samplerd_server.sampling.portable.records import DeviceRecords, Fields
@@ -76,11 +85,45 @@ def test_a_column_is_copied_once(drawn):
     assert device.column("top_k").tolist() == drawn[1]["top_k"][:, None].tolist()
 
 
+@numba.njit
+def compiled_steps(rows, out, early, ties, least):
+    for i in range(len(rows)):
+        row = rows[i]
+        for place in range(filter_table.count_steps(row)):
+            out[i, place] = filter_table.step_at(row, place)
+        early[i] = filter_table.early_filters(row, filter_table.filters_on(row))
+        for number in range(ties.shape[1]):
+            ties[i, number] = filter_table.tie_rule(row, number)
+            least[i, number] = filter_table.least_of(row, number)
+
+
 def test_compiled_orders_are_those_of_the_table():
-    names = [own.name for own in FILTERS]
-    for order in Order:
-        numbers = [number for number in filter_table.ORDERS[order].tolist() if number >= 0]
-        assert [names[number] for number in numbers] == [own.name for own in FILTER_ORDERS[order]]
+    names = [*(own.name for own in FILTERS), "temperature"]
+    random = np.random.default_rng(6)
+    free = [{"steps": random.permutation(list(FilterStep)).astype(np.int32)[:length]} for length in range(1, 11)]
+    own = [params(top_p=0.5, **fields) for fields in ({"order": order} for order in Order)]
+    own += [params(min_p=0.5, ties=TieRule(1 + at % 5), top_k_is_exact=at % 2, **each) for at, each in enumerate(free)]
+    rows = pack([request([0.0], params=one) for one in own]).rows
+    steps = np.full((len(own), len(names)), -1)
+    early = np.zeros(len(own), bool)
+    ties, least = np.zeros((2, len(own), len(FILTERS)), int)
+    compiled_steps(rows, steps, early, ties, least)
+    for at, one in enumerate(own):
+        assert [names[number] for number in steps[at].tolist() if number >= 0] == list(steps_of(one))
+        assert early[at] == bool(early_filters(one))
+        assert ties[at].tolist() == [rule_of(one.ties, rule.name) for rule in FILTERS]
+    assert set(early.tolist()) == {True, False}
+    assert ORDERS[Order.LLAMA_CPP] == steps_of(own[2])
+
+
+def test_a_filter_keeps_what_it_has_to_keep():
+    exact, usual = params(min_tokens_to_keep=3, top_k_is_exact=True), params(min_tokens_to_keep=3)
+    rows = pack([request([0.0], params=one) for one in (exact, usual)]).rows
+    shape = (2, len(FILTERS))
+    least = np.zeros(shape, int)
+    compiled_steps(rows, np.zeros((2, 12), int), np.zeros(2, bool), np.zeros(shape, int), least)
+    assert least[0].tolist() == [1 if own.name in {"top_k", "top_n_sigma"} else 3 for own in FILTERS]
+    assert least[1].tolist() == [3] * len(FILTERS)
 
 
 def test_a_record_holds_every_parameter(drawn):

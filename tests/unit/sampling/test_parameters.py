@@ -10,7 +10,7 @@ import pytest
 from google.protobuf.descriptor import FieldDescriptor
 
 from samplerd.v1 import sampler_pb2 as pb
-from samplerd_server.core.enums import Order, Step
+from samplerd_server.core.enums import FilterStep, Order, Step
 from samplerd_server.core.params import Dry, SamplingParams
 from samplerd_server.sampling.parameters import FILTERS, ORDERS, PARAMETERS, Parameter, ParamKind
 
@@ -34,6 +34,8 @@ DRY = BY_NAME["dry"].fields
 def kind(field: FieldDescriptor) -> ParamKind:
     if field.cpp_type == FieldDescriptor.CPPTYPE_MESSAGE:
         return MESSAGES[field.message_type.name]
+    if field.cpp_type == FieldDescriptor.CPPTYPE_ENUM and field.is_repeated:
+        return ParamKind.CHOICES
     return TYPES[field.cpp_type]
 
 
@@ -41,7 +43,9 @@ def kind(field: FieldDescriptor) -> ParamKind:
 def test_the_table_is_the_contract(table: tuple[Parameter, ...], message: type) -> None:
     assert [(row.name, row.kind) for row in table] == [(f.name, kind(f)) for f in message.DESCRIPTOR.fields]
     assert {f.name for f in message.DESCRIPTOR.fields if f.is_repeated} == {
-        row.name for row in table if row.kind in {ParamKind.IDS, ParamKind.LOGIT_BIAS, ParamKind.SEQUENCES}
+        row.name
+        for row in table
+        if row.kind in {ParamKind.CHOICES, ParamKind.IDS, ParamKind.LOGIT_BIAS, ParamKind.SEQUENCES}
     }
 
 
@@ -54,7 +58,7 @@ def test_the_entity_has_the_fields_and_the_defaults_of_the_table(table: tuple[Pa
         if row.default is not None:
             assert getattr(default, row.name) == row.default, row.name
             assert type(getattr(default, row.name)) is type(row.default), row.name
-        if row.choices is not None:
+        if row.kind is ParamKind.CHOICE:
             assert getattr(default, row.name) is next(iter(row.choices)), row.name
 
 
@@ -62,19 +66,18 @@ def test_the_entity_has_the_fields_and_the_defaults_of_the_table(table: tuple[Pa
 def test_a_row_agrees_with_itself(row: Parameter) -> None:
     is_number = row.kind in {ParamKind.FLOAT, ParamKind.INTEGER}
     assert is_number == (row.default is not None)
-    if row.default is not None and not row.range.high_name:
+    if row.default is not None:
         assert row.default in row.range
         assert row.off is None or row.off in row.range
     assert row.help.endswith(".")
     assert row.help[0].isupper()
     assert "\n" not in row.help
     assert bool(row.metavar) == (row.kind is not ParamKind.FLAG)
-    assert (row.choices is not None) == (row.kind is ParamKind.CHOICE)
+    assert (row.choices is not None) == (row.kind in {ParamKind.CHOICE, ParamKind.CHOICES})
     assert bool(row.fields) == (row.kind is ParamKind.GROUP)
     if Step.INPUT < row.step <= Step.PENALTIES:
         assert row.changes_argmax
-    for other in (row.excludes, row.range.high_name):
-        assert not other or other in BY_NAME
+    assert not row.excludes or row.excludes in BY_NAME
 
 
 @pytest.mark.parametrize("row", [row for row in PARAMETERS if row.choices], ids=lambda row: row.name)
@@ -101,6 +104,11 @@ def test_every_order_runs_every_filter_once():
         assert len(set(steps)) == len(steps)
         replaced = {"top_k", "top_p"} if order == Order.JOINT else {"joint"}
         assert set(steps) == (names | {"temperature"}) - replaced, order
+
+
+def test_every_filter_is_a_step_of_a_free_order():
+    names = {own.name for own in FILTERS} - {"joint"}
+    assert {step.name.lower() for step in FilterStep} == names | {"temperature"}
 
 
 def test_every_filter_is_off_by_default_and_turned_on_by_its_parameters():

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from samplerd_server.core.enums import InputKind, LogprobKind, Order, RowErrorReason, Step, XtcExemption
+from samplerd_server.core.enums import (
+    FilterStep,
+    InputKind,
+    LogprobKind,
+    Order,
+    RowErrorReason,
+    Step,
+    TieRule,
+    XtcExemption,
+)
 from samplerd_server.core.params import Dry
 from samplerd_server.sampling.dry import dry_penalties, repeat_lengths
 from samplerd_server.sampling.noise import Purpose, uniform
@@ -178,6 +188,104 @@ def test_llama_cpp_judges_before_the_temperature():
     weights = [4, 2, 1, 1]
     assert kept_ids(weights, temperature=100.0, top_p=0.5, order=Order.LLAMA_CPP) == [0]
     assert kept_ids(weights, temperature=100.0, top_p=0.5) == [0, 1]
+
+
+def steps(*names: str) -> np.ndarray:
+    return np.array([FilterStep[name.upper()] for name in names], np.int32)
+
+
+def test_filters_judge_at_1_before_the_temperature_and_at_t_after_it():
+    weights = [4, 2, 1, 1]
+    own = {"temperature": 0.5, "top_p": 0.75, "min_p": 0.3}
+    # At T = 1 top_p leaves 4, 2; at T = 0.5 these weigh 16, 4, and 4 / 16 is less than 0.3.
+    assert kept_ids(weights, **own, steps=steps("top_p", "temperature", "min_p")) == [0]
+    assert kept_ids(weights, **own, steps=steps("top_p", "min_p", "temperature")) == [0, 1]
+    # At T = 1 min_p leaves 4, 2; at T = 0.5 the first has 16 / 20 of the mass.
+    assert kept_ids(weights, **own, steps=steps("min_p", "temperature", "top_p")) == [0]
+    assert kept_ids(weights, **own, steps=steps("min_p", "top_p", "temperature")) == [0, 1]
+
+
+def test_filters_before_the_temperature_act_on_a_greedy_row():
+    weights, xtc = [5, 3, 1, 1], {"xtc_threshold": 0.3, "xtc_probability": 1.0, "temperature": 0.0}
+    # Typical is the second: its surprise is 1.204 and the entropy 1.168.
+    for fields in (xtc, {"typical_p": 0.2, "temperature": 0.0}):
+        late = request(weights, kind=InputKind.PROBABILITIES, params=params(**fields, order=Order.LLAMA_CPP))
+        early = request(weights, kind=InputKind.PROBABILITIES, params=params(**fields))
+        assert sample(late)[0].samples == (1,)
+        assert sample(early)[0].samples == (0,)
+    ranked = request(
+        weights,
+        kind=InputKind.PROBABILITIES,
+        params=params(**xtc, order=Order.LLAMA_CPP),
+        num_samples=3,
+        with_replacement=False,
+    )
+    assert sample(ranked)[0].samples == (1, 2, 3)
+    too_many = replace(ranked, num_samples=4)
+    assert (sample(too_many)[0].reason, sample(too_many)[0].detail) == (RowErrorReason.TOO_FEW_TO_DRAW, 3)
+
+
+@pytest.mark.parametrize(
+    ("ties", "top_k", "top_p", "xtc"),
+    [
+        (TieRule.LOWEST_ID, [0, 1], [0, 1], [2]),
+        (TieRule.HIGHEST_ID, [0, 3], [0, 3], [1]),
+        (TieRule.ALL, [0, 1, 2, 3], [0, 1, 2, 3], [1, 2]),
+        (TieRule.HUGGING_FACE, [0, 1, 2, 3], [0, 3], [1, 2]),
+        (TieRule.MLX_LM, [0, 1], [0, 1, 2, 3], [1, 2]),
+    ],
+)
+def test_a_rule_says_what_becomes_of_equals(ties, top_k, top_p, xtc):
+    weights = [3, 2, 2, 2, 1]
+    assert kept_ids(weights, ties=ties, top_k=2) == top_k
+    assert kept_ids(weights, ties=ties, top_p=0.5) == top_p
+    assert kept_ids([4, 3, 3], ties=ties, xtc_threshold=0.3, xtc_probability=1.0) == xtc
+    assert kept_ids(weights, ties=ties, min_p=0.5) == [0, 1, 2, 3]
+
+
+def test_equals_of_typical_p_are_as_far_from_the_entropy():
+    # Of 1, 1, 1, 1 each surprises as much as the entropy says, and half of the mass is two of them.
+    for ties, kept in ((TieRule.LOWEST_ID, [0, 1]), (TieRule.HIGHEST_ID, [2, 3]), (TieRule.ALL, [0, 1, 2, 3])):
+        assert kept_ids([1, 1, 1, 1], ties=ties, typical_p=0.5) == kept
+
+
+def test_top_n_sigma_measures_what_is_left():
+    weights = np.exp([3.0, 2.0, 1.0, -20.0])
+    # All four deviate by 9.55, the first three by 0.816.
+    assert kept_ids(weights, top_n_sigma=1.0, top_k=3, steps=steps("top_n_sigma", "top_k")) == [0, 1, 2]
+    assert kept_ids(weights, top_n_sigma=1.0, top_k=3, steps=steps("top_k", "top_n_sigma")) == [0]
+
+
+def test_an_exact_top_k_keeps_less_than_min_tokens_to_keep():
+    assert kept_ids([4, 3, 2, 1], top_k=1, min_tokens_to_keep=3) == [0, 1, 2]
+    assert kept_ids([4, 3, 2, 1], top_k=1, min_tokens_to_keep=3, top_k_is_exact=True) == [0]
+    assert kept_ids([4, 3, 2, 1], min_p=0.9, min_tokens_to_keep=3, top_k_is_exact=True) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("fields", "temperature"),
+    [
+        # H = 0.5623 nats; of two categories that is 0.8113 of ln 2, of four 0.4056 of ln 4.
+        ({"dynamic_temperature_range": 0.5}, 0.5 + 0.811278),
+        ({"dynamic_temperature_range": 0.5, "dynamic_temperature_counts_all": True}, 0.5 + 0.405639),
+        # After top_k the list of llama.cpp has two entries.
+        (
+            {
+                "dynamic_temperature_range": 0.5,
+                "dynamic_temperature_counts_all": True,
+                "top_k": 2,
+                "order": Order.LLAMA_CPP,
+            },
+            0.5 + 0.811278,
+        ),
+        # A range above the temperature begins at 0 and ends at 1 + 3.
+        ({"dynamic_temperature_range": 3.0}, 4 * 0.811278),
+    ],
+)
+def test_what_a_dynamic_temperature_counts(fields, temperature):
+    outcome = sample(request([3, 1, 0, 0], kind=InputKind.PROBABILITIES, params=params(**fields)))[0]
+    own = outcome.distributions[LogprobKind.PROCESSED]
+    assert own.of(0) - own.of(1) == pytest.approx(math.log(3) / temperature, rel=1e-5)
 
 
 def test_dynamic_temperature_follows_the_entropy():

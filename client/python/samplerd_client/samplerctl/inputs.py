@@ -18,6 +18,7 @@ __all__ = [
     "InputError",
     "hexadecimal",
     "integers",
+    "names",
     "parse_bias",
     "parse_rows",
     "read_npy",
@@ -112,6 +113,11 @@ def integers(text: str) -> list[int]:
         return [int(cell) for cell in text.replace(",", " ").split()]
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers, as in 3,17,25") from None
+
+
+def names(text: str) -> list[str]:
+    """Return names between commas or blanks."""
+    return text.replace(",", " ").split()
 
 
 def sequences(text: str) -> list[list[int]]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_client.parameter_kinds import choices
 from samplerd_client.parameter_table import PARAMETERS
-from samplerd_client.samplerctl.inputs import InputError, hexadecimal, integers, parse_bias, sequences
+from samplerd_client.samplerctl.inputs import InputError, hexadecimal, integers, names, parse_bias, sequences
 from samplerd_client.sampling_params import GROUPS
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ _READ: dict[Kind, dict[str, Any]] = {
     "integer": {"type": int},
     "flag": {"action": "store_true", "default": None},
     "choice": {},
+    "choices": {"type": names},
     "ids": {"type": integers},
     "sequences": {"type": sequences},
     "logit_bias": {"type": parse_bias},

@@ -148,7 +148,7 @@ def _write_kind(row, kept, k, positions, out, work, scratch):
 
 
 @jit
-def _write_kept(i, row, kept, positions, out, scratch):
+def _write_kept(i, row, kept, positions, out, work, scratch):
     """Write how many the filters kept, and their mass in the scaled distribution."""
     scaled, final = kept.scaled, kept.final
     if row.temperature == 0:
@@ -156,7 +156,7 @@ def _write_kept(i, row, kept, positions, out, scratch):
         top, whole = normaliser(scaled, False, scratch)
         mass = 0.0
         for d in range(count):
-            mass += exp(relative(scaled, positions[d], top) - whole)
+            mass += exp(relative(scaled, to_source(kept, _PROCESSED, work, positions[d]), top) - whole)
         out.kept_count[i] = count
         out.kept_mass[i] = min(mass, 1.0)
         return
@@ -243,7 +243,7 @@ def _describe(i, row, kept, own, out, work, scratch):
         if row.output_flags & (_ENTROPY << k):
             out.entropy[k][i] = entropy_view(_kind_of(kept, k), scratch)
     if row.output_flags & _KEPT:
-        _write_kept(i, row, kept, own, out, scratch)
+        _write_kept(i, row, kept, own, out, work, scratch)
     draws, at = np.int64(row.num_samples), row.sample_at
     for d in range(draws):
         own[d] = to_source(kept, _PROCESSED, work, own[d])

@@ -10,44 +10,55 @@ row fails as OUTSIDE_CANDIDATES.
 """
 
 # mypy: disable-error-code="no-untyped-def, assignment"
-# ruff: noqa: PLR0917 -- kernels have no keywords, and branch where a row does
+# ruff: noqa: FBT003, PLR0917 -- kernels have no keywords, and branch where a row does
 
 from __future__ import annotations
 
 import numpy as np
 
-from samplerd_server.core.enums import XtcExemption
 from samplerd_server.sampling.arithmetic import LN_2
 from samplerd_server.sampling.kernels.arithmetic import log2
-from samplerd_server.sampling.kernels.compile import jit, load_i32
+from samplerd_server.sampling.kernels.compile import jit
 from samplerd_server.sampling.kernels.filter_table import (
     EACH,
     JOINT,
     LARGEST,
+    SIGMA,
+    TIES_ALL,
+    TIES_HIGHEST,
+    TIES_LOWEST,
     TOP_H,
     TOP_K,
     TOP_P,
     TOTAL,
     TYPICAL,
     XTC,
+    least_of,
     needs_of,
     threshold,
+    tie_rule,
 )
-from samplerd_server.sampling.kernels.philox import XTC as XTC_PURPOSE
-from samplerd_server.sampling.kernels.philox import uniform
+from samplerd_server.sampling.kernels.gather import sigma_bound
 from samplerd_server.sampling.kernels.radix_select import (
     ANY_MASS,
+    count_equal,
     fill_keys,
     find_prefix,
     keep,
     key_of_distance,
 )
-from samplerd_server.sampling.kernels.units import exponent, information, mass_of, reaches, total_of, weigh
+from samplerd_server.sampling.kernels.units import (
+    count_reaching,
+    exponent,
+    information,
+    is_above,
+    total_of,
+    weigh,
+)
+from samplerd_server.sampling.kernels.xtc import xtc
 from samplerd_server.sampling.masses import DISTANCES, NONE, PART, TERM_BITS, UNKNOWN
 
-__all__ = ["apply_filter", "entropy", "keep_prefix"]
-
-_WHOLE_ROW = int(XtcExemption.ROW)
+__all__ = ["apply_filter", "entropy", "keep_prefix", "largest_kept"]
 
 
 @jit
@@ -57,53 +68,50 @@ def entropy(scale, work, count, total):
 
 
 @jit
-def keep_prefix(row, scale, work, count, rest, length, mass):
-    """Keep the shortest prefix of this length or mass, and at least min_tokens_to_keep; drop the rest.
+def _with_equals(work, count, rule, last_key, ties, found):
+    """Say which of those with the last key are kept, as `keep` takes it, and how many are kept in all."""
+    if rule == TIES_LOWEST or ties == 0 or found >= count:
+        return ties, found
+    equal = count_equal(work, count, last_key)
+    if rule == TIES_ALL:
+        return equal, found + equal - ties
+    return (ties - equal if ties < equal else ties), found
+
+
+@jit
+def keep_prefix(number, row, scale, work, count, rest, length, mass):
+    """Keep the shortest prefix of this length or mass, and what the filter has to keep at least; drop the rest.
 
     Returns the new count, -1 if where the prefix ends depends on what was not sent.
     """
+    least, rule = least_of(row, number), tie_rule(row, number)
     if length >= count and mass == ANY_MASS:
         last_key, ties, found = np.uint64(0), count, length if rest != NONE else count
     else:
         fill_keys(work.y, work.key, count)
-        last_key, ties, found = find_prefix(work.key, work.mass, count, length, mass, work)
-    if found < row.min_tokens_to_keep:
-        if row.min_tokens_to_keep >= count:
-            last_key, ties, found = np.uint64(0), count, row.min_tokens_to_keep if rest != NONE else count
+        last_key, ties, found = find_prefix(work.key, work.mass, count, length, mass, False, work)
+    if found < least:
+        if least >= count:
+            last_key, ties, found = np.uint64(0), count, least if rest != NONE else count
         else:
-            last_key, ties, found = find_prefix(work.key, work.mass, count, row.min_tokens_to_keep, ANY_MASS, work)
-    if rest != NONE and found > scale.certain:
+            last_key, ties, found = find_prefix(work.key, work.mass, count, least, ANY_MASS, False, work)
+    if rest != NONE and found > (scale.certain if rule == TIES_LOWEST else scale.above):
         return -1
+    ties, found = _with_equals(work, count, rule, last_key, ties, found)
     return count if found >= count else keep(work, count, last_key, ties)
 
 
 @jit
-def _is_above(scale, rest, needed):
-    """Tell whether a category that was not sent may reach a threshold."""
-    return rest != NONE and reaches(mass_of(scale, scale.bound), needed)
-
-
-@jit
-def _count_reaching(work, count, needed):
-    """Count those whose mass reaches a threshold: they come first in the total order."""
-    length = np.int64(0)
-    mass = work.mass
-    for i in range(count):
-        length += reaches(mass[i], needed)
-    return length
-
-
-@jit
-def _at_least(row, scale, work, count, rest, threshold):
+def _at_least(number, row, scale, work, count, rest, threshold):
     """Keep what reaches `threshold`, in units."""
     needed = np.int64(np.ceil(threshold))
-    if _is_above(scale, rest, needed):
+    if is_above(scale, rest, needed):
         return -1
-    length = _count_reaching(work, count, needed)
+    length = count_reaching(work, count, needed)
     # With too few of them, min_tokens_to_keep would keep some of the rest: keep_prefix tells.
     if length == count and (rest == NONE or count >= row.min_tokens_to_keep):
         return count
-    return keep_prefix(row, scale, work, count, rest, max(length, 1), ANY_MASS)
+    return keep_prefix(number, row, scale, work, count, rest, max(length, 1), ANY_MASS)
 
 
 @jit
@@ -113,11 +121,14 @@ def _typical(row, scale, work, count, total):
     for i in range(count):
         work.key[i] = key_of_distance(np.int64(np.rint(np.abs(-exponent(scale, work.y[i]) - share) * DISTANCES)))
     needed = np.int64(np.ceil(row.typical_p * np.float64(total)))
-    last_key, ties, found = find_prefix(work.key, work.mass, count, np.inf, needed, work)
+    rule = tie_rule(row, TYPICAL)
+    from_last = rule == TIES_HIGHEST
+    last_key, ties, found = find_prefix(work.key, work.mass, count, np.inf, needed, from_last, work)
     if found < row.min_tokens_to_keep:
         last_key, ties, found = find_prefix(
-            work.key, work.mass, count, min(row.min_tokens_to_keep, count), ANY_MASS, work
+            work.key, work.mass, count, min(row.min_tokens_to_keep, count), ANY_MASS, from_last, work
         )
+    ties, _ = _with_equals(work, count, rule, last_key, ties, found)
     return keep(work, count, last_key, ties)
 
 
@@ -132,7 +143,7 @@ def _top_h(row, scale, work, count, total, rest):
         whole += work.mass[i]
     limit = np.int64(np.floor(row.top_h * np.float64(whole) * (1.0 + 2.0**-PART)))
     fill_keys(work.y, work.key, count)
-    last_key, ties, length = find_prefix(work.key, work.mass, count, np.inf, limit + 1, work)
+    last_key, ties, length = find_prefix(work.key, work.mass, count, np.inf, limit + 1, False, work)
     added = np.int64(0)
     for i in range(count):
         is_tie = work.key[i] == last_key and ties > 0
@@ -140,75 +151,7 @@ def _top_h(row, scale, work, count, total, rest):
         added += work.mass[i] if work.key[i] > last_key or is_tie else 0
     length -= added > limit  # the last one is what exceeds the limit
     weigh(scale, work.y, work.mass, count)
-    return keep_prefix(row, scale, work, count, rest, max(length, 1), ANY_MASS)
-
-
-@jit
-def _xtc(row, scale, work, count, total, rest):
-    """Drop all but the least likely of those with probability >= xtc_threshold, if the row's own noise says so."""
-    first = row.draw_offset - np.uint64(row.drawn)  # one decision for all draws of the row, in whichever part they are
-    if not uniform(row.seed, first, row.row_index, XTC_PURPOSE) < row.xtc_probability:
-        return count
-    needed = np.int64(np.ceil(row.xtc_threshold * np.float64(total)))
-    if _is_above(scale, rest, needed):
-        return -1
-    length = _count_reaching(work, count, needed)
-    if length < 2:
-        return count
-    fill_keys(work.y, work.key, count)
-    last_key, ties, _ = find_prefix(work.key, work.mass, count, length - 1, ANY_MASS, work)
-    exempt = _mark_exempt(row, work, count, last_key, ties) if row.xtc_exempt_ids_len else np.int64(0)
-    is_left_alone = row.xtc_exemption == _WHOLE_ROW and exempt > 0
-    kept = count
-    if not is_left_alone and count - length + 1 + exempt >= row.min_tokens_to_keep:
-        kept = _drop(row, work, count, last_key, ties)
-    if row.xtc_exempt_ids_len:
-        _unmark_exempt(row, work)
-    return kept
-
-
-@jit
-def _token_at(row, work, position):
-    """Find the token at a position of the row."""
-    return work.tokens[position] if row.candidate_ids else np.int32(position)
-
-
-@jit
-def _mark_exempt(row, work, count, last_key, ties):
-    """Mark exempt tokens in counts. Returns how many of them are of the prefix that ends with `ties` of `last_key`."""
-    for i in range(row.xtc_exempt_ids_len):
-        work.counts[load_i32(row.xtc_exempt_ids, i)] = 1
-    exempt = np.int64(0)
-    for i in range(count):
-        is_tie = work.key[i] == last_key and ties > 0
-        ties -= is_tie
-        if work.key[i] > last_key or is_tie:
-            exempt += work.counts[_token_at(row, work, work.at[i])]
-    return exempt
-
-
-@jit
-def _unmark_exempt(row, work):
-    for i in range(row.xtc_exempt_ids_len):
-        work.counts[load_i32(row.xtc_exempt_ids, i)] = 0
-
-
-@jit
-def _drop(row, work, count, last_key, ties):
-    """Drop the prefix that ends with `ties` of `last_key`, but no marked tokens, of y, at, mass; return the count."""
-    kept = np.int64(0)
-    keys, y, at, mass = work.key, work.y, work.at, work.mass
-    for i in range(count):
-        key = keys[i]
-        is_tie = key == last_key and ties > 0
-        ties -= is_tie
-        is_first = (key > last_key) | is_tie
-        is_exempt = is_first and row.xtc_exempt_ids_len > 0 and work.counts[_token_at(row, work, at[i])] != 0
-        y[kept] = y[i]
-        at[kept] = at[i]
-        mass[kept] = mass[i]
-        kept += (not is_first) | is_exempt
-    return kept
+    return keep_prefix(TOP_H, row, scale, work, count, rest, max(length, 1), ANY_MASS)
 
 
 @jit
@@ -222,28 +165,40 @@ def _largest(work, count):
 
 
 @jit
+def largest_kept(work, count):
+    """Find the largest number of what is kept."""
+    largest = work.y[0]
+    for i in range(count):
+        largest = max(largest, work.y[i])
+    return largest
+
+
+@jit
 def _run(number, row, scale, work, count, total, rest):
     """Apply one filter. Returns the new count, -1 if what it keeps depends on what was not sent."""
     needs = needs_of(row, number)
     if (rest == UNKNOWN and needs & TOTAL) or (rest != NONE and needs & EACH):
         return -1
     if number == TOP_K:
-        return keep_prefix(row, scale, work, count, rest, row.top_k, ANY_MASS)
+        return keep_prefix(number, row, scale, work, count, rest, row.top_k, ANY_MASS)
+    if number == SIGMA:
+        _, survivors = sigma_bound(row, work, count, scale)
+        return keep_prefix(number, row, scale, work, count, rest, survivors, ANY_MASS)
     if number in (TOP_P, JOINT):
         length = np.inf if number == TOP_P or row.top_k == 0 else np.float64(row.top_k)
         mass = np.int64(np.ceil(row.top_p * np.float64(total))) if row.top_p < 1 else ANY_MASS
         if rest != NONE and total_of(work, count) < mass and length > count:
             return -1
-        return keep_prefix(row, scale, work, count, rest, length, mass)
+        return keep_prefix(number, row, scale, work, count, rest, length, mass)
     if number == TYPICAL:
         return _typical(row, scale, work, count, total)
     if number == TOP_H:
         return _top_h(row, scale, work, count, total, rest)
     if number == XTC:
-        return _xtc(row, scale, work, count, total, rest)
+        return xtc(row, scale, work, count, total, rest)
     largest = np.float64(_largest(work, count)) if needs & LARGEST else np.nan
     h = entropy(scale, work, count, total) if needs & EACH else np.nan
-    return _at_least(row, scale, work, count, rest, threshold(number, row, largest, np.float64(total), h))
+    return _at_least(number, row, scale, work, count, rest, threshold(number, row, largest, np.float64(total), h))
 
 
 @jit

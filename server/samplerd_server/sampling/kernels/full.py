@@ -5,7 +5,7 @@ same code as a plain row. A row pays for the steps that it asks for.
 """
 
 # mypy: disable-error-code="no-untyped-def, assignment"
-# ruff: noqa: FBT003, PLR0912, PLR0915, PLR0917 -- kernels have no keywords, and branch where a row does
+# ruff: noqa: FBT003, PLR0912, PLR0915 -- kernels have no keywords, and branch where a row does
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from samplerd_server.core.enums import Dtype, InputKind, Order, RowErrorReason, Step
+from samplerd_server.core.enums import Dtype, InputKind, RowErrorReason, Step
 from samplerd_server.sampling.kernels.adjust import RAISED, add_bias, has_mask, has_penalties, mask_tokens, penalise
 from samplerd_server.sampling.kernels.arithmetic import ln
 from samplerd_server.sampling.kernels.blocks import BLOCK, TINY, block_maximum, load_block
@@ -21,38 +21,25 @@ from samplerd_server.sampling.kernels.candidates import forget_places, place_can
 from samplerd_server.sampling.kernels.compile import jit
 from samplerd_server.sampling.kernels.dry import dry
 from samplerd_server.sampling.kernels.filter_table import (
-    EACH,
-    JOINT,
-    KEEPS_FIRST,
-    ORDERS,
-    SIGMA,
-    TEMPERATURE_IS_LAST,
-    TOP_P,
-    TOTAL,
+    early_filters,
     filters_on,
-    first_on,
-    is_on,
-    needs_of,
 )
-from samplerd_server.sampling.kernels.filters import apply_filter, entropy, keep_prefix
-from samplerd_server.sampling.kernels.gather import count_at_least, gather, largest_of_blocks, lower_bound, sigma_bound
+from samplerd_server.sampling.kernels.filters import entropy
+from samplerd_server.sampling.kernels.gather import count_above, count_at_least, gather, largest_of_blocks
 from samplerd_server.sampling.kernels.guidance import guide
 from samplerd_server.sampling.kernels.measure import find_bad, is_bad
 from samplerd_server.sampling.kernels.memory import View
 from samplerd_server.sampling.kernels.outputs import Kind
-from samplerd_server.sampling.kernels.radix_select import ANY_MASS
-from samplerd_server.sampling.kernels.temperature import bend_kept, bend_row, bends, dynamic_temperature, keeps_order
-from samplerd_server.sampling.kernels.units import guess_cut, make_scale, rest_mass, row_total, total_of, weigh
-from samplerd_server.sampling.masses import NONE, UNKNOWN
+from samplerd_server.sampling.kernels.steps import take_steps
+from samplerd_server.sampling.kernels.temperature import bend_row, bends, dynamic_temperature, keeps_order
+from samplerd_server.sampling.kernels.units import make_scale, rest_mass, weigh
+from samplerd_server.sampling.masses import NONE
 
 __all__ = ["FilterState", "prepare"]
 
 _WEIGHTS, _F32 = int(InputKind.PROBABILITIES), int(Dtype.F32)
-_JOINT = int(Order.JOINT)
 _NOTHING, _OUTSIDE = int(RowErrorReason.NOTHING_TO_DRAW), int(RowErrorReason.OUTSIDE_CANDIDATES)
 _MASK, _BIAS = int(Step.MASK), int(Step.BIAS)
-_WORTH_A_GUESS = 4096
-"""From this width on, a guess of where top_p cuts saves more than it costs."""
 _LEAST = np.float32(-3.4028234663852886e38)
 _SMALLEST = np.float32(1e-45)
 
@@ -139,62 +126,6 @@ def _adjust(row, work, scratch, is_weights, rest):
 
 
 @jit
-def _judges_whole(row, number, mass):
-    """Tell whether the first filter can be judged on the total of the whole row before anything is gathered."""
-    needs = needs_of(row, number)
-    return mass != UNKNOWN and needs & TOTAL != 0 and needs & EACH == 0 and KEEPS_FIRST[number]
-
-
-@jit
-def _filter(row, work, scratch, scale, on, first, rest):
-    """Step 7. `on`: the filters that are on; `first`: the place of the first of them in the row's order.
-
-    Returns the count of y (-1: what is kept depends on what was not sent), its total and what is left of the rest.
-    """
-    width = np.int64(row.width)
-    numbers = ORDERS[row.order]
-    total = np.int64(0)
-    lowest = _SMALLEST if scale.is_weights else _LEAST
-    missing = 0
-    has_sigma = numbers[first] == SIGMA
-    judges_whole = _judges_whole(row, numbers[first], rest)
-    if has_sigma:
-        if rest != NONE:
-            return -1, np.int64(0), rest
-        count = gather(work, width, lowest, scratch)
-        bound, survivors = sigma_bound(row, work, count, scale)
-        missing = max(1, row.min_tokens_to_keep) if survivors < max(1, row.min_tokens_to_keep) else 0
-        lowest = lowest if missing else max(lowest, bound)
-    else:
-        cut = 0.0
-        if judges_whole:
-            is_sum = numbers[first] in (TOP_P, JOINT) and row.top_p < 1
-            if is_sum and rest == NONE and not scale.is_weights and width >= _WORTH_A_GUESS:
-                cut = guess_cut(scale, work, width, 0.5 + 0.5 * row.top_p if row.top_p > 0.98 else row.top_p + 0.01)
-            total, part = row_total(scale, work, width, scratch, cut)
-            total += rest
-            if np.float64(part) < row.top_p * np.float64(total) + 1.0:
-                cut = 0.0
-        lowest = lower_bound(row, numbers[first], scale, total, rest, width, work, scratch, cut)
-    count = gather(work, width, lowest, scratch)
-    gathered = weigh(scale, work.y, work.mass, count)
-    if not judges_whole:
-        total = gathered + max(rest, NONE)
-    if missing:
-        count = keep_prefix(row, scale, work, count, rest, missing, ANY_MASS)
-        total = total_of(work, count)
-    if has_sigma and row.order == _JOINT and row.top_p < 1:  # judged on the unfiltered distribution
-        total, _ = row_total(scale, work, width, scratch, 0.0)
-        weigh(scale, work.y, work.mass, count)
-    for place in range(first + has_sigma, len(numbers)):
-        if is_on(on, numbers[place]):
-            count, total, rest = apply_filter(numbers[place], row, scale, work, count, total, rest)
-            if count < 0:
-                return count, total, rest
-    return count, total, rest
-
-
-@jit
 def prepare(row, work, scratch):
     """Take a row through steps 0 to 7. Returns `FilterState`."""
     width = np.int64(row.width)
@@ -206,7 +137,7 @@ def prepare(row, work, scratch):
     rest = row.rest_logsumexp if is_sparse else -np.inf
     raw = Kind(raw_view, 1.0, rest, np.int64(0))
     status, detail = _read(row, work, scratch)
-    bound, certain, top = TINY, width, TINY
+    bound, certain, above, top = TINY, width, width, TINY
     is_weights = source_weights
     if status == 0 and row.guidance:
         status, detail = guide(row, work, scratch, is_weights)
@@ -230,8 +161,11 @@ def prepare(row, work, scratch):
         return FilterState(status, detail, raw, raw, raw, False, certain)
     if rest != -np.inf:
         certain = count_at_least(work, width, bound)
+        above = count_above(work, width, bound)
+    on = filters_on(row)
+    is_early = early_filters(row, on)
     # Greedy rows leave here; their scaled distribution is that of T = 1.
-    if row.temperature == 0:
+    if row.temperature == 0 and not is_early:
         first = np.int64(0)
         while work.x[first] != top:
             first += 1
@@ -239,53 +173,47 @@ def prepare(row, work, scratch):
             status = _OUTSIDE
         scaled = Kind(view, 1.0, rest, first)
         return FilterState(status, detail, raw, scaled, Kind(view, 0.0, -np.inf, first), False, certain)
-    is_late = TEMPERATURE_IS_LAST[row.order]
     temperature = row.temperature
-    if rest != -np.inf and ((row.dynamic_temperature_range > 0 and not is_late) or not keeps_order(row)):
+    is_open = (row.dynamic_temperature_range > 0 and not is_early) or not keeps_order(row)
+    if rest != -np.inf and row.temperature > 0 and is_open:
         return FilterState(_OUTSIDE, np.int64(0), raw, raw, raw, False, certain)
-    if row.dynamic_temperature_range > 0 and not is_late:
-        at_one = make_scale(row, top, 1.0, is_weights, bound, certain)
+    if row.dynamic_temperature_range > 0 and not is_early:
+        at_one = make_scale(row, top, 1.0, is_weights, bound, certain, above)
         count = gather(work, width, lowest, scratch)
         total = weigh(at_one, work.y, work.mass, count)
-        temperature = dynamic_temperature(row, entropy(at_one, work, count, total), count)
-    on = filters_on(row)
-    is_late = is_late and (on != 0 or row.dynamic_temperature_range > 0)
-    if bends(row, temperature) and not is_late:
+        counted = np.int64(row.vocab_size) if row.dynamic_temperature_counts_all else count
+        temperature = dynamic_temperature(row, entropy(at_one, work, count, total), counted)
+    if bends(row, temperature) and not is_early:
         top, rest, bound, certain = bend_row(row, work, scratch, top, temperature, is_weights, rest, bound, certain)
+        above = count_above(work, width, bound) if rest != -np.inf else above
         is_weights, temperature, lowest = False, 1.0, _LEAST
         view = View(_address(work.x), np.int64(_F32), width, False)
-    judged = 1.0 if is_late else max(temperature, 1e-300)
     left = rest
-    if on == 0 and not (is_late and row.dynamic_temperature_range > 0):
+    if on == 0:
         final_view, is_filtered, first = view, False, np.int64(0)
         if left != -np.inf and temperature != 1:
             left = np.nan
     else:
-        scale = make_scale(row, top, judged, is_weights, bound, certain)
-        mass = rest_mass(scale, rest)
-        if on == 0:
-            count = gather(work, width, lowest, scratch)
-            total = weigh(scale, work.y, work.mass, count) + max(mass, NONE)
-        else:
-            first_filter = first_on(on, ORDERS[row.order])
-            count, total, mass = _filter(row, work, scratch, scale, on, first_filter, mass)
-        if count > 0 and row.dynamic_temperature_range > 0 and is_late:
-            if mass != NONE:
-                count = -1
-            else:
-                temperature = dynamic_temperature(row, entropy(scale, work, count, total), count)
-        if count < 0:
+        judged = 1.0 if is_early else max(temperature, 1e-300)
+        scale = make_scale(row, top, judged, is_weights, bound, certain, above)
+        kept = take_steps(row, work, scratch, scale, on, rest, rest_mass(scale, rest), temperature)
+        if kept.count < 0:
             return FilterState(_OUTSIDE, np.int64(0), raw, raw, raw, False, certain)
-        if bends(row, temperature) and is_late:
-            bend_kept(row, work, count, temperature, is_weights)
+        temperature = kept.temperature
+        if bends(row, temperature) and is_early:
             top, rest, bound, certain = bend_row(row, work, scratch, top, temperature, is_weights, rest, bound, certain)
             is_weights, temperature = False, 1.0
             view = View(_address(work.x), np.int64(_F32), width, False)
-        final_view, is_filtered = View(_address(work.y), np.int64(_F32), count, is_weights), True
-        left = -np.inf if mass == NONE else (rest if temperature == 1 else np.nan)
+        final_view, is_filtered = View(_address(work.y), np.int64(_F32), kept.count, is_weights), True
+        left = -np.inf if kept.rest == NONE else (rest if temperature == 1 else np.nan)
         first = np.int64(0)
-        for i in range(count):
+        for i in range(kept.count):
             first = i if work.y[i] > work.y[first] else first
+        if row.temperature == 0:  # the argmax of what is kept; the scaled distribution is that of T = 1
+            if kept.rest != NONE and max(1, row.num_samples if row.without else 1) > kept.certain:
+                status = _OUTSIDE
+            scaled = Kind(view, 1.0, rest, np.int64(work.at[first]))
+            return FilterState(status, detail, raw, scaled, Kind(final_view, 0.0, -np.inf, first), True, certain)
     if np.isnan(left):
         status = _OUTSIDE
     if rest != -np.inf and temperature != 1:

@@ -24,7 +24,7 @@ from samplerd_server.sampling.kernels.filter_table import EACH, JOINT, TOP_K, TO
 from samplerd_server.sampling.kernels.radix_select import kth_largest
 from samplerd_server.sampling.masses import PART
 
-__all__ = ["count_at_least", "deviation", "gather", "largest_of_blocks", "lower_bound", "sigma_bound"]
+__all__ = ["count_above", "count_at_least", "deviation", "gather", "largest_of_blocks", "lower_bound", "sigma_bound"]
 
 
 _GROUP = 64
@@ -76,6 +76,16 @@ def count_at_least(work, width, lowest):
     x = work.x
     for i in range(width):
         count += x[i] >= lowest
+    return count
+
+
+@jit
+def count_above(work, width, bound):
+    """Count numbers of x above `bound`."""
+    count = np.int64(0)
+    x = work.x
+    for i in range(width):
+        count += x[i] > bound
     return count
 
 
@@ -134,12 +144,8 @@ def lower_bound(row, number, scale, total, rest, width, work, scratch, cut):
 
 @jit
 def sigma_bound(row, work, count, scale):
-    """Find the smallest number that top_n_sigma keeps.
-
-    y: float32[count] holds all that may be drawn; of weights, it becomes ln w. Returns the number, and how many are
-    kept.
-    """
-    y = work.y
+    """Find the smallest number that top_n_sigma keeps of y: float32[count], and how many are kept."""
+    y, x, at = work.y, work.x, work.at
     if scale.is_weights:
         for i in range(count):
             work.members[i] = as_bits(y[i])
@@ -147,7 +153,9 @@ def sigma_bound(row, work, count, scale):
     else:
         for i in range(count):
             work.members[i] = _ordered_bits(as_bits(y[i]))
-    top = np.float64(np.float32(ln(scale.top)) if scale.is_weights else np.float32(scale.top))
+    top = np.float64(-np.inf)
+    for i in range(count):
+        top = max(top, np.float64(y[i]))
     limit = row.top_n_sigma * deviation(y, count, top, scale)
     lowest, survivors = np.int32(0x7FFFFFFF), np.int64(0)
     for i in range(count):
@@ -155,6 +163,9 @@ def sigma_bound(row, work, count, scale):
         is_kept = gap - gap * 2.0**-PART <= limit
         survivors += is_kept
         lowest = min(lowest, work.members[i] if is_kept else np.int32(0x7FFFFFFF))
+    if scale.is_weights:
+        for i in range(count):
+            y[i] = x[at[i]]
     return as_float(lowest if scale.is_weights else _ordered_bits(lowest)), survivors
 
 

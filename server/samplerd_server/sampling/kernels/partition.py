@@ -14,7 +14,7 @@ import numpy as np
 from samplerd_server.core.enums import InputKind
 from samplerd_server.sampling import price
 from samplerd_server.sampling.kernels.compile import jit, kernel
-from samplerd_server.sampling.kernels.filter_table import filters_on
+from samplerd_server.sampling.kernels.filter_table import early_filters, filters_on
 from samplerd_server.sampling.parameters import FILTERS
 from samplerd_server.sampling.parameters.record import LISTS
 
@@ -53,7 +53,9 @@ def _price(row):
     filters, guided, bent, compared = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
     ids, listed = 0.0, 0.0
     if not row.plain:
-        on = filters_on(row) if row.temperature != 0 else np.int64(0)
+        on = filters_on(row)
+        if row.temperature == 0 and not early_filters(row, on):
+            on = np.int64(0)
         filters = np.int64(0) if on == 0 else (np.int64(1) if on & _LIGHT_FILTERS else np.int64(2))
         guided = np.int64(row.guidance_scale != 1)
         bent = np.int64(row.smoothing_factor > 0 and row.temperature != 0)

@@ -7,7 +7,7 @@ top-p as in AIR top-k, Zhang et al., SC 2023.) Masses are whole numbers, whose s
 """
 
 # mypy: disable-error-code="no-untyped-def, assignment"
-# ruff: noqa: PLR0917 -- kernels have no keywords, and branch where a row does
+# ruff: noqa: FBT003, PLR0917 -- kernels have no keywords, and branch where a row does
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 from samplerd_server.sampling.kernels.compile import as_bits, jit
 from samplerd_server.sampling.masses import PART
 
-__all__ = ["ANY_MASS", "fill_keys", "find_prefix", "keep", "key_of", "key_of_distance", "kth_largest"]
+__all__ = ["ANY_MASS", "count_equal", "fill_keys", "find_prefix", "keep", "key_of", "key_of_distance", "kth_largest"]
 
 _SMALL = 256
 """Up to this many members, buckets are 8 bits wide: clearing 2,048 would cost more than reading the members."""
@@ -67,13 +67,13 @@ def _narrow(key, members, count, shift, digit, mask):
 
 
 @jit
-def find_prefix(key, mass, count, least_count, least_mass, work):
+def find_prefix(key, mass, count, least_count, least_mass, from_last, work):
     """Find the shortest prefix of `count` numbers with `least_count` of them, or a mass of `least_mass`.
 
     Whichever is reached first; the count may be infinite, the mass ANY_MASS. A number is not kept for the sake of less
     than the 2^PART-th part of itself (rule 2 of `sampling.masses`). Returns a key, how many numbers with that key (the
-    first ones) belong to the prefix beside all with a larger key, and the length of the prefix: all of them if neither
-    is reached.
+    first ones, or with `from_last` the last) belong to the prefix beside all with a larger key, and the length of the
+    prefix: all of them if neither is reached.
     """
     members, bin_count, bin_mass = work.members, work.bin_count, work.bin_mass
     low, high = key[0], key[0]
@@ -109,7 +109,7 @@ def find_prefix(key, mass, count, least_count, least_mass, work):
         left = _narrow(key, members, left, shift, np.uint64(digit), mask)
         width = shift
     for taken in range(left):
-        own = mass[members[taken]]
+        own = mass[members[left - 1 - taken if from_last else taken]]
         if above + taken > 0 and above_mass + (own >> PART) >= least_mass:
             return key[members[0]], taken, above + taken
         above_mass += own
@@ -119,9 +119,32 @@ def find_prefix(key, mass, count, least_count, least_mass, work):
 
 
 @jit
+def count_equal(work, count, last_key):
+    """Count the keys that are `last_key`."""
+    equal, key = np.int64(0), work.key
+    for i in range(count):
+        equal += key[i] == last_key
+    return equal
+
+
+@jit
 def keep(work, count, last_key, ties):
-    """Keep of y, at and mass what has a key above `last_key`, and the first `ties` with that key. Returns how many."""
+    """Keep of y, at and mass what has a key above `last_key`, and the first `ties` with that key. Returns how many.
+
+    With fewer ties than none, all but the first -ties with that key are kept.
+    """
     kept = 0
+    if ties < 0:
+        keys, y, at, mass = work.key, work.y, work.at, work.mass
+        for i in range(count):
+            key = keys[i]
+            is_tie = key == last_key
+            y[kept] = y[i]
+            at[kept] = at[i]
+            mass[kept] = mass[i]
+            kept += (key > last_key) | (is_tie and ties >= 0)
+            ties += is_tie
+        return kept
     keys, y, at, mass = work.key, work.y, work.at, work.mass
     for i in range(count):
         key = keys[i]
@@ -140,7 +163,7 @@ def kth_largest(maxima, blocks, k, work):
     for b in range(blocks):
         work.key[b] = key_of(maxima[b])
         work.mass[b] = 0
-    last_key, _, _ = find_prefix(work.key, work.mass, blocks, k, ANY_MASS, work)
+    last_key, _, _ = find_prefix(work.key, work.mass, blocks, k, ANY_MASS, False, work)
     for b in range(blocks):
         if work.key[b] == last_key:
             return maxima[b]

@@ -14,18 +14,18 @@ from samplerd_server.sampling.kernels.compile import jit
 from samplerd_server.sampling.kernels.gather import count_at_least, largest_of_blocks
 from samplerd_server.sampling.smoothing import FARTHEST, MONOTONE, bend
 
-__all__ = ["bend_kept", "bend_row", "bends", "dynamic_temperature", "keeps_order"]
+__all__ = ["bend_bound", "bend_kept", "bend_row", "bends", "dynamic_temperature", "keeps_order"]
 
 _bend = jit(bend)
 
 
 @jit
 def dynamic_temperature(row, h, count):
-    """T = low + (high - low) (H / ln V')^exponent."""
+    """T = low + (high - low) (H / ln V')^exponent; count: V'."""
     share = min(h / ln(np.float64(count)), 1.0) if count > 1 else 0.0
-    spread = row.dynamic_temperature_range
     lift = power(share, row.dynamic_temperature_exponent) if share > 0 else 0.0
-    return row.temperature - spread + 2.0 * spread * lift
+    low = max(row.temperature - row.dynamic_temperature_range, 0.0)
+    return low + (row.temperature + row.dynamic_temperature_range - low) * lift
 
 
 @jit
@@ -72,10 +72,17 @@ def bend_row(row, work, scratch, top, temperature, is_weights, rest, bound, cert
 
 @jit
 def bend_kept(row, work, count, temperature, is_weights):
-    """Bend what the filters kept, y: float32[count]."""
+    """Bend what the filters kept, y: float32[count]. Returns the number that was the largest."""
     top = np.float32(-np.inf)
     for i in range(count):
         work.y[i] = _as_logit(work.y[i], is_weights)
         top = max(top, work.y[i])
     for i in range(count):
         work.y[i] = _bent(row, work.y[i], np.float64(top), temperature)
+    return np.float64(top)
+
+
+@jit
+def bend_bound(row, bound, top, temperature, is_weights):
+    """Bend the bound of what was not sent, beside what the filters kept, of which `top` was the largest."""
+    return _bent(row, _as_logit(bound, is_weights), top, temperature)

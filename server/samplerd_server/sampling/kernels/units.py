@@ -17,9 +17,11 @@ from samplerd_server.sampling.masses import LOWEST, NONE, PART, REST_BITS, SHIFT
 
 __all__ = [
     "Scale",
+    "count_reaching",
     "exponent",
     "guess_cut",
     "information",
+    "is_above",
     "make_scale",
     "mass_of",
     "reaches",
@@ -46,6 +48,8 @@ class Scale(NamedTuple):
     """float32: no number of the rest is above it."""
     certain: Any
     """int64: how many of the first of the order are known to precede the rest."""
+    above: Any
+    """int64: how many of the first of the order are above every number of the rest."""
     inverse: Any
     """float64: log2(e) / T."""
     shift: Any
@@ -65,7 +69,7 @@ def shift_of(vocab_size):
 
 
 @jit
-def make_scale(row, top, temperature, is_weights, bound, certain):
+def make_scale(row, top, temperature, is_weights, bound, certain, above):
     """Make the scale of a row whose largest number is `top`, at T > 0."""
     shift = shift_of(row.vocab_size)
     return Scale(
@@ -74,6 +78,7 @@ def make_scale(row, top, temperature, is_weights, bound, certain):
         is_weights,
         bound,
         certain,
+        above,
         min(LOG2_E / temperature, 1e300),
         shift,
         np.float64(np.int64(1) << shift),
@@ -218,3 +223,19 @@ def information(scale, work, count, total):
             moment += to_whole(from_whole(mass[i]) * -_clip((np.float64(y[i]) - top) * inverse))
     share = np.float64(moment) / np.float64(total)
     return share, max(0.0, log2(np.float64(total)) - scale.shift + share)
+
+
+@jit
+def is_above(scale, rest, needed):
+    """Tell whether a category that was not sent may reach a threshold."""
+    return rest != NONE and reaches(mass_of(scale, scale.bound), needed)
+
+
+@jit
+def count_reaching(work, count, needed):
+    """Count those whose mass reaches a threshold: they come first in the total order."""
+    length = np.int64(0)
+    mass = work.mass
+    for i in range(count):
+        length += reaches(mass[i], needed)
+    return length

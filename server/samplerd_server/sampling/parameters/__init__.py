@@ -9,30 +9,32 @@ docs/adding_a_parameter.md says how to add one. Quick to import, and without num
 from __future__ import annotations
 
 from samplerd_server.sampling.parameters.filters import (
-    FILTER_ORDERS,
     FILTERS,
     ORDERS,
-    TEMPERATURE_IS_LAST,
     Filter,
     Need,
+    early_filters,
     has_random_filter,
     has_token_penalties,
+    steps_of,
 )
 from samplerd_server.sampling.parameters.parameter import Parameter, ParamKind, Range
 from samplerd_server.sampling.parameters.table import PARAMETERS, PLAIN
+from samplerd_server.sampling.parameters.ties import rule_of
 
 __all__ = [
     "FILTERS",
-    "FILTER_ORDERS",
     "ORDERS",
     "PARAMETERS",
     "PLAIN",
-    "TEMPERATURE_IS_LAST",
     "Filter",
     "Need",
     "ParamKind",
     "Parameter",
     "Range",
+    "early_filters",
     "has_random_filter",
     "has_token_penalties",
+    "rule_of",
+    "steps_of",
 ]

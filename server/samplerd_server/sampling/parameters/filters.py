@@ -11,20 +11,22 @@ from dataclasses import dataclass
 from enum import IntFlag
 from typing import TYPE_CHECKING, Any
 
-from samplerd_server.core.enums import Order
+from samplerd_server.core.enums import FilterStep, Order
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from samplerd_server.core.params import SamplingParams
+
 __all__ = [
     "FILTERS",
-    "FILTER_ORDERS",
     "ORDERS",
-    "TEMPERATURE_IS_LAST",
     "Filter",
     "Need",
+    "early_filters",
     "has_random_filter",
     "has_token_penalties",
+    "steps_of",
 ]
 
 
@@ -92,13 +94,21 @@ ORDERS: dict[Order, tuple[str, ...]] = {
 }
 """Steps 6 and 7 of each order, first to last: the temperature, and filters by name."""
 
-FILTER_ORDERS: dict[Order, tuple[Filter, ...]] = {
-    order: tuple(own for name in steps for own in FILTERS if own.name == name) for order, steps in ORDERS.items()
-}
-"""Step 7 of each order: its filters, first to last."""
+_BY_NAME = {own.name: own for own in FILTERS}
 
-TEMPERATURE_IS_LAST = frozenset(order for order, steps in ORDERS.items() if steps[-1] == "temperature")
-"""The orders whose filters judge the row at T = 1."""
+
+def steps_of(params: SamplingParams) -> tuple[str, ...]:
+    """Name steps 6 and 7 of a row, first to last: those it lists itself, or those of its order."""
+    if params.steps is None:
+        return ORDERS[params.order]
+    return tuple(FilterStep(number).name.lower() for number in params.steps.tolist())
+
+
+def early_filters(params: SamplingParams) -> tuple[Filter, ...]:
+    """List the filters that are on and come before the temperature: they judge the row at T = 1."""
+    steps = steps_of(params)
+    early = steps[: steps.index("temperature")] if "temperature" in steps else steps
+    return tuple(_BY_NAME[name] for name in early if _BY_NAME[name].is_on(params))
 
 
 def has_token_penalties(row: Any) -> Any:

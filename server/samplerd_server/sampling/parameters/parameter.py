@@ -23,6 +23,8 @@ class ParamKind(Enum):
 
     CHOICE = auto()
     """One value of an enumeration: `Parameter.choices` says of which."""
+    CHOICES = auto()
+    """Distinct values of an enumeration, in an order that matters; none is the same as absence."""
     LOGIT_BIAS = auto()
     """Distinct ids within [0, V), each with a number to add to its logit: any but NaN and +inf."""
     FLOAT = auto()
@@ -49,8 +51,6 @@ class Range:
     high: float = math.inf
     low_is_open: bool = False
     high_is_open: bool = False
-    high_name: str = ""
-    """Another parameter whose value is the high end, in place of `high`."""
 
     def __contains__(self, value: float) -> bool:
         """Tell whether a number lies within; NaN does not."""
@@ -61,8 +61,8 @@ class Range:
     def __str__(self) -> str:
         """Write the interval as errors do: ``(0.0, 1.0]``."""
         low = "(" if self.low_is_open or math.isinf(self.low) else "["
-        high = ")" if self.high_is_open or (math.isinf(self.high) and not self.high_name) else "]"
-        return f"{low}{self.low}, {self.high_name or self.high}{high}"
+        high = ")" if self.high_is_open or math.isinf(self.high) else "]"
+        return f"{low}{self.low}, {self.high}{high}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +85,7 @@ class Parameter:
     range: Range = Range()
     """Numbers: which are accepted."""
     choices: type[IntEnum] | None = None
-    """CHOICE: the enumeration, named as in the contract. Its first value is what absence means."""
+    """CHOICE, CHOICES: the enumeration, named as in the contract. Of a CHOICE its first value is what absence means."""
     clamps_to_vocab: bool = False
     """INTEGER: a number above V means V. Other integers are clamped to the largest int32."""
     excludes: str = ""

@@ -46,7 +46,7 @@ class _List(NamedTuple):
 
 
 _CODES = {ParamKind.FLOAT: "f8", ParamKind.INTEGER: "i4", ParamKind.CHOICE: "u1", ParamKind.FLAG: "u1"}
-_LIST_KINDS = (ParamKind.IDS, ParamKind.LOGIT_BIAS, ParamKind.SEQUENCES, ParamKind.BITMASK)
+_LIST_KINDS = (ParamKind.IDS, ParamKind.CHOICES, ParamKind.LOGIT_BIAS, ParamKind.SEQUENCES, ParamKind.BITMASK)
 _MASKS = (ParamKind.BITMASK, ParamKind.IDS)
 _IN_RECORD = [row for row in PARAMETERS if row.name not in PLAIN]
 _DRY = next(row for row in PARAMETERS if row.name == "dry").fields
@@ -63,7 +63,7 @@ def _number_fields(rows: Iterable[Parameter], prefix: str = "") -> list[RecordFi
 
 
 def _default(row: Parameter) -> float:
-    if row.choices is not None:
+    if row.kind is ParamKind.CHOICE and row.choices is not None:
         return next(iter(row.choices))
     return row.default or 0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from samplerd_server.core.enums import Order, Step, XtcExemption
+from samplerd_server.core.enums import FilterStep, Order, Step, TieRule, XtcExemption
 from samplerd_server.sampling.parameters.adjustments import ADJUSTMENTS
 from samplerd_server.sampling.parameters.parameter import Parameter, ParamKind, Range
 
@@ -188,13 +188,13 @@ PARAMETERS: tuple[Parameter, ...] = (
         name="dynamic_temperature_range",
         kind=ParamKind.FLOAT,
         step=Step.TEMPERATURE,
-        help="Vary the temperature by up to this much around `temperature`, with the entropy of the row; 0 turns it "
-        "off.",
+        help="Vary the temperature by up to this much around `temperature`, with the entropy of the row, down to 0 at "
+        "most; 0 turns it off.",
         metavar="X",
         default=0.0,
         off=0.0,
-        range=Range(0.0, high_name="temperature"),
-        decided_with_candidates="with ORDER_LLAMA_CPP after a filter dropped what was not sent, else never",
+        range=_NOT_NEGATIVE,
+        decided_with_candidates="if a filter before the temperature dropped what was not sent, else never",
         source="llama.cpp",
     ),
     Parameter(
@@ -205,6 +205,14 @@ PARAMETERS: tuple[Parameter, ...] = (
         metavar="X",
         default=1.0,
         range=_POSITIVE,
+        source="llama.cpp",
+    ),
+    Parameter(
+        name="dynamic_temperature_counts_all",
+        kind=ParamKind.FLAG,
+        step=Step.TEMPERATURE,
+        help="Let dynamic temperature count all categories that no filter but top_n_sigma dropped, forbidden ones too.",
+        metavar="",
         source="llama.cpp",
     ),
     Parameter(
@@ -246,12 +254,38 @@ PARAMETERS: tuple[Parameter, ...] = (
         clamps_to_vocab=True,
     ),
     Parameter(
+        name="top_k_is_exact",
+        kind=ParamKind.FLAG,
+        step=Step.FILTERS,
+        help="Let top_k and top_n_sigma keep what they say, even if min_tokens_to_keep is more.",
+        metavar="",
+        source="llama.cpp",
+    ),
+    Parameter(
         name="order",
         kind=ParamKind.CHOICE,
         choices=Order,
         step=Step.FILTERS,
         help="Apply the filters in the order of this system; hugging_face by default.",
         metavar="ORDER",
+    ),
+    Parameter(
+        name="steps",
+        kind=ParamKind.CHOICES,
+        choices=FilterStep,
+        step=Step.FILTERS,
+        help="Apply the temperature and the filters in this order, first to last, in place of `order`.",
+        metavar="STEP,..",
+        excludes="order",
+    ),
+    Parameter(
+        name="ties",
+        kind=ParamKind.CHOICE,
+        choices=TieRule,
+        step=Step.FILTERS,
+        help="Decide which of several equal categories a filter keeps where it cuts; lowest_id by default.",
+        metavar="RULE",
+        decided_with_candidates="with any rule but lowest_id, if no number at a cut equals the smallest candidate",
     ),
 )
 

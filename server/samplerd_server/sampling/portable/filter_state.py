@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from samplerd_server.core.enums import TieRule
 from samplerd_server.sampling.arithmetic import LN_2
 from samplerd_server.sampling.masses import PART, TERM_BITS, UNKNOWN
 from samplerd_server.sampling.portable.arithmetic import log2
@@ -36,14 +37,18 @@ class FilterState:
         beyond: Tensor,
         certain: Tensor,
         bound: Tensor,
-        least: Tensor,
+        above: Tensor,
+        listed: Tensor,
+        positions: Tensor,
+        values: Tensor,
     ):
         """Start with everything kept.
 
         Args: exponents, float64[B, n], log2 of masses along the order; masses, int64[B, n], in units of 2^-shift, shift
         being int64; total, int64, all mass, also beyond, UNKNOWN = not known; beyond, bool, something is not listed;
         certain, int64, how many of the first precede all that is not listed; bound, int64, the largest mass that lies
-        beyond; least, int64, min_tokens_to_keep.
+        beyond; above, int64, how many of the first are above all that is not listed; listed, int64, how many categories
+        llama.cpp would still have in its list; positions, int64[B, n], and values, float64[B, n], along the order.
         """
         self.exponents = exponents
         self.masses = masses
@@ -53,7 +58,10 @@ class FilterState:
         self.beyond = beyond
         self.certain = certain
         self.bound = bound
-        self.least = least
+        self.above = above
+        self.listed = listed
+        self.positions = positions
+        self.values = values
         self.undecided = torch.zeros_like(beyond)
 
     @property
@@ -104,11 +112,38 @@ class FilterState:
         self.total = torch.where(on, self.own.sum(1, keepdim=True), self.total)
         self.beyond = self.beyond & ~on
 
-    def first(self, length: Tensor, on: Tensor) -> None:
-        """Keep the first `length` of what is kept, and at least `least`."""
-        length = torch.maximum(length, self.least)
-        self.undecided |= on & self.beyond & (length > self.certain)
-        self.narrow(self.kept & (self.ranks <= length), on)
+    def first(self, length: Tensor, rule: TieRule, on: Tensor) -> None:
+        """Keep the first `length` of what is kept, equals as the rule has them."""
+        if rule is TieRule.LOWEST_ID:
+            self.undecided |= on & self.beyond & (length > self._known(self.certain))
+            self.narrow(self.kept & (self.ranks <= length), on)
+            return
+        self.undecided |= on & self.beyond & (length > self._known(self.above))
+        self.narrow(self.kept & self.up_to(length, rule), on)
+
+    def _known(self, first: Tensor) -> Tensor:
+        """Count those of the first so many, int64[B, 1], that are kept."""
+        return (self.kept & (torch.arange(self.kept.shape[1], device=first.device) < first)).sum(1, keepdim=True)
+
+    def up_to(self, length: Tensor, rule: TieRule) -> Tensor:
+        """bool[B, n]: the first `length` of what is kept, with TieRule.ALL or HIGHEST_ID; others mean nothing."""
+        is_last = self.kept & (self.ranks == torch.minimum(length, self.count))
+        last = torch.where(is_last, self.values, 0.0).sum(1, keepdim=True)
+        is_equal = self.kept & (self.values == last)
+        is_above = self.kept & (self.values > last)
+        if rule is TieRule.ALL:
+            return is_above | is_equal
+        skipped = (is_above | is_equal).sum(1, keepdim=True) - length
+        return is_above | (is_equal & (is_equal.cumsum(1) > skipped))
+
+    def list_again(self, order: Tensor, values: Tensor) -> None:
+        """List in another order, int64[B, n], of places; values, float64[B, n], along it."""
+        self.kept, self.positions = self.kept.gather(1, order), self.positions.gather(1, order)
+        self.values = values
+
+    def weigh_again(self, exponents: Tensor, masses: Tensor, total: Tensor, bound: Tensor) -> None:
+        """Take other masses; see the constructor."""
+        self.exponents, self.masses, self.total, self.bound = exponents, masses, total, bound
 
     def reaching(self, threshold: Tensor, on: Tensor) -> Tensor:
         """Count those of what is kept that reach a threshold, float64 units; none of what lies beyond may."""

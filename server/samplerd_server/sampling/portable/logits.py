@@ -18,7 +18,6 @@ from samplerd_server.sampling.portable.arithmetic import ln, power
 from samplerd_server.sampling.portable.distribution import Distribution
 from samplerd_server.sampling.portable.guidance import guide
 from samplerd_server.sampling.portable.records import DeviceRecords, to_column
-from samplerd_server.sampling.portable.row_groups import is_temperature_last
 from samplerd_server.sampling.portable.staging import decode_rows, stage
 from samplerd_server.sampling.portable.units import Units, as_float32, entropy
 
@@ -106,19 +105,20 @@ class LoadedRows:
 
     @cached_property
     def temperature(self) -> Tensor:
-        """float64[B, 1]; 1 for greedy rows; before the filters of ORDER_LLAMA_CPP, the one asked for."""
+        """float64[B, 1]; 1 for greedy rows; where filters come before a dynamic one, the one asked for until then."""
         records = self.group.records
         own = self.parameters.column("temperature")
         if self.group.is_greedy:
             return torch.ones_like(own)
         if self.group.is_plain or not records["dynamic_temperature_range"].any():
             return own
-        if is_temperature_last(records):
+        if self.group.is_early:
             return own
         is_on = self.parameters.column("dynamic_temperature_range") > 0
         if self.rest is not None:
             self.undecided = self.undecided | (is_on & (self.rest != _NEVER))
-        return dynamic_temperature(self, entropy(Units(self, torch.ones_like(own))), self.positive)
+        whole = entropy(Units(self, torch.ones_like(own)))
+        return dynamic_temperature(self, whole, self.positive, self.parameters.column("vocab_size"))
 
     @cached_property
     def positive(self) -> Tensor:
@@ -169,6 +169,13 @@ class LoadedRows:
         bound = torch.where(self.has_rest, self.bound, _NEVER)
         return ((logits >= bound) & (logits > _NEVER)).sum(1, keepdim=True)
 
+    def above(self, logits: Tensor) -> Tensor:
+        """Count the listed, float64[B, n], that are above all that is not listed; int64[B, 1]."""
+        if self.rest is None:
+            return (logits > logits[:, -1:]).sum(1, keepdim=True)
+        bound = torch.where(self.has_rest, self.bound, _NEVER)
+        return ((logits > bound) & (logits > _NEVER)).sum(1, keepdim=True)
+
     @cached_property
     def raw_distribution(self) -> Distribution:
         """Of the row as sent."""
@@ -190,19 +197,25 @@ class LoadedRows:
         self.__dict__["bound"] = bound
 
     def with_temperature(self, temperature: Tensor) -> None:
-        """Set the temperature of an order in which it comes after the filters."""
+        """Set a dynamic temperature that comes after filters."""
         self.__dict__["temperature"] = temperature
         self.__dict__.pop("scaled", None)
 
 
-def dynamic_temperature(rows: LoadedRows, information: Tensor, count: Tensor) -> Tensor:
-    """Low + (high - low) x (H / ln V')^exponent where a row has a range, else its T; float64[B, 1]."""
+def dynamic_temperature(rows: LoadedRows, information: Tensor, count: Tensor, listed: Tensor) -> Tensor:
+    """Low + (high - low) x (H / ln V')^exponent where a row has a range, else its T; float64[B, 1].
+
+    Args: information, H, float64[B, 1]; V' is count, int64[B, 1], of what can be drawn, or if a row asks for it
+    `listed`, of what llama.cpp would still have in its list.
+    """
+    count = torch.where(rows.parameters.column("dynamic_temperature_counts_all") > 0, listed, count)
     spread = rows.parameters.column("dynamic_temperature_range")
     exponent = rows.parameters.column("dynamic_temperature_exponent")
     own = rows.parameters.column("temperature")
     share = torch.where(count > 1, information / ln(count.to(torch.float64)), 0.0).clamp_(0.0, 1.0)
     lift = torch.where(share > 0, power(share, exponent), 0.0)
-    scaled = own - spread + 2.0 * spread * lift
+    low = (own - spread).clamp(min=0.0)
+    scaled = low + (own + spread - low) * lift
     return torch.where(spread > 0, scaled, own).clamp_(min=COLDEST)
 
 

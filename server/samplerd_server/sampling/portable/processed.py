@@ -11,16 +11,15 @@ from torch import Tensor
 from samplerd_server.sampling.masses import UNKNOWN
 from samplerd_server.sampling.noise import Purpose
 from samplerd_server.sampling.parameters import FILTERS
-from samplerd_server.sampling.portable.arithmetic import ln
 from samplerd_server.sampling.portable.distribution import Distribution
 from samplerd_server.sampling.portable.filter_state import FilterState
 from samplerd_server.sampling.portable.filters import Filters
-from samplerd_server.sampling.portable.logits import COLDEST, LoadedRows, dynamic_temperature
+from samplerd_server.sampling.portable.logits import COLDEST, LoadedRows
 from samplerd_server.sampling.portable.records import Fields
-from samplerd_server.sampling.portable.row_groups import draw_uniforms, is_temperature_last
+from samplerd_server.sampling.portable.row_groups import draw_uniforms
 from samplerd_server.sampling.portable.smoothing import Smoothing, has_smoothing
 from samplerd_server.sampling.portable.total_order import first
-from samplerd_server.sampling.portable.units import Units, as_float32, deviation, entropy
+from samplerd_server.sampling.portable.units import Units
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,6 +55,8 @@ class Processed:
 
     exponents: Tensor | None = None
     """float64[B, n]: ln of the processed masses along it, up to the constant of `drawn_from`."""
+    chosen: Tensor | None = None
+    """int64[B, k]: positions that greedy rows choose, in order; None = the first of `positions`."""
 
     is_reordered: bool = False
     """What is listed is in the order that the filters saw, not in that of the scaled or of the processed masses."""
@@ -63,25 +64,20 @@ class Processed:
     @property
     def firsts(self) -> Tensor:
         """int64[B, k]: positions that greedy rows choose, in order."""
-        assert self.positions is not None, "greedy rows are always listed. This is a bug."
-        return self.positions
+        firsts = self.positions if self.chosen is None else self.chosen
+        assert firsts is not None, "greedy rows are always listed. This is a bug."
+        return firsts
 
 
 def process(rows: LoadedRows, *, is_full: bool) -> Processed:
     """Find what is drawn from. `is_full`: list all of each row."""
     group = rows.group
     if group.is_greedy:
-        return _choose(rows)
-    is_last = is_temperature_last(group.records)
-    if not is_last and has_smoothing(rows):
+        return _filter(rows, is_full=is_full) if group.has_filters else _choose(rows)
+    if not group.is_early and has_smoothing(rows):
         Smoothing(rows).apply()
     if group.has_filters or group.is_sparse:
         return _filter(rows, is_full=is_full)
-    if not group.is_plain and is_last:
-        at_one = Units(rows, torch.ones_like(rows.temperature))
-        rows.with_temperature(dynamic_temperature(rows, entropy(at_one), rows.positive))
-        if has_smoothing(rows):
-            Smoothing(rows).apply()
     no = torch.zeros_like(rows.undecided)
     return Processed(drawn_from=rows.scaled, count=rows.positive, undecided=no, beyond=no)
 
@@ -122,25 +118,18 @@ def _list_length(records: NDArray[np.void]) -> int:
 def _filter(rows: LoadedRows, *, is_full: bool) -> Processed:
     """Apply the filters along the order."""
     group, records = rows.group, rows.group.records
-    is_last = is_temperature_last(records)
     width = rows.raw.shape[1]
     n = width if is_full or group.is_sparse else min(width, _list_length(records))
     logits, positions = first(rows.adjusted, n)
-    judged_at = torch.ones_like(rows.temperature) if is_last else rows.temperature
+    judged_at = torch.ones_like(rows.temperature) if group.is_early else rows.temperature
     state = _start(rows, logits, positions, judged_at)
-    Filters(rows, positions, _sigma(rows, positions, state.shift), _xtc_uniforms(rows)).apply(state)
-    if is_last and records["dynamic_temperature_range"].any():
-        is_on = rows.parameters.column("dynamic_temperature_range") > 0
-        state.undecided |= is_on & state.beyond
-        rows.with_temperature(dynamic_temperature(rows, state.entropy(), state.count))
-    own = torch.where(state.kept, logits, _NEVER)
-    if not (is_last and has_smoothing(rows)):
+    Filters(rows, _xtc_uniforms(rows)).apply(state)
+    if group.is_greedy:
+        return _choose_kept(rows, state, logits, positions)
+    own = torch.where(state.kept, state.values, _NEVER)
+    if not (group.is_early and has_smoothing(rows)):
         return _finish(rows, state, own, logits, positions)
-    smoothing = Smoothing(rows)
-    own = torch.where(state.kept, smoothing.logits().gather(1, positions), _NEVER)
-    own = smoothing.bend(own, own.amax(1, keepdim=True))
-    smoothing.apply()
-    processed = _finish(rows, state, own, rows.adjusted.gather(1, positions), positions)
+    processed = _finish(rows, state, own, rows.adjusted.gather(1, state.positions), state.positions)
     processed.is_reordered = True
     return processed
 
@@ -178,23 +167,42 @@ def _start(rows: LoadedRows, logits: Tensor, positions: Tensor, temperature: Ten
         beyond=beyond,
         certain=rows.certain(logits),
         bound=bound,
-        least=rows.parameters.column("min_tokens_to_keep"),
+        above=rows.above(logits),
+        listed=rows.parameters.column("vocab_size"),
+        positions=positions,
+        values=logits,
     )
     state.kept = logits > _NEVER
     state.undecided |= rows.undecided
     return state
 
 
-def _sigma(rows: LoadedRows, positions: Tensor, shift: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Compute what top_n_sigma looks at, for the listed positions; None if no row asks. See `Filters`."""
-    if not _is_any_on("top_n_sigma", rows.group.records):
-        return None
-    logits, largest = rows.adjusted, rows.largest
-    if rows.weights is not None:
-        logits = torch.where(rows.are_weights, as_float32(ln(rows.weights)), logits)
-        largest = logits.amax(1, keepdim=True)
-    gaps = largest - logits
-    return gaps.gather(1, positions), torch.where(rows.has_rest, float("nan"), deviation(gaps, shift))
+def _choose_kept(rows: LoadedRows, state: FilterState, logits: Tensor, positions: Tensor) -> Processed:
+    """T = 0 after filters: the first of what is kept, or the first S without replacement."""
+    draws = rows.parameters.column("num_samples")
+    own = draws if rows.group.without else torch.ones_like(draws)
+    length = min(rows.group.draws if rows.group.without else 1, logits.shape[1])
+    places = torch.arange(logits.shape[1], device=logits.device)
+    at = torch.where(state.kept, places, logits.shape[1]).argsort(dim=1, stable=True)[:, :length]
+    chosen = positions.gather(1, at)
+    missing = (rows.group.draws if rows.group.without else 1) - length
+    if missing > 0:  # these rows have too few
+        chosen = torch.nn.functional.pad(chosen, (0, missing))
+    # A list that ends before what is kept does is enough, as long as it has as many as are drawn.
+    undecided = state.undecided | (state.beyond & (own > (state.kept & (places < state.certain)).sum(1, keepdim=True)))
+    is_first = state.kept & (state.ranks == 1)
+    return Processed(
+        drawn_from=Distribution(torch.zeros_like(rows.health), chosen[:, :1]),
+        count=torch.where(state.beyond, rows.positive, state.count),
+        undecided=undecided,
+        beyond=torch.zeros_like(state.beyond),
+        positions=positions,
+        logits=logits,
+        certain=state.certain,
+        kept=state.kept & (state.ranks <= own),
+        exponents=torch.where(is_first, 0.0, _NEVER).to(torch.float64),
+        chosen=chosen,
+    )
 
 
 def _finish(rows: LoadedRows, state: FilterState, own: Tensor, logits: Tensor, positions: Tensor) -> Processed:

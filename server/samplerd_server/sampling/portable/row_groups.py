@@ -13,18 +13,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from samplerd_server.core.enums import Dtype, InputKind
+from samplerd_server.core.enums import Dtype, FilterStep, InputKind, Order
 from samplerd_server.core.outputs import OutputFlags
+from samplerd_server.sampling.decode import read_bytes
 from samplerd_server.sampling.noise import Purpose, uniform, uniforms
-from samplerd_server.sampling.parameters import FILTERS, TEMPERATURE_IS_LAST
+from samplerd_server.sampling.parameters import FILTERS, ORDERS
 from samplerd_server.sampling.portable.records import Fields
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Hashable, Iterator
 
     from numpy.typing import NDArray
 
-__all__ = ["RowGroup", "draw_uniforms", "group_rows", "is_temperature_last"]
+__all__ = ["RowGroup", "draw_uniforms", "group_rows"]
 
 _FEW_DRAWS = 8
 """Below this many uniforms plain integers are faster than numpy: 10 us each against 120 us for any array."""
@@ -42,10 +43,14 @@ class RowGroup:
     """Temperature is the only parameter, and only the basic outputs are asked for."""
     is_greedy: bool
     """T = 0."""
+    steps: tuple[str, ...]
+    """Steps 6 and 7 in the order that all their rows have."""
+    is_early: bool
+    """Some filter comes before the temperature."""
     is_sparse: bool
     """Rows of candidates."""
     has_filters: bool
-    """Some filter is on."""
+    """Some filter is on; with T = 0, some filter that comes before the temperature."""
     without: bool
     """Drawn without replacement."""
     output_flags: OutputFlags
@@ -84,16 +89,32 @@ def filters_on(records: NDArray[np.void]) -> NDArray[np.bool_]:
     return is_on
 
 
-def is_temperature_last(records: NDArray[np.void]) -> bool:
-    """Tell whether the filters of a group's rows, of one order, judge the row at T = 1."""
-    return int(records["order"][0]) in TEMPERATURE_IS_LAST
+def _steps_of(record: np.void) -> tuple[str, ...]:
+    """Name steps 6 and 7 of a row, first to last."""
+    if not record["steps_len"]:
+        return ORDERS[Order(int(record["order"]))]
+    numbers = read_bytes(int(record["steps"]), 4 * int(record["steps_len"])).view("<i4").tolist()
+    return tuple(FilterStep(number).name.lower() for number in numbers)
+
+
+def _early_filters(records: NDArray[np.void], steps: tuple[str, ...]) -> NDArray[np.bool_]:
+    """bool[B]: whether a filter is on that comes before the temperature."""
+    early = steps[: steps.index("temperature")] if "temperature" in steps else steps
+    fields, nothing = Fields(records), np.zeros(len(records), bool)
+    is_on: NDArray[np.bool_] = reduce(or_, (own.is_on(fields) for own in FILTERS if own.name in early), nothing)
+    return is_on
 
 
 def group_rows(records: NDArray[np.void], limit: int) -> Iterator[RowGroup]:
     """Divide the rows of a batch, ROW[B], into groups of at most `limit` numbers each (one row at least)."""
-    groups: dict[tuple[int, ...], list[int]] = {}
-    has_filters = filters_on(records).tolist()
-    for row, key in enumerate(zip(*_keys(records), has_filters, strict=True)):
+    groups: dict[tuple[Hashable, ...], list[int]] = {}
+    has_filters, early, steps = filters_on(records), np.zeros(len(records), bool), _all_steps(records)
+    for own_steps in set(steps):
+        where = np.array([row for row, each in enumerate(steps) if each == own_steps])
+        early[where] = _early_filters(records[where], own_steps)
+    is_cold = records["temperature"] == 0
+    has_filters = np.where(is_cold, early, has_filters)
+    for row, key in enumerate(zip(*_keys(records), has_filters.tolist(), early.tolist(), steps, strict=True)):
         groups.setdefault(key, []).append(row)
     for rows in groups.values():
         widest = int(records["width"][rows].max())
@@ -108,10 +129,20 @@ def group_rows(records: NDArray[np.void], limit: int) -> Iterator[RowGroup]:
                 is_plain=bool(own["plain"][0]),
                 is_greedy=bool(own["temperature"][0] == 0.0),
                 is_sparse=bool(own["candidate_ids"][0]),
-                has_filters=has_filters[members[0]],
+                steps=steps[members[0]],
+                is_early=bool(early[members[0]]),
+                has_filters=bool(has_filters[members[0]]),
                 without=bool(own["without"][0]),
                 output_flags=OutputFlags(int(np.bitwise_or.reduce(own["output_flags"]))),
             )
+
+
+def _all_steps(records: NDArray[np.void]) -> list[tuple[str, ...]]:
+    """List the steps of each row."""
+    if not records["steps_len"].any():
+        orders = {int(order): ORDERS[order] for order in Order}
+        return [orders[number] for number in records["order"].tolist()]
+    return [_steps_of(record) for record in records]
 
 
 def _keys(records: NDArray[np.void]) -> list[list[int]]:
@@ -123,7 +154,7 @@ def _keys(records: NDArray[np.void]) -> list[list[int]]:
         records["without"].tolist(),
         (records["temperature"] == 0.0).tolist(),
         (records["candidate_ids"] != 0).tolist(),
-        records["order"].tolist(),
+        records["ties"].tolist(),
         records["guidance_dtype"].tolist(),
         records["output_flags"].tolist(),
         [_size_class(width) for width in records["width"].tolist()],

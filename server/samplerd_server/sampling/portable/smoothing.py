@@ -36,31 +36,36 @@ class Smoothing:
         self._curve = rows.parameters.column("smoothing_curve")
         self._temperature = rows.temperature.clamp(min=COLDEST)
         # The coldest is certainty of the most likely, of which nothing is bent.
-        self._on = (self._factor > 0) & (self._temperature > COLDEST)
+        self.is_on = (self._factor > 0) & (self._temperature > COLDEST)
+        """bool[B, 1]: the row is bent."""
 
     def logits(self) -> Tensor:
         """Return the logits of whole rows before they are bent, float64[B, W]: of weights ln w as float32."""
         rows = self._rows
         if rows.weights is None:
             return rows.adjusted
-        return torch.where(self._on & rows.are_weights, as_float32(ln(rows.weights)), rows.adjusted)
+        return torch.where(self.is_on & rows.are_weights, as_float32(ln(rows.weights)), rows.adjusted)
+
+    def bound(self) -> Tensor:
+        """Return the bound of what was not sent before it is bent, float64[B, 1], as `logits` does."""
+        rows = self._rows
+        if rows.weights is None:
+            return rows.bound
+        return torch.where(self.is_on & rows.are_weights, as_float32(ln(rows.bound_weight)), rows.bound)
 
     def bend(self, logits: Tensor, largest: Tensor) -> Tensor:
         """Bend logits, float64[B, n], relative to float64[B, 1], where a row is smoothed."""
         distance = ((logits - largest) / self._temperature).clamp(min=FARTHEST)
         bent = as_float32(bend(distance, self._factor, self._curve).clamp(-LARGEST, LARGEST))
-        return torch.where(self._on & (logits > _NEVER), bent, logits)
+        return torch.where(self.is_on & (logits > _NEVER), bent, logits)
 
     def apply(self) -> None:
         """Bend whole rows: from here on they are logits at T = 1, and of what was not sent little is known."""
-        rows, on = self._rows, self._on
+        rows, on = self._rows, self.is_on
         logits = self.logits()
         largest = logits.amax(1, keepdim=True)
         if rows.rest is not None:
-            bound = rows.bound
-            if rows.weights is not None:
-                bound = torch.where(on & rows.are_weights, as_float32(ln(rows.bound_weight)), bound)
-            rows.set_bound(self.bend(bound, largest))
+            rows.set_bound(self.bend(self.bound(), largest))
             rows.undecided = rows.undecided | (on & (self._curve > MONOTONE) & rows.has_rest)
             rows.rest = torch.where(on & rows.has_rest, float("nan"), rows.rest)
         rows.are_weights = rows.are_weights & ~on

@@ -14,7 +14,17 @@ from samplerd_server.sampling.portable.arithmetic import exp2, ln, log2, power_o
 if TYPE_CHECKING:
     from samplerd_server.sampling.portable.row_groups import RowGroup
 
-__all__ = ["AdjustedRows", "Units", "as_float32", "ceil", "deviation", "entropy", "information", "reaches"]
+__all__ = [
+    "AdjustedRows",
+    "Units",
+    "as_float32",
+    "ceil",
+    "deviation",
+    "entropy",
+    "information",
+    "reaches",
+    "weigh_logits",
+]
 
 _NEVER = float("-inf")
 _COLDEST = 1e-300
@@ -54,15 +64,23 @@ class AdjustedRows(Protocol):
 class Units:
     """Whole rows, weighed at a temperature."""
 
-    def __init__(self, rows: AdjustedRows, temperature: Tensor) -> None:
-        """Weigh at a temperature, float64[B, 1]."""
+    def __init__(self, rows: AdjustedRows, temperature: Tensor, first: Tensor | None = None) -> None:
+        """Weigh.
+
+        Args: temperature, float64[B, 1]; first, int64[B, 1], the position of the largest number that is kept, None = of
+        the row. Larger ones get a mass that means nothing.
+        """
         self._rows = rows
+        self._largest = rows.largest if first is None else rows.adjusted.gather(1, first)
+        self._largest_weight = None
+        if rows.weights is not None:
+            self._largest_weight = rows.largest_weight if first is None else rows.weights.gather(1, first)
         self._temperature = temperature.clamp(min=_COLDEST)
         shifts = [shift_of(int(vocab_size)) for vocab_size in rows.group.records["vocab_size"].tolist()]
         self.shift = torch.tensor(shifts, dtype=torch.int64, device=rows.adjusted.device)[:, None]
         """int64[B, 1]: the mass of the largest is 2^shift."""
         self._scale = power_of_two(self.shift)
-        self.exponents = self._exponents(rows.adjusted - rows.largest, self._shares(rows.weights))
+        self.exponents = self._exponents(rows.adjusted - self._largest, self._shares(rows.weights))
         """float64[B, W]: log2 of masses relative to the largest, at least LOWEST."""
         self.masses = self._masses(self.exponents, self._shares(rows.weights))
         """int64[B, W]."""
@@ -71,16 +89,16 @@ class Units:
         """int64[B, 1]: no category of the rest has more."""
         rows = self._rows
         shares = None if rows.weights is None else self._shares(rows.bound_weight)
-        return self._masses(self._exponents(rows.bound - rows.largest, shares), shares)
+        return self._masses(self._exponents(rows.bound - self._largest, shares), shares)
 
     def rest(self) -> Tensor:
         """int64[B, 1]: the mass of the rest; UNKNOWN where it is not known, or NONE."""
         rows = self._rows
         if rows.rest is None:
             return torch.full_like(self.shift, NONE)
-        largest = rows.largest
-        if rows.weights is not None:
-            largest = torch.where(rows.are_weights, ln(rows.largest_weight), largest)
+        largest = self._largest
+        if self._largest_weight is not None:
+            largest = torch.where(rows.are_weights, ln(self._largest_weight), largest)
         ceiling = (REST_BITS - self.shift).to(torch.float64)
         exponent = torch.minimum(((rows.rest - largest) * LOG2_E).clamp(min=LOWEST), ceiling)
         mass = (exp2(exponent) * self._scale).round().clamp(min=1.0).long()
@@ -89,7 +107,9 @@ class Units:
 
     def _shares(self, weights: Tensor | None) -> Tensor | None:
         """Weights as shares of the largest, at most 1."""
-        return None if weights is None else (weights / self._rows.largest_weight).clamp(max=1.0)
+        if weights is None or self._largest_weight is None:
+            return None
+        return (weights / self._largest_weight).clamp(max=1.0)
 
     def _exponents(self, gaps: Tensor, shares: Tensor | None) -> Tensor:
         exponents: Tensor = gaps * (LOG2_E / self._temperature).clamp(max=1e300)
@@ -102,6 +122,17 @@ class Units:
         if shares is not None:
             masses = torch.where(self._rows.are_weights & (self._temperature == 1), shares, masses)
         return (masses * self._scale).round().long()
+
+
+def weigh_logits(logits: Tensor, shift: Tensor, beside: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Weigh logits at T = 1: log2 of masses, float64[B, n], and masses, int64[B, n].
+
+    Args: logits, float64[B, n]; shift, int64[B, 1]; beside, float64[B, m], what they are weighed beside, None = each
+    other.
+    """
+    largest = (logits if beside is None else beside).amax(1, keepdim=True)
+    exponents = ((logits - largest) * LOG2_E).clamp(LOWEST, 0.0)
+    return exponents, (exp2(exponents) * power_of_two(shift)).round().long()
 
 
 def reaches(masses: Tensor, needed: Tensor) -> Tensor:

@@ -49,7 +49,7 @@ class Distribution:
         return max(0.0, -float((p[p > 0] * self.logprobs[p > 0]).sum()))
 
 
-def in_order(row: Known, temperature: float, least: int = 1) -> FilterState:
+def in_order(row: Known, temperature: float) -> FilterState:
     """Lay a row out in the total order, its masses at a temperature; 0 = certainty of the first."""
     order = [at for at in np.lexsort((row.ids, -row.logits)) if row.logits[at] > -math.inf]
     if not order:
@@ -72,7 +72,8 @@ def in_order(row: Known, temperature: float, least: int = 1) -> FilterState:
         rest=rest,
         units=weigh(row, order, temperature),
         certain=int((logits >= row.bound).sum()) if row.has_rest else len(order),
-        least=least,
+        above=int((logits > row.bound).sum()) if row.has_rest else len(order),
+        listed=row.vocab_size,
     )
 
 

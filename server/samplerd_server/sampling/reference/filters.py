@@ -1,9 +1,12 @@
 """The reference, step 7: the filters of one row, in the total order (probability descending, id ascending). Float64.
 
 A filter takes a `FilterState` and returns one that keeps less. Every filter but typical_p and XTC keeps a prefix of
-the order. Probabilities are those of the distribution as renormalised by the filters before it, at T, or at 1 with
-ORDER_LLAMA_CPP, as whole numbers: `sampling.masses`. At least min_tokens_to_keep of a filter's own order stay (for
-typical_p: of the most typical); XTC acts only if that many remain, as in llama.cpp.
+the order. Probabilities are those of the distribution as renormalised by the filters before it, at T, or at 1 before
+the step of the temperature, as whole numbers: `sampling.masses`. At least min_tokens_to_keep of a filter's own order
+stay (for typical_p: of the most typical); XTC acts only if that many remain, as in llama.cpp.
+
+Equals: a filter's own order puts them by id, ascending or, with TieRule.HIGHEST_ID, descending, and takes as many as it
+asks for; with TieRule.ALL it takes all that are equal to the last.
 
 With candidates the rest is one unknown at the end of the order. A filter that keeps a prefix ending before any logit
 that the rest may have is exact, and drops the rest; one whose end cannot be placed raises `Undecidable`:
@@ -14,20 +17,22 @@ that the rest may have is exact, and drops the rest; one whose end cannot be pla
   the rest;
 * top_n_sigma, eta_cutoff, typical_p, dynamic temperature: never, since deviation and entropy need every category;
 * XTC: the rest's mass known, and the bound below the threshold. The rest then stays.
+
+Where equals may be kept that were not sent (any tie rule but LOWEST_ID), a cut must lie above the bound, not at it.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from samplerd_server.core.enums import XtcExemption
+from samplerd_server.core.enums import TieRule, XtcExemption
 from samplerd_server.sampling import arithmetic
 from samplerd_server.sampling.masses import DISTANCES, PART, TERM_BITS, UNKNOWN
-from samplerd_server.sampling.parameters import FILTER_ORDERS, Need
+from samplerd_server.sampling.parameters import FILTERS, Need, rule_of
 from samplerd_server.sampling.reference.adjust import Undecidable
 from samplerd_server.sampling.reference.units import Units, deviation, prefix_length, reaches
 from samplerd_server.sampling.thresholds import thresholds
@@ -38,7 +43,7 @@ if TYPE_CHECKING:
     from samplerd_server.core.params import SamplingParams
     from samplerd_server.sampling.parameters import Filter
 
-__all__ = ["FilterState", "apply_filters", "entropy"]
+__all__ = ["FilterState", "apply_filter", "entropy"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +68,10 @@ class FilterState:
     """What the filters judge by."""
     certain: int
     """How many of the first are known to precede the rest."""
-    least: int
-    """min_tokens_to_keep."""
+    above: int
+    """How many of the first are above every number of the rest."""
+    listed: int
+    """How many categories llama.cpp would still have in its list, forbidden ones too."""
 
     @property
     def count(self) -> int:
@@ -93,12 +100,19 @@ class FilterState:
         """The rest is still there."""
         return self.rest != 0
 
-    def first(self, length: int) -> FilterState:
-        """Keep the first `length` of what is kept, and at least `least`, and nothing of the rest."""
-        length = max(length, self.least)
-        if self.has_rest and length > self.certain:
+    def in_order(self, rule: TieRule) -> NDArray[np.int64]:
+        """Places of what is kept, the likeliest first, equals as the rule has them."""
+        at = np.flatnonzero(self.kept)
+        ids = -self.ids[at] if rule is TieRule.HIGHEST_ID else self.ids[at]
+        return at[np.lexsort((ids, -self.logits[at]))]
+
+    def first(self, length: int, rule: TieRule = TieRule.LOWEST_ID) -> FilterState:
+        """Keep the first `length` of what is kept, and nothing of the rest."""
+        known = self.certain if rule is TieRule.LOWEST_ID else self.above
+        if self.has_rest and length > int(self.kept[:known].sum()):
             raise Undecidable
-        return replace(self, kept=self.kept & (np.cumsum(self.kept) <= length), rest=0.0)
+        order = self.in_order(rule)
+        return replace(self, kept=_cut(order, self.logits, length, rule), rest=0.0)
 
     def reaching(self, threshold: float) -> int:
         """Count those of what is kept that reach a threshold, in units; none of the rest may."""
@@ -106,6 +120,26 @@ class FilterState:
         if self.has_rest and reaches(self.units.bound, needed):
             raise Undecidable
         return int((self.kept & reaches(self.units.masses, needed)).sum())
+
+
+def _cut(order: NDArray[np.int64], keys: NDArray[Any], length: int, rule: TieRule) -> NDArray[np.bool_]:
+    """Choose the first `length` of an order; with TieRule.ALL also what has the same key as the last of them."""
+    while rule is TieRule.ALL and 0 < length < len(order) and keys[order[length]] == keys[order[length - 1]]:
+        length += 1
+    chosen = np.zeros(len(keys), bool)
+    chosen[order[:length]] = True
+    return chosen
+
+
+def least_of(params: SamplingParams, name: str) -> int:
+    """How many a filter keeps at least."""
+    is_exact = params.top_k_is_exact and name in {"top_k", "top_n_sigma"}
+    return 1 if is_exact else params.min_tokens_to_keep
+
+
+def keep_first(state: FilterState, params: SamplingParams, name: str, length: int) -> FilterState:
+    """Keep as many as a filter asks for, and as it has to keep at least."""
+    return state.first(max(length, least_of(params, name)), rule_of(params.ties, name))
 
 
 def information(state: FilterState) -> tuple[float, float]:
@@ -127,7 +161,7 @@ def top_h(state: FilterState, params: SamplingParams) -> FilterState:
     surprise = np.maximum(level - state.units.exponents[state.kept], 0.0)
     terms = np.rint(state.units.masses[state.kept].astype(np.float64) * surprise * 2.0**-TERM_BITS).astype(np.int64)
     limit = math.floor(params.top_h * float(terms.sum()) * (1.0 + 2.0**-PART))
-    return state.first(max(1, int((np.cumsum(terms) <= limit).sum())))
+    return keep_first(state, params, "top_h", max(1, int((np.cumsum(terms) <= limit).sum())))
 
 
 def entropy(state: FilterState) -> float:
@@ -137,7 +171,7 @@ def entropy(state: FilterState) -> float:
 
 def top_k(state: FilterState, params: SamplingParams) -> FilterState:
     """Keep exactly the first k."""
-    return state.first(params.top_k)
+    return keep_first(state, params, "top_k", params.top_k)
 
 
 def _top_p_length(state: FilterState, top_p: float) -> float:
@@ -154,19 +188,19 @@ def top_p(state: FilterState, params: SamplingParams) -> FilterState:
     length = _top_p_length(state, params.top_p)
     if math.isinf(length):
         raise Undecidable
-    return state.first(int(length))
+    return keep_first(state, params, "top_p", int(length))
 
 
 def typical_p(state: FilterState, params: SamplingParams) -> FilterState:
     """Keep the shortest prefix, by (abs(-log2 p - H), id) ascending, that reaches typical_p."""
     share, _ = information(state)
     distance = np.rint(np.abs(-state.units.exponents - share) * DISTANCES).astype(np.int64)
-    order = [at for at in np.lexsort((state.ids, distance)) if state.kept[at]]
+    rule = rule_of(params.ties, "typical_p")
+    by_id = np.lexsort((-state.ids if rule is TieRule.HIGHEST_ID else state.ids, distance))
+    order = by_id[state.kept[by_id]]
     needed = math.ceil(params.typical_p * float(state.whole))
     length = prefix_length(state.units.masses[order], needed) or len(order)
-    chosen = np.zeros(len(state.kept), bool)
-    chosen[order[: max(length, state.least)]] = True
-    return replace(state, kept=chosen)
+    return replace(state, kept=_cut(order, distance, max(length, params.min_tokens_to_keep), rule))
 
 
 _THRESHOLDS = thresholds(exp=arithmetic.exp, sqrt=np.sqrt, minimum=min)
@@ -178,16 +212,18 @@ def at_threshold(state: FilterState, params: SamplingParams, own: Filter) -> Fil
     total = float(state.whole) if own.needs & Need.TOTAL else math.nan
     h = entropy(state) if own.needs & Need.EACH else math.nan
     value = getattr(params, own.name)
-    return state.first(state.reaching(float(_THRESHOLDS[own.name](value, largest, total, h))))
+    length = state.reaching(float(_THRESHOLDS[own.name](value, largest, total, h)))
+    return keep_first(state, params, own.name, length)
 
 
 def top_n_sigma(state: FilterState, params: SamplingParams) -> FilterState:
-    """Keep logits of at least max - n population standard deviations of the finite logits; always the first filter."""
+    """Keep logits of at least max - n population standard deviations, of what the filters before have kept."""
     if state.has_rest:
         raise Undecidable
-    gaps = state.units.gaps
+    logits = state.units.logits[state.kept]
+    gaps = logits[0] - logits
     limit = params.top_n_sigma * deviation(gaps, state.units.shift)
-    return state.first(int((gaps - gaps * 2.0**-PART <= limit).sum()))
+    return keep_first(state, params, "top_n_sigma", int((gaps - gaps * 2.0**-PART <= limit).sum()))
 
 
 def xtc(state: FilterState, params: SamplingParams, uniform: float) -> FilterState:
@@ -197,14 +233,17 @@ def xtc(state: FilterState, params: SamplingParams, uniform: float) -> FilterSta
     """
     if not uniform < params.xtc_probability:
         return state
-    length = state.reaching(params.xtc_threshold * float(state.whole)) - 1
-    is_dropped = state.kept & (np.cumsum(state.kept) <= length)
+    rule = rule_of(params.ties, "xtc")
+    order, length = state.in_order(rule), state.reaching(params.xtc_threshold * float(state.whole)) - 1
+    while rule is TieRule.ALL and length > 0 and state.logits[order[length - 1]] == state.logits[order[length]]:
+        length -= 1
+    is_dropped = _cut(order, state.logits, max(length, 0), TieRule.LOWEST_ID)
     if params.xtc_exempt_ids is not None:
         is_exempt = is_dropped & np.isin(state.ids, params.xtc_exempt_ids)
         if params.xtc_exemption == XtcExemption.ROW and is_exempt.any():
             return state
         is_dropped &= ~is_exempt
-    if state.count - int(is_dropped.sum()) < state.least:
+    if state.count - int(is_dropped.sum()) < params.min_tokens_to_keep:
         return state
     return replace(state, kept=state.kept & ~is_dropped)
 
@@ -215,24 +254,37 @@ def joint(state: FilterState, params: SamplingParams, unfiltered: FilterState) -
     by_mass = _top_p_length(unfiltered, params.top_p) if params.top_p < 1 else math.inf
     if math.isinf(min(by_count, by_mass)):
         raise Undecidable
-    return state.first(int(min(by_count, by_mass)))
+    return keep_first(state, params, "joint", int(min(by_count, by_mass)))
 
 
-def apply_filters(state: FilterState, params: SamplingParams, xtc_uniform: float) -> FilterState:
-    """Apply every filter that is on, in the order that the parameters name."""
-    unfiltered = state
-    for own in FILTER_ORDERS[params.order]:
-        if not own.is_on(params):
-            continue
-        if own.name == "joint":
-            state = joint(state, params, unfiltered)
-        elif own.name == "xtc":
-            state = xtc(state, params, xtc_uniform)
-        elif own.name in _THRESHOLDS:
-            state = at_threshold(state, params, own)
-        else:
-            state = _SHAPES[own.name](state, params)
-    return state
+def apply_filter(
+    name: str, state: FilterState, params: SamplingParams, unfiltered: FilterState, xtc_uniform: float
+) -> FilterState:
+    """Apply one filter, if it is on. `unfiltered`: what there was after the temperature."""
+    own = _BY_NAME[name]
+    if not own.is_on(params):
+        return state
+    if name == "joint":
+        after = joint(state, params, unfiltered)
+    elif name == "xtc":
+        after = xtc(state, params, xtc_uniform)
+    elif name in _THRESHOLDS:
+        after = at_threshold(state, params, own)
+    else:
+        after = _SHAPES[name](state, params)
+    return replace(after, listed=_listed(name, state, after, params))
+
+
+def _listed(name: str, before: FilterState, after: FilterState, params: SamplingParams) -> int:
+    """Count llama.cpp's list after a filter: top_n_sigma leaves what it rules out, and XTC all if it does not act."""
+    if name == "top_n_sigma" or (name == "xtc" and after.count == before.count):
+        return before.listed
+    if name == "top_k":
+        return max(min(before.listed, max(params.top_k, least_of(params, name))), after.count)
+    return after.count
+
+
+_BY_NAME = {own.name: own for own in FILTERS}
 
 
 _SHAPES = {"top_n_sigma": top_n_sigma, "top_k": top_k, "top_p": top_p, "typical_p": typical_p, "top_h": top_h}

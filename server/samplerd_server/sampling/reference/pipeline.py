@@ -1,23 +1,25 @@
 """The reference: the law of every draw, one row at a time, in float64, written to be read (docs/sampling.md in code).
 
-The pipeline: 0 decode, 1 check, guidance, 2 mask, 3 bias, 4 penalties, 5 greedy rows leave, 6 temperature, 7 filters,
-8 draw.
+The pipeline: 0 decode, 1 check, guidance, 2 mask, 3 bias, 4 penalties, 5 greedy rows leave, 6 temperature and
+7 filters, in the row's order, 8 draw.
 Every faster sampler is tested against this one; nothing serves requests from it.
 
 Where the law leaves something open, it is decided here:
 
 * A greedy row (T = 0) draws its argmax; without replacement the S highest in order. Its ``scaled`` distribution is that
   of T = 1, since it left before the temperature (so its logprobs say something, as in vLLM); its ``processed``
-  distribution is certainty, ln 1 = 0. Kept are the ids that are drawn.
+  distribution is certainty, ln 1 = 0. Kept are the ids that are drawn. Where filters come before the temperature they
+  judge the row at T = 1, and the argmax of what they keep is drawn; all else is as with any greedy row.
+* The step of the temperature weighs what is kept again, relative to the largest of it; later filters judge at T.
 * "Positive probability" means a logit above -inf, however small. Without replacement, what is left is renormalised
   before every draw, so that a category far below the range of binary64 is drawn once nothing else is left.
 * XTC is decided once for a row, by the uniform of purpose XTC at draw index draw_offset. All S draws of a row share it,
   and so do its kept count and its processed logprobs. A row with XTC therefore is the one exception to "draws 0..9
   equal draws 0..4 and 5..9": give draw_offset = t at step t, one sample each.
-* Dynamic temperature takes H at T = 1 of what it scales: the adjusted row, or with ORDER_LLAMA_CPP what the filters
-  kept. With one category H / ln V' counts as 0. A temperature of 0 then is certainty of the most likely.
-* Smoothing directly follows the temperature. After the filters of ORDER_LLAMA_CPP it bends what they kept, and for the
-  ``scaled`` distribution the whole row.
+* Dynamic temperature takes H at T = 1 of what it scales: the adjusted row, or what the filters before it kept. With one
+  category H / ln V' counts as 0. A temperature of 0 then is certainty of the most likely.
+* Smoothing directly follows the temperature. After filters it bends what they kept, and for the ``scaled`` distribution
+  the whole row.
 * top_n lists categories with positive probability only; beyond them -1 and -inf.
 * Candidates: they are taken to be the first of the total order. The rest stands after all of them in the cumulative sum
   of the draw, whatever its ids; a draw that falls there is OUTSIDE_CANDIDATES, and so is any filter that depends on it
@@ -36,11 +38,11 @@ from samplerd_server.core.enums import Dtype, InputKind, LogprobKind, RowErrorRe
 from samplerd_server.core.rows import CandidateRows
 from samplerd_server.sampling.decode import decode, first_fault
 from samplerd_server.sampling.noise import Purpose, uniform
-from samplerd_server.sampling.parameters import TEMPERATURE_IS_LAST
+from samplerd_server.sampling.parameters import steps_of
 from samplerd_server.sampling.reference import adjust
 from samplerd_server.sampling.reference.adjust import Known, Undecidable
 from samplerd_server.sampling.reference.distribution import Distribution, in_order, processed, softmax, successive
-from samplerd_server.sampling.reference.filters import FilterState, apply_filters
+from samplerd_server.sampling.reference.filters import FilterState, apply_filter
 from samplerd_server.sampling.reference.guidance import guide
 from samplerd_server.sampling.reference.temperature import heat, rebase, smooth, temperature_of
 
@@ -185,11 +187,9 @@ def _sample_row(request: SampleRequest, row: int, params: SamplingParams) -> Row
     seed = request.seed if request.row_seeds is None else int(request.row_seeds[row])
     row_index = row if request.row_seeds is None else 0
     first, draws = request.draw_offset, request.num_samples
+    state, scaled_row, temperature = _process(adjusted, params, uniform(seed, first, row_index, Purpose.XTC))
     if params.is_greedy:
-        state = _greedy(adjusted, 1 if request.with_replacement else draws)
-        scaled_row, temperature = adjusted, 1.0
-    else:
-        state, scaled_row, temperature = _process(adjusted, params, uniform(seed, first, row_index, Purpose.XTC))
+        state = state.first(1 if request.with_replacement else draws)
     scaled = softmax(scaled_row, temperature)
     drawn_from = processed(state, is_greedy=params.is_greedy)
     if not request.with_replacement and state.rest == 0 and state.count < draws:
@@ -225,20 +225,23 @@ def _sample_row(request: SampleRequest, row: int, params: SamplingParams) -> Row
     )
 
 
-def _greedy(row: Known, length: int) -> FilterState:
-    """Step 5: the first of the order."""
-    return in_order(row, 1.0).first(length)
-
-
 def _process(row: Known, params: SamplingParams, xtc_uniform: float) -> tuple[FilterState, Known, float]:
-    """Take steps 6 and 7 in the order asked for: what is kept, with its masses; and the scaled row with its T."""
-    least = params.min_tokens_to_keep
-    if params.order not in TEMPERATURE_IS_LAST:
-        scaled, temperature = smooth(row, temperature_of(in_order(row, 1.0), params), params)
-        return rebase(apply_filters(in_order(scaled, temperature, least), params, xtc_uniform)), scaled, temperature
-    state = apply_filters(in_order(row, 1.0, least), params, xtc_uniform)
-    temperature = temperature_of(state, params)
-    return heat(state, temperature, params), *smooth(row, temperature, params)
+    """Take steps 6 and 7 in the order asked for: what is kept, with its masses; and the scaled row with its T.
+
+    With T = 0 no step after the temperature changes anything: what there is then is returned, as it is at T = 1.
+    """
+    state, scaled, temperature = in_order(row, 1.0), row, 1.0
+    unfiltered = state
+    for name in steps_of(params):
+        if name != "temperature":
+            state = apply_filter(name, state, params, unfiltered, xtc_uniform)
+            continue
+        if params.is_greedy:
+            break
+        temperature = temperature_of(state, params)
+        state = unfiltered = heat(row, state, temperature, params)
+        scaled, temperature = smooth(row, temperature, params)
+    return rebase(state), scaled, temperature
 
 
 def find(masses: NDArray[np.float64], rest: float, u: float) -> int:

@@ -10,8 +10,11 @@ import numpy as np
 
 from samplerd_server.sampling import arithmetic
 from samplerd_server.sampling.dry import LARGEST
+from samplerd_server.sampling.masses import LOWEST
 from samplerd_server.sampling.reference.adjust import Known, Undecidable
+from samplerd_server.sampling.reference.distribution import exp, in_order
 from samplerd_server.sampling.reference.filters import FilterState, entropy
+from samplerd_server.sampling.reference.units import weigh
 from samplerd_server.sampling.smoothing import FARTHEST, MONOTONE, bend
 
 if TYPE_CHECKING:
@@ -27,9 +30,11 @@ def temperature_of(state: FilterState, params: SamplingParams) -> float:
     spread = params.dynamic_temperature_range
     if spread == 0:
         return params.temperature
-    share = entropy(state) / float(arithmetic.ln(float(state.count))) if state.count > 1 else 0.0
+    count = state.listed if params.dynamic_temperature_counts_all else state.count
+    share = entropy(state) / float(arithmetic.ln(float(count))) if count > 1 else 0.0
     lift = float(arithmetic.power(min(share, 1.0), params.dynamic_temperature_exponent)) if share > 0 else 0.0
-    return params.temperature - spread + 2.0 * spread * lift
+    low, high = max(params.temperature - spread, 0.0), params.temperature + spread
+    return low + (high - low) * lift
 
 
 def _bent(logits: Any, largest: float, temperature: float, params: SamplingParams) -> NDArray[np.float64]:
@@ -65,18 +70,54 @@ def rebase(state: FilterState) -> FilterState:
     return replace(state, masses=masses, origin=largest)
 
 
-def heat(state: FilterState, temperature: float, params: SamplingParams) -> FilterState:
-    """Take what the filters kept to a temperature that comes after them, and bend it."""
-    logits, rest = state.logits, state.rest
+def heat(row: Known, state: FilterState, temperature: float, params: SamplingParams) -> FilterState:
+    """Take what is kept to T, relative to the largest of it, and bend it; T = 0 is certainty of the first."""
     if params.smoothing_factor > 0 and temperature > 0:
-        logits = np.where(state.kept, _bent(logits, float(logits[state.kept].max()), temperature, params), -math.inf)
-        temperature, rest = 1.0, math.nan if rest != 0 else 0.0
-    largest = float(logits[state.kept].max())
+        return _bend_kept(row, state, temperature, params)
+    first = int(np.flatnonzero(state.kept)[0])
+    largest = float(state.logits[first])
     if temperature == 0:
-        masses = np.where(np.cumsum(state.kept) == 1, 1.0, 0.0)
+        masses = np.where(np.arange(len(state.kept)) == first, 1.0, 0.0)
     else:
         with np.errstate(over="ignore"):
-            masses = np.where(state.kept, np.exp((logits - largest) / temperature), 0.0)
-    if rest != 0:
-        rest = rest * math.exp(state.origin - largest) if temperature == 1 else math.nan
-    return replace(state, logits=logits, masses=masses, origin=largest, temperature=temperature, rest=rest)
+            masses = np.where(state.kept, np.exp((state.logits - largest) / temperature), 0.0)
+    rest = 0.0
+    if state.has_rest:
+        rest = exp(row.rest - largest) if temperature == 1 else math.nan
+    units = weigh(row, np.searchsorted(row.ids, state.ids).tolist(), temperature, first)
+    return replace(state, masses=masses, origin=largest, temperature=temperature, rest=rest, units=units)
+
+
+def _bend_kept(row: Known, state: FilterState, temperature: float, params: SamplingParams) -> FilterState:
+    """Bend what is kept: from here on it is a row of its own, of logits at T = 1."""
+    whole = row.as_logits().lowered_rest()
+    ids = np.sort(state.ids[state.kept])
+    logits = whole.logits[np.searchsorted(whole.ids, ids)]
+    largest = float(logits.max())
+    own = replace(
+        whole,
+        ids=ids,
+        logits=_bent(logits, largest, temperature, params),
+        rest=whole.rest if state.has_rest else -math.inf,
+        bound=float(_bent(whole.bound, largest, temperature, params)),
+    )
+    return _with_dropped(replace(in_order(own, 1.0), listed=state.listed), state.ids[~state.kept])
+
+
+def _with_dropped(state: FilterState, ids: NDArray[np.int64]) -> FilterState:
+    """Put what was dropped at the end of the order."""
+    never, nothing = np.full(len(ids), -math.inf), np.zeros(len(ids))
+    units = replace(
+        state.units,
+        exponents=np.append(state.units.exponents, nothing + LOWEST),
+        masses=np.append(state.units.masses, nothing.astype(np.int64)),
+        logits=np.append(state.units.logits, never),
+    )
+    return replace(
+        state,
+        ids=np.append(state.ids, ids),
+        logits=np.append(state.logits, never),
+        masses=np.append(state.masses, nothing),
+        kept=np.append(state.kept, nothing > 0),
+        units=units,
+    )

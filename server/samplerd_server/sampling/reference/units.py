@@ -40,8 +40,8 @@ class Units:
     """Of the rest; UNKNOWN where it is not known, or NONE."""
     bound: int
     """No category of the rest has more."""
-    gaps: NDArray[np.float64]
-    """float64[n]: how far logits, of weights ln w as float32, lie below the largest; along the total order."""
+    logits: NDArray[np.float64]
+    """float64[n]: logits, of weights ln w as float32, along the total order."""
 
 
 def reaches(mass: Any, needed: int) -> Any:
@@ -57,18 +57,21 @@ def prefix_length(masses: NDArray[np.int64], needed: int) -> int | None:
     return length if length < len(masses) or ends[-1] >= needed else None
 
 
-def weigh(row: Known, order: list[int], temperature: float) -> Units:
-    """Weigh a row in whole numbers, along the total order: `sampling.masses`."""
+def weigh(row: Known, order: list[int], temperature: float, first: int = 0) -> Units:
+    """Weigh a row in whole numbers, along the total order, relative to its `first`: `sampling.masses`.
+
+    What comes before `first` was dropped, and has a mass that means nothing.
+    """
     shift = shift_of(row.vocab_size)
     logits, weights = row.logits[order], None if row.weights is None else row.weights[order]
-    shares = None if weights is None else np.append(weights, row.bound_weight) / weights[0]
-    exponents, masses = _masses(np.append(logits, row.bound) - logits[0], shares, temperature)
+    shares = None if weights is None else np.append(weights, row.bound_weight) / weights[first]
+    exponents, masses = _masses(np.append(logits, row.bound) - logits[first], shares, temperature, first)
     units = np.rint(masses * 2.0**shift).astype(np.int64)
     if weights is not None:
         logits = np.asarray(arithmetic.ln(weights), np.float32).astype(np.float64)
     rest = NONE
     if row.has_rest:
-        largest = float(logits[0] if weights is None else arithmetic.ln(weights[0]))
+        largest = float(logits[first] if weights is None else arithmetic.ln(weights[first]))
         rest = UNKNOWN if temperature != 1 or math.isnan(row.rest) else _rest_units(row.rest - largest, shift)
     return Units(
         shift=shift,
@@ -76,19 +79,19 @@ def weigh(row: Known, order: list[int], temperature: float) -> Units:
         masses=units[:-1],
         rest=rest,
         bound=int(units[-1]),
-        gaps=logits[0] - logits,
+        logits=logits,
     )
 
 
 def _masses(
-    gaps: NDArray[np.float64], shares: NDArray[np.float64] | None, temperature: float
+    gaps: NDArray[np.float64], shares: NDArray[np.float64] | None, temperature: float, first: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Compute log2 of masses relative to the first, at least LOWEST, and the masses.
+    """Compute log2 of masses relative to that at `first`, at least LOWEST, and the masses.
 
-    Args: gaps, float64[n], logits less the first, and shares, float64[n], of weights in the first, or None.
+    Args: gaps, float64[n], logits less that one, and shares, float64[n], of weights in that one, or None.
     """
     if temperature == 0:
-        exponents = np.where(np.arange(len(gaps)) == 0, 0.0, LOWEST)
+        exponents = np.where(np.arange(len(gaps)) == first, 0.0, LOWEST)
     elif shares is None:
         exponents = np.clip(gaps * min(arithmetic.LOG2_E / temperature, 1e300), LOWEST, 0.0)
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from samplerd_server.core.enums import Step
 from samplerd_server.core.errors import InvalidRequestError, NotImplementedFieldError
 from samplerd_server.core.params import Dry, SamplingParams
-from samplerd_server.sampling.parameters import PARAMETERS, PLAIN, ParamKind
+from samplerd_server.sampling.parameters import FILTERS, PARAMETERS, PLAIN, ParamKind, steps_of
 from samplerd_server.transport.codec.decode_ids import decode_ids, decode_sequences
 
 if TYPE_CHECKING:
@@ -29,7 +28,6 @@ _Decode: TypeAlias = "Callable[[Any, str, ParamsContext], Any]"
 """Takes the message, the path of the field for errors, and the context; returns the value."""
 
 DEFAULT_PARAMS = SamplingParams()
-_DEFAULTS = {row.name: row.default for row in PARAMETERS if row.default is not None}
 _CAPABILITIES = {row.name: f"SamplingParams.{row.name}" for row in PARAMETERS}
 _EXCLUDED = [(row.name, row.excludes) for row in PARAMETERS if row.excludes]
 _TEMPERATURES = next(row.range for row in PARAMETERS if row.name == "temperature")
@@ -86,7 +84,33 @@ def _decode_all(
             found[name] = decode(message, f"{path}.{name}", context)
     if not context.has_guidance and found.get("guidance_scale", 1.0) != 1.0:
         raise InvalidRequestError(f"{path}.guidance_scale", "needs guidance rows; this request has none")
-    return SamplingParams(is_plain=False, **_spread(found, PARAMETERS))
+    params = SamplingParams(is_plain=False, **_spread(found, PARAMETERS))
+    _check_steps(params, path)
+    return params
+
+
+def _check_steps(params: SamplingParams, path: str) -> None:
+    """Check that what is on has a step, and that dynamic temperature has a temperature.
+
+    Raises:
+        InvalidRequestError: it has not. A step that is not named would otherwise be left out without a word.
+
+    """
+    is_dynamic = params.dynamic_temperature_range > 0
+    if is_dynamic and params.is_greedy:
+        raise InvalidRequestError(
+            f"{path}.dynamic_temperature_range", "not with a temperature of 0, which is the argmax"
+        )
+    if params.steps is None:
+        return
+    steps = steps_of(params)
+    for own in FILTERS:
+        if own.name not in {"joint", *steps} and own.is_on(params):
+            raise InvalidRequestError(f"{path}.steps", f"{own.name} is on, but is not among the steps")
+    is_needed = params.temperature != 1 or is_dynamic or params.smoothing_factor > 0
+    if is_needed and "temperature" not in steps:
+        text = "the temperature is not 1, dynamic or smoothed, but is not among the steps"
+        raise InvalidRequestError(f"{path}.steps", text)
 
 
 def _spread(found: dict[str, Any], rows: Sequence[Parameter]) -> dict[str, Any]:
@@ -99,18 +123,12 @@ def _spread(found: dict[str, Any], rows: Sequence[Parameter]) -> dict[str, Any]:
 
 def _number(row: Parameter, says: str = "") -> _Decode:
     """Decode a number that is set. `says`: what it must be, if that is not said by its interval."""
-    name, interval, high_name = row.name, row.range, row.range.high_name
+    name, interval = row.name, row.range
 
     def decode(message: Any, path: str, _context: ParamsContext) -> float:
         value: float = getattr(message, name)
-        own = interval
-        if high_name:
-            is_given = message.HasField(high_name)
-            own = replace(
-                interval, high=getattr(message, high_name) if is_given else _DEFAULTS[high_name], high_name=""
-            )
-        if value not in own:
-            raise InvalidRequestError(path, f"{value} is not {says or f'in {own}'}")
+        if value not in interval:
+            raise InvalidRequestError(path, f"{value} is not {says or f'in {interval}'}")
         return value
 
     return decode
@@ -151,6 +169,23 @@ def _choice(row: Parameter) -> _Decode:
         if value is None:
             raise InvalidRequestError(path, f"{int(getattr(message, name))} is not a known {enumeration}")
         return value
+
+    return decode
+
+
+def _choices(row: Parameter) -> _Decode:
+    """Decode distinct values of an enumeration; none is absence."""
+    assert row.choices is not None, f"{row.name} has no choices. This is a bug."
+    name, enumeration, known = row.name, row.choices.__name__, {int(own): own.name.lower() for own in row.choices}
+
+    def decode(message: Any, path: str, _context: ParamsContext) -> NDArray[np.int32]:
+        values = list(getattr(message, name))
+        for at, value in enumerate(values):
+            if value not in known:
+                raise InvalidRequestError(f"{path}[{at}]", f"{value} is not a known {enumeration}")
+            if value in values[:at]:
+                raise InvalidRequestError(f"{path}[{at}]", f"{known[value]} stands there twice")
+        return np.array(values, np.int32)
 
     return decode
 
@@ -236,6 +271,7 @@ def _bitmask(row: Parameter) -> _Decode:
 
 _DECODE: dict[ParamKind, Callable[[Parameter], _Decode]] = {
     ParamKind.CHOICE: _choice,
+    ParamKind.CHOICES: _choices,
     ParamKind.LOGIT_BIAS: _logit_bias,
     ParamKind.FLOAT: _number,
     ParamKind.INTEGER: _integer,

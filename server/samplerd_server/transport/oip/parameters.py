@@ -25,7 +25,11 @@ PARAMETERS: dict[str, type] = {row.name: _NUMBERS[row.kind] for row in table.PAR
 _CHOICES = {
     row.name: {own.name.lower(): int(own) for own in row.choices} for row in table.PARAMETERS if row.choices is not None
 }
-"""The sampling parameters that name a value of an enumeration, with the number of each value."""
+"""The sampling parameters that name values of an enumeration, with the number of each value."""
+_LISTS = frozenset(row.name for row in table.PARAMETERS if row.kind is ParamKind.CHOICES)
+"""Those that name several, between commas."""
+_FLAGS = frozenset(row.name for row in table.PARAMETERS if row.kind is ParamKind.FLAG)
+"""The sampling parameters that are true or false."""
 _WHOLE = ("num_samples", "seed", "draw_offset")
 """Whole numbers of SampleRequest."""
 _BOUNDS = {"num_samples": 1 << 32, "seed": 1 << 64, "draw_offset": 1 << 64}
@@ -49,6 +53,11 @@ def set_parameter(message: pb.SampleRequest, key: str, value: Any) -> None:
         setattr(message, key, _whole(value, _BOUNDS[key], path))
     elif key == "replacement":
         message.replacement = pb.REPLACEMENT_WITH if _flag(value, path) else pb.REPLACEMENT_WITHOUT
+    elif key in _FLAGS:
+        setattr(message.params, key, _flag(value, path))
+    elif key in _LISTS:
+        names = value.replace(",", " ").split() if isinstance(value, str) else [value]
+        getattr(message.params, key).extend(_choice(own, _CHOICES[key], path) for own in names)
     elif key in _CHOICES:
         setattr(message.params, key, _choice(value, _CHOICES[key], path))
     elif key == "logprobs":

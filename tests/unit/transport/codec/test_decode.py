@@ -255,12 +255,14 @@ def test_every_parameter_but_temperature_needs_its_capability():
             message.params.dry.multiplier = 1.0
         elif field == "logit_bias":
             message.params.logit_bias.add(id=1, bias=1.0)
-        elif field in IDS:
+        elif field in IDS or field == "steps":
             target.append(1)
         elif field == "bad_words":
             message.params.bad_words.add(ids=[1])
         else:
-            setattr(message.params, field, 0.5 if isinstance(target, float) else 1)
+            setattr(
+                message.params, field, (1.5 if field == "smoothing_curve" else 0.5) if isinstance(target, float) else 1
+            )
         if field == "guidance_scale":
             message.guidance.tensor.CopyFrom(message.tensor)
         request = FULL.decode(message)

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from samplerd.v1 import sampler_pb2 as pb
-from samplerd_server.core.enums import Order, PenaltyScope, XtcExemption
+from samplerd_server.core.enums import Order, PenaltyScope, TieRule, XtcExemption
 from samplerd_server.core.errors import InvalidRequestError
 from samplerd_server.core.params import Dry, SamplingParams
 from samplerd_server.sampling.parameters import PARAMETERS, ParamKind
@@ -22,6 +22,7 @@ CONTEXT = ParamsContext(
 )
 TINY, BELOW_1, ABOVE_1 = 5e-324, math.nextafter(1, 0), math.nextafter(1, 2)
 NAN, INF = math.nan, math.inf
+UNPLACED = "the temperature is not 1, dynamic or smoothed, but is not among the steps"
 
 # name: (values that are allowed, values that are not)
 RANGES = {
@@ -38,7 +39,7 @@ RANGES = {
     "smoothing_curve": ([1.0, 3.0, 10.0], [BELOW_1, -1.0, NAN, INF]),
     "xtc_threshold": ([0.0, 0.5, 1.0], [-TINY, ABOVE_1, NAN, INF]),
     "xtc_probability": ([0.0, 0.5, 1.0], [-TINY, ABOVE_1, NAN, INF]),
-    "dynamic_temperature_range": ([0.0, 0.5, 1.0], [-TINY, ABOVE_1, NAN, INF]),
+    "dynamic_temperature_range": ([0.0, 0.5, 1.0, 1e308], [-TINY, NAN, INF]),
     "dynamic_temperature_exponent": ([TINY, 1.0, 1e308], [-1.0, NAN, INF]),
     "guidance_scale": ([-1e308, -1.0, 0.0, 1.0, 7.5, 1e308], [NAN, INF, -INF]),
     "repetition_penalty": ([TINY, 1.0, 1e308], [0.0, -1.0, NAN, INF]),
@@ -80,10 +81,47 @@ def test_absence_means_the_default():
     assert odd == SamplingParams(top_k=3, is_plain=False)
 
 
-def test_the_range_of_a_dynamic_temperature_ends_at_the_temperature():
-    assert decode(pb.SamplingParams(temperature=2.0, dynamic_temperature_range=2.0)).dynamic_temperature_range == 2.0
-    error = refused(pb.SamplingParams(temperature=0.5, dynamic_temperature_range=0.6))
-    assert error.description == "0.6 is not in [0.0, 0.5]"
+def test_a_dynamic_temperature_needs_a_temperature():
+    assert decode(pb.SamplingParams(temperature=0.5, dynamic_temperature_range=2.0)).dynamic_temperature_range == 2.0
+    error = refused(pb.SamplingParams(temperature=0.0, dynamic_temperature_range=0.6))
+    assert (error.field, error.description) == (
+        "params.dynamic_temperature_range",
+        "not with a temperature of 0, which is the argmax",
+    )
+
+
+def test_steps():
+    steps = [pb.FILTER_STEP_MIN_P, pb.FILTER_STEP_TEMPERATURE, pb.FILTER_STEP_TOP_K]
+    found = decode(pb.SamplingParams(steps=steps, min_p=0.1, top_k=3, temperature=0.5)).steps
+    assert found.tolist() == [5, 1, 3]
+    assert decode(pb.SamplingParams(top_k=3)).steps is None
+    assert decode(pb.SamplingParams(steps=[pb.FILTER_STEP_TOP_K], top_k=3)).steps.tolist() == [3]
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "description"),
+    [
+        ({"steps": [5, 0]}, "steps[1]", "0 is not a known FilterStep"),
+        ({"steps": [99]}, "steps[0]", "99 is not a known FilterStep"),
+        ({"steps": [5, 1, 5]}, "steps[2]", "min_p stands there twice"),
+        ({"steps": [1], "order": 2}, "steps", "not together with order"),
+        ({"steps": [1, 5], "top_p": 0.5}, "steps", "top_p is on, but is not among the steps"),
+        ({"steps": [1], "xtc_probability": 0.5}, "steps", "xtc is on, but is not among the steps"),
+        ({"steps": [5], "temperature": 0.5}, "steps", UNPLACED),
+        ({"steps": [5], "temperature": 0.0}, "steps", UNPLACED),
+        ({"steps": [5], "dynamic_temperature_range": 0.5}, "steps", UNPLACED),
+        ({"steps": [5], "smoothing_factor": 0.5}, "steps", UNPLACED),
+    ],
+)
+def test_steps_that_are_refused(fields, field, description):
+    error = refused(pb.SamplingParams(**fields))
+    assert (error.field, error.description) == (f"params.{field}", description)
+
+
+def test_tie_rules():
+    assert [decode(pb.SamplingParams(ties=n, top_k=1)).ties for n in range(6)] == [TieRule.LOWEST_ID, *TieRule]
+    for number in (6, -1):
+        assert refused(pb.SamplingParams(ties=number)).field == "params.ties"
 
 
 def test_remembering_plain_temperatures_forgets_no_check():

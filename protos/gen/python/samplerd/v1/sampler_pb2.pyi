@@ -133,7 +133,9 @@ class _OrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Order.ValueType
     ORDER_VLLM: _Order.ValueType  # 2
     """temperature, top_n_sigma, min_p, top_a, top_k, top_p, typical_p, epsilon_cutoff, eta_cutoff, XTC."""
     ORDER_LLAMA_CPP: _Order.ValueType  # 3
-    """top_n_sigma, top_k, typical_p, top_p, min_p, top_a, epsilon_cutoff, eta_cutoff, XTC, and the temperature last."""
+    """top_n_sigma, top_k, typical_p, top_p, min_p, top_a, epsilon_cutoff, eta_cutoff, XTC, and the temperature last: with
+    T = 0 the argmax of what they keep.
+    """
     ORDER_JOINT: _Order.ValueType  # 4
     """As ORDER_HUGGING_FACE, but top_k and top_p are both judged on the unfiltered distribution."""
 
@@ -147,7 +149,9 @@ ORDER_HUGGING_FACE: Order.ValueType  # 1
 ORDER_VLLM: Order.ValueType  # 2
 """temperature, top_n_sigma, min_p, top_a, top_k, top_p, typical_p, epsilon_cutoff, eta_cutoff, XTC."""
 ORDER_LLAMA_CPP: Order.ValueType  # 3
-"""top_n_sigma, top_k, typical_p, top_p, min_p, top_a, epsilon_cutoff, eta_cutoff, XTC, and the temperature last."""
+"""top_n_sigma, top_k, typical_p, top_p, min_p, top_a, epsilon_cutoff, eta_cutoff, XTC, and the temperature last: with
+T = 0 the argmax of what they keep.
+"""
 ORDER_JOINT: Order.ValueType  # 4
 """As ORDER_HUGGING_FACE, but top_k and top_p are both judged on the unfiltered distribution."""
 Global___Order: _TypeAlias = Order  # noqa: Y015
@@ -175,6 +179,104 @@ XTC_EXEMPTION_TOKEN: XtcExemption.ValueType  # 1
 XTC_EXEMPTION_ROW: XtcExemption.ValueType  # 2
 """It drops nothing: XTC does not act on this row (text-generation-webui)."""
 Global___XtcExemption: _TypeAlias = XtcExemption  # noqa: Y015
+
+class _FilterStep:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FilterStepEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FilterStep.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FILTER_STEP_UNSPECIFIED: _FilterStep.ValueType  # 0
+    """Not a step: INVALID_ARGUMENT where one is named."""
+    FILTER_STEP_TEMPERATURE: _FilterStep.ValueType  # 1
+    """The temperature, dynamic or not."""
+    FILTER_STEP_TOP_N_SIGMA: _FilterStep.ValueType  # 2
+    """The filter top_n_sigma."""
+    FILTER_STEP_TOP_K: _FilterStep.ValueType  # 3
+    """The filter top_k."""
+    FILTER_STEP_TOP_P: _FilterStep.ValueType  # 4
+    """The filter top_p."""
+    FILTER_STEP_MIN_P: _FilterStep.ValueType  # 5
+    """The filter min_p."""
+    FILTER_STEP_TOP_A: _FilterStep.ValueType  # 6
+    """The filter top_a."""
+    FILTER_STEP_TYPICAL_P: _FilterStep.ValueType  # 7
+    """The filter typical_p."""
+    FILTER_STEP_EPSILON_CUTOFF: _FilterStep.ValueType  # 8
+    """The filter epsilon_cutoff."""
+    FILTER_STEP_ETA_CUTOFF: _FilterStep.ValueType  # 9
+    """The filter eta_cutoff."""
+    FILTER_STEP_XTC: _FilterStep.ValueType  # 10
+    """The filter XTC: xtc_threshold and xtc_probability."""
+    FILTER_STEP_TOP_H: _FilterStep.ValueType  # 11
+    """The filter top_h."""
+
+class FilterStep(_FilterStep, metaclass=_FilterStepEnumTypeWrapper):
+    """One step of a free order: the temperature, or a filter."""
+
+FILTER_STEP_UNSPECIFIED: FilterStep.ValueType  # 0
+"""Not a step: INVALID_ARGUMENT where one is named."""
+FILTER_STEP_TEMPERATURE: FilterStep.ValueType  # 1
+"""The temperature, dynamic or not."""
+FILTER_STEP_TOP_N_SIGMA: FilterStep.ValueType  # 2
+"""The filter top_n_sigma."""
+FILTER_STEP_TOP_K: FilterStep.ValueType  # 3
+"""The filter top_k."""
+FILTER_STEP_TOP_P: FilterStep.ValueType  # 4
+"""The filter top_p."""
+FILTER_STEP_MIN_P: FilterStep.ValueType  # 5
+"""The filter min_p."""
+FILTER_STEP_TOP_A: FilterStep.ValueType  # 6
+"""The filter top_a."""
+FILTER_STEP_TYPICAL_P: FilterStep.ValueType  # 7
+"""The filter typical_p."""
+FILTER_STEP_EPSILON_CUTOFF: FilterStep.ValueType  # 8
+"""The filter epsilon_cutoff."""
+FILTER_STEP_ETA_CUTOFF: FilterStep.ValueType  # 9
+"""The filter eta_cutoff."""
+FILTER_STEP_XTC: FilterStep.ValueType  # 10
+"""The filter XTC: xtc_threshold and xtc_probability."""
+FILTER_STEP_TOP_H: FilterStep.ValueType  # 11
+"""The filter top_h."""
+Global___FilterStep: _TypeAlias = FilterStep  # noqa: Y015
+
+class _TieRule:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TieRuleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TieRule.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TIE_RULE_UNSPECIFIED: _TieRule.ValueType  # 0
+    """Means TIE_RULE_LOWEST_ID."""
+    TIE_RULE_LOWEST_ID: _TieRule.ValueType  # 1
+    """As many as the filter asks for, those with the lowest ids."""
+    TIE_RULE_ALL: _TieRule.ValueType  # 2
+    """All of them: a filter may then keep more than it was asked for."""
+    TIE_RULE_HIGHEST_ID: _TieRule.ValueType  # 3
+    """As many as the filter asks for, those with the highest ids."""
+    TIE_RULE_HUGGING_FACE: _TieRule.ValueType  # 4
+    """As Hugging Face, vLLM and text-generation-webui: the highest ids in top_p, all of them in every other filter."""
+    TIE_RULE_MLX_LM: _TieRule.ValueType  # 5
+    """As mlx-lm: the lowest ids in top_k, all of them in every other filter."""
+
+class TieRule(_TieRule, metaclass=_TieRuleEnumTypeWrapper):
+    """Which of the categories that are equal to the last one kept stay where a filter cuts. Equal are the same numbers, for
+    typical_p the same distances from the entropy.
+    """
+
+TIE_RULE_UNSPECIFIED: TieRule.ValueType  # 0
+"""Means TIE_RULE_LOWEST_ID."""
+TIE_RULE_LOWEST_ID: TieRule.ValueType  # 1
+"""As many as the filter asks for, those with the lowest ids."""
+TIE_RULE_ALL: TieRule.ValueType  # 2
+"""All of them: a filter may then keep more than it was asked for."""
+TIE_RULE_HIGHEST_ID: TieRule.ValueType  # 3
+"""As many as the filter asks for, those with the highest ids."""
+TIE_RULE_HUGGING_FACE: TieRule.ValueType  # 4
+"""As Hugging Face, vLLM and text-generation-webui: the highest ids in top_p, all of them in every other filter."""
+TIE_RULE_MLX_LM: TieRule.ValueType  # 5
+"""As mlx-lm: the lowest ids in top_k, all of them in every other filter."""
+Global___TieRule: _TypeAlias = TieRule  # noqa: Y015
 
 class _PenaltyScope:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -642,6 +744,7 @@ class SamplingParams(_message.Message):
     XTC_EXEMPTION_FIELD_NUMBER: _builtins.int
     DYNAMIC_TEMPERATURE_RANGE_FIELD_NUMBER: _builtins.int
     DYNAMIC_TEMPERATURE_EXPONENT_FIELD_NUMBER: _builtins.int
+    DYNAMIC_TEMPERATURE_COUNTS_ALL_FIELD_NUMBER: _builtins.int
     SMOOTHING_FACTOR_FIELD_NUMBER: _builtins.int
     SMOOTHING_CURVE_FIELD_NUMBER: _builtins.int
     GUIDANCE_SCALE_FIELD_NUMBER: _builtins.int
@@ -662,9 +765,14 @@ class SamplingParams(_message.Message):
     BAD_WORDS_FIELD_NUMBER: _builtins.int
     BAD_WORDS_SCOPE_FIELD_NUMBER: _builtins.int
     MIN_TOKENS_TO_KEEP_FIELD_NUMBER: _builtins.int
+    TOP_K_IS_EXACT_FIELD_NUMBER: _builtins.int
     ORDER_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    TIES_FIELD_NUMBER: _builtins.int
     temperature: _builtins.float
-    """T in p = softmax(x / T). Default 1; 0 = argmax, ties to the lowest id. Finite and >= 0."""
+    """T in p = softmax(x / T). Default 1; 0 = argmax, ties to the lowest id, of what the filters that come before the
+    temperature keep (of the whole row, unless order or steps says so). Finite and >= 0.
+    """
     top_k: _builtins.int
     """Keep exactly the k most likely. 0 = off; more than V keeps all."""
     top_p: _builtins.float
@@ -699,10 +807,15 @@ class SamplingParams(_message.Message):
     """What XTC does where it would drop a token of xtc_exempt_ids."""
     dynamic_temperature_range: _builtins.float
     """Dynamic temperature: T varies with the row's entropy H, from temperature - range to temperature + range as
-    low + (high - low) * (H / ln V')^exponent, V' = categories with positive probability. In [0, temperature]; 0 = off.
+    low + (high - low) * (H / ln V')^exponent, V' = categories with positive probability. Finite and >= 0; 0 = off. A
+    range above the temperature begins at low = 0. Not together with a temperature of 0.
     """
     dynamic_temperature_exponent: _builtins.float
     """Exponent of dynamic temperature. > 0 and finite; 0 means 1."""
+    dynamic_temperature_counts_all: _builtins.bool
+    """Take V' of dynamic temperature as llama.cpp does: all V categories count, those that a mask, a bias or top_n_sigma
+    rules out as well, until another filter before the temperature has dropped what it does not keep.
+    """
     smoothing_factor: _builtins.float
     """Quadratic smoothing (text-generation-webui), directly after the temperature: with d the distance below the largest
     logit, both divided by T, a logit becomes -factor * ((3 - curve) / 2 * d^2 + (curve - 1) / 2 * d^3). >= 0 and finite;
@@ -750,8 +863,14 @@ class SamplingParams(_message.Message):
     """Within which tokens of history a bad word may begin."""
     min_tokens_to_keep: _builtins.int
     """The filters keep at least this many of the most likely. 0 means 1."""
+    top_k_is_exact: _builtins.bool
+    """Let min_tokens_to_keep say nothing to top_k and top_n_sigma, as llama.cpp's min_keep: they then keep what they are
+    asked for, even if that is less.
+    """
     order: Global___Order.ValueType
     """The order of the filters."""
+    ties: Global___TieRule.ValueType
+    """What becomes of equal categories where a filter cuts."""
     @_builtins.property
     def xtc_exempt_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Tokens that XTC does not drop, such as the end of the text and a new line. Within [0, V)."""
@@ -778,6 +897,13 @@ class SamplingParams(_message.Message):
         sequence of one token is always forbidden. At most limits.max_tokens_per_row ids in all.
         """
 
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedScalarFieldContainer[Global___FilterStep.ValueType]:
+        """The temperature and the filters in an order of one's own, first to last; each at most once. Filters before the
+        temperature judge the row at T = 1, those after it at T. A filter that is on must be among them, and so must the
+        temperature unless it is 1. Not together with order.
+        """
+
     def __init__(
         self,
         *,
@@ -797,6 +923,7 @@ class SamplingParams(_message.Message):
         xtc_exemption: Global___XtcExemption.ValueType = ...,
         dynamic_temperature_range: _builtins.float = ...,
         dynamic_temperature_exponent: _builtins.float = ...,
+        dynamic_temperature_counts_all: _builtins.bool = ...,
         smoothing_factor: _builtins.float = ...,
         smoothing_curve: _builtins.float = ...,
         guidance_scale: _builtins.float | None = ...,
@@ -817,11 +944,14 @@ class SamplingParams(_message.Message):
         bad_words: _abc.Iterable[Global___TokenSequence] | None = ...,
         bad_words_scope: Global___PenaltyScope.ValueType = ...,
         min_tokens_to_keep: _builtins.int = ...,
+        top_k_is_exact: _builtins.bool = ...,
         order: Global___Order.ValueType = ...,
+        steps: _abc.Iterable[Global___FilterStep.ValueType] | None = ...,
+        ties: Global___TieRule.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_repetition_penalty", b"_repetition_penalty", "_temperature", b"_temperature", "_top_h", b"_top_h", "_top_p", b"_top_p", "_typical_p", b"_typical_p", "dry", b"dry", "guidance_scale", b"guidance_scale", "repetition_penalty", b"repetition_penalty", "temperature", b"temperature", "top_h", b"top_h", "top_p", b"top_p", "typical_p", b"typical_p"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_repetition_penalty", b"_repetition_penalty", "_temperature", b"_temperature", "_top_h", b"_top_h", "_top_p", b"_top_p", "_typical_p", b"_typical_p", "allowed_tokens", b"allowed_tokens", "bad_words", b"bad_words", "bad_words_scope", b"bad_words_scope", "dry", b"dry", "dynamic_temperature_exponent", b"dynamic_temperature_exponent", "dynamic_temperature_range", b"dynamic_temperature_range", "epsilon_cutoff", b"epsilon_cutoff", "eta_cutoff", b"eta_cutoff", "frequency_penalty", b"frequency_penalty", "frequency_scope", b"frequency_scope", "guidance_scale", b"guidance_scale", "history", b"history", "logit_bias", b"logit_bias", "min_p", b"min_p", "min_tokens_to_keep", b"min_tokens_to_keep", "no_repeat_ngram_size", b"no_repeat_ngram_size", "order", b"order", "penalty_range", b"penalty_range", "presence_penalty", b"presence_penalty", "presence_scope", b"presence_scope", "prompt_length", b"prompt_length", "repetition_penalty", b"repetition_penalty", "repetition_scope", b"repetition_scope", "smoothing_curve", b"smoothing_curve", "smoothing_factor", b"smoothing_factor", "temperature", b"temperature", "token_bitmask", b"token_bitmask", "top_a", b"top_a", "top_h", b"top_h", "top_k", b"top_k", "top_n_sigma", b"top_n_sigma", "top_p", b"top_p", "typical_p", b"typical_p", "xtc_exempt_ids", b"xtc_exempt_ids", "xtc_exemption", b"xtc_exemption", "xtc_probability", b"xtc_probability", "xtc_threshold", b"xtc_threshold"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_repetition_penalty", b"_repetition_penalty", "_temperature", b"_temperature", "_top_h", b"_top_h", "_top_p", b"_top_p", "_typical_p", b"_typical_p", "allowed_tokens", b"allowed_tokens", "bad_words", b"bad_words", "bad_words_scope", b"bad_words_scope", "dry", b"dry", "dynamic_temperature_counts_all", b"dynamic_temperature_counts_all", "dynamic_temperature_exponent", b"dynamic_temperature_exponent", "dynamic_temperature_range", b"dynamic_temperature_range", "epsilon_cutoff", b"epsilon_cutoff", "eta_cutoff", b"eta_cutoff", "frequency_penalty", b"frequency_penalty", "frequency_scope", b"frequency_scope", "guidance_scale", b"guidance_scale", "history", b"history", "logit_bias", b"logit_bias", "min_p", b"min_p", "min_tokens_to_keep", b"min_tokens_to_keep", "no_repeat_ngram_size", b"no_repeat_ngram_size", "order", b"order", "penalty_range", b"penalty_range", "presence_penalty", b"presence_penalty", "presence_scope", b"presence_scope", "prompt_length", b"prompt_length", "repetition_penalty", b"repetition_penalty", "repetition_scope", b"repetition_scope", "smoothing_curve", b"smoothing_curve", "smoothing_factor", b"smoothing_factor", "steps", b"steps", "temperature", b"temperature", "ties", b"ties", "token_bitmask", b"token_bitmask", "top_a", b"top_a", "top_h", b"top_h", "top_k", b"top_k", "top_k_is_exact", b"top_k_is_exact", "top_n_sigma", b"top_n_sigma", "top_p", b"top_p", "typical_p", b"typical_p", "xtc_exempt_ids", b"xtc_exempt_ids", "xtc_exemption", b"xtc_exemption", "xtc_probability", b"xtc_probability", "xtc_threshold", b"xtc_threshold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__guidance_scale: _TypeAlias = _typing.Literal["guidance_scale"]  # noqa: Y015
     _WhichOneofArgType__guidance_scale: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale"]  # noqa: Y015
