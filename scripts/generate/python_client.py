@@ -30,11 +30,12 @@ _CLASSES_HEAD = '''\
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_client.parameter_kinds import fill_from, setters_of
 {imports}
+from samplerd_client.systems import preset_fields
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,7 +43,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from samplerd_client.parameter_kinds import {types}
+    from samplerd_client.systems import System
 
+'''
+_LIKE = '''
+    @classmethod
+    def like(cls, system: System, **fields: Unpack[SamplingFields]) -> Self:
+        """Return what a user of another sampler gets, with these fields on top: order, ties, scopes and defaults.
+
+        Args:
+            system: whose; `systems.PRESETS` says of which version.
+            fields: take the place of its defaults; None leaves a default as it is.
+
+        """
+        return cls(**preset_fields(system, fields))
 '''
 _TYPES = {
     ParamKind.FLOAT: "float",
@@ -77,7 +91,7 @@ def classes() -> str:
     parts += [_group(row) for row in _GROUPS]
     about = "How one row, or every row, is drawn from. None is the server's default."
     optional = (_field(row, f"{_type_of(row)} | None = None") for row in PARAMETERS)
-    parts.append(_class("SamplingParams", about, optional, "SamplingParams", "SETTERS"))
+    parts.append(_class("SamplingParams", about, optional, "SamplingParams", "SETTERS") + "\n" + _LIKE.rstrip())
     keywords = (f"    {row.name}: {_type_of(row)} | None" for row in PARAMETERS)
     head = [
         "class SamplingFields(TypedDict, total=False):",

@@ -22,7 +22,7 @@ VALUES: dict[Kind, Any] = {
     "logit_bias": {2: -1.5},
     "bitmask": b"\xff\0\0\0",
 }
-CHOICES = {"order": "vllm", "ties": "all"} | {
+CHOICES = {"order": "vllm", "ties": "all", "xtc_exemption": "row"} | {
     row.name: "output" for row in PARAMETERS if row.kind == "choice" and row.name.endswith("_scope")
 }
 """The last name of each parameter's enumeration would do as well."""

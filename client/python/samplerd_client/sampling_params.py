@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_client.parameter_kinds import fill_from, setters_of
 from samplerd_client.parameter_table import DRY, PARAMETERS
+from samplerd_client.systems import preset_fields
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from samplerd_client.parameter_kinds import FilterStep, Ids, Order, PenaltyScope, TieRule, XtcExemption
+    from samplerd_client.systems import System
 
 __all__ = ["GROUPS", "SETTERS", "Dry", "SamplingFields", "SamplingParams"]
 
@@ -137,6 +139,17 @@ class SamplingParams:
     def to_proto(self) -> pb.SamplingParams:
         """Return the message; TypeError or ValueError, naming the field, where a value does not fit."""
         return fill_from(pb.SamplingParams(), self, SETTERS)
+
+    @classmethod
+    def like(cls, system: System, **fields: Unpack[SamplingFields]) -> Self:
+        """Return what a user of another sampler gets, with these fields on top: order, ties, scopes and defaults.
+
+        Args:
+            system: whose; `systems.PRESETS` says of which version.
+            fields: take the place of its defaults; None leaves a default as it is.
+
+        """
+        return cls(**preset_fields(system, fields))
 
 
 class SamplingFields(TypedDict, total=False):
