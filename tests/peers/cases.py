@@ -55,6 +55,7 @@ CASES: tuple[Case, ...] = tuple(
         ("temperature", "top_h", "top_k", "top_p"),
         ("xtc",),
         ("xtc_off",),
+        ("xtc_exempt",),
         ("guidance",),
         ("guidance", "repetition_penalty", "top_p"),
         ("logit_bias",),
@@ -101,6 +102,8 @@ def cases(system: System) -> tuple[Case, ...]:
     steps = {*system.steps, *(("top_k", "top_p") if "joint" in system.steps else ()), ""}
     if system.name == "llama.cpp":
         steps |= {"dynamic_temperature"}
+    if system.name == "mlx-lm":
+        steps |= {"xtc_exempt"}
     if system.range == 0:
         steps.remove("")  # it has no penalty_range
     return tuple(case for case in CASES if {_STEPS.get(name, name) for name in case.names} <= steps)
@@ -168,6 +171,11 @@ _VALUES: dict[str, Callable[[np.random.Generator, int], dict[str, Any]]] = {
     "top_h": lambda rng, _: {"top_h": float(rng.uniform(0.05, 0.99))},
     "top_n_sigma": lambda rng, _: {"top_n_sigma": float(rng.uniform(0.1, 3))},
     "xtc": lambda rng, _: {"xtc_threshold": _log_uniform(rng, 1e-3, 0.5), "xtc_probability": 1.0},
+    "xtc_exempt": lambda rng, size: {
+        "xtc_threshold": _log_uniform(rng, 1e-3, 0.3),
+        "xtc_probability": 1.0,
+        "xtc_exempt_ids": np.unique(rng.integers(0, size, 3)).tolist(),
+    },
     "xtc_off": lambda rng, _: {"xtc_threshold": _log_uniform(rng, 1e-3, 0.5), "xtc_probability": 0.0},
     "guidance": lambda rng, size: {
         "guidance_scale": float(rng.uniform(-1, 4)),
@@ -226,6 +234,7 @@ def _dry_parameters(value: dict[str, Any]) -> Dry:
 _CONVERT: dict[str, Callable[[Any], dict[str, Any]]] = {
     "guidance_row": lambda _: {},  # a field of the request
     "history": lambda value: {"history": np.array(value, np.int32)},
+    "xtc_exempt_ids": lambda value: {"xtc_exempt_ids": np.array(value, np.int32)},
     "allowed_tokens": lambda value: {"allowed_tokens": np.array(value, np.int32)},
     "logit_bias": lambda value: {
         "bias_ids": np.array([token for token, _ in value], np.int32),

@@ -35,7 +35,7 @@ _FILTERS = {
     **{name: (name,) for name in ("top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")},
     "top_n_sigma": ("top_n_sigma",),
     "top_h": ("top_h",),
-    "xtc": ("xtc_threshold", "xtc_probability"),
+    "xtc": ("xtc_threshold", "xtc_probability", "xtc_exempt_ids"),
     "joint": ("top_k", "top_p"),
 }
 _FIRST = 100
