@@ -60,8 +60,11 @@ def find_ranks(positions, draws, width, certain, ranks, work):
             found += 1
     keys[:found].sort()
     tally[:found] = 0
+    last = keys[found - 1]
     for i in range(width):
         own = _key(work.x, i)
+        if own > last:
+            continue  # most numbers come after all that were drawn
         low, high = np.int64(0), found
         while low < high:
             middle = (low + high) >> 1
@@ -69,8 +72,7 @@ def find_ranks(positions, draws, width, certain, ranks, work):
                 low = middle + 1
             else:
                 high = middle
-        if low < found:
-            tally[low] += 1  # it precedes this drawn number and all later ones, or is it
+        tally[low] += 1  # it precedes this drawn number and all later ones, or is it
     rank = np.int64(0)
     for j in range(found):
         rank += tally[j]
