@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use samplerd_client::v1::sample_request::Source;
-use samplerd_client::v1::{Dtype, Replacement, SampleRequest, SamplingParams};
+use samplerd_client::v1::{Dtype, SampleRequest, SamplingParams};
 use samplerd_client::{rows_as, rows_from_vec, sample, Client, Code, Error};
 use serde_json::Value;
 use tokio::task::JoinSet;
@@ -43,7 +43,8 @@ impl Runner {
         value.ok_or_else(|| format!("{name} was not given").into())
     }
 
-    async fn client(&self) -> Result<Client, Box<dyn std::error::Error>> {
+    /// A client of the plain server.
+    pub async fn client(&self) -> Result<Client, Box<dyn std::error::Error>> {
         Ok(Client::builder(self.flag("--target")?).connect().await?)
     }
 
@@ -205,9 +206,7 @@ impl Runner {
         let slow = &self.vectors["slow"];
         let (size, modulus): (u32, u32) = (whole(&slow["vocab_size"])?, whole(&slow["modulus"])?);
         let row = rows_from_vec((0..size).map(|i| (i % modulus) as f32).collect(), 1);
-        let mut request = sample(row, whole(&slow["num_samples"])?);
-        request.set_replacement(Replacement::Without);
-        Some(request)
+        Some(sample(row, whole(&slow["num_samples"])?))
     }
 
     /// Is too late.

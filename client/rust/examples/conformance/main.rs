@@ -3,6 +3,7 @@
 mod features;
 mod refusals;
 mod replies;
+mod requests;
 mod vectors;
 
 use std::collections::HashMap;
@@ -29,7 +30,10 @@ async fn main() -> ExitCode {
     };
     let passed = [
         tell("calls", runner.calls().await),
+        tell("parameters", runner.parameters().await),
         tell("arrays", runner.arrays().await),
+        tell("guidance", runner.guidance().await),
+        tell("drafts", runner.drafts().await),
         tell("frequencies", runner.frequencies().await),
         tell("stream", runner.stream().await),
         tell("limits", runner.limits().await),
