@@ -41,7 +41,6 @@ v1::SampleRequest slow_request(const Suite& suite) {
   }
   auto request = samplerd::request(row);
   request.set_num_samples(slow.at("num_samples"));
-  request.set_replacement(v1::REPLACEMENT_WITHOUT);
   return request;
 }
 

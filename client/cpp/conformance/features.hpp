@@ -10,6 +10,9 @@ namespace conformance {
 
 std::string try_calls(const Suite& suite);
 std::string try_stream(const Suite& suite);
+std::string try_parameters(const Suite& suite);
+std::string try_guidance(const Suite& suite);
+std::string try_drafts(const Suite& suite);
 std::string try_arrays(const Suite& suite);
 std::string try_frequencies(const Suite& suite);
 std::string try_limits(const Suite& suite);

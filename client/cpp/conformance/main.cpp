@@ -1,5 +1,6 @@
 /// The conformance suite through the C++ client: see client/conformance/README.md for what is tried and
 /// printed.
+#include <algorithm>
 #include <array>
 #include <exception>
 #include <fstream>
@@ -12,9 +13,12 @@ namespace {
 
 using Feature = std::string (*)(const conformance::Suite&);
 
-constexpr std::array<std::pair<const char*, Feature>, 10> kFeatures{{
+constexpr std::array<std::pair<const char*, Feature>, 13> kFeatures{{
     {"calls", conformance::try_calls},
+    {"parameters", conformance::try_parameters},
     {"arrays", conformance::try_arrays},
+    {"guidance", conformance::try_guidance},
+    {"drafts", conformance::try_drafts},
     {"frequencies", conformance::try_frequencies},
     {"stream", conformance::try_stream},
     {"limits", conformance::try_limits},
@@ -33,7 +37,9 @@ bool has_passed(const char* name, Feature feature, const conformance::Suite& sui
     return true;
   } catch (const std::exception& error) {
     std::cerr << name << ": " << error.what() << std::endl;
-    std::cout << name << "\tfail\tsee stderr" << std::endl;
+    std::string detail = error.what();
+    std::replace(detail.begin(), detail.end(), '\n', ' ');
+    std::cout << name << "\tfail\t" << detail << std::endl;
     return false;
   }
 }

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdio>
 #include <string>
+#include <utility>
 
 // [first]
 #include <samplerd/client.hpp>
@@ -49,6 +50,40 @@ void arrays(const samplerd::Client& client, const float* logits, std::size_t row
     row.add_logits(1.0F);
   }
   client.sample(sparse);
+}
+// [end]
+
+// [guided]
+void guided(const samplerd::Client& client, const std::vector<float>& prompted, const std::vector<float>& bare) {
+  auto request = samplerd::request(prompted);
+  *request.mutable_guidance()->mutable_tensor() = samplerd::tensor(bare);  // the same model without the prompt
+  auto& params = *request.mutable_params();
+  params.set_guidance_scale(1.5);
+  for (int id : {0, 3, 3}) {
+    params.add_history(id);
+  }
+  params.set_prompt_length(1);
+  params.set_frequency_penalty(0.5);
+  params.set_frequency_scope(samplerd::v1::PENALTY_SCOPE_OUTPUT);  // count the tokens after the prompt only
+  auto& sequence = *params.add_bad_words();
+  sequence.add_ids(3);
+  sequence.add_ids(1);
+  client.sample(request);
+}
+// [end]
+
+// [tree]
+void tree(const samplerd::Client& client, const float* target, std::size_t vocab_size) {
+  samplerd::v1::VerifyDraftRequest request;
+  for (auto [id, parent] : {std::pair{11, -1}, {42, -1}, {7, 0}, {42, 1}}) {
+    request.add_draft_ids(id);    // 11 or 42 come next; then 7 after 11, or 42 after 42
+    request.add_parents(parent);  // the index of the token that this one follows; without any, a chain
+  }
+  *request.mutable_target() = samplerd::tensor(samplerd::Rows(target, 5, vocab_size));
+  const auto verdict = client.verify_draft(request);
+  for (auto index : verdict.path()) {
+    std::cout << "token " << index << " was accepted\n";
+  }
 }
 // [end]
 
@@ -127,6 +162,8 @@ int main(int count, char** arguments) {
   const std::vector<float> logits{1.0F, 2.0F, 0.5F, 1.5F, 0.0F, 0.0F, 3.0F, 0.0F};
   first(arguments[2]);
   arrays(client, logits.data(), 2, 4);
+  guided(client, logits, {1.5F, 1.0F, 0.5F, 1.5F, 0.0F, 0.0F, 1.0F, 0.0F});
+  tree(client, std::vector<float>(5 * 50).data(), 50);
   limits(client, samplerd::request(logits));
   errors(client);
   stream(client, samplerd::request(logits));
