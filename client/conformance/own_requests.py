@@ -19,27 +19,42 @@ __all__ = ["drafts", "guidance", "parameters"]
 
 _SEED, _NUM_SAMPLES = 1234, 64
 """So many draws tell most parameters from none."""
+_MOST_BYTES = 1024
 _CHAIN, _TREE = [-1, 0, 1], [-1, -1, -1, 0, 0, 1, 1]
 """What each drafted token follows. The tree: three tokens follow the sequence, two each of the first two of these."""
 
 
 def parameters() -> dict[str, Any]:
-    """Give each set of parameters that `calls` tries on the one row here, by the names of the contract."""
-    requests = [(case.name, case.request) for case in cases() if case.failure is None]
-    usual = next(request.tensor for name, request in requests if name == "no parameters")  # type: ignore[attr-defined]
+    """Give each set of parameters that `calls` tries on few numbers, by the names of the contract."""
+    tables: list[Any] = []
     tried: list[dict[str, Any]] = []
-    for name, request in requests:
-        if not isinstance(request, pb.SampleRequest) or request.tensor != usual or request.HasField("guidance"):
+    for case in cases():
+        request = case.request
+        if case.failure is not None or not isinstance(request, pb.SampleRequest) or not _is_plain(request):
             continue
-        if not request.params.ListFields() or request.replacement == pb.REPLACEMENT_WITHOUT:
-            continue
-        own = pb.SampleRequest(tensor=usual, params=request.params, seed=_SEED, num_samples=_NUM_SAMPLES)
-        fields: dict[str, Any] = MessageToDict(request.params, preserving_proto_field_name=True)
-        message = base64.b64encode(request.params.SerializeToString(deterministic=True)).decode()
-        samples = list(sample_reply(own).samples)
-        tried.append({"name": name, "params": fields, "message": message, "samples": samples})
-    row = np.frombuffer(usual.data, "<f4").tolist()
-    return {"row": row, "seed": _SEED, "num_samples": _NUM_SAMPLES, "cases": tried}
+        table = np.frombuffer(request.tensor.data, "<f4").reshape(-1, request.tensor.vocab_size).tolist()
+        if table not in tables:
+            tables.append(table)
+        own = pb.SampleRequest(tensor=request.tensor, params=request.params, seed=_SEED, num_samples=_NUM_SAMPLES)
+        tried.append(
+            {
+                "name": case.name,
+                "table": tables.index(table),
+                "params": MessageToDict(request.params, preserving_proto_field_name=True),
+                "message": base64.b64encode(request.params.SerializeToString(deterministic=True)).decode(),
+                "samples": list(sample_reply(own).samples),
+            }
+        )
+    return {"tables": tables, "seed": _SEED, "num_samples": _NUM_SAMPLES, "cases": tried}
+
+
+def _is_plain(request: pb.SampleRequest) -> bool:
+    """Whether a request has parameters for all its rows, and little else."""
+    tensor = request.tensor
+    has_numbers = tensor.dtype in {pb.DTYPE_UNSPECIFIED, pb.DTYPE_F32} and 0 < len(tensor.data) <= _MOST_BYTES
+    has_more = request.HasField("guidance") or request.replacement or request.kind or request.row_seeds
+    is_finite = bool(np.isfinite(np.frombuffer(tensor.data, "<f4")).all()) if has_numbers else False
+    return bool(request.params.ListFields()) and has_numbers and is_finite and not has_more
 
 
 def guidance() -> Iterator[dict[str, Any]]:

@@ -60,12 +60,12 @@ class RequestFeatures:
     async def parameters(self) -> str:
         """Set parameters by keyword."""
         own, fields = self._vectors["parameters"], pb.SamplingParams.DESCRIPTOR.fields_by_name
-        row, failed = np.array(own["row"], np.float32), []
+        tables, failed = [np.array(table, np.float32) for table in own["tables"]], []
         async with self._client() as client:
             for case in own["cases"]:
                 options = {name: keyword(fields[name], value) for name, value in case["params"].items()}
                 options |= {name: own[name] for name in ("seed", "num_samples")}
-                if await self._samples(client, row, options) != case["samples"]:
+                if await self._samples(client, tables[case["table"]], options) != case["samples"]:
                     failed.append(case["name"])
         expect(not failed, "; ".join(failed))
         return f"{len(own['cases'])} sets of parameters"

@@ -24,8 +24,8 @@ bool is_same(const Values& got, const Json& due) {
 }
 
 bool draws_as_due(const samplerd::Client& client, const Json& all, const Json& one) {
-  const auto row = all.at("row").get<std::vector<float>>();
-  auto request = samplerd::request(row);
+  v1::SampleRequest request;
+  *request.mutable_tensor() = rows_of(all.at("tables").at(one.at("table").get<std::size_t>()));
   from_json(one.at("params"), *request.mutable_params());
   request.set_seed(all.at("seed"));
   request.set_num_samples(all.at("num_samples"));

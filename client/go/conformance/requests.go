@@ -23,9 +23,9 @@ func (r *runner) parameters(ctx context.Context) (string, error) {
 			if err := protojson.Unmarshal(one.Params, params); err != nil {
 				return fmt.Errorf("%s: %w", one.Name, err)
 			}
-			result, err := client.Sample(ctx, samplerd.F32(all.Row, 1), samplerd.Params(params),
+			result, err := client.Sample(ctx, rowsOf(all.Tables[one.Table]), samplerd.Params(params),
 				samplerd.Seed(all.Seed), samplerd.NumSamples(all.NumSamples))
-			if err != nil || !slices.Equal(result.Row(0), one.Samples) {
+			if err != nil || !slices.Equal(result.GetSamples(), one.Samples) {
 				failed = append(failed, one.Name)
 			}
 		}

@@ -18,10 +18,10 @@ type vectors struct {
 	Tolerance  float64 `json:"tolerance"`
 	Calls      []call  `json:"calls"`
 	Parameters struct {
-		Row        []float32   `json:"row"`
-		Seed       uint64      `json:"seed"`
-		NumSamples int         `json:"num_samples"`
-		Cases      []parameter `json:"cases"`
+		Tables     [][][]float32 `json:"tables"`
+		Seed       uint64        `json:"seed"`
+		NumSamples int           `json:"num_samples"`
+		Cases      []parameter   `json:"cases"`
 	} `json:"parameters"`
 	Arrays      []array     `json:"arrays"`
 	Guidance    []guidance  `json:"guidance"`
@@ -47,6 +47,7 @@ type call struct {
 
 type parameter struct {
 	Name    string          `json:"name"`
+	Table   int             `json:"table"`
 	Params  json.RawMessage `json:"params"`
 	Samples []int32         `json:"samples"`
 }

@@ -2,10 +2,10 @@ import { fromJson, type JsonObject } from "@bufbuild/protobuf";
 import { type SamplerClient, type SamplerdError, SamplingParamsSchema, tensor } from "../src/index.js";
 
 interface Parameters {
-  row: number[];
+  tables: number[][][];
   seed: number;
   num_samples: number;
-  cases: { name: string; params: JsonObject; samples: number[] }[];
+  cases: { name: string; table: number; params: JsonObject; samples: number[] }[];
 }
 
 interface Guidance {
@@ -55,12 +55,12 @@ export function requestFeatures(
   return {
     parameters: () =>
       onTarget(async (client) => {
-        const { row, seed, num_samples, cases } = vectors.parameters;
+        const { tables, seed, num_samples, cases } = vectors.parameters;
         const failed: string[] = [];
-        for (const { name, params, samples } of cases) {
+        for (const { name, table, params, samples } of cases) {
           const reply = await client
             .sample({
-              source: { case: "tensor", value: tensor(Float32Array.from(row)) },
+              source: { case: "tensor", value: rowsOf(tables[table] ?? []) },
               params: fromJson(SamplingParamsSchema, params),
               seed: BigInt(seed),
               numSamples: num_samples,

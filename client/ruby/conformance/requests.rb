@@ -9,8 +9,8 @@ module OwnRequests
     failed = connect do |client|
       own["cases"].reject do |each|
         options = keywords(Samplerd::V1::SamplingParams.descriptor, each["params"])
-        samples = client.sample(own["row"], seed: own["seed"], num_samples: own["num_samples"], **options).samples
-        samples == [each["samples"]]
+        options.update(seed: own["seed"], num_samples: own["num_samples"])
+        client.sample(own["tables"][each["table"]], **options).flat_samples == each["samples"]
       end
     end
     expect(failed.empty?, failed.map { |each| each["name"] }.join("; "))

@@ -13,10 +13,13 @@ impl Runner {
     pub async fn parameters(&self) -> Outcome {
         let client = self.client().await?;
         let all = &self.vectors["parameters"];
-        let row = numbers(&all["row"])?;
         let mut failed = Vec::new();
         for case in list(&all["cases"]) {
-            let mut request = sample(rows(&row, 1), whole(&all["num_samples"]).ok_or("no num_samples")?);
+            let table: usize = whole(&case["table"]).ok_or("no table")?;
+            let mut request = sample(
+                rows_of(&all["tables"][table])?,
+                whole(&all["num_samples"]).ok_or("no num_samples")?,
+            );
             request.seed = whole(&all["seed"]);
             request.params = Some(message::<SamplingParams>(&case["message"])?);
             let got = client.sample(request).await.map(|reply| reply.samples);

@@ -38,7 +38,7 @@ final class Requests {
 
   String parameters() throws InvalidProtocolBufferException {
     JsonObject all = vectors.getAsJsonObject("parameters");
-    float[] row = floats(all.get("row"));
+    JsonArray tables = all.getAsJsonArray("tables");
     List<String> failed = new ArrayList<>();
     try (SamplerClient client = connect()) {
       for (JsonElement each : all.getAsJsonArray("cases")) {
@@ -47,7 +47,7 @@ final class Requests {
         JsonFormat.parser().merge(one.get("params").toString(), params);
         SampleRequest request =
             SampleRequest.newBuilder()
-                .setTensor(Tensors.f32(row))
+                .setTensor(rows(tables.get(one.get("table").getAsInt()).getAsJsonArray()))
                 .setParams(params)
                 .setSeed(all.get("seed").getAsLong())
                 .setNumSamples(all.get("num_samples").getAsInt())
