@@ -42,8 +42,12 @@ FEATURES = (
 _BEGIN, _END = "<!-- table: made by make client-table -->\n", "<!-- end of table -->\n"
 _FIELDS_BEGIN, _FIELDS_END = "<!-- fields: made by make client-table -->\n", "<!-- end of fields -->\n"
 _VECTORS = Path(__file__).parent / "vectors.json"
-_OF_FEATURES = {"SampleRequest.guidance": "guidance", "VerifyDraftRequest.parents": "drafts"}
-"""Fields that are no sampling parameters, and the feature that tries each."""
+_OF_FEATURES = {
+    "guidance_scale": "guidance",
+    "SampleRequest.guidance": "guidance",
+    "VerifyDraftRequest.parents": "drafts",
+}
+"""Fields that `parameters` does not try, and the feature that does."""
 _MARKS = {"pass": "yes", "fail": "**fails**", "unsupported": "no"}
 
 
@@ -114,7 +118,7 @@ def _fields(found: dict[str, dict[str, Outcomes]]) -> str:
 def _parameters() -> Iterator[str]:
     """List the sampling parameters, members of a group as `group.member`."""
     for field in pb.SamplingParams.DESCRIPTOR.fields:
-        if field.name == "guidance_scale":  # tried with the rows that it is about
+        if field.name in _OF_FEATURES:
             continue
         members = [] if field.is_repeated or field.message_type is None else field.message_type.fields
         yield from [f"{field.name}.{member.name}" for member in members] or [field.name]
