@@ -182,7 +182,7 @@ def _run(number, row, scale, work, count, total, rest):
     if number == TOP_K:
         return keep_prefix(number, row, scale, work, count, rest, row.top_k, ANY_MASS)
     if number == SIGMA:
-        _, survivors = sigma_bound(row, work, count, scale)
+        _, survivors = sigma_bound(row, work, count, scale, largest_kept(work, count))
         return keep_prefix(number, row, scale, work, count, rest, survivors, ANY_MASS)
     if number in (TOP_P, JOINT):
         length = np.inf if number == TOP_P or row.top_k == 0 else np.float64(row.top_k)

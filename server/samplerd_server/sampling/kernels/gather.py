@@ -143,8 +143,8 @@ def lower_bound(row, number, scale, total, rest, width, work, scratch, cut):
 
 
 @jit
-def sigma_bound(row, work, count, scale):
-    """Find the smallest number that top_n_sigma keeps of y: float32[count], and how many are kept."""
+def sigma_bound(row, work, count, scale, top):
+    """Find the smallest number that top_n_sigma keeps of y: float32[count], the largest being `top`; and how many."""
     y, x, at = work.y, work.x, work.at
     if scale.is_weights:
         for i in range(count):
@@ -153,9 +153,7 @@ def sigma_bound(row, work, count, scale):
     else:
         for i in range(count):
             work.members[i] = _ordered_bits(as_bits(y[i]))
-    top = np.float64(-np.inf)
-    for i in range(count):
-        top = max(top, np.float64(y[i]))
+    top = np.float64(np.float32(ln(np.float64(top))) if scale.is_weights else np.float32(top))
     limit = row.top_n_sigma * deviation(y, count, top, scale)
     lowest, survivors = np.int32(0x7FFFFFFF), np.int64(0)
     for i in range(count):

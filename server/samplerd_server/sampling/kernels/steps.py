@@ -75,7 +75,7 @@ def _gather_first(row, work, scratch, scale, number, rest):
     judges_whole = _judges_whole(row, number, rest)
     if number == SIGMA:
         count = gather(work, width, lowest, scratch)
-        bound, survivors = sigma_bound(row, work, count, scale)
+        bound, survivors = sigma_bound(row, work, count, scale, scale.top)
         if rest == NONE and survivors >= least_of(row, number):
             lowest = max(lowest, bound)
     else:

@@ -83,8 +83,8 @@ def _token_at(row, work, position):
 @jit
 def _is_dropped(dropped, key, seen):
     """Tell whether what has this key is dropped; seen: how many with the last key there were, this one included."""
-    is_tie = key == dropped.last_key and dropped.skip < seen <= dropped.skip + dropped.ties
-    return key > dropped.last_key or is_tie
+    is_tie = (key == dropped.last_key) & (seen > dropped.skip) & (seen <= dropped.skip + dropped.ties)
+    return (key > dropped.last_key) | is_tie
 
 
 @jit

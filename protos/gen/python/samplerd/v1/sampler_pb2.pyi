@@ -255,7 +255,9 @@ class _TieRuleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TieRule.Value
     TIE_RULE_HIGHEST_ID: _TieRule.ValueType  # 3
     """As many as the filter asks for, those with the highest ids."""
     TIE_RULE_HUGGING_FACE: _TieRule.ValueType  # 4
-    """As Hugging Face, vLLM and text-generation-webui: the highest ids in top_p, all of them in every other filter."""
+    """As Hugging Face, vLLM's torch functions and text-generation-webui: all of them in every filter but top_p, and there
+    the highest ids, as their sort leaves them (it is not stable, and promises that of no long row).
+    """
     TIE_RULE_MLX_LM: _TieRule.ValueType  # 5
     """As mlx-lm: the lowest ids in top_k, all of them in every other filter."""
 
@@ -273,7 +275,9 @@ TIE_RULE_ALL: TieRule.ValueType  # 2
 TIE_RULE_HIGHEST_ID: TieRule.ValueType  # 3
 """As many as the filter asks for, those with the highest ids."""
 TIE_RULE_HUGGING_FACE: TieRule.ValueType  # 4
-"""As Hugging Face, vLLM and text-generation-webui: the highest ids in top_p, all of them in every other filter."""
+"""As Hugging Face, vLLM's torch functions and text-generation-webui: all of them in every filter but top_p, and there
+the highest ids, as their sort leaves them (it is not stable, and promises that of no long row).
+"""
 TIE_RULE_MLX_LM: TieRule.ValueType  # 5
 """As mlx-lm: the lowest ids in top_k, all of them in every other filter."""
 Global___TieRule: _TypeAlias = TieRule  # noqa: Y015
