@@ -24,7 +24,7 @@ class System:
     """One system, of one version."""
 
     name: str
-    """As `SamplingOptions.like` takes it."""
+    """As `SamplingParams.like` takes it."""
     title: str
     package: str | None
     """What is installed from PyPI; None = it is not published there, and its source was read only."""

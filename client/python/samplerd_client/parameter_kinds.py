@@ -131,6 +131,13 @@ def fill_from(message: _Message, source: object, setters: Mapping[str, Setter]) 
     return fill(message, {name: getattr(source, name) for name in setters}, setters)
 
 
+def _set_integer(message: Any, name: str, value: Any) -> None:
+    try:
+        setattr(message, name, value)
+    except ValueError as error:
+        raise ValueError(f"must be a whole number from 0 to {2**32 - 1:,}; got {value!r}") from error
+
+
 def _set_choice(message: Any, name: str, value: Any) -> None:
     numbers = choices(message.DESCRIPTOR.fields_by_name[name])
     if value not in numbers:
@@ -140,6 +147,8 @@ def _set_choice(message: Any, name: str, value: Any) -> None:
 
 def _set_choices(message: Any, name: str, value: Any) -> None:
     numbers = choices(message.DESCRIPTOR.fields_by_name[name])
+    if isinstance(value, str):
+        raise TypeError(f"must be a sequence of names, as in [{value!r}]")
     for own in value:
         if own not in numbers:
             raise ValueError(f"each must be one of {', '.join(numbers)}; got {own!r}")
@@ -153,6 +162,8 @@ def _set_ids(message: Any, name: str, value: Any) -> None:
 def _set_sequences(message: Any, name: str, value: Any) -> None:
     entries = getattr(message, name)
     for sequence in value:
+        if isinstance(sequence, str) or not hasattr(sequence, "__iter__"):
+            raise TypeError(f"must be sequences of ids, as in [[3], [17, 25]]; got {sequence!r} for one")
         entries.add(ids=integers(sequence))
 
 
@@ -168,12 +179,15 @@ def _set_bitmask(message: Any, name: str, value: Any) -> None:
 
 
 def _set_group(message: Any, name: str, value: Any) -> None:
+    if not hasattr(value, "to_proto"):
+        own_class = name.title().replace("_", "")
+        raise TypeError(f"must be of the class {own_class} of samplerd_client; got {type(value).__name__}")
     getattr(message, name).CopyFrom(value.to_proto())
 
 
 _SETTERS: dict[Kind, Setter] = {
     "float": setattr,
-    "integer": setattr,
+    "integer": _set_integer,
     "flag": setattr,
     "choice": _set_choice,
     "choices": _set_choices,

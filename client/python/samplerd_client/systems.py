@@ -130,7 +130,7 @@ def preset_fields(system: System, given: SamplingFields) -> SamplingFields:
     """
     preset = PRESETS.get(system)
     if preset is None:
-        raise ValueError(f"must be one of {', '.join(PRESETS)}; got {system!r}")
+        raise ValueError(f"system: must be one of {', '.join(PRESETS)}; got {system!r}")
     own: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     base = dict(preset.fields)
     if own.keys() & {"order", "steps"}:

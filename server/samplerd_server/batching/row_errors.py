@@ -30,7 +30,10 @@ def row_errors(request: SampleRequest, results: RowResults, first: int) -> tuple
 _STEP_NAMES = {
     Step.INPUT: "the input has no category with positive probability",
     Step.GUIDANCE: "the guidance row leaves no category with positive probability",
-    Step.MASK: "the allowed tokens or the bitmask leave no category with positive probability",
+    Step.MASK: (
+        "allowed_tokens, token_bitmask, bad_words and no_repeat_ngram_size together leave no category with positive "
+        "probability"
+    ),
     Step.BIAS: "the logit bias leaves no category with positive probability",
     Step.PENALTIES: "the penalties leave no category with positive probability",
     Step.FILTERS: "the filters leave no category with positive probability",

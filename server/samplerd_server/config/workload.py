@@ -35,8 +35,8 @@ class LimitsConfig:
         Setting(
             flag="max-ids-per-list",
             deprecated=("max-tokens-per-row",),
-            help="most ids in each list of a request: history, allowed_tokens, logit_bias, bad_words, "
-            "sequence_breakers, breaker_sequences, logprob_ids",
+            help="most ids in each list of a request: history, allowed_tokens, logit_bias, bad_words, xtc_exempt_ids, "
+            "sequence_breakers, breaker_sequences, logprob_ids, draft_ids",
             parse=integer(1, 1 << 24),
         ),
     )

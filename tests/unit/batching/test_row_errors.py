@@ -35,7 +35,7 @@ def test_rows_are_numbered_within_their_request():
         (RowErrorReason.NAN, -8, "NaN at id 7 of the guidance row"),
         (RowErrorReason.NOTHING_TO_DRAW, Step.GUIDANCE, "the guidance row leaves"),
         (RowErrorReason.NOTHING_TO_DRAW, Step.INPUT, "the input has no category"),
-        (RowErrorReason.NOTHING_TO_DRAW, Step.MASK, "the allowed tokens or the bitmask leave"),
+        (RowErrorReason.NOTHING_TO_DRAW, Step.MASK, "bad_words and no_repeat_ngram_size together leave no category"),
         (RowErrorReason.NOTHING_TO_DRAW, Step.BIAS, "the logit bias leaves"),
         (RowErrorReason.NOTHING_TO_DRAW, Step.PENALTIES, "the penalties leave"),
         (RowErrorReason.NOTHING_TO_DRAW, Step.FILTERS, "the filters leave"),

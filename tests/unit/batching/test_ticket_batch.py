@@ -122,7 +122,7 @@ def test_each_ticket_gets_its_own_verdict():
     [
         (RowErrorReason.NAN, 3, "NaN at id 3"),
         (RowErrorReason.NEGATIVE_WEIGHT, 0, "negative weight at id 0"),
-        (RowErrorReason.NOTHING_TO_DRAW, Step.MASK, "the allowed tokens or the bitmask leave no category"),
+        (RowErrorReason.NOTHING_TO_DRAW, Step.MASK, "allowed_tokens, token_bitmask, bad_words"),
     ],
 )
 def test_a_row_that_failed_is_described(reason, detail, words):

@@ -107,7 +107,7 @@ def test_temperatures_that_a_system_does_not_take_as_they_are():
 
 
 def test_other_names_are_refused():
-    with pytest.raises(ValueError, match=r"must be one of hugging_face, .*; got 'ollama'"):
+    with pytest.raises(ValueError, match=r"system: must be one of hugging_face, .*; got 'ollama'"):
         SamplingParams.like("ollama")
 
 

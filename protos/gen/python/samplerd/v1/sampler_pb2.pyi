@@ -1969,8 +1969,9 @@ class Limits(_message.Message):
     max_top_n: _builtins.int
     """Largest outputs.top_n."""
     max_tokens_per_row: _builtins.int
-    """Most ids in each of these lists: history, allowed_tokens, logit_bias, dry.sequence_breakers, outputs.logprob_ids. The
-    server's flag is --max-ids-per-list.
+    """Most ids in each of these lists: history, allowed_tokens, logit_bias, xtc_exempt_ids, dry.sequence_breakers,
+    outputs.logprob_ids, draft_ids; and most ids in all sequences together of bad_words, and of dry.breaker_sequences.
+    The server's flag is --max-ids-per-list.
     """
     max_stream_samples: _builtins.int
     """Most samples (rows x num_samples) in a SampleStream request for a distribution that can be drawn chunk by chunk: with
