@@ -35,6 +35,8 @@ class Preset:
     """A temperature below this, and not below `greedy_below`, is raised to it."""
     greedy_below: float = 0.0
     """A temperature below this means the argmax."""
+    greedy_skips_filters: bool = False
+    """At a temperature of 0 no filter acts, although some come before the temperature in the order."""
 
 
 PRESETS: dict[System, Preset] = {
@@ -114,6 +116,7 @@ PRESETS: dict[System, Preset] = {
             "steps": ("top_p", "min_p", "xtc", "top_k", "temperature"),
             "ties": "mlx_lm",
         },
+        greedy_skips_filters=True,
     ),
 }
 """By the name of the system."""
@@ -142,6 +145,9 @@ def preset_fields(system: System, given: SamplingFields) -> SamplingFields:
             fields["temperature"] = 0.0
         elif 0 < temperature < preset.lowest_temperature:
             fields["temperature"] = preset.lowest_temperature
+    if fields.get("temperature") == 0 and preset.greedy_skips_filters and not own.keys() & {"order", "steps"}:
+        others = [step for step in preset.fields.get("steps") or () if step != "temperature"]
+        fields["steps"] = ("temperature", *others)
     dry = own.get("dry")
     if dry is not None and dry.range is None and preset.dry_range is not None:
         fields["dry"] = replace(dry, range=preset.dry_range)

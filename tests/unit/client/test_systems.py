@@ -55,7 +55,7 @@ def test_a_preset_is_what_the_facts_say(name):
 
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_a_preset_has_the_order_of_the_system(name):
-    steps = steps_of(decoded(SamplingParams.like(name)))
+    steps = steps_of(decoded(SamplingParams.like(name, temperature=0.9)))
     known = {step.name.lower() for step in FilterStep} | {"joint"}
     own = [step for step in SYSTEMS[name].steps if step in known]
     assert [step for step in steps if step in own] == own
@@ -89,6 +89,15 @@ def test_fields_that_are_given_take_the_place_of_defaults():
     assert decoded(SamplingParams.like("mlx-lm", order="vllm")).order is Order.VLLM
     assert decoded(own).order is Order.LLAMA_CPP
     assert ORDERS[Order.LLAMA_CPP][-1] == "temperature"
+
+
+def test_greedy_rows_of_mlx_lm_skip_the_filters_that_come_before_the_temperature():
+    greedy = ("temperature", "top_p", "min_p", "xtc", "top_k")
+    assert SamplingParams.like("mlx-lm").steps == greedy
+    assert SamplingParams.like("mlx-lm", temperature=0).steps == greedy
+    assert SamplingParams.like("mlx-lm", temperature=0.1).steps == (*greedy[1:], "temperature")
+    assert SamplingParams.like("mlx-lm", steps=["xtc", "temperature"]).steps == ["xtc", "temperature"]
+    assert SamplingParams.like("mlx-lm", order="llama_cpp").steps is None
 
 
 def test_dry_looks_as_far_as_the_system_does():
