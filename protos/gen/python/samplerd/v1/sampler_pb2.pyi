@@ -189,7 +189,7 @@ class _FilterStepEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FilterStep
     FILTER_STEP_UNSPECIFIED: _FilterStep.ValueType  # 0
     """Not a step: INVALID_ARGUMENT where one is named."""
     FILTER_STEP_TEMPERATURE: _FilterStep.ValueType  # 1
-    """The temperature, dynamic or not."""
+    """The temperature, dynamic or not, and the smoothing that follows it."""
     FILTER_STEP_TOP_N_SIGMA: _FilterStep.ValueType  # 2
     """The filter top_n_sigma."""
     FILTER_STEP_TOP_K: _FilterStep.ValueType  # 3
@@ -217,7 +217,7 @@ class FilterStep(_FilterStep, metaclass=_FilterStepEnumTypeWrapper):
 FILTER_STEP_UNSPECIFIED: FilterStep.ValueType  # 0
 """Not a step: INVALID_ARGUMENT where one is named."""
 FILTER_STEP_TEMPERATURE: FilterStep.ValueType  # 1
-"""The temperature, dynamic or not."""
+"""The temperature, dynamic or not, and the smoothing that follows it."""
 FILTER_STEP_TOP_N_SIGMA: FilterStep.ValueType  # 2
 """The filter top_n_sigma."""
 FILTER_STEP_TOP_K: FilterStep.ValueType  # 3
@@ -255,8 +255,9 @@ class _TieRuleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TieRule.Value
     TIE_RULE_HIGHEST_ID: _TieRule.ValueType  # 3
     """As many as the filter asks for, those with the highest ids."""
     TIE_RULE_HUGGING_FACE: _TieRule.ValueType  # 4
-    """As Hugging Face, vLLM's torch functions and text-generation-webui: all of them in every filter but top_p, and there
-    the highest ids, as their sort leaves them (it is not stable, and promises that of no long row).
+    """As Hugging Face, vLLM's torch functions and text-generation-webui: in top_p those with the highest ids, in every other
+    filter all of them. Their top_p sorts with torch.sort, which puts equal categories of a short row in this order, and
+    promises no order in a long one.
     """
     TIE_RULE_MLX_LM: _TieRule.ValueType  # 5
     """As mlx-lm: the lowest ids in top_k, all of them in every other filter."""
@@ -275,8 +276,9 @@ TIE_RULE_ALL: TieRule.ValueType  # 2
 TIE_RULE_HIGHEST_ID: TieRule.ValueType  # 3
 """As many as the filter asks for, those with the highest ids."""
 TIE_RULE_HUGGING_FACE: TieRule.ValueType  # 4
-"""As Hugging Face, vLLM's torch functions and text-generation-webui: all of them in every filter but top_p, and there
-the highest ids, as their sort leaves them (it is not stable, and promises that of no long row).
+"""As Hugging Face, vLLM's torch functions and text-generation-webui: in top_p those with the highest ids, in every other
+filter all of them. Their top_p sorts with torch.sort, which puts equal categories of a short row in this order, and
+promises no order in a long one.
 """
 TIE_RULE_MLX_LM: TieRule.ValueType  # 5
 """As mlx-lm: the lowest ids in top_k, all of them in every other filter."""
