@@ -175,6 +175,15 @@ def _params() -> Iterator[Case]:
             "dynamic_temperature_exponent": 2.0,
         },
         "smoothing": {"smoothing_factor": 0.3},
+        "skew": {"skew": 0.8},
+        "skew towards the likely": {"skew": -1.2, "top_k": 9, "order": pb.ORDER_LLAMA_CPP, "temperature": 1.4},
+        "adaptive-p": {"adaptive_target": 0.1, "top_k": 20},
+        "adaptive-p with a state": {
+            "adaptive_target": 0.2,
+            "adaptive_weighted_sum": 1.3,
+            "adaptive_total_weight": 4.1,
+            "temperature": 0.8,
+        },
         "smoothing, a curve above 3": {"smoothing_factor": 0.5, "smoothing_curve": 4.5, "top_p": 0.9},
         "smoothing after the filters": {
             "smoothing_factor": 0.2,

@@ -81,6 +81,30 @@ func XtcExemption(xtcExemption pb.XtcExemption) Option {
 	return func(r *pb.SampleRequest) { params(r).XtcExemption = xtcExemption }
 }
 
+// AdaptiveTarget sets adaptive_target. Prefer tokens of a probability near a target that lets the mean of those drawn
+// come to this; 0 turns it off.
+func AdaptiveTarget(value float64) Option {
+	return func(r *pb.SampleRequest) { params(r).AdaptiveTarget = value }
+}
+
+// AdaptiveWeightedSum sets adaptive_weighted_sum. The decayed sum of the probabilities of the tokens drawn so far, for
+// adaptive_target; 0 by default.
+func AdaptiveWeightedSum(value float64) Option {
+	return func(r *pb.SampleRequest) { params(r).AdaptiveWeightedSum = value }
+}
+
+// AdaptiveTotalWeight sets adaptive_total_weight. The decayed number of the tokens drawn so far, for adaptive_target;
+// 0, the default, means none yet.
+func AdaptiveTotalWeight(value float64) Option {
+	return func(r *pb.SampleRequest) { params(r).AdaptiveTotalWeight = value }
+}
+
+// Skew sets skew. Raise the cumulative probabilities of what is kept to the power e^skew: above 0 prefers the less
+// likely; 0 turns it off.
+func Skew(value float64) Option {
+	return func(r *pb.SampleRequest) { params(r).Skew = value }
+}
+
 // DynamicTemperatureRange sets dynamic_temperature_range. Vary the temperature by up to this much around `temperature`,
 // with the entropy of the row, down to 0 at most; 0 turns it off.
 func DynamicTemperatureRange(value float64) Option {

@@ -25,6 +25,7 @@ _STEPS = {
     Step.PENALTIES: "4 penalties",
     Step.TEMPERATURE: "6 temperature",
     Step.FILTERS: "7 filters",
+    Step.DRAW: "8 draw",
 }
 _VALUES = {
     ParamKind.INTEGER: "whole, at least 0",

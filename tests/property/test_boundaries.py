@@ -230,6 +230,24 @@ def test_what_is_judged_after_smoothing_keeps_what_the_reference_keeps(sampler, 
         assert kept_by(sampler, asked) == kept_by_reference(asked), (row.tolist(), asked.params)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_shaped_rows_have_the_same_logits_everywhere(sampler, kind):
+    """Adaptive-p and skew are made of whole masses and of arithmetic without library calls: the same float32."""
+    random = np.random.default_rng([13, KINDS[kind]])
+    for trial in range(120):
+        row, dtype = random_row(random, KINDS[kind], int(random.integers(2, 40))), DTYPES[trial % 3]
+        shape = {"skew": float(random.normal())} if trial % 2 else {"adaptive_target": float(random.uniform(0.01, 1))}
+        fields = {"temperature": float(random.choice([1.0, 0.6])), "top_k": int(random.integers(2, 9))} | shape
+        asked = ask(row, fields, dtype, KINDS[kind])
+        law = reference.sample(asked)[0].distributions[LogprobKind.PROCESSED]
+        expected = np.array([law.of(token) for token in range(len(row))])
+        got = draw(sampler, asked).named[LogprobKind.PROCESSED]
+        finite = got > -np.inf
+        assert (finite == (expected > -np.inf)).all(), fields
+        gaps, own = got[finite] - got[finite].max(), expected[finite] - expected[finite].max()
+        np.testing.assert_allclose(gaps, own, rtol=1e-6, atol=2e-6, err_msg=str(fields))
+
+
 def smoothing(random: np.random.Generator) -> dict:
     return {
         "temperature": float(random.choice([1.0, 0.6, 1.3])),

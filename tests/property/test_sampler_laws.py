@@ -225,6 +225,58 @@ def test_smoothing(sampler, data, row, seed, temperature, factor, curve, are_wei
     )
 
 
+SHAPES = st.one_of(
+    st.fixed_dictionaries({"skew": st.sampled_from([-9.0, -0.7, 0.4, 3.0])}),
+    st.fixed_dictionaries(
+        {"adaptive_target": st.sampled_from([0.01, 0.3, 1.0])},
+        optional={
+            "adaptive_weighted_sum": st.sampled_from([0.2, 1.1, 7.0]),
+            "adaptive_total_weight": st.sampled_from([1.0, 3.7, 10.0]),
+        },
+    ),
+)
+
+
+@LAWS
+@given(
+    st.data(),
+    rows(),
+    SEEDS,
+    st.sampled_from([0.0, 0.5, 1.0, 2.0]),
+    SHAPES,
+    st.sampled_from([0.0, 0.6]),
+    st.booleans(),
+    st.booleans(),
+)
+def test_shapes(sampler, data, row, seed, temperature, shape, smoothing, are_weights, with_replacement):
+    """Adaptive-p and skew, after any filters and any temperature."""
+    require(sampler, "SamplingParams.skew", "SamplingParams.adaptive_target")
+    fields = data.draw(filters(sampler)) | shape | {"temperature": temperature, "smoothing_factor": smoothing}
+    check(
+        sampler,
+        request(
+            np.exp(row) if are_weights else row,
+            kind=InputKind.PROBABILITIES if are_weights else InputKind.LOGITS,
+            params=params(**fields),
+            num_samples=3,
+            seed=seed,
+            with_replacement=with_replacement,
+            outputs=all_outputs(sampler, top_n=4, named=[0]),
+        ),
+    )
+
+
+@LAWS
+@given(st.data(), rows(3), SEEDS, SHAPES, st.integers(1, 8))
+def test_shapes_of_candidates(sampler, data, row, seed, shape, top_k):
+    row = sorted((x for x in row if x > -np.inf), reverse=True) or [0.0]
+    sent = data.draw(st.integers(1, len(row)))
+    rest = math.log(math.fsum(math.exp(x) for x in row[sent:])) if sent < len(row) else -math.inf
+    fields = shape | data.draw(st.sampled_from([{}, {"top_k": top_k}]))
+    own = all_outputs(sampler, top_n=3)
+    check(sampler, sparse(range(sent), row[:sent], rest, len(row), params=params(**fields), outputs=own, seed=seed))
+
+
 @LAWS
 @given(st.data(), rows(3), SEEDS, st.sampled_from([1.0, 3.0, 4.0]), st.integers(1, 8))
 def test_smoothing_of_candidates(sampler, data, row, seed, curve, top_k):

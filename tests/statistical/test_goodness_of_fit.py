@@ -230,3 +230,45 @@ def test_ordered_triples_of_long_rows_follow_plackett_luce(sampler, places, dept
     law = np.array([p[a] * p[b] / (1 - p[a]) * p[c] / (1 - p[a] - p[b]) for a, b, c in outcomes])
     index = {tuple(places[i] for i in outcome): at for at, outcome in enumerate(outcomes)}
     assert fits(np.array([index[tuple(triple)] for triple in drawn[:, first:].tolist()]), law)
+
+
+SHAPE_ROW = np.round(np.random.default_rng(31).normal(size=60) * 12) / 8
+
+
+def test_smoothed_draws_follow_the_bent_logits(sampler):
+    """n = 100,000 draws of one row, V = 60, seed 31; the law is text-generation-webui's, with k = s = 1/2."""
+    fields = {"temperature": 0.8, "smoothing_factor": 0.3, "smoothing_curve": 2.0}
+    d = (SHAPE_ROW - SHAPE_ROW.max()) / 0.8
+    asked = request(SHAPE_ROW, params=params(**fields), num_samples=100_000, seed=31)
+    assert fits(draw(sampler, asked).samples, softmax(-0.15 * d**2 + 0.15 * d**3, 1.0))
+
+
+@pytest.mark.parametrize("skew", [-0.9, 0.7])
+def test_skewed_draws_follow_the_powers_of_cumulative_probabilities(sampler, skew):
+    """n = 100,000 draws of one row, V = 60, seed 32; the law is exllamav2's: the first with c > u^(e^-skew)."""
+    order = np.lexsort((np.arange(60), -SHAPE_ROW))
+    law = np.zeros(60)
+    law[order] = np.diff(np.cumsum(softmax(SHAPE_ROW, 1.0)[order]) ** math.exp(skew), prepend=0.0)
+    asked = request(SHAPE_ROW, params=params(skew=skew), num_samples=100_000, seed=32)
+    assert fits(draw(sampler, asked).samples, law / law.sum())
+
+
+def test_adaptive_draws_follow_the_logits_of_their_probabilities(sampler):
+    """n = 100,000 draws of one row, V = 60, seed 33; the law is llama.cpp's, at a target moved from 0.1 to 0.08."""
+    fields = {"adaptive_target": 0.1, "adaptive_weighted_sum": 0.6, "adaptive_total_weight": 5.0}
+    d = np.abs(softmax(SHAPE_ROW, 1.0) - 0.08) / 0.3
+    asked = request(SHAPE_ROW, params=params(**fields), num_samples=100_000, seed=33)
+    assert fits(draw(sampler, asked).samples, softmax(5 - 10 * d * d / (1 + d), 1.0))
+
+
+def test_top_h_draws_follow_what_it_keeps(sampler):
+    """n = 100,000 draws of one row, V = 60, seed 34; kept is what adds at most half of the entropy."""
+    p = softmax(SHAPE_ROW, 1.0)
+    order = np.lexsort((np.arange(60), -p))
+    terms = np.cumsum((-p * np.log(p))[order])
+    kept = order[terms <= terms[-1] / 2]
+    law = np.zeros(60)
+    law[kept] = p[kept] / p[kept].sum()
+    assert 5 < len(kept) < 50
+    asked = request(SHAPE_ROW, params=params(top_h=0.5), num_samples=100_000, seed=34)
+    assert fits(draw(sampler, asked).samples, law)

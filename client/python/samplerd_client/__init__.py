@@ -5,6 +5,7 @@ grpcio, protobuf and numpy; takes tensors of torch and others without importing 
 """
 
 from samplerd import __version__
+from samplerd_client.adaptive_p import AdaptiveP
 from samplerd_client.channel import TlsConfig
 from samplerd_client.client import SamplerClient
 from samplerd_client.coalesce import Coalescing
@@ -39,6 +40,7 @@ from samplerd_client.stream import SampleStream, VerifyStream
 from samplerd_client.sync import SyncSamplerClient, SyncSampleStream, SyncVerifyStream
 
 __all__ = [
+    "AdaptiveP",
     "AlreadyExistsError",
     "Candidates",
     "Coalescing",

@@ -95,6 +95,31 @@ PARAMETERS = (
         "Where XTC would drop an exempt token, let it keep that token, by default, or leave the whole row alone.",
     ),
     Parameter(
+        "adaptive_target",
+        "float",
+        "P",
+        "Prefer tokens of a probability near a target that lets the mean of those drawn come to this; 0 turns it off.",
+    ),
+    Parameter(
+        "adaptive_weighted_sum",
+        "float",
+        "X",
+        "The decayed sum of the probabilities of the tokens drawn so far, for adaptive_target; 0 by default.",
+    ),
+    Parameter(
+        "adaptive_total_weight",
+        "float",
+        "X",
+        "The decayed number of the tokens drawn so far, for adaptive_target; 0, the default, means none yet.",
+    ),
+    Parameter(
+        "skew",
+        "float",
+        "X",
+        "Raise the cumulative probabilities of what is kept to the power e^skew: above 0 prefers the less likely; 0 "
+        "turns it off.",
+    ),
+    Parameter(
         "dynamic_temperature_range",
         "float",
         "X",

@@ -79,6 +79,15 @@ class SamplingParams:
     """Tokens that XTC does not drop, such as the end of the text and a new line."""
     xtc_exemption: XtcExemption | None = None
     """Where XTC would drop an exempt token, let it keep that token, by default, or leave the whole row alone."""
+    adaptive_target: float | None = None
+    """Prefer tokens of a probability near a target that lets the mean of those drawn come to this; 0 turns it off."""
+    adaptive_weighted_sum: float | None = None
+    """The decayed sum of the probabilities of the tokens drawn so far, for adaptive_target; 0 by default."""
+    adaptive_total_weight: float | None = None
+    """The decayed number of the tokens drawn so far, for adaptive_target; 0, the default, means none yet."""
+    skew: float | None = None
+    """Raise the cumulative probabilities of what is kept to the power e^skew: above 0 prefers the less likely; 0 turns
+    it off."""
     dynamic_temperature_range: float | None = None
     """Vary the temperature by up to this much around `temperature`, with the entropy of the row, down to 0 at most; 0
     turns it off."""
@@ -169,6 +178,10 @@ class SamplingFields(TypedDict, total=False):
     xtc_probability: float | None
     xtc_exempt_ids: Ids | None
     xtc_exemption: XtcExemption | None
+    adaptive_target: float | None
+    adaptive_weighted_sum: float | None
+    adaptive_total_weight: float | None
+    skew: float | None
     dynamic_temperature_range: float | None
     dynamic_temperature_exponent: float | None
     dynamic_temperature_counts_all: bool | None

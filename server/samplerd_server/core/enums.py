@@ -121,3 +121,4 @@ class Step(IntEnum):
     PENALTIES = 4
     TEMPERATURE = 5
     FILTERS = 6
+    DRAW = 7

@@ -50,6 +50,10 @@ class SamplingParams:
     xtc_probability: float = 0.0
     xtc_exempt_ids: NDArray[np.int32] | None = None
     xtc_exemption: XtcExemption = XtcExemption.TOKEN
+    adaptive_target: float = 0.0
+    adaptive_weighted_sum: float = 0.0
+    adaptive_total_weight: float = 0.0
+    skew: float = 0.0
     dynamic_temperature_range: float = 0.0
     dynamic_temperature_exponent: float = 1.0
     dynamic_temperature_counts_all: bool = False

@@ -19,6 +19,7 @@ from samplerd_server.core.outputs import NO_OUTPUTS, OutputFlags
 from samplerd_server.core.rows import CandidateRows
 from samplerd_server.sampling.parameters import FILTERS, early_filters
 from samplerd_server.sampling.parameters.record import LISTS, lists_of
+from samplerd_server.sampling.shapes import is_shaped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,6 +57,8 @@ _GUIDED = 6.0
 """A number that another one guides: both are weighed in binary64."""
 _BENT = 1.5
 """A number that smoothing bends."""
+_SHAPED = 60.0
+"""A number that adaptive-p or skew gives a new logit: skew sorts."""
 _ID, _SPARSE_ID = 3.0, 40.0
 """An id of a list: a write somewhere in the row; with candidates, a search."""
 _DRY = 8.0
@@ -104,6 +107,7 @@ def row_price(  # noqa: PLR0917  # compiled code has no keywords
     filters: Any,
     guided: Any,
     bent: Any,
+    shaped: Any,
     ids: Any,
     compared: Any,
     listed: Any,
@@ -121,6 +125,7 @@ def row_price(  # noqa: PLR0917  # compiled code has no keywords
         filters: 0 = none is on; 1 = one that looks at few numbers comes first; 2 = others only.
         guided: whether guidance_scale is not 1.
         bent: whether smoothing bends the logits.
+        shaped: whether adaptive-p or skew is on.
         ids: the items of all lists together, those of a sparse row counted `SPARSE_FACTOR` times.
         compared: tokens that are compared with others (`_DRY`).
         listed: nanoseconds of the most likely and of named ids, for one kind.
@@ -133,7 +138,7 @@ def row_price(  # noqa: PLR0917  # compiled code has no keywords
     draw = _DRAW + _POWER_DRAW * is_power + _WITHOUT * without
     if is_plain and flags == 0:
         return _ROW + number * numbers, draw
-    number += _FULL * (1 - is_plain) + _SPARSE * is_sparse + _GUIDED * guided + _BENT * bent
+    number += _FULL * (1 - is_plain) + _SPARSE * is_sparse + _GUIDED * guided + _BENT * bent + _SHAPED * shaped
     if filters:
         number += _LIGHT_FILTER if filters == 1 else _FILTER
     kinds = 0
@@ -161,11 +166,12 @@ class _Facts(NamedTuple):
     filters: int
     guided: int
     bent: int
+    shaped: int
     ids: int
     compared: int
 
 
-_NO_FACTS = _Facts(0, 0, 0, 0, 0)
+_NO_FACTS = _Facts(0, 0, 0, 0, 0, 0)
 
 
 def _facts(params: SamplingParams) -> _Facts:
@@ -185,7 +191,8 @@ def _facts(params: SamplingParams) -> _Facts:
     if params.no_repeat_ngram_size > 1 and params.history is not None:
         compared += len(params.history)
     bent = int(params.smoothing_factor > 0 and not params.is_greedy)
-    return _Facts(filters, int(params.guidance_scale != 1.0), bent, ids, compared)
+    shaped = int(is_shaped(params) and not params.is_greedy)
+    return _Facts(filters, int(params.guidance_scale != 1.0), bent, shaped, ids, compared)
 
 
 def _price(  # noqa: PLR0917  # one row is said by these
@@ -197,7 +204,7 @@ def _price(  # noqa: PLR0917  # one row is said by these
     is_sparse: bool,  # noqa: FBT001
     draws: int,
 ) -> RowPrice:
-    filters, guided, bent, ids, compared = _facts(params)
+    filters, guided, bent, shaped, ids, compared = _facts(params)
     named = 0 if outputs.logprob_ids is None else len(outputs.logprob_ids)
     is_power = kind == _WEIGHTS and params.temperature not in {0.0, 1.0}
     is_plain = params.is_plain and not is_sparse and not outputs.top_n and not named
@@ -212,6 +219,7 @@ def _price(  # noqa: PLR0917  # one row is said by these
         filters,
         guided,
         bent,
+        shaped,
         ids * (SPARSE_FACTOR if is_sparse else 1.0),
         compared,
         listed_price(outputs.top_n, named),

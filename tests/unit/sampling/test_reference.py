@@ -120,6 +120,46 @@ def test_top_n_sigma_measures_from_the_largest_in_standard_deviations():
         assert outcome.kept_count == 2
 
 
+def processed(weights, **fields) -> list[float]:
+    """The probabilities that weights are drawn with."""
+    outcome = sample(request(weights, kind=PROBABILITIES, params=params(**fields)))[0]
+    return np.exp(outcome.distributions[LogprobKind.PROCESSED].logprobs).tolist()
+
+
+def test_skew_raises_the_cumulative_probabilities_along_the_order():
+    """exllamav2 draws the first with c > u^(e^-k), most likely first: its probability is c^(e^k) less that before."""
+    half, double = -math.log(2), math.log(2)
+    assert processed([1, 4, 3, 2], skew=double) == pytest.approx([1 - 0.81, 0.16, 0.49 - 0.16, 0.81 - 0.49], rel=1e-6)
+    first, second, third = 0.4**0.5, 0.7**0.5, 0.9**0.5
+    expected = [1 - third, first, second - first, third - second]
+    assert processed([1, 4, 3, 2], skew=half) == pytest.approx(expected, rel=1e-6)
+    assert processed([2, 2], skew=double) == pytest.approx([0.25, 0.75], rel=1e-6)  # equals: the lowest id comes first
+    assert processed([8, 4, 3, 1], skew=double, top_k=2) == pytest.approx([4 / 9, 5 / 9, 0, 0], rel=1e-6)
+    assert processed([1, 2], skew=double, temperature=0.0) == [0, 1]
+    assert processed([5], skew=2.0) == [1]
+
+
+def test_adaptive_p_prefers_what_is_near_its_target():
+    """llama.cpp's formula: 5 - 10 d^2 / (1 + d), d = abs(p - target) / 0.3."""
+
+    def expected(p, target) -> list[float]:
+        d = np.abs(np.array(p) - target) / 0.3
+        own = np.exp(5 - 10 * d * d / (1 + d))
+        return (own / own.sum()).tolist()
+
+    p = [0.5, 0.3, 0.2]
+    assert processed(p, adaptive_target=0.3) == pytest.approx(expected(p, 0.3), rel=1e-5)
+    state = {"adaptive_weighted_sum": 1.2, "adaptive_total_weight": 3.0}  # a mean of 0.4: the target moves to 0.2
+    assert processed(p, adaptive_target=0.3, **state) == pytest.approx(expected(p, 0.2), rel=1e-5)
+    state["adaptive_weighted_sum"] = 2.7  # a mean of 0.9: the target is kept within [0, 1]
+    assert processed(p, adaptive_target=0.3, **state) == pytest.approx(expected(p, 0.0), rel=1e-5)
+    kept = processed([5, 3, 2], adaptive_target=0.3, top_k=2)
+    assert kept == pytest.approx([*expected([0.625, 0.375], 0.3), 0], rel=1e-5)
+    squared = processed([5, 3, 2], adaptive_target=0.3, temperature=0.5)
+    assert squared == pytest.approx(expected([25 / 38, 9 / 38, 4 / 38], 0.3), rel=1e-5)
+    assert processed(p, adaptive_target=0.3, temperature=0.0) == [1, 0, 0]
+
+
 def test_top_h_keeps_what_adds_a_share_of_the_entropy():
     weights = [4, 2, 1, 1]  # terms -p log2 p: 0.5, 0.5, 0.375, 0.375 of 1.75 bits
     assert kept_ids(weights, top_h=1e-9) == [0]

@@ -19,13 +19,13 @@ from samplerd_server.sampling.cdf_index.layout import GROUP
 from samplerd_server.sampling.kernels.blocks import BLOCK, TINY, load_block, weigh_block, weigh_powers
 from samplerd_server.sampling.kernels.compile import carray, float32_at, int32_at, jit, kernel
 from samplerd_server.sampling.kernels.exp2 import LN_2, LOG2_E
-from samplerd_server.sampling.kernels.full import prepare
 from samplerd_server.sampling.kernels.light import is_light, light_view
 from samplerd_server.sampling.kernels.measure import measure_view
 from samplerd_server.sampling.kernels.memory import Noise, View, cut_scratch
 from samplerd_server.sampling.kernels.philox import DRAW
 from samplerd_server.sampling.kernels.plain import draw_view
 from samplerd_server.sampling.kernels.search import locate, search_blocks
+from samplerd_server.sampling.kernels.shapes import prepare_shaped
 from samplerd_server.sampling.kernels.work import disown
 
 __all__ = ["build_cdf_index", "keep_row"]
@@ -122,7 +122,7 @@ def _keep(row, work, scratch):
     """Take a row through the pipeline. Returns status, its view, its temperature, whether work.at has its ids."""
     if is_light(row):
         return 0, light_view(row, work), row.temperature, False
-    kept = prepare(row, work, scratch)
+    kept = prepare_shaped(row, work, scratch)
     return kept.status, kept.final.numbers, kept.final.temperature, kept.is_filtered
 
 

@@ -14,7 +14,6 @@ from samplerd_server.core.outputs import OutputFlags
 from samplerd_server.sampling.kernels.candidates import find_token
 from samplerd_server.sampling.kernels.compile import carray, float32_at, int32_at, jit, kernel, load_i32
 from samplerd_server.sampling.kernels.exp2 import exp
-from samplerd_server.sampling.kernels.full import prepare
 from samplerd_server.sampling.kernels.held import PREPARE, WHOLE
 from samplerd_server.sampling.kernels.light import is_light, light_view
 from samplerd_server.sampling.kernels.memory import Noise, cut_scratch
@@ -29,6 +28,7 @@ from samplerd_server.sampling.kernels.outputs import (
 from samplerd_server.sampling.kernels.philox import DRAW
 from samplerd_server.sampling.kernels.plain import draw_view
 from samplerd_server.sampling.kernels.ranks import find_ranks
+from samplerd_server.sampling.kernels.shapes import is_shaped, prepare_shaped
 from samplerd_server.sampling.kernels.work import disown
 
 __all__ = ["Outputs", "draw_full", "from_source", "to_source"]
@@ -178,6 +178,12 @@ def _write_kept(i, row, kept, positions, out, work, scratch):
         out.kept_mass[i] = np.nan
     elif final.temperature == 0:
         out.kept_mass[i] = 1.0
+    elif row.smoothing_factor > 0 or is_shaped(row):  # what is drawn from has other logits than what is scaled
+        top, whole = normaliser(scaled, False, scratch)
+        mass = 0.0
+        for at in range(final.numbers.width):
+            mass += exp(relative(scaled, np.int64(work.at[at]), top) - whole)
+        out.kept_mass[i] = min(mass, 1.0)
     else:
         top, whole = normaliser(scaled, False, scratch)
         own_top, own = normaliser(final, False, scratch)
@@ -217,7 +223,7 @@ def _answer(i, row, samples, out, work, scratch, stage, held):
         if row.output_flags and status == 0:
             logprobs_of_light(row, view, top, total, own, out.logprobs, scratch)
         return status, detail
-    kept = prepare(row, work, scratch)
+    kept = prepare_shaped(row, work, scratch)
     if kept.status:
         return kept.status, kept.detail
     final = kept.final

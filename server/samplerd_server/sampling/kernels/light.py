@@ -14,6 +14,7 @@ import numpy as np
 
 from samplerd_server.core.enums import Dtype, InputKind, LogprobKind
 from samplerd_server.core.outputs import OutputFlags
+from samplerd_server.sampling import shapes
 from samplerd_server.sampling.kernels.adjust import has_mask, has_penalties, penalise
 from samplerd_server.sampling.kernels.blocks import TINY, load_block
 from samplerd_server.sampling.kernels.compile import jit
@@ -21,6 +22,8 @@ from samplerd_server.sampling.kernels.filter_table import filters_on
 from samplerd_server.sampling.kernels.memory import View
 
 __all__ = ["is_light", "light_view"]
+
+is_shaped = jit(shapes.is_shaped)
 
 _WEIGHTS, _F32 = int(InputKind.PROBABILITIES), int(Dtype.F32)
 _LOGPROBS = np.uint32(sum(OutputFlags.RAW << (kind - 1) for kind in LogprobKind))
@@ -33,7 +36,7 @@ def is_light(row):
         return False
     if row.candidate_ids or row.guidance or has_mask(row) or row.bias_ids_len:
         return False
-    if row.dynamic_temperature_range > 0 or row.smoothing_factor > 0:
+    if row.dynamic_temperature_range > 0 or row.smoothing_factor > 0 or is_shaped(row):
         return False
     if has_penalties(row) and (row.kind == _WEIGHTS or row.dry_multiplier > 0):
         return False

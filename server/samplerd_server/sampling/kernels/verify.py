@@ -18,11 +18,11 @@ from samplerd_server.core.enums import Dtype
 from samplerd_server.sampling.kernels.answer import from_source, to_source
 from samplerd_server.sampling.kernels.compile import jit, kernel
 from samplerd_server.sampling.kernels.exp2 import exp
-from samplerd_server.sampling.kernels.full import prepare
 from samplerd_server.sampling.kernels.memory import Noise, View, cut_scratch
 from samplerd_server.sampling.kernels.outputs import load_number, normaliser, relative
 from samplerd_server.sampling.kernels.philox import ACCEPT, CORRECT, uniform
 from samplerd_server.sampling.kernels.plain import draw_view
+from samplerd_server.sampling.kernels.shapes import prepare_shaped
 from samplerd_server.sampling.kernels.work import disown
 
 __all__ = ["UNFINISHED", "verify_rows"]
@@ -60,7 +60,7 @@ class _Draft(NamedTuple):
 @jit
 def _enter(row, work, scratch):
     """Process the target row of a node. Returns `_Law`."""
-    kept = prepare(row, work, scratch)
+    kept = prepare_shaped(row, work, scratch)
     top, whole = 0.0, 0.0
     if kept.status == 0 and kept.final.temperature > 0:
         top, whole = normaliser(kept.final, False, scratch)

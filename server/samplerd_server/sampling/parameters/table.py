@@ -5,6 +5,7 @@ from __future__ import annotations
 from samplerd_server.core.enums import FilterStep, Order, Step, TieRule, XtcExemption
 from samplerd_server.sampling.parameters.adjustments import ADJUSTMENTS
 from samplerd_server.sampling.parameters.parameter import Parameter, ParamKind, Range
+from samplerd_server.sampling.parameters.shaping import SHAPING
 
 __all__ = ["PARAMETERS", "PLAIN"]
 
@@ -12,7 +13,6 @@ _SHARE = Range(0.0, 1.0)
 _OPEN_SHARE = Range(0.0, 1.0, high_is_open=True)
 _POSITIVE_SHARE = Range(0.0, 1.0, low_is_open=True)
 _NOT_NEGATIVE = Range(0.0, high_is_open=True)
-_POSITIVE = Range(0.0, low_is_open=True, high_is_open=True)
 _COUNT = Range(0, 2**32 - 1)
 PARAMETERS: tuple[Parameter, ...] = (
     Parameter(
@@ -184,63 +184,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         changes_argmax=True,
         source="text-generation-webui, mlx-lm",
     ),
-    Parameter(
-        name="dynamic_temperature_range",
-        kind=ParamKind.FLOAT,
-        step=Step.TEMPERATURE,
-        help="Vary the temperature by up to this much around `temperature`, with the entropy of the row, down to 0 at "
-        "most; 0 turns it off.",
-        metavar="X",
-        default=0.0,
-        off=0.0,
-        range=_NOT_NEGATIVE,
-        decided_with_candidates="if a filter before the temperature dropped what was not sent, else never",
-        source="llama.cpp",
-    ),
-    Parameter(
-        name="dynamic_temperature_exponent",
-        kind=ParamKind.FLOAT,
-        step=Step.TEMPERATURE,
-        help="Raise the normalised entropy to this power when the temperature is dynamic; 1 by default.",
-        metavar="X",
-        default=1.0,
-        range=_POSITIVE,
-        source="llama.cpp",
-    ),
-    Parameter(
-        name="dynamic_temperature_counts_all",
-        kind=ParamKind.FLAG,
-        step=Step.TEMPERATURE,
-        help="Let dynamic temperature count all categories that no filter but top_n_sigma dropped, forbidden ones too.",
-        metavar="",
-        source="llama.cpp",
-    ),
-    Parameter(
-        name="smoothing_factor",
-        kind=ParamKind.FLOAT,
-        step=Step.TEMPERATURE,
-        help="Bend the logits after the temperature, to -factor x the square of their distance below the largest; 0 "
-        "turns it off.",
-        metavar="X",
-        default=0.0,
-        off=0.0,
-        range=_NOT_NEGATIVE,
-        decided_with_candidates="with top_k or min_p, or after a filter that dropped what was not sent, and with a "
-        "smoothing_curve of at most 3",
-        source="text-generation-webui",
-    ),
-    Parameter(
-        name="smoothing_curve",
-        kind=ParamKind.FLOAT,
-        step=Step.TEMPERATURE,
-        help="Bend the logits by a mixture of the square, at 1, the default, and the cube, at 3, of their distance.",
-        metavar="X",
-        default=1.0,
-        range=Range(1.0, high_is_open=True),
-        changes_argmax=True,
-        decided_with_candidates="as smoothing_factor",
-        source="text-generation-webui",
-    ),
+    *SHAPING,
     *ADJUSTMENTS,
     Parameter(
         name="min_tokens_to_keep",

@@ -17,6 +17,7 @@ from samplerd_server.sampling.portable.filters import Filters
 from samplerd_server.sampling.portable.logits import COLDEST, LoadedRows
 from samplerd_server.sampling.portable.records import Fields
 from samplerd_server.sampling.portable.row_groups import draw_uniforms
+from samplerd_server.sampling.portable.shapes import Shapes, has_shapes
 from samplerd_server.sampling.portable.smoothing import Smoothing, has_smoothing
 from samplerd_server.sampling.portable.total_order import first
 from samplerd_server.sampling.portable.units import Units
@@ -76,7 +77,7 @@ def process(rows: LoadedRows, *, is_full: bool) -> Processed:
         return _filter(rows, is_full=is_full) if group.has_filters else _choose(rows)
     if not group.is_early and has_smoothing(rows):
         Smoothing(rows).apply()
-    if group.has_filters or group.is_sparse:
+    if group.has_filters or group.is_sparse or has_shapes(rows):
         return _filter(rows, is_full=is_full)
     no = torch.zeros_like(rows.undecided)
     return Processed(drawn_from=rows.scaled, count=rows.positive, undecided=no, beyond=no)
@@ -119,7 +120,7 @@ def _filter(rows: LoadedRows, *, is_full: bool) -> Processed:
     """Apply the filters along the order."""
     group, records = rows.group, rows.group.records
     width = rows.raw.shape[1]
-    n = width if is_full or group.is_sparse else min(width, _list_length(records))
+    n = width if is_full or group.is_sparse or has_shapes(rows) else min(width, _list_length(records))
     logits, positions = first(rows.adjusted, n)
     judged_at = torch.ones_like(rows.temperature) if group.is_early else rows.temperature
     state = _start(rows, logits, positions, judged_at)
@@ -127,10 +128,12 @@ def _filter(rows: LoadedRows, *, is_full: bool) -> Processed:
     if group.is_greedy:
         return _choose_kept(rows, state, logits, positions)
     own = torch.where(state.kept, state.values, _NEVER)
-    if not (group.is_early and has_smoothing(rows)):
-        return _finish(rows, state, own, logits, positions)
-    processed = _finish(rows, state, own, rows.adjusted.gather(1, state.positions), state.positions)
-    processed.is_reordered = True
+    if group.is_early and has_smoothing(rows):
+        processed = _finish(rows, state, own, rows.adjusted.gather(1, state.positions), state.positions)
+        processed.is_reordered = True
+    else:
+        processed = _finish(rows, state, own, logits, positions)
+        processed.is_reordered = has_shapes(rows)
     return processed
 
 
@@ -212,6 +215,11 @@ def _finish(rows: LoadedRows, state: FilterState, own: Tensor, logits: Tensor, p
     of the scaled row.
     """
     temperature = rows.temperature.clamp(min=COLDEST)
+    is_shaped = torch.zeros_like(state.undecided)
+    if has_shapes(rows):
+        shapes = Shapes(rows, temperature)
+        is_shaped = shapes.on
+        own, temperature = shapes.apply(own, positions, state.shift)
     largest = own.amax(1, keepdim=True)
     by_id = torch.where(state.kept, positions, 1 << 40).argsort(dim=1, stable=True)
     exponents = (own - largest) / temperature
@@ -221,7 +229,7 @@ def _finish(rows: LoadedRows, state: FilterState, own: Tensor, logits: Tensor, p
     else:
         mass = rows.rest_mass(rows.rest, largest, temperature)
         assert mass is not None
-        undecided = undecided | (state.beyond & mass.isnan())
+        undecided = undecided | (state.beyond & (mass.isnan() | is_shaped))
         rest = torch.where(state.beyond, mass, 0.0)
     return Processed(
         drawn_from=Distribution(exponents.gather(1, by_id), positions.gather(1, by_id), rest=rest),

@@ -44,7 +44,9 @@ from samplerd_server.sampling.reference.adjust import Known, Undecidable
 from samplerd_server.sampling.reference.distribution import Distribution, in_order, processed, softmax, successive
 from samplerd_server.sampling.reference.filters import FilterState, apply_filter
 from samplerd_server.sampling.reference.guidance import guide
+from samplerd_server.sampling.reference.shapes import shape
 from samplerd_server.sampling.reference.temperature import heat, rebase, smooth, temperature_of
+from samplerd_server.sampling.shapes import is_shaped
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -190,6 +192,8 @@ def _sample_row(request: SampleRequest, row: int, params: SamplingParams) -> Row
     state, scaled_row, temperature = _process(adjusted, params, uniform(seed, first, row_index, Purpose.XTC))
     if params.is_greedy:
         state = state.first(1 if request.with_replacement else draws)
+    else:
+        state = shape(state, params, are_weights=scaled_row.weights is not None)
     scaled = softmax(scaled_row, temperature)
     drawn_from = processed(state, is_greedy=params.is_greedy)
     if not request.with_replacement and state.rest == 0 and state.count < draws:
@@ -220,7 +224,7 @@ def _sample_row(request: SampleRequest, row: int, params: SamplingParams) -> Row
         kept_count=0 if unknown else state.count,
         kept_mass=min(mass, 1.0),
         order=certain,
-        is_reordered=params.smoothing_factor > 0 and not params.is_greedy,
+        is_reordered=(params.smoothing_factor > 0 or bool(is_shaped(params))) and not params.is_greedy,
         processed=state,
     )
 

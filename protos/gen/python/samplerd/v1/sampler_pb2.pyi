@@ -748,6 +748,10 @@ class SamplingParams(_message.Message):
     XTC_PROBABILITY_FIELD_NUMBER: _builtins.int
     XTC_EXEMPT_IDS_FIELD_NUMBER: _builtins.int
     XTC_EXEMPTION_FIELD_NUMBER: _builtins.int
+    ADAPTIVE_TARGET_FIELD_NUMBER: _builtins.int
+    ADAPTIVE_WEIGHTED_SUM_FIELD_NUMBER: _builtins.int
+    ADAPTIVE_TOTAL_WEIGHT_FIELD_NUMBER: _builtins.int
+    SKEW_FIELD_NUMBER: _builtins.int
     DYNAMIC_TEMPERATURE_RANGE_FIELD_NUMBER: _builtins.int
     DYNAMIC_TEMPERATURE_EXPONENT_FIELD_NUMBER: _builtins.int
     DYNAMIC_TEMPERATURE_COUNTS_ALL_FIELD_NUMBER: _builtins.int
@@ -811,6 +815,23 @@ class SamplingParams(_message.Message):
     """Probability that XTC acts, decided by the row's own noise. In [0, 1]; 0 = off."""
     xtc_exemption: Global___XtcExemption.ValueType
     """What XTC does where it would drop a token of xtc_exempt_ids."""
+    adaptive_target: _builtins.float
+    """Adaptive-p (llama.cpp): after all filters, prefer tokens whose probability is near a target, which moves so that the
+    mean probability of the drawn tokens comes to this. In [0, 1]; 0 = off. Not together with skew.
+    """
+    adaptive_weighted_sum: _builtins.float
+    """The running state of adaptive-p, which the client keeps: the decayed sum of the probabilities of the tokens drawn so
+    far. After each draw it becomes p + decay * sum, with p the probability of the token before adaptive-p, which is its
+    scaled probability divided by kept_mass. >= 0 and finite.
+    """
+    adaptive_total_weight: _builtins.float
+    """The decayed number of the tokens drawn so far: after each draw it becomes 1 + decay * weight. >= 0 and finite; 0 = no
+    token yet: the target stays where it is.
+    """
+    skew: _builtins.float
+    """Skew (exllamav2): raises the cumulative probabilities, most likely first, after all filters, to the power e^skew: above
+    0 less likely tokens are preferred, below 0 more likely ones. In [-10, 10]; 0 = off.
+    """
     dynamic_temperature_range: _builtins.float
     """Dynamic temperature: T varies with the row's entropy H, from temperature - range to temperature + range as
     low + (high - low) * (H / ln V')^exponent, V' = categories with positive probability. Finite and >= 0; 0 = off. A
@@ -927,6 +948,10 @@ class SamplingParams(_message.Message):
         xtc_probability: _builtins.float = ...,
         xtc_exempt_ids: _abc.Iterable[_builtins.int] | None = ...,
         xtc_exemption: Global___XtcExemption.ValueType = ...,
+        adaptive_target: _builtins.float = ...,
+        adaptive_weighted_sum: _builtins.float = ...,
+        adaptive_total_weight: _builtins.float = ...,
+        skew: _builtins.float = ...,
         dynamic_temperature_range: _builtins.float = ...,
         dynamic_temperature_exponent: _builtins.float = ...,
         dynamic_temperature_counts_all: _builtins.bool = ...,
@@ -957,7 +982,7 @@ class SamplingParams(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_repetition_penalty", b"_repetition_penalty", "_temperature", b"_temperature", "_top_h", b"_top_h", "_top_p", b"_top_p", "_typical_p", b"_typical_p", "dry", b"dry", "guidance_scale", b"guidance_scale", "repetition_penalty", b"repetition_penalty", "temperature", b"temperature", "top_h", b"top_h", "top_p", b"top_p", "typical_p", b"typical_p"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_repetition_penalty", b"_repetition_penalty", "_temperature", b"_temperature", "_top_h", b"_top_h", "_top_p", b"_top_p", "_typical_p", b"_typical_p", "allowed_tokens", b"allowed_tokens", "bad_words", b"bad_words", "bad_words_scope", b"bad_words_scope", "dry", b"dry", "dynamic_temperature_counts_all", b"dynamic_temperature_counts_all", "dynamic_temperature_exponent", b"dynamic_temperature_exponent", "dynamic_temperature_range", b"dynamic_temperature_range", "epsilon_cutoff", b"epsilon_cutoff", "eta_cutoff", b"eta_cutoff", "frequency_penalty", b"frequency_penalty", "frequency_scope", b"frequency_scope", "guidance_scale", b"guidance_scale", "history", b"history", "logit_bias", b"logit_bias", "min_p", b"min_p", "min_tokens_to_keep", b"min_tokens_to_keep", "no_repeat_ngram_size", b"no_repeat_ngram_size", "order", b"order", "penalty_range", b"penalty_range", "presence_penalty", b"presence_penalty", "presence_scope", b"presence_scope", "prompt_length", b"prompt_length", "repetition_penalty", b"repetition_penalty", "repetition_scope", b"repetition_scope", "smoothing_curve", b"smoothing_curve", "smoothing_factor", b"smoothing_factor", "steps", b"steps", "temperature", b"temperature", "ties", b"ties", "token_bitmask", b"token_bitmask", "top_a", b"top_a", "top_h", b"top_h", "top_k", b"top_k", "top_k_is_exact", b"top_k_is_exact", "top_n_sigma", b"top_n_sigma", "top_p", b"top_p", "typical_p", b"typical_p", "xtc_exempt_ids", b"xtc_exempt_ids", "xtc_exemption", b"xtc_exemption", "xtc_probability", b"xtc_probability", "xtc_threshold", b"xtc_threshold"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_repetition_penalty", b"_repetition_penalty", "_temperature", b"_temperature", "_top_h", b"_top_h", "_top_p", b"_top_p", "_typical_p", b"_typical_p", "adaptive_target", b"adaptive_target", "adaptive_total_weight", b"adaptive_total_weight", "adaptive_weighted_sum", b"adaptive_weighted_sum", "allowed_tokens", b"allowed_tokens", "bad_words", b"bad_words", "bad_words_scope", b"bad_words_scope", "dry", b"dry", "dynamic_temperature_counts_all", b"dynamic_temperature_counts_all", "dynamic_temperature_exponent", b"dynamic_temperature_exponent", "dynamic_temperature_range", b"dynamic_temperature_range", "epsilon_cutoff", b"epsilon_cutoff", "eta_cutoff", b"eta_cutoff", "frequency_penalty", b"frequency_penalty", "frequency_scope", b"frequency_scope", "guidance_scale", b"guidance_scale", "history", b"history", "logit_bias", b"logit_bias", "min_p", b"min_p", "min_tokens_to_keep", b"min_tokens_to_keep", "no_repeat_ngram_size", b"no_repeat_ngram_size", "order", b"order", "penalty_range", b"penalty_range", "presence_penalty", b"presence_penalty", "presence_scope", b"presence_scope", "prompt_length", b"prompt_length", "repetition_penalty", b"repetition_penalty", "repetition_scope", b"repetition_scope", "skew", b"skew", "smoothing_curve", b"smoothing_curve", "smoothing_factor", b"smoothing_factor", "steps", b"steps", "temperature", b"temperature", "ties", b"ties", "token_bitmask", b"token_bitmask", "top_a", b"top_a", "top_h", b"top_h", "top_k", b"top_k", "top_k_is_exact", b"top_k_is_exact", "top_n_sigma", b"top_n_sigma", "top_p", b"top_p", "typical_p", b"typical_p", "xtc_exempt_ids", b"xtc_exempt_ids", "xtc_exemption", b"xtc_exemption", "xtc_probability", b"xtc_probability", "xtc_threshold", b"xtc_threshold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__guidance_scale: _TypeAlias = _typing.Literal["guidance_scale"]  # noqa: Y015
     _WhichOneofArgType__guidance_scale: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale"]  # noqa: Y015
