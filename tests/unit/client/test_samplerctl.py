@@ -6,7 +6,7 @@ import argparse
 import io
 import sys
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pytest
@@ -16,10 +16,13 @@ from samplerd_client.parameter_table import PARAMETERS
 from samplerd_client.samplerctl import environment, inputs, main, render
 from samplerd_client.samplerctl.arguments import build_parser, join_negative_values, sample_options, sampling_options
 from samplerd_client.samplerctl.bench import Tally
+from samplerd_client.systems import PRESETS
 from tests.support.parameters import every_flag, every_value
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from samplerd_client.systems import System
 
 
 def parse(*argv: str) -> argparse.Namespace:
@@ -73,6 +76,13 @@ def test_flags_of_sampling_parameters_are_read() -> None:
     assert options["token_bitmask"] == b"\xff\0\0\0"
     assert options["dry"] == Dry(multiplier=0.7, base=1.8, range=9, sequence_breakers=[1, 2])
     assert SamplingParams(**options).to_proto().min_p == 0.1
+
+
+@pytest.mark.parametrize("system", PRESETS)
+def test_flags_stand_on_top_of_what_another_sampler_does(system: System) -> None:
+    args = parse("sample", "--logits", "1", "--like", system, "--top-p", "0.7", "--dry-multiplier", "1")
+    own = SamplingParams.like(system, top_p=0.7, dry=Dry(multiplier=1))
+    assert SamplingParams(**cast("dict[str, Any]", sampling_options(args))) == own
 
 
 def test_nothing_given_is_nothing_sent() -> None:

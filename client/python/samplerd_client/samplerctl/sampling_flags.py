@@ -1,7 +1,7 @@
 """The flags of the sampling parameters, from the client's table of them: what is offered, and what was given.
 
 Nothing here knows a parameter by name. A group is a flag for each of its parameters, ``--dry-multiplier``; the first of
-them makes the group.
+them makes the group. ``--like`` puts the flags that were given on top of what another sampler does by default.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from samplerd_client.parameter_kinds import choices
 from samplerd_client.parameter_table import PARAMETERS
 from samplerd_client.samplerctl.inputs import InputError, hexadecimal, integers, names, parse_bias, sequences
 from samplerd_client.sampling_params import GROUPS
+from samplerd_client.systems import PRESETS, preset_fields
 
 if TYPE_CHECKING:
     import argparse
 
     from samplerd_client.options import SampleOptions
     from samplerd_client.parameter_kinds import Kind, Parameter
+    from samplerd_client.sampling_params import SamplingFields
 
 __all__ = ["add_sampling_flags", "sampling_options"]
 
@@ -39,6 +41,12 @@ _READ: dict[Kind, dict[str, Any]] = {
 def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
     """Offer a flag for every sampling parameter."""
     group = parser.add_argument_group("sampling parameters")
+    group.add_argument(
+        "--like",
+        choices=tuple(PRESETS),
+        help="Begin with the defaults, the order, the ties and the scopes of this sampler; the flags below take their "
+        "place.",
+    )
     for parameter in PARAMETERS:
         if parameter.members:
             for member in parameter.members:
@@ -59,16 +67,20 @@ def sampling_options(args: argparse.Namespace) -> SampleOptions:
         value = _group_of(parameter, args) if parameter.members else getattr(args, parameter.name)
         if value is not None:
             options[parameter.name] = value
-    return cast("SampleOptions", options)
+    fields = options if args.like is None else preset_fields(args.like, cast("SamplingFields", options))
+    return cast("SampleOptions", fields)
 
 
 def _add(group: argparse._ArgumentGroup, parameter: Parameter, name: str) -> None:
     reading = dict(_READ[parameter.kind])
+    text = parameter.help
     if parameter.kind == "choice":
         reading["choices"] = tuple(choices(pb.SamplingParams.DESCRIPTOR.fields_by_name[parameter.name]))
     elif parameter.kind != "flag":
         reading["metavar"] = parameter.metavar
-    group.add_argument(_flag(name), dest=name, help=parameter.help.replace("%", "%%"), **reading)
+    if parameter.kind == "choices":
+        text += f" Each is one of {', '.join(choices(pb.SamplingParams.DESCRIPTOR.fields_by_name[parameter.name]))}."
+    group.add_argument(_flag(name), dest=name, help=text.replace("%", "%%"), **reading)
 
 
 def _flag(name: str) -> str:
