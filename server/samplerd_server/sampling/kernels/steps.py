@@ -99,9 +99,11 @@ def _gather_first(row, work, scratch, scale, number, rest):
 
 @jit
 def _next_listed(row, number, listed, before, count):
-    """Count llama.cpp's list after a filter: top_n_sigma leaves what it rules out, and XTC all if it does not act."""
-    if number == SIGMA or (number == XTC and count == before):
+    """Count llama.cpp's list after a filter: what top_n_sigma rules out stays there, also after XTC."""
+    if number == SIGMA:
         return listed
+    if number == XTC:
+        return listed - (before - count)
     if number == TOP_K:
         return max(min(listed, max(np.int64(row.top_k), least_of(row, number))), count)
     return count

@@ -88,7 +88,7 @@ class Filters:
                 self._count_listed(name, state, before, on)
 
     def _count_listed(self, name: str, state: FilterState, before: Tensor, on: Tensor) -> None:
-        """Count llama.cpp's list: top_n_sigma leaves what it rules out, and XTC all if it does not act."""
+        """Count llama.cpp's list: what top_n_sigma rules out stays there, and XTC drops only what it drops."""
         if name == "top_n_sigma" or not self._records["dynamic_temperature_counts_all"].any():
             return
         count = state.count
@@ -96,7 +96,7 @@ class Filters:
             asked = torch.maximum(self._parameters.column("top_k"), self._least(name))
             count = torch.maximum(torch.minimum(state.listed, asked), count)
         elif name == "xtc":
-            on = on & (state.kept != before).any(1, keepdim=True)
+            count = state.listed - (before.sum(1, keepdim=True) - count)
         state.listed = torch.where(on, count, state.listed)
 
     def _take_temperature(self, state: FilterState, *, is_needed: bool) -> None:

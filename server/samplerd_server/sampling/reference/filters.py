@@ -276,9 +276,11 @@ def apply_filter(
 
 
 def _listed(name: str, before: FilterState, after: FilterState, params: SamplingParams) -> int:
-    """Count llama.cpp's list after a filter: top_n_sigma leaves what it rules out, and XTC all if it does not act."""
-    if name == "top_n_sigma" or (name == "xtc" and after.count == before.count):
+    """Count llama.cpp's list after a filter: what top_n_sigma rules out stays there, also after XTC."""
+    if name == "top_n_sigma":
         return before.listed
+    if name == "xtc":
+        return before.listed - (before.count - after.count)
     if name == "top_k":
         return max(min(before.listed, max(params.top_k, least_of(params, name))), after.count)
     return after.count
