@@ -25,11 +25,13 @@ func TestOptions(t *testing.T) {
 			LogitBias:      []*pb.LogitBias{{Id: 4, Bias: -1}},
 			Dry:            &pb.DryParams{BreakerSequences: []*pb.TokenSequence{{Ids: []int32{1, 2}}}},
 			TokenBitmask:   []byte{1, 0, 0, 0},
+			Steps:          []pb.FilterStep{pb.FilterStep_FILTER_STEP_MIN_P, pb.FilterStep_FILTER_STEP_TOP_K},
 		},
 	}
 	got := Request(rows, Guidance(other), GuidanceScale(1.5), Temperature(0), History(3, 1), PromptLength(1),
 		FrequencyScope(pb.PenaltyScope_PENALTY_SCOPE_OUTPUT), BadWords(Tokens(7), Tokens(8, 9)),
 		LogitBias(&pb.LogitBias{Id: 4, Bias: -1}), TokenBitmask([]byte{1, 0, 0, 0}),
+		Steps(pb.FilterStep_FILTER_STEP_MIN_P, pb.FilterStep_FILTER_STEP_TOP_K),
 		Dry(&pb.DryParams{BreakerSequences: []*pb.TokenSequence{Tokens(1, 2)}}))
 	if !proto.Equal(got, want) {
 		t.Errorf("got %v, not %v", got, want)

@@ -44,6 +44,12 @@ class RequestsTest < Minitest::Test
     assert_equal 2.0, Samplerd::Requests.sample([0.0], dry: given).params.dry.multiplier
   end
 
+  def test_steps_and_ties
+    params = Samplerd::Requests.sample([0.0], steps: %i[min_p temperature], ties: :lowest_id).params
+    assert_equal %i[FILTER_STEP_MIN_P FILTER_STEP_TEMPERATURE], params.steps.to_a
+    assert_equal :TIE_RULE_LOWEST_ID, params.ties
+  end
+
   def test_guidance
     request = Samplerd::Requests.sample([1.0, 2.0], guidance: [2.0, 1.0], guidance_scale: 1.5, dtype: :f16)
     assert_equal [1, 2, :DTYPE_F16], [request.guidance.tensor.rows, request.guidance.tensor.vocab_size,
