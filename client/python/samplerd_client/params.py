@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 LogprobKind: TypeAlias = Literal["raw", "scaled", "processed"]
-"""The row as sent; after guidance, mask, bias, penalties and temperature; or after all filters, renormalised."""
+"""The row as sent; after guidance, mask, bias, penalties, temperature and smoothing; or what is drawn from."""
 
 _KINDS = {
     "raw": pb.LOGPROB_KIND_RAW,

@@ -319,10 +319,10 @@ class _LogprobKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LogprobKi
     LOGPROB_KIND_RAW: _LogprobKind.ValueType  # 1
     """log_softmax of the input row as sent (for probabilities: ln(w / sum w))."""
     LOGPROB_KIND_SCALED: _LogprobKind.ValueType  # 2
-    """After guidance, mask, bias, penalties and temperature, before the filters."""
+    """After guidance, mask, bias, penalties, temperature and smoothing, before the filters."""
     LOGPROB_KIND_PROCESSED: _LogprobKind.ValueType  # 3
-    """After all filters, renormalised: the distribution that is drawn from. Without replacement the logprob of a sample
-    is the conditional one, given the draws before it, in every kind.
+    """After all filters and adaptive-p or skew, renormalised: the distribution that is drawn from. Without replacement the
+    logprob of a sample is the conditional one, given the draws before it, in every kind.
     """
 
 class LogprobKind(_LogprobKind, metaclass=_LogprobKindEnumTypeWrapper):
@@ -333,10 +333,10 @@ LOGPROB_KIND_UNSPECIFIED: LogprobKind.ValueType  # 0
 LOGPROB_KIND_RAW: LogprobKind.ValueType  # 1
 """log_softmax of the input row as sent (for probabilities: ln(w / sum w))."""
 LOGPROB_KIND_SCALED: LogprobKind.ValueType  # 2
-"""After guidance, mask, bias, penalties and temperature, before the filters."""
+"""After guidance, mask, bias, penalties, temperature and smoothing, before the filters."""
 LOGPROB_KIND_PROCESSED: LogprobKind.ValueType  # 3
-"""After all filters, renormalised: the distribution that is drawn from. Without replacement the logprob of a sample
-is the conditional one, given the draws before it, in every kind.
+"""After all filters and adaptive-p or skew, renormalised: the distribution that is drawn from. Without replacement the
+logprob of a sample is the conditional one, given the draws before it, in every kind.
 """
 Global___LogprobKind: _TypeAlias = LogprobKind  # noqa: Y015
 
