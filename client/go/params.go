@@ -81,8 +81,8 @@ func XtcExemption(xtcExemption pb.XtcExemption) Option {
 	return func(r *pb.SampleRequest) { params(r).XtcExemption = xtcExemption }
 }
 
-// AdaptiveTarget sets adaptive_target. Prefer tokens of a probability near a target that lets the mean of those drawn
-// come to this; 0 turns it off.
+// AdaptiveTarget sets adaptive_target. Prefer tokens near a moving probability, which draws the mean probability of the
+// tokens towards this; 0 turns it off.
 func AdaptiveTarget(value float64) Option {
 	return func(r *pb.SampleRequest) { params(r).AdaptiveTarget = value }
 }
@@ -117,8 +117,8 @@ func DynamicTemperatureExponent(value float64) Option {
 	return func(r *pb.SampleRequest) { params(r).DynamicTemperatureExponent = value }
 }
 
-// DynamicTemperatureCountsAll sets dynamic_temperature_counts_all. Let dynamic temperature count all categories that no
-// filter but top_n_sigma dropped, forbidden ones too.
+// DynamicTemperatureCountsAll sets dynamic_temperature_counts_all. Let dynamic temperature count forbidden tokens and
+// those that top_n_sigma dropped too, as in llama.cpp.
 func DynamicTemperatureCountsAll(value bool) Option {
 	return func(r *pb.SampleRequest) { params(r).DynamicTemperatureCountsAll = value }
 }
@@ -129,14 +129,14 @@ func SmoothingFactor(value float64) Option {
 	return func(r *pb.SampleRequest) { params(r).SmoothingFactor = value }
 }
 
-// SmoothingCurve sets smoothing_curve. Bend the logits by a mixture of the square, at 1, the default, and the cube, at
-// 3, of their distance.
+// SmoothingCurve sets smoothing_curve. Shape of the smoothing: the square of the distance at 1, the default, its cube
+// at 3, else a mixture.
 func SmoothingCurve(value float64) Option {
 	return func(r *pb.SampleRequest) { params(r).SmoothingCurve = value }
 }
 
-// GuidanceScale sets guidance_scale. Move the logits away from those of the guidance row, to u + scale x (c - u); 1
-// turns it off.
+// GuidanceScale sets guidance_scale. Move the logits away from those of the guidance row, to u + scale x (c - u), with
+// c of the row and u of the guidance row; 1 turns it off.
 func GuidanceScale(value float64) Option {
 	return func(r *pb.SampleRequest) { params(r).GuidanceScale = &value }
 }
@@ -177,8 +177,8 @@ func PresenceScope(penaltyScope pb.PenaltyScope) Option {
 	return func(r *pb.SampleRequest) { params(r).PresenceScope = penaltyScope }
 }
 
-// PenaltyRange sets penalty_range. How many of the last tokens of history these three penalties look at; 0, the
-// default, means all.
+// PenaltyRange sets penalty_range. How many of the last tokens of history the repetition, frequency and presence
+// penalties look at; 0, the default, means all.
 func PenaltyRange(value int) Option {
 	return func(r *pb.SampleRequest) { params(r).PenaltyRange = uint32(value) }
 }
@@ -237,7 +237,8 @@ func MinTokensToKeep(value int) Option {
 	return func(r *pb.SampleRequest) { params(r).MinTokensToKeep = uint32(value) }
 }
 
-// TopKIsExact sets top_k_is_exact. Let top_k and top_n_sigma keep what they say, even if min_tokens_to_keep is more.
+// TopKIsExact sets top_k_is_exact. Let top_k and top_n_sigma keep what they ask for, even if that is less than
+// min_tokens_to_keep.
 func TopKIsExact(value bool) Option {
 	return func(r *pb.SampleRequest) { params(r).TopKIsExact = value }
 }

@@ -26,7 +26,7 @@ DRY = (
         "allow_no_repeat",
         "flag",
         "",
-        "Take allowed_length for 0, which it cannot say: DRY then penalises a repeat of no token, too.",
+        "Take allowed_length as 0, where a 0 sent as such means 2: DRY then penalises even a repeat of no token.",
     ),
 )
 
@@ -98,7 +98,8 @@ PARAMETERS = (
         "adaptive_target",
         "float",
         "P",
-        "Prefer tokens of a probability near a target that lets the mean of those drawn come to this; 0 turns it off.",
+        "Prefer tokens near a moving probability, which draws the mean probability of the tokens towards this; 0 "
+        "turns it off.",
     ),
     Parameter(
         "adaptive_weighted_sum",
@@ -136,7 +137,7 @@ PARAMETERS = (
         "dynamic_temperature_counts_all",
         "flag",
         "",
-        "Let dynamic temperature count all categories that no filter but top_n_sigma dropped, forbidden ones too.",
+        "Let dynamic temperature count forbidden tokens and those that top_n_sigma dropped too, as in llama.cpp.",
     ),
     Parameter(
         "smoothing_factor",
@@ -149,13 +150,14 @@ PARAMETERS = (
         "smoothing_curve",
         "float",
         "X",
-        "Bend the logits by a mixture of the square, at 1, the default, and the cube, at 3, of their distance.",
+        "Shape of the smoothing: the square of the distance at 1, the default, its cube at 3, else a mixture.",
     ),
     Parameter(
         "guidance_scale",
         "float",
         "X",
-        "Move the logits away from those of the guidance row, to u + scale x (c - u); 1 turns it off.",
+        "Move the logits away from those of the guidance row, to u + scale x (c - u), with c of the row and u of the "
+        "guidance row; 1 turns it off.",
     ),
     Parameter(
         "repetition_penalty",
@@ -197,7 +199,8 @@ PARAMETERS = (
         "penalty_range",
         "integer",
         "N",
-        "How many of the last tokens of history these three penalties look at; 0, the default, means all.",
+        "How many of the last tokens of history the repetition, frequency and presence penalties look at; 0, the "
+        "default, means all.",
     ),
     Parameter(
         "dry",
@@ -249,7 +252,7 @@ PARAMETERS = (
         "top_k_is_exact",
         "flag",
         "",
-        "Let top_k and top_n_sigma keep what they say, even if min_tokens_to_keep is more.",
+        "Let top_k and top_n_sigma keep what they ask for, even if that is less than min_tokens_to_keep.",
     ),
     Parameter("order", "choice", "ORDER", "Apply the filters in the order of this system; hugging_face by default."),
     Parameter(

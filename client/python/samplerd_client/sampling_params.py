@@ -38,7 +38,7 @@ class Dry:
     breaker_sequences: Sequence[Ids] | None = None
     """Sequences of tokens at which DRY ends a repeat."""
     allow_no_repeat: bool | None = None
-    """Take allowed_length for 0, which it cannot say: DRY then penalises a repeat of no token, too."""
+    """Take allowed_length as 0, where a 0 sent as such means 2: DRY then penalises even a repeat of no token."""
 
     def to_proto(self) -> pb.DryParams:
         """Return the message; TypeError or ValueError, naming the field, where a value does not fit."""
@@ -80,7 +80,8 @@ class SamplingParams:
     xtc_exemption: XtcExemption | None = None
     """Where XTC would drop an exempt token, let it keep that token, by default, or leave the whole row alone."""
     adaptive_target: float | None = None
-    """Prefer tokens of a probability near a target that lets the mean of those drawn come to this; 0 turns it off."""
+    """Prefer tokens near a moving probability, which draws the mean probability of the tokens towards this; 0 turns it
+    off."""
     adaptive_weighted_sum: float | None = None
     """The decayed sum of the probabilities of the tokens drawn so far, for adaptive_target; 0 by default."""
     adaptive_total_weight: float | None = None
@@ -94,14 +95,15 @@ class SamplingParams:
     dynamic_temperature_exponent: float | None = None
     """Raise the normalised entropy to this power when the temperature is dynamic; 1 by default."""
     dynamic_temperature_counts_all: bool | None = None
-    """Let dynamic temperature count all categories that no filter but top_n_sigma dropped, forbidden ones too."""
+    """Let dynamic temperature count forbidden tokens and those that top_n_sigma dropped too, as in llama.cpp."""
     smoothing_factor: float | None = None
     """Bend the logits after the temperature, to -factor x the square of their distance below the largest; 0 turns it
     off."""
     smoothing_curve: float | None = None
-    """Bend the logits by a mixture of the square, at 1, the default, and the cube, at 3, of their distance."""
+    """Shape of the smoothing: the square of the distance at 1, the default, its cube at 3, else a mixture."""
     guidance_scale: float | None = None
-    """Move the logits away from those of the guidance row, to u + scale x (c - u); 1 turns it off."""
+    """Move the logits away from those of the guidance row, to u + scale x (c - u), with c of the row and u of the
+    guidance row; 1 turns it off."""
     repetition_penalty: float | None = None
     """Divide positive and multiply other logits of the tokens in history by this; 1 turns it off."""
     frequency_penalty: float | None = None
@@ -115,7 +117,8 @@ class SamplingParams:
     presence_scope: PenaltyScope | None = None
     """Let presence_penalty look at these tokens of history: all of them, by default, or those of the output."""
     penalty_range: int | None = None
-    """How many of the last tokens of history these three penalties look at; 0, the default, means all."""
+    """How many of the last tokens of history the repetition, frequency and presence penalties look at; 0, the default,
+    means all."""
     dry: Dry | None = None
     """Penalise tokens that would continue a repetition of history (DRY: don't repeat yourself)."""
     history: Ids | None = None
@@ -137,7 +140,7 @@ class SamplingParams:
     min_tokens_to_keep: int | None = None
     """Keep at least this many tokens in every filter; 1 by default."""
     top_k_is_exact: bool | None = None
-    """Let top_k and top_n_sigma keep what they say, even if min_tokens_to_keep is more."""
+    """Let top_k and top_n_sigma keep what they ask for, even if that is less than min_tokens_to_keep."""
     order: Order | None = None
     """Apply the filters in the order of this system; hugging_face by default."""
     steps: Sequence[FilterStep] | None = None

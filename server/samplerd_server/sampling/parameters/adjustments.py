@@ -18,7 +18,8 @@ ADJUSTMENTS: tuple[Parameter, ...] = (
         name="guidance_scale",
         kind=ParamKind.FLOAT,
         step=Step.GUIDANCE,
-        help="Move the logits away from those of the guidance row, to u + scale x (c - u); 1 turns it off.",
+        help="Move the logits away from those of the guidance row, to u + scale x (c - u), with c of the row and u of "
+        "the guidance row; 1 turns it off.",
         metavar="X",
         default=1.0,
         off=1.0,
@@ -97,7 +98,8 @@ ADJUSTMENTS: tuple[Parameter, ...] = (
         name="penalty_range",
         kind=ParamKind.INTEGER,
         step=Step.PENALTIES,
-        help="How many of the last tokens of history these three penalties look at; 0, the default, means all.",
+        help="How many of the last tokens of history the repetition, frequency and presence penalties look at; 0, the "
+        "default, means all.",
         metavar="N",
         default=0,
         range=_COUNT,

@@ -71,7 +71,7 @@ DRY: tuple[Parameter, ...] = (
         name="allow_no_repeat",
         kind=ParamKind.FLAG,
         step=Step.PENALTIES,
-        help="Take allowed_length for 0, which it cannot say: DRY then penalises a repeat of no token, too.",
+        help="Take allowed_length as 0, where a 0 sent as such means 2: DRY then penalises even a repeat of no token.",
         metavar="",
         changes_argmax=True,
     ),

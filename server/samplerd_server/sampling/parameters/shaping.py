@@ -16,8 +16,8 @@ SHAPING: tuple[Parameter, ...] = (
         name="adaptive_target",
         kind=ParamKind.FLOAT,
         step=Step.DRAW,
-        help="Prefer tokens of a probability near a target that lets the mean of those drawn come to this; 0 turns it "
-        "off.",
+        help="Prefer tokens near a moving probability, which draws the mean probability of the tokens towards this; "
+        "0 turns it off.",
         metavar="P",
         default=0.0,
         off=0.0,
@@ -90,7 +90,7 @@ SHAPING: tuple[Parameter, ...] = (
         name="dynamic_temperature_counts_all",
         kind=ParamKind.FLAG,
         step=Step.TEMPERATURE,
-        help="Let dynamic temperature count all categories that no filter but top_n_sigma dropped, forbidden ones too.",
+        help="Let dynamic temperature count forbidden tokens and those that top_n_sigma dropped too, as in llama.cpp.",
         metavar="",
         source="llama.cpp",
     ),
@@ -112,7 +112,7 @@ SHAPING: tuple[Parameter, ...] = (
         name="smoothing_curve",
         kind=ParamKind.FLOAT,
         step=Step.TEMPERATURE,
-        help="Bend the logits by a mixture of the square, at 1, the default, and the cube, at 3, of their distance.",
+        help="Shape of the smoothing: the square of the distance at 1, the default, its cube at 3, else a mixture.",
         metavar="X",
         default=1.0,
         range=Range(1.0, high_is_open=True),

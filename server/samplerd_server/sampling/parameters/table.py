@@ -201,7 +201,7 @@ PARAMETERS: tuple[Parameter, ...] = (
         name="top_k_is_exact",
         kind=ParamKind.FLAG,
         step=Step.FILTERS,
-        help="Let top_k and top_n_sigma keep what they say, even if min_tokens_to_keep is more.",
+        help="Let top_k and top_n_sigma keep what they ask for, even if that is less than min_tokens_to_keep.",
         metavar="",
         source="llama.cpp",
     ),

@@ -816,8 +816,8 @@ class SamplingParams(_message.Message):
     xtc_exemption: Global___XtcExemption.ValueType
     """What XTC does where it would drop a token of xtc_exempt_ids."""
     adaptive_target: _builtins.float
-    """Adaptive-p (llama.cpp): after all filters, prefer tokens whose probability is near a target, which moves so that the
-    mean probability of the drawn tokens comes to this. In [0, 1]; 0 = off. Not together with skew.
+    """Adaptive-p (llama.cpp): after all filters, prefer tokens whose probability is near a target, which moves to draw the
+    mean probability of the tokens of a sequence towards this. In [0, 1]; 0 = off. Not together with skew.
     """
     adaptive_weighted_sum: _builtins.float
     """The running state of adaptive-p, which the client keeps: the decayed sum of the probabilities of the tokens drawn so
@@ -826,7 +826,7 @@ class SamplingParams(_message.Message):
     """
     adaptive_total_weight: _builtins.float
     """The decayed number of the tokens drawn so far: after each draw it becomes 1 + decay * weight. >= 0 and finite; 0 = no
-    token yet: the target stays where it is.
+    token yet: the target is then adaptive_target itself.
     """
     skew: _builtins.float
     """Skew (exllamav2): raises the cumulative probabilities, most likely first, after all filters, to the power e^skew: above
