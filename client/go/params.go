@@ -226,7 +226,7 @@ func BadWords(sequences ...*pb.TokenSequence) Option {
 	return func(r *pb.SampleRequest) { params(r).BadWords = sequences }
 }
 
-// BadWordsScope sets bad_words_scope. Let a bad word begin within these tokens of history: all of them, by default, or
+// BadWordsScope sets bad_words_scope. Forbid bad words that begin within these tokens of history: all, by default, or
 // those of the output.
 func BadWordsScope(penaltyScope pb.PenaltyScope) Option {
 	return func(r *pb.SampleRequest) { params(r).BadWordsScope = penaltyScope }

@@ -245,7 +245,7 @@ PARAMETERS = (
         "bad_words_scope",
         "choice",
         "SCOPE",
-        "Let a bad word begin within these tokens of history: all of them, by default, or those of the output.",
+        "Forbid bad words that begin within these tokens of history: all, by default, or those of the output.",
     ),
     Parameter("min_tokens_to_keep", "integer", "N", "Keep at least this many tokens in every filter; 1 by default."),
     Parameter(

@@ -136,7 +136,7 @@ class SamplingParams:
     bad_words: Sequence[Ids] | None = None
     """Forbid the last token of each of these sequences where history ends with the tokens before it."""
     bad_words_scope: PenaltyScope | None = None
-    """Let a bad word begin within these tokens of history: all of them, by default, or those of the output."""
+    """Forbid bad words that begin within these tokens of history: all, by default, or those of the output."""
     min_tokens_to_keep: int | None = None
     """Keep at least this many tokens in every filter; 1 by default."""
     top_k_is_exact: bool | None = None

@@ -192,7 +192,7 @@ ADJUSTMENTS: tuple[Parameter, ...] = (
         kind=ParamKind.CHOICE,
         choices=PenaltyScope,
         step=Step.MASK,
-        help="Let a bad word begin within these tokens of history: all of them, by default, or those of the output.",
+        help="Forbid bad words that begin within these tokens of history: all, by default, or those of the output.",
         metavar="SCOPE",
         changes_argmax=True,
     ),

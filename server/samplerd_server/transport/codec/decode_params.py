@@ -184,7 +184,7 @@ def _choices(row: Parameter) -> _Decode:
             if value not in known:
                 raise InvalidRequestError(f"{path}[{at}]", f"{value} is not a known {enumeration}")
             if value in values[:at]:
-                raise InvalidRequestError(f"{path}[{at}]", f"{known[value]} stands there twice")
+                raise InvalidRequestError(f"{path}[{at}]", f"{known[value]} is in the list twice")
         return np.array(values, np.int32)
 
     return decode

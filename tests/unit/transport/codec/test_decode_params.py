@@ -107,7 +107,7 @@ def test_steps():
     [
         ({"steps": [5, 0]}, "steps[1]", "0 is not a known FilterStep"),
         ({"steps": [99]}, "steps[0]", "99 is not a known FilterStep"),
-        ({"steps": [5, 1, 5]}, "steps[2]", "min_p stands there twice"),
+        ({"steps": [5, 1, 5]}, "steps[2]", "min_p is in the list twice"),
         ({"steps": [1], "order": 2}, "steps", "not together with order"),
         ({"steps": [1, 5], "top_p": 0.5}, "steps", "top_p is on, but is not among the steps"),
         ({"steps": [1], "xtc_probability": 0.5}, "steps", "xtc is on, but is not among the steps"),

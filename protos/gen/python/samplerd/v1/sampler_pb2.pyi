@@ -696,8 +696,8 @@ class DryParams(_message.Message):
     range: _builtins.int
     """How many of the last tokens of history are looked at. 0 = all."""
     allow_no_repeat: _builtins.bool
-    """Take allowed_length for 0, which the number cannot say: a repeat of any length is penalised, one of no token too, and
-    so is every token that is looked at but the oldest.
+    """Take allowed_length as 0, where a 0 sent as such means 2: even a repeat of no token is penalised, which makes it every
+    token that is looked at but the oldest.
     """
     @_builtins.property
     def sequence_breakers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
@@ -876,7 +876,7 @@ class SamplingParams(_message.Message):
     """How many of the last tokens of history these three penalties look at, at most. 0 = all. DRY has a range of its own."""
     prompt_length: _builtins.int
     """How many of the first tokens of history are the prompt; the others are the output. A number above their count means
-    all of them. Scopes are what it is for. 0 = history is all output.
+    all of them. Only scopes use it. 0 = history is all output.
     """
     token_bitmask: _builtins.bytes
     """If not empty, int32 words: token j is allowed if bit j mod 32, from the least significant, of word j div 32 is set.
@@ -887,11 +887,11 @@ class SamplingParams(_message.Message):
     every token of history.
     """
     bad_words_scope: Global___PenaltyScope.ValueType
-    """Within which tokens of history a bad word may begin."""
+    """A bad word is forbidden only where it begins within these tokens of history."""
     min_tokens_to_keep: _builtins.int
     """The filters keep at least this many of the most likely. 0 means 1."""
     top_k_is_exact: _builtins.bool
-    """Let min_tokens_to_keep say nothing to top_k and top_n_sigma, as llama.cpp's min_keep: they then keep what they are
+    """min_tokens_to_keep does not apply to top_k and top_n_sigma, as llama.cpp's min_keep does not: they keep what they are
     asked for, even if that is less.
     """
     order: Global___Order.ValueType
@@ -928,7 +928,7 @@ class SamplingParams(_message.Message):
     def steps(self) -> _containers.RepeatedScalarFieldContainer[Global___FilterStep.ValueType]:
         """The temperature and the filters in an order of one's own, first to last; each at most once. Filters before the
         temperature judge the row at T = 1, those after it at T. A filter that is on must be among them, and so must the
-        temperature unless it is 1. Not together with order.
+        temperature unless it is 1 and neither dynamic nor smoothed. Not together with order.
         """
 
     def __init__(
