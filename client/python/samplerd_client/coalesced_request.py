@@ -188,7 +188,7 @@ def _cut(values: dict[LogprobKind, NDArray[_Number]], own: slice) -> dict[Logpro
 
 def _failure(error: errors.RowError) -> errors.RowsFailedError:
     """Return the error that the server gives a request whose only row fails like this."""
-    text = f"row[0]: all 1 rows failed; the first: {error.message}"
+    text = f"row[0]: the only row failed: {error.message}"
     own = errors.RowError(row=0, reason=error.reason, message=error.message[:256], code=error.code)
     return errors.RowsFailedError(text, reason="ALL_ROWS_FAILED", row_errors=(own,))
 

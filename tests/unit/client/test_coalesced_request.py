@@ -306,7 +306,7 @@ def test_all_rows_failed() -> None:
     assert list(blamed) == [0, 2]
     error = blamed[2]
     assert isinstance(error, RowsFailedError)
-    assert (error.message, error.reason) == ("row[0]: all 1 rows failed; the first: a NaN", "ALL_ROWS_FAILED")
+    assert (error.message, error.reason) == ("row[0]: the only row failed: a NaN", "ALL_ROWS_FAILED")
     assert error.row_errors == (RowError(row=0, reason=RowErrorReason.NAN, message="a NaN"),)
 
 

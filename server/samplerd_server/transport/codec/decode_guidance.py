@@ -93,7 +93,7 @@ def check_guidance(
 
     """
     if not isinstance(source, DenseRows):
-        raise InvalidRequestError("guidance", "only whole rows that the request brings along can be guided")
+        raise InvalidRequestError("guidance", "not together with candidates or a distribution, which it cannot guide")
     if guidance.rows != source.rows:
         raise InvalidRequestError("guidance", f"{guidance.rows} guidance rows for {source.rows} rows")
     if guidance.vocab_size != source.vocab_size:

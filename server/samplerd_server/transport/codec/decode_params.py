@@ -109,7 +109,7 @@ def _check_steps(params: SamplingParams, path: str) -> None:
             raise InvalidRequestError(f"{path}.steps", f"{own.name} is on, but is not among the steps")
     is_needed = params.temperature != 1 or is_dynamic or params.smoothing_factor > 0
     if is_needed and "temperature" not in steps:
-        text = "the temperature is not 1, dynamic or smoothed, but is not among the steps"
+        text = "the temperature is not 1, or is dynamic or smoothed, but is not among the steps"
         raise InvalidRequestError(f"{path}.steps", text)
 
 

@@ -31,7 +31,8 @@ class AllRowsFailedError(InvalidRequestError):
 
     def __init__(self, errors: Sequence[RowError]) -> None:
         first = errors[0]
-        super().__init__(f"row[{first.row}]", f"all {len(errors)} rows failed; the first: {first.message}")
+        who = "the only row failed" if len(errors) == 1 else f"all {len(errors)} rows failed; the first"
+        super().__init__(f"row[{first.row}]", f"{who}: {first.message}")
         self.errors = tuple(errors)
 
 

@@ -22,7 +22,7 @@ CONTEXT = ParamsContext(
 )
 TINY, BELOW_1, ABOVE_1 = 5e-324, math.nextafter(1, 0), math.nextafter(1, 2)
 NAN, INF = math.nan, math.inf
-UNPLACED = "the temperature is not 1, dynamic or smoothed, but is not among the steps"
+UNPLACED = "the temperature is not 1, or is dynamic or smoothed, but is not among the steps"
 
 # name: (values that are allowed, values that are not)
 RANGES = {

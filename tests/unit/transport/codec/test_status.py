@@ -96,6 +96,7 @@ def test_a_request_fails_only_if_all_its_rows_do():
     error = caught.value
     assert error.code is errors.Code.INVALID_ARGUMENT
     assert error.message == "row[0]: all 2 rows failed; the first: NaN at id 3"
+    assert AllRowsFailedError(failed(1).row_errors).message == "row[0]: the only row failed: NaN at id 3"
     info, bad = details(error)
     assert info.reason == "ALL_ROWS_FAILED"
     assert [(v.field, v.description, v.reason) for v in bad.field_violations] == [
