@@ -51,11 +51,11 @@ class Arithmetic(NamedTuple):
     exp2: Callable[[Any], Any]
     """2^t for abs(t) <= 1000."""
     log2: Callable[[Any], Any]
-    """log2 x for x >= 0; -inf for 0."""
+    """log2 x for x >= 2^-1022; -inf for 0."""
     exp: Callable[[Any], Any]
     """e^x for abs(x) <= 690."""
     ln: Callable[[Any], Any]
-    """ln x for x >= 0; -inf for 0."""
+    """ln x for x >= 2^-1022; -inf for 0."""
     power: Callable[[Any, Any], Any]
     """x^y for 0 <= x <= 1 and y > 0; at least 2^-1000."""
 

@@ -22,8 +22,8 @@ POSITIVE = np.concatenate(
     [
         np.exp2(RANDOM.uniform(-1000, 1000, 20_000)),
         RANDOM.uniform(0.25, 4, 5_000),
-        2.0 ** np.arange(-1074, 1024, 31),
-        [0.0, 5e-324, np.sqrt(0.5), np.sqrt(2.0)],
+        2.0 ** np.arange(-1022, 1024, 31),
+        [0.0, 2.0**-1022, np.sqrt(0.5), np.sqrt(2.0)],
     ]
 )
 NAMES = {"exp2": EXPONENTS, "exp": EXPONENTS * 0.69, "log2": POSITIVE, "ln": POSITIVE}

@@ -28,13 +28,10 @@ def _power_of_two(n):
 
 @jit
 def _split(x):
-    # What is below 2^-1022 is multiplied by a power of two first, which loses nothing.
-    is_small = x < 2.2250738585072014e-308
-    x = x * 18014398509481984.0 if is_small else x
+    # The biased exponent becomes the low bits of 2^52 + itself: no conversion of an integer, which few vectors have.
     bits = as_bits64(x)
-    n = (bits >> 52) - 1022
-    n = n - 54 if is_small else n
-    return as_float64((bits & 0xFFFFFFFFFFFFF) | (0x3FE << 52)), float(n)
+    n = as_float64((bits >> 52) | _WHOLE_BITS) - (_WHOLE + 1022.0)
+    return as_float64((bits & 0xFFFFFFFFFFFFF) | (0x3FE << 52)), n
 
 
 @jit

@@ -60,10 +60,13 @@ class Steps(NamedTuple):
 
 
 @jit
-def _judges_whole(row, number, mass):
-    """Tell whether the first filter can be judged on the total of the whole row before anything is gathered."""
+def _judges_whole(row, number, mass, is_weights):
+    """Tell whether the first filter is judged on the total of the whole row before anything is gathered.
+
+    Of weights everything is gathered anyway, so that the total is known then.
+    """
     needs = needs_of(row, number)
-    return mass != UNKNOWN and needs & TOTAL != 0 and needs & EACH == 0 and KEEPS_FIRST[number]
+    return not is_weights and mass != UNKNOWN and needs & TOTAL != 0 and needs & EACH == 0 and KEEPS_FIRST[number]
 
 
 @jit
@@ -72,7 +75,7 @@ def _gather_first(row, work, scratch, scale, number, rest):
     width = np.int64(row.width)
     total, survivors = np.int64(0), np.int64(0)
     lowest = _SMALLEST if scale.is_weights else _LEAST
-    judges_whole = _judges_whole(row, number, rest)
+    judges_whole = _judges_whole(row, number, rest, scale.is_weights)
     if number == SIGMA:
         count = gather(work, width, lowest, scratch)
         bound, survivors = sigma_bound(row, work, count, scale, scale.top)
@@ -82,7 +85,7 @@ def _gather_first(row, work, scratch, scale, number, rest):
         cut = 0.0
         if judges_whole:
             is_sum = number in (TOP_P, JOINT) and row.top_p < 1
-            if is_sum and rest == NONE and not scale.is_weights and width >= _WORTH_A_GUESS:
+            if is_sum and rest == NONE and width >= _WORTH_A_GUESS:
                 cut = guess_cut(scale, work, width, 0.5 + 0.5 * row.top_p if row.top_p > 0.98 else row.top_p + 0.01)
             total, part = row_total(scale, work, width, scratch, cut)
             total += rest

@@ -123,8 +123,9 @@ def weigh(scale, y, mass, count):
             mass[i] = m
             total += m
     else:
+        temperature = scale.temperature
         for i in range(count):
-            m = mass_of(scale, y[i])
+            m = to_whole(exp2(_clip(log2(np.float64(y[i]) / top) / temperature)) * unit)
             mass[i] = m
             total += m
     return total
@@ -215,8 +216,9 @@ def information(scale, work, count, total):
     moment = np.int64(0)
     y, mass = work.y, work.mass
     if scale.is_weights:
+        top, temperature = scale.top, scale.temperature
         for i in range(count):
-            moment += to_whole(from_whole(mass[i]) * -exponent(scale, y[i]))
+            moment += to_whole(from_whole(mass[i]) * -_clip(log2(np.float64(y[i]) / top) / temperature))
     else:
         top, inverse = scale.top, scale.inverse
         for i in range(count):
