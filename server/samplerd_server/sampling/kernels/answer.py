@@ -158,7 +158,7 @@ def _write_kept(i, row, kept, positions, out, work, scratch):
         for d in range(count):
             mass += exp(relative(scaled, to_source(kept, _PROCESSED, work, positions[d]), top) - whole)
         out.kept_count[i] = count
-        out.kept_mass[i] = min(mass, 1.0)
+        out.kept_mass[i] = np.nan if np.isnan(scaled.rest) else min(mass, 1.0)
         return
     if final.rest != -np.inf:
         out.kept_count[i] = 0
@@ -177,7 +177,7 @@ def _write_kept(i, row, kept, positions, out, work, scratch):
     elif np.isnan(scaled.rest):
         out.kept_mass[i] = np.nan
     elif final.temperature == 0:
-        out.kept_mass[i] = 1.0
+        out.kept_mass[i] = 1.0 if np.int64(work.at[final.first]) == scaled.first else 0.0
     elif row.smoothing_factor > 0 or is_shaped(row):  # what is drawn from has other logits than what is scaled
         top, whole = normaliser(scaled, False, scratch)
         mass = 0.0
@@ -187,7 +187,7 @@ def _write_kept(i, row, kept, positions, out, work, scratch):
     else:
         top, whole = normaliser(scaled, False, scratch)
         own_top, own = normaliser(final, False, scratch)
-        out.kept_mass[i] = min(exp(own + own_top - (whole + top)), 1.0)
+        out.kept_mass[i] = min(exp((own_top - top) + (own - whole)), 1.0)
 
 
 @jit

@@ -218,8 +218,10 @@ def prepare(row, work, scratch):
         status = _OUTSIDE
     if rest != -np.inf and temperature != 1:
         rest = np.nan
-    if temperature == 0 and not is_filtered:
-        while work.x[first] != top:
-            first += 1
-    scaled = Kind(view, temperature, rest, np.int64(work.at[first]) if is_filtered else first)
+    likeliest = np.int64(0)
+    if temperature == 0:
+        while work.x[likeliest] != top:
+            likeliest += 1
+        first = first if is_filtered else likeliest
+    scaled = Kind(view, temperature, rest, likeliest)
     return FilterState(status, detail, raw, scaled, Kind(final_view, temperature, left, first), is_filtered, certain)

@@ -139,7 +139,7 @@ def lower_bound(row, number, scale, total, rest, width, work, scratch, cut):
     depth = max(ln(max(needed * (1.0 - 2e-6) - 1.0, 0.0) / scale.unit), (cut - 1e-6) * LN_2 if cut < 0 else -np.inf)
     bound = scale.top + min(depth, 0.0) * scale.temperature
     bound -= 1e-6 * (np.abs(bound) + np.abs(scale.top))
-    return max(lowest, np.float32(max(bound, -3.4e38)))
+    return max(lowest, np.float32(max(bound, -3.4028234663852886e38)))
 
 
 @jit

@@ -3,6 +3,8 @@
 Law: a log-probability is exponent - ln(sum of exp(exponent)), float64 until it is stored. Of successive draws without
 replacement it is conditional: with L_d the ln of the mass left before draw d, L_S is measured once, with everything
 drawn taken out, and L_(d-1) = ln(e^L_d + e^(exponent of draw d - 1)): sums of positive numbers only, nothing cancels.
+L is kept as two numbers, the largest exponent and what ln is relative to it, so that nothing is lost beside an exponent
+of 10^38.
 """
 
 # mypy: disable-error-code="no-untyped-def, assignment"
@@ -83,8 +85,8 @@ def normaliser(kind, has_taken, scratch):
 def logprobs_of_draws(kind, positions, samples_at, draws, without, out, scratch):
     """Write the log-probabilities of drawn positions: int64[draws], -1 = not in this distribution, to out."""
     if kind.temperature == 0:
-        for d in range(draws):
-            out[samples_at + d] = 0.0
+        for d in range(draws):  # what is drawn is certain, or never would be: one dropped by a filter was
+            out[samples_at + d] = 0.0 if positions[0] == kind.first else -np.inf
         return
     if np.isnan(kind.rest):
         return
@@ -101,14 +103,15 @@ def _write_logprobs(kind, top, whole, positions, samples_at, draws, without, out
         return
     for d in range(draws):
         mark(scratch.taken, positions[d])
-    left_top, left = normaliser(kind, True, scratch)
+    base, left = normaliser(kind, True, scratch)
     for d in range(draws):
         unmark(scratch.taken, positions[d])
-    left += left_top - top
     for d in range(draws - 1, -1, -1):
-        own = relative(kind, positions[d], top)
-        left = log_add(left, own)
-        out[samples_at + d] = own - left
+        own = relative(kind, positions[d], 0.0)
+        if own > base or left == -np.inf:
+            base, left = own, left + (base - own) if left != -np.inf else left
+        left = log_add(left, own - base)
+        out[samples_at + d] = own - base - left
 
 
 @jit

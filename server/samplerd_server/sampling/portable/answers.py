@@ -62,7 +62,8 @@ def write(group: RowGroup, columns: HostColumns, results: RowResults) -> None:
         own = slice(begin, begin + draws)
         results.samples[own] = columns["ids"][index, :draws]
         if record["output_flags"]:
-            _write_outputs(row, own, record, {name: column[index] for name, column in columns.items()}, results)
+            with np.errstate(over="ignore"):  # a log-probability that float32 cannot hold is -inf
+                _write_outputs(row, own, record, {name: column[index] for name, column in columns.items()}, results)
 
 
 def _write_outputs(

@@ -10,11 +10,13 @@ from torch import Tensor
 
 from samplerd_server.sampling.portable.tree import MassTree
 
-__all__ = ["SHALLOW", "Distribution"]
+__all__ = ["SHALLOW", "Distribution", "certainty"]
 
 SHALLOW = 2.0**-500
 """Without replacement: where what is left weighs less than this, relative to the heaviest category at the start, masses
 lose their bits (binary64 ends at 2^-1074), and the row is drawn again with `Distribution.rebase`."""
+_FAR = 1e290
+"""How far apart the exponents of successive certainties are; as many of them as a row is long are finite."""
 
 
 class Distribution:
@@ -120,3 +122,8 @@ class Distribution:
     def _kept_exponents(self) -> Tensor:
         assert self._exponents is not None, "the exponents were given up. This is a bug."
         return self._exponents
+
+
+def certainty(ranks: Tensor) -> Tensor:
+    """Exponents, float64[B, n], with which the first is certain, and once it is gone the next; ranks from 0."""
+    return 0.0 - ranks.to(torch.float64) * _FAR

@@ -15,10 +15,11 @@ from samplerd_server.core.outputs import OutputFlags
 from samplerd_server.sampling.decode import read_bytes
 from samplerd_server.sampling.portable.adjust import Adjuster, read_ids
 from samplerd_server.sampling.portable.arithmetic import ln, power
-from samplerd_server.sampling.portable.distribution import Distribution
+from samplerd_server.sampling.portable.distribution import Distribution, certainty
 from samplerd_server.sampling.portable.guidance import guide
 from samplerd_server.sampling.portable.records import DeviceRecords, to_column
 from samplerd_server.sampling.portable.staging import decode_rows, stage
+from samplerd_server.sampling.portable.total_order import first
 from samplerd_server.sampling.portable.units import Units, as_float32, entropy
 
 if TYPE_CHECKING:
@@ -186,11 +187,22 @@ class LoadedRows:
         """Of the adjusted row at its temperature."""
         exponents = (self.adjusted - self.largest) / self.temperature
         group = self.group
+        if not group.is_plain and bool(self.is_certain.any()):
+            order = first(self.adjusted, self.adjusted.shape[1])[1]
+            places = torch.arange(order.shape[1], device=order.device).expand_as(order)
+            by_rank = certainty(torch.empty_like(order).scatter_(1, order, places))
+            exponents = torch.where(self.is_certain & (self.adjusted > _NEVER), by_rank, exponents)
         is_bare = (
             group.is_plain and not group.without and not (group.output_flags & ~(OutputFlags.KEPT | OutputFlags.RANK))
         )
         rest = self.rest_mass(self.rest, self.largest, self.temperature)
         return Distribution(exponents, rest=rest, will_forget=is_bare)
+
+    @property
+    def is_certain(self) -> Tensor:
+        """bool[B, 1]: a dynamic temperature came to 0: the most likely is certain."""
+        dynamic = self.parameters.column("dynamic_temperature_range") > 0
+        return dynamic & (self.temperature <= COLDEST)
 
     def set_bound(self, bound: Tensor) -> None:
         """Set the bound of what was not sent, float64[B, 1], after the logits changed."""

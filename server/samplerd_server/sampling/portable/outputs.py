@@ -46,11 +46,14 @@ def describe(rows: LoadedRows, processed: Processed, columns: dict[str, Tensor])
 
 def _describe_kept(rows: LoadedRows, processed: Processed, columns: dict[str, Tensor]) -> None:
     """Compute how many categories were kept, and their mass in the scaled distribution."""
-    if processed.kept is None or processed.logits is None:
+    if processed.kept is None or processed.logits is None or processed.positions is None:
         columns["kept_count"], columns["kept_mass"] = processed.count, torch.ones_like(rows.health)
         return
     kept = processed.kept[:, : processed.logits.shape[1]]
     masses = torch.exp((processed.logits - rows.largest) / rows.temperature)
+    if not rows.group.is_greedy and bool(rows.is_certain.any()):
+        own = rows.scaled.exponents.gather(1, processed.positions[:, : masses.shape[1]]).exp()
+        masses = torch.where(rows.is_certain, own, masses)
     mass = MassTree(torch.where(kept, masses, 0.0)).total
     if rows.scaled.rest is not None:
         mass = mass + torch.where(processed.beyond, rows.scaled.rest, 0.0)
@@ -72,6 +75,8 @@ def _describe_top(rows: LoadedRows, processed: Processed, top_n: int, columns: d
         is_there = values > _NEVER
         is_there &= torch.arange(values.shape[1], device=values.device) < rows.certain(values)
         own = rows.scaled
+        if not rows.group.is_plain:
+            is_there &= ~rows.is_certain | (own.logprobs(positions) == 0)
         columns["top_ids_scaled"], columns["top_logprobs_scaled"] = _top(
             rows.ids_at(positions), own.logprobs(positions), is_there, rest=own.rest, top_n=top_n
         )
@@ -82,7 +87,7 @@ def _describe_top(rows: LoadedRows, processed: Processed, top_n: int, columns: d
             return
         exponents = processed.exponents
         places = torch.arange(exponents.shape[1], device=exponents.device)
-        is_kept = (exponents > _NEVER) & (places < processed.certain)
+        is_kept = (exponents > _NEVER) & (places < processed.certain) & (~rows.is_certain | (exponents == 0))
         order = torch.where(is_kept, places, exponents.shape[1]).argsort(dim=1, stable=True)
         if processed.is_reordered:
             order = torch.where(is_kept, processed.positions, exponents.shape[1] << 32).argsort(dim=1, stable=True)

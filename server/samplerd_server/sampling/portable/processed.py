@@ -11,7 +11,7 @@ from torch import Tensor
 from samplerd_server.sampling.masses import UNKNOWN
 from samplerd_server.sampling.noise import Purpose
 from samplerd_server.sampling.parameters import FILTERS
-from samplerd_server.sampling.portable.distribution import Distribution
+from samplerd_server.sampling.portable.distribution import Distribution, certainty
 from samplerd_server.sampling.portable.filter_state import FilterState
 from samplerd_server.sampling.portable.filters import Filters
 from samplerd_server.sampling.portable.logits import COLDEST, LoadedRows
@@ -223,6 +223,7 @@ def _finish(rows: LoadedRows, state: FilterState, own: Tensor, logits: Tensor, p
     largest = own.amax(1, keepdim=True)
     by_id = torch.where(state.kept, positions, 1 << 40).argsort(dim=1, stable=True)
     exponents = (own - largest) / temperature
+    exponents = torch.where(rows.is_certain & state.kept, certainty(state.ranks - 1), exponents)
     undecided, rest = state.undecided, None
     if rows.rest is None:
         undecided = undecided | state.beyond  # the list ends before what is kept does

@@ -113,6 +113,9 @@ def successive(own: Distribution, samples: list[int], *, is_certain: bool) -> li
     for token in samples:
         at = int(np.searchsorted(own.ids, token))
         finite = left[left > -math.inf]
+        if not len(finite):  # T = 0: what comes next is certain
+            logprobs.append(0.0)
+            continue
         largest = float(finite.max())
         mass = float(np.exp(finite - largest).sum()) + own.rest * exp(-largest)
         logprobs.append(float(left[at] - largest - math.log(mass)))

@@ -134,7 +134,7 @@ def _cut(order: NDArray[np.int64], keys: NDArray[Any], length: int, rule: TieRul
 def least_of(params: SamplingParams, name: str) -> int:
     """How many a filter keeps at least."""
     is_exact = params.top_k_is_exact and name in {"top_k", "top_n_sigma"}
-    return 1 if is_exact else params.min_tokens_to_keep
+    return 1 if is_exact else max(params.min_tokens_to_keep, 1)
 
 
 def keep_first(state: FilterState, params: SamplingParams, name: str, length: int) -> FilterState:
