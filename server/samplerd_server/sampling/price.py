@@ -19,7 +19,6 @@ from samplerd_server.core.outputs import NO_OUTPUTS, OutputFlags
 from samplerd_server.core.rows import CandidateRows
 from samplerd_server.sampling.parameters import FILTERS, early_filters
 from samplerd_server.sampling.parameters.record import LISTS, lists_of
-from samplerd_server.sampling.shapes import is_shaped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,6 +37,7 @@ __all__ = [
     "listed_price",
     "prices_of",
     "row_price",
+    "shaped_price",
     "work_of",
 ]
 
@@ -57,8 +57,8 @@ _GUIDED = 6.0
 """A number that another one guides: both are weighed in binary64."""
 _BENT = 1.5
 """A number that smoothing bends."""
-_SHAPED = 60.0
-"""A number that adaptive-p or skew gives a new logit: skew sorts."""
+_SHAPED, _SKEWED = 6.5, 30
+"""A number that adaptive-p gives a new logit; as many of them as one that skew does, which sorts."""
 _ID, _SPARSE_ID = 3.0, 40.0
 """An id of a list: a write somewhere in the row; with candidates, a search."""
 _DRY = 8.0
@@ -125,7 +125,7 @@ def row_price(  # noqa: PLR0917  # compiled code has no keywords
         filters: 0 = none is on; 1 = one that looks at few numbers comes first; 2 = others only.
         guided: whether guidance_scale is not 1.
         bent: whether smoothing bends the logits.
-        shaped: whether adaptive-p or skew is on.
+        shaped: what `shaped_price` says.
         ids: the items of all lists together, those of a sparse row counted `SPARSE_FACTOR` times.
         compared: tokens that are compared with others (`_DRY`).
         listed: nanoseconds of the most likely and of named ids, for one kind.
@@ -153,6 +153,11 @@ def row_price(  # noqa: PLR0917  # compiled code has no keywords
         draw += _DRAW_RANK
     draw += kinds * _DRAW_LOGPROBS
     return _ROW + number * numbers + _ID * ids + _DRY * compared + kinds * listed, draw
+
+
+def shaped_price(row: Any) -> Any:
+    """Price what shapes the draw, in units of what adaptive-p costs. Also compiled."""
+    return (row.adaptive_target > 0) + _SKEWED * (row.skew != 0)
 
 
 def listed_price(top_n: Any, named: Any) -> Any:
@@ -191,7 +196,7 @@ def _facts(params: SamplingParams) -> _Facts:
     if params.no_repeat_ngram_size > 1 and params.history is not None:
         compared += len(params.history)
     bent = int(params.smoothing_factor > 0 and not params.is_greedy)
-    shaped = int(is_shaped(params) and not params.is_greedy)
+    shaped = 0 if params.is_greedy else int(shaped_price(params))
     return _Facts(filters, int(params.guidance_scale != 1.0), bent, shaped, ids, compared)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from samplerd_server.core.enums import InputKind
-from samplerd_server.sampling import price, shapes
+from samplerd_server.sampling import price
 from samplerd_server.sampling.kernels.compile import jit, kernel
 from samplerd_server.sampling.kernels.filter_table import early_filters, filters_on
 from samplerd_server.sampling.parameters import FILTERS
@@ -27,7 +27,7 @@ _WEIGHTS = int(InputKind.PROBABILITIES)
 _LIGHT_FILTERS = sum(1 << at for at, own in enumerate(FILTERS) if own.name in price.LIGHT_FILTERS)
 _SPARSE_FACTOR = price.SPARSE_FACTOR
 _row_price, _listed_price = jit(price.row_price), jit(price.listed_price)
-_is_shaped = jit(shapes.is_shaped)
+_shaped_price = jit(price.shaped_price)
 
 
 def _items(at: int) -> Callable[[Any], Any]:
@@ -59,7 +59,7 @@ def _price(row):
             on = np.int64(0)
         filters = np.int64(0) if on == 0 else (np.int64(1) if on & _LIGHT_FILTERS else np.int64(2))
         guided = np.int64(row.guidance_scale != 1)
-        shaped = np.int64(_is_shaped(row) and row.temperature != 0)
+        shaped = np.int64(_shaped_price(row)) if row.temperature != 0 else np.int64(0)
         bent = np.int64(row.smoothing_factor > 0 and row.temperature != 0)
         ids = np.float64(_count_items(row)) * (_SPARSE_FACTOR if is_sparse else 1.0)
         if row.dry_multiplier > 0 and row.history_len > 0:
