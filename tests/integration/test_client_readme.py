@@ -45,8 +45,8 @@ def test_there_are_examples() -> None:
 
 def test_every_keyword_is_listed() -> None:
     # The table, and the sampling parameters below it, up to the next heading.
-    keywords = README[README.index("| parameters |") :].partition("\n## ")[0]
-    listed = set(re.findall(r"`(\w+)[=`]", keywords))
+    keywords = README[README.index("| parameters |") :].partition("\n#")[0]
+    listed = set(re.findall(r"`([a-z]\w*)[=`]", keywords))
     assert listed == {*SampleOptions.__annotations__, "timeout_s"}
 
 

@@ -410,7 +410,7 @@ BAD = {
     "masked": (
         new(tensor=row(1, -np.inf), params=pb.SamplingParams(allowed_tokens=[1])),
         "tensor.data",
-        "row 1: the allowed tokens",
+        "row 1: allowed_tokens, token_bitmask, bad_words and no_repeat_ngram_size together leave no category",
     ),
     "ragged": (
         pb.CreateDistributionRequest(values=pb.Values(row=[pb.Values.Row(values=[1]), pb.Values.Row()])),
