@@ -29,7 +29,7 @@ class LimitsConfig:
             parse=integer(1, 1 << 28),
         ),
     )
-    max_top_n: int = setting(1024, Setting(flag="max-top-n", help="largest outputs.top_n", parse=integer(0, 1 << 20)))
+    max_top_n: int = setting(1024, Setting(flag="max-top-n", help="largest outputs.top_n", parse=integer(0, 1 << 16)))
     max_ids_per_list: int = setting(
         1 << 18,
         Setting(

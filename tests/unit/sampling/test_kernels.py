@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -11,11 +12,13 @@ from scipy import stats
 numba = pytest.importorskip("numba")
 
 from samplerd_server.batching.pack import pack  # noqa: E402
+from samplerd_server.config import LimitsConfig  # noqa: E402
 from samplerd_server.core.enums import Dtype, InputKind  # noqa: E402
 from samplerd_server.core.params import SamplingParams  # noqa: E402
 from samplerd_server.core.request import SampleRequest  # noqa: E402
 from samplerd_server.core.rows import DenseRows  # noqa: E402
 from samplerd_server.sampling.kernels import NumbaSampler, blocks, exp2, philox, search  # noqa: E402
+from samplerd_server.sampling.kernels.workspace import Workspace  # noqa: E402
 from samplerd_server.sampling.noise import uniform  # noqa: E402
 from samplerd_server.sampling.rows import RowBatch  # noqa: E402
 
@@ -195,3 +198,12 @@ def test_a_restart_draws_the_same(sampler):
     command = [sys.executable, "-c", script]
     runs = {subprocess.run(command, capture_output=True, check=True, env=os.environ).stdout for _ in range(2)}
     assert len(runs) == 1
+
+
+def test_the_most_likely_of_the_largest_top_n_have_room():
+    """The kernels write the ids of top_n to memory of a fixed size: a larger setting would let them write beyond it."""
+    allowed = next(own.metadata["setting"] for own in fields(LimitsConfig) if own.name == "max_top_n")
+    room = len(Workspace().full().spare)
+    assert allowed.parse(str(room)) == room
+    with pytest.raises(ValueError, match="65536"):
+        allowed.parse(str(room + 1))
