@@ -369,3 +369,14 @@ def test_cuts_of_long_random_rows_are_those_of_exact_sums():
                 asked = request(row, params=params(top_p=top_p, temperature=temperature), outputs=outputs(kept=True))
                 expected = int(np.searchsorted(exact, np.longdouble(top_p) * exact[-1])) + 1
                 assert reference.sample(asked)[0].kept_count == expected
+
+
+def test_top_h_of_a_row_that_is_nearly_certain(sampler):
+    """Terms of 1e-10 and less are added like any others; a row that is certain keeps its first alone."""
+    row = np.array([0.0, math.log(1e-10), math.log(1e-12)])
+    for top_h, kept in ((0.02, {0}), (0.99, {0, 1}), (0.9999, {0, 1})):
+        asked = ask(row, {"top_h": top_h})
+        assert kept_by_reference(asked) == kept
+        assert kept_by(sampler, asked) == kept
+    certain = ask([100.0, 0.0, 0.0, -1.0], {"top_h": 0.5})
+    assert kept_by_reference(certain) == kept_by(sampler, certain) == {0}

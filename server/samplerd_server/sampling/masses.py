@@ -19,8 +19,9 @@ Rule 4: the deviation that top_n_sigma looks at is of whole numbers too. With g 
 D the power of two above the largest gap, the mean gap is that of `rint(g / D x 2^SHIFT)`, and the variance that of
 `rint(((g - mean) / D)^2 x 2^SHIFT)`; a gap is within n deviations if g less its 2^20th part is.
 
-Rule 5: top_h adds terms of the entropy, `rint(mass x (log2 Z - SHIFT - t) / 2^TERM_BITS)`, none below 0; a sum of
-them is at most a share of the sum of all if it exceeds it by at most its 2^20th part, rounded down.
+Rule 5: top_h adds terms of the entropy, `rint(mass x (log2 Z - SHIFT - t) x 2^(TERM_BITS - e))`, none below 0, with 2^e
+the power of two above Z; a sum of them is at most a share of the sum of all if it exceeds it by at most its 2^20th
+part, rounded down. Where all terms are 0 the most likely is certain, and alone kept.
 """
 
 from __future__ import annotations
@@ -54,9 +55,9 @@ REST_BITS = 61
 
 SHIFT = 43
 """A unit is 2^-43 of the largest mass, for V up to 2^(TOTAL_BITS - SHIFT)."""
-TERM_BITS = 8
-"""Terms of the entropy are counted in units of 2^8 masses, so that their sum, which is up to log2 V times that of the
-masses, fits into 63 bits."""
+TERM_BITS = 57
+"""Terms of the entropy are scaled as if all masses together were below 2^57, so that their sum, which is up to log2 V
+times as large, fits into 62 bits, and a row that is nearly certain keeps its digits."""
 TOTAL_BITS = 62
 """All masses of a row together fit into so many bits."""
 

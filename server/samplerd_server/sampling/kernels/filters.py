@@ -52,11 +52,12 @@ from samplerd_server.sampling.kernels.units import (
     exponent,
     information,
     is_above,
+    term_scale,
     total_of,
     weigh,
 )
 from samplerd_server.sampling.kernels.xtc import xtc
-from samplerd_server.sampling.masses import DISTANCES, NONE, PART, TERM_BITS, UNKNOWN
+from samplerd_server.sampling.masses import DISTANCES, NONE, PART, UNKNOWN
 
 __all__ = ["apply_filter", "entropy", "keep_prefix", "largest_kept"]
 
@@ -135,11 +136,11 @@ def _typical(row, scale, work, count, total):
 @jit
 def _top_h(row, scale, work, count, total, rest):
     """Keep the longest prefix whose terms -p log2 p add up to at most top_h of the entropy."""
-    level = log2(np.float64(total)) - scale.shift
+    level, scaled = log2(np.float64(total)) - scale.shift, term_scale(total)
     whole = np.int64(0)
     for i in range(count):  # masses are weighed again afterwards
         surprise = max(level - exponent(scale, work.y[i]), 0.0)
-        work.mass[i] = np.int64(np.rint(np.float64(work.mass[i]) * surprise * 2.0**-TERM_BITS))
+        work.mass[i] = np.int64(np.rint(np.float64(work.mass[i]) * surprise * scaled))
         whole += work.mass[i]
     limit = np.int64(np.floor(row.top_h * np.float64(whole) * (1.0 + 2.0**-PART)))
     fill_keys(work.y, work.key, count)
@@ -149,7 +150,7 @@ def _top_h(row, scale, work, count, total, rest):
         is_tie = work.key[i] == last_key and ties > 0
         ties -= is_tie
         added += work.mass[i] if work.key[i] > last_key or is_tie else 0
-    length -= added > limit  # the last one is what exceeds the limit
+    length = length - (added > limit) if whole > 0 else 1  # the last one is what exceeds the limit
     weigh(scale, work.y, work.mass, count)
     return keep_prefix(TOP_H, row, scale, work, count, rest, max(length, 1), ANY_MASS)
 

@@ -12,8 +12,8 @@ import numpy as np
 from samplerd_server.sampling.arithmetic import LN_2, LOG2_E
 from samplerd_server.sampling.kernels.arithmetic import exp2, from_whole, log2, to_whole
 from samplerd_server.sampling.kernels.blocks import BLOCK
-from samplerd_server.sampling.kernels.compile import jit
-from samplerd_server.sampling.masses import LOWEST, NONE, PART, REST_BITS, SHIFT, TOTAL_BITS, UNKNOWN
+from samplerd_server.sampling.kernels.compile import as_bits64, as_float64, jit
+from samplerd_server.sampling.masses import LOWEST, NONE, PART, REST_BITS, SHIFT, TERM_BITS, TOTAL_BITS, UNKNOWN
 
 __all__ = [
     "Scale",
@@ -28,6 +28,7 @@ __all__ = [
     "rest_mass",
     "row_total",
     "shift_of",
+    "term_scale",
     "total_of",
     "weigh",
 ]
@@ -202,6 +203,12 @@ def total_of(work, count):
     for i in range(count):
         total += mass[i]
     return total
+
+
+@jit
+def term_scale(total):
+    """Compute what terms of the entropy are multiplied by: rule 5."""
+    return as_float64((np.int64(TERM_BITS + 1023 + 1022) - (as_bits64(np.float64(total)) >> 52)) << 52)
 
 
 @jit

@@ -15,7 +15,7 @@ from torch import Tensor
 from samplerd_server.core.enums import TieRule
 from samplerd_server.sampling.arithmetic import LN_2
 from samplerd_server.sampling.masses import PART, TERM_BITS, UNKNOWN
-from samplerd_server.sampling.portable.arithmetic import log2
+from samplerd_server.sampling.portable.arithmetic import log2, power_of_two
 from samplerd_server.sampling.portable.units import ceil, information, reaches
 
 __all__ = ["FilterState"]
@@ -101,9 +101,10 @@ class FilterState:
     def terms(self) -> Tensor:
         """-p log2 p of what is kept and listed, int64[B, n], 0 elsewhere: rule 5 of `sampling.masses`."""
         own = self.own
-        level = log2(own.sum(1, keepdim=True).to(torch.float64)) - self.shift.to(torch.float64)
+        whole = own.sum(1, keepdim=True).to(torch.float64)
+        level = log2(whole) - self.shift.to(torch.float64)
         surprise = (level - self.exponents).clamp(min=0.0)
-        terms: Tensor = own.to(torch.float64) * surprise * 2.0**-TERM_BITS
+        terms: Tensor = own.to(torch.float64) * surprise * power_of_two(TERM_BITS - torch.frexp(whole).exponent.long())
         return terms.round().nan_to_num(0.0).long()
 
     def narrow(self, kept: Tensor, on: Tensor) -> None:

@@ -249,8 +249,9 @@ class Filters:
     def _top_h(self, state: FilterState, on: Tensor) -> None:
         state.undecided |= on & state.beyond
         terms = state.terms()
-        limit = (self._parameters.column("top_h") * terms.sum(1, keepdim=True).double() * (1.0 + 2.0**-PART)).floor()
-        length = (state.kept & (terms.cumsum(1) <= limit.long())).sum(1, keepdim=True)
+        whole = terms.sum(1, keepdim=True)
+        limit = (self._parameters.column("top_h") * whole.double() * (1.0 + 2.0**-PART)).floor()
+        length = ((whole > 0) & state.kept & (terms.cumsum(1) <= limit.long())).sum(1, keepdim=True)
         self._first("top_h", state, length.clamp(min=1), on)
 
     def _act_xtc(self, state: FilterState, on: Tensor) -> None:

@@ -159,7 +159,10 @@ def top_h(state: FilterState, params: SamplingParams) -> FilterState:
         raise Undecidable
     level = float(arithmetic.log2(float(state.whole))) - state.units.shift
     surprise = np.maximum(level - state.units.exponents[state.kept], 0.0)
-    terms = np.rint(state.units.masses[state.kept].astype(np.float64) * surprise * 2.0**-TERM_BITS).astype(np.int64)
+    scale = 2.0 ** (TERM_BITS - math.frexp(float(state.whole))[1])
+    terms = np.rint(state.units.masses[state.kept].astype(np.float64) * surprise * scale).astype(np.int64)
+    if not terms.any():
+        return keep_first(state, params, "top_h", 1)
     limit = math.floor(params.top_h * float(terms.sum()) * (1.0 + 2.0**-PART))
     return keep_first(state, params, "top_h", max(1, int((np.cumsum(terms) <= limit).sum())))
 
