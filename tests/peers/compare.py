@@ -20,6 +20,7 @@ SAME = "same"
 _FLOAT32 = "float32: the cut lies within the stated error of the last category"
 _UNDERFLOW = "float32: probabilities below 2^-126 are 0"
 _PASSED = "top_p of 1 acts all the same: a float32 sum of what comes before is above 1"
+_UNITS = "top_h: a row is so nearly certain that what differs weighs few of the whole units that masses are counted in"
 _STEPS = "the order of the steps"
 _NAN = "typical_p: the entropy is not a number, since an earlier step left a probability of 0"
 
@@ -64,6 +65,8 @@ def _kept(
         return _NAN
     if (peer <= state.kept).all() and (state.probabilities[state.kept & ~peer] < 2.0**-126).all():
         return _UNDERFLOW
+    if "top_h" in drawn and _weigh_few_units(state, peer != state.kept):
+        return _UNITS
     if "joint" in system.steps and "top_p" not in drawn and _only_a_tail_is_gone(state, peer):
         return _PASSED
     always, sometimes = band(row, drawn, system, peer)
@@ -84,6 +87,12 @@ def _only_a_tail_is_gone(state: Walk, peer: NDArray[np.bool_]) -> bool:
     before = np.empty(len(masses))
     before[order] = np.cumsum(masses[order]) - masses[order]
     return bool((peer <= state.kept).all() and (before[gone] / masses.sum() > 1 - mass_error(len(masses))).all())
+
+
+def _weigh_few_units(state: Walk, differing: NDArray[np.bool_]) -> bool:
+    """Whether categories have at most 8 units of mass, 2^-40 of the largest: rule 1 of `sampling.masses`."""
+    scaled = state.logits.astype(np.float64) / state.temperature
+    return bool((scaled[differing] - scaled.max() < -40 * np.log(2)).all())
 
 
 def _has_nan(drawn: dict[str, Any]) -> bool:
