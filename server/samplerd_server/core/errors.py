@@ -9,6 +9,7 @@
     ├── AlreadyExistsError         ALREADY_EXISTS       no retry   the name of a distribution is taken
     ├── OverloadedError            RESOURCE_EXHAUSTED   retry      queue full, or predicted to be late
     ├── FullError                  RESOURCE_EXHAUSTED   no retry   no room for another distribution
+    ├── MessageTooLargeError       RESOURCE_EXHAUSTED   no retry   the message is larger than the limit, once inflated
     ├── DeadlineError              DEADLINE_EXCEEDED    no retry   expired while queued; never computed
     ├── UnavailableError           UNAVAILABLE          retry      draining or not ready
     ├── UnauthenticatedError       UNAUTHENTICATED      no retry   no or wrong credentials
@@ -33,6 +34,7 @@ __all__ = [
     "FullError",
     "InternalError",
     "InvalidRequestError",
+    "MessageTooLargeError",
     "NotFoundError",
     "NotImplementedFieldError",
     "OverloadedError",
@@ -145,6 +147,16 @@ class FullError(SamplerdError):
 
     code = Code.RESOURCE_EXHAUSTED
     reason = "DISTRIBUTIONS_FULL"
+
+
+class MessageTooLargeError(SamplerdError):
+    """Expected: a message, or what a compressed one inflates to, is larger than this server takes."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "MESSAGE_TOO_LARGE"
+
+    def __init__(self, what: str, max_bytes: int) -> None:
+        super().__init__(f"{what} is larger than the limit of {max_bytes} bytes (--max-message-bytes)")
 
 
 class DeadlineError(SamplerdError):
