@@ -76,6 +76,12 @@ test-peers: $(VENV)/.dev ## Hold the reference against other samplers, each inst
 	$(BIN)/python -m tests.peers.environments
 	$(BIN)/python -m pytest --peer tests/peers $(ARGS)
 
+# Outside make test: what others publish is downloaded, in the versions that tests/stock_clients/environments.py pins.
+.PHONY: test-stock-clients
+test-stock-clients: $(VENV)/.dev tools ## Run the clients that others publish, unchanged, each installed under build/stock-clients
+	$(BIN)/python -m tests.stock_clients.environments
+	$(BIN)/python -m pytest --stock tests/stock_clients $(ARGS)
+
 .PHONY: lint
 lint: $(VENV)/.dev ## Check style, types and the contract
 	$(BIN)/ruff check $(CODE)

@@ -13,6 +13,7 @@ settings.load_profile("samplerd")
 ASKED_FOR = {
     "gpu": "run the tests that need a CUDA device; without one they fail",
     "peer": "run the tests that need other samplers installed under build/peers; without them they fail",
+    "stock": "run the tests that need stock clients installed under build/stock-clients; without them they fail",
 }
 """Markers of tests that run only when an option of the same name is given."""
 

@@ -1,4 +1,4 @@
-"""Which tests run: the markers gpu and peer compose with any other choice."""
+"""Which tests run: the markers gpu, peer and stock compose with any other choice."""
 
 from __future__ import annotations
 
@@ -28,6 +28,9 @@ def test_slow_on_gpu(): pass
 
 @pytest.mark.peer
 def test_peer(): pass
+
+@pytest.mark.stock
+def test_stock(): pass
 """
 
 
@@ -36,7 +39,7 @@ def suite(tmp_path: Path) -> Path:
     """A small suite under the conftest of the real one."""
     shutil.copy(CONFTEST, tmp_path / "conftest.py")
     (tmp_path / "test_suite.py").write_text(SUITE)
-    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n  gpu\n  peer\n  slow\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n  gpu\n  peer\n  slow\n  stock\n")
     return tmp_path
 
 
@@ -52,10 +55,12 @@ def suite(tmp_path: Path) -> Path:
         (("--gpu", "-m", "gpu"), {"gpu", "slow_on_gpu"}),
         (("-m", "peer"), set()),
         (("--peer", "-m", "not slow"), {"plain", "peer"}),
+        (("-m", "stock"), set()),
+        (("--stock", "-m", "not slow"), {"plain", "stock"}),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_gpu_and_peer_tests_run_only_when_they_are_asked_for(
+def test_gpu_peer_and_stock_tests_run_only_when_they_are_asked_for(
     suite: Path, arguments: tuple[str, ...], expected: set[str]
 ) -> None:
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", *arguments]

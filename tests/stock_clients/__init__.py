@@ -1,0 +1,1 @@
+"""Clients that others publish, run unchanged against live servers over both transports."""
