@@ -9,7 +9,6 @@ from google.protobuf.message import DecodeError
 
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.transport.codec.encode import encode_chunks, encode_draft_error, encode_error, encode_verdict
-from samplerd_server.transport.codec.parse import parse
 from samplerd_server.transport.codec.status import status_of
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ class DraftMessages:
 
     def decode(self, data: bytes) -> VerifyRequest:
         """Parse and check one request."""
-        return self.decoder.decode(parse(pb.VerifyDraftRequest, data))
+        return self.decoder.decode_bytes(data)
 
     def identify(self, data: bytes) -> int:
         """Read the id of a request that could not be decoded."""

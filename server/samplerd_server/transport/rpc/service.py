@@ -79,12 +79,12 @@ class SamplerService:
         stream = self._streams.new(messages, submit, call)
         await self._streams.run(stream)
 
-    @SAMPLER.unary("VerifyDraft", pb.VerifyDraftRequest, pb.VerifyDraftResponse)
-    async def verify_draft(self, message: pb.VerifyDraftRequest, call: Call) -> pb.VerifyDraftResponse:
+    @SAMPLER.unary_bytes("VerifyDraft", pb.VerifyDraftRequest, pb.VerifyDraftResponse)
+    async def verify_draft(self, data: bytes, call: Call) -> bytes:
         """Verify one draft."""
-        request = self._draft_decoder.decode(message)
+        request = self._draft_decoder.decode_bytes(data)
         verdict = await self._submitter.submit_draft(request, call.arrival, call.deadline, call.connection)
-        return encode_verdict(request, verdict)
+        return encode_verdict(request, verdict).SerializeToString()
 
     @SAMPLER.bidi_stream("VerifyDraftStream", pb.VerifyDraftRequest, pb.VerifyDraftResponse)
     async def verify_draft_stream(self, call: Call) -> None:

@@ -15,9 +15,9 @@ from samplerd_server.core.enums import Dtype, InputKind, Order
 from samplerd_server.core.errors import Code, InvalidRequestError, NotImplementedFieldError
 from samplerd_server.core.params import SamplingParams
 from samplerd_server.core.rows import DenseRows
+from samplerd_server.transport.codec import decode_draft
 from samplerd_server.transport.codec.decode import Decoder
 from samplerd_server.transport.codec.decode_draft import DraftDecoder
-from samplerd_server.transport.codec.parse import parse
 from tests.support.requests import tensor
 
 Change = Callable[[pb.VerifyDraftRequest], object]
@@ -32,8 +32,14 @@ def good() -> pb.VerifyDraftRequest:
     )
 
 
+@pytest.fixture(autouse=True, params=["parsed", "in place"])
+def _reading(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test runs as for small messages, and as for large ones."""
+    monkeypatch.setattr(decode_draft, "_WORTH_LOCATING", 0 if request.param == "in place" else 1 << 30)
+
+
 def decoded(message: pb.VerifyDraftRequest, decoder: DraftDecoder = BASIC):
-    return decoder.decode(parse(pb.VerifyDraftRequest, message.SerializeToString()))
+    return decoder.decode_bytes(message.SerializeToString())
 
 
 def _set(path: str, value: object) -> Change:
@@ -168,7 +174,7 @@ def test_a_target_is_bounded_as_a_request_for_one_sample_of_each_row():
 def test_what_is_no_message_is_refused():
     for data in (b"\xff", b"\x12\x05"):  # a cut varint, a cut message
         with pytest.raises(InvalidRequestError) as caught:
-            parse(pb.VerifyDraftRequest, data)
+            BASIC.decode_bytes(data)
         assert caught.value.message == "request: not a VerifyDraftRequest"
 
 
@@ -183,7 +189,8 @@ def test_everything_is_what_was_sent():
     assert (target.seed, target.draw_offset, target.kind) == (2**64 - 1, 2**64 - 1, InputKind.PROBABILITIES)
     assert target.params == (SamplingParams(temperature=0.0, top_k=2, order=Order.VLLM, is_plain=False),)
     assert bytes(target.source.data) == message.target.data
-    assert request.draft == DenseRows(dtype=Dtype.F32, rows=2, vocab_size=4, data=message.draft.data)
+    draft = DenseRows(dtype=Dtype.F32, rows=2, vocab_size=4, data=message.draft.data)
+    assert replace(request.draft, address=0) == draft
 
 
 def test_parents_are_those_that_were_sent_or_a_chain():
