@@ -95,18 +95,30 @@ format: $(VENV)/.dev ## Format the code
 	$(BIN)/ruff format $(CODE)
 	cd protos && ../$(BIN)/buf format --write --path samplerd
 
+# Stubs run with the protobuf and the grpcio that wrote them and with later ones, so an old compiler writes them, in an
+# environment of its own; the floors in pyproject.toml are its versions. What they say to type checkers is of today.
+PROTOC := build/protoc
+$(PROTOC)/.installed: Makefile
+	rm -rf $(PROTOC) && $(PYTHON) -m venv $(PROTOC)
+	$(PROTOC)/bin/pip install --quiet --disable-pip-version-check \
+		grpcio-tools==1.72.1 grpcio==1.72.1 protobuf==6.30.0 setuptools==80.9.0
+	touch $@
+
 define GENERATE
-$(BIN)/python -m grpc_tools.protoc -Iprotos -Iprotos/third_party \
+$(PROTOC)/bin/python -m grpc_tools.protoc -Iprotos -Iprotos/third_party \
 	--plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
-	--python_out=$(1) --grpc_python_out=$(1) --mypy_out=quiet:$(1) --mypy_grpc_out=quiet:$(1) $(PROTO)
+	--python_out=$(1) --grpc_python_out=$(1) --mypy_out=quiet:$(1) --mypy_grpc_out=quiet:$(1) $(PROTO); \
+$(PROTOC)/bin/python -m grpc_tools.protoc -Iprotos/third_party --descriptor_set_out=$(1)/oip.binpb samplerd/oip/grpc_service.proto; \
+$(BIN)/python -m scripts.private_stubs $(1)/oip.binpb $(1)/samplerd/oip/grpc_service_pb2.py; \
+rm $(1)/oip.binpb
 endef
 
 .PHONY: proto
-proto: $(VENV)/.dev ## Generate the Python stubs
+proto: $(VENV)/.dev $(PROTOC)/.installed ## Generate the Python stubs
 	$(call GENERATE,$(STUBS))
 
 .PHONY: check-proto
-check-proto: $(VENV)/.dev ## Prove that the committed stubs are those of the proto
+check-proto: $(VENV)/.dev $(PROTOC)/.installed ## Prove that the committed stubs are those of the proto
 	fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; \
 	$(call GENERATE,$$fresh); \
 	for stub in "$$fresh"/samplerd/*/*; do \

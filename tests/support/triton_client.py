@@ -1,4 +1,4 @@
-"""What Triton's own client does with samplerd, in a process of its own: its stubs and ours have the same names.
+"""What Triton's own client does with samplerd, in a process that has nothing of samplerd in it.
 
 Prints one JSON object of what it got. Run with the address, and the prefix of shared memory.
 """

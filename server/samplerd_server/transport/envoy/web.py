@@ -12,7 +12,7 @@ import binascii
 import json
 from typing import TYPE_CHECKING, Any
 
-from google.protobuf import descriptor_pool, message_factory
+from google.protobuf import message_factory
 from google.protobuf.json_format import MessageToJson, Parse, ParseError
 from google.protobuf.message import DecodeError, Message
 from google.rpc import status_pb2
@@ -20,11 +20,10 @@ from google.rpc import status_pb2
 from samplerd_server.core.errors import Code
 from samplerd_server.transport.envoy.asgi_context import AsgiContext
 from samplerd_server.transport.envoy.frames import FrameError, frame, trailer_headers, whole_message
+from samplerd_server.transport.rpc.contract import find_method
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
-
-    from google.protobuf.descriptor import MethodDescriptor
 
 __all__ = ["WebContext", "web_context"]
 
@@ -95,7 +94,8 @@ class WebContext(AsgiContext):
         super().__init__(*parts)
         scope, headers = parts[0], parts[1]
         self._kind: bytes = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-        self._method = _find_method(scope["path"])
+        service, _, name = scope["path"].removeprefix("/").partition("/")
+        self._method = find_method(service, name)
 
     @property
     def is_streaming(self) -> bool:
@@ -231,11 +231,3 @@ def _from_json(data: bytes, message: Message) -> bytes:
         return Parse(data.decode(), message).SerializeToString()
     except (ParseError, UnicodeDecodeError, RecursionError) as error:
         raise FrameError(Code.INVALID_ARGUMENT, f"the JSON is no {message.DESCRIPTOR.name}: {error}") from error
-
-
-def _find_method(path: str) -> MethodDescriptor | None:
-    service, _, name = path.removeprefix("/").partition("/")
-    try:
-        return descriptor_pool.Default().FindServiceByName(service).methods_by_name.get(name)
-    except KeyError:
-        return None

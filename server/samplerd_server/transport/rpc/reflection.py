@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import grpc
-from google.protobuf import descriptor_pool
 from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+from samplerd_server.transport.rpc.contract import ContractPool, find_method
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,17 +25,13 @@ class _Servicer(reflection.aio.ReflectionServicer):
     def _file_containing_symbol(self, request: object, name: str) -> Any:
         """Find the file of a symbol. That of a method is its service's, which grpcio's servicer does not find."""
         service, _, method = name.rpartition(".")
-        try:
-            is_method = method in descriptor_pool.Default().FindServiceByName(service).methods_by_name
-        except KeyError:
-            is_method = False
         find = super()._file_containing_symbol  # type: ignore[misc]  # the types leave it out
-        return find(request, service if is_method else name)
+        return find(request, name if find_method(service, method) is None else service)
 
 
 def reflection_handlers(names: Iterable[str]) -> grpc.GenericRpcHandler:
     """Serve the contracts of these services, and reflection's own."""
-    servicer = _Servicer((*names, *SERVICE_NAMES))
+    servicer = _Servicer((*names, *SERVICE_NAMES), pool=ContractPool())
     handler: grpc.RpcMethodHandler[Any, Any] = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,

@@ -5,7 +5,7 @@ import warnings
 
 from samplerd.v1 import sampler_pb2 as samplerd_dot_v1_dot_sampler__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.72.1'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -18,14 +18,14 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + ' but the generated code in samplerd/v1/sampler_pb2_grpc.py depends on'
+        + f' but the generated code in samplerd/v1/sampler_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
     )
 
 
-class SamplerServiceStub:
+class SamplerServiceStub(object):
     """Turns rows of logits into samples.
     """
 
@@ -82,7 +82,7 @@ class SamplerServiceStub:
                 _registered_method=True)
 
 
-class SamplerServiceServicer:
+class SamplerServiceServicer(object):
     """Turns rows of logits into samples.
     """
 
@@ -222,7 +222,7 @@ def add_SamplerServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class SamplerService:
+class SamplerService(object):
     """Turns rows of logits into samples.
     """
 
