@@ -19,7 +19,7 @@ from samplerd_client.params import Ids, SamplingParams, integers
 from samplerd_client.request import set_params, set_scalars
 from samplerd_client.result import Timing, raise_for_rows, timing_of
 from samplerd_client.status import row_error
-from samplerd_client.wire import tensor_parts
+from samplerd_client.wire import repeated, tensor_parts
 
 if TYPE_CHECKING:
     from collections.abc import MutableSequence, Sequence
@@ -150,9 +150,9 @@ def decode_verdict(response: pb.VerifyDraftResponse) -> VerifyResult:
     if len(path) != response.accepted:
         raise InternalError(f"the reply has a path of {len(path)} tokens, of which {response.accepted} accepted")
     return VerifyResult(
-        samples=np.fromiter(response.samples, dtype=np.int32, count=len(response.samples)),
+        samples=repeated(response.samples, np.int32),
         accepted=response.accepted,
-        path=np.fromiter(path, dtype=np.int32, count=len(path)),
+        path=repeated(path, np.int32),
         seed=response.seed,
         rng=response.rng,
         row_errors=tuple(map(row_error, response.row_errors)),

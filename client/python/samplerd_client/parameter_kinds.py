@@ -1,14 +1,13 @@
 """Kinds of sampling parameters: how a value of each kind gets into its field of a message.
 
 Rule 1: nothing here knows a parameter by name; `sampling_params`, which is generated, lists them. Rule 2: ranges are
-the server's to check. A new kind is an entry of `Kind` and of `_SETTERS` here, and one of `samplerctl.sampling_flags`.
+the server's to check. Rule 3: numpy is not imported; an array is met through its methods. A new kind is an entry of
+`Kind` and of `_SETTERS` here, and one of `samplerctl.sampling_flags`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -95,7 +94,8 @@ def choices(field: FieldDescriptor) -> dict[str, int]:
 
 def integers(values: Ids) -> Iterable[int]:
     """Return the values in a form that protobuf takes quickly."""
-    return values.tolist() if isinstance(values, np.ndarray) else values
+    tolist: Callable[[], list[int]] | None = getattr(values, "tolist", None)
+    return cast("Sequence[int]", values) if tolist is None else tolist()
 
 
 Setter: TypeAlias = "Callable[[Any, str, Any], None]"
@@ -174,7 +174,7 @@ def _set_logit_bias(message: Any, name: str, value: Any) -> None:
 
 
 def _set_bitmask(message: Any, name: str, value: Any) -> None:
-    is_array = isinstance(value, np.ndarray)
+    is_array = hasattr(value, "astype")
     setattr(message, name, value.astype("<i4", casting="same_kind").tobytes() if is_array else bytes(value))
 
 

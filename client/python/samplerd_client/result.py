@@ -13,6 +13,7 @@ import numpy as np
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_client.errors import InternalError, RowError, RowsFailedError
 from samplerd_client.status import row_error
+from samplerd_client.wire import repeated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -117,7 +118,7 @@ def decode_chunk(response: pb.SampleResponse, offset: int) -> SampleChunk:
         offset=offset,
         samples=samples_of(response),
         logprobs={_KINDS[entry.kind]: _sample_logprobs(entry) for entry in response.logprobs},
-        ranks=_array(response.ranks, np.int32) if response.ranks else None,
+        ranks=repeated(response.ranks, np.int32) if response.ranks else None,
         row_errors=tuple(map(row_error, response.row_errors)),
         seed=response.seed,
         is_final=response.final,
@@ -159,10 +160,10 @@ def assemble(chunks: Sequence[pb.SampleResponse], template: RequestTemplate) -> 
             top_ids=_per_row(first, "top_ids", np.int32, top_n),
             top_logprobs=_per_row(first, "top", np.float32, top_n),
             named_logprobs=_per_row(first, "named", np.float32, named),
-            ranks=_join((_array(part.ranks, np.int32) for part in parts), width) if outputs.rank else None,
-            entropies={_KINDS[entry.kind]: _array(entry.nats, np.float32) for entry in first.entropies},
-            kept_count=_array(first.kept_count, np.int32) if outputs.kept else None,
-            kept_mass=_array(first.kept_mass, np.float32) if outputs.kept else None,
+            ranks=_join((repeated(part.ranks, np.int32) for part in parts), width) if outputs.rank else None,
+            entropies={_KINDS[entry.kind]: repeated(entry.nats, np.float32) for entry in first.entropies},
+            kept_count=repeated(first.kept_count, np.int32) if outputs.kept else None,
+            kept_mass=repeated(first.kept_mass, np.float32) if outputs.kept else None,
         )
     except (KeyError, ValueError) as error:
         raise InternalError(f"the reply does not fit the request: {error}") from error
@@ -171,13 +172,13 @@ def assemble(chunks: Sequence[pb.SampleResponse], template: RequestTemplate) -> 
 def samples_of(response: pb.SampleResponse) -> NDArray[np.int32]:
     if raw := response.raw_samples:
         return np.frombuffer(raw, dtype="<i4").astype(np.int32)
-    return _array(response.samples, np.int32)
+    return repeated(response.samples, np.int32)
 
 
 def _sample_logprobs(entry: pb.Logprobs) -> NDArray[np.float32]:
     if raw := entry.raw_samples:
         return np.frombuffer(raw, dtype="<f4").astype(np.float32)
-    return _array(entry.samples, np.float32)
+    return repeated(entry.samples, np.float32)
 
 
 def _of_kind(response: pb.SampleResponse, kind: int) -> pb.Logprobs:
@@ -190,11 +191,7 @@ def _of_kind(response: pb.SampleResponse, kind: int) -> pb.Logprobs:
 def _per_row(response: pb.SampleResponse, name: str, dtype: Any, width: int) -> dict[LogprobKind, NDArray[Any]]:
     if width == 0:
         return {}
-    return {_KINDS[entry.kind]: _array(getattr(entry, name), dtype).reshape(-1, width) for entry in response.logprobs}
-
-
-def _array(values: Sequence[Any], dtype: Any) -> NDArray[Any]:
-    return np.fromiter(values, dtype=dtype, count=len(values))
+    return {_KINDS[entry.kind]: repeated(getattr(entry, name), dtype).reshape(-1, width) for entry in response.logprobs}
 
 
 def _join(parts: Iterable[NDArray[Any]], width: int) -> NDArray[Any]:

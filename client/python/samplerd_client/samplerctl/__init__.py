@@ -1,34 +1,25 @@
 """samplerctl, the command-line client: sample, inspect, measure and audit a server.
 
 Rule 1: results go to standard output, errors to standard error, in one line. Rule 2: the exit status tells the kind of
-error.
+error. Rule 3: the commands need grpcio and numpy, so they are imported when one is run, and not for ``--help``.
 """
 
 from __future__ import annotations
 
-import asyncio
+import importlib
 import os
 import sys
 from typing import TYPE_CHECKING
 
 from samplerd_client.errors import ConnectionLostError, DeadlineError, SamplerdError, UnavailableError
-from samplerd_client.samplerctl import bench, distribution, info, sample, verify
 from samplerd_client.samplerctl.arguments import build_parser, join_negative_values
-from samplerd_client.samplerctl.inputs import InputError
+from samplerd_client.samplerctl.flag_values import InputError
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
 __all__ = ["main"]
-
-_COMMANDS = {
-    "sample": sample.run,
-    "distribution": distribution.run,
-    "info": info.run,
-    "bench": bench.run,
-    "verify": verify.run,
-}
 
 _REFUSED, _USAGE, _UNREACHED, _INTERRUPTED, _PIPE = 1, 2, 3, 130, 141
 
@@ -38,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = join_negative_values(sys.argv[1:] if argv is None else argv)
     args = build_parser().parse_args(arguments)
     try:
-        return asyncio.run(_COMMANDS[args.command](args))
+        status: int = importlib.import_module("samplerd_client.samplerctl.commands").run(args)
     except InputError as error:
         return _fail(str(error), _USAGE)
     except UnavailableError as error:
@@ -55,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(str(error), _USAGE)
     except KeyboardInterrupt:
         return _fail("interrupted", _INTERRUPTED)
+    return status
 
 
 def _server(args: argparse.Namespace) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from samplerd import __version__
 from samplerd_client.samplerctl import environment
-from samplerd_client.samplerctl.inputs import integers
+from samplerd_client.samplerctl.flag_values import integers
 from samplerd_client.samplerctl.sampling_flags import add_sampling_flags, sampling_options
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_client.parameter_kinds import choices
 from samplerd_client.parameter_table import PARAMETERS
-from samplerd_client.samplerctl.inputs import InputError, hexadecimal, integers, names, parse_bias, sequences
+from samplerd_client.samplerctl.flag_values import InputError, hexadecimal, integers, names, parse_bias, sequences
 from samplerd_client.sampling_params import GROUPS
 from samplerd_client.systems import PRESETS, preset_fields
 
