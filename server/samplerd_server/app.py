@@ -42,7 +42,7 @@ from samplerd_server.transport.codec.compiled_scan import compiled_scan
 from samplerd_server.transport.codec.decode import Decoder
 from samplerd_server.transport.grpcio.certificates import Certificates
 from samplerd_server.transport.grpcio.server import GrpcServer
-from samplerd_server.transport.oip.service import InferenceService
+from samplerd_server.transport.oip.services import OPEN_INFERENCE, open_inference
 from samplerd_server.transport.rpc.descriptor import rpcs_of
 from samplerd_server.transport.rpc.distributions import DistributionService
 from samplerd_server.transport.rpc.handlers import Handlers
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 
 __all__ = ["App", "serve"]
 
-RPCS = rpcs_of(SamplerService, DistributionService, InferenceService)
+RPCS = rpcs_of(SamplerService, DistributionService, *OPEN_INFERENCE)
 """All RPCs that are served."""
 _LOG = logging.getLogger("samplerd")
 _ABANDON_AFTER_S = 2.0
@@ -118,7 +118,7 @@ class App:
             info=describe(config, engine, RPCS),
             loop=loop,
         )
-        inference = InferenceService(
+        inference = open_inference(
             decoder=service.decoder,
             submitter=submitter,
             streams=streams,
@@ -129,7 +129,7 @@ class App:
         self.handlers = Handlers(
             service,
             self._distributions,
-            inference,
+            *inference,
             has_reflection=config.transport.reflection,
             observer=self.observer,
             tokens=read_tokens(config.security.token_file),

@@ -100,7 +100,7 @@ async def test_tritons_own_client(daemon):
     assert np.exp(got["logprobs"])[0] == pytest.approx([0.5416, 0.2651, 0.2651, 0.0635, 0.5416], abs=1e-4)
     assert "INVALID_ARGUMENT" in got["wrong"]
     assert "top_p" in got["wrong"]
-    assert "parameters.nonsense" in got["unknown"]
+    assert "no parameter 'nonsense'" in got["unknown"]
     assert "NOT_FOUND" in got["model"]
     assert "sequence" in got["sequence"]
     assert got["stream"]["results"] == {str(n): [SAMPLES] for n in range(8) if n != 3}
@@ -145,7 +145,7 @@ async def test_the_same_seed_gives_the_same_ids_as_natively(service, inference):
     reply = await inference.ModelInfer(ask(logits, seed=99, num_samples=7, draw_offset=3, **options))
     assert ids(reply) == list(native.samples)
     assert [list(output.shape) for output in reply.outputs] == [[5, 7], [5, 7]]
-    assert reply.parameters["seed"].uint64_param == 99
+    assert reply.parameters["seed"].int64_param == 99  # which every client of the protocol can read
     assert reply.parameters["rng"].string_param == RNG
     request = ask(logits, num_samples=7)
     add(request, "seed", np.arange(5), "UINT64")
@@ -245,7 +245,11 @@ WRONG = [
     (broken(lambda r: r.inputs[0].contents.fp32_contents.append(1)), "logits.contents"),
     (broken(lambda r: r.inputs[0].shape.__setitem__(0, -1)), "logits.shape"),
     (broken(lambda r: setattr(r.inputs[0], "datatype", "BYTES")), "logits.datatype"),
-    (with_tensor("nonsense", [1.0]), "nonsense"),
+    (with_tensor("nonsense", [1.0]), "no input 'nonsense'"),
+    (ask(np.zeros((1,) * 9)), "9 dimensions"),
+    (ask(temperature="0x1"), "parameters.temperature"),
+    (ask(temperature="nan"), "parameters.temperature"),
+    (ask(seed=str(1 << 64)), "parameters.seed"),
     (with_tensor("temperature", [1.0, 2.0]), "temperature.shape"),
     (with_tensor("temperature", [[1.0, 2.0, 3.0]]), "temperature.shape"),
     (with_tensor("temperature", [1.0], temperature=0.5), "temperature"),
@@ -262,7 +266,7 @@ WRONG = [
     (ask(logprobs="all"), "parameters.logprobs"),
     (ask(priority=102), "parameters.priority"),
     (ask(timeout=-1), "parameters.timeout"),
-    (ask(sequence_start=True), "parameters.sequence_start"),
+    (ask(sequence_start=True), "no parameter 'sequence_start'"),
 ]
 
 
@@ -279,8 +283,10 @@ async def test_other_models_are_not_found(inference):
     for request in (ask(), ask()):
         request.model_name = "other"
         await refused(inference.ModelInfer(request), CODE.NOT_FOUND, "other")
-    await refused(inference.ModelReady(oip.ModelReadyRequest(name="sampler", version="2")), CODE.NOT_FOUND, "'2'")
-    await refused(inference.ModelConfig(oip.ModelConfigRequest(name="x")), CODE.NOT_FOUND, "'x'")
+    for name, version, ready in (("sampler", "1", True), ("sampler", "2", False), ("x", "", False)):
+        assert (await inference.ModelReady(oip.ModelReadyRequest(name=name, version=version))).ready is ready
+    await refused(inference.ModelConfig(oip.ModelConfigRequest(name="sampler", version="2")), CODE.NOT_FOUND, "'2'")
+    await refused(inference.ModelConfig(oip.ModelConfigRequest(name="x")), CODE.NOT_FOUND, "Request for unknown model")
 
 
 async def test_shared_memory_both_ways(inference):
@@ -323,9 +329,13 @@ async def test_regions_outside_the_prefix_are_denied(inference):
 async def test_shared_memory_is_off_unless_it_is_turned_on():
     async with Served() as served, connect(served.address) as channel:
         stub = oip_grpc.GRPCInferenceServiceStub(channel)
-        await refused(
-            stub.SystemSharedMemoryStatus(oip.SystemSharedMemoryStatusRequest()), CODE.UNIMPLEMENTED, "--shared-memory"
-        )
+        register = oip.SystemSharedMemoryRegisterRequest(name="mine", key="mine", byte_size=1)
+        await refused(stub.SystemSharedMemoryRegister(register), CODE.UNIMPLEMENTED, "--shared-memory")
+        assert not (await stub.SystemSharedMemoryStatus(oip.SystemSharedMemoryStatusRequest())).regions
+        status = oip.SystemSharedMemoryStatusRequest(name="mine")
+        await refused(stub.SystemSharedMemoryStatus(status), CODE.NOT_FOUND, "mine")
+        # The first thing that Triton's examples do.
+        await stub.SystemSharedMemoryUnregister(oip.SystemSharedMemoryUnregisterRequest())
         request = ask()
         del request.raw_input_contents[:]
         place(request.inputs[0], "mine", 16, 0)
@@ -347,6 +357,78 @@ async def test_it_waits_its_turn_and_is_late_by_its_own_timeout(serve):
         served.sampler.open()
         assert len(ids(await first) + ids(await second)) == 2
         assert (await failure(late)).code() is CODE.DEADLINE_EXCEEDED
+
+
+async def test_memory_of_cuda_devices_is_never_registered(inference):
+    register = oip.CudaSharedMemoryRegisterRequest(name="mine", raw_handle=b"1", byte_size=1)
+    await refused(inference.CudaSharedMemoryRegister(register), CODE.UNIMPLEMENTED, "CUDA")
+    await inference.CudaSharedMemoryUnregister(oip.CudaSharedMemoryUnregisterRequest())
+    await inference.CudaSharedMemoryUnregister(oip.CudaSharedMemoryUnregisterRequest(name="mine"))
+    assert not (await inference.CudaSharedMemoryStatus(oip.CudaSharedMemoryStatusRequest())).regions
+    await refused(inference.CudaSharedMemoryStatus(oip.CudaSharedMemoryStatusRequest(name="a")), CODE.NOT_FOUND, "'a'")
+
+
+async def test_the_repository_has_one_model_which_stays(inference):
+    [model] = (await inference.RepositoryIndex(oip.RepositoryIndexRequest())).models
+    assert (model.name, model.version, model.state) == ("sampler", "1", "READY")
+    load = oip.RepositoryModelLoadRequest(model_name="other")
+    await refused(inference.RepositoryModelLoad(load), CODE.UNIMPLEMENTED, "failed to load")
+    unload = oip.RepositoryModelUnloadRequest(model_name="sampler")
+    await refused(inference.RepositoryModelUnload(unload), CODE.UNIMPLEMENTED, "one model")
+
+
+async def test_settings_are_read_and_not_written(inference):
+    assert (await inference.TraceSetting(oip.TraceSettingRequest())).settings["trace_level"].value == ["OFF"]
+    await refused(inference.TraceSetting(oip.TraceSettingRequest(model_name="x")), CODE.NOT_FOUND, "'x'")
+    change = oip.TraceSettingRequest(model_name="sampler")
+    change.settings["trace_level"].value.append("TIMESTAMPS")
+    await refused(inference.TraceSetting(change), CODE.UNIMPLEMENTED, "no traces")
+    settings = (await inference.LogSettings(oip.LogSettingsRequest())).settings
+    assert settings["log_info"].bool_param
+    assert settings["log_verbose_level"].uint32_param == 0
+    louder = oip.LogSettingsRequest()
+    louder.settings["log_verbose_level"].uint32_param = 1
+    await refused(inference.LogSettings(louder), CODE.UNIMPLEMENTED, "--log-level")
+
+
+async def test_numbers_may_be_texts_where_a_client_has_nothing_else(service, inference):
+    texts = {"temperature": "0.7", "seed": str(2**64 - 1), "num_samples": "5", "top_k": "3.0", "replacement": "True"}
+    reply = await inference.ModelInfer(ask(**texts))
+    native = await service.Sample(
+        pb.SampleRequest(
+            tensor=pb.Tensor(rows=1, vocab_size=4, data=ROW.tobytes()),
+            params=pb.SamplingParams(temperature=0.7, top_k=3),
+            seed=2**64 - 1,
+            num_samples=5,
+        )
+    )
+    assert ids(reply) == list(native.samples)
+    assert reply.parameters["seed"].uint64_param == 2**64 - 1
+
+
+async def test_a_seed_that_the_server_chose_can_be_sent_again(inference):
+    for _ in range(8):  # each is below 2^63 by chance in one of two cases
+        first = await inference.ModelInfer(ask(num_samples=5))
+        seed = first.parameters["seed"].int64_param
+        assert first.parameters["seed"].WhichOneof("parameter_choice") == "int64_param"
+        assert ids(await inference.ModelInfer(ask(num_samples=5, seed=seed))) == ids(first)
+
+
+async def test_what_belongs_to_http_says_nothing_over_grpc(inference):
+    request = with_output("samples", temperature=0.0)
+    request.inputs[0].parameters["binary_data_size"].int64_param = 7
+    request.outputs[0].parameters["binary_data"].bool_param = False
+    assert ids(await inference.ModelInfer(request)) == [1]
+    request.outputs[0].parameters["classification"].int64_param = 3
+    await refused(inference.ModelInfer(request), CODE.UNIMPLEMENTED, "classification")
+
+
+async def test_a_reply_of_a_stream_says_that_it_is_the_last(inference):
+    call = inference.ModelStreamInfer()
+    await call.write(ask(temperature=0.0))
+    reply = (await call.read()).infer_response
+    assert reply.parameters["triton_final_response"].bool_param
+    await call.done_writing()
 
 
 async def test_figures_are_real(inference, daemon):
@@ -371,6 +453,8 @@ async def test_health_knows_the_service_and_readiness_ends_with_the_drain(serve)
         served.app.handlers.service.drain()
         assert not (await stub.ServerReady(oip.ServerReadyRequest())).ready
         assert not (await stub.ModelReady(oip.ModelReadyRequest(name="sampler"))).ready
+        assert (await stub.RepositoryIndex(oip.RepositoryIndexRequest())).models[0].state == "UNAVAILABLE"
+        assert not (await stub.RepositoryIndex(oip.RepositoryIndexRequest(ready=True))).models
         assert (await stub.ServerLive(oip.ServerLiveRequest())).live
         served.sampler.open()
         assert len(ids(await held)) == 1

@@ -56,7 +56,11 @@ def python(name: str, *requirements: str) -> Environment:
 
 
 ENVIRONMENTS: dict[str, Environment] = {
-    own.name: own for own in (python("tritonclient", "tritonclient[grpc,http]==2.73.0", "numpy==2.4.6"),)
+    own.name: own
+    for own in (
+        python("tritonclient", "tritonclient[grpc,http]==2.73.0", "numpy==2.4.6"),
+        python("kserve", "kserve==0.21.0"),
+    )
 }
 """By name: every client that is run."""
 

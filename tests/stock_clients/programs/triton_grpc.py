@@ -36,6 +36,7 @@ def health_metadata(client):
         "live": client.is_server_live(headers={"test": "1", "dummy": "2"}),
         "ready": client.is_server_ready(),
         "model": client.is_model_ready("sampler"),
+        "unknown": client.is_model_ready("wrong_model_name"),
         "server": client.get_server_metadata().name,
         "metadata": client.get_model_metadata("sampler", headers={"test": "1", "dummy": "2"}).name,
         "config": client.get_model_config("sampler").config.name,
@@ -45,6 +46,21 @@ def health_metadata(client):
         client.get_model_metadata("wrong_model_name")
     except InferenceServerException as error:
         told["wrong"] = error.message()
+    return told
+
+
+def model_control(client):
+    """simple_grpc_model_control.py, and the settings that a client can ask for."""
+    told = {
+        "index": [(model.name, model.state) for model in client.get_model_repository_index().models],
+        "trace": list(client.get_trace_settings().settings["trace_level"].value),
+        "log": client.get_log_settings().settings["log_error"].bool_param,
+        "cuda": len(client.get_cuda_shared_memory_status().regions),
+    }
+    try:
+        client.load_model("wrong_model_name")
+    except InferenceServerException as error:
+        told["load"] = error.message()
     return told
 
 
@@ -67,7 +83,9 @@ def stream(client):
     client.start_stream(callback=partial(callback, done))
     for number in range(4):
         client.async_stream_infer("sampler", tensors(), request_id=str(number), parameters=ASKED)
-    got = [done.get(timeout=60) for _ in range(4)]
+    got = []
+    while sum(result.get_response().parameters["triton_final_response"].bool_param for result in got) < 4:
+        got.append(done.get(timeout=60))
     client.stop_stream()
     return {result.get_response().id: samples(result) for result in got}
 
@@ -76,6 +94,7 @@ def shared_memory(client, prefix):
     """simple_grpc_shm_client.py"""
     output_key, input_key = (f"/{prefix}{kind}-{os.getpid()}" for kind in ("output", "input"))
     client.unregister_system_shared_memory()
+    client.unregister_cuda_shared_memory()
     outputs = shm.create_shared_memory_region("output_data", output_key, 40)
     client.register_system_shared_memory("output_data", output_key, 40)
     inputs = shm.create_shared_memory_region("input_data", input_key, ROW.nbytes)
@@ -116,6 +135,7 @@ def run(address, prefix):
     with grpcclient.InferenceServerClient(address) as client:
         return {
             "health": health_metadata(client),
+            "control": model_control(client),
             "infer": samples(client.infer("sampler", tensors(), parameters=ASKED)),
             "async": asynchronous(client),
             "stream": stream(client),

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from samplerd import __version__
 from samplerd.oip import grpc_service_pb2 as oip
 from samplerd.v1 import sampler_pb2 as pb
-from samplerd_server.core.errors import Code
+from samplerd_server.core.errors import Code, NotFoundError
+from samplerd_server.transport.oip.echo import shown
 from samplerd_server.transport.oip.parameters import PARAMETERS
 
 if TYPE_CHECKING:
@@ -20,7 +21,9 @@ __all__ = [
     "OUTPUTS",
     "ROWS",
     "VERSION",
+    "check_model",
     "config",
+    "is_model",
     "metadata",
     "server_metadata",
     "statistics",
@@ -42,9 +45,29 @@ _NS = 1e9
 _DRAWING = ("Sample", "SampleStream", "ModelInfer", "ModelStreamInfer")
 
 
+def is_model(name: str, version: str) -> bool:
+    """Whether a request names our model."""
+    return name == MODEL and version in {"", VERSION}
+
+
+def check_model(name: str, version: str) -> None:
+    """Check that a request names our model.
+
+    Raises:
+        NotFoundError: it names another model or version.
+
+    """
+    if name != MODEL:
+        raise NotFoundError(f"Request for unknown model: {shown(name)} is not found; there is {MODEL}")
+    if version not in {"", VERSION}:
+        raise NotFoundError(
+            f"Request for unknown model: version {shown(version)} of {MODEL} is not found; there is {VERSION}"
+        )
+
+
 def server_metadata(*, has_shared_memory: bool) -> oip.ServerMetadataResponse:
     """Describe the server, and the extensions of the protocol that it serves."""
-    extensions = ["model_configuration", "statistics", "binary_tensor_data", "parameters"]
+    extensions = ["model_configuration", "statistics", "binary_tensor_data", "parameters", "schedule_policy"]
     if has_shared_memory:
         extensions.append("system_shared_memory")
     return oip.ServerMetadataResponse(name=_PLATFORM, version=__version__, extensions=extensions)

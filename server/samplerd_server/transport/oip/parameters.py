@@ -2,22 +2,25 @@
 
 A parameter of the request, or a tensor of one number, is for all rows; a tensor of as many numbers as there are rows is
 for each. The names are those of the contract. The table of parameters (`sampling.parameters`) says which of
-them are numbers, and so can be given here.
+them are numbers, and so can be given here. A number may be written as text ("0.7"): there are clients whose parameters
+can be nothing else.
 """
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.core.errors import InvalidRequestError
 from samplerd_server.sampling import parameters as table
 from samplerd_server.sampling.parameters import ParamKind
+from samplerd_server.transport.oip.echo import shown, shown_shape
 
 if TYPE_CHECKING:
     from samplerd_server.transport.oip.tensors import Input
 
-__all__ = ["PARAMETERS", "set_parameter", "set_tensor"]
+__all__ = ["PARAMETERS", "set_parameter", "set_tensor", "timeout_of"]
 
 _NUMBERS = {ParamKind.FLOAT: float, ParamKind.INTEGER: int}
 PARAMETERS: dict[str, type] = {row.name: _NUMBERS[row.kind] for row in table.PARAMETERS if row.kind in _NUMBERS}
@@ -34,8 +37,12 @@ _WHOLE = ("num_samples", "seed", "draw_offset")
 """Whole numbers of SampleRequest."""
 _BOUNDS = {"num_samples": 1 << 32, "seed": 1 << 64, "draw_offset": 1 << 64}
 _LOWEST_PRIORITY = 101
+_MAX_CHOICES = 64
+_WHOLE_TEXT = re.compile(r"[+-]?[0-9]{1,40}")
+_NUMBER_TEXT = re.compile(r"[+-]?([0-9]{1,40}(\.[0-9]{0,40})?|\.[0-9]{1,40})([eE][+-]?[0-9]{1,4})?")
+_FLAG_TEXTS = {"true": True, "false": False}
 _LOGPROBS = {name.removeprefix("LOGPROB_KIND_").lower(): number for name, number in pb.LogprobKind.items() if number}
-_IGNORED = ("triton_", "headers", "binary_data_output")
+_IGNORED = ("triton_", "headers", "binary_data")
 """How the names of parameters begin that clients send to any server, and that say nothing to this one."""
 
 
@@ -56,7 +63,7 @@ def set_parameter(message: pb.SampleRequest, key: str, value: Any) -> None:
     elif key in _FLAGS:
         setattr(message.params, key, _flag(value, path))
     elif key in _LISTS:
-        names = value.replace(",", " ").split() if isinstance(value, str) else [value]
+        names = value.replace(",", " ").split(maxsplit=_MAX_CHOICES) if isinstance(value, str) else [value]
         getattr(message.params, key).extend(_choice(own, _CHOICES[key], path) for own in names)
     elif key in _CHOICES:
         setattr(message.params, key, _choice(value, _CHOICES[key], path))
@@ -65,7 +72,7 @@ def set_parameter(message: pb.SampleRequest, key: str, value: Any) -> None:
     elif key == "priority":
         message.priority = _priority(value, path)
     elif not key.startswith(_IGNORED):
-        raise InvalidRequestError(path, "the model has no such parameter")
+        raise InvalidRequestError("parameters", f"the model has no parameter {shown(key)}")
 
 
 def set_tensor(message: pb.SampleRequest, tensor: Input, rows: int) -> None:
@@ -78,7 +85,7 @@ def set_tensor(message: pb.SampleRequest, tensor: Input, rows: int) -> None:
     """
     name, values = tensor.name, tensor.numbers().tolist()
     if len(values) not in {1, rows} or len(tensor.shape) > 2 or (len(tensor.shape) == 2 and tensor.shape[1] != 1):
-        raise InvalidRequestError(f"{name}.shape", f"{list(tensor.shape)} is none of [1], [{rows}], [{rows}, 1]")
+        raise InvalidRequestError(f"{name}.shape", f"{shown_shape(tensor.shape)} is none of [1], [{rows}], [{rows}, 1]")
     if _is_set(message, name):
         raise InvalidRequestError(name, "is a parameter of the request and an input")
     if len(values) == 1 or name in {"num_samples", "draw_offset"}:
@@ -113,28 +120,52 @@ def _spread(message: pb.SampleRequest, rows: int) -> None:
         message.ClearField("params")
 
 
+def timeout_of(value: Any) -> float | None:
+    """Convert the protocol's timeout, in microseconds, to seconds; None: it is 0, and there is none.
+
+    Raises:
+        InvalidRequestError: it is no whole number of microseconds.
+
+    """
+    return _whole(value, 1 << 63, "parameters.timeout") / 1e6 or None
+
+
+def _read(value: Any) -> Any:
+    """Give the number that a text stands for; anything else stays as it is."""
+    if isinstance(value, str):
+        if _WHOLE_TEXT.fullmatch(value):
+            return int(value)
+        if _NUMBER_TEXT.fullmatch(value):
+            return float(value)
+    return value
+
+
 def _number(value: Any, kind: type, path: str) -> float | int:
+    value = _read(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidRequestError(path, f"{value!r} is no number")
+        raise InvalidRequestError(path, f"{shown(value)} is no number")
     return float(value) if kind is float else _whole(value, 1 << 32, path)
 
 
 def _whole(value: Any, bound: int, path: str) -> int:
+    value = _read(value)
     is_whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
     if isinstance(value, bool) or not is_whole or not 0 <= value < bound:
-        raise InvalidRequestError(path, f"{value!r} is no whole number from 0 to {bound - 1}")
+        raise InvalidRequestError(path, f"{shown(value)} is no whole number from 0 to {bound - 1}")
     return int(value)
 
 
 def _flag(value: Any, path: str) -> bool:
+    if isinstance(value, str):
+        value = _FLAG_TEXTS.get(value.lower(), value)
     if not isinstance(value, bool):
-        raise InvalidRequestError(path, f"{value!r} is neither true nor false")
+        raise InvalidRequestError(path, f"{shown(value)} is neither true nor false")
     return value
 
 
 def _choice(value: Any, choices: dict[str, Any], path: str) -> Any:
     if value not in choices:
-        raise InvalidRequestError(path, f"{value!r} is none of {', '.join(choices)}")
+        raise InvalidRequestError(path, f"{shown(value)} is none of {', '.join(choices)}")
     return choices[value]
 
 

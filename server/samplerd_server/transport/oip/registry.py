@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from samplerd_server.core.errors import AlreadyExistsError, FullError, InvalidRequestError, NotFoundError
+from samplerd_server.transport.oip.echo import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,7 +82,7 @@ class SharedMemoryRegistry:
         if not name:
             return self._places
         if name not in self._places:
-            raise NotFoundError(f"name: no region {name} is registered")
+            raise NotFoundError(f"name: no region {shown(name)} is registered")
         return {name: self._places[name]}
 
     def place(self, name: str, offset: int, byte_size: int, path: str) -> Place:
@@ -94,7 +95,7 @@ class SharedMemoryRegistry:
         """
         whole = self._places.get(name)
         if whole is None:
-            raise NotFoundError(f"{path}: no region {name} is registered")
+            raise NotFoundError(f"{path}: no region {shown(name)} is registered")
         if offset < 0 or byte_size < 0 or offset + byte_size > whole.byte_size:
             raise InvalidRequestError(
                 path, f"{byte_size} bytes from {offset} on are not within the {whole.byte_size} that are registered"

@@ -24,9 +24,11 @@ _STORED = {"samples": "<i4", "logprobs": "<f4"}
 
 
 def reply_to(
-    inference: Inference, result: SampleResult, regions: SharedMemoryRegistry | None
+    inference: Inference, result: SampleResult, regions: SharedMemoryRegistry | None, *, is_final: bool = False
 ) -> oip.ModelInferResponse:
     """Answer a request: the outputs that were asked for, in that order, all as raw contents.
+
+    `is_final` is for a stream: its reply says that it is the last one to its request.
 
     Raises:
         SamplerdError: an output cannot be written to the shared memory that the request names for it.
@@ -36,10 +38,11 @@ def reply_to(
     reply = oip.ModelInferResponse(model_name=MODEL, model_version=VERSION, id=inference.name)
     reply.parameters["rng"].string_param = RNG
     if asked.row_seeds is None:
-        reply.parameters["seed"].uint64_param = asked.seed
+        field = "int64_param" if asked.seed < 1 << 63 else "uint64_param"  # which not every client can read
+        setattr(reply.parameters["seed"], field, asked.seed)
     if result.row_errors:
         reply.parameters["row_errors"].string_param = json.dumps([_row_error(error) for error in result.row_errors])
-    if inference.wants_final:
+    if is_final:
         reply.parameters[_FINAL].bool_param = True
     shape = (asked.source.rows, asked.num_samples)
     for output in inference.outputs:

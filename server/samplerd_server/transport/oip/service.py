@@ -1,4 +1,4 @@
-"""inference.GRPCInferenceService: the handlers of the Open Inference Protocol."""
+"""The RPCs of the Open Inference Protocol that draw, and those that describe the server and its model."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf.message import DecodeError
 
 from samplerd.oip import grpc_service_pb2 as oip
-from samplerd_server.core.errors import Code, NotImplementedFieldError, SamplerdError
+from samplerd_server.core.errors import Code, SamplerdError
 from samplerd_server.transport.codec.parse import parse
 from samplerd_server.transport.codec.status import check_any_row_drawn
-from samplerd_server.transport.oip.model import config, metadata, server_metadata, statistics
-from samplerd_server.transport.oip.registry import Place, SharedMemoryRegistry
+from samplerd_server.transport.oip.contract import INFERENCE
+from samplerd_server.transport.oip.model import check_model, config, is_model, metadata, server_metadata, statistics
 from samplerd_server.transport.oip.replies import reply_to
-from samplerd_server.transport.oip.translate import Translator, check_model
-from samplerd_server.transport.rpc.descriptor import RpcService
+from samplerd_server.transport.oip.translate import Translator
 
 if TYPE_CHECKING:
     from asyncio import Future
@@ -24,16 +23,13 @@ if TYPE_CHECKING:
     from samplerd_server.core.result import SampleResult
     from samplerd_server.metrics.metrics import Metrics
     from samplerd_server.transport.codec.decode import Decoder
+    from samplerd_server.transport.oip.registry import SharedMemoryRegistry
     from samplerd_server.transport.oip.translate import Inference
     from samplerd_server.transport.rpc.call import Call
     from samplerd_server.transport.rpc.streams import Streams
     from samplerd_server.transport.rpc.submitter import Submitter
-    from samplerd_server.transport.shared_memory.reader import SharedMemoryReader
 
 __all__ = ["InferenceService"]
-
-INFERENCE = RpcService(contract=oip.DESCRIPTOR.services_by_name["GRPCInferenceService"], lists_capabilities=False)
-_OFF = "is off on this server; --shared-memory-prefix turns it on"
 
 
 class InferenceService:
@@ -45,14 +41,14 @@ class InferenceService:
         decoder: Decoder,
         submitter: Submitter,
         streams: Streams,
-        regions: SharedMemoryReader | None,
+        regions: SharedMemoryRegistry | None,
         max_rows: int,
         metrics: Metrics,
     ) -> None:
         self._submitter = submitter
         self._streams = streams
-        self._regions = None if regions is None else SharedMemoryRegistry(regions)
-        self._translator = Translator(decoder=decoder, regions=self._regions)
+        self._regions = regions
+        self._translator = Translator(decoder=decoder, regions=regions)
         self._max_rows = max_rows
         self._metrics = metrics
 
@@ -87,9 +83,8 @@ class InferenceService:
 
     @INFERENCE.unary("ModelReady", oip.ModelReadyRequest, oip.ModelReadyResponse)
     async def model_ready(self, request: oip.ModelReadyRequest, _call: Call) -> oip.ModelReadyResponse:
-        """Answer whether the model takes new requests."""
-        check_model(request.name, request.version)
-        return oip.ModelReadyResponse(ready=self._submitter.is_open)
+        """Answer whether there is such a model, and it takes new requests."""
+        return oip.ModelReadyResponse(ready=is_model(request.name, request.version) and self._submitter.is_open)
 
     @INFERENCE.unary("ServerMetadata", oip.ServerMetadataRequest, oip.ServerMetadataResponse)
     async def server_metadata(self, _request: oip.ServerMetadataRequest, _call: Call) -> oip.ServerMetadataResponse:
@@ -114,46 +109,6 @@ class InferenceService:
         if request.name:
             check_model(request.name, request.version)
         return oip.ModelStatisticsResponse(model_stats=[statistics(self._metrics)])
-
-    @INFERENCE.unary(
-        "SystemSharedMemoryStatus", oip.SystemSharedMemoryStatusRequest, oip.SystemSharedMemoryStatusResponse
-    )
-    async def shared_memory_status(
-        self, request: oip.SystemSharedMemoryStatusRequest, call: Call
-    ) -> oip.SystemSharedMemoryStatusResponse:
-        """List the regions of shared memory that are registered."""
-        reply = oip.SystemSharedMemoryStatusResponse()
-        for name, place in self._registry(call).status(request.name).items():
-            entry = reply.regions[name]
-            entry.name, entry.key, entry.offset, entry.byte_size = name, *place
-        return reply
-
-    @INFERENCE.unary(
-        "SystemSharedMemoryRegister", oip.SystemSharedMemoryRegisterRequest, oip.SystemSharedMemoryRegisterResponse
-    )
-    async def shared_memory_register(
-        self, request: oip.SystemSharedMemoryRegisterRequest, call: Call
-    ) -> oip.SystemSharedMemoryRegisterResponse:
-        """Give a region of shared memory a name."""
-        self._registry(call).register(request.name, Place(request.key, request.offset, request.byte_size))
-        return oip.SystemSharedMemoryRegisterResponse()
-
-    @INFERENCE.unary(
-        "SystemSharedMemoryUnregister",
-        oip.SystemSharedMemoryUnregisterRequest,
-        oip.SystemSharedMemoryUnregisterResponse,
-    )
-    async def shared_memory_unregister(
-        self, request: oip.SystemSharedMemoryUnregisterRequest, call: Call
-    ) -> oip.SystemSharedMemoryUnregisterResponse:
-        """Forget the name of a region of shared memory, or all names."""
-        self._registry(call).unregister(request.name)
-        return oip.SystemSharedMemoryUnregisterResponse()
-
-    def _registry(self, call: Call) -> SharedMemoryRegistry:
-        if self._regions is None:
-            raise NotImplementedFieldError(call.rpc, _OFF)
-        return self._regions
 
 
 class _StreamMessages:
@@ -181,7 +136,7 @@ class _StreamMessages:
     def encode(self, request: Inference, result: Any) -> Iterable[bytes]:
         try:
             check_any_row_drawn(request.sample, result)
-            reply = reply_to(request, result, self._regions)
+            reply = reply_to(request, result, self._regions, is_final=True)
         except SamplerdError as error:
             return (self.encode_error(request.id, error),)
         self._names.pop(request.id, None)

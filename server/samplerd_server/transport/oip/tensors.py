@@ -9,6 +9,7 @@ import numpy as np
 
 from samplerd_server.core.entity import entity
 from samplerd_server.core.errors import InvalidRequestError, NotImplementedFieldError
+from samplerd_server.transport.oip.echo import shown, shown_shape
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,6 +40,10 @@ _TYPES = {
 _SIZES = {datatype: np.dtype(code).itemsize for datatype, (code, _) in _TYPES.items()}
 """Bytes of one number."""
 _PLACE = ("shared_memory_region", "shared_memory_byte_size", "shared_memory_offset")
+_IGNORED = ("binary_data_size", "binary_data")
+"""Parameters of a tensor that belong to HTTP, and that clients send over gRPC too, where they say nothing."""
+_MAX_DIMENSIONS = 8
+"""More than any input has. It bounds the product of the lengths, each of which may have 63 bits."""
 
 
 @entity
@@ -109,9 +114,11 @@ def read_inputs(request: oip.ModelInferRequest, regions: SharedMemoryRegistry | 
 
 def _size_of(tensor: oip.ModelInferRequest.InferInputTensor) -> int:
     if tensor.datatype not in _TYPES:
-        raise InvalidRequestError(f"{tensor.name}.datatype", f"{tensor.datatype!r} is none of {', '.join(_TYPES)}")
+        raise InvalidRequestError(f"{tensor.name}.datatype", f"{shown(tensor.datatype)} is none of {', '.join(_TYPES)}")
+    if len(tensor.shape) > _MAX_DIMENSIONS:
+        raise InvalidRequestError(f"{tensor.name}.shape", f"has {len(tensor.shape)} dimensions")
     if tensor.shape and min(tensor.shape) < 1:
-        raise InvalidRequestError(f"{tensor.name}.shape", f"{list(tensor.shape)} has a length below 1")
+        raise InvalidRequestError(f"{tensor.name}.shape", f"{shown_shape(tensor.shape)} has a length below 1")
     return math.prod(tensor.shape) * _SIZES[tensor.datatype]
 
 
@@ -144,13 +151,16 @@ def place_of(
     """
     if not parameters:
         return None
-    unknown = [key for key in parameters if key not in _PLACE]
+    own = {key: value_of(parameters[key]) for key in parameters if key not in _IGNORED}
+    if not own:
+        return None
+    unknown = [key for key in own if key not in _PLACE]
     if unknown:
-        raise NotImplementedFieldError(f"{name}.parameters.{unknown[0]}")
+        raise NotImplementedFieldError(f"{name}.parameters: {shown(unknown[0])}")
     path = f"{name}.parameters.shared_memory_region"
     if regions is None:
         raise NotImplementedFieldError(path, "is off on this server; --shared-memory-prefix turns it on")
-    region, size, offset = (value_of(parameters[key]) if key in parameters else None for key in _PLACE)
+    region, size, offset = (own.get(key) for key in _PLACE)
     if not isinstance(region, str) or not isinstance(size, int):
         raise InvalidRequestError(path, "a region wants its name, a string, and shared_memory_byte_size, an integer")
     if offset is not None and not isinstance(offset, int):

@@ -6,18 +6,18 @@ The `Decoder` of our own requests then checks their values.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.core.entity import entity
-from samplerd_server.core.errors import InvalidRequestError, NotFoundError
+from samplerd_server.core.errors import InvalidRequestError
 from samplerd_server.transport.codec.decode_guidance import GuidanceRows
 from samplerd_server.transport.codec.decode_rows import check_shape, check_tensor
 from samplerd_server.transport.codec.decode_shared_memory import decode_shared_memory
-from samplerd_server.transport.oip.model import DTYPES, INPUTS, MODEL, OUTPUTS, ROWS, VERSION
-from samplerd_server.transport.oip.parameters import set_parameter, set_tensor
+from samplerd_server.transport.codec.fresh_seed import fresh_seed
+from samplerd_server.transport.oip.echo import shown, shown_shape
+from samplerd_server.transport.oip.model import DTYPES, INPUTS, MODEL, OUTPUTS, ROWS, check_model
+from samplerd_server.transport.oip.parameters import set_parameter, set_tensor, timeout_of
 from samplerd_server.transport.oip.tensors import place_of, read_inputs, value_of
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from samplerd_server.transport.oip.registry import Place, SharedMemoryRegistry
     from samplerd_server.transport.oip.tensors import Input
 
-__all__ = ["Inference", "Output", "Translator", "check_model"]
+__all__ = ["Inference", "Output", "Translator"]
 
 _KINDS = {"logits": pb.INPUT_KIND_LOGITS, "probabilities": pb.INPUT_KIND_PROBABILITIES}
 _PROCESSED = pb.LOGPROB_KIND_PROCESSED
@@ -60,8 +60,6 @@ class Inference:
     outputs: tuple[Output, ...]
     timeout_s: float | None
     """The client's timeout in seconds; None = it sets none."""
-    wants_final: bool
-    """Whether the reply says on a stream that it is the last one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,23 +78,23 @@ class Translator:
 
         """
         check_model(request.model_name, request.model_version)
+        kind = self._find_kind([tensor.name for tensor in request.inputs])
         inputs = read_inputs(request, self.regions)
-        kind = self._find_kind(inputs)
         rows, load = self._rows_of(inputs[kind])
         guidance = GuidanceRows(*self._rows_of(inputs["guidance"])) if "guidance" in inputs else None
         message = pb.SampleRequest(kind=_KINDS[kind])
-        timeout_s, wants_final = None, False
+        timeout_s = None
         for key in sorted(request.parameters):
             value = value_of(request.parameters[key])
             if key == "timeout":
-                timeout_s = _timeout(value)
-            elif key == "triton_enable_empty_final_response":
-                wants_final = bool(value)
+                timeout_s = timeout_of(value)
             else:
                 set_parameter(message, key, value)
         for name, tensor in inputs.items():
             if name not in ROWS:
                 set_tensor(message, tensor, rows.rows)
+        if not message.HasField("seed") and not message.row_seeds:
+            message.seed = fresh_seed() >> 1  # below 2^63, so that every client can read it and send it again
         outputs = self._outputs(request)
         if any(output.name == "logprobs" for output in outputs):
             if not message.outputs.logprobs:
@@ -109,16 +107,17 @@ class Translator:
             sample=self.decoder.decode_with(message, rows, load, guidance),
             outputs=outputs,
             timeout_s=timeout_s,
-            wants_final=wants_final,
         )
 
     @staticmethod
-    def _find_kind(inputs: dict[str, Input]) -> str:
+    def _find_kind(names: list[str]) -> str:
         """Find the input that has the rows."""
-        unknown = [name for name in inputs if name not in INPUTS]
+        unknown = [name for name in names if name not in INPUTS]
         if unknown:
-            raise InvalidRequestError(unknown[0], f"the model {MODEL} has no such input; it has {', '.join(INPUTS)}")
-        given = [name for name in _KINDS if name in inputs]
+            raise InvalidRequestError(
+                "inputs", f"the model {MODEL} has no input {shown(unknown[0])}; it has {', '.join(INPUTS)}"
+            )
+        given = [name for name in _KINDS if name in names]
         if len(given) != 1:
             raise InvalidRequestError("logits", "give the rows once: as the input logits, or as probabilities")
         return given[0]
@@ -129,7 +128,8 @@ class Translator:
         if dtype is None:
             raise InvalidRequestError(f"{tensor.name}.datatype", f"must be one of {', '.join(DTYPES)}")
         if not 1 <= len(tensor.shape) <= 2:
-            raise InvalidRequestError(f"{tensor.name}.shape", f"{list(tensor.shape)} is neither [rows, V] nor [V]")
+            path = f"{tensor.name}.shape"
+            raise InvalidRequestError(path, f"{shown_shape(tensor.shape)} is neither [rows, V] nor [V]")
         *above, vocab_size = tensor.shape
         rows = above[0] if above else 1
         path = f"{tensor.name}.shape"
@@ -149,28 +149,8 @@ class Translator:
         for number, output in enumerate(request.outputs):
             name = output.name
             if name not in OUTPUTS:
-                raise InvalidRequestError(f"outputs[{number}].name", f"{name!r} is none of {', '.join(OUTPUTS)}")
+                raise InvalidRequestError(f"outputs[{number}].name", f"{shown(name)} is none of {', '.join(OUTPUTS)}")
             if name in outputs:
                 raise InvalidRequestError(f"outputs[{number}].name", f"{name} comes twice")
             outputs[name] = Output(name=name, place=place_of(output.parameters, name, self.regions))
         return tuple(outputs.values())
-
-
-def check_model(name: str, version: str) -> None:
-    """Check that a request names our model.
-
-    Raises:
-        NotFoundError: it names another model or version.
-
-    """
-    if name != MODEL:
-        raise NotFoundError(f"model_name: there is no model {name!r}; there is {MODEL}")
-    if version not in {"", VERSION}:
-        raise NotFoundError(f"model_version: {MODEL} has no version {version!r}; it has {VERSION}")
-
-
-def _timeout(value: Any) -> float | None:
-    """Convert the protocol's microseconds to seconds; 0 means no timeout."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < np.iinfo(np.int64).max:
-        raise InvalidRequestError("parameters.timeout", "must be a whole number of microseconds, 0 or more")
-    return value / 1e6 if value else None

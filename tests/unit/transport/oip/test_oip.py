@@ -11,19 +11,22 @@ from hypothesis import strategies as st
 
 from samplerd.oip import grpc_service_pb2 as oip
 from samplerd.v1 import sampler_pb2 as pb
-from samplerd_server.core.errors import AlreadyExistsError, InvalidRequestError, SamplerdError
+from samplerd_server.config import LimitsConfig
+from samplerd_server.core.errors import AlreadyExistsError, InvalidRequestError, NotFoundError, SamplerdError
 from samplerd_server.sampling import parameters as table
 from samplerd_server.sampling.parameters import ParamKind
+from samplerd_server.transport.codec.decode import Decoder
 from samplerd_server.transport.oip.parameters import PARAMETERS, set_parameter
 from samplerd_server.transport.oip.registry import Place, RegistryFullError, SharedMemoryRegistry
 from samplerd_server.transport.oip.tensors import read_inputs
+from samplerd_server.transport.oip.translate import Translator
 
 
 def test_a_parameter_that_is_no_number_is_refused_by_its_name():
     others = [row.name for row in table.PARAMETERS if row.name not in PARAMETERS and row.kind is not ParamKind.CHOICE]
     assert others
     for name in others:
-        with pytest.raises(InvalidRequestError, match=f"parameters.{name}"):
+        with pytest.raises(InvalidRequestError, match=name):
             set_parameter(pb.SampleRequest(), name, 1)
 
 
@@ -81,6 +84,57 @@ def test_whole_doubles_and_integers_mean_the_same(name, value):
     for message, own in zip(messages, (value, float(value)), strict=True):
         set_parameter(message, name, own)
     assert messages[0] == messages[1]
+
+
+@given(st.sampled_from(sorted(PARAMETERS)), st.one_of(st.integers(0, 2**32 - 1), st.floats(0, 1e9)))
+def test_numbers_and_their_texts_mean_the_same(name, value):
+    outcomes = []
+    for own in (value, repr(value), f"+{value!r}"):
+        message = pb.SampleRequest()
+        try:
+            set_parameter(message, name, own)
+        except InvalidRequestError:
+            outcomes.append(None)
+        else:
+            outcomes.append(message)
+    assert outcomes[0] == outcomes[1] == outcomes[2]
+
+
+LONG = "x" * 100_000
+
+
+def long_requests() -> list[oip.ModelInferRequest]:
+    """Requests that each have something long in a place that an error message names."""
+    requests = [oip.ModelInferRequest(model_name="sampler") for _ in range(13)]
+    for request in requests[2:]:
+        request.inputs.add(name="logits", datatype="FP32", shape=[1, 2]).contents.fp32_contents.extend([1, 2])
+    requests[0].model_name = LONG
+    requests[1].model_version = LONG
+    requests[2].inputs[0].name = LONG
+    requests[3].inputs[0].datatype = LONG
+    requests[4].inputs[0].shape[:] = [1] * len(LONG)
+    requests[5].inputs[0].shape[:] = [2**62] * len(LONG)
+    requests[6].inputs[0].shape[:] = [-1] * len(LONG)
+    requests[7].inputs[0].parameters[LONG].int64_param = 1
+    requests[8].parameters[LONG].int64_param = 1
+    requests[9].outputs.add(name=LONG)
+    for request, (key, text) in zip(requests[10:], (("temperature", LONG), ("steps", "top_k " * 30_000)), strict=False):
+        request.parameters[key].string_param = text
+    requests[12].inputs[0].parameters["shared_memory_region"].string_param = LONG
+    requests[12].inputs[0].parameters["shared_memory_byte_size"].int64_param = 8
+    return requests
+
+
+@pytest.mark.parametrize("number", range(13))
+def test_what_a_client_sent_is_shown_within_bounds(number):
+    registry = SharedMemoryRegistry(Keys())  # type: ignore[arg-type]
+    translator = Translator(decoder=Decoder(limits=LimitsConfig(), capabilities=frozenset()), regions=registry)
+    with pytest.raises(SamplerdError) as told:
+        translator.translate(long_requests()[number])
+    assert len(str(told.value)) < 1_000
+    with pytest.raises(NotFoundError) as told:
+        registry.status(LONG)
+    assert len(str(told.value)) < 1_000
 
 
 @pytest.mark.parametrize(("given_", "meant"), [(0, 0), (1, 0), (2, -1), (101, -100)])

@@ -1,0 +1,43 @@
+"""The objects that answer the RPCs of the Open Inference Protocol, which share the registered regions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from samplerd_server.transport.oip.management import ManagementService
+from samplerd_server.transport.oip.registry import SharedMemoryRegistry
+from samplerd_server.transport.oip.service import InferenceService
+
+if TYPE_CHECKING:
+    from samplerd_server.metrics.metrics import Metrics
+    from samplerd_server.transport.codec.decode import Decoder
+    from samplerd_server.transport.rpc.streams import Streams
+    from samplerd_server.transport.rpc.submitter import Submitter
+    from samplerd_server.transport.shared_memory.reader import SharedMemoryReader
+
+__all__ = ["OPEN_INFERENCE", "open_inference"]
+
+OPEN_INFERENCE = (InferenceService, ManagementService)
+"""The classes that answer the RPCs."""
+
+
+def open_inference(
+    *,
+    decoder: Decoder,
+    submitter: Submitter,
+    streams: Streams,
+    regions: SharedMemoryReader | None,
+    max_rows: int,
+    metrics: Metrics,
+) -> tuple[InferenceService, ManagementService]:
+    """Build them."""
+    registry = None if regions is None else SharedMemoryRegistry(regions)
+    inference = InferenceService(
+        decoder=decoder,
+        submitter=submitter,
+        streams=streams,
+        regions=registry,
+        max_rows=max_rows,
+        metrics=metrics,
+    )
+    return inference, ManagementService(submitter=submitter, regions=registry)
