@@ -324,6 +324,20 @@ def _draws() -> Iterator[Case]:
     yield Case(name="a tie goes to the lowest id", request=_sample([[0.5, 2, 2, 2]], params={"temperature": 0.0}))
 
 
+_STATE = {"adaptive_target": 0.3, "adaptive_weighted_sum": 1.7, "adaptive_total_weight": 5.5}
+_ADAPTIVE: dict[str, dict[str, Any]] = {
+    "beginning": {"params": {"adaptive_target": 0.2}},
+    "after filters": {"params": {**_STATE, "adaptive_decay": 0.5, "min_p": 0.05, "temperature": 0.7}},
+    "without replacement": {
+        "params": {**_STATE, "top_k": 12, "adaptive_decay": 0.0},
+        "replacement": pb.REPLACEMENT_WITHOUT,
+    },
+    "temperature 0": {"params": {**_STATE, "temperature": 0.0}},
+    "adaptive-p is off": {"params": {"adaptive_weighted_sum": 1.7, "adaptive_total_weight": 5.5, "top_k": 9}},
+}
+"""Draws after which the state of adaptive-p is asked for."""
+
+
 def _outputs() -> Iterator[Case]:
     params = {"temperature": 0.8, "top_k": 10}
     for kind in KINDS:
@@ -332,6 +346,9 @@ def _outputs() -> Iterator[Case]:
         yield Case(name=name, request=_sample(_logits(2), params=params, outputs=outputs))
     outputs = pb.Outputs(logprobs=KINDS, top_n=3, logprob_ids=[5], rank=True, entropy=KINDS, kept=True)
     yield Case(name="all outputs", request=_sample(_logits(2), params=params, outputs=outputs))
+    states = pb.Outputs(adaptive_state=True)
+    for name, own in _ADAPTIVE.items():
+        yield Case(name=f"the next state, {name}", request=_sample(num_samples=3, outputs=states, **own))
     beyond = pb.Outputs(logprobs=[PROCESSED], top_n=5)
     yield Case(name="top_n beyond the row", request=_sample([[1.0, 2.0, 3.0]], outputs=beyond))
     yield Case(name="raw_samples", request=_sample(num_samples=20, outputs=pb.Outputs(raw_samples=True)))
@@ -361,7 +378,7 @@ def _row_errors() -> Iterator[Case]:
     guidance = pb.Guidance(tensor=_tensor([good, nan]))
     guided = _sample([good, good], guidance=guidance, params={"guidance_scale": 2.0})
     yield Case(name="a guidance row of NaN beside a good one", request=guided)
-    outputs = pb.Outputs(logprobs=KINDS, top_n=2, rank=True, entropy=KINDS, kept=True)
+    outputs = pb.Outputs(logprobs=KINDS, top_n=2, rank=True, entropy=KINDS, kept=True, adaptive_state=True)
     yield Case(name="outputs of a failed row", request=_sample([good, nan], outputs=outputs))
     failure = Failure(code=INVALID_ARGUMENT, fields=("row[0]", "row[1]"))
     yield Case(name="all rows failed", request=_sample([nan, infinite]), failure=failure)

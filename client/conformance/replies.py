@@ -5,11 +5,14 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.config import LimitsConfig
 from samplerd_server.core.enums import RowErrorReason
 from samplerd_server.core.request import RNG
 from samplerd_server.core.rows import DenseRows
+from samplerd_server.sampling.adaptive_state import next_states
 from samplerd_server.sampling.reference import pipeline as reference
 from samplerd_server.sampling.reference import verify as reference_verify
 from samplerd_server.transport.codec.decode import Decoder
@@ -61,6 +64,11 @@ def sample_reply(message: pb.SampleRequest) -> pb.SampleResponse:
     if outputs.kept:
         reply.kept_count.extend(row.kept_count for row in outcomes)
         reply.kept_mass.extend(row.kept_mass for row in outcomes)
+    if outputs.adaptive_state:
+        unshaped = np.array([p for row in outcomes for p in row.unshaped or [_NAN] * size])
+        sums, weights = next_states(request.params, unshaped, np.array([_has_failed(row) for row in outcomes]))
+        reply.adaptive_weighted_sum.extend(sums.tolist())
+        reply.adaptive_total_weight.extend(weights.tolist())
     for number, row in enumerate(outcomes):
         if _has_failed(row):
             reply.row_errors.append(

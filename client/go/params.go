@@ -99,6 +99,12 @@ func AdaptiveTotalWeight(value float64) Option {
 	return func(r *pb.SampleRequest) { params(r).AdaptiveTotalWeight = value }
 }
 
+// AdaptiveDecay sets adaptive_decay. What a token leaves of the weight of those before it, in the state of adaptive-p
+// that is returned; 0.9 by default.
+func AdaptiveDecay(value float64) Option {
+	return func(r *pb.SampleRequest) { params(r).AdaptiveDecay = &value }
+}
+
 // Skew sets skew. Raise the cumulative probabilities of what is kept to the power e^skew: above 0 prefers the less
 // likely; 0 turns it off.
 func Skew(value float64) Option {

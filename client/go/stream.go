@@ -87,6 +87,8 @@ func joinChunks(all, chunk *pb.SampleResponse) *pb.SampleResponse {
 	all.Samples = append(all.Samples, chunk.GetSamples()...)
 	all.RawSamples = append(all.RawSamples, chunk.GetRawSamples()...)
 	all.Ranks = append(all.Ranks, chunk.GetRanks()...)
+	all.AdaptiveWeightedSum = append(all.AdaptiveWeightedSum, chunk.GetAdaptiveWeightedSum()...)
+	all.AdaptiveTotalWeight = append(all.AdaptiveTotalWeight, chunk.GetAdaptiveTotalWeight()...)
 	for i, more := range chunk.GetLogprobs() {
 		if i >= len(all.Logprobs) {
 			break

@@ -105,6 +105,7 @@ async def test_outputs_come_as_arrays(client: SamplerClient) -> None:
         rank=True,
         entropy="scaled",
         kept=True,
+        adaptive_state=True,
     )
     assert result.seed == 7
     assert result.logprobs["processed"].tolist() == [[-1.5, -1.5], [-1.5, -1.5]]
@@ -116,6 +117,10 @@ async def test_outputs_come_as_arrays(client: SamplerClient) -> None:
     assert result.entropies["scaled"].tolist() == [2.0, 2.0]
     assert result.kept_count is not None
     assert result.kept_count.tolist() == [8, 8]
+    assert result.adaptive_weighted_sum is not None
+    assert result.adaptive_weighted_sum.tolist() == [[0.75, 0.75], [1.5, 1.5]]
+    assert result.adaptive_total_weight is not None
+    assert result.adaptive_total_weight.tolist() == [[1.5, 1.5], [1.5, 1.5]]
     assert result.timing.queue_s == pytest.approx(250e-6)
     assert result.timing.compute_s == pytest.approx(1.5e-3)
     assert result.timing.batch_rows == 2

@@ -107,6 +107,7 @@ COMMON = st.fixed_dictionaries(
         "rank": st.booleans(),
         "entropy": st.just("processed"),
         "kept": st.booleans(),
+        "adaptive_state": st.booleans(),
         "probabilities": st.booleans(),
     },
 )

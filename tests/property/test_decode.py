@@ -110,6 +110,7 @@ requests = st.tuples(
             rank=st.booleans(),
             entropy=st.lists(enum, max_size=3),
             kept=st.booleans(),
+            adaptive_state=st.booleans(),
         ),
         draw_offset=uint64,
         priority=int32,

@@ -22,13 +22,13 @@ kinds = st.lists(st.sampled_from(LogprobKind), unique=True).map(lambda found: tu
 @st.composite
 def outputs(draw, vocab_size: int) -> Outputs:
     logprobs, entropy = draw(kinds), draw(kinds)
-    rank, kept = draw(st.booleans()), draw(st.booleans())
+    rank, kept, adaptive = draw(st.booleans()), draw(st.booleans()), draw(st.booleans())
     flags = OutputFlags(0)
     for kind in logprobs:
         flags |= OutputFlags(1 << (kind - 1))
     for kind in entropy:
         flags |= OutputFlags(OutputFlags.ENTROPY_RAW << (kind - 1))
-    flags |= OutputFlags.RANK * rank | OutputFlags.KEPT * kept
+    flags |= OutputFlags.RANK * rank | OutputFlags.KEPT * kept | OutputFlags.ADAPTIVE * adaptive
     ids = draw(st.none() | st.lists(st.integers(0, vocab_size - 1), min_size=1, max_size=3)) if logprobs else None
     return Outputs(
         logprobs=logprobs,
@@ -37,6 +37,7 @@ def outputs(draw, vocab_size: int) -> Outputs:
         rank=rank,
         entropy=entropy,
         kept=kept,
+        adaptive_state=adaptive,
         output_flags=OutputFlags(flags),
     )
 
@@ -62,6 +63,9 @@ def requests(draw) -> SampleRequest:
         top_p=st.floats(0.1, 1),
         is_plain=st.just(False),
         guidance_scale=st.sampled_from([1.0, 2.5]),
+        adaptive_target=st.sampled_from([0.0, 0.5]),
+        adaptive_weighted_sum=st.sampled_from([0.0, 1.5]),
+        adaptive_total_weight=st.sampled_from([0.0, 2.25]),
     ) | st.builds(SamplingParams, temperature=st.floats(0, 5))
     guidance = None
     if isinstance(source, DenseRows) and draw(st.booleans()):
@@ -169,6 +173,8 @@ def labelled(batch: RowBatch) -> RowResults:
         if results.kept_count is not None:
             results.kept_count[place] = place * 1000
             results.kept_mass[place] = place * 1000
+        if results.unshaped is not None:
+            results.unshaped[begin : begin + count] = label
     return results
 
 
@@ -213,6 +219,23 @@ def test_what_is_cut_apart_is_everyones_own(asked, data):
         assert (answer.kept_count is not None) == wants.kept
         if answer.kept_count is not None:
             assert answer.kept_count.tolist() == answer.kept_mass.tolist() == expected(first, rows, 1)
+        assert (answer.adaptive_weighted_sum is not None) == wants.adaptive_state
+        if answer.adaptive_weighted_sum is not None:
+            own = one.params * rows if len(one.params) == 1 else one.params
+            states = [
+                (np.nan, np.nan)
+                if first + row in failing
+                else (
+                    (first + row) * 1000 + at + 0.9 * fields.adaptive_weighted_sum,
+                    1 + 0.9 * fields.adaptive_total_weight,
+                )
+                if fields.adaptive_target
+                else (fields.adaptive_weighted_sum, fields.adaptive_total_weight)
+                for row, fields in enumerate(own)
+                for at in range(one.num_samples)
+            ]
+            got = np.stack([answer.adaptive_weighted_sum, answer.adaptive_total_weight], axis=1)
+            np.testing.assert_allclose(got, states, rtol=1e-15)
         first += rows
 
 

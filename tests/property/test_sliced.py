@@ -29,6 +29,7 @@ PARAMS = (
     params(guidance_scale=1.6, top_k=5),
     params(top_k=5, typical_p=0.9, min_tokens_to_keep=2),
     params(frequency_penalty=0.5, history=np.array([1, 2, 2], np.int32)),
+    params(adaptive_target=0.2, adaptive_weighted_sum=1.5, adaptive_total_weight=4.0, top_k=5),
 )
 OUTPUTS = (
     outputs(),

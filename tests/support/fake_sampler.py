@@ -64,6 +64,9 @@ def reply_to(request: pb.SampleRequest) -> pb.SampleResponse:
     if request.outputs.kept:
         reply.kept_count.extend([rows.shape[1]] * len(rows))
         reply.kept_mass.extend([1.0] * len(rows))
+    if request.outputs.adaptive_state:
+        reply.adaptive_weighted_sum.extend((samples / 4).tolist())
+        reply.adaptive_total_weight.extend([1.5] * len(samples))
     for row in np.flatnonzero(bad):
         reply.row_errors.add(row=int(row), code=3, reason=pb.ROW_ERROR_REASON_NAN, message="the row holds a NaN")
     reply.timing.queue.FromMicroseconds(250)
@@ -94,6 +97,8 @@ def chunks_of(request: pb.SampleRequest, size: int) -> list[pb.SampleResponse]:
         for entry in whole.logprobs:
             part.logprobs.add(kind=entry.kind, raw_samples=entry.raw_samples[4 * start : 4 * (start + size)])
         part.ranks.extend(whole.ranks[start : start + size])
+        part.adaptive_weighted_sum.extend(whole.adaptive_weighted_sum[start : start + size])
+        part.adaptive_total_weight.extend(whole.adaptive_total_weight[start : start + size])
         if index == 0:
             part.row_errors.extend(whole.row_errors)
         chunks.append(part)

@@ -67,6 +67,7 @@ def outputs(
     rank: bool = False,
     entropy: tuple[LogprobKind, ...] = (),
     kept: bool = False,
+    adaptive_state: bool = False,
 ) -> Outputs:
     """Outputs, `output_flags` decided as the decoder decides it."""
     flags = OutputFlags(0)
@@ -76,6 +77,7 @@ def outputs(
         flags |= OutputFlags(OutputFlags.ENTROPY_RAW << (kind - 1))
     flags |= OutputFlags.RANK if rank else OutputFlags(0)
     flags |= OutputFlags.KEPT if kept else OutputFlags(0)
+    flags |= OutputFlags.ADAPTIVE if adaptive_state else OutputFlags(0)
     return Outputs(
         logprobs=tuple(sorted(kinds)),
         top_n=top_n,
@@ -83,11 +85,12 @@ def outputs(
         rank=rank,
         entropy=tuple(sorted(entropy)),
         kept=kept,
+        adaptive_state=adaptive_state,
         output_flags=flags,
     )
 
 
-EVERYTHING = outputs(*KINDS, rank=True, entropy=KINDS, kept=True)
+EVERYTHING = outputs(*KINDS, rank=True, entropy=KINDS, kept=True, adaptive_state=True)
 
 
 def all_outputs(sampler: Sampler, *, top_n: int = 0, named: Sequence[int] | None = None) -> Outputs:
@@ -101,6 +104,7 @@ def all_outputs(sampler: Sampler, *, top_n: int = 0, named: Sequence[int] | None
         rank="rank" in can,
         entropy=kinds if "entropy" in can else (),
         kept="kept" in can,
+        adaptive_state="adaptive_state" in can,
     )
 
 
@@ -170,6 +174,12 @@ def _check_row(got: RowResults, asked: SampleRequest, row: int, want: reference.
     if got.kept_count is not None and got.kept_mass is not None:
         assert got.kept_count[row] == want.kept_count
         assert got.kept_mass[row] == pytest.approx(want.kept_mass, **close)
+    if got.unshaped is not None:
+        has_state = asked.params[row if len(asked.params) > 1 else 0].adaptive_target > 0
+        exact = want.unshaped if samples == list(want.samples) else got.unshaped[own].tolist()
+        assert got.unshaped[own].tolist() == (
+            exact if has_state else pytest.approx([math.nan] * len(samples), nan_ok=True)
+        )
     for kind, entropies in got.entropy.items():
         assert entropies[row] == pytest.approx(want.distributions[kind].entropy(), **close), kind
     top_n = asked.outputs.top_n

@@ -54,6 +54,8 @@ void append_chunk(v1::SampleResponse& whole, const v1::SampleResponse& chunk) {
   whole.mutable_samples()->MergeFrom(chunk.samples());
   whole.mutable_raw_samples()->append(chunk.raw_samples());
   whole.mutable_ranks()->MergeFrom(chunk.ranks());
+  whole.mutable_adaptive_weighted_sum()->MergeFrom(chunk.adaptive_weighted_sum());
+  whole.mutable_adaptive_total_weight()->MergeFrom(chunk.adaptive_total_weight());
   const int kinds = std::min(whole.logprobs_size(), chunk.logprobs_size());
   for (int kind = 0; kind < kinds; ++kind) {
     auto& ours = *whole.mutable_logprobs(kind);

@@ -96,6 +96,8 @@ function joined(chunks: SampleResponse[]): SampleResponse {
   for (const other of others) {
     first.samples.push(...other.samples);
     first.ranks.push(...other.ranks);
+    first.adaptiveWeightedSum.push(...other.adaptiveWeightedSum);
+    first.adaptiveTotalWeight.push(...other.adaptiveTotalWeight);
     other.logprobs.forEach((own, i) => {
       first.logprobs[i]?.samples.push(...own.samples);
     });

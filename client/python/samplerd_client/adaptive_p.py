@@ -1,4 +1,4 @@
-"""The state of adaptive-p, which the server does not keep: what one sequence has drawn so far."""
+"""The state of adaptive-p, which the server computes and the client keeps: what one sequence has drawn so far."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _MAX_DECAY = 0.99
 class AdaptiveP:
     """Adaptive-p of one sequence: its parameters for the next draw, and what each draw changes.
 
-    Law: docs/sampling.md; llama.cpp's adaptive-p sampler. Ask for ``logprobs=["scaled"]`` and ``kept=True``, send
-    `fields`, and give each result to `update`.
+    Law: docs/sampling.md; llama.cpp's adaptive-p sampler. Ask for ``adaptive_state=True``, send `fields`, and give each
+    result to `update`.
     """
 
     __slots__ = ("decay", "target", "total_weight", "weighted_sum")
@@ -47,29 +47,24 @@ class AdaptiveP:
             "adaptive_target": self.target,
             "adaptive_weighted_sum": self.weighted_sum,
             "adaptive_total_weight": self.total_weight,
+            "adaptive_decay": self.decay,
         }
 
-    def update(self, result: SampleResult, row: int = 0, draw: int = 0) -> float:
-        """Take the token of one draw into the state.
+    def update(self, result: SampleResult, row: int = 0, draw: int = 0) -> None:
+        """Take the state that follows one sample.
 
         Args:
-            result: the answer to a request with ``logprobs=["scaled"]`` and ``kept=True``.
+            result: the answer to a request with ``adaptive_state=True``.
             row: the row of the result, from 0.
             draw: which of the row's samples the sequence goes on with, from 0.
 
-        Returns:
-            The probability of the token before adaptive-p, among those that the filters kept.
-
         Raises:
-            ValueError: the result lacks these outputs, or the row failed; the state is as it was.
+            ValueError: the result lacks the state, or the row failed; the state is as it was.
 
         """
-        if "scaled" not in result.logprobs or result.kept_mass is None:
-            raise ValueError('adaptive-p needs logprobs=["scaled"] and kept=True')
-        p = math.exp(result.logprobs["scaled"][row, draw]) / float(result.kept_mass[row])
-        if math.isnan(p):
+        if result.adaptive_weighted_sum is None or result.adaptive_total_weight is None:
+            raise ValueError("adaptive-p needs adaptive_state=True")
+        weighted_sum = float(result.adaptive_weighted_sum[row, draw])
+        if math.isnan(weighted_sum):
             raise ValueError(f"row {row} failed")
-        p = min(p, 1.0)
-        self.weighted_sum = p + self.decay * self.weighted_sum
-        self.total_weight = 1 + self.decay * self.total_weight
-        return p
+        self.weighted_sum, self.total_weight = weighted_sum, float(result.adaptive_total_weight[row, draw])

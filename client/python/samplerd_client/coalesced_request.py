@@ -155,7 +155,10 @@ def _plain_results(
 
 
 def _check_rows(whole: SampleResult, rows: int) -> None:
-    arrays: list[NDArray[Any] | None] = [whole.samples, whole.ranks, whole.kept_count, whole.kept_mass]
+    arrays: list[NDArray[Any] | None] = [
+        *(whole.samples, whole.ranks, whole.kept_count, whole.kept_mass),
+        *(whole.adaptive_weighted_sum, whole.adaptive_total_weight),
+    ]
     for values in (whole.logprobs, whole.top_logprobs, whole.named_logprobs, whole.entropies):
         arrays.extend(values.values())
     arrays.extend(whole.top_ids.values())
@@ -165,7 +168,7 @@ def _check_rows(whole: SampleResult, rows: int) -> None:
 
 def _row_of(whole: SampleResult, at: int, seed: int | None) -> SampleResult:
     own = slice(at, at + 1)
-
+    sums, weights = whole.adaptive_weighted_sum, whole.adaptive_total_weight
     return SampleResult(
         samples=whole.samples[own].copy(),
         seed=seed or 0,
@@ -179,6 +182,8 @@ def _row_of(whole: SampleResult, at: int, seed: int | None) -> SampleResult:
         entropies=_cut(whole.entropies, own),
         kept_count=None if whole.kept_count is None else whole.kept_count[own].copy(),
         kept_mass=None if whole.kept_mass is None else whole.kept_mass[own].copy(),
+        adaptive_weighted_sum=None if sums is None else sums[own].copy(),
+        adaptive_total_weight=None if weights is None else weights[own].copy(),
     )
 
 

@@ -58,6 +58,8 @@ class SampleOptions(SamplingFields, total=False):
     """Return the entropy of the distributions of these kinds."""
     kept: bool
     """Return how many categories the filters kept, and their mass."""
+    adaptive_state: bool
+    """Return the state of adaptive-p after each sample, for the sequence's next request."""
     priority: int
     """Requests of higher priority are served first when the server is overloaded, -100 to 100. Default 0."""
     dtype: str | None

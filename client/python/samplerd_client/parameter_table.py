@@ -114,6 +114,13 @@ PARAMETERS = (
         "The decayed number of the tokens drawn so far, for adaptive_target; 0, the default, means none yet.",
     ),
     Parameter(
+        "adaptive_decay",
+        "float",
+        "X",
+        "What a token leaves of the weight of those before it, in the state of adaptive-p that is returned; 0.9 by "
+        "default.",
+    ),
+    Parameter(
         "skew",
         "float",
         "X",

@@ -26,7 +26,7 @@ __all__ = ["EncodedParts", "PreparedRequest", "RequestTemplate", "build", "set_p
 
 _SAMPLING = frozenset(FIELD_NAMES)
 _SCALARS = ("num_samples", "draw_offset", "priority")
-_OUTPUTS = frozenset({"logprobs", "top_n", "logprob_ids", "rank", "entropy", "kept"})
+_OUTPUTS = frozenset({"logprobs", "top_n", "logprob_ids", "rank", "entropy", "kept", "adaptive_state"})
 _OPTIONS = frozenset(SampleOptions.__annotations__)
 _SOURCES = ("candidates", "distribution", "values", "shared_memory")
 _ONCE = f"give the rows exactly once: as the first argument, or as one of {', '.join(_SOURCES)}"
@@ -45,10 +45,7 @@ class RequestTemplate:
         """The template names the rows (candidates, a distribution, values), so no dense rows may be added."""
         self.is_row_wise = bool(message.row_params or message.row_seeds)
         """It has parameters or seeds for each row, so it depends on the number of rows."""
-        outputs = message.outputs
-        self.is_plain = not (
-            outputs.logprobs or outputs.entropy or outputs.logprob_ids or outputs.top_n or outputs.rank or outputs.kept
-        )
+        self.is_plain = not any(getattr(message.outputs, name) for name in _OUTPUTS)
         """It asks for samples only, for no other outputs."""
         self._parts: EncodedParts | None = None
 
@@ -269,6 +266,7 @@ def _set_outputs(outputs: pb.Outputs, options: Mapping[str, Any]) -> None:
     outputs.top_n = options.get("top_n", 0)
     outputs.rank = options.get("rank", False)
     outputs.kept = options.get("kept", False)
+    outputs.adaptive_state = options.get("adaptive_state", False)
 
 
 def _set_source(message: pb.SampleRequest, options: Mapping[str, Any]) -> None:

@@ -83,6 +83,11 @@ class SampleResult:
     """int32[B]: number of categories that the filters kept. None unless asked for."""
     kept_mass: NDArray[np.float32] | None = None
     """float32[B]: probability of the kept categories together, before the filters. None unless asked for."""
+    adaptive_weighted_sum: NDArray[np.float64] | None = None
+    """float64[B, S]: the state of adaptive-p after each sample, for the next request of a sequence that goes on with
+    it; NaN for a failed row. None unless asked for."""
+    adaptive_total_weight: NDArray[np.float64] | None = None
+    """float64[B, S]: the other half of that state. None unless asked for."""
 
     def raise_for_rows(self) -> SampleResult:
         """Return the result itself, or raise RowsFailedError if a row failed."""
@@ -104,6 +109,10 @@ class SampleChunk:
     """Kind -> float32[n]: their log-probabilities."""
     ranks: NDArray[np.int32] | None
     """int32[n]: their ranks. None unless asked for."""
+    adaptive_weighted_sum: NDArray[np.float64] | None
+    """float64[n]: the state of adaptive-p after each of them. None unless asked for."""
+    adaptive_total_weight: NDArray[np.float64] | None
+    """float64[n]: the other half of that state. None unless asked for."""
     row_errors: tuple[RowError, ...]
     """The rows that failed; only in the first chunk."""
     seed: int
@@ -119,6 +128,12 @@ def decode_chunk(response: pb.SampleResponse, offset: int) -> SampleChunk:
         samples=samples_of(response),
         logprobs={_KINDS[entry.kind]: _sample_logprobs(entry) for entry in response.logprobs},
         ranks=repeated(response.ranks, np.int32) if response.ranks else None,
+        adaptive_weighted_sum=repeated(response.adaptive_weighted_sum, np.float64)
+        if response.adaptive_weighted_sum
+        else None,
+        adaptive_total_weight=repeated(response.adaptive_total_weight, np.float64)
+        if response.adaptive_total_weight
+        else None,
         row_errors=tuple(map(row_error, response.row_errors)),
         seed=response.seed,
         is_final=response.final,
@@ -164,6 +179,12 @@ def assemble(chunks: Sequence[pb.SampleResponse], template: RequestTemplate) -> 
             entropies={_KINDS[entry.kind]: repeated(entry.nats, np.float32) for entry in first.entropies},
             kept_count=repeated(first.kept_count, np.int32) if outputs.kept else None,
             kept_mass=repeated(first.kept_mass, np.float32) if outputs.kept else None,
+            adaptive_weighted_sum=_join((repeated(part.adaptive_weighted_sum, np.float64) for part in parts), width)
+            if outputs.adaptive_state
+            else None,
+            adaptive_total_weight=_join((repeated(part.adaptive_total_weight, np.float64) for part in parts), width)
+            if outputs.adaptive_state
+            else None,
         )
     except (KeyError, ValueError) as error:
         raise InternalError(f"the reply does not fit the request: {error}") from error

@@ -86,6 +86,9 @@ class SamplingParams:
     """The decayed sum of the probabilities of the tokens drawn so far, for adaptive_target; 0 by default."""
     adaptive_total_weight: float | None = None
     """The decayed number of the tokens drawn so far, for adaptive_target; 0, the default, means none yet."""
+    adaptive_decay: float | None = None
+    """What a token leaves of the weight of those before it, in the state of adaptive-p that is returned; 0.9 by
+    default."""
     skew: float | None = None
     """Raise the cumulative probabilities of what is kept to the power e^skew: above 0 prefers the less likely; 0 turns
     it off."""
@@ -184,6 +187,7 @@ class SamplingFields(TypedDict, total=False):
     adaptive_target: float | None
     adaptive_weighted_sum: float | None
     adaptive_total_weight: float | None
+    adaptive_decay: float | None
     skew: float | None
     dynamic_temperature_range: float | None
     dynamic_temperature_exponent: float | None

@@ -194,6 +194,8 @@ fn append(whole: &mut SampleResponse, chunk: SampleResponse) {
     whole.samples.extend(chunk.samples);
     whole.raw_samples.extend(chunk.raw_samples);
     whole.ranks.extend(chunk.ranks);
+    whole.adaptive_weighted_sum.extend(chunk.adaptive_weighted_sum);
+    whole.adaptive_total_weight.extend(chunk.adaptive_total_weight);
     for (ours, theirs) in whole.logprobs.iter_mut().zip(chunk.logprobs) {
         ours.samples.extend(theirs.samples);
         ours.raw_samples.extend(theirs.raw_samples);

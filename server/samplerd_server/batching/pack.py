@@ -16,6 +16,7 @@ from samplerd_server.core.buffers import address_of
 from samplerd_server.core.outputs import NO_OUTPUTS, NOTHING, OutputFlags
 from samplerd_server.core.result import LogprobValues, SampleResult
 from samplerd_server.core.rows import CandidateRows, DenseRows
+from samplerd_server.sampling.adaptive_state import next_states
 from samplerd_server.sampling.parameters.record import LISTS, lists_of, numbers_of
 from samplerd_server.sampling.rows import COLD, COLD_DEFAULT, HOT, NO_LISTS, ROW, RowBatch, RowResults
 
@@ -258,6 +259,10 @@ def unpack(requests: Sequence[SampleRequest], results: RowResults, timings: Sequ
         if outputs.output_flags == NOTHING:
             answers.append(SampleResult(samples=results.samples[sample:end], row_errors=errors, timing=timing))
         else:
+            sums = weights = None
+            if outputs.adaptive_state:
+                failed = results.status[row : row + rows] != 0
+                sums, weights = next_states(request.params, _slice(results.unshaped, sample, end), failed)
             top_end += rows * outputs.top_n
             named_end += 0 if outputs.logprob_ids is None else rows * len(outputs.logprob_ids)
             answers.append(
@@ -279,6 +284,8 @@ def unpack(requests: Sequence[SampleRequest], results: RowResults, timings: Sequ
                     entropies=tuple((kind, results.entropy[kind][row : row + rows]) for kind in outputs.entropy),
                     kept_count=_slice(results.kept_count, row, row + rows) if outputs.kept else None,
                     kept_mass=_slice(results.kept_mass, row, row + rows) if outputs.kept else None,
+                    adaptive_weighted_sum=sums,
+                    adaptive_total_weight=weights,
                 ),
             )
         row, sample, top, named = row + rows, end, top_end, named_end

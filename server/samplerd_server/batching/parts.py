@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["PER_SAMPLE", "draws_part", "rows_part"]
 
-PER_SAMPLE = OutputFlags.RAW | OutputFlags.SCALED | OutputFlags.PROCESSED | OutputFlags.RANK
-"""Outputs with one number per sample: a part of the draws has its part of them."""
+PER_SAMPLE = OutputFlags.RAW | OutputFlags.SCALED | OutputFlags.PROCESSED | OutputFlags.RANK | OutputFlags.ADAPTIVE
+"""Outputs with as many numbers for each sample: a part of the draws has its part of them."""
 
 
 def rows_part(request: SampleRequest, begin: int, end: int) -> SampleRequest:

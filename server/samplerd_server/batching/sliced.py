@@ -231,6 +231,9 @@ def _copy_samples(whole: RowResults, part: RowResults, first: int) -> None:
     if part.ranks is not None:
         assert whole.ranks is not None, "an output that a request wants was not allocated. This is a bug."
         whole.ranks[own] = part.ranks
+    if part.unshaped is not None:
+        assert whole.unshaped is not None, "an output that a request wants was not allocated. This is a bug."
+        whole.unshaped[own] = part.unshaped
 
 
 class SlicedDraft:

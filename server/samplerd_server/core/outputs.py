@@ -27,6 +27,7 @@ class OutputFlags(IntFlag):
     ENTROPY_RAW = 1 << 5
     ENTROPY_SCALED = 1 << 6
     ENTROPY_PROCESSED = 1 << 7
+    ADAPTIVE = 1 << 8
 
 
 NOTHING = OutputFlags(0)
@@ -46,6 +47,7 @@ class Outputs:
     entropy: tuple[LogprobKind, ...] = ()
     """Distinct, ascending."""
     kept: bool = False
+    adaptive_state: bool = False
 
     output_flags: OutputFlags = NOTHING
     """The fields above as bits. Set at decode."""

@@ -53,6 +53,7 @@ class SamplingParams:
     adaptive_target: float = 0.0
     adaptive_weighted_sum: float = 0.0
     adaptive_total_weight: float = 0.0
+    adaptive_decay: float = 0.9
     skew: float = 0.0
     dynamic_temperature_range: float = 0.0
     dynamic_temperature_exponent: float = 1.0

@@ -61,6 +61,10 @@ class SampleResult:
     entropies: tuple[tuple[LogprobKind, NDArray[np.float32]], ...] = ()
     kept_count: NDArray[np.int32] | None = None
     kept_mass: NDArray[np.float32] | None = None
+    adaptive_weighted_sum: NDArray[np.float64] | None = None
+    """float64[B * S]: the next state of adaptive-p, if the sequence goes on with this sample; NaN for failed rows."""
+    adaptive_total_weight: NDArray[np.float64] | None = None
+    """float64[B * S]: the other half of that state."""
 
 
 @entity

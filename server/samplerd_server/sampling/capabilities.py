@@ -6,7 +6,7 @@ from samplerd_server.sampling.parameters import PARAMETERS
 
 __all__ = ["capabilities"]
 
-_OUTPUTS = ("top_n", "logprob_ids", "rank", "entropy", "kept", "logprobs.processed")
+_OUTPUTS = ("top_n", "logprob_ids", "rank", "entropy", "kept", "adaptive_state", "logprobs.processed")
 
 
 def capabilities() -> frozenset[str]:

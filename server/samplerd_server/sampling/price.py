@@ -64,11 +64,12 @@ _ID, _SPARSE_ID = 3.0, 40.0
 _DRY = 8.0
 """A token that is compared with others: of history by DRY or no_repeat_ngram_size, of DRY's breaker sequences."""
 _LOGPROBS, _ENTROPY, _KEPT = 0.8, 2.5, 1.0
-"""A number of the row, for each kind of log-probabilities and of entropies, and for the kept mass."""
+"""A number of the row, for each kind of log-probabilities and of entropies, and for the kept mass; the state of
+adaptive-p sums as many masses as that."""
 _RANK, _RANKS = 0.2, 20.0
 """A number of the row, for the rank of each draw, and for those of all draws at the most."""
 _DRAW_LOGPROBS, _DRAW_RANK = 15.0, 100.0
-"""A draw, for each kind of log-probabilities, and for ranks."""
+"""A draw, for each kind of log-probabilities and for the state of adaptive-p; and for ranks."""
 _TOP, _NAMED = 500.0, 75.0
 """One of the most likely; a named id; both for each kind."""
 _WITHOUT = 150.0
@@ -76,7 +77,7 @@ _WITHOUT = 150.0
 _WEIGHTS = int(InputKind.PROBABILITIES)
 _LOGPROB_BITS = tuple(int(OutputFlags.RAW) << (kind - 1) for kind in LogprobKind)
 _ENTROPY_BITS = tuple(int(OutputFlags.ENTROPY_RAW) << (kind - 1) for kind in LogprobKind)
-_RANK_BIT, _KEPT_BIT = int(OutputFlags.RANK), int(OutputFlags.KEPT)
+_RANK_BIT, _KEPT_BIT, _ADAPTIVE_BIT = int(OutputFlags.RANK), int(OutputFlags.KEPT), int(OutputFlags.ADAPTIVE)
 LIGHT_FILTERS = ("top_k", "min_p")
 """Filters that first look at blocks, so that they read few numbers, and all filters after them too."""
 SPARSE_FACTOR = _SPARSE_ID / _ID
@@ -147,11 +148,12 @@ def row_price(  # noqa: PLR0917  # compiled code has no keywords
     for bit in _ENTROPY_BITS:
         number += (_ENTROPY + _POWER * is_power) * (flags & bit != 0)
     has_rank = flags & _RANK_BIT != 0
-    number += kinds * (_LOGPROBS + _POWER * is_power) + _KEPT * (flags & _KEPT_BIT != 0)
+    has_state = flags & _ADAPTIVE_BIT != 0
+    number += kinds * (_LOGPROBS + _POWER * is_power) + _KEPT * (flags & _KEPT_BIT != 0) + _KEPT * has_state
     if has_rank:
         number += min(_RANK * draws, _RANKS)
         draw += _DRAW_RANK
-    draw += kinds * _DRAW_LOGPROBS
+    draw += (kinds + has_state) * _DRAW_LOGPROBS
     return _ROW + number * numbers + _ID * ids + _DRY * compared + kinds * listed, draw
 
 

@@ -88,10 +88,10 @@ NO_LISTS = tuple(int(own.default) for own in LIST_FIELDS)
 
 assert HOT.size + COLD.size == ROW.itemsize, "the structs and the record differ. This is a bug."
 
-_T = TypeVar("_T", np.int32, np.float32)
+_T = TypeVar("_T", np.int32, np.float32, np.float64)
 _LOGPROBS = {kind: int(OutputFlags.RAW) << (kind - 1) for kind in LogprobKind}
 _ENTROPIES = {kind: int(OutputFlags.ENTROPY_RAW) << (kind - 1) for kind in LogprobKind}
-_RANK, _KEPT = int(OutputFlags.RANK), int(OutputFlags.KEPT)
+_RANK, _KEPT, _ADAPTIVE = int(OutputFlags.RANK), int(OutputFlags.KEPT), int(OutputFlags.ADAPTIVE)
 
 
 @entity
@@ -150,6 +150,9 @@ class RowResults:
     """int32[B]."""
     kept_mass: NDArray[np.float32] | None = None
     """float32[B]."""
+    unshaped: NDArray[np.float64] | None = None
+    """float64[samples]: of rows with adaptive-p the probability of each sample before it, among what the filters kept,
+    1 at a temperature of 0; NaN for other rows."""
 
 
 def new_results(batch: RowBatch) -> RowResults:
@@ -190,6 +193,8 @@ def allocate_results(rows: int, samples: int, top: int, named: int, flags: int) 
     if flags & _KEPT:
         results.kept_count = np.zeros(rows, np.int32)
         results.kept_mass = _filled(rows, np.nan, np.float32)
+    if flags & _ADAPTIVE:
+        results.unshaped = _filled(samples, np.nan, np.float64)
     return results
 
 
@@ -211,6 +216,8 @@ def clear_row(results: RowResults, row: int, draws: int, top_n: int, named: int)
         results.ranks[samples] = 0
     if results.kept_count is not None and results.kept_mass is not None:
         results.kept_count[row], results.kept_mass[row] = 0, np.nan
+    if results.unshaped is not None:
+        results.unshaped[samples] = np.nan
 
 
 def _filled(size: int, value: float, dtype: type[_T]) -> NDArray[_T]:

@@ -7,11 +7,15 @@ adaptive-p: with p = m / Z and d = abs(p - target) / `WIDTH`, the new logit is `
 target is `2 adaptive_target - mean`, within [0, 1]; the mean is adaptive_weighted_sum / adaptive_total_weight, or
 adaptive_target where the weight is 0. Source: llama.cpp, llama_sampler_init_adaptive_p.
 
+The next state, if a sample is taken, is `p + adaptive_decay x adaptive_weighted_sum` and
+`1 + adaptive_decay x adaptive_total_weight`, with p that of the sample.
+
 skew: with c the cumulative sums of m / Z along the total order of y, and k = e^skew, the new logit is ln of
 `c_i^k - c_(i-1)^k`, or of 2^-1000 if that is less. Source: exllamav2, which raises the uniform of the draw to the power
 e^-skew and looks for it among c: the same law.
 
-New logits are rounded to float32, and T is 1 from there on. At T = 0, certainty of the most likely, nothing changes.
+New logits are rounded to float32, and T is 1 from there on. At T = 0, certainty of the most likely, nothing changes,
+and p of a sample is 1.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The state of adaptive-p in the Python client, against llama.cpp's formulas worked out by hand."""
+"""The state of adaptive-p in the Python client: where it begins, and what it takes from replies."""
 
 from __future__ import annotations
 
@@ -8,35 +8,45 @@ import pytest
 from samplerd_client import AdaptiveP, SampleResult, Timing
 
 
-def result(logprob: float, kept_mass: float | None) -> SampleResult:
+def result(*states: tuple[float, float] | None) -> SampleResult:
+    """A result of one row, with a state for each sample; None = none was asked for."""
+    own = [state for state in states if state is not None]
+    sums, weights = (np.array([[state[at] for state in own]]) for at in (0, 1))
     return SampleResult(
-        samples=np.array([[0, 3]], np.int32),
+        samples=np.array([[3] * len(states)], np.int32),
         seed=0,
         rng="",
         timing=Timing(queue_s=0.0, compute_s=0.0, batch_rows=1),
-        logprobs={"scaled": np.array([[-9.0, logprob]], np.float32)},
-        kept_mass=None if kept_mass is None else np.array([kept_mass], np.float32),
+        adaptive_weighted_sum=sums if own else None,
+        adaptive_total_weight=weights if own else None,
     )
 
 
 def test_it_begins_as_if_the_target_had_been_met():
     own = AdaptiveP(0.4, decay=0.75)
-    expected = {"adaptive_target": 0.4, "adaptive_weighted_sum": 1.6, "adaptive_total_weight": 4.0}
+    expected = {
+        "adaptive_target": 0.4,
+        "adaptive_weighted_sum": 1.6,
+        "adaptive_total_weight": 4.0,
+        "adaptive_decay": 0.75,
+    }
     assert own.fields == pytest.approx(expected)
 
 
-def test_a_draw_adds_the_probability_among_what_was_kept():
+def test_it_takes_the_state_of_the_sample_that_the_sequence_goes_on_with():
     own = AdaptiveP(0.4, decay=0.75)
-    assert own.update(result(np.log(0.3), 0.6), draw=1) == pytest.approx(0.5)
-    assert (own.weighted_sum, own.total_weight) == pytest.approx((0.5 + 0.75 * 1.6, 1 + 0.75 * 4))
+    own.update(result((9.0, 4.0), (1.7, 4.1)), draw=1)
+    assert (own.weighted_sum, own.total_weight) == (1.7, 4.1)
+    assert own.fields["adaptive_weighted_sum"] == 1.7
 
 
 def test_what_cannot_be_taken_leaves_the_state():
     own = AdaptiveP(0.4)
     before = own.fields
-    for bad in (result(np.nan, 0.6), result(np.nan, np.nan), result(-1.0, None)):
-        with pytest.raises(ValueError, match="failed" if bad.kept_mass is not None else "needs"):
-            own.update(bad, draw=1)
+    with pytest.raises(ValueError, match="failed"):
+        own.update(result((np.nan, np.nan)))
+    with pytest.raises(ValueError, match="adaptive_state"):
+        own.update(result(None))
     assert own.fields == before
 
 

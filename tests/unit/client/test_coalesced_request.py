@@ -145,6 +145,7 @@ def test_who_shares_with_whom() -> None:
         key(logprobs="raw", logprob_ids=[1]),
         key(entropy="raw"),
         key(kept=True),
+        key(adaptive_state=True),
     ]
     assert len({base, *different}) == len(different) + 1
     candidates = Candidates(ids=[[1]], logits=[[1.0]], vocab_size=3)
@@ -161,7 +162,7 @@ def test_who_shares_with_whom() -> None:
 
 OUTPUTS: list[dict[str, Any]] = [
     {},
-    {"logprobs": ("raw", "processed"), "rank": True, "entropy": "scaled", "kept": True},
+    {"logprobs": ("raw", "processed"), "rank": True, "entropy": "scaled", "kept": True, "adaptive_state": True},
     {"logprobs": "scaled", "top_n": 2, "logprob_ids": [0, 2, 1]},
 ]
 

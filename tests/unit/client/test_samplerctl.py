@@ -97,6 +97,7 @@ def test_options_of_the_draw() -> None:
     args = parse(
         *("sample", "--probabilities", "1", "-n", "5", "--without-replacement", "--seed", str(2**64 - 1)),
         *("--logprobs", "raw,processed", "--top-n", "2", "--rank", "--entropy", "scaled", "--kept", "--priority", "-7"),
+        "--adaptive-state",
     )
     options = sample_options(args)
     assert options["probabilities"] is True
@@ -104,6 +105,7 @@ def test_options_of_the_draw() -> None:
     assert options["seed"] == 2**64 - 1
     assert options["logprobs"] == ("raw", "processed")
     assert options["priority"] == -7
+    assert options["adaptive_state"] is True
 
 
 def test_negative_values_are_values() -> None:

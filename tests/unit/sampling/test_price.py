@@ -151,6 +151,7 @@ AT_THEIR_LIMITS = {
     "entropy": {"outputs": outputs(entropy=KINDS)},
     "kept": {"outputs": outputs(kept=True)},
     "rank": {"outputs": outputs(rank=True)},
+    "adaptive state": {"params": params(adaptive_target=0.5), "outputs": outputs(adaptive_state=True)},
 }
 
 
@@ -165,7 +166,7 @@ def worth(asked) -> float:
     lists.append(own.dry.sequence_breakers if own.dry else None)
     ids = sum(len(values) for values in lists if values is not None)
     named = 0 if wanted.logprob_ids is None else len(wanted.logprob_ids)
-    values = asked.num_samples * (len(wanted.logprobs) + wanted.rank)
+    values = asked.num_samples * (len(wanted.logprobs) + wanted.rank + 2 * wanted.adaptive_state)
     values += len(wanted.logprobs) * (2 * wanted.top_n + named) + len(wanted.entropy) + 2 * wanted.kept
     return plain[0].total(asked.num_samples) + ids * number + values * plain[0].per_draw
 

@@ -19,6 +19,7 @@ from samplerd_server.core.enums import (
     XtcExemption,
 )
 from samplerd_server.core.params import Dry
+from samplerd_server.sampling.adaptive_state import next_states
 from samplerd_server.sampling.dry import dry_penalties, repeat_lengths
 from samplerd_server.sampling.noise import Purpose, uniform
 from samplerd_server.sampling.reference.pipeline import find, sample
@@ -158,6 +159,42 @@ def test_adaptive_p_prefers_what_is_near_its_target():
     squared = processed([5, 3, 2], adaptive_target=0.3, temperature=0.5)
     assert squared == pytest.approx(expected([25 / 38, 9 / 38, 4 / 38], 0.3), rel=1e-5)
     assert processed(p, adaptive_target=0.3, temperature=0.0) == [1, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("fields", "p"),
+    [
+        ({}, {0: 0.5, 1: 0.3, 2: 0.2}),
+        ({"top_k": 2}, {0: 0.625, 1: 0.375}),  # among what is kept
+        ({"temperature": 0.5}, {0: 25 / 38, 1: 9 / 38, 2: 4 / 38}),
+        ({"temperature": 0.0}, {0: 1.0}),
+        ({"temperature": 1.0, "dynamic_temperature_range": 1.0, "top_k": 1, "order": Order.LLAMA_CPP}, {0: 1.0}),
+    ],
+)
+@pytest.mark.parametrize("with_replacement", [True, False])
+def test_the_next_state_of_adaptive_p_takes_the_sample_in(fields, p, with_replacement):
+    """`p + decay s` and `1 + decay w`: of each sample as if it were the only one."""
+    own = params(
+        adaptive_target=0.3, adaptive_weighted_sum=1.2, adaptive_total_weight=3.0, adaptive_decay=0.5, **fields
+    )
+    draws = 40 if with_replacement else len(p)
+    [outcome] = sample(
+        request(
+            [5, 3, 2], kind=InputKind.PROBABILITIES, params=own, num_samples=draws, with_replacement=with_replacement
+        )
+    )
+    assert set(outcome.samples) <= set(p)
+    sums, weights = next_states([own], np.array(outcome.unshaped), np.array([False]))
+    assert sums == pytest.approx([p[token] + 0.6 for token in outcome.samples])
+    assert weights.tolist() == [2.5] * draws
+
+
+def test_a_state_is_kept_where_adaptive_p_is_off_and_lost_where_the_row_failed():
+    off = params(adaptive_weighted_sum=1.2, adaptive_total_weight=3.0)
+    on = params(adaptive_target=0.3)
+    sums, weights = next_states([off, on, on], np.array([np.nan] * 2 + [0.25, 0.75] + [np.nan] * 2), np.arange(3) == 2)
+    np.testing.assert_array_equal(sums, [1.2, 1.2, 0.25, 0.75, np.nan, np.nan])
+    np.testing.assert_array_equal(weights, [3.0, 3.0, 1.0, 1.0, np.nan, np.nan])
 
 
 def test_top_h_keeps_what_adds_a_share_of_the_entropy():

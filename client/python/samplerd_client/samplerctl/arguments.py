@@ -118,6 +118,9 @@ def _add_sample(commands: Any) -> None:
     output.add_argument(
         "--kept", action="store_true", help="return how many categories the filters kept, and their probability"
     )
+    output.add_argument(
+        "--adaptive-state", action="store_true", help="return the state of adaptive-p after each sample"
+    )
     _add_connection(sample)
 
 
@@ -230,7 +233,7 @@ def sample_options(args: argparse.Namespace) -> SampleOptions:
     """Return the keywords of `sample`, except for the rows."""
     names = (
         *("num_samples", "seed", "row_seeds", "draw_offset", "dtype", "priority", "distribution"),
-        *("logprobs", "top_n", "rank", "entropy", "kept"),
+        *("logprobs", "top_n", "rank", "entropy", "kept", "adaptive_state"),
     )
     options = cast("SampleOptions", {name: getattr(args, name) for name in names})
     options["replacement"] = not args.without_replacement

@@ -122,7 +122,14 @@ def _records(result: SampleResult) -> list[dict[str, Any]]:
         for name, arrays in by_kind.items():
             if arrays:
                 record[name] = {kind: _plain(cast("Any", array)[row]) for kind, array in arrays.items()}
-        for name, values in (("ranks", result.ranks), ("kept", result.kept_count), ("kept_mass", result.kept_mass)):
+        named = {
+            "ranks": result.ranks,
+            "kept": result.kept_count,
+            "kept_mass": result.kept_mass,
+            "adaptive_weighted_sum": result.adaptive_weighted_sum,
+            "adaptive_total_weight": result.adaptive_total_weight,
+        }
+        for name, values in named.items():
             if values is not None:
                 record[name] = _plain(values[row])
         records.append(record)
@@ -208,6 +215,9 @@ def _row_summary(result: SampleResult, row: int, law: NDArray[np.float64] | None
         lines.append(f"mean rank: {float(np.mean(result.ranks[row])):.2f}")
     if result.kept_count is not None and result.kept_mass is not None:
         lines.append(f"kept: {render.count(float(result.kept_count[row]))} ids with mass {result.kept_mass[row]:.4f}")
+    if result.adaptive_weighted_sum is not None and result.adaptive_total_weight is not None:
+        weighted_sum, total_weight = result.adaptive_weighted_sum[row, 0], result.adaptive_total_weight[row, 0]
+        lines.append(f"adaptive-p after the first sample: weighted sum {weighted_sum:.6g}, weight {total_weight:.6g}")
     return lines
 
 

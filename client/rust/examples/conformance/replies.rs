@@ -47,7 +47,7 @@ impl<'a> Fields<'a> {
         self.note(want.as_ref() == Some(&got), name, &got);
     }
 
-    fn floats(&mut self, name: &'static str, got: &[f32]) {
+    fn floats<T: Into<f64> + Copy + std::fmt::Debug>(&mut self, name: &'static str, got: &[T]) {
         let want: Option<Vec<f64>> = items(self.get(name)).iter().map(float).collect();
         let is_same = want.is_some_and(|want| are_close(got, &want, self.tolerance));
         self.note(is_same, name, &got);
@@ -89,10 +89,10 @@ fn or_zero(value: &Value) -> i128 {
     }
 }
 
-fn are_close(got: &[f32], want: &[f64], tolerance: f64) -> bool {
+fn are_close<T: Into<f64> + Copy>(got: &[T], want: &[f64], tolerance: f64) -> bool {
     got.len() == want.len()
         && got.iter().zip(want).all(|(got, want)| {
-            let got = f64::from(*got);
+            let got: f64 = (*got).into();
             got == *want || (got.is_nan() && want.is_nan()) || (got - want).abs() <= tolerance
         })
 }
@@ -111,6 +111,8 @@ pub fn sample(got: &SampleResponse, id: u64, want: &Value, tolerance: f64) -> Ve
     fields.messages("entropies", &got.entropies, entropies);
     fields.wholes("kept_count", &got.kept_count);
     fields.floats("kept_mass", &got.kept_mass);
+    fields.floats("adaptive_weighted_sum", &got.adaptive_weighted_sum);
+    fields.floats("adaptive_total_weight", &got.adaptive_total_weight);
     fields.messages("row_errors", &got.row_errors, row_error);
     fields.note(got.error.is_none(), "error", &got.error);
     fields.whole("chunk", got.chunk);

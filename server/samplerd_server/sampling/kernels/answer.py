@@ -35,6 +35,7 @@ __all__ = ["Outputs", "draw_full", "from_source", "to_source"]
 
 _TOO_FEW, _OUTSIDE = int(RowErrorReason.TOO_FEW_TO_DRAW), int(RowErrorReason.OUTSIDE_CANDIDATES)
 _RANK, _KEPT, _ENTROPY = int(OutputFlags.RANK), int(OutputFlags.KEPT), int(OutputFlags.ENTROPY_RAW)
+_ADAPTIVE = int(OutputFlags.ADAPTIVE)
 _PROCESSED = int(LogprobKind.PROCESSED) - 1
 _QUIET = Noise(np.uint64(0), np.uint64(0), np.uint32(0), np.int64(DRAW))
 """Placeholder for the argmax, which uses no noise."""
@@ -51,6 +52,7 @@ class Outputs(NamedTuple):
     ranks: Any
     kept_count: Any
     kept_mass: Any
+    unshaped: Any
 
 
 @jit
@@ -191,6 +193,18 @@ def _write_kept(i, row, kept, positions, out, work, scratch):
 
 
 @jit
+def _write_unshaped(row, kept, positions, out, work):
+    """Write the probability of each draw before adaptive-p: work.mass holds the masses of what was kept."""
+    is_certain, total = kept.final.temperature == 0, np.int64(0)
+    if not is_certain:
+        for at in range(kept.final.numbers.width):
+            total += work.mass[at]
+    for d in range(row.num_samples):
+        p = 1.0 if is_certain else np.float64(work.mass[positions[d]]) / np.float64(total)
+        out.unshaped[row.sample_at + d] = p
+
+
+@jit
 def _hold(row, view, temperature, rest, held):
     """Write down what is drawn from; numbers that lie in the thread's memory are copied to the draw's own."""
     held.address = view.address
@@ -243,6 +257,8 @@ def _answer(i, row, samples, out, work, scratch, stage, held):
 @jit
 def _describe(i, row, kept, own, out, work, scratch):
     """Write the outputs of a row that was drawn from, and turn the positions of its samples into ids."""
+    if row.output_flags & _ADAPTIVE and row.adaptive_target > 0:
+        _write_unshaped(row, kept, own, out, work)
     for k in range(3):
         if row.output_flags & (1 << k):
             _write_kind(row, kept, k, own, out, work, scratch)

@@ -227,7 +227,7 @@ _INT32, _INT64 = np.dtype(np.int32), np.dtype(np.int64)
 """Made once: numpy looks a type up each time it is given a class."""
 _NOT_HELD = np.zeros(1, HELD)
 """Given to the kernels where no long draw is made."""
-_NO_FLOATS, _NO_IDS = np.empty(0, np.float32), np.empty(0, np.int32)
+_NO_FLOATS, _NO_DOUBLES, _NO_IDS = np.empty(0, np.float32), np.empty(0, np.float64), np.empty(0, np.int32)
 _KINDS = (LogprobKind.RAW, LogprobKind.SCALED, LogprobKind.PROCESSED)
 
 
@@ -242,4 +242,5 @@ def _outputs(results: RowResults) -> Outputs:
         ranks=_NO_IDS if results.ranks is None else results.ranks,
         kept_count=_NO_IDS if results.kept_count is None else results.kept_count,
         kept_mass=_NO_FLOATS if results.kept_mass is None else results.kept_mass,
+        unshaped=_NO_DOUBLES if results.unshaped is None else results.unshaped,
     )

@@ -50,6 +50,18 @@ SHAPING: tuple[Parameter, ...] = (
         source="llama.cpp",
     ),
     Parameter(
+        name="adaptive_decay",
+        kind=ParamKind.FLOAT,
+        step=Step.DRAW,
+        help="What a token leaves of the weight of those before it, in the state of adaptive-p that is returned; 0.9 "
+        "by default.",
+        metavar="X",
+        default=0.9,
+        range=Range(0.0, 0.99),
+        changes_argmax=True,
+        source="llama.cpp",
+    ),
+    Parameter(
         name="skew",
         kind=ParamKind.FLOAT,
         step=Step.DRAW,

@@ -88,6 +88,8 @@ def _write_outputs(
             entropies[row] = columns[f"entropy_{kind.name.lower()}"][0]
     if results.ranks is not None and flags & OutputFlags.RANK:
         results.ranks[own] = columns["ranks"][:draws]
+    if results.unshaped is not None and flags & OutputFlags.ADAPTIVE and record["adaptive_target"] > 0:
+        results.unshaped[own] = columns["unshaped"][:draws]
     if results.kept_count is not None and results.kept_mass is not None and flags & OutputFlags.KEPT:
         results.kept_count[row] = columns["kept_count"][0]
         results.kept_mass[row] = columns["kept_mass"][0]

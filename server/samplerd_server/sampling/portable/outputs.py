@@ -149,8 +149,10 @@ def _unsent(logprobs: Tensor, is_unsent: Tensor, distribution: Distribution) -> 
 
 
 def sample_outputs(rows: LoadedRows, processed: Processed, positions: Tensor, columns: dict[str, Tensor]) -> None:
-    """Look up the ids at int64[B, S] positions, and their ranks if any row asks for them."""
+    """Look up the ids at int64[B, S] positions, and their ranks and probabilities before adaptive-p if any row asks."""
     columns["ids"] = rows.ids_at(positions)
+    if rows.group.output_flags & OutputFlags.ADAPTIVE:
+        columns["unshaped"] = _unshaped(rows, processed, positions)
     if not rows.group.output_flags & OutputFlags.RANK:
         return
     listed = None if processed.is_reordered else processed.positions
@@ -167,6 +169,15 @@ def sample_outputs(rows: LoadedRows, processed: Processed, positions: Tensor, co
     if rows.rest is not None and processed.certain is not None:
         own = torch.where(own <= processed.certain, own, 0)
     columns["ranks"] = own
+
+
+def _unshaped(rows: LoadedRows, processed: Processed, positions: Tensor) -> Tensor:
+    """Look up the probabilities before adaptive-p at positions, float64[B, S]; 1 where nothing was shaped."""
+    if processed.unshaped is None or processed.positions is None:
+        return torch.ones_like(positions, dtype=torch.float64)
+    own = processed.unshaped
+    spread = torch.ones_like(rows.adjusted).scatter_(1, processed.positions[:, : own.shape[1]], own)
+    return spread.gather(1, positions)
 
 
 def _count_ranks(logits: Tensor, positions: Tensor) -> Tensor:

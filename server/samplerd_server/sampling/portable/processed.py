@@ -58,6 +58,8 @@ class Processed:
     """float64[B, n]: ln of the processed masses along it, up to the constant of `drawn_from`."""
     chosen: Tensor | None = None
     """int64[B, k]: positions that greedy rows choose, in order; None = the first of `positions`."""
+    unshaped: Tensor | None = None
+    """float64[B, n]: probabilities before adaptive-p or skew, along `positions`; None = nothing is shaped."""
 
     is_reordered: bool = False
     """What is listed is in the order that the filters saw, not in that of the scaled or of the processed masses."""
@@ -215,11 +217,11 @@ def _finish(rows: LoadedRows, state: FilterState, own: Tensor, logits: Tensor, p
     of the scaled row.
     """
     temperature = rows.temperature.clamp(min=COLDEST)
-    is_shaped = torch.zeros_like(state.undecided)
+    is_shaped, unshaped = torch.zeros_like(state.undecided), None
     if has_shapes(rows):
         shapes = Shapes(rows, temperature)
         is_shaped = shapes.on
-        own, temperature = shapes.apply(own, positions, state.shift)
+        own, temperature, unshaped = shapes.apply(own, positions, state.shift)
     largest = own.amax(1, keepdim=True)
     by_id = torch.where(state.kept, positions, 1 << 40).argsort(dim=1, stable=True)
     exponents = (own - largest) / temperature
@@ -242,4 +244,5 @@ def _finish(rows: LoadedRows, state: FilterState, own: Tensor, logits: Tensor, p
         certain=rows.certain(logits),
         kept=state.kept,
         exponents=exponents,
+        unshaped=unshaped,
     )

@@ -38,11 +38,12 @@ class Shapes:
         self.on = is_shaped(rows.parameters) & (temperature > COLDEST)
         """bool[B, 1]."""
 
-    def apply(self, own: Tensor, positions: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+    def apply(self, own: Tensor, positions: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Shape.
 
         Args: own, float64[B, n], logits of what is kept, -inf = dropped; positions, int64[B, n], in the row; shift,
-        int64[B, 1], of the masses. Returns the logits and the temperature from there on.
+        int64[B, 1], of the masses. Returns the logits and the temperature from there on; and float64[B, n], the
+        probabilities before, 1 in rows that nothing shapes.
         """
         logits = torch.where(self._rows.are_weights, as_float32(own), own)
         by_id = positions.argsort(dim=1, stable=True)
@@ -54,10 +55,12 @@ class Shapes:
         masses = (arithmetic.exp2(exponents) * arithmetic.power_of_two(shift)).round().nan_to_num(0.0).long()
         masses = torch.where(is_kept, masses, 0)
         total = masses.sum(1, keepdim=True).to(torch.float64)
+        before = torch.empty_like(own).scatter_(1, order, masses.to(torch.float64) / total)
         new = torch.where(self._column("skew") != 0, self._skew(masses, total), self._adapt(masses, total))
         new = torch.where(is_kept, as_float32(new), _NEVER)
         shaped = torch.empty_like(own).scatter_(1, order, new)
-        return torch.where(self.on, shaped, own), torch.where(self.on, 1.0, self._temperature)
+        temperature = torch.where(self.on, 1.0, self._temperature)
+        return torch.where(self.on, shaped, own), temperature, torch.where(self.on, before, 1.0)
 
     def _column(self, name: str) -> Tensor:
         return self._rows.parameters.column(name)

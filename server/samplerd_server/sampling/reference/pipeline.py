@@ -73,6 +73,8 @@ class RowOutcome:
     """Of the row, before any draw."""
     kept_count: int = 0
     kept_mass: float = math.nan
+    unshaped: list[float] = field(default_factory=list)
+    """The probabilities of the samples before adaptive-p or skew, among what was kept; 1 at a temperature of 0."""
     order: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     """The ids in the total order of the scaled row, as far as it is known."""
     is_reordered: bool = False
@@ -190,10 +192,11 @@ def _sample_row(request: SampleRequest, row: int, params: SamplingParams) -> Row
     row_index = row if request.row_seeds is None else 0
     first, draws = request.draw_offset, request.num_samples
     state, scaled_row, temperature = _process(adjusted, params, uniform(seed, first, row_index, Purpose.XTC))
+    before = None
     if params.is_greedy:
         state = state.first(1 if request.with_replacement else draws)
     else:
-        state = shape(state, params, are_weights=scaled_row.weights is not None)
+        state, before = shape(state, params, are_weights=scaled_row.weights is not None)
     scaled = softmax(scaled_row, temperature)
     drawn_from = processed(state, is_greedy=params.is_greedy)
     if not request.with_replacement and state.rest == 0 and state.count < draws:
@@ -223,6 +226,7 @@ def _sample_row(request: SampleRequest, row: int, params: SamplingParams) -> Row
         distributions=kinds,
         kept_count=0 if unknown else state.count,
         kept_mass=min(mass, 1.0),
+        unshaped=[1.0 if before is None else float(before[state.ids == token][0]) for token in samples],
         order=certain,
         is_reordered=(params.smoothing_factor > 0 or bool(is_shaped(params))) and not params.is_greedy,
         processed=state,

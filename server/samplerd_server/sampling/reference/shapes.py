@@ -13,16 +13,25 @@ from samplerd_server.sampling.reference.adjust import Undecidable
 from samplerd_server.sampling.shapes import LEAST, adaptive_logit, is_shaped, moving_target
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from samplerd_server.core.params import SamplingParams
     from samplerd_server.sampling.reference.filters import FilterState
 
 __all__ = ["shape"]
 
 
-def shape(state: FilterState, params: SamplingParams, *, are_weights: bool) -> FilterState:
-    """Give what is kept new logits, at T = 1."""
+def shape(
+    state: FilterState, params: SamplingParams, *, are_weights: bool
+) -> tuple[FilterState, NDArray[np.float64] | None]:
+    """Give what is kept new logits, at T = 1.
+
+    Returns:
+        What is drawn from; and float64[n], the probability of each category before, None where nothing is shaped.
+
+    """
     if not is_shaped(params) or state.temperature == 0:
-        return state
+        return state, None
     if state.rest != 0:
         raise Undecidable
     logits = state.logits[state.kept]
@@ -38,7 +47,9 @@ def shape(state: FilterState, params: SamplingParams, *, are_weights: bool) -> F
     else:
         target = moving_target(params.adaptive_target, params.adaptive_weighted_sum, params.adaptive_total_weight)
         new = adaptive_logit(masses.astype(np.float64) / total, target)
-    shaped = np.full(len(state.logits), -np.inf)
-    shaped[np.flatnonzero(state.kept)[order]] = new.astype(np.float32)
+    shaped, before = np.full(len(state.logits), -np.inf), np.zeros(len(state.logits))
+    places = np.flatnonzero(state.kept)[order]
+    shaped[places], before[places] = new.astype(np.float32), masses.astype(np.float64) / total
     largest = float(shaped.max())
-    return replace(state, logits=shaped, masses=np.exp(shaped - largest), origin=largest, temperature=1.0)
+    drawn_from = replace(state, logits=shaped, masses=np.exp(shaped - largest), origin=largest, temperature=1.0)
+    return drawn_from, before

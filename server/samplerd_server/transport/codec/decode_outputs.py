@@ -38,6 +38,7 @@ def decode_outputs(outputs: pb.Outputs, context: ParamsContext, max_top_n: int) 
         "Outputs.rank": outputs.rank,
         "Outputs.entropy": entropy,
         "Outputs.kept": outputs.kept,
+        "Outputs.adaptive_state": outputs.adaptive_state,
         "Outputs.logprobs.processed": LogprobKind.PROCESSED in logprobs,
     }
     for name, is_wanted in wants.items():
@@ -55,6 +56,7 @@ def decode_outputs(outputs: pb.Outputs, context: ParamsContext, max_top_n: int) 
         flags |= OutputFlags(OutputFlags.ENTROPY_RAW << (kind - 1))
     flags |= OutputFlags.RANK if outputs.rank else OutputFlags(0)
     flags |= OutputFlags.KEPT if outputs.kept else OutputFlags(0)
+    flags |= OutputFlags.ADAPTIVE if outputs.adaptive_state else OutputFlags(0)
     return Outputs(
         raw_samples=outputs.raw_samples,
         logprobs=logprobs,
@@ -63,6 +65,7 @@ def decode_outputs(outputs: pb.Outputs, context: ParamsContext, max_top_n: int) 
         rank=outputs.rank,
         entropy=entropy,
         kept=outputs.kept,
+        adaptive_state=outputs.adaptive_state,
         output_flags=flags,
     )
 

@@ -140,6 +140,9 @@ def _add_samples(reply: pb.SampleResponse, request: SampleRequest, result: Sampl
         reply.samples.extend(samples.tolist())
     if result.ranks is not None:
         reply.ranks.extend(result.ranks[begin:end].tolist())
+    if result.adaptive_weighted_sum is not None and result.adaptive_total_weight is not None:
+        reply.adaptive_weighted_sum.extend(result.adaptive_weighted_sum[begin:end].tolist())
+        reply.adaptive_total_weight.extend(result.adaptive_total_weight[begin:end].tolist())
     for values in result.logprobs:
         own = values.samples[begin:end]
         entry = reply.logprobs.add(kind=int(values.kind))

@@ -178,11 +178,12 @@ def test_outputs():
     message.outputs.entropy.append(pb.LOGPROB_KIND_SCALED)
     message.outputs.top_n = 2
     message.outputs.logprob_ids.extend([2, 0, 2])
-    message.outputs.rank = message.outputs.kept = True
+    message.outputs.rank = message.outputs.kept = message.outputs.adaptive_state = True
     outputs = FULL.decode(message).outputs
     assert outputs.logprobs == (LogprobKind.RAW, LogprobKind.PROCESSED)
     assert outputs.entropy == (LogprobKind.SCALED,)
     assert (outputs.raw_samples, outputs.top_n, outputs.rank, outputs.kept) == (True, 2, True, True)
+    assert outputs.adaptive_state
     assert outputs.logprob_ids.tolist() == [2, 0, 2]
     assert (
         outputs.output_flags
@@ -226,6 +227,7 @@ def test_bad_outputs_are_refused_with_their_field(outputs, path):
         ({"outputs": pb.Outputs(top_n=1)}, "outputs.top_n"),
         ({"outputs": pb.Outputs(rank=True)}, "outputs.rank"),
         ({"outputs": pb.Outputs(kept=True)}, "outputs.kept"),
+        ({"outputs": pb.Outputs(adaptive_state=True)}, "outputs.adaptive_state"),
         ({"outputs": pb.Outputs(entropy=[1])}, "outputs.entropy"),
         ({"outputs": pb.Outputs(logprobs=[3])}, "outputs.logprobs.processed"),
         ({"outputs": pb.Outputs(logprob_ids=[0])}, "outputs.logprob_ids"),

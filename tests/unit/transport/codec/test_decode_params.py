@@ -38,6 +38,7 @@ RANGES = {
     "adaptive_target": ([0.0, TINY, 1.0], [-TINY, ABOVE_1, NAN, INF]),
     "adaptive_weighted_sum": ([0.0, TINY, 1e308], [-TINY, NAN, INF]),
     "adaptive_total_weight": ([0.0, TINY, 1e308], [-TINY, NAN, INF]),
+    "adaptive_decay": ([0.0, TINY, 0.99], [-TINY, 0.9900000000000001, NAN, INF]),
     "skew": ([-10.0, -TINY, 0.0, 10.0], [-10.1, 10.1, NAN, INF, -INF]),
     "smoothing_factor": ([0.0, TINY, 4.0], [-TINY, NAN, INF]),
     "smoothing_curve": ([1.0, 3.0, 10.0], [BELOW_1, -1.0, NAN, INF]),

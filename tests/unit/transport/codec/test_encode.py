@@ -55,6 +55,8 @@ def full(rows: int, draws: int, *, raw: bool) -> tuple[SampleRequest, SampleResu
         entropies=((LogprobKind.SCALED, np.linspace(0, 1, rows, dtype=np.float32)),),
         kept_count=np.arange(rows, dtype=np.int32),
         kept_mass=np.linspace(0, 1, rows, dtype=np.float32),
+        adaptive_weighted_sum=np.linspace(0.1, 9.1, count),
+        adaptive_total_weight=np.linspace(1.0, 10.0, count),
     )
 
 
@@ -84,6 +86,8 @@ def test_a_reply_with_everything():
     assert list(logprobs.named) == answer.logprobs[0].named.tolist()
     assert [(entry.kind, list(entry.nats)) for entry in reply.entropies] == [(pb.LOGPROB_KIND_SCALED, [0.0, 1.0])]
     assert (list(reply.kept_count), list(reply.kept_mass)) == ([0, 1], [0.0, 1.0])
+    assert list(reply.adaptive_weighted_sum) == answer.adaptive_weighted_sum.tolist(), "binary64, as they are"
+    assert list(reply.adaptive_total_weight) == answer.adaptive_total_weight.tolist()
     assert reply.row_errors == [pb.RowError(row=0, code=3, reason=pb.ROW_ERROR_REASON_NAN, message="NaN at id 3")]
     assert (reply.timing.queue.seconds, reply.timing.queue.nanos) == (1, 250_000_000)
     assert (reply.timing.compute.nanos, reply.timing.batch_rows) == (3, 77)
@@ -125,6 +129,8 @@ def test_chunks_put_together_are_the_whole(rows, draws, chunk, raw):
         together.samples.extend(part.samples)
         together.raw_samples += part.raw_samples
         together.ranks.extend(part.ranks)
+        together.adaptive_weighted_sum.extend(part.adaptive_weighted_sum)
+        together.adaptive_total_weight.extend(part.adaptive_total_weight)
         together.logprobs[0].samples.extend(part.logprobs[0].samples)
         together.logprobs[0].raw_samples += part.logprobs[0].raw_samples
         assert part.logprobs[0].kind == pb.LOGPROB_KIND_RAW

@@ -44,6 +44,17 @@ module Samplerd
       response.ranks.to_a.each_slice(@size).to_a
     end
 
+    # The state of adaptive-p after each sample, if adaptive_state: true was asked for: rows x S; send the one of the
+    # sample that the sequence goes on with.
+    def adaptive_weighted_sum
+      response.adaptive_weighted_sum.to_a.each_slice(@size).to_a
+    end
+
+    # The other half of that state: rows x S.
+    def adaptive_total_weight
+      response.adaptive_total_weight.to_a.each_slice(@size).to_a
+    end
+
     # Entropy of each row in nats, of a kind that was asked for.
     def entropy(kind)
       response.entropies.find { |each| each.kind == :"LOGPROB_KIND_#{kind.to_s.upcase}" }&.nats&.to_a
@@ -54,6 +65,8 @@ module Samplerd
       whole.samples.concat(part.samples.to_a)
       whole.raw_samples += part.raw_samples
       whole.ranks.concat(part.ranks.to_a)
+      whole.adaptive_weighted_sum.concat(part.adaptive_weighted_sum.to_a)
+      whole.adaptive_total_weight.concat(part.adaptive_total_weight.to_a)
       part.logprobs.each_with_index do |more, index|
         next whole.logprobs.push(more) if index == whole.logprobs.size
 

@@ -751,6 +751,7 @@ class SamplingParams(_message.Message):
     ADAPTIVE_TARGET_FIELD_NUMBER: _builtins.int
     ADAPTIVE_WEIGHTED_SUM_FIELD_NUMBER: _builtins.int
     ADAPTIVE_TOTAL_WEIGHT_FIELD_NUMBER: _builtins.int
+    ADAPTIVE_DECAY_FIELD_NUMBER: _builtins.int
     SKEW_FIELD_NUMBER: _builtins.int
     DYNAMIC_TEMPERATURE_RANGE_FIELD_NUMBER: _builtins.int
     DYNAMIC_TEMPERATURE_EXPONENT_FIELD_NUMBER: _builtins.int
@@ -821,12 +822,16 @@ class SamplingParams(_message.Message):
     """
     adaptive_weighted_sum: _builtins.float
     """The running state of adaptive-p, which the client keeps: the decayed sum of the probabilities of the tokens drawn so
-    far. After each draw it becomes p + decay * sum, with p the probability of the token before adaptive-p, which is its
-    scaled probability divided by kept_mass. >= 0 and finite.
+    far. outputs.adaptive_state returns the next one, p + adaptive_decay * sum, with p the probability of the drawn token
+    before adaptive-p, among those that the filters kept. >= 0 and finite.
     """
     adaptive_total_weight: _builtins.float
-    """The decayed number of the tokens drawn so far: after each draw it becomes 1 + decay * weight. >= 0 and finite; 0 = no
-    token yet: the target is then adaptive_target itself.
+    """The other half of the state: the decayed number of the tokens drawn so far. outputs.adaptive_state returns the next
+    one, 1 + adaptive_decay * weight. >= 0 and finite; 0 = no token yet: the target is then adaptive_target itself.
+    """
+    adaptive_decay: _builtins.float
+    """What a token leaves of the weight of those before it in the state of adaptive-p. Only outputs.adaptive_state uses it.
+    In [0, 0.99]; default 0.9, which looks at some ten tokens.
     """
     skew: _builtins.float
     """Skew (exllamav2): raises the cumulative probabilities, most likely first, after all filters, to the power e^skew: above
@@ -951,6 +956,7 @@ class SamplingParams(_message.Message):
         adaptive_target: _builtins.float = ...,
         adaptive_weighted_sum: _builtins.float = ...,
         adaptive_total_weight: _builtins.float = ...,
+        adaptive_decay: _builtins.float | None = ...,
         skew: _builtins.float = ...,
         dynamic_temperature_range: _builtins.float = ...,
         dynamic_temperature_exponent: _builtins.float = ...,
@@ -980,10 +986,12 @@ class SamplingParams(_message.Message):
         steps: _abc.Iterable[Global___FilterStep.ValueType] | None = ...,
         ties: Global___TieRule.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_repetition_penalty", b"_repetition_penalty", "_temperature", b"_temperature", "_top_h", b"_top_h", "_top_p", b"_top_p", "_typical_p", b"_typical_p", "dry", b"dry", "guidance_scale", b"guidance_scale", "repetition_penalty", b"repetition_penalty", "temperature", b"temperature", "top_h", b"top_h", "top_p", b"top_p", "typical_p", b"typical_p"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_adaptive_decay", b"_adaptive_decay", "_guidance_scale", b"_guidance_scale", "_repetition_penalty", b"_repetition_penalty", "_temperature", b"_temperature", "_top_h", b"_top_h", "_top_p", b"_top_p", "_typical_p", b"_typical_p", "adaptive_decay", b"adaptive_decay", "dry", b"dry", "guidance_scale", b"guidance_scale", "repetition_penalty", b"repetition_penalty", "temperature", b"temperature", "top_h", b"top_h", "top_p", b"top_p", "typical_p", b"typical_p"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_repetition_penalty", b"_repetition_penalty", "_temperature", b"_temperature", "_top_h", b"_top_h", "_top_p", b"_top_p", "_typical_p", b"_typical_p", "adaptive_target", b"adaptive_target", "adaptive_total_weight", b"adaptive_total_weight", "adaptive_weighted_sum", b"adaptive_weighted_sum", "allowed_tokens", b"allowed_tokens", "bad_words", b"bad_words", "bad_words_scope", b"bad_words_scope", "dry", b"dry", "dynamic_temperature_counts_all", b"dynamic_temperature_counts_all", "dynamic_temperature_exponent", b"dynamic_temperature_exponent", "dynamic_temperature_range", b"dynamic_temperature_range", "epsilon_cutoff", b"epsilon_cutoff", "eta_cutoff", b"eta_cutoff", "frequency_penalty", b"frequency_penalty", "frequency_scope", b"frequency_scope", "guidance_scale", b"guidance_scale", "history", b"history", "logit_bias", b"logit_bias", "min_p", b"min_p", "min_tokens_to_keep", b"min_tokens_to_keep", "no_repeat_ngram_size", b"no_repeat_ngram_size", "order", b"order", "penalty_range", b"penalty_range", "presence_penalty", b"presence_penalty", "presence_scope", b"presence_scope", "prompt_length", b"prompt_length", "repetition_penalty", b"repetition_penalty", "repetition_scope", b"repetition_scope", "skew", b"skew", "smoothing_curve", b"smoothing_curve", "smoothing_factor", b"smoothing_factor", "steps", b"steps", "temperature", b"temperature", "ties", b"ties", "token_bitmask", b"token_bitmask", "top_a", b"top_a", "top_h", b"top_h", "top_k", b"top_k", "top_k_is_exact", b"top_k_is_exact", "top_n_sigma", b"top_n_sigma", "top_p", b"top_p", "typical_p", b"typical_p", "xtc_exempt_ids", b"xtc_exempt_ids", "xtc_exemption", b"xtc_exemption", "xtc_probability", b"xtc_probability", "xtc_threshold", b"xtc_threshold"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_adaptive_decay", b"_adaptive_decay", "_guidance_scale", b"_guidance_scale", "_repetition_penalty", b"_repetition_penalty", "_temperature", b"_temperature", "_top_h", b"_top_h", "_top_p", b"_top_p", "_typical_p", b"_typical_p", "adaptive_decay", b"adaptive_decay", "adaptive_target", b"adaptive_target", "adaptive_total_weight", b"adaptive_total_weight", "adaptive_weighted_sum", b"adaptive_weighted_sum", "allowed_tokens", b"allowed_tokens", "bad_words", b"bad_words", "bad_words_scope", b"bad_words_scope", "dry", b"dry", "dynamic_temperature_counts_all", b"dynamic_temperature_counts_all", "dynamic_temperature_exponent", b"dynamic_temperature_exponent", "dynamic_temperature_range", b"dynamic_temperature_range", "epsilon_cutoff", b"epsilon_cutoff", "eta_cutoff", b"eta_cutoff", "frequency_penalty", b"frequency_penalty", "frequency_scope", b"frequency_scope", "guidance_scale", b"guidance_scale", "history", b"history", "logit_bias", b"logit_bias", "min_p", b"min_p", "min_tokens_to_keep", b"min_tokens_to_keep", "no_repeat_ngram_size", b"no_repeat_ngram_size", "order", b"order", "penalty_range", b"penalty_range", "presence_penalty", b"presence_penalty", "presence_scope", b"presence_scope", "prompt_length", b"prompt_length", "repetition_penalty", b"repetition_penalty", "repetition_scope", b"repetition_scope", "skew", b"skew", "smoothing_curve", b"smoothing_curve", "smoothing_factor", b"smoothing_factor", "steps", b"steps", "temperature", b"temperature", "ties", b"ties", "token_bitmask", b"token_bitmask", "top_a", b"top_a", "top_h", b"top_h", "top_k", b"top_k", "top_k_is_exact", b"top_k_is_exact", "top_n_sigma", b"top_n_sigma", "top_p", b"top_p", "typical_p", b"typical_p", "xtc_exempt_ids", b"xtc_exempt_ids", "xtc_exemption", b"xtc_exemption", "xtc_probability", b"xtc_probability", "xtc_threshold", b"xtc_threshold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__adaptive_decay: _TypeAlias = _typing.Literal["adaptive_decay"]  # noqa: Y015
+    _WhichOneofArgType__adaptive_decay: _TypeAlias = _typing.Literal["_adaptive_decay", b"_adaptive_decay"]  # noqa: Y015
     _WhichOneofReturnType__guidance_scale: _TypeAlias = _typing.Literal["guidance_scale"]  # noqa: Y015
     _WhichOneofArgType__guidance_scale: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale"]  # noqa: Y015
     _WhichOneofReturnType__repetition_penalty: _TypeAlias = _typing.Literal["repetition_penalty"]  # noqa: Y015
@@ -996,6 +1004,8 @@ class SamplingParams(_message.Message):
     _WhichOneofArgType__top_p: _TypeAlias = _typing.Literal["_top_p", b"_top_p"]  # noqa: Y015
     _WhichOneofReturnType__typical_p: _TypeAlias = _typing.Literal["typical_p"]  # noqa: Y015
     _WhichOneofArgType__typical_p: _TypeAlias = _typing.Literal["_typical_p", b"_typical_p"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__adaptive_decay) -> _WhichOneofReturnType__adaptive_decay | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__guidance_scale) -> _WhichOneofReturnType__guidance_scale | None: ...
     @_typing.overload
@@ -1024,6 +1034,7 @@ class Outputs(_message.Message):
     RANK_FIELD_NUMBER: _builtins.int
     ENTROPY_FIELD_NUMBER: _builtins.int
     KEPT_FIELD_NUMBER: _builtins.int
+    ADAPTIVE_STATE_FIELD_NUMBER: _builtins.int
     raw_samples: _builtins.bool
     """Return the samples in raw_samples (and the logprobs of a Logprobs message in its raw_ fields) as bytes instead of
     repeated numbers.
@@ -1038,6 +1049,8 @@ class Outputs(_message.Message):
     """
     kept: _builtins.bool
     """How many categories the filters kept, and their mass in the scaled distribution."""
+    adaptive_state: _builtins.bool
+    """The state of adaptive-p after each sample, to be sent with the sequence's next request."""
     @_builtins.property
     def logprobs(self) -> _containers.RepeatedScalarFieldContainer[Global___LogprobKind.ValueType]:
         """Log-probabilities of the drawn ids, in these kinds."""
@@ -1060,10 +1073,11 @@ class Outputs(_message.Message):
         rank: _builtins.bool = ...,
         entropy: _abc.Iterable[Global___LogprobKind.ValueType] | None = ...,
         kept: _builtins.bool = ...,
+        adaptive_state: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entropy", b"entropy", "kept", b"kept", "logprob_ids", b"logprob_ids", "logprobs", b"logprobs", "rank", b"rank", "raw_samples", b"raw_samples", "top_n", b"top_n"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adaptive_state", b"adaptive_state", "entropy", b"entropy", "kept", b"kept", "logprob_ids", b"logprob_ids", "logprobs", b"logprobs", "rank", b"rank", "raw_samples", b"raw_samples", "top_n", b"top_n"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1361,6 +1375,8 @@ class SampleResponse(_message.Message):
     TIMING_FIELD_NUMBER: _builtins.int
     CHUNK_FIELD_NUMBER: _builtins.int
     FINAL_FIELD_NUMBER: _builtins.int
+    ADAPTIVE_WEIGHTED_SUM_FIELD_NUMBER: _builtins.int
+    ADAPTIVE_TOTAL_WEIGHT_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """The request's id."""
     raw_samples: _builtins.bytes
@@ -1411,6 +1427,18 @@ class SampleResponse(_message.Message):
     def timing(self) -> Global___Timing:
         """Where the time went."""
 
+    @_builtins.property
+    def adaptive_weighted_sum(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """SamplingParams.adaptive_weighted_sum of the sequence's next request, if it goes on with this sample: rows x S, each
+        as if its sample were the only one. As it was sent where adaptive_target is 0; NaN for a failed row.
+        """
+
+    @_builtins.property
+    def adaptive_total_weight(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """SamplingParams.adaptive_total_weight of the sequence's next request: rows x S. As it was sent where adaptive_target
+        is 0; NaN for a failed row.
+        """
+
     def __init__(
         self,
         *,
@@ -1429,10 +1457,12 @@ class SampleResponse(_message.Message):
         timing: Global___Timing | None = ...,
         chunk: _builtins.int = ...,
         final: _builtins.bool = ...,
+        adaptive_weighted_sum: _abc.Iterable[_builtins.float] | None = ...,
+        adaptive_total_weight: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "timing", b"timing"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "entropies", b"entropies", "error", b"error", "final", b"final", "id", b"id", "kept_count", b"kept_count", "kept_mass", b"kept_mass", "logprobs", b"logprobs", "ranks", b"ranks", "raw_samples", b"raw_samples", "rng", b"rng", "row_errors", b"row_errors", "samples", b"samples", "seed", b"seed", "timing", b"timing"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adaptive_total_weight", b"adaptive_total_weight", "adaptive_weighted_sum", b"adaptive_weighted_sum", "chunk", b"chunk", "entropies", b"entropies", "error", b"error", "final", b"final", "id", b"id", "kept_count", b"kept_count", "kept_mass", b"kept_mass", "logprobs", b"logprobs", "ranks", b"ranks", "raw_samples", b"raw_samples", "rng", b"rng", "row_errors", b"row_errors", "samples", b"samples", "seed", b"seed", "timing", b"timing"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

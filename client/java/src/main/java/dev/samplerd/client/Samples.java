@@ -77,6 +77,8 @@ public final class Samples {
     whole.addAllSamples(next.getSamplesList());
     whole.setRawSamples(whole.getRawSamples().concat(next.getRawSamples()));
     whole.addAllRanks(next.getRanksList());
+    whole.addAllAdaptiveWeightedSum(next.getAdaptiveWeightedSumList());
+    whole.addAllAdaptiveTotalWeight(next.getAdaptiveTotalWeightList());
     for (int kind = 0; kind < next.getLogprobsCount(); kind++) {
       Logprobs more = next.getLogprobs(kind);
       if (kind == whole.getLogprobsCount()) {
