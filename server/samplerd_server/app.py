@@ -262,7 +262,7 @@ async def serve(config: ServerConfig) -> None:
     read_tls(config.security)
     read_tokens(config.security.token_file)
     engine = Engine(config.engine)
-    warming_up = loop.run_in_executor(None, engine.warm_up)
+    warming_up = loop.run_in_executor(None, engine.warm_up, config.spare_kernels)
     if not await lifecycle.unless_stopped(warming_up):
         lifecycle.stopped(is_clean=True)
         _leave()

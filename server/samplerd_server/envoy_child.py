@@ -82,7 +82,7 @@ class Child:
         loop = asyncio.get_running_loop()
         loop.add_reader(_STDIN, _stop_if_orphaned, loop)
         engine = self._build_engine(config.engine)
-        warm_up_s = await loop.run_in_executor(None, engine.warm_up)
+        warm_up_s = await loop.run_in_executor(None, engine.warm_up, config.spare_kernels)
         self._app = App(config, engine, loop)
         tune_memory()
         await self._app.start()

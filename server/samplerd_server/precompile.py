@@ -1,14 +1,19 @@
-"""Compile all kernels into the cache on disk: a step of installations and of image builds.
+"""Compile all kernels into the cache on disk: a step of installations, of image builds, and of a first start.
 
 Two processes compile at once, each what shares most of its parts: drawing, and all else. What both need is worked out
-twice, which costs less than waiting for it. A server that finds nothing in the cache compiles by itself, in one.
+twice, which costs less than waiting for it. A server that finds kernels missing runs this as a child process
+(`engine/compile_child.py`).
 """
 
 from __future__ import annotations
 
+import argparse
 import gc
 import logging
 import os
+import signal
+import sys
+import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -26,10 +31,22 @@ _GARBAGE_THRESHOLD = 100_000
 
 def main() -> None:
     """Compile what is not in the cache yet."""
+    parser = argparse.ArgumentParser(
+        prog="samplerd_server.precompile", description="Compile all kernels into the cache."
+    )
+    parser.add_argument(
+        "--processes", type=int, default=min(2, len(os.sched_getaffinity(0))), help="1 or 2 (default: 2 with 2 cores)"
+    )
+    # Of a server, which holds the other end of the pipe.
+    parser.add_argument("--until-input-ends", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.until_input_ends:
+        threading.Thread(target=_end_with_input, daemon=True).start()
     began = time.monotonic()
-    if len(os.sched_getaffinity(0)) > 1:
+    _set_up()
+    if arguments.processes > 1:
         # Spawned, since a fork may not take threads along.
-        with ProcessPoolExecutor(2, get_context("spawn"), _collect_less) as pool:
+        with ProcessPoolExecutor(2, get_context("spawn"), _set_up) as pool:
             for half in [pool.submit(_compile_drawing), pool.submit(_compile_the_rest)]:
                 half.result()
     # Loads what the two made, and compiles whatever they left.
@@ -38,11 +55,19 @@ def main() -> None:
     sampler.close()
     CdfIndexBuilder().warm_up()
     compiled_scan()
-    logging.getLogger(__name__).info("compiled in %.1f s", time.monotonic() - began)
+    logging.getLogger("samplerd.kernels").info("all kernels are compiled, after %.1f s", time.monotonic() - began)
 
 
-def _collect_less() -> None:
+def _set_up() -> None:
     gc.set_threshold(_GARBAGE_THRESHOLD, 50, 50)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("numba").setLevel(logging.WARNING)
+
+
+def _end_with_input() -> None:
+    """Kill this process and those it has started once the other end of standard input is closed."""
+    sys.stdin.buffer.read()
+    os.killpg(0, signal.SIGKILL)
 
 
 def _compile_drawing() -> None:
@@ -58,5 +83,4 @@ def _compile_the_rest() -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     main()

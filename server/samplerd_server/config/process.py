@@ -35,8 +35,8 @@ class EngineConfig:
         0,
         Setting(
             flag="threads",
-            help="CPU threads that draw; 0 = the cores of this process (with --workers, its share) less one for the "
-            "event loop",
+            help="CPU threads that draw; 0 = the cores that this process may use, by its affinity and its CPU quota "
+            "(with --workers, its share of them), less one for the event loop",
             parse=integer(0, 1024),
         ),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from samplerd_server.config.process import EngineConfig, LogConfig, MetricsConfig, WorkerConfig, WorkersConfig
@@ -33,6 +34,11 @@ class ServerConfig:
     log: LogConfig = field(default_factory=LogConfig)
     worker: WorkerConfig | None = None
     """Set by a supervisor in its workers; no section of the file."""
+
+    @property
+    def spare_kernels(self) -> Path | None:
+        """Folder for compiled kernels that workers share where no other can be written; None = not a worker."""
+        return Path(self.worker.folder, "kernels") if self.worker is not None and self.worker.folder else None
 
     def __post_init__(self) -> None:
         """Check what concerns several sections.

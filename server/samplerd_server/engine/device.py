@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+
+from samplerd_server.process.cpu_quota import usable_cores
 
 __all__ = ["Device", "DeviceError", "choose_device", "choose_threads"]
 
@@ -52,5 +53,5 @@ def _cpu_name() -> str:
 
 
 def choose_threads(configured: int) -> int:
-    """Give the CPU threads that draw: as configured, or the cores of this process less one for the event loop."""
-    return configured or max(1, len(os.sched_getaffinity(0)) - 1)
+    """Give the CPU threads that draw: as configured, or the cores that may be used less one for the event loop."""
+    return configured or max(1, usable_cores() - 1)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import torch
 
+from samplerd_server.engine.compile_child import compiled_ahead
 from samplerd_server.engine.device import choose_device, choose_threads
 from samplerd_server.engine.device_thread import DeviceThread, Outcome
 from samplerd_server.sampling.choose import choose_cdf_index_builder, choose_sampler
@@ -14,6 +16,7 @@ from samplerd_server.sampling.choose import choose_cdf_index_builder, choose_sam
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Callable
+    from pathlib import Path
 
     from samplerd_server.config import EngineConfig
     from samplerd_server.engine.device_thread import DeviceBatch
@@ -41,13 +44,19 @@ class Engine:
         should."""
         self.torch_version = str(torch.__version__)
 
-    def warm_up(self) -> float:
-        """Compile and allocate everything that the first batch needs; returns the seconds it took."""
+    def warm_up(self, spare: Path | None = None) -> float:
+        """Compile and allocate everything that the first batch needs; returns the seconds it took.
+
+        Args:
+            spare: folder for compiled kernels where no other can be written; None = a temporary one.
+
+        """
         began = time.monotonic()
         torch.set_num_threads(self.threads)
-        self.sampler.warm_up()
-        if self.cdf_index_builder is not None:
-            self.cdf_index_builder.warm_up()
+        with compiled_ahead(spare) if self.sampler.name == "numba" else nullcontext():
+            self.sampler.warm_up()
+            if self.cdf_index_builder is not None:
+                self.cdf_index_builder.warm_up()
         return time.monotonic() - began
 
     def start(self, loop: AbstractEventLoop) -> None:

@@ -17,7 +17,8 @@ from samplerd_server.sampling import cdf_index
 from samplerd_server.sampling import kernels as sampling_kernels
 from samplerd_server.sampling.cdf_index.builder import CdfIndexBuilder
 from samplerd_server.sampling.kernels import NumbaSampler
-from samplerd_server.sampling.kernels.code_cache import KernelCache, digest
+from samplerd_server.sampling.kernels.code_cache import KernelCache
+from samplerd_server.sampling.kernels.code_digest import digest
 from samplerd_server.sampling.kernels.compile import jit, kernel
 from samplerd_server.transport import codec
 from samplerd_server.transport.codec.compiled_scan import compiled_scan

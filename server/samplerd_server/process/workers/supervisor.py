@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from samplerd_server.config.credentials import read_tls, read_tokens
 from samplerd_server.metrics.exporter import Exporter
+from samplerd_server.process.cpu_quota import usable_cores
 from samplerd_server.process.lifecycle import Lifecycle
 from samplerd_server.process.log import event
 from samplerd_server.process.workers.aggregator import MetricsAggregator
@@ -90,7 +91,7 @@ async def _run_pool(pool: WorkerPool, lifecycle: Lifecycle, config: ServerConfig
 
 def _share(config: ServerConfig, addresses: tuple[str, ...]) -> ServerConfig:
     """Give the configuration of a worker: the exact addresses, and its share of the cores."""
-    workers, cores = config.workers.count, len(os.sched_getaffinity(0))
+    workers, cores = config.workers.count, usable_cores()
     if workers > cores:
         event(_LOG, logging.WARNING, "more workers than cores", workers=workers, cores=cores)
     return dataclasses.replace(

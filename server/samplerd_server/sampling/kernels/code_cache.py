@@ -1,15 +1,11 @@
-"""The cache of machine code on disk, keyed by what a kernel is made of.
+"""The cache of machine code on disk: folders that are read in turn, and written where one can be.
 
-Numba keys a function's machine code by the file that the function is in, which says nothing of the parts that it calls
-from other files. Here the key is a digest of everything that the compiler reads: the bytecode of the kernel and of each
-part that it calls, in turn; the values of the constants that they name; the compiler's options; the versions of numba,
-llvmlite and numpy; and the source of compiler.py. So an edit recompiles the kernels that it changes and no others; an
-edit of a comment or a docstring recompiles nothing; and times of files do not count: a fresh checkout, or another
-installation of the same version, uses what is in the cache. The types of the arguments and the processor are in numba's
-own index. Its files, its atomic writes and its search for a folder that can be written are used as they are.
-
-Rule 1: what cannot be told apart by its value is refused, never ignored: a kernel that names such a thing is not
-compiled.
+Numba's files are used, under names and keys of our own (code_digest.py). What numba leaves open is what may be wrong
+with a folder. Rule 1: no state of the disk stops a start. A file that is truncated, damaged, of another program or
+unreadable counts as absent: the kernel is compiled again, and its file is replaced where that is allowed. Rule 2: a
+folder that can only be read is read all the same, so that an installation of another user, or a read-only image, is
+used as it was shipped. Rule 3: machine code is run only if it is what was saved: each file begins with the checksum of
+the rest.
 """
 
 # Numba's compiler has annotations here and there only.
@@ -17,20 +13,18 @@ compiled.
 
 from __future__ import annotations
 
-import enum
 import hashlib
+import inspect
+import logging
+import pickle
+import shutil
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
-from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import llvmlite
-import numba
-import numpy as np
-from llvmlite import ir
-from numba.core import types
+from numba.core import config
 from numba.core.caching import (
     CompileResultCacheImpl,
     FunctionCache,
@@ -40,102 +34,106 @@ from numba.core.caching import (
     UserProvidedCacheLocator,
     UserWideCacheLocator,
 )
-from numba.core.dispatcher import Dispatcher
-from numba.core.extending import _Intrinsic as Intrinsic
+from numba.core.registry import cpu_target
 
-__all__ = ["KernelCache", "digest"]
+from samplerd_server.sampling.kernels.code_digest import digest
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numba.core.dispatcher import Dispatcher
+
+__all__ = ["KernelCache", "looking_into"]
+
+_LOG = logging.getLogger("samplerd.kernels")
 _KEPT = 4
 """Versions of a kernel that stay in a cache: going back and forth between branches recompiles nothing."""
 _DIGITS = 16
 """Digits of a digest in a file's name; the index holds all of them."""
-_COMPILER = Path(__file__).with_name("compiler.py")
-_LIBRARIES = ("numba", "numpy", "llvmlite", "builtins", "math")
-"""What these define is told by its name: their versions are in the digest."""
+_MAGIC = b"samplerd machine code 1\n"
+"""What a file of machine code begins with, before its checksum."""
+_ROOM_BYTES = 64 << 20
+"""Free bytes that a folder must have to be written to: all kernels take a tenth of it."""
+_spare_folders: list[Path] = []
+"""Where to look last; see `looking_into`."""
+_reported: set[tuple[str, str]] = set()
+"""What has been logged, of which folder: a line for each of ten kernels would say no more than one."""
 
 
-class _Reader:
-    """Writes down all that a function is compiled from, once for each thing."""
-
-    def __init__(self) -> None:
-        self.text: list[str] = []
-        self._seen: dict[int, Any] = {}
-
-    def read(self, value: Any) -> None:
-        """Write down a value of a name that compiled code may read."""
-        kind = f"{type(value).__module__}.{type(value).__qualname__}"
-        if value is None or isinstance(value, (bool, int, float, complex, str, bytes, enum.Enum)):
-            self.text.append(f"{kind}={value!r}")
-        elif isinstance(value, (np.generic, np.ndarray)):
-            self.text.append(f"{kind}={value.dtype.str}{value.shape}{value.tobytes().hex()}")
-        elif isinstance(value, (types.Type, ir.Type, np.dtype)):
-            self.text.append(f"{kind}={value!s}")
-        elif isinstance(value, (tuple, list)):
-            self.text.append(f"{kind}[{len(value)}]")
-            for item in value:
-                self.read(item)
-        elif isinstance(value, ModuleType):
-            self.text.append(f"module={value.__name__}")
-        elif _is_of_library(value):
-            self.text.append(f"library={value.__module__}.{getattr(value, '__qualname__', value)}")
-        elif isinstance(value, (Dispatcher, Intrinsic, FunctionType, type)):
-            self._read_once(value, kind)
-        else:
-            raise TypeError(f"compiled code names {value!r}, whose changes cannot be told. This is a bug.")
-
-    def _read_once(self, value: Any, kind: str) -> None:
-        """Write down what has parts, and may be named by many."""
-        self.text.append(f"{kind}={value.__module__}.{value.__qualname__}")
-        if id(value) in self._seen:
-            return
-        self._seen[id(value)] = value
-        if isinstance(value, Dispatcher):
-            self.text.append(repr(sorted(value.targetoptions.items())))
-            self.read(value.py_func)
-        elif isinstance(value, Intrinsic):
-            self.read(value._defn)  # noqa: SLF001  # numba has no public name for it
-        elif isinstance(value, FunctionType):
-            # A docstring is the first constant.
-            self._read_code(value.__code__, value.__globals__, first=int(value.__doc__ is not None))
-            for cell in value.__closure__ or ():
-                self.read(cell.cell_contents)
-            self.read(value.__defaults__)
-        else:  # a named tuple, or a class of constants
-            self.read(list(value) if issubclass(value, enum.Enum) else getattr(value, "_fields", ()))
-
-    def _read_code(self, code: CodeType, names: dict[str, Any], *, first: int) -> None:
-        """Write down bytecode, its constants, and the values of the global names in it."""
-        self.text += [code.co_code.hex(), repr(code.co_names), repr(code.co_varnames), repr(code.co_freevars)]
-        for constant in code.co_consts[first:]:
-            if isinstance(constant, CodeType):
-                self._read_code(constant, names, first=0)
-            else:
-                self.read(constant)
-        for name in code.co_names:
-            if name in names:
-                self.read(names[name])
+@contextmanager
+def looking_into(folder: Path) -> Iterator[None]:
+    """Look into one more folder, after all others."""
+    _spare_folders.append(folder)
+    try:
+        yield
+    finally:
+        _spare_folders.remove(folder)
 
 
-def _is_of_library(value: Any) -> bool:
-    """Tell whether a function or class is numpy's, numba's, or Python's."""
-    if isinstance(value, BuiltinFunctionType):
-        return True
-    module = getattr(value, "__module__", None)
-    return module is not None and module.partition(".")[0] in _LIBRARIES and not isinstance(value, Intrinsic)
+def _report(what: str, where: str, error: BaseException) -> None:
+    if (what, where) not in _reported:
+        _reported.add((what, where))
+        cause = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        _LOG.warning("%s: %s (%s)", what, where, cause)
 
 
-def digest(kernel: Dispatcher) -> str:
-    """Compute what the machine code of a kernel depends on, its arguments and the processor excepted, as 64 digits.
+class _Files(IndexDataCacheFile):
+    """The index and the machine code of one version of a kernel, in one folder."""
 
-    Raises:
-        TypeError: a constant that compiled code names is of a kind whose value cannot be written down.
+    def load(self, key: Any) -> Any:
+        """Load what was saved under a key; None if it is absent, unreadable or damaged."""
+        name = self._load_index().get(key)
+        return None if name is None else self._load_data(name)
 
-    """
-    reader = _Reader()
-    reader.read((sys.version_info[:2], numba.__version__, llvmlite.__version__, np.__version__))
-    reader.read(_COMPILER.read_bytes())
-    reader.read(kernel)
-    return hashlib.sha256("\n".join(reader.text).encode()).hexdigest()
+    def is_stored(self, target: Any) -> bool:
+        """Tell whether there is undamaged machine code for a processor."""
+        names = [name for (_, own, _), name in self._load_index().items() if own == target]
+        return any(self._read(name) is not None for name in names)
+
+    def _load_index(self) -> dict[Any, str]:
+        try:
+            return dict(super()._load_index())
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        except Exception as error:  # noqa: BLE001  # unpickling what is damaged raises anything
+            self._refuse(error)
+            return {}
+
+    def _load_data(self, name: str) -> Any:
+        payload = self._read(name)
+        try:
+            return None if payload is None else pickle.loads(payload)  # noqa: S301  # its checksum is right
+        except Exception as error:  # noqa: BLE001  # as above
+            self._refuse(error)
+            return None
+
+    def _save_data(self, name: str, data: Any) -> None:
+        payload = self._dump(data)
+        with self._open_for_write(self._data_path(name)) as file:
+            file.write(_MAGIC + self._checksum(payload) + payload)
+
+    def _read(self, name: str) -> bytes | None:
+        """Read a file of machine code; None if it is absent or not what was saved."""
+        try:
+            content = Path(self._data_path(name)).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            self._refuse(error)
+            return None
+        begin = len(_MAGIC) + hashlib.sha256().digest_size
+        payload = content[begin:]
+        if content[:begin] == _MAGIC + self._checksum(payload):
+            return payload
+        self._refuse(ValueError(f"{name} is not what was saved"))
+        return None
+
+    def _checksum(self, payload: bytes) -> bytes:
+        return hashlib.sha256(self._source_stamp.encode() + payload).digest()
+
+    def _refuse(self, error: Exception) -> None:
+        what = "cannot read" if isinstance(error, OSError) else "damaged files in"
+        _report(f"{what} a cache of kernels, which are compiled again", self._cache_path, error)
 
 
 class _Shared(UserProvidedCacheLocator):
@@ -147,34 +145,62 @@ class _Shared(UserProvidedCacheLocator):
         return f"samplerd_{Path(py_file).parent.name}"
 
 
+class _Spare(_Shared):
+    """A folder that was named while the process runs."""
+
+    def __init__(self, py_func: Any, py_file: str, folder: Path) -> None:
+        super().__init__(py_func, py_file)
+        self._cache_path = str(folder / self.get_suitable_cache_subpath(py_file))
+
+
 class _Implementation(CompileResultCacheImpl):
-    """Where files lie and what they are called."""
+    """What files are called. The superclass would look for one folder that can be written."""
 
-    _locator_classes = [_Shared, InTreeCacheLocator, UserWideCacheLocator]  # noqa: RUF012  # as numba has it
-
-    def __init__(self, kernel: Dispatcher) -> None:
-        self.digest = digest(kernel)
-        super().__init__(kernel.py_func)
-
-    def get_filename_base(self, fullname: str, abiflags: str) -> str:
-        """Tell versions of a kernel apart by their digests."""
-        return f"{fullname}-{self.digest[:_DIGITS]}.{_python(abiflags)}"
+    def __init__(self, kernel: Dispatcher, stamp: str, locator: Any) -> None:
+        function = kernel.py_func
+        self._locator = locator
+        self._lineno = function.__code__.co_firstlineno
+        name = f"{Path(inspect.getfile(function)).stem}.{function.__qualname__}".replace("<", "").replace(">", "")
+        self._filename_base = f"{name}-{stamp[:_DIGITS]}.{_python()}"
 
 
-class _Files(FunctionCache):
-    """The files of one version of a kernel."""
+class _Folder(FunctionCache):
+    """One kernel in one folder. The superclass would insist on writing there."""
 
-    def __init__(self, kernel: Dispatcher) -> None:
-        made = _Implementation(kernel)
-        self._impl_class = lambda _function: made  # type: ignore[assignment]  # called, where numba makes its own
-        super().__init__(kernel.py_func)
-        self._cache_file = IndexDataCacheFile(self.cache_path, made.filename_base, made.digest)
+    def __init__(self, kernel: Dispatcher, stamp: str, locator: Any) -> None:
+        self._name = repr(kernel.py_func)
+        self._py_func = kernel.py_func
+        self._impl = _Implementation(kernel, stamp, locator)
+        self._cache_path = locator.get_cache_path()
+        self._cache_file = self.files = _Files(self._cache_path, self._impl.filename_base, stamp)
+        self.enable()
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Load code for arguments of these types; None if there is none that can be run."""
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception as error:  # noqa: BLE001  # of whatever numba makes of code that it did not save so
+            _report("unusable kernels, which are compiled again, in a cache", self._cache_path, error)
+            return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        """Save, then forget the oldest versions."""
+        """Save, then forget the oldest versions.
+
+        Raises:
+            OSError: the folder cannot be written, or is full.
+
+        """
         super().save_overload(sig, data)
-        name, _, rest = self._impl.filename_base.rpartition("-")
-        _forget_old(Path(self.cache_path), name, rest.partition(".")[2])
+        name, _, _ = self._impl.filename_base.rpartition("-")
+        _forget_old(Path(self._cache_path), name, _python())
+
+    def has_room(self) -> bool:
+        """Tell whether files can be made in the folder."""
+        try:
+            self._impl.locator.ensure_cache_path()
+            return shutil.disk_usage(self._cache_path).free >= _ROOM_BYTES
+        except OSError:
+            return False
 
 
 class KernelCache(NullCache):
@@ -184,25 +210,57 @@ class KernelCache(NullCache):
         self._kernel = kernel
 
     @cached_property
-    def _files(self) -> _Files:
-        return _Files(self._kernel)
+    def _digest(self) -> str:
+        return digest(self._kernel)
+
+    def _folders(self) -> Iterator[_Folder]:
+        """Yield where to look, and where to save: the first that can be written."""
+        function = self._kernel.py_func
+        path = inspect.getfile(function)
+        shared = [_Shared] if config.CACHE_DIR else []  # type: ignore[attr-defined]  # numba sets it from the environment
+        places: list[Any] = [own(function, path) for own in (*shared, InTreeCacheLocator, UserWideCacheLocator)]
+        for place in (*places, *(_Spare(function, path, folder) for folder in _spare_folders)):
+            # A user without a home has a folder of caches that is called "~", in whichever folder the process runs.
+            if Path(place.get_cache_path()).is_absolute():
+                yield _Folder(self._kernel, self._digest, place)
 
     @property
     def cache_path(self) -> str:
-        """The folder of the files."""
-        return str(self._files.cache_path)
+        """The folder that is looked into first."""
+        return str(next(self._folders()).cache_path)
+
+    def is_stored(self) -> bool:
+        """Tell whether a folder holds undamaged machine code for this processor."""
+        target = cpu_target.target_context.codegen().magic_tuple()
+        return any(folder.files.is_stored(target) for folder in self._folders())
+
+    def can_save(self) -> bool:
+        """Tell whether a folder can be written."""
+        return any(folder.has_room() for folder in self._folders())
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Load code for arguments of these types; None if there is none."""
-        return self._files.load_overload(sig, target_context)
+        for folder in self._folders():
+            loaded = folder.load_overload(sig, target_context)
+            if loaded is not None:
+                return loaded
+        return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        """Save code for arguments of these types."""
-        self._files.save_overload(sig, data)
+        """Save code for arguments of these types, where that is possible."""
+        for folder in self._folders():
+            try:
+                folder.save_overload(sig, data)
+            except OSError as error:
+                failed = folder.cache_path, error
+            else:
+                _LOG.info("compiled kernel %s", self._kernel.py_func.__name__)
+                return
+        _report("compiled kernels cannot be saved, so every start compiles them; the last folder tried is", *failed)
 
 
-def _python(abiflags: str) -> str:
-    return f"py{sys.version_info[0]}{sys.version_info[1]}{abiflags}"
+def _python() -> str:
+    return f"py{sys.version_info[0]}{sys.version_info[1]}{sys.abiflags}"
 
 
 def _forget_old(folder: Path, name: str, python: str) -> None:

@@ -2,7 +2,7 @@
 
 Rule 1: no fast-math flag, ever. Reassociation optimises away rounding tricks and makes sums depend on the vector width;
 a kernel vectorises because its loops are elementwise, or reductions of integers. Rule 2: machine code is cached on
-disk, keyed by the CPU and by all that a kernel is made of (code_cache.py), so that compiling happens at install, at
+disk, keyed by the CPU and by all that a kernel is made of (code_digest.py), so that compiling happens at install, at
 image build or at warm-up, never on a request. Rule 3: no call into libm, whose last bits differ between machines;
 exp2.py has what is needed.
 """
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numba
 from llvmlite import ir
-from numba.core import types
+from numba.core import registry, types
 from numba.extending import intrinsic
 from numba.np.arrayobj import np_cfarray
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = [
+    "ENTRY_POINTS",
     "as_bits",
     "as_bits64",
     "as_float",
@@ -53,6 +54,10 @@ __all__ = [
     "uint8_at",
     "uint64_at",
 ]
+
+
+ENTRY_POINTS: list[Any] = []
+"""Every kernel of the modules that have been imported."""
 
 
 def jit(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -88,6 +93,7 @@ def short_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
 def _entry_point(function: Callable[..., Any], *, nogil: bool) -> Callable[..., Any]:
     compiled: Any = numba.njit(nogil=nogil, error_model="numpy", pipeline_class=KernelCompiler)(function)
     compiled._cache = KernelCache(compiled)  # noqa: SLF001  # as numba's own `enable_caching` does
+    ENTRY_POINTS.append(compiled)
     return cast("Callable[..., Any]", compiled)
 
 
@@ -210,6 +216,31 @@ def _widen_bf16(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
     return builder.bitcast(builder.shl(builder.zext(value, _I32), ir.Constant(_I32, 16)), _F32)
 
 
+def _widen_f16(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
+    """To binary32, exactly; a NaN stays one. A processor without F16C has no instruction for it.
+
+    LLVM would call a function of a compiler's run-time library, which no process of Python has. Instead, the ten bits
+    of the fraction and the five of the exponent are put where binary32 has them, and a multiplication moves the
+    exponent's bias from 15 to 127; that is exact for subnormal numbers too.
+    """
+    if _has_f16c():
+        return builder.fpext(builder.bitcast(value, _HALF), _F32)
+    wide = builder.zext(value, _I32)
+    magnitude = builder.and_(wide, ir.Constant(_I32, 0x7FFF))
+    placed = builder.bitcast(builder.shl(magnitude, ir.Constant(_I32, 13)), _F32)
+    scaled = builder.bitcast(builder.fmul(placed, ir.Constant(_F32, 2.0**112)), _I32)
+    is_finite = builder.icmp_unsigned("<", magnitude, ir.Constant(_I32, 0x7C00))
+    bits = builder.select(is_finite, scaled, builder.or_(scaled, ir.Constant(_I32, 0x7F800000)))
+    sign = builder.shl(builder.and_(wide, ir.Constant(_I32, 0x8000)), ir.Constant(_I32, 16))
+    return builder.bitcast(builder.or_(bits, sign), _F32)
+
+
+def _has_f16c() -> bool:
+    """Tell whether the processor that is compiled for converts binary16; it is part of the cache's key."""
+    triple, _, features = registry.cpu_target.target_context.codegen().magic_tuple()
+    return not triple.startswith(("x86", "i")) or "+f16c" in features.split(",")
+
+
 def _narrow_f64(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
     """To binary32; what was finite and is not any more becomes +inf, which every row check reports."""
     narrow = builder.fptrunc(value, _F32)
@@ -232,7 +263,7 @@ as_float = _unary("as_float", types.int32, types.float32, lambda builder, x: bui
 as_bits64 = _unary("as_bits64", types.float64, types.int64, lambda builder, x: builder.bitcast(x, _I64))
 as_float64 = _unary("as_float64", types.int64, types.float64, lambda builder, x: builder.bitcast(x, _F64))
 load_f32 = _load("load_f32", _F32, types.float32, lambda _builder, value: value)
-load_f16 = _load("load_f16", _HALF, types.float32, lambda builder, value: builder.fpext(value, _F32))
+load_f16 = _load("load_f16", _I16, types.float32, _widen_f16)
 load_bf16 = _load("load_bf16", _I16, types.float32, _widen_bf16)
 load_f64 = _load("load_f64", _F64, types.float32, _narrow_f64)
 load_i32 = _load("load_i32", _I32, types.int32, lambda _builder, value: value)
