@@ -38,7 +38,7 @@ from samplerd_server.process.lifecycle import Lifecycle
 from samplerd_server.process.log import event
 from samplerd_server.process.memory import tune_memory
 from samplerd_server.transport.codec.by_distribution import decode_fixed_params
-from samplerd_server.transport.codec.compiled_scan import compiled_scan
+from samplerd_server.transport.codec.compiled import compiled_scan, compiled_varints
 from samplerd_server.transport.codec.decode import Decoder
 from samplerd_server.transport.grpcio.certificates import Certificates
 from samplerd_server.transport.grpcio.server import GrpcServer
@@ -93,6 +93,7 @@ class App:
         submitter = Submitter(admission, self.batcher, self.metrics, loop)
         streams = Streams(self.metrics, max_requests=config.transport.max_stream_requests)
         self._regions = regions = self._make_regions()
+        compiled_varints()  # replies are encoded with it
         decoder = Decoder(
             limits=config.limits,
             capabilities=engine.sampler.capabilities,

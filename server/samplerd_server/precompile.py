@@ -23,7 +23,7 @@ import numpy as np
 from samplerd_server.sampling.cdf_index.builder import CdfIndexBuilder
 from samplerd_server.sampling.kernels import NumbaSampler
 from samplerd_server.sampling.kernels.warm_up import batches
-from samplerd_server.transport.codec.compiled_scan import compiled_scan
+from samplerd_server.transport.codec.compiled import compiled_scan, compiled_varints
 
 _GARBAGE_THRESHOLD = 100_000
 """Objects between collections in a process that compiles: it makes millions, and keeps most of them."""
@@ -55,6 +55,7 @@ def main() -> None:
     sampler.close()
     CdfIndexBuilder().warm_up()
     compiled_scan()
+    compiled_varints()
     logging.getLogger("samplerd.kernels").info("all kernels are compiled, after %.1f s", time.monotonic() - began)
 
 
@@ -80,6 +81,7 @@ def _compile_the_rest() -> None:
     NumbaSampler(1).verify(batches()[0], np.empty(0, np.int32), np.empty(0, np.int32), None)
     CdfIndexBuilder().warm_up()
     compiled_scan()
+    compiled_varints()
 
 
 if __name__ == "__main__":

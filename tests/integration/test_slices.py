@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from samplerd.v1 import sampler_pb2 as pb
+from tests.support.daemon import Daemon
 from tests.support.requests import one_hot, tensor
 from tests.support.served import WAIT_S, connect, failure, stub
 
@@ -99,3 +100,45 @@ async def test_two_maximal_requests_are_both_served_and_share_the_slices(serve):
             replies = await asyncio.wait_for(asyncio.gather(*calls), WAIT_S)
         assert [len(reply.raw_samples) for reply in replies] == [4 * DRAWS] * 2
         assert served.metrics.batches.value("slice") == len(served.sampler.batches)
+
+
+def _lots() -> dict[str, pb.SampleRequest | pb.VerifyDraftRequest]:
+    """Requests that a slice of a millisecond cuts between rows, draws and drafted tokens."""
+    numbers = np.random.default_rng(3).normal(size=(60, 10_000)) * 3
+    filters = pb.SamplingParams(temperature=0.7, top_p=0.9, min_p=1e-4)
+    every = pb.Outputs(logprobs=[pb.LOGPROB_KIND_RAW], rank=True, top_n=3, kept=True)
+    wide = tensor(numbers[:10].reshape(1, -1))
+    tree = {"draft_ids": numbers[:59].argmax(axis=1).tolist(), "parents": [-1, *np.arange(58) // 2]}
+    return {
+        "rows": pb.SampleRequest(tensor=tensor(numbers), params=filters, outputs=every, num_samples=2, seed=1),
+        "rows with seeds": pb.SampleRequest(tensor=tensor(numbers), params=filters, row_seeds=range(60)),
+        "draws": pb.SampleRequest(tensor=wide, params=filters, num_samples=200_000, outputs=every, seed=2),
+        "plain draws": pb.SampleRequest(tensor=wide, num_samples=200_000, seed=3),
+        "without replacement": pb.SampleRequest(
+            tensor=wide, num_samples=50_000, replacement=pb.REPLACEMENT_WITHOUT, outputs=every, seed=4
+        ),
+        "draft": pb.VerifyDraftRequest(target=tensor(numbers), draft_ids=tree["draft_ids"], seed=5),
+        "tree": pb.VerifyDraftRequest(target=tensor(numbers), **tree, params=filters, seed=6),
+    }
+
+
+@pytest.mark.parametrize("transport", ["grpcio", "envoy"])
+async def test_a_slice_of_any_length_gives_the_same_answers(transport):
+    asked, replies = _lots(), []
+    for length in ("0", "100us"):
+        with Daemon("--transport", transport, "--max-slice", length) as daemon:
+            async with connect(daemon.address) as channel:
+                own = stub(channel)
+                answers = {
+                    name: await (own.Sample if isinstance(request, pb.SampleRequest) else own.VerifyDraft)(request)
+                    for name, request in asked.items()
+                }
+            slices = daemon.metrics().get('samplerd_batches_total{reason="slice"}', 0)
+        for answer in answers.values():
+            answer.ClearField("timing")
+        replies.append((slices, answers))
+    (none, whole), (many, sliced) = replies
+    assert none == 0
+    assert many > 5 * len(asked)
+    for name, answer in whole.items():
+        assert sliced[name] == answer, name

@@ -21,7 +21,7 @@ from samplerd_server.sampling.kernels.code_cache import KernelCache
 from samplerd_server.sampling.kernels.code_digest import digest
 from samplerd_server.sampling.kernels.compile import jit, kernel
 from samplerd_server.transport import codec
-from samplerd_server.transport.codec.compiled_scan import compiled_scan
+from samplerd_server.transport.codec.compiled import compiled_scan, compiled_varints
 
 _SHARED = """
 from samplerd_server.sampling.kernels.compile import jit
@@ -189,6 +189,7 @@ def test_warm_up_compiles_every_kernel():
     sampler.close()
     CdfIndexBuilder().warm_up()
     compiled_scan()
+    compiled_varints()
     rooms = (sampling_kernels, cdf_index, codec)
     modules = [import_module(f"{room.__name__}.{own.name}") for room in rooms for own in iter_modules(room.__path__)]
     own = [value for module in modules for value in vars(module).values() if isinstance(value, CPUDispatcher)]

@@ -8,6 +8,7 @@ from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.core.errors import Code
 from samplerd_server.core.outputs import NO_OUTPUTS
 from samplerd_server.core.request import RNG
+from samplerd_server.transport.codec.encode_lists import Part, encode_lists
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,16 +21,25 @@ if TYPE_CHECKING:
     from samplerd_server.core.request import SampleRequest, VerifyRequest
     from samplerd_server.core.result import RowError, SampleResult, Timing, VerifyResult
 
-__all__ = ["encode", "encode_chunks", "encode_draft_error", "encode_error", "encode_part", "encode_verdict"]
+__all__ = ["encode", "encode_chunks", "encode_draft_error", "encode_error", "encode_part", "encode_verdict", "is_long"]
 
 
 def encode(request: SampleRequest, result: SampleResult) -> bytes:
     """Encode the whole result as one message."""
     if result.row_errors or request.outputs is not NO_OUTPUTS or len(result.samples) > _MAX_REUSED_SAMPLES:
-        return _encode_all(request, result)
+        return _encode(request, result, Part(chunk=0, begin=0, end=len(result.samples), is_last=True))
     return _PLAIN.encode(request, result)
 
 
+def is_long(result: SampleResult) -> bool:
+    """Whether encoding a result takes longer than passing it to another thread, and longer than others should wait."""
+    return _count_numbers(result) > _LONG_NUMBERS
+
+
+_LONG_NUMBERS = 1 << 17
+"""Numbers in a reply that take half a millisecond."""
+_PACKED_NUMBERS = 1024
+"""Of no more numbers, protobuf makes a message faster than we do."""
 _MAX_REUSED_SAMPLES = 4096
 """The most samples in a reply that reuses its message: a message never frees memory."""
 
@@ -63,14 +73,6 @@ class _PlainReply:
 _PLAIN = _PlainReply()
 
 
-def _encode_all(request: SampleRequest, result: SampleResult) -> bytes:
-    reply = _new_reply(request)
-    _add_samples(reply, request, result, 0, len(result.samples))
-    _add_row_outputs(reply, result)
-    reply.final = True
-    return reply.SerializeToString()
-
-
 def encode_chunks(request: SampleRequest, result: SampleResult, chunk_samples: int) -> Iterator[bytes]:
     """Encode a result as messages of at most `chunk_samples` samples; the last one is final.
 
@@ -81,24 +83,13 @@ def encode_chunks(request: SampleRequest, result: SampleResult, chunk_samples: i
         yield encode(request, result)
         return
     for chunk, begin in enumerate(range(0, total, chunk_samples)):
-        reply = _new_reply(request)
-        _add_samples(reply, request, result, begin, min(begin + chunk_samples, total))
-        if chunk == 0:
-            _add_row_outputs(reply, result)
-        reply.chunk = chunk
-        reply.final = begin + chunk_samples >= total
-        yield reply.SerializeToString()
+        end = min(begin + chunk_samples, total)
+        yield _encode(request, result, Part(chunk=chunk, begin=begin, end=end, is_last=end == total))
 
 
 def encode_part(request: SampleRequest, result: SampleResult, chunk: int, *, is_last: bool) -> bytes:
     """Encode the result of a part of a request as one chunk of its reply."""
-    reply = _new_reply(request)
-    _add_samples(reply, request, result, 0, len(result.samples))
-    if chunk == 0:
-        _add_row_outputs(reply, result)
-    reply.chunk = chunk
-    reply.final = is_last
-    return reply.SerializeToString()
+    return _encode(request, result, Part(chunk=chunk, begin=0, end=len(result.samples), is_last=is_last))
 
 
 def encode_error(request_id: int, status: status_pb2.Status) -> bytes:
@@ -126,8 +117,25 @@ def encode_draft_error(request_id: int, status: status_pb2.Status) -> bytes:
     return pb.VerifyDraftResponse(id=request_id, error=status, rng=RNG).SerializeToString()
 
 
-def _new_reply(request: SampleRequest) -> pb.SampleResponse:
-    return pb.SampleResponse(id=request.id, seed=request.seed, rng=RNG)
+def _count_numbers(result: SampleResult) -> int:
+    numbers = len(result.samples) * (1 + len(result.logprobs))
+    for values in result.logprobs:
+        numbers += 0 if values.top is None else 2 * len(values.top)
+        numbers += 0 if values.named is None else len(values.named)
+    return numbers
+
+
+def _encode(request: SampleRequest, result: SampleResult, part: Part) -> bytes:
+    reply = pb.SampleResponse(id=request.id, seed=request.seed, rng=RNG, chunk=part.chunk, final=part.is_last)
+    if part.chunk == 0:
+        _add_row_errors(reply, result.row_errors)
+        _set_timing(reply.timing, result.timing)
+    if _count_numbers(result) > _PACKED_NUMBERS:
+        return encode_lists(reply.SerializeToString(), request, result, part)
+    _add_samples(reply, request, result, part.begin, part.end)
+    if part.chunk == 0:
+        _add_row_outputs(reply, result)
+    return reply.SerializeToString()
 
 
 def _add_samples(reply: pb.SampleResponse, request: SampleRequest, result: SampleResult, begin: int, end: int) -> None:
@@ -165,8 +173,6 @@ def _add_row_outputs(reply: pb.SampleResponse, result: SampleResult) -> None:
     if result.kept_count is not None and result.kept_mass is not None:
         reply.kept_count.extend(result.kept_count.tolist())
         reply.kept_mass.extend(result.kept_mass.tolist())
-    _add_row_errors(reply, result.row_errors)
-    _set_timing(reply.timing, result.timing)
 
 
 def _add_row_errors(reply: pb.SampleResponse | pb.VerifyDraftResponse, errors: tuple[RowError, ...]) -> None:

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import grpc
 
 from samplerd_server.core.errors import Code
-from samplerd_server.transport.envoy.frames import FrameReader, frame, parse_timeout, trailer_headers, whole_message
+from samplerd_server.transport.envoy.frames import (
+    FrameReader,
+    frame,
+    parse_timeout,
+    prefix,
+    trailer_headers,
+    whole_message,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
@@ -24,6 +31,8 @@ __all__ = ["Aborted", "AsgiContext", "DisconnectedError"]
 _CONTENT_TYPE = (b"content-type", b"application/grpc")
 _START = {"type": "http.response.start", "status": 200, "headers": [_CONTENT_TYPE], "trailers": True}
 _NOTHING = {"type": "http.response.body", "body": b"", "more_body": False}
+_PIECE_BYTES = 1 << 20
+"""The most bytes that are given to pyvoy at once: it copies them while the event loop waits."""
 _OK = {"type": "http.response.trailers", "headers": [(b"grpc-status", b"0")]}
 
 
@@ -210,7 +219,7 @@ class AsgiContext:
             if not self._has_started:
                 self._has_started = True
                 await self._send(_START)
-            await self._send({"type": "http.response.body", "body": frame(data), "more_body": True})
+            await self._send_message(data, more=True)
         except OSError as error:
             # pyvoy raises the same exception object each time; its traceback would grow with every call.
             error.__traceback__ = None
@@ -218,6 +227,19 @@ class AsgiContext:
             raise DisconnectedError from None
         finally:
             self._is_waiting = False
+
+    async def _send_message(self, data: bytes, *, more: bool) -> None:
+        """Send a message with its prefix: a long one in pieces, between which the event loop serves others."""
+        if len(data) <= _PIECE_BYTES:
+            await self._send({"type": "http.response.body", "body": frame(data), "more_body": more})
+            return
+        await self._send({"type": "http.response.body", "body": prefix(len(data)), "more_body": True})
+        for begin in range(0, len(data), _PIECE_BYTES):
+            end = begin + _PIECE_BYTES
+            await asyncio.sleep(0)
+            is_last = end >= len(data)
+            body = {"type": "http.response.body", "body": data[begin:end], "more_body": more or not is_last}
+            await self._send(body)
 
     async def reply(self, message: Any) -> None:  # what the handler's serializer takes
         """Send the only message and end the call with OK."""
@@ -229,9 +251,10 @@ class AsgiContext:
         if self._trailers:
             trailers = {"type": "http.response.trailers", "headers": trailer_headers(0, "", self._trailers)}
         send = self._send
+        self._is_waiting = True  # the handler is done: there is nothing to cancel
         try:
             await send(_START)
-            await send({"type": "http.response.body", "body": frame(data), "more_body": False})
+            await self._send_message(data, more=False)
             await send(trailers)
         except OSError as error:
             error.__traceback__ = None  # pyvoy raises one exception object again and again

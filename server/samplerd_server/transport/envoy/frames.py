@@ -15,7 +15,7 @@ from samplerd_server.core.errors import Code, SamplerdError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["FrameError", "FrameReader", "frame", "parse_timeout", "trailer_headers", "whole_message"]
+__all__ = ["FrameError", "FrameReader", "frame", "parse_timeout", "prefix", "trailer_headers", "whole_message"]
 
 _PREFIX = struct.Struct(">BI")
 _TIMEOUT_UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
@@ -124,7 +124,12 @@ def _check_prefix(body: bytes, limit: int) -> int:
 
 def frame(message: bytes) -> bytes:
     """Put the length before a message."""
-    return _PREFIX.pack(0, len(message)) + message
+    return prefix(len(message)) + message
+
+
+def prefix(length: int) -> bytes:
+    """Give what stands before a message of this many bytes."""
+    return _PREFIX.pack(0, length)
 
 
 def parse_timeout(text: bytes) -> float:

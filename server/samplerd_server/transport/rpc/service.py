@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.transport.codec.decode_draft import DraftDecoder
-from samplerd_server.transport.codec.encode import encode, encode_verdict
+from samplerd_server.transport.codec.encode import encode, encode_verdict, is_long
 from samplerd_server.transport.codec.status import check_any_row_drawn
 from samplerd_server.transport.rpc.contract import SAMPLER
 from samplerd_server.transport.rpc.large_draws import LargeDraws
@@ -63,6 +63,8 @@ class SamplerService:
         result = await self._submitter.submit(request, call.arrival, call.deadline, call.connection)
         if result.row_errors:
             check_any_row_drawn(request, result)
+        if is_long(result):
+            return await self._loop.run_in_executor(None, encode, request, result)
         return encode(request, result)
 
     @SAMPLER.bidi_stream("SampleStream", pb.SampleRequest, pb.SampleResponse)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -15,10 +16,19 @@ from samplerd_server.core.enums import LogprobKind, RowErrorReason
 from samplerd_server.core.outputs import Outputs
 from samplerd_server.core.request import RNG, SampleRequest
 from samplerd_server.core.result import LogprobValues, RowError, SampleResult, Timing
+from samplerd_server.transport.codec import encode as encoding
 from samplerd_server.transport.codec.encode import encode, encode_chunks, encode_error
 from tests.support.requests import request
 
 NO_TIME = Timing(queue_s=0.0, compute_s=0.0, batch_rows=1)
+
+
+@pytest.fixture(autouse=True, params=["short", "long"], scope="module")
+def _writer(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every test runs with protobuf, as for short replies, and with lists written beside it, as for long ones."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encoding, "_PACKED_NUMBERS", 0 if request.param == "long" else 1 << 30)
+        yield
 
 
 def ints(*values: int) -> np.ndarray:

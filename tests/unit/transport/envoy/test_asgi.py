@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from samplerd_server.core.errors import Code
-from samplerd_server.transport.envoy import asgi_watch
+from samplerd_server.transport.envoy import asgi_context, asgi_watch
 from samplerd_server.transport.envoy.asgi import AsgiApp
 from samplerd_server.transport.envoy.frames import frame
 from tests.support.asgi import Client, framed
@@ -126,6 +126,33 @@ async def test_a_body_in_pieces(handlers, size):
     client.close()
     await serving
     assert client.replies == framed(b"x" * 40)
+
+
+@pytest.mark.parametrize(("size", "pieces"), [(8, [13]), (10, [5, 8, 2]), (16, [5, 8, 8]), (40, [5, 8, 8, 8, 8, 8])])
+@pytest.mark.parametrize(("path", "sent"), [("/test/unary", 1), ("/test/generated", 2)])
+async def test_a_long_reply_is_sent_in_pieces(handlers, monkeypatch, path, sent, size, pieces):
+    monkeypatch.setattr(asgi_context, "_PIECE_BYTES", 8)
+    handlers.gate.set()
+    client = Client(path, framed(b"x" * (size // sent)))
+    client.close()
+    await serve(handlers.app(), client)
+    assert (client.replies, client.status) == (framed(b"x" * size), {b"grpc-status": b"0"})
+    bodies = [event["body"] for event in client.sent if event["type"] == "http.response.body"]
+    assert [len(body) for body in bodies if body] == pieces
+
+
+async def test_a_client_that_goes_within_a_long_reply_ends_the_call(handlers, monkeypatch):
+    monkeypatch.setattr(asgi_context, "_PIECE_BYTES", 8)
+    handlers.gate.set()
+    client = Client("/test/unary", framed(b"x" * 100))
+    client.close()
+    client.reads = False
+    serving = asyncio.create_task(serve(handlers.app(), client))
+    await client.replied()
+    client.leave()
+    await serving
+    assert len(client.replies) < 100
+    assert handlers.outcomes == ["ok"]
 
 
 @pytest.mark.parametrize(("path", "reply"), [("/test/generated", framed(b"aa", b"bb")), ("/test/sum", framed(b"ab"))])
