@@ -17,11 +17,20 @@ from samplerd_client import dlpack
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["NUMPY_DTYPES", "ArrayLike", "Rows", "SupportsDlpack", "as_rows", "bfloat16_bits", "dtype_number"]
+__all__ = [
+    "NUMPY_DTYPES",
+    "ArrayLike",
+    "Rows",
+    "SupportsDlpack",
+    "as_rows",
+    "bfloat16_bits",
+    "dtype_number",
+    "readable",
+]
 
 
 class SupportsDlpack(Protocol):
-    """An array of any library that speaks DLPack (torch, jax, cupy, ...)."""
+    """An array of any library that speaks DLPack (torch, JAX, TensorFlow, pyarrow, onnxruntime, ...)."""
 
     def __dlpack__(self) -> Any:
         """Return a capsule over the array's memory."""
@@ -31,7 +40,10 @@ class SupportsDlpack(Protocol):
 
 
 ArrayLike: TypeAlias = "np.typing.ArrayLike | SupportsDlpack"
-"""What `sample` takes: 1-D = one row, 2-D = rows; numpy arrays, lists, buffers, tensors in host memory."""
+"""What `sample` takes: 1-D = one row, 2-D = rows; numpy arrays, lists, buffers, tensors in host memory.
+
+Whatever has ``__dlpack__`` is a tensor: torch's, JAX's, TensorFlow's, pyarrow's arrays, onnxruntime's OrtValue, ...
+"""
 
 
 class Rows(NamedTuple):
@@ -83,69 +95,102 @@ def as_rows(values: ArrayLike, dtype: str | None = None) -> Rows:
     """Return rows of bytes.
 
     Args:
-        values: [V] or [B, V]. Integers and lists become float32; floats of 2, 4 and 8 bytes and bfloat16
-            stay as they are.
+        values: [V] or [B, V]. Integers, booleans and lists become float32; floats of 2, 4 and 8 bytes and bfloat16
+            stay as they are. A list may hold rows of any kind that is taken by itself.
         dtype: convert to "f32", "f16", "bf16" or "f64" first; None leaves the numbers as they are.
 
     Raises:
         TypeError: there are no real numbers in it, or they are not in host memory.
-        ValueError: not 1-D or 2-D, nothing in it, an unknown dtype, or a finite number that the dtype cannot hold.
+        ValueError: not 1-D or 2-D, nothing in it, masked numbers, an unknown dtype, or a finite number that the dtype
+            cannot hold.
 
     """
     if dtype is None and _IS_LITTLE and type(values) is np.ndarray and values.ndim == 1 and values.flags.c_contiguous:
         native = _NATIVE.get(values.dtype)
         if native is not None and values.size:  # most calls: nothing to look at, nothing to convert
             return Rows(native, 1, values.size, values.data.cast("B"))
-    array, kind = _as_array(values)
+    array, have = _as_array(values)
     if array.ndim == 1:
         array = array.reshape(1, -1)
     if array.ndim != 2:
         raise ValueError(f"expected one row [V] or rows [B, V], got an array of {array.ndim} dimensions")
     if array.size == 0:
         raise ValueError(f"expected at least one row of at least one number, got shape {array.shape}")
-    if dtype is not None:
-        wanted = dtype_number(dtype)
-        array, kind = _convert(array, kind, wanted), wanted
-    array = np.ascontiguousarray(array, dtype=NUMPY_DTYPES[kind])
+    kind = dtype_number(dtype) if dtype is not None else have or pb.DTYPE_F32
+    array = np.ascontiguousarray(_convert(array, have, kind), dtype=NUMPY_DTYPES[kind])
     rows, vocab_size = array.shape
     return Rows(dtype=kind, rows=rows, vocab_size=vocab_size, data=array.data.cast("B"))
 
 
-def _as_array(values: ArrayLike) -> tuple[NDArray[Any], pb.Dtype.ValueType]:
-    """Return the numbers (bfloat16 as their bits) and their dtype in the contract."""
+def _as_array(values: ArrayLike) -> tuple[NDArray[Any], pb.Dtype.ValueType | None]:
+    """Return the numbers (bfloat16 as their bits) and their dtype in the contract; None for lists and integers."""
     if type(values) is np.ndarray and (kind := _NATIVE.get(values.dtype)) is not None:
         return values, kind  # the usual case, without a detour
     if isinstance(values, (str, bytes, bytearray)):
         raise TypeError(f"expected an array of numbers, got {type(values).__name__}; see numpy.frombuffer")
     if isinstance(values, (list, tuple)):
+        rows = values if not values or isinstance(values[0], (int, float)) else list(map(readable, values))
         try:
-            return np.asarray(values, dtype=np.float32), pb.DTYPE_F32
+            return np.asarray(rows, dtype=np.float64), None
         except (TypeError, ValueError) as error:
             raise ValueError(f"expected rows of numbers, all of the same length: {error}") from error
     if not isinstance(values, np.ndarray) and hasattr(values, "__dlpack__"):
-        detach = getattr(values, "detach", None)  # torch exports no tensor that wants a gradient
-        tensor: Any = detach() if callable(detach) else values
-        if str(tensor.dtype).endswith("bfloat16"):  # numpy has no such dtype, so it cannot be asked to import it
-            return dlpack.bits16(tensor), pb.DTYPE_BF16
-        dlpack.require_host(tensor)
-        array: NDArray[Any] = np.from_dlpack(tensor)
+        array, is_bfloat16 = dlpack.numbers(_resolved(values))
+        if is_bfloat16:
+            return array, pb.DTYPE_BF16
     else:
-        array = np.asarray(values)
+        array = np.asarray(readable(values))
     if array.dtype.name == "bfloat16":  # of a library that teaches numpy the dtype
         return array.view(np.uint16), pb.DTYPE_BF16
     native = array.dtype.newbyteorder("=")
     if native in _NATIVE:
         return array, _NATIVE[native]
     if array.dtype.kind in "biu":
-        return array.astype(np.float32), pb.DTYPE_F32
+        return array, None
     raise TypeError(f"expected real numbers of at most 8 bytes, got dtype {array.dtype}")
 
 
-def _convert(array: NDArray[Any], have: pb.Dtype.ValueType, want: pb.Dtype.ValueType) -> NDArray[Any]:
+def _resolved(tensor: Any) -> Any:
+    """Return the tensor without what torch leaves undone.
+
+    It exports no tensor that wants a gradient, and one that is yet to be negated with the opposite sign.
+    """
+    for name in ("detach", "resolve_neg"):
+        resolve = getattr(tensor, name, None)
+        tensor = resolve() if callable(resolve) else tensor
+    return tensor
+
+
+def readable(values: Any) -> Any:
+    """Return what numpy reads as it is meant: bfloat16 as float32, and nothing that is masked.
+
+    Raises:
+        TypeError: the numbers are not taken, or not in host memory.
+        ValueError: some are masked; numpy would read what lies below the mask.
+
+    """
+    if isinstance(values, np.ndarray):
+        if type(values) is not np.ndarray and np.ma.is_masked(values):  # the import of numpy.ma takes 12 ms
+            raise ValueError(
+                "some numbers are masked; fill them first: logits with -inf, weights with 0 (.filled(-inf))"
+            )
+        return values
+    if not hasattr(values, "__dlpack__"):
+        return values
+    array, kind = _as_array(values)
+    return _widened(array) if kind == pb.DTYPE_BF16 else array
+
+
+def _widened(bits: NDArray[Any]) -> NDArray[np.float32]:
+    """Return bfloat16 numbers, given as their bits, as float32."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def _convert(array: NDArray[Any], have: pb.Dtype.ValueType | None, want: pb.Dtype.ValueType) -> NDArray[Any]:
     if have == want:
         return array
     if have == pb.DTYPE_BF16:
-        array = (array.astype(np.uint32) << 16).view(np.float32)
+        array = _widened(array)
     with np.errstate(over="ignore", invalid="ignore"):
         if want == pb.DTYPE_BF16:
             single = array.astype(np.float32)

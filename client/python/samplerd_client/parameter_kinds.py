@@ -174,8 +174,17 @@ def _set_logit_bias(message: Any, name: str, value: Any) -> None:
 
 
 def _set_bitmask(message: Any, name: str, value: Any) -> None:
-    is_array = hasattr(value, "astype")
-    setattr(message, name, value.astype("<i4", casting="same_kind").tobytes() if is_array else bytes(value))
+    array = value.numpy() if hasattr(value, "numpy") else value  # a tensor of torch or TensorFlow
+    if hasattr(array, "astype"):
+        words = array.astype("<i4", casting="same_kind")
+        if getattr(words, "mask", None) is not None and words.mask.any():
+            raise ValueError("some words are masked, as numpy.ma masks; fill them first")
+        data = words.tobytes()
+    elif isinstance(array, (bytes, bytearray, memoryview)):
+        data = bytes(array)
+    else:
+        raise TypeError(f"must be bytes, or an array of int32 words; got {type(value).__name__}")
+    setattr(message, name, data)
 
 
 def _set_group(message: Any, name: str, value: Any) -> None:

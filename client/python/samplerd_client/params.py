@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 
 from samplerd.v1 import sampler_pb2 as pb
+from samplerd_client.arrays import ArrayLike, as_rows
 from samplerd_client.parameter_kinds import Ids, Order, fill, integers
 from samplerd_client.sampling_params import SETTERS, Dry, SamplingParams
 
@@ -83,10 +84,16 @@ class Candidates:
     """Size of the whole vocabulary."""
 
     @classmethod
-    def from_logits(cls, logits: NDArray[Any], k: int) -> Candidates:
-        """Return the k most likely of each row of logits[B, V], and the exact weight of the rest."""
-        rows = np.atleast_2d(np.asarray(logits, dtype=np.float32))
-        vocab_size = rows.shape[1]
+    def from_logits(cls, logits: ArrayLike, k: int) -> Candidates:
+        """Return the k most likely of each row of logits[B, V], and the exact weight of the rest.
+
+        Raises:
+            TypeError, ValueError: they are no rows, as for `sample`.
+
+        """
+        packed = as_rows(logits, "f32")
+        vocab_size = packed.vocab_size
+        rows = np.frombuffer(packed.data, dtype="<f4").reshape(packed.rows, vocab_size)
         count = min(k, vocab_size)
         order = np.argpartition(-rows, count - 1, axis=1)
         ids, others = order[:, :count], order[:, count:]

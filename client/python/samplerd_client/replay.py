@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from samplerd_client.arrays import readable
 from samplerd_client.philox import PURPOSE_ACCEPT, PURPOSE_CORRECT, uniforms
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def masses(row: NDArray[Any], temperature: float = 1.0, *, probabilities: bool =
         probabilities: the numbers are weights.
 
     """
-    logits = np.asarray(row, dtype=np.float64)
+    logits = np.asarray(readable(row), dtype=np.float64)
     if probabilities:
         with np.errstate(divide="ignore"):
             logits = np.log(logits)

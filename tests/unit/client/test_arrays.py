@@ -119,6 +119,45 @@ def test_conversions_that_would_lie() -> None:
     assert numbers(as_rows([np.inf, -np.inf], "bf16")).tolist() == [np.inf, -np.inf]
 
 
+def test_lists_hold_what_the_dtype_holds() -> None:
+    assert numbers(as_rows([0.1, 1e300], "f64")).tolist() == [0.1, 1e300]
+    assert numbers(as_rows(np.array([2**24 + 1]), "f64")).tolist() == [2**24 + 1]
+    with pytest.raises(ValueError, match="too large for DTYPE_F32"):
+        as_rows([1e300])
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [torch.tensor(ROWS[0]).bfloat16(), torch.tensor(ROWS[1]).bfloat16()],
+        [torch.tensor(ROWS[0], requires_grad=True), ROWS[1]],
+        (ROWS[0].tolist(), torch.tensor(ROWS[1]).half()),
+        [np.ma.MaskedArray(ROWS[0]), ROWS[1]],
+    ],
+)
+def test_lists_of_tensors(rows: Any) -> None:
+    assert numbers(as_rows(rows)).tolist() == ROWS.ravel().tolist()
+
+
+MASKED = np.ma.MaskedArray(ROWS, mask=[[False, True, False], [False, False, False]])
+
+
+@pytest.mark.parametrize(
+    "values", [MASKED, MASKED.astype(np.float64), MASKED.astype(">f4"), list(MASKED), (MASKED[0],)]
+)
+def test_masked_numbers_are_refused(values: Any) -> None:
+    with pytest.raises(ValueError, match="masked"):
+        as_rows(values)
+    with pytest.raises(ValueError, match="masked"):
+        as_rows(values, "f32")
+
+
+def test_masks_that_hide_nothing_are_taken() -> None:
+    assert numbers(as_rows(np.ma.MaskedArray(ROWS))).tolist() == ROWS.ravel().tolist()
+    filled = as_rows(MASKED.filled(-np.inf))
+    assert numbers(filled).tolist() == [1.0, -np.inf, 3.25, 0.0, -np.inf, 0.5]
+
+
 def test_bfloat16_rounds_as_torch_does() -> None:
     bits = np.random.default_rng(5).integers(0, 2**32, 200_000, dtype=np.uint64).astype(np.uint32)
     values = bits.view(np.float32)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -224,3 +225,41 @@ def test_candidates_keep_all_of_the_mass() -> None:
     assert whole.row[0].rest_logsumexp == -np.inf
     with pytest.raises(ValueError, match="one entry for each row"):
         Candidates(ids=[[1]], logits=[], vocab_size=3).to_proto()
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        b"\xff\xff\xff\xff\x03\0\0\0",
+        bytearray(b"\xff\xff\xff\xff\x03\0\0\0"),
+        np.array([-1, 3], dtype=np.int32),
+        np.array([2**32 - 1, 3], dtype=np.uint32),
+        torch.tensor([-1, 3], dtype=torch.int32),
+    ],
+)
+def test_bitmasks(mask: Any) -> None:
+    assert SamplingParams(token_bitmask=mask).to_proto().token_bitmask == b"\xff\xff\xff\xff\x03\0\0\0"
+
+
+@pytest.mark.parametrize(
+    ("mask", "error"),
+    [
+        ([1, 2], TypeError),
+        (3, TypeError),
+        (np.array([0.5]), TypeError),
+        (np.ma.MaskedArray([1, 2], mask=[True, False]), ValueError),
+    ],
+)
+def test_what_is_no_bitmask(mask: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match="token_bitmask"):
+        SamplingParams(token_bitmask=mask).to_proto()
+
+
+def test_candidates_of_rows_of_any_kind() -> None:
+    rows = np.array([[1.0, 3.0, 2.0]], dtype=np.float32)
+    wanted = Candidates.from_logits(rows, 2).to_proto()
+    assert sorted(wanted.row[0].ids) == [1, 2]
+    assert Candidates.from_logits(torch.tensor(rows).bfloat16(), 2).to_proto() == wanted
+    assert Candidates.from_logits(rows[0].tolist(), 2).to_proto() == wanted
+    with pytest.raises(ValueError, match="masked"):
+        Candidates.from_logits(np.ma.MaskedArray(rows, mask=[[True, False, False]]), 2)
