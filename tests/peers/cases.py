@@ -90,6 +90,9 @@ CASES: tuple[Case, ...] = tuple(
         ("temperature", "top_k", "top_p", "epsilon_cutoff"),
         ("temperature", "top_n_sigma", "top_k", "top_p", "min_p"),
         ("temperature", "top_k", "typical_p", "top_p", "min_p", "xtc"),
+        ("adaptive_p",),
+        ("adaptive_p", "top_k"),
+        ("adaptive_p", "temperature", "top_k", "top_p", "min_p"),
         ("logit_bias", "repetition_penalty", "frequency_penalty", "presence_penalty", "temperature", "top_k", "top_p"),
     )
 )
@@ -199,11 +202,22 @@ _VALUES: dict[str, Callable[[np.random.Generator, int], dict[str, Any]]] = {
     "allowed_tokens": lambda rng, size: {
         "allowed_tokens": np.sort(rng.choice(size, size // 2 + 1, replace=False)).tolist()
     },
+    "adaptive_p": lambda rng, _: _adaptive_p(rng),
     "dynamic_temperature": lambda rng, _: {
         "dynamic_temperature_range": float(rng.uniform(0.01, 0.09)),
         "dynamic_temperature_exponent": float(rng.uniform(0.5, 2)),
     },
 }
+
+
+def _adaptive_p(rng: np.random.Generator) -> dict[str, Any]:
+    """A target, and the state of a sequence that has just begun, or has drawn some tokens."""
+    weight = float(rng.choice([0.0, rng.uniform(0.5, 20)]))
+    return {
+        "adaptive_target": float(rng.uniform(0.02, 0.98)),
+        "adaptive_weighted_sum": weight * float(rng.uniform()),
+        "adaptive_total_weight": weight,
+    }
 
 
 def draw(case: Case, rng: np.random.Generator, vocab_size: int, system: System) -> dict[str, Any]:

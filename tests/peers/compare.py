@@ -25,16 +25,25 @@ _STEPS = "the order of the steps"
 _NAN = "typical_p: the entropy is not a number, since an earlier step left a probability of 0"
 
 
-def compare(row: NDArray[np.float32], drawn: dict[str, Any], system: System, weights: NDArray[np.float64]) -> str:
+def compare(
+    row: NDArray[np.float32],
+    drawn: dict[str, Any],
+    system: System,
+    weights: NDArray[np.float64],
+    expected: NDArray[np.float64] | None = None,
+) -> str:
     """Say why what the peer keeps is what it is, or raise.
+
+    `expected`, float64[V], is what the reference draws from under a preset; without it, under the system's order alone.
 
     Raises:
         AssertionError: no rule explains a difference of what is kept, or of its probabilities.
 
     """
     peer = weights > 0
-    expected = direct(row, drawn, system)
-    verdict = _kept(row, drawn, system, peer, expected)
+    is_in_order = expected is not None or system.name in ORDERS
+    expected = direct(row, drawn, system) if expected is None else expected
+    verdict = SAME if is_in_order and (peer == (expected > 0)).all() else _kept(row, drawn, system, peer, expected)
     if verdict != SAME and "dynamic_temperature_range" in drawn:  # its entropy is of what is kept
         return verdict
     both = peer & (expected > 0)
@@ -56,8 +65,6 @@ def _kept(
     peer: NDArray[np.bool_],
     expected: NDArray[np.float64],
 ) -> str:
-    if (peer == (expected > 0)).all() and system.name in ORDERS:
-        return SAME
     state = walk(row, drawn, system, peer)
     if (peer == state.kept).all():
         return "; ".join(sorted(state.rules)) or (SAME if (peer == (expected > 0)).all() else _STEPS)
@@ -108,6 +115,8 @@ def _error(row: NDArray[np.float32], drawn: dict[str, Any]) -> float:
         largest = (1 + abs(drawn["guidance_scale"])) * float(largest + own + np.log(len(row)))
     if "history" in drawn:  # a penalty of at most 80, since a probability below e^-80 is not looked at
         largest = (largest + 80) * max(1.0, drawn.get("repetition_penalty", 1.0))
+    if "adaptive_target" in drawn:
+        largest += 400 * lowest  # a logit moves by up to 33 for a probability, which is off by 2^-20
     dynamic = 320 * mass_error(len(row)) if "dynamic_temperature_range" in drawn else 0.0  # an entropy, then 80 / T
     return 2.0**-21 * (4 + largest / lowest) + dynamic
 

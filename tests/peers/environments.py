@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tests.peers.systems import SYSTEMS
 
-__all__ = ["ENVIRONMENTS", "Environment", "install"]
+__all__ = ["ENVIRONMENTS", "PARTS", "Environment", "install"]
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "build" / "peers"
@@ -30,7 +30,7 @@ class Environment:
     """How one peer is installed, and which worker runs in it."""
 
     system: str
-    """Its name in `systems.SYSTEMS`."""
+    """Its name: that of `systems.SYSTEMS`, where it is one of them."""
     needs_torch: bool
     requirements: tuple[str, ...]
     """Installed after torch, in one command: what the modules in use import."""
@@ -38,6 +38,8 @@ class Environment:
     """Arguments of pip for the peer itself, which is installed last and without its dependencies."""
     variables: dict[str, str] = field(default_factory=dict)
     """Environment variables of that last command."""
+    build: str = ""
+    """A program of `workers` that runs in the environment last, and compiles what the worker needs."""
     why: str = ""
     """Why it is installed in this way, if it is not its own."""
 
@@ -66,7 +68,10 @@ class Environment:
             steps.append([*pip, *torch, "numpy==2.4.6"])
         if self.requirements:
             steps.append([*pip, *(torch if self.needs_torch else []), *self.requirements])
-        return [*steps, [*pip, *self.alone]]
+        steps.append([*pip, *self.alone])
+        if self.build:
+            steps.append([str(self.python), str(self.worker.with_name(self.build))])
+        return steps
 
 
 def _pin(system: str) -> str:
@@ -135,6 +140,30 @@ ENVIRONMENTS: dict[str, Environment] = {
     )
 }
 """By name of the system: every peer of which there is a package."""
+PARTS: dict[str, Environment] = {
+    own.system: own
+    for own in (
+        Environment(
+            system="exllamav2",
+            needs_torch=True,
+            requirements=(),
+            alone=("--no-deps", "exllamav2==0.3.2"),
+            build="exllamav2_build.py",
+            why="it requires CUDA; its sampler is C++ for the CPU, which is compiled by itself",
+        ),
+        Environment(
+            system="aphrodite",
+            needs_torch=True,
+            requirements=_lines(
+                "setuptools==80.10.2 setuptools-scm==10.3.4 wheel==0.48.0 packaging==26.3 jinja2==3.1.6"
+            ),
+            alone=("--no-deps", "--no-build-isolation", "--no-binary", "aphrodite-engine", "aphrodite-engine==0.10.0"),
+            variables={"APHRODITE_TARGET_DEVICE": "empty", "APHRODITE_VERSION_OVERRIDE": "0.10.0"},
+            why="it requires CUDA; three of its functions in torch are loaded from their files",
+        ),
+    )
+}
+"""By name: samplers that have a step which no system of `ENVIRONMENTS` has, and are held to that step alone."""
 
 
 def install(environment: Environment) -> None:
@@ -171,5 +200,6 @@ def _python() -> str:
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:] or ENVIRONMENTS:
-        install(ENVIRONMENTS[name])
+    every = ENVIRONMENTS | PARTS
+    for name in sys.argv[1:] or every:
+        install(every[name])

@@ -23,9 +23,10 @@ from tests.support.requests import request
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from samplerd_server.core.params import SamplingParams
     from tests.peers.systems import System
 
-__all__ = ["Walk", "band", "direct", "mass_error", "walk"]
+__all__ = ["Walk", "band", "direct", "mass_error", "sample", "walk"]
 
 _ADJUSTMENTS = {
     **{name: (name,) for name in ("logit_bias", "dry", "allowed_tokens", "no_repeat_ngram_size", "bad_words")},
@@ -68,8 +69,12 @@ class Walk:
 
 def direct(row: NDArray[np.float32], drawn: dict[str, Any], system: System) -> NDArray[np.float64]:
     """Ask the reference for all of it at once, in the order that is the system's: float64[V], 0 = dropped."""
-    own = parameters(drawn, system, ORDERS.get(system.name, Order.LLAMA_CPP))
-    outcome = pipeline.sample(request(row[None], params=(own,), guidance=_guidance(drawn)))[0]
+    return sample(row, parameters(drawn, system, ORDERS.get(system.name, Order.LLAMA_CPP)), drawn.get("guidance_row"))
+
+
+def sample(row: NDArray[np.float32], own: SamplingParams, guidance: list[float] | None) -> NDArray[np.float64]:
+    """Ask the reference what a row is drawn from: float64[V], 0 = dropped."""
+    outcome = pipeline.sample(request(row[None], params=(own,), guidance=_guidance(guidance)))[0]
     processed = outcome.distributions[LogprobKind.PROCESSED]
     answer = np.zeros(len(row))
     answer[processed.ids] = np.exp(processed.logprobs)
@@ -79,10 +84,10 @@ def direct(row: NDArray[np.float32], drawn: dict[str, Any], system: System) -> N
     return np.where(is_kept, np.maximum(answer, 1e-300), 0.0)
 
 
-def _guidance(drawn: dict[str, Any]) -> DenseRows | None:
-    if "guidance_row" not in drawn:
+def _guidance(row: list[float] | None) -> DenseRows | None:
+    if row is None:
         return None
-    data = np.array(drawn["guidance_row"], np.float32)
+    data = np.array(row, np.float32)
     return DenseRows(dtype=Dtype.F32, rows=1, vocab_size=len(data), data=data.tobytes())
 
 
@@ -100,7 +105,7 @@ def walk(
             state.kept &= np.isfinite(state.logits)
         elif step == "guidance" and "guidance_row" in drawn:
             own = parameters({"guidance_scale": drawn["guidance_scale"]}, system, Order.HUGGING_FACE)
-            outcome = pipeline.sample(request(row[None], params=(own,), guidance=_guidance(drawn)))[0]
+            outcome = pipeline.sample(request(row[None], params=(own,), guidance=_guidance(drawn["guidance_row"])))[0]
             state.logits = outcome.distributions[LogprobKind.SCALED].logprobs.astype(np.float32)
         elif step == "temperature":
             state.temperature = drawn.get("temperature", 1.0)

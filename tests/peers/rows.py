@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from tests.peers.systems import System
 
-__all__ = ["BOUNDARIES", "Boundary", "boundaries", "random_row"]
+__all__ = ["BOUNDARIES", "Boundary", "bfloat16_row", "boundaries", "random_row"]
 
 SIZES = (6, 50, 400, 5_000)
 SHARES = (0.34, 0.42, 0.235, 0.005)
@@ -34,7 +34,7 @@ def _textbook(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     return np.log(p).astype(np.float32), np.sort(p)[::-1]
 
 
-def _bf16(rng: np.random.Generator) -> np.ndarray:
+def bfloat16_row(rng: np.random.Generator) -> np.ndarray:
     """Normal logits as bfloat16 has them: equal numbers are common."""
     row = rng.normal(loc=rng.choice([0, 12]), scale=2, size=int(rng.choice([40, 300, 1_000]))).astype(np.float32)
     bits = row.view(np.uint32)
@@ -81,7 +81,7 @@ def _xtc(rng: np.random.Generator) -> tuple[np.ndarray, dict[str, Any]]:
 
 def _ties(**values: Callable[[np.random.Generator, int], Any]) -> Callable[..., tuple[np.ndarray, dict[str, Any]]]:
     def draw(rng: np.random.Generator) -> tuple[np.ndarray, dict[str, Any]]:
-        row = _bf16(rng)
+        row = bfloat16_row(rng)
         return row, {name: value(rng, len(row)) for name, value in values.items()}
 
     return draw

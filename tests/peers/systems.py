@@ -124,7 +124,7 @@ LLAMA_CPP = System(
     version="0.3.36",
     steps=(
         *("logit_bias", "repetition_penalty", "frequency_penalty", "presence_penalty", "dry"),
-        *("top_n_sigma", "top_k", "typical_p", "top_p", "min_p", "xtc", "temperature"),
+        *("top_n_sigma", "top_k", "typical_p", "top_p", "min_p", "xtc", "temperature", "adaptive_p"),
     ),
     defaults={"temperature": 0.8, "top_k": 40, "top_p": 0.95, "min_p": 0.05, "xtc_threshold": 0.1},
     ties={"top_k": "unspecified", "top_p": "unspecified", "typical_p": "unspecified", "xtc": "unspecified"},
@@ -151,6 +151,7 @@ LLAMA_CPP = System(
         "repetition_penalty": "src/llama-sampler.cpp:2970",
         "dry": "src/llama-sampler.cpp:3541",
         "mirostat": "src/llama-sampler.cpp:2580",
+        "adaptive_p": "src/llama-sampler.cpp:3750",
     },
 )
 

@@ -15,7 +15,7 @@ import pytest
 
 from tests.peers.cases import Case, cases, draw
 from tests.peers.compare import compare
-from tests.peers.environments import ENVIRONMENTS
+from tests.peers.environments import ENVIRONMENTS, Environment
 from tests.peers.rows import SHARES, SIZES, boundaries, random_row
 from tests.peers.systems import SYSTEMS, System
 
@@ -31,9 +31,13 @@ Row = tuple[np.ndarray, dict[str, Any]]
 
 
 def ask(name: str, rows: list[Row], folder: Path) -> list[np.ndarray]:
-    """Give rows and parameters to the peer's worker; what it draws from comes back, a row each."""
-    environment = ENVIRONMENTS[name]
-    assert environment.python.exists(), f"{name} is not installed: make test-peers"
+    """Give rows and parameters to a system's worker; what it draws from comes back, a row each."""
+    return ask_worker(ENVIRONMENTS[name], rows, folder)
+
+
+def ask_worker(environment: Environment, rows: list[Row], folder: Path) -> list[np.ndarray]:
+    """The same of any environment."""
+    assert environment.python.exists(), f"{environment.system} is not installed: make test-peers"
     sizes = sorted({len(row) for row, _ in rows})
     jobs, arrays = [], {}
     for size in sizes:

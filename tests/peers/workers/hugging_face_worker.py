@@ -42,21 +42,29 @@ class Model:
 
 
 def process(row: np.ndarray, params: dict[str, Any]) -> np.ndarray:
-    """Run all processors on one row."""
+    """Run all processors on one row; with `defaults`, under all that `generate` does by default."""
+    keeps_defaults = params.pop("defaults", False)
     model = Model()
     model.row = params.get("guidance_row", [])
     own = {NAMES[name]: value for name, value in params.items() if name in NAMES}
     if "sequence_bias" in own:
         own["sequence_bias"] = [[[token], float(value)] for token, value in own["sequence_bias"]]
-    config = GenerationConfig(do_sample=True, **own)
+    if keeps_defaults:
+        is_greedy = own.get("temperature", 0.0) == 0.0  # a user who samples says so: here by a temperature
+        own = {name: value for name, value in own.items() if not (is_greedy and name == "temperature")}
+        config = GenerationConfig(**own, **({} if is_greedy else {"do_sample": True}))
+        config.update(**GenerationConfig._get_default_generation_params(), defaults_only=True)
+    else:
+        config = GenerationConfig(do_sample=True, **own)
     config._eos_token_tensor = None
     history = torch.tensor([params.get("history", [])], dtype=torch.long)
     processors = GenerationMixin._get_logits_processor(
         model, config, input_ids_seq_length=history.shape[1], device="cpu", model_kwargs={}
     )
-    return weights(processors(history, torch.from_numpy(row)[None]).numpy())
+    scores = processors(history, torch.from_numpy(row)[None])
+    return weights(scores.numpy()) if config.do_sample else np.eye(len(row))[int(scores.argmax())]
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    serve(process, {*NAMES, "history", "guidance_row"})
+    serve(process, {*NAMES, "history", "guidance_row", "defaults"})

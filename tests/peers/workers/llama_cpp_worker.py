@@ -20,7 +20,13 @@ KNOWN = {
     *("temperature", "top_k", "top_p", "min_p", "typical_p", "top_n_sigma", "xtc_threshold", "xtc_probability"),
     *("dynamic_temperature_range", "dynamic_temperature_exponent", "min_tokens_to_keep", "logit_bias", "history"),
     *("repetition_penalty", "frequency_penalty", "presence_penalty", "penalty_range", "dry"),
+    *("adaptive_target", "adaptive_weighted_sum", "adaptive_total_weight", "defaults"),
 }
+DEFAULTS = {"temperature": 0.8, "top_k": 40, "top_p": 0.95, "min_p": 0.05, "xtc_threshold": 0.1, "penalty_range": 64}
+"""Of `common_params_sampling` (common/common.h:230), whose library the package does not have."""
+DEFAULT_DRY_RANGE = 64
+STATE = 16 + 624 * 8 + 8
+"""Where adaptive-p keeps its state: behind target, decay, seed, current seed (4 bytes each) and a std::mt19937."""
 
 
 class Vector(ctypes.Structure):
@@ -43,6 +49,14 @@ def dry(params: dict[str, Any], length: int) -> Any:
     outer = _vector(inner, len(breakers) * ctypes.sizeof(Vector))
     looked_at = own["range"] or max(1, length)
     return DRY(own["multiplier"], own["base"], own["allowed_length"], looked_at, ctypes.addressof(outer))
+
+
+def adaptive_p(params: dict[str, Any]) -> Any:
+    """Make the adaptive-p sampler, with the state of a sequence that has begun."""
+    sampler = llama.llama_sampler_init_adaptive_p(params["adaptive_target"], 0.9, 1)
+    state = (ctypes.c_float * 2).from_address(sampler.contents.ctx + STATE)
+    state[0], state[1] = params.get("adaptive_weighted_sum", 0.0), params.get("adaptive_total_weight", 0.0)
+    return sampler
 
 
 def chain(params: dict[str, Any], vocab_size: int) -> list[Any]:
@@ -84,11 +98,17 @@ def chain(params: dict[str, Any], vocab_size: int) -> list[Any]:
             params.get("dynamic_temperature_exponent", 1.0),
         )
     )
+    if "adaptive_target" in params:
+        own.append(adaptive_p(params))
     return own
 
 
 def process(row: np.ndarray, params: dict[str, Any]) -> np.ndarray:
     """Run the chain on one row."""
+    if params.pop("defaults", False):
+        params = DEFAULTS | params
+        if "dry" in params:
+            params["dry"] = {"range": DEFAULT_DRY_RANGE, **params["dry"]}
     entries = np.zeros(len(row), ENTRY)
     entries["id"], entries["logit"] = np.arange(len(row)), row
     array = llama.llama_token_data_array(

@@ -91,6 +91,7 @@ def penalise(logits: torch.Tensor, request: SamplingParams, output: list[int]) -
 
 def process(row: np.ndarray, params: dict[str, Any]) -> np.ndarray:
     """Run the penalties and the sampler on one row."""
+    params.pop("defaults", False)  # those of SamplingParams are taken anyway
     request = SamplingParams(**{name: params[name] for name in SETTINGS if name in params})
     logits = torch.from_numpy(row)[None]
     penalise(logits, request, params.get("history", [])[params.get("prompt_length", 0) :])
@@ -116,4 +117,4 @@ def process(row: np.ndarray, params: dict[str, Any]) -> np.ndarray:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    serve(process, {*SETTINGS, "logit_bias", "history", "prompt_length"})
+    serve(process, {*SETTINGS, "logit_bias", "history", "prompt_length", "defaults"})

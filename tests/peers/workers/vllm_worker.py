@@ -25,14 +25,15 @@ CONFIG = SimpleNamespace(scheduler_config=SimpleNamespace(max_num_seqs=1))
 SAMPLER = Sampler(logprobs_mode="processed_logprobs")
 KNOWN = {
     *("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "frequency_penalty", "presence_penalty"),
-    *("logit_bias", "allowed_tokens", "bad_words", "history", "prompt_length"),
+    *("logit_bias", "allowed_tokens", "bad_words", "history", "prompt_length", "defaults"),
 }
 
 
 def process(row: np.ndarray, params: dict[str, Any]) -> np.ndarray:
     """Run the sampler on one row, as for a request with these parameters."""
+    is_whole = params.pop("defaults", False)
     vocab_size = len(row)
-    names = KNOWN - {"logit_bias", "allowed_tokens", "bad_words", "history", "prompt_length"}
+    names = KNOWN - {"logit_bias", "allowed_tokens", "bad_words", "history", "prompt_length", "defaults"}
     request = SamplingParams.from_optional(
         **{name: params[name] for name in names if name in params},
         logit_bias=dict(map(tuple, params["logit_bias"])) if "logit_bias" in params else None,
@@ -66,6 +67,8 @@ def process(row: np.ndarray, params: dict[str, Any]) -> np.ndarray:
         logitsprocs=LogitsProcessors(processors),
     )
     output_of_sampler = SAMPLER(torch.from_numpy(row)[None], metadata)
+    if is_whole and request.temperature == 0:  # processed_logprobs do not say what is drawn
+        return np.eye(vocab_size)[int(output_of_sampler.sampled_token_ids.item())]
     return weights(output_of_sampler.logprobs_tensors.logprobs[0].numpy())
 
 

@@ -308,7 +308,7 @@ def test_filters_before_the_temperature_act_on_a_greedy_row():
         (TieRule.LOWEST_ID, [0, 1], [0, 1], [2]),
         (TieRule.HIGHEST_ID, [0, 3], [0, 3], [1]),
         (TieRule.ALL, [0, 1, 2, 3], [0, 1, 2, 3], [1, 2]),
-        (TieRule.HUGGING_FACE, [0, 1, 2, 3], [0, 3], [1, 2]),
+        (TieRule.HUGGING_FACE, [0, 1, 2, 3], [0, 3], [2]),
         (TieRule.MLX_LM, [0, 1], [0, 1, 2, 3], [1, 2]),
     ],
 )
@@ -318,6 +318,18 @@ def test_a_rule_says_what_becomes_of_equals(ties, top_k, top_p, xtc):
     assert kept_ids(weights, ties=ties, top_p=0.5) == top_p
     assert kept_ids([4, 3, 3], ties=ties, xtc_threshold=0.3, xtc_probability=1.0) == xtc
     assert kept_ids(weights, ties=ties, min_p=0.5) == [0, 1, 2, 3]
+
+
+def test_equals_of_top_h_stay_as_many_as_it_asks_for_in_hugging_face():
+    # The terms -p ln p of 3, 2, 2, 2, 1 tenths are 0.36, 0.32 three times and 0.23 of 1.56 nats: 0.47 of it is two.
+    for ties, kept in (
+        (TieRule.LOWEST_ID, [0, 1]),
+        (TieRule.HIGHEST_ID, [0, 3]),
+        (TieRule.ALL, [0, 1, 2, 3]),
+        (TieRule.HUGGING_FACE, [0, 1]),
+        (TieRule.MLX_LM, [0, 1, 2, 3]),
+    ):
+        assert kept_ids([3, 2, 2, 2, 1], ties=ties, top_h=0.47) == kept
 
 
 def test_equals_of_typical_p_are_as_far_from_the_entropy():

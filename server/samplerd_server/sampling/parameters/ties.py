@@ -7,7 +7,10 @@ from samplerd_server.core.enums import TieRule
 __all__ = ["rule_of"]
 
 _NAMED = {
-    TieRule.HUGGING_FACE: ({"top_p": TieRule.HIGHEST_ID}, TieRule.ALL),
+    TieRule.HUGGING_FACE: (
+        {"top_p": TieRule.HIGHEST_ID, "top_h": TieRule.LOWEST_ID, "xtc": TieRule.LOWEST_ID},
+        TieRule.ALL,
+    ),
     TieRule.MLX_LM: ({"top_k": TieRule.LOWEST_ID}, TieRule.ALL),
 }
 """Of each rule that is named after a system: the rules of some filters, and that of all others."""

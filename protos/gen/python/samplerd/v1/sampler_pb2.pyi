@@ -255,9 +255,9 @@ class _TieRuleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TieRule.Value
     TIE_RULE_HIGHEST_ID: _TieRule.ValueType  # 3
     """As many as the filter asks for, those with the highest ids."""
     TIE_RULE_HUGGING_FACE: _TieRule.ValueType  # 4
-    """As Hugging Face, vLLM's torch functions and text-generation-webui: in top_p those with the highest ids, in every other
-    filter all of them. Their top_p sorts with torch.sort, which puts equal categories of a short row in this order, and
-    promises no order in a long one.
+    """As Hugging Face, vLLM's torch functions and text-generation-webui: in top_p those with the highest ids, in top_h and XTC
+    as with the lowest ids, in every other filter all of them. Their top_p sorts with torch.sort, which puts equal
+    categories of a short row in this order, and promises no order in a long one.
     """
     TIE_RULE_MLX_LM: _TieRule.ValueType  # 5
     """As mlx-lm: the lowest ids in top_k, all of them in every other filter."""
@@ -276,9 +276,9 @@ TIE_RULE_ALL: TieRule.ValueType  # 2
 TIE_RULE_HIGHEST_ID: TieRule.ValueType  # 3
 """As many as the filter asks for, those with the highest ids."""
 TIE_RULE_HUGGING_FACE: TieRule.ValueType  # 4
-"""As Hugging Face, vLLM's torch functions and text-generation-webui: in top_p those with the highest ids, in every other
-filter all of them. Their top_p sorts with torch.sort, which puts equal categories of a short row in this order, and
-promises no order in a long one.
+"""As Hugging Face, vLLM's torch functions and text-generation-webui: in top_p those with the highest ids, in top_h and XTC
+as with the lowest ids, in every other filter all of them. Their top_p sorts with torch.sort, which puts equal
+categories of a short row in this order, and promises no order in a long one.
 """
 TIE_RULE_MLX_LM: TieRule.ValueType  # 5
 """As mlx-lm: the lowest ids in top_k, all of them in every other filter."""
