@@ -12,7 +12,6 @@ import gc
 import logging
 import os
 import signal
-import sys
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -67,7 +66,9 @@ def _set_up() -> None:
 
 def _end_with_input() -> None:
     """Kill this process and those it has started once the other end of standard input is closed."""
-    sys.stdin.buffer.read()
+    # Not through sys.stdin, whose lock would abort this process at its normal end.
+    while os.read(0, 1):
+        pass
     os.killpg(0, signal.SIGKILL)
 
 

@@ -99,6 +99,9 @@ def open_channel(config: ChannelConfig) -> grpc.aio.Channel:
         ("grpc.keepalive_time_ms", 300_000),
         ("grpc.keepalive_timeout_ms", 20_000),
     ]
+    if is_local(config.target):
+        # A proxy that the environment names for the world outside cannot reach this machine's own addresses.
+        options.append(("grpc.enable_http_proxy", 0))
     if config.tls is None:
         return grpc.aio.insecure_channel(config.target, options=options)
     if config.tls.server_name is not None:

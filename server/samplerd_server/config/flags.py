@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samplerd import __version__
+from samplerd_client.command_line.completion import SHELLS, completion_script
+from samplerd_client.command_line.parser import LineParser
+from samplerd_server.config import SECTIONS
 from samplerd_server.config.environment import environment
 from samplerd_server.config.handoff import read_handoff
 from samplerd_server.config.sources import all_settings, read_file, resolve
@@ -19,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["Command", "parse"]
 
 _EPILOG = """\
+N is a whole number; SIZE a number of bytes, such as 65536 or 64MiB; TIME a number of seconds, such as 0.5, 10ms or 2m.
+
 Every setting can be a flag, an environment variable (--max-batch-rows is SAMPLERD_MAX_BATCH_ROWS) or a key of the file
 given with --config; a flag overrides a variable, a variable overrides the file. samplerd --check-config prints the
 resulting configuration in the form of that file."""
@@ -45,24 +51,45 @@ def parse(argv: Sequence[str] | None = None) -> Command:
         SystemExit: --help, --version, or a flag that argparse refuses.
 
     """
-    parser = argparse.ArgumentParser(
+    parser = _build_parser()
+    arguments = vars(parser.parse_args(argv))
+    if arguments["completion"] is not None:
+        sys.stdout.write(completion_script(parser, arguments["completion"]))
+        parser.exit()
+    if arguments["worker"] is not None:
+        return Command(read_handoff(arguments["worker"]), check_only=False)
+    variables = environment()
+    path = arguments["config"] or variables.get("SAMPLERD_CONFIG", "")
+    warnings: list[str] = []
+    config = resolve(arguments, variables, read_file(path) if path else {}, path, warn=warnings.append)
+    return Command(config, check_only=arguments["check_config"], warnings=warnings)
+
+
+def _build_parser() -> LineParser:
+    parser = LineParser(
         prog="samplerd",
+        usage="samplerd [flags]",
         description="A gRPC server that turns logits into samples.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"samplerd {__version__}")
     parser.add_argument("--config", metavar="FILE", help="TOML file of settings")
     parser.add_argument("--check-config", action="store_true", help="print the resulting configuration and exit")
+    parser.add_argument(
+        "--completion",
+        choices=SHELLS,
+        metavar="SHELL",
+        help=f"print a script that completes flags and values in {', '.join(SHELLS)}, and exit",
+    )
     # A supervisor starts a worker with this flag; then nothing else is read, so it is hidden from users.
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     section_before, group = "", parser.add_argument_group("")
     for section, _, setting, default in all_settings():
         if section != section_before:
-            group, section_before = parser.add_argument_group(section), section
+            title = f"{section}: {_first_sentence(SECTIONS[section])}"
+            group, section_before = parser.add_argument_group(title), section
         shown = " ".join(str(setting.show(item)) for item in default) if setting.is_list else setting.show(default)
-        extra: dict[str, Any] = {"metavar": "VALUE"}
+        extra: dict[str, Any] = {"metavar": setting.value_name(default)}
         if setting.is_list:
             extra["action"] = "append"
         elif isinstance(default, bool):
@@ -72,11 +99,9 @@ def parse(argv: Sequence[str] | None = None) -> Command:
         group.add_argument(f"--{setting.flag}", dest=setting.flag, default=None, help=text, **extra)
         for flag in setting.deprecated:
             group.add_argument(f"--{flag}", dest=flag, default=None, help=f"deprecated: use --{setting.flag}", **extra)
-    arguments = vars(parser.parse_args(argv))
-    if arguments["worker"] is not None:
-        return Command(read_handoff(arguments["worker"]), check_only=False)
-    variables = environment()
-    path = arguments["config"] or variables.get("SAMPLERD_CONFIG", "")
-    warnings: list[str] = []
-    config = resolve(arguments, variables, read_file(path) if path else {}, path, warn=warnings.append)
-    return Command(config, check_only=arguments["check_config"], warnings=warnings)
+    return parser
+
+
+def _first_sentence(section: type) -> str:
+    text = (section.__doc__ or "").partition("\n")[0].removesuffix(".")
+    return text if text[:2].isupper() else text[:1].lower() + text[1:]

@@ -21,6 +21,7 @@ class EngineConfig:
             flag="device",
             help="device that draws: auto, cpu, cuda or cuda:N; auto is CUDA if there is a GPU, else cpu",
             parse=device,
+            value="DEVICE",
         ),
     )
     kernel: str = setting(
@@ -29,6 +30,7 @@ class EngineConfig:
             flag="kernel",
             help="implementation of the sampler: auto, numba or torch; auto is numba on a CPU and torch on CUDA",
             parse=choice("auto", "numba", "torch"),
+            value="auto|numba|torch",
         ),
     )
     threads: int = setting(
@@ -49,6 +51,7 @@ class EngineConfig:
             "device thread; 0 = never",
             parse=bounded_duration(1.0),
             show=format_duration,
+            value="TIME",
         ),
     )
 
@@ -73,7 +76,12 @@ class MetricsConfig:
 
     listen: str = setting(
         "127.0.0.1:9464",
-        Setting(flag="metrics-listen", help="address of /metrics, host:port, or off", parse=optional_address),
+        Setting(
+            flag="metrics-listen",
+            help="address of /metrics, host:port, or off",
+            parse=optional_address,
+            value="HOST:PORT",
+        ),
     )
 
 
@@ -84,11 +92,20 @@ class LogConfig:
     level: str = setting(
         "info",
         Setting(
-            flag="log-level", help="lowest severity that is logged", parse=choice("debug", "info", "warning", "error")
+            flag="log-level",
+            help="lowest severity that is logged",
+            parse=choice("debug", "info", "warning", "error"),
+            value="debug|info|warning|error",
         ),
     )
     format: str = setting(
-        "text", Setting(flag="log-format", help="text, or json with one object per line", parse=choice("text", "json"))
+        "text",
+        Setting(
+            flag="log-format",
+            help="text, or json with one object per line",
+            parse=choice("text", "json"),
+            value="text|json",
+        ),
     )
 
 

@@ -47,6 +47,17 @@ class Setting:
     """Former names of the flag. Each is accepted for one release, as flag, variable and key, with a warning that names
     the new one."""
 
+    value: str = ""
+    """What stands for a value in the help; empty = what `value_name` derives."""
+
+    def value_name(self, default: object) -> str:
+        """Give what stands for a value in the help: N, SIZE, TIME, the allowed words, or what `value` says."""
+        if self.value:
+            return self.value
+        if isinstance(default, bool):
+            return "true|false"
+        return "N" if isinstance(default, int) else "VALUE"
+
     @property
     def key(self) -> str:
         """Name in the file."""

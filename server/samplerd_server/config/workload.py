@@ -74,6 +74,7 @@ class AdmissionConfig:
             help="most bytes of rows in the queue; a request beyond that is refused with RESOURCE_EXHAUSTED",
             parse=bounded_bytes(1 << 10, 1 << 42),
             show=format_bytes,
+            value="SIZE",
         ),
     )
 
@@ -98,6 +99,7 @@ class DistributionsConfig:
             "refused with RESOURCE_EXHAUSTED",
             parse=bounded_bytes(0, 1 << 44),
             show=format_bytes,
+            value="SIZE",
         ),
     )
     ttl_s: float = setting(
@@ -107,6 +109,7 @@ class DistributionsConfig:
             help="default idle time after which an uploaded distribution is freed; 0 = never",
             parse=bounded_duration(315_576_000),
             show=format_duration,
+            value="TIME",
         ),
     )
 
@@ -125,6 +128,7 @@ class BatchingConfig:
             help="most bytes of rows in one batch; a larger request is a batch of its own",
             parse=bounded_bytes(1 << 10, 1 << 40),
             show=format_bytes,
+            value="SIZE",
         ),
     )
     max_queue_delay_s: float = setting(
@@ -134,6 +138,7 @@ class BatchingConfig:
             help="longest time that an idle device waits, from a request's arrival, for the batch to fill",
             parse=bounded_duration(60),
             show=format_duration,
+            value="TIME",
         ),
     )
     max_slice_s: float = setting(
@@ -144,5 +149,6 @@ class BatchingConfig:
             "length, between which others are served; 0 = requests are never cut",
             parse=bounded_duration(60),
             show=format_duration,
+            value="TIME",
         ),
     )

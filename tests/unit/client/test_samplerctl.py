@@ -12,10 +12,16 @@ import numpy as np
 import pytest
 
 from samplerd_client import Dry, SamplingParams
+from samplerd_client.info import Limits
 from samplerd_client.parameter_table import PARAMETERS
+from samplerd_client.result import SampleResult, Timing
 from samplerd_client.samplerctl import environment, inputs, main, render
-from samplerd_client.samplerctl.arguments import build_parser, join_negative_values, sample_options, sampling_options
-from samplerd_client.samplerctl.bench import Tally
+from samplerd_client.samplerctl.arguments import build_parser, join_negative_values
+from samplerd_client.samplerctl.bench import Tally, _check_limits
+from samplerd_client.samplerctl.sample import _report
+from samplerd_client.samplerctl.sample_options import sample_options
+from samplerd_client.samplerctl.sample_outputs import arrays_of, records_of
+from samplerd_client.samplerctl.sampling_flags import sampling_options
 from samplerd_client.systems import PRESETS
 from tests.support.parameters import every_flag, every_value
 
@@ -136,7 +142,9 @@ def test_wrong_usage(argv: list[str], capsys: pytest.CaptureFixture[str]) -> Non
     with pytest.raises(SystemExit) as caught:
         main(argv)
     assert caught.value.code == 2
-    assert "usage: samplerctl" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert error.startswith("samplerctl")
+    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize("argv", [["--help"], ["sample", "--help"], ["bench", "--help"], ["verify", "--help"]])
@@ -157,6 +165,11 @@ def test_help(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         (["--logits", "1", "--tls-ca", "/does/not/exist.pem"], "/does/not/exist.pem"),
         (["--logits", "1", "--tls-key", "/does/not/exist.pem"], "certificate"),
         (["--logits", "1", "--seed", "-1"], "seed"),
+        (["--logits", "1", "--seed", "1", "--row-seeds", "2"], "--seed and --row-seeds exclude each other"),
+        (["--logits", "1", "--top-n", "3"], "--top-n: give --logprobs too"),
+        (["--logits", "1", "--weights"], "take --probabilities"),
+        (["--distribution", "d", "--dtype", "f16"], "--dtype converts rows that are sent"),
+        (["--logits", "1", "--show", "3", "--output", "jsonl"], "--show is for --output table"),
     ],
 )
 def test_what_cannot_be_read(argv: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -186,14 +199,141 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
     given(b"1 2\n3 4\n")
     assert inputs.read_standard_input().tolist() == [[1.0, 2.0], [3.0, 4.0]]
     given(b"\xff\xfe")
-    with pytest.raises(inputs.InputError, match="neither text"):
+    with pytest.raises(inputs.InputError, match=r"neither \.npy, nor \.npz, nor text"):
         inputs.read_standard_input()
     (tmp_path / "f.npy").write_bytes(b"\x93NUMPY\x01\x00rubbish")
-    with pytest.raises(inputs.InputError, match=r"not a \.npy file"):
+    with pytest.raises(inputs.InputError, match="no array of numbers that can be read"):
         inputs.read_npy(str(tmp_path / "f.npy"))
     np.save(tmp_path / "o.npy", np.array([None]), allow_pickle=True)
     with pytest.raises(inputs.InputError, match="allow_pickle"):
         inputs.read_npy(str(tmp_path / "o.npy"))
+
+
+def test_files_of_other_kinds(tmp_path: Path) -> None:
+    rows = np.array([[1.0, 2.0], [3.0, 4.0]])
+    one, two, text = tmp_path / "one.npz", tmp_path / "two.npz", tmp_path / "rows.csv"
+    np.savez_compressed(one, rows)
+    np.savez(two, a=rows, b=rows)
+    text.write_bytes(b"\xef\xbb\xbf1,2\r\n3,4\r\n")
+    assert inputs.read_npy(str(one)).tolist() == rows.tolist()
+    assert inputs.read_npy(str(text)).tolist() == rows.tolist()
+    with pytest.raises(inputs.InputError, match=r"two\.npz must hold one array, and holds a, b"):
+        inputs.read_npy(str(two))
+    text.write_text("id,weight\n1,2\n")
+    with pytest.raises(inputs.InputError, match=r"'id' is not a number, in row 1; expected .* without a header"):
+        inputs.read_npy(str(text))
+    with pytest.raises(inputs.InputError, match=r"the file of this name is read with --npy .*rows\.csv"):
+        inputs.parse_rows(str(text))
+    one.write_bytes(one.read_bytes()[:40])
+    with pytest.raises(inputs.InputError, match="no array of numbers that can be read"):
+        inputs.read_npy(str(one))
+
+
+@pytest.mark.parametrize(
+    ("given", "target"),
+    [
+        ("host", "host:50051"),
+        ("host:1", "host:1"),
+        (":7", "localhost:7"),
+        ("10.0.0.1", "10.0.0.1:50051"),
+        ("::1", "[::1]:50051"),
+        ("[::1]", "[::1]:50051"),
+        ("[::1]:9", "[::1]:9"),
+        ("unix:/run/s", "unix:/run/s"),
+        ("unix-abstract:s", "unix-abstract:s"),
+        ("dns:///host:1", "dns:///host:1"),
+        ("ipv4:10.0.0.1:1", "ipv4:10.0.0.1:1"),
+    ],
+)
+def test_a_server_without_a_port_has_the_usual_one(given: str, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert parse("info", "--server", given).server == target
+    assert parse("verify", given).host == target
+    monkeypatch.setenv("SAMPLERD_SERVER", given)
+    assert parse("info").server == target
+
+
+def _result() -> SampleResult:
+    """All that can be asked for, of two rows and three samples."""
+    return SampleResult(
+        samples=np.array([[1, 0, 1], [2, 2, 0]], np.int32),
+        seed=0,
+        rng="philox",
+        timing=Timing(queue_s=0.0, compute_s=0.0, batch_rows=2),
+        logprobs={"raw": np.zeros((2, 3), np.float32)},
+        top_ids={"raw": np.zeros((2, 1), np.int32)},
+        top_logprobs={"raw": np.zeros((2, 1), np.float32)},
+        ranks=np.ones((2, 3), np.int32),
+        entropies={"scaled": np.zeros(2, np.float32)},
+        kept_count=np.ones(2, np.int32),
+        kept_mass=np.ones(2, np.float32),
+        adaptive_weighted_sum=np.zeros((2, 3)),
+        adaptive_total_weight=np.zeros((2, 3)),
+    )
+
+
+ASKED = ("--logprobs=raw", "--top-n=1", "--rank", "--entropy=scaled", "--kept", "--adaptive-state")
+
+
+def test_no_output_drops_what_was_asked_for() -> None:
+    result = _result()
+    names = {"logprobs", "top_ids", "top_logprobs", "ranks", "entropy", "kept", "kept_mass"}
+    names |= {"adaptive_weighted_sum", "adaptive_total_weight"}
+    arrays = arrays_of(result, [7, 8])
+    assert {name.partition(".")[0] for name in arrays} == names | {"samples", "seed", "rng", "row_seeds"}
+    assert arrays["row_seeds"].tolist() == [7, 8]
+    first, second = records_of(result, [7, 8])
+    assert first.keys() == names | {"row", "seed", "rng", "samples"}
+    assert (first["seed"], second["seed"]) == (7, 8)
+    assert {record["seed"] for record in records_of(result, None)} == {0}
+    table = _report(result, None, parse("sample", "--logits", "1", "--row-seeds", "7,8"), unicode=False)
+    assert "seeds of the rows 7, 8 " in table
+    for text in ("log-probability (raw)", "most likely (raw)", "entropy (scaled)", "mean rank", "kept:", "adaptive-p"):
+        assert text in table
+
+
+@pytest.mark.parametrize("flag", ASKED)
+def test_npy_refuses_what_it_cannot_hold(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    also = ["--logprobs=raw"] if flag.startswith("--top-n") else []
+    assert main(["sample", "--logits", "1", "--output", "npy", "-o", "f", flag, *also]) == 2
+    assert f"without {', '.join([*also, flag][:1]).partition('=')[0]}" in capsys.readouterr().err
+
+
+def test_durations_have_units() -> None:
+    args = [parse("bench", "--duration", text).duration for text in ("2", "0.5s", "500ms", "2m", "1h")]
+    assert args == [2.0, 0.5, 0.5, 120.0, 3600.0]
+
+
+LIMITS = Limits(
+    max_message_bytes=4000,
+    max_rows_per_request=8,
+    max_vocab_size=500,
+    max_samples_per_request=16,
+    **dict.fromkeys(
+        [field.name for field in fields(Limits) if field.name not in {"max_message_bytes", "max_rows_per_request"}][2:],
+        0,
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--vocab-size=501"], "501 numbers in a row (--vocab-size) are more than this server takes: 500"),
+        (["--rows=9", "--vocab-size=1"], "9 rows in a request (--rows) are more than this server takes: 8"),
+        (["--rows=8", "-n3", "--vocab-size=1"], "24 samples in a request are more than this server takes: 16"),
+        (["--rows=3", "--vocab-size=400"], "4,800 bytes of rows in a request are more than this server takes: 4,000"),
+    ],
+)
+def test_a_load_beyond_the_limits_is_refused_at_once(flags: list[str], said: str) -> None:
+    with pytest.raises(inputs.InputError) as caught:
+        _check_limits(LIMITS, parse("bench", *flags))
+    assert str(caught.value).startswith(said)
+    _check_limits(LIMITS, parse("bench", "--rows=8", "--vocab-size=250", "--dtype=f16"))
+
+
+def test_an_audit_of_few_draws_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", "--draws", "10"]) == 2
+    assert "--draws 10 is too few to tell a wrong law from chance" in capsys.readouterr().err
 
 
 def test_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,13 +94,11 @@ def refused(arguments) -> str:
     return str(caught.value)
 
 
-def test_an_unknown_flag_is_named_and_the_known_ones_are_listed(capsys):
+def test_an_unknown_flag_is_named_with_the_nearest_known(capsys):
     with pytest.raises(SystemExit) as caught:
         parse(["--max-batch-row", "3"])
     assert caught.value.code == 2
-    text = capsys.readouterr().err
-    assert "unrecognized arguments: --max-batch-row 3" in text
-    assert "--max-batch-rows" in text
+    assert capsys.readouterr().err == "samplerd: unknown flag --max-batch-row: did you mean --max-batch-rows?\n"
 
 
 def test_an_unknown_variable_is_named_with_the_nearest_known(monkeypatch):

@@ -124,6 +124,17 @@ def test_the_child_ends_with_the_server():
     assert child.wait() == -9
 
 
+def test_the_child_may_end_before_the_server():
+    code = "import threading\nfrom samplerd_server.precompile import _end_with_input\n"
+    code += "threading.Thread(target=_end_with_input, daemon=True).start()"
+    theirs, ours = os.pipe()
+    assert (
+        subprocess.run([sys.executable, "-c", code], stdin=theirs, start_new_session=True, check=False).returncode == 0
+    )
+    os.close(theirs)
+    os.close(ours)
+
+
 def test_inside_envoy_the_interpreter_is_found_beside_the_library(monkeypatch):
     assert Path(compile_child._command()[0]).samefile(sys.executable)
     monkeypatch.setattr(sys, "executable", "/usr/bin/envoy")

@@ -11,7 +11,9 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from samplerd_client.command_line.completion import completion_script
 from samplerd_client.errors import ConnectionLostError, DeadlineError, SamplerdError, UnavailableError
+from samplerd_client.samplerctl import environment
 from samplerd_client.samplerctl.arguments import build_parser, join_negative_values
 from samplerd_client.samplerctl.flag_values import InputError
 
@@ -27,13 +29,19 @@ _REFUSED, _USAGE, _UNREACHED, _INTERRUPTED, _PIPE = 1, 2, 3, 130, 141
 def main(argv: Sequence[str] | None = None) -> int:
     """Run samplerctl; returns its exit status."""
     arguments = join_negative_values(sys.argv[1:] if argv is None else argv)
-    args = build_parser().parse_args(arguments)
+    parser = build_parser()
+    args = parser.parse_args(arguments)
+    if args.command == "completion":
+        sys.stdout.write(completion_script(parser, args.shell))
+        return 0
+    environment.silence_grpc()
     try:
         status: int = importlib.import_module("samplerd_client.samplerctl.commands").run(args)
     except InputError as error:
         return _fail(str(error), _USAGE)
     except UnavailableError as error:
-        return _fail(f"no samplerd answers at {_server(args)}: {error.message}", _UNREACHED)
+        hints = importlib.import_module("samplerd_client.samplerctl.hints")
+        return _fail(hints.diagnosis(args, error.message), _UNREACHED)
     except (ConnectionLostError, DeadlineError) as error:
         return _fail(f"{_server(args)}: {error.message}", _UNREACHED)
     except SamplerdError as error:

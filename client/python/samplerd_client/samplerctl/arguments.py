@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
 import re
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from samplerd import __version__
+from samplerd_client.command_line.completion import SHELLS
+from samplerd_client.command_line.parser import LineParser, leaves_of
 from samplerd_client.samplerctl import environment
-from samplerd_client.samplerctl.flag_values import integers
-from samplerd_client.samplerctl.sampling_flags import add_sampling_flags, sampling_options
+from samplerd_client.samplerctl.flag_values import integers, kinds, positive, seconds, target
+from samplerd_client.samplerctl.sampling_flags import add_sampling_flags
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
-    from samplerd_client.options import SampleOptions
-
-__all__ = ["build_parser", "join_negative_values", "sample_options", "sampling_options"]
+__all__ = ["build_parser", "join_negative_values"]
 
 _EPILOG = """\
 examples:
@@ -33,51 +33,73 @@ reached, or not in time; 4 an audit failed; 130 interrupted.
 """
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> LineParser:
     """Return the parser of the whole command line."""
-    parser = argparse.ArgumentParser(
+    parser = LineParser(
         prog="samplerctl",
+        usage="samplerctl COMMAND [flags]; samplerctl COMMAND --help lists the flags of a command",
         description="Sample from logits on a samplerd server; inspect, measure and audit the server.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"samplerctl {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", prog="samplerctl")
     _add_sample(commands)
     _add_distribution(commands)
     info = commands.add_parser(
-        "info", usage="samplerctl info [options]", help="show the server's version, device, capabilities and limits"
+        "info", usage="samplerctl info [flags]", help="show the server's version, device, capabilities and limits"
     )
     _add_connection(info)
     info.add_argument("--json", action="store_true", help="print one JSON object")
     _add_bench(commands)
     _add_verify(commands)
+    completion = commands.add_parser(
+        "completion",
+        usage="samplerctl completion SHELL",
+        help="print a script that completes commands, flags and values in bash, zsh or fish",
+        description="Print a script for a shell. For bash: source <(samplerctl completion bash)",
+    )
+    completion.add_argument("shell", choices=SHELLS, metavar="SHELL", help=f"one of {', '.join(SHELLS)}")
+    leaves = [own for _, own in leaves_of(parser)]
+    for own in (parser, *leaves):
+        own.relatives = tuple(leaves)
     return parser
 
 
 def _add_sample(commands: Any) -> None:
     sample = commands.add_parser(
         "sample",
-        usage="samplerctl sample (--logits X,.. | --probabilities W,.. | --npy FILE | --distribution NAME) [options]",
+        usage="samplerctl sample (--logits X,.. | --probabilities W,.. | --npy FILE | --distribution NAME) [flags]",
         help="draw samples; show how often each id was drawn beside how often it should have been",
+        description="Draw samples from rows of logits or weights.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     source = sample.add_argument_group("what to draw from (one of)").add_mutually_exclusive_group(required=True)
     source.add_argument(
-        "--logits", metavar="X,..", help="logits; rows separated by semicolons; - = standard input (text or .npy)"
+        "--logits", metavar="X,..", help="logits; rows separated by semicolons; - = standard input (text, .npy or .npz)"
     )
     source.add_argument("--probabilities", metavar="W,..", help="weights in place of logits, in the same forms")
-    source.add_argument("--npy", metavar="FILE", help="an array [V] or [B, V] of logits; - = standard input")
+    source.add_argument(
+        "--npy",
+        metavar="FILE",
+        help="file with an array [V] or [B, V] of logits: .npy, .npz with one array, or text such as CSV; - = standard "
+        "input",
+    )
     source.add_argument("--distribution", metavar="NAME", help="name of an uploaded distribution")
     guidance = sample.add_argument_group("what guides it (with --guidance-scale)").add_mutually_exclusive_group()
     guidance.add_argument("--guidance", metavar="X,..", help="second rows, written like --logits or --probabilities")
     guidance.add_argument("--guidance-npy", metavar="FILE", help="second rows, an array in the shape of the rows")
     draw = sample.add_argument_group("how to draw")
-    draw.add_argument("-n", "--num-samples", type=int, default=1, metavar="N", help="samples from each row (default 1)")
+    draw.add_argument(
+        "-n", "--num-samples", type=positive, default=1, metavar="N", help="samples from each row (default 1)"
+    )
     draw.add_argument("--without-replacement", action="store_true", help="draw each id at most once from a row")
-    draw.add_argument("--seed", type=int, help="seed of the random numbers; the server draws one if absent")
-    draw.add_argument("--row-seeds", type=integers, metavar="S,..", help="a seed for each row")
+    draw.add_argument(
+        "--seed",
+        type=int,
+        metavar="N",
+        help="seed of the random numbers, 0 to 2^64 - 1; the server draws one if absent",
+    )
+    draw.add_argument("--row-seeds", type=integers, metavar="N,..", help="a seed for each row, in place of --seed")
     draw.add_argument(
         "--draw-offset",
         type=int,
@@ -90,20 +112,26 @@ def _add_sample(commands: Any) -> None:
         "--dtype", choices=("f32", "f16", "bf16", "f64"), help="convert the rows to this type before sending"
     )
     draw.add_argument(
-        "--priority", type=int, default=0, help="requests of higher priority are served first, -100 to 100 (default 0)"
+        "--priority",
+        type=int,
+        default=0,
+        metavar="N",
+        help="requests of higher priority are served first, -100 to 100 (default 0)",
     )
     add_sampling_flags(sample)
     output = sample.add_argument_group("what to show")
     output.add_argument(
-        "--output", choices=("table", "jsonl", "npy"), default="table", help="format of the output (default table)"
+        "--output",
+        choices=("table", "jsonl", "npy", "npz"),
+        default="table",
+        help="format of the output: a table for people; one JSON object per row; the samples as an int32 array; all "
+        "that was asked for, as named arrays (default table)",
     )
     output.add_argument("-o", "--output-file", metavar="FILE", help="write to this file, not to standard output")
-    output.add_argument(
-        "--show", type=int, default=20, metavar="N", help="show at most N ids and N rows in the table (default 20)"
-    )
+    output.add_argument("--show", type=positive, metavar="N", help="show at most N ids and N rows in the table (20)")
     output.add_argument(
         "--logprobs",
-        type=_kinds,
+        type=kinds,
         default=(),
         metavar="KIND,..",
         help="return log-probabilities of these kinds: raw, scaled, processed",
@@ -113,7 +141,7 @@ def _add_sample(commands: Any) -> None:
     )
     output.add_argument("--rank", action="store_true", help="return the rank of each sample")
     output.add_argument(
-        "--entropy", type=_kinds, default=(), metavar="KIND,..", help="return entropies of these kinds, in nats"
+        "--entropy", type=kinds, default=(), metavar="KIND,..", help="return entropies of these kinds, in nats"
     )
     output.add_argument(
         "--kept", action="store_true", help="return how many categories the filters kept, and their probability"
@@ -127,10 +155,12 @@ def _add_sample(commands: Any) -> None:
 def _add_distribution(commands: Any) -> None:
     distribution = commands.add_parser(
         "distribution",
-        usage="samplerctl distribution (create | list | show | delete) [options]",
+        usage="samplerctl distribution (create | list | show | delete) [flags]",
         help="upload rows once and draw from them by name (sample --distribution); list, show and delete them",
     )
-    actions = distribution.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions = distribution.add_subparsers(
+        dest="action", required=True, metavar="ACTION", prog="samplerctl distribution"
+    )
     create = actions.add_parser(
         "create", help="upload rows, together with the sampling parameters of every draw from them"
     )
@@ -138,9 +168,11 @@ def _add_distribution(commands: Any) -> None:
     source.add_argument("--logits", metavar="X,..", help="as for sample")
     source.add_argument("--probabilities", metavar="W,..", help="as for sample")
     source.add_argument("--npy", metavar="FILE", help="as for sample")
-    create.add_argument("--name", default="", help="name of the distribution; the server chooses one if absent")
     create.add_argument(
-        "--ttl", type=_seconds, metavar="S", help="free the distribution after it was unused for S seconds"
+        "--name", default="", metavar="NAME", help="name of the distribution; the server chooses one if absent"
+    )
+    create.add_argument(
+        "--ttl", type=seconds, metavar="SECONDS", help="free the distribution once it was unused for this long"
     )
     create.add_argument("--weights", action="store_true", help="the numbers of --npy are weights, not logits")
     create.add_argument(
@@ -161,18 +193,16 @@ def _add_distribution(commands: Any) -> None:
 def _add_bench(commands: Any) -> None:
     bench = commands.add_parser(
         "bench",
-        usage="samplerctl bench [options]",
+        usage="samplerctl bench [flags]",
         help="measure the server from this client; each worker waits for a reply before its next request",
     )
     load = bench.add_argument_group("load")
-    load.add_argument("--vocab-size", type=_positive, default=32_768, metavar="V", help="numbers in a row (32768)")
-    load.add_argument("--rows", type=_positive, default=1, metavar="R", help="rows in a request (1)")
-    load.add_argument(
-        "--concurrency", type=_positive, default=16, metavar="C", help="requests in flight at a time (16)"
-    )
-    load.add_argument("--duration", type=_seconds, default=10.0, metavar="S", help="seconds to measure (10)")
-    load.add_argument("--warm-up", type=_seconds, default=1.0, metavar="S", help="seconds of load before measuring (1)")
-    load.add_argument("-n", "--num-samples", type=_positive, default=1, metavar="N", help="samples from each row (1)")
+    load.add_argument("--vocab-size", type=positive, default=32_768, metavar="V", help="numbers in a row (32768)")
+    load.add_argument("--rows", type=positive, default=1, metavar="R", help="rows in a request (1)")
+    load.add_argument("--concurrency", type=positive, default=16, metavar="C", help="requests in flight at a time (16)")
+    load.add_argument("--duration", type=seconds, default=10.0, metavar="SECONDS", help="how long to measure (10)")
+    load.add_argument("--warm-up", type=seconds, default=1.0, metavar="SECONDS", help="load before measuring (1)")
+    load.add_argument("-n", "--num-samples", type=positive, default=1, metavar="N", help="samples from each row (1)")
     load.add_argument(
         "--dtype", choices=("f32", "f16", "bf16", "f64"), default="f32", help="type of the numbers in the rows (f32)"
     )
@@ -192,18 +222,24 @@ def _add_bench(commands: Any) -> None:
 def _add_verify(commands: Any) -> None:
     verify = commands.add_parser(
         "verify",
-        usage="samplerctl verify [HOST:PORT] [options]",
+        usage="samplerctl verify [HOST[:PORT]] [flags]",
         help="audit a live server: replay its draws, move rows between batches, test its distributions",
         description="Audit a live server from outside. Fails (status 4) when a draw does not follow from its row and "
         "seed, when other rows in its batch change a draw, or when draws do not fit their distribution.",
     )
-    verify.add_argument("host", nargs="?", metavar="HOST:PORT", help="the server to audit (default: that of --server)")
-    verify.add_argument("--draws", type=_positive, default=200_000, metavar="N", help="draws of each test (200000)")
     verify.add_argument(
-        "--vocab-size", type=_positive, default=1000, metavar="V", help="numbers in each replayed row (1000)"
+        "host", nargs="?", metavar="HOST[:PORT]", type=target, help="the server to audit (default: that of --server)"
     )
-    verify.add_argument("--alpha", type=float, default=1e-6, help="an audit with a p-value below this fails (1e-6)")
-    verify.add_argument("--seed", type=int, default=1, help="seed of the audit's own random numbers (1)")
+    verify.add_argument(
+        "--draws", type=positive, default=200_000, metavar="N", help="draws of each statistical test (200000)"
+    )
+    verify.add_argument(
+        "--vocab-size", type=positive, default=1000, metavar="V", help="numbers in each replayed row (1000)"
+    )
+    verify.add_argument(
+        "--alpha", type=float, default=1e-6, metavar="P", help="an audit with a p-value below this fails (1e-6)"
+    )
+    verify.add_argument("--seed", type=int, default=1, metavar="N", help="seed of the audit's own random numbers (1)")
     _add_connection(verify)
 
 
@@ -212,11 +248,13 @@ def _add_connection(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--server",
         default=environment.default_server(),
+        type=target,
         metavar="TARGET",
-        help="the server: host:port or unix:/path (default %(default)s; set by SAMPLERD_SERVER)",
+        help="the server: host, host:port or unix:/path (default %(default)s; port 50051 if none is given; set by "
+        "SAMPLERD_SERVER)",
     )
     group.add_argument(
-        "--timeout", type=_seconds, default=30.0, metavar="S", help="timeout of a call, in seconds (default 30)"
+        "--timeout", type=seconds, default=30.0, metavar="SECONDS", help="timeout of a call (default 30)"
     )
     group.add_argument(
         "--tls", action="store_true", help="encrypt the connection; SAMPLERD_TOKEN holds the token, if one is needed"
@@ -229,19 +267,6 @@ def _add_connection(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--tls-server-name", metavar="NAME", help="the name to expect in the server's certificate")
 
 
-def sample_options(args: argparse.Namespace) -> SampleOptions:
-    """Return the keywords of `sample`, except for the rows."""
-    names = (
-        *("num_samples", "seed", "row_seeds", "draw_offset", "dtype", "priority", "distribution"),
-        *("logprobs", "top_n", "rank", "entropy", "kept", "adaptive_state"),
-    )
-    options = cast("SampleOptions", {name: getattr(args, name) for name in names})
-    options["replacement"] = not args.without_replacement
-    options["probabilities"] = args.probabilities is not None or args.weights
-    options.update(sampling_options(args))
-    return options
-
-
 def join_negative_values(argv: Sequence[str]) -> list[str]:
     """Return the arguments with ``--flag -1,2`` made ``--flag=-1,2``: argparse takes such a value for a flag."""
     joined: list[str] = []
@@ -252,25 +277,3 @@ def join_negative_values(argv: Sequence[str]) -> list[str]:
         else:
             joined.append(argument)
     return joined
-
-
-def _kinds(text: str) -> tuple[str, ...]:
-    kinds = tuple(text.replace(",", " ").split())
-    for kind in kinds:
-        if kind not in {"raw", "scaled", "processed"}:
-            raise argparse.ArgumentTypeError(f"{kind!r} is not one of raw, scaled, processed")
-    return kinds
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not at least 1")
-    return value
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0.0 <= value < 1e9:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds")
-    return value

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import sys
 import time
 from array import array
 from collections import Counter
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +23,9 @@ from samplerd_client.arrays import as_rows
 from samplerd_client.errors import SamplerdError
 from samplerd_client.retry import RetryPolicy
 from samplerd_client.samplerctl import render
-from samplerd_client.samplerctl.arguments import sampling_options
 from samplerd_client.samplerctl.connection import client_of
 from samplerd_client.samplerctl.inputs import InputError
+from samplerd_client.samplerctl.sampling_flags import sampling_options
 from samplerd_client.samplerctl.statistics import percentile
 from samplerd_client.shared_memory import SharedMemoryRegion
 
@@ -32,9 +33,13 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Awaitable, Callable
 
+    from samplerd_client.info import Limits
     from samplerd_client.result import SampleResult
 
 __all__ = ["Tally", "run"]
+
+INTERRUPTED = 130
+"""The exit status after Ctrl-C, as a shell has it."""
 
 _PROGRESS_S = 0.5
 _PAYLOADS = 8
@@ -77,6 +82,8 @@ async def run(args: argparse.Namespace) -> int:
         raise InputError(
             "--coalesce works for requests of one row that are not in shared memory; all others are sent alone"
         )
+    async with client_of(args) as client:
+        _check_limits((await client.server_info()).limits, args)
     generator = np.random.default_rng(0)
     shape = (_PAYLOADS, args.rows, args.vocab_size)
     payloads = generator.standard_normal(shape, dtype=np.float32)
@@ -100,11 +107,16 @@ async def run(args: argparse.Namespace) -> int:
         if args.shared_memory is not None:
             region = SharedMemoryRegion(args.shared_memory, slots=args.concurrency, slot_bytes=request_bytes)
             sample = _through(stack.enter_context(region), sample)
-        elapsed_s = await _load(_caller(sample, ready, **options), tally, args)
+        elapsed_s, was_interrupted = await _load(_caller(sample, ready, **options), tally, args)
+    if was_interrupted and not elapsed_s:
+        sys.stderr.write("samplerctl: interrupted before anything was measured\n")
+        return INTERRUPTED
     figures = tally.summary(elapsed_s)
     if args.json:
         finite = {name: value if value == value else None for name, value in figures.items()}  # noqa: PLR0124
-        sys.stdout.write(json.dumps(finite | {"errors_by_kind": dict(tally.errors)}) + "\n")
+        sys.stdout.write(
+            json.dumps(finite | {"errors_by_kind": dict(tally.errors), "interrupted": was_interrupted}) + "\n"
+        )
     else:
         rows_text = f"{args.rows} x {args.vocab_size:,} {args.dtype} ({render.size(request_bytes)})"
         mode = "one stream" if args.stream else "coalesced" if args.coalesce else "unary"
@@ -112,7 +124,35 @@ async def run(args: argparse.Namespace) -> int:
         server = f"{args.server}: samplerd {info.version} on {info.device}"
         sys.stdout.write(f"{server}, {mode}, {args.concurrency} in flight, {rows_text}\n\n")
         sys.stdout.write(_report(figures, tally))
+    if was_interrupted:
+        sys.stderr.write(f"samplerctl: interrupted after {elapsed_s:.1f} of {args.duration:g} s\n")
+        return INTERRUPTED
     return 1 if tally.errors else 0
+
+
+def _check_limits(limits: Limits, args: argparse.Namespace) -> None:
+    """Refuse a load of which this server would refuse every request.
+
+    Raises:
+        InputError: it is beyond a limit.
+
+    """
+    sizes = {"f16": 2, "bf16": 2, "f32": 4, "f64": 8}
+    size = args.rows * args.vocab_size * sizes[args.dtype]
+    for what, given, most, flag in (
+        ("rows in a request (--rows)", args.rows, limits.max_rows_per_request, "max-rows-per-request"),
+        ("numbers in a row (--vocab-size)", args.vocab_size, limits.max_vocab_size, "max-vocab-size"),
+        (
+            "samples in a request",
+            args.rows * args.num_samples,
+            limits.max_samples_per_request,
+            "max-samples-per-request",
+        ),
+        ("bytes of rows in a request", size, limits.max_message_bytes, "max-message-bytes"),
+    ):
+        if given > most:
+            text = f"{render.count(given)} {what} are more than this server takes: {render.count(most)} (its --{flag})"
+            raise InputError(text)
 
 
 def _through(
@@ -132,20 +172,26 @@ def _caller(
     return lambda number: sample(payloads[number % len(payloads)], **options)
 
 
-async def _load(call: Callable[[int], Awaitable[SampleResult]], tally: Tally, args: argparse.Namespace) -> float:
-    """Run the workers; returns the seconds that were measured."""
-    stop = asyncio.Event()
+async def _load(
+    call: Callable[[int], Awaitable[SampleResult]], tally: Tally, args: argparse.Namespace
+) -> tuple[float, bool]:
+    """Run the workers; returns the seconds that were measured, and whether Ctrl-C ended them."""
+    stop, interrupted = asyncio.Event(), asyncio.Event()
+    elapsed_s = 0.0
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGINT, interrupted.set)
     workers = [asyncio.create_task(_work(call, tally, stop, first)) for first in range(args.concurrency)]
     try:
-        await asyncio.sleep(args.warm_up)
+        await _wait(interrupted, args.warm_up)
         tally.is_measuring = True
         start_s = time.perf_counter()
-        while (left_s := start_s + args.duration - time.perf_counter()) > 0:
-            await asyncio.sleep(min(_PROGRESS_S, left_s))
-            _progress(tally, time.perf_counter() - start_s, args.duration)
-        elapsed_s = time.perf_counter() - start_s
+        while not interrupted.is_set() and (left_s := start_s + args.duration - time.perf_counter()) > 0:
+            await _wait(interrupted, min(_PROGRESS_S, left_s))
+            elapsed_s = time.perf_counter() - start_s
+            _progress(tally, elapsed_s, args.duration)
         tally.is_measuring = False
     finally:
+        loop.remove_signal_handler(signal.SIGINT)
         stop.set()
         for worker in workers:
             worker.cancel()
@@ -155,7 +201,13 @@ async def _load(call: Callable[[int], Awaitable[SampleResult]], tally: Tally, ar
     for worker in workers:
         if not worker.cancelled() and (error := worker.exception()) is not None:
             raise error
-    return elapsed_s
+    return elapsed_s, interrupted.is_set()
+
+
+async def _wait(interrupted: asyncio.Event, seconds: float) -> None:
+    """Sleep, but not past an interrupt."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(interrupted.wait(), seconds)
 
 
 async def _work(call: Callable[[int], Awaitable[SampleResult]], tally: Tally, stop: asyncio.Event, first: int) -> None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from samplerd_client.params import SamplingParams
 from samplerd_client.samplerctl import inputs, render
-from samplerd_client.samplerctl.arguments import sampling_options
 from samplerd_client.samplerctl.connection import client_of
+from samplerd_client.samplerctl.sampling_flags import sampling_options
 
 if TYPE_CHECKING:
     import argparse

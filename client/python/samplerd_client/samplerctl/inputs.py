@@ -1,4 +1,4 @@
-"""Rows from the command line: written out, from a .npy file, or from standard input."""
+"""Rows from the command line: written out, from a file (.npy, .npz or text such as CSV), or from standard input."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import io
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -26,6 +27,8 @@ __all__ = [
 ]
 
 _NPY_MAGIC = b"\x93NUMPY"
+_ZIP_MAGIC = b"PK"
+"""A .npz file is a zip archive of .npy files."""
 
 
 def parse_rows(text: str) -> NDArray[np.float32]:
@@ -36,19 +39,27 @@ def parse_rows(text: str) -> NDArray[np.float32]:
 
     """
     rows: list[list[float]] = []
-    for line in re.split(r"[;\n]", text):
+    for number, line in enumerate(re.split(r"[;\n]", text), 1):
         cells = line.replace(",", " ").split()
         if not cells:
             continue
         try:
             rows.append([float(cell) for cell in cells])
         except ValueError as error:
-            raise InputError(f"{error.args[0].rpartition(': ')[2]} is not a number") from None
+            wrong = error.args[0].rpartition(": ")[2]
+            where = "" if number == 1 and len(cells) == 1 else f", in row {number}"
+            raise InputError(f"{wrong} is not a number{where}{_file_hint(text)}") from None
     if not rows:
         raise InputError("there are no numbers")
     if len({len(row) for row in rows}) > 1:
         raise InputError(f"the rows have different lengths: {', '.join(str(len(row)) for row in rows[:10])}")
     return np.array(rows, dtype=np.float32)
+
+
+def _file_hint(text: str) -> str:
+    """Say how a file is read, where its name was given in place of numbers."""
+    is_name = len(text) < 256 and text.isprintable() and Path(text).is_file()
+    return f"; the file of this name is read with --npy {text}" if is_name else ""
 
 
 def read_rows(args: argparse.Namespace) -> NDArray[Any]:
@@ -77,29 +88,52 @@ def read_guidance(args: argparse.Namespace) -> NDArray[Any] | None:
 
 
 def read_npy(path: str) -> NDArray[Any]:
-    """Return the array of a .npy file, or of standard input for "-"."""
+    """Return the rows of a file, or of standard input for "-".
+
+    Raises:
+        InputError: they cannot be read.
+
+    """
     if path == "-":
-        return _npy(sys.stdin.buffer.read(), "standard input")
+        return _decode(sys.stdin.buffer.read(), "standard input")
     try:
-        return _npy(Path(path).read_bytes(), path)
+        return _decode(Path(path).read_bytes(), path)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
 
 
 def read_standard_input() -> NDArray[Any]:
-    """Return the rows on standard input: text, or the bytes of a .npy file."""
-    data = sys.stdin.buffer.read()
-    if data.startswith(_NPY_MAGIC):
-        return _npy(data, "standard input")
+    """Return the rows on standard input.
+
+    Raises:
+        InputError: they cannot be read.
+
+    """
+    return read_npy("-")
+
+
+def _decode(data: bytes, name: str) -> NDArray[Any]:
+    """Return the rows in the bytes of a file, whose kind its first bytes tell."""
     try:
-        return parse_rows(data.decode())
+        if data.startswith(_NPY_MAGIC):
+            return cast("NDArray[Any]", np.load(io.BytesIO(data), allow_pickle=False))
+        if data.startswith(_ZIP_MAGIC):
+            return _only_array(data, name)
+    except InputError:
+        raise
+    except (ValueError, EOFError, BadZipFile) as error:
+        raise InputError(f"{name} holds no array of numbers that can be read: {error}") from None
+    try:
+        return parse_rows(data.decode("utf-8-sig"))
     except UnicodeDecodeError:
-        raise InputError("standard input is neither text nor a .npy file") from None
+        raise InputError(f"{name} is neither .npy, nor .npz, nor text with numbers, such as CSV") from None
+    except InputError as error:
+        raise InputError(f"{name} was read as text: {error}; expected numbers alone, without a header") from None
 
 
-def _npy(data: bytes, name: str) -> NDArray[Any]:
-    try:
-        array: NDArray[Any] = np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise InputError(f"{name} is not a .npy file of numbers: {error}") from None
-    return array
+def _only_array(data: bytes, name: str) -> NDArray[Any]:
+    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+        if len(archive.files) == 1:
+            return cast("NDArray[Any]", archive[archive.files[0]])
+        held = ", ".join(archive.files) or "none"
+    raise InputError(f"{name} must hold one array, and holds {held}: save the rows alone, with numpy.save")

@@ -15,12 +15,15 @@ import numpy as np
 from samplerd_client.errors import NotImplementedFieldError
 from samplerd_client.replay import masses
 from samplerd_client.samplerctl import inputs, render
-from samplerd_client.samplerctl.arguments import sample_options, sampling_options
 from samplerd_client.samplerctl.connection import client_of
+from samplerd_client.samplerctl.sample_options import sample_options
+from samplerd_client.samplerctl.sample_outputs import arrays_of, records_of
+from samplerd_client.samplerctl.sampling_flags import sampling_options
 from samplerd_client.samplerctl.statistics import chi_square_fit
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -34,13 +37,16 @@ _MAX_NAMED = 65_536
 """Categories up to which the expected frequencies under filters are asked of the server."""
 
 _BAR_WIDTH = 40
+_SHOWN = 20
+"""Ids and rows in the table, unless told otherwise."""
 
 
 async def run(args: argparse.Namespace) -> int:
     """Draw and print; 1 when a row failed."""
     rows = _read(args)
-    if args.output == "npy" and args.output_file is None and sys.stdout.isatty():
-        raise inputs.InputError("--output npy writes bytes: give a file with -o, or send standard output elsewhere")
+    if args.output in {"npy", "npz"} and args.output_file is None and sys.stdout.isatty():
+        text = f"--output {args.output} writes bytes: give a file with -o, or send standard output elsewhere"
+        raise inputs.InputError(text)
     options = sample_options(args)
     options["guidance"] = inputs.read_guidance(args)
     wants_expected = args.output == "table" and rows is not None
@@ -50,13 +56,17 @@ async def run(args: argparse.Namespace) -> int:
         buffer = io.BytesIO()
         np.save(buffer, result.samples)
         _write(buffer.getvalue(), args.output_file)
+    elif args.output == "npz":
+        buffer = io.BytesIO()
+        np.savez(buffer, **cast("Any", arrays_of(result, args.row_seeds)))
+        _write(buffer.getvalue(), args.output_file)
     elif args.output == "jsonl":
-        lines = "".join(json.dumps(entry) + "\n" for entry in _records(result))
+        lines = "".join(json.dumps(entry) + "\n" for entry in records_of(result, args.row_seeds))
         _write(lines.encode(), args.output_file)
     else:
         encoding = "utf-8" if args.output_file else (sys.stdout.encoding or "ascii")
         unicode = encoding.lower().replace("-", "") == "utf8"
-        text = _report(result, expected, args.show, unicode=unicode)
+        text = _report(result, expected, args, unicode=unicode)
         _write(text.encode(encoding, errors="replace"), args.output_file)
     for error in result.row_errors:
         sys.stderr.write(f"samplerctl: row {error.row} failed: {error.message} ({error.reason.name})\n")
@@ -106,50 +116,16 @@ async def _draw(
     return replace(result, logprobs=asked), expected
 
 
-def _records(result: SampleResult) -> list[dict[str, Any]]:
-    failed = {error.row: error for error in result.row_errors}
-    records = []
-    for row, samples in enumerate(result.samples):
-        record: dict[str, Any] = {"row": row, "seed": result.seed, "rng": result.rng, "samples": samples.tolist()}
-        if row in failed:
-            record["error"] = {"reason": failed[row].reason.name, "message": failed[row].message}
-        by_kind: dict[str, Any] = {
-            "logprobs": result.logprobs,
-            "top_ids": result.top_ids,
-            "top_logprobs": result.top_logprobs,
-            "entropy": result.entropies,
-        }
-        for name, arrays in by_kind.items():
-            if arrays:
-                record[name] = {kind: _plain(cast("Any", array)[row]) for kind, array in arrays.items()}
-        named = {
-            "ranks": result.ranks,
-            "kept": result.kept_count,
-            "kept_mass": result.kept_mass,
-            "adaptive_weighted_sum": result.adaptive_weighted_sum,
-            "adaptive_total_weight": result.adaptive_total_weight,
-        }
-        for name, values in named.items():
-            if values is not None:
-                record[name] = _plain(values[row])
-        records.append(record)
-    return records
-
-
-def _plain(values: Any) -> Any:
-    """Return numbers as JSON has them: what is not finite is null."""
-    if isinstance(values, np.ndarray):
-        return [_plain(value) for value in values]
-    return values.item() if np.isfinite(values) else None
-
-
-def _report(result: SampleResult, expected: NDArray[np.float64] | None, show: int, *, unicode: bool) -> str:
+def _report(
+    result: SampleResult, expected: NDArray[np.float64] | None, args: argparse.Namespace, *, unicode: bool
+) -> str:
+    show = _SHOWN if args.show is None else args.show
     rows, width = result.samples.shape
     timing = result.timing
     lines = [
         f"{render.count(rows)} row{'s' * (rows != 1)} x {render.count(width)} sample{'s' * (width != 1)}",
         f"queued {render.milliseconds(timing.queue_s)}   computed {render.milliseconds(timing.compute_s)}",
-        f"seed {result.seed}   rng {result.rng}",
+        f"{_seeds(result.seed, args.row_seeds, show)}   rng {result.rng}",
     ]
     failed = {error.row for error in result.row_errors}
     drawn = [row for row in range(rows) if row not in failed]
@@ -158,6 +134,13 @@ def _report(result: SampleResult, expected: NDArray[np.float64] | None, show: in
     if len(drawn) > show:
         lines += ["", f"... and {render.count(len(drawn) - show)} more rows"]
     return "\n".join(lines) + "\n"
+
+
+def _seeds(seed: int, row_seeds: Sequence[int] | None, show: int) -> str:
+    if row_seeds is None:
+        return f"seed {seed}"
+    more = ", ..." if len(row_seeds) > show else ""
+    return f"seeds of the rows {', '.join(map(str, row_seeds[:show]))}{more}"
 
 
 def _row_report(

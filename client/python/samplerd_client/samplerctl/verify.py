@@ -16,6 +16,7 @@ from samplerd_client.samplerctl import render
 from samplerd_client.samplerctl.audits import AUDITS, Auditor
 from samplerd_client.samplerctl.connection import client_of
 from samplerd_client.samplerctl.drafts import DRAFTS
+from samplerd_client.samplerctl.flag_values import InputError
 from samplerd_client.samplerctl.laws import LAWS
 
 if TYPE_CHECKING:
@@ -25,10 +26,15 @@ __all__ = ["FAILED", "run"]
 
 FAILED = 4
 """The exit status when an audit failed."""
+_MIN_DRAWS = 2000
+"""A chi-square test needs some five expected draws of each of its cells; with fewer, cells are pooled until none is
+left, and every server passes."""
 
 
 async def run(args: argparse.Namespace) -> int:
     """Run every audit and print the table; `FAILED` when one failed."""
+    if args.draws < _MIN_DRAWS:
+        raise InputError(f"--draws {args.draws} is too few to tell a wrong law from chance: give {_MIN_DRAWS} or more")
     target = args.host or args.server
     rows, failures, skipped = [], 0, 0
     async with client_of(args, target=target) as client:
