@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 CHURN = """
 import ctypes, resource, sys
 from samplerd_server.process.memory import keep_freed_memory
@@ -11,10 +13,12 @@ libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
 libc.free.argtypes = [ctypes.c_void_p]
 
+size, count = int(sys.argv[2]), int(sys.argv[3])
+
 def churn():
-    blocks = [libc.malloc(1 << 19) for _ in range(16)]
+    blocks = [libc.malloc(size) for _ in range(count)]
     for block in blocks:
-        ctypes.memset(block, 1, 1 << 19)
+        ctypes.memset(block, 1, size)
     for block in blocks:
         libc.free(block)
 
@@ -23,17 +27,19 @@ if sys.argv[1] == "keep":
 churn()
 churn()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(20):
+for _ in range(8):
     churn()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-def faults(how: str) -> int:
-    """Count the page faults of 20 times 16 blocks of 512 KiB, in a process of its own."""
-    run = subprocess.run([sys.executable, "-c", CHURN, how], capture_output=True, text=True, check=True, timeout=60)
+def faults(how: str, size: int, count: int) -> int:
+    """Count the page faults of eight times so many blocks of so many bytes, in a process of its own."""
+    command = [sys.executable, "-c", CHURN, how, str(size), str(count)]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     return int(run.stdout)
 
 
-def test_freed_memory_is_not_faulted_in_again():
-    assert faults("keep") < 200 < 10_000 < faults("default")
+@pytest.mark.parametrize(("size", "count"), [(1 << 19, 16), (63 << 20, 1)], ids=["rows", "the largest messages"])
+def test_freed_memory_is_not_faulted_in_again(size, count):
+    assert faults("keep", size, count) < 200 < 10_000 < faults("default", size, count)
