@@ -1,18 +1,20 @@
 """`python -m benchmarks.maximal PORT KIND`: send the largest requests of one kind, one after the other, until stopped.
 
 Prints a line for each reply: the seconds that it took. In a process of its own, so that building and reading large
-messages does not delay the calls that are measured beside.
+messages does not delay the calls that are measured beside. With a third argument, `empty`, the bytes are sent to a
+handler that looks at nothing (`benchmarks.empty_server`), as calls of Sample.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 import numpy as np
 
+from benchmarks.load import SAMPLE_PATH
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd.v1 import sampler_pb2_grpc
 
@@ -42,6 +44,10 @@ def _raw() -> pb.Outputs:
 
 def _draws() -> pb.SampleRequest:
     return pb.SampleRequest(tensor=_tensor(_numbers(1, _V)), num_samples=1 << 22, outputs=_raw(), seed=1)
+
+
+def _listed_draws() -> pb.SampleRequest:
+    return pb.SampleRequest(tensor=_tensor(_numbers(1, _V)), num_samples=1 << 22, seed=1)
 
 
 def _filtered() -> pb.SampleRequest:
@@ -84,7 +90,8 @@ def _history() -> pb.SampleRequest:
 
 KINDS: dict[str, tuple[str, Callable[[], pb.SampleRequest | pb.VerifyDraftRequest]]] = {
     "draws": (f"{1 << 22:,} draws from one row of {_V:,}", _draws),
-    "filtered draws": ("the same with top_p", _filtered_draws),
+    "listed draws": ("the same, answered as numbers rather than raw bytes", _listed_draws),
+    "filtered draws": (f"{1 << 22:,} draws with top_p", _filtered_draws),
     "filtered rows": (f"120 rows of {_V:,} with typical_p and top_p", _filtered),
     "filtered rows by name": ("the same rows, uploaded before", _named),
     "without replacement": ("2,000,000 of 4,000,000 without replacement", _without),
@@ -94,11 +101,23 @@ KINDS: dict[str, tuple[str, Callable[[], pb.SampleRequest | pb.VerifyDraftReques
 """The largest requests, by name: what they are, and how to build one."""
 
 
+def _send_bytes(channel: grpc.Channel, request: pb.SampleRequest | pb.VerifyDraftRequest) -> NoReturn:
+    """Send the request's bytes to an empty handler, again and again."""
+    serialize = type(request).SerializeToString
+    call: grpc.UnaryUnaryMultiCallable[Any, Any] = channel.unary_unary(SAMPLE_PATH, request_serializer=serialize)
+    while True:
+        began = time.monotonic()
+        call(request)
+        print(time.monotonic() - began, flush=True)
+
+
 def main() -> None:
     """Run the command."""
-    port, kind = sys.argv[1:]
+    port, kind, *handler = sys.argv[1:]
     request = KINDS[kind][1]()
     with grpc.insecure_channel(f"127.0.0.1:{port}", options=_LARGE) as channel:
+        if handler == ["empty"]:
+            _send_bytes(channel, request)
         stub = sampler_pb2_grpc.SamplerServiceStub(channel)
         if not isinstance(request, pb.VerifyDraftRequest) and request.distribution:
             stub.CreateDistribution(pb.CreateDistributionRequest(name=_UPLOADED, tensor=_tensor(_numbers(120, _V))))

@@ -1,11 +1,13 @@
 """How long a small call takes beside the largest requests that the limits allow, one in flight at a time.
 
 A polite client sends one row of 1,024 numbers 50 times a second, by a schedule; first alone, then beside each of the
-largest requests (`benchmarks.maximal`). The promise: its p99 is at most three times that alone, plus one slice.
+largest requests (`benchmarks.maximal`). The promise: its p99 is at most three times that alone, plus one slice. An
+empty handler gets those of 60 MiB as well: what a polite client sees beside it is what the transport alone takes.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -19,7 +21,7 @@ from benchmarks.load import percentiles_s, sample_request
 from benchmarks.maximal import KINDS
 from benchmarks.open_loop import poisson, send_on_schedule
 from benchmarks.scenario import Options, Result, Scenario, Table, Target
-from benchmarks.servers import SamplerServer, ServerError
+from benchmarks.servers import EMPTY, SamplerServer, ServerError, ServerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +34,10 @@ _VOCAB_SIZE, _RATE = 1_024, 50.0
 _SLICE_MS = 20.0
 _FACTOR = 3.0
 _FIRST_REPLY_S = 120.0
+_LARGE = ("filtered rows", "draft")
+"""Requests of some 60 MiB."""
+_KEPT = {"MALLOC_MMAP_THRESHOLD_": str(256 << 20), "MALLOC_TRIM_THRESHOLD_": str(256 << 20)}
+"""The allocator's settings of samplerd, for an empty handler."""
 NOTE = (
     "one f32 row a call, 50 calls a second, milliseconds from the intended start; alone, and beside a maximal request"
 )
@@ -50,6 +56,12 @@ def run(progress: Progress, options: Options) -> Result:
             for kind in KINDS:
                 cells.append(_beside(server, transport, kind, message, seconds))
                 _show(progress, cells[-1])
+        empty = EMPTY[transport](b"")
+        empty.environment = {**(empty.environment or os.environ), **_KEPT}
+        with empty as server:
+            for kind in _LARGE:
+                cells.append({**_beside(server, transport, kind, message, seconds, "empty"), "handler": "empty"})
+                _show(progress, cells[-1])
     return {"note": NOTE, "seconds": seconds, "slice_ms": _SLICE_MS, "cells": cells}
 
 
@@ -60,7 +72,7 @@ def _polite(port: int, message: bytes, seconds: float) -> dict[str, float]:
     }
 
 
-def _beside(server: SamplerServer, transport: str, kind: str, message: bytes, seconds: float) -> Result:
+def _beside(server: ServerProcess, transport: str, kind: str, message: bytes, seconds: float, *handler: str) -> Result:
     """Measure while another process has a maximal request in flight.
 
     Raises:
@@ -70,7 +82,7 @@ def _beside(server: SamplerServer, transport: str, kind: str, message: bytes, se
     with tempfile.TemporaryDirectory(prefix="samplerd-bench-") as folder:
         log = Path(folder) / "seconds"
         with log.open("w") as out:
-            command = [sys.executable, "-m", "benchmarks.maximal", str(server.port), kind]
+            command = [sys.executable, "-m", "benchmarks.maximal", str(server.port), kind, *handler]
             other = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
         try:
             until = time.monotonic() + _FIRST_REPLY_S
@@ -100,7 +112,11 @@ def _cell(transport: str, kind: str, latencies: dict[str, float], took: list[flo
 
 def _show(progress: Progress, cell: Result) -> None:
     shown = ", ".join(f"{name} {ms:.2f}" for name, ms in cell["latency_ms"].items())
-    progress(f"  {cell['transport']}, {cell['beside']} ({cell['maximal_s']:.2f} s a reply): {shown} ms")
+    progress(f"  {_handler(cell)}, {cell['beside']} ({cell['maximal_s']:.2f} s a reply): {shown} ms")
+
+
+def _handler(cell: Result) -> str:
+    return f"{cell['transport']}, an empty handler" if cell.get("handler") else str(cell["transport"])
 
 
 def _about(kind: str) -> str:
@@ -113,7 +129,7 @@ def table(result: Result) -> Table:
     header = ["", "the other's reply", *names]
     rows = [
         [
-            f"{cell['transport']}, {_about(cell['beside'])}",
+            f"{_handler(cell)}, {_about(cell['beside'])}",
             f"{cell['maximal_s']:.2f} s" if cell["replies"] else "",
             *(f"{cell['latency_ms'][name]:.2f}" for name in names),
         ]
@@ -126,7 +142,7 @@ def targets(result: Result) -> Iterator[Target]:
     """Hold p99 beside a maximal request against three times that alone, plus one slice."""
     alone = {cell["transport"]: cell["latency_ms"]["p99"] for cell in result["cells"] if cell["beside"] == "alone"}
     for cell in result["cells"]:
-        if cell["beside"] != "alone":
+        if cell["beside"] != "alone" and not cell.get("handler"):
             yield Target(
                 what=f"{cell['transport']}, p99 beside {_about(cell['beside'])}",
                 value=cell["latency_ms"]["p99"],
