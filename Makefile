@@ -154,6 +154,11 @@ clients: $(VENV)/.dev tools ## Build the clients of all languages, with their to
 test-clients: clients ## Hold every client against live servers, over both transports (ARGS="go rust")
 	$(BIN)/python -m client.conformance.run $(ARGS)
 
+.PHONY: check-packages
+check-packages: clients ## Build what would be published of each client, and use it from an empty project
+	for client in $(CLIENTS); do $(MAKE) --no-print-directory -C client/$$client package; done
+	$(BIN)/python -m pytest --package tests/packages $(ARGS)
+
 .PHONY: client-table
 client-table: clients ## Write the table of client/README.md from such a run
 	$(BIN)/python -m client.conformance.run --write

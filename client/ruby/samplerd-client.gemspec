@@ -12,8 +12,8 @@ Gem::Specification.new do |spec|
   spec.files = Dir["lib/**/*.rb", "README.md"]
   spec.files += Dir["build/stubs/**/*.rb"] # made by `make build`
   spec.require_paths = ["lib", "build/stubs"]
-  spec.add_dependency "googleapis-common-protos-types", ">= 1.4"
-  spec.add_dependency "google-protobuf", ">= 3.21"
-  spec.add_dependency "grpc", ">= 1.51"
+  spec.add_dependency "googleapis-common-protos-types", "~> 1.4"
+  spec.add_dependency "google-protobuf", ">= 3.21", "< 5"
+  spec.add_dependency "grpc", "~> 1.51"
   spec.metadata = { "rubygems_mfa_required" => "true" }
 end

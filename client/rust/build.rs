@@ -1,6 +1,6 @@
 //! Generates the messages and stubs of samplerd.v1 and google.rpc. Needs `protoc` with the well-known types.
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let protos = "../../protos";
+    let protos = "protos"; // a link in the tree, a folder in the published crate
     println!("cargo:rerun-if-changed={protos}");
     let mut config = prost_build::Config::new();
     config.disable_comments([".google.rpc"]); // their examples are not Rust, and would be run as such

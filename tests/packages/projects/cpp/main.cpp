@@ -1,0 +1,15 @@
+#include <samplerd/client.hpp>
+
+#include <iostream>
+#include <vector>
+
+int main(int, char** argv) {
+  const samplerd::Client client(argv[1]);
+  auto request = samplerd::request(std::vector<float>{1.0F, 2.0F, 0.5F, 1.5F});
+  request.mutable_params()->set_temperature(0.7);
+  request.set_num_samples(5);
+  request.set_seed(1234);
+  for (const auto id : client.sample(request).row(0)) {
+    std::cout << id << ' ';
+  }
+}
