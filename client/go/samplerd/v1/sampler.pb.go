@@ -421,9 +421,9 @@ const (
 	TieRule_TIE_RULE_ALL TieRule = 2
 	// As many as the filter asks for, those with the highest ids.
 	TieRule_TIE_RULE_HIGHEST_ID TieRule = 3
-	// As Hugging Face, vLLM's torch functions and text-generation-webui: in top_p those with the highest ids, in every other
-	// filter all of them. Their top_p sorts with torch.sort, which puts equal categories of a short row in this order, and
-	// promises no order in a long one.
+	// As Hugging Face, vLLM's torch functions and text-generation-webui: in top_p those with the highest ids, in top_h and XTC
+	// as with the lowest ids, in every other filter all of them. Their top_p sorts with torch.sort, which puts equal
+	// categories of a short row in this order, and promises no order in a long one.
 	TieRule_TIE_RULE_HUGGING_FACE TieRule = 4
 	// As mlx-lm: the lowest ids in top_k, all of them in every other filter.
 	TieRule_TIE_RULE_MLX_LM TieRule = 5
