@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from collections.abc import Set as AbstractSet
 
-__all__ = ["LARGEST", "dry_penalties", "repeat_lengths", "tokens_after_breaker"]
+__all__ = ["LARGEST", "dry_penalties", "power", "repeat_lengths", "tokens_after_breaker"]
 
 LARGEST = 3.4028234663852886e38
 """The largest float32: where adjustments saturate."""
@@ -125,13 +125,13 @@ def dry_penalties(
             follower = backwards[i - 1]
             longest[follower] = max(longest.get(follower, 0), repeat)
     return {
-        token: min(multiplier * _power(base, repeat - allowed_length), LARGEST)
+        token: min(multiplier * power(base, repeat - allowed_length), LARGEST)
         for token, repeat in longest.items()
         if token not in single
     }
 
 
-def _power(base: float, exponent: int) -> float:
+def power(base: float, exponent: int) -> float:
     """base^exponent by squaring, exponent >= 0; infinite where binary64 is too small for it."""
     result = 1.0
     while exponent:

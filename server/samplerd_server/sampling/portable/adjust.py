@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from samplerd_server.core.enums import Step
-from samplerd_server.sampling.bans import last_of_bad_words, last_of_ngrams
 from samplerd_server.sampling.decode import read_bytes
-from samplerd_server.sampling.dry import LARGEST, dry_penalties
+from samplerd_server.sampling.dry import LARGEST
 from samplerd_server.sampling.parameters import has_token_penalties
+from samplerd_server.sampling.portable.history import bad_word_ends, dry_losses, ngram_ends
 from samplerd_server.sampling.portable.records import Fields
 from samplerd_server.sampling.scope import first_in_scope
 from samplerd_server.sampling.sequences import sequences
@@ -71,7 +71,7 @@ class Adjuster:
         self._bias, self._penalties, self._dry = _Entries(), _Entries(), _Entries()
         for row, record in enumerate(records):
             forbidden = _forbidden(record)
-            if record["has_allowed_tokens"] or record["has_token_bitmask"] or forbidden:
+            if record["has_allowed_tokens"] or record["has_token_bitmask"] or len(forbidden):
                 if self._allowed is None:
                     self._allowed = np.ones((len(records), width), bool)
                 self._mask(row, record, forbidden, self._allowed)
@@ -107,7 +107,7 @@ class Adjuster:
             logits = _put(logits, rows, positions, logits[rows, positions] - amounts[:, 0])
         return logits, largest
 
-    def _mask(self, row: int, record: np.void, forbidden: list[int], allowed: NDArray[np.bool_]) -> None:
+    def _mask(self, row: int, record: np.void, forbidden: NDArray[np.int32], allowed: NDArray[np.bool_]) -> None:
         has_list = bool(record["has_allowed_tokens"] or record["has_token_bitmask"])
         is_allowed = np.full(int(record["vocab_size"]), not has_list)
         if record["has_allowed_tokens"]:
@@ -139,16 +139,15 @@ class Adjuster:
         if has_token_penalties(Fields(record)):
             self._add_token_penalties(row, record, history)
         if record["dry_multiplier"] > 0:
-            amounts = dry_penalties(
-                history[-int(record["dry_range"]) :].tolist(),  # a range of 0 is all
+            tokens, losses = dry_losses(
+                history[-int(record["dry_range"]) :],  # a range of 0 is all
                 multiplier=float(record["dry_multiplier"]),
                 base=float(record["dry_base"]),
                 allowed_length=0 if record["dry_allow_no_repeat"] else int(record["dry_allowed_length"]),
-                breakers=set(read_ids(record, "dry_sequence_breakers", "dry_sequence_breakers_len").tolist()),
+                breakers=read_ids(record, "dry_sequence_breakers", "dry_sequence_breakers_len"),
                 sequences=_read_sequences(record, "dry_breaker_sequences"),
             )
-            losses = np.array(list(amounts.values()), np.float64)
-            self._put(self._dry, row, np.array(list(amounts), np.int32), losses[:, None], change=-losses)
+            self._put(self._dry, row, tokens, losses[:, None], change=-losses)
 
     def _add_token_penalties(self, row: int, record: np.void, history: NDArray[np.int32]) -> None:
         repetition, presence = float(record["repetition_penalty"]), float(record["presence_penalty"])
@@ -200,18 +199,19 @@ def _put(logits: Tensor, rows: Tensor, positions: Tensor, new: Tensor, *, forbid
     return logits.index_put((rows, positions), adjusted)
 
 
-def _forbidden(record: np.void) -> list[int]:
+def _forbidden(record: np.void) -> NDArray[np.int32]:
     """List the tokens that no_repeat_ngram_size and bad_words forbid."""
     if not record["bad_words_ends_len"] and not (record["no_repeat_ngram_size"] and record["history_len"]):
-        return []
-    history = read_ids(record, "history", "history_len").tolist()
-    forbidden: set[int] = set()
+        return np.empty(0, np.int32)
+    history = read_ids(record, "history", "history_len")
+    forbidden = []
     if record["no_repeat_ngram_size"]:
-        forbidden |= last_of_ngrams(history, int(record["no_repeat_ngram_size"]))
+        forbidden.append(ngram_ends(history, int(record["no_repeat_ngram_size"])))
     if record["bad_words_ends_len"]:
         begin = first_in_scope(len(history), int(record["bad_words_scope"]), int(record["prompt_length"]), 0)
-        forbidden |= last_of_bad_words(history[begin:], _read_sequences(record, "bad_words"))
-    return sorted(forbidden)
+        words, ends = (read_ids(record, f"bad_words_{name}", f"bad_words_{name}_len") for name in ("ids", "ends"))
+        forbidden.append(bad_word_ends(history[begin:], words, ends))
+    return np.concatenate(forbidden)
 
 
 def _read_sequences(record: np.void, name: str) -> list[list[int]]:
