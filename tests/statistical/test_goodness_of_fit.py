@@ -26,8 +26,13 @@ ALPHA = 1e-4
 
 
 def fits(samples: np.ndarray, probabilities: np.ndarray) -> bool:
-    """Chi-square at ALPHA, rare categories pooled in blocks of neighbours that expect 10 draws at least."""
+    """Chi-square at ALPHA, rare categories pooled in blocks of neighbours that expect 10 draws at least.
+
+    A draw of what has no probability does not fit, however many others do.
+    """
     n = len(samples)
+    if (probabilities[samples] == 0).any():
+        return False
     counts = np.bincount(samples, minlength=len(probabilities)).astype(float)
     blocks = np.floor(np.cumsum(probabilities) * n / 10 + 1e-9)
     block = np.minimum(blocks, blocks.max() - 1) if blocks.max() > 0 else blocks
