@@ -24,6 +24,7 @@ class Said(NamedTuple):
     samples: tuple[int, ...]
     path: tuple[int, ...]
     failed_row: int
+    failed_draft: int
     reason: RowErrorReason
     detail: int
 
@@ -43,7 +44,7 @@ def ask_reference(
 ) -> Said:
     """The verdict of the reference."""
     verdict = reference.verify(target, draft_ids, parents, draft)
-    return Said(verdict.samples, verdict.path, verdict.failed_row, verdict.reason, verdict.detail)
+    return Said(verdict.samples, verdict.path, verdict.failed_row, verdict.failed_draft, verdict.reason, verdict.detail)
 
 
 def ask_sampler(
@@ -56,4 +57,4 @@ def ask_sampler(
     """The verdict of a sampler."""
     tokens, nodes = np.array(draft_ids, np.int32), np.array(parents, np.int32)
     verdict = sampler.verify(pack([target]), tokens, nodes, draft)
-    return Said(verdict.samples, verdict.path, verdict.failed_row, verdict.reason, verdict.detail)
+    return Said(verdict.samples, verdict.path, verdict.failed_row, verdict.failed_draft, verdict.reason, verdict.detail)

@@ -49,8 +49,20 @@ _MESSAGES = {
 }
 
 
-def describe(reason: RowErrorReason, detail: int, num_samples: int) -> str:
-    """Give the message for a failed row; `detail` is that of `RowResults`."""
+def describe(reason: RowErrorReason, detail: int, num_samples: int, failed_draft: int = -1) -> str:
+    """Give the message for a failed row.
+
+    Args:
+        reason: why.
+        detail: that of `RowResults`.
+        num_samples: S.
+        failed_draft: the draft's row whose numbers are at fault; -1 = it is the row itself.
+
+    """
+    if failed_draft >= 0:
+        if reason is RowErrorReason.NOTHING_TO_DRAW:
+            return f"draft row {failed_draft} has no category with positive probability"
+        return f"{_MESSAGES[reason].format(detail=detail, samples=num_samples)} of draft row {failed_draft}"
     if reason is RowErrorReason.NOTHING_TO_DRAW:
         return _STEP_NAMES[Step(detail)]
     if detail < 0:  # an id of the guidance row

@@ -134,6 +134,6 @@ def failures(results: RowResults | tuple[DraftVerdict, ...]) -> Iterator[tuple[R
 def _verify_result(request: VerifyRequest, verdict: DraftVerdict, timing: Timing) -> VerifyResult:
     errors: tuple[RowError, ...] = ()
     if verdict.failed_row >= 0:
-        message = describe(verdict.reason, verdict.detail, request.target.num_samples)
+        message = describe(verdict.reason, verdict.detail, request.target.num_samples, verdict.failed_draft)
         errors = (RowError(row=verdict.failed_row, reason=verdict.reason, message=message),)
     return VerifyResult(samples=verdict.samples, path=verdict.path, row_errors=errors, timing=timing)

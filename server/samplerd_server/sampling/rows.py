@@ -267,6 +267,8 @@ class DraftVerdict:
     """Indices of the accepted tokens in the draft, from the first on: each is the parent of the next."""
     failed_row: int = -1
     """The target row that verification stopped at; -1 = none."""
+    failed_draft: int = -1
+    """The draft's row whose numbers are at fault; -1 = those of the target row are, or none."""
     reason: RowErrorReason = RowErrorReason.NONE
     detail: int = 0
     """See RowResults.detail."""

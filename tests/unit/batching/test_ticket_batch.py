@@ -135,6 +135,21 @@ def test_a_row_that_failed_is_described(reason, detail, words):
     assert error.message.startswith(words)
 
 
+@pytest.mark.parametrize(
+    ("reason", "detail", "message"),
+    [
+        (RowErrorReason.NAN, 3, "NaN at id 3 of draft row 2"),
+        (RowErrorReason.NEGATIVE_WEIGHT, 0, "negative weight at id 0 of draft row 2"),
+        (RowErrorReason.NOTHING_TO_DRAW, 0, "draft row 2 has no category with positive probability"),
+    ],
+)
+def test_an_error_says_that_it_is_the_drafts(reason, detail, message):
+    job = TicketBatch(tickets=[of(verify_request())])
+    verdict = DraftVerdict(samples=(0,), path=(0,), failed_row=1, failed_draft=2, reason=reason, detail=detail)
+    (result,) = job.unpack((verdict,), [timing(0)])
+    assert result.row_errors == (RowError(row=1, reason=reason, message=message),)
+
+
 def test_row_0_can_fail_too():
     job = TicketBatch(tickets=[of(verify_request())])
     verdict = DraftVerdict(samples=(), path=(), failed_row=0, reason=RowErrorReason.NAN, detail=1)

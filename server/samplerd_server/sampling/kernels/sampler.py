@@ -136,7 +136,7 @@ class NumbaSampler:
         state = own.state
         assert isinstance(state, _DraftState), "another sampler began this draft. This is a bug."
         held = None if draft is None else np.frombuffer(draft.data, np.uint8)
-        accepted, failed, status, detail, last = verify_rows(
+        accepted, failed, status, detail, last, failed_draft = verify_rows(
             rows,
             np.ascontiguousarray(draft_ids, np.int32),
             np.ascontiguousarray(own.sequence.parents, np.int32),
@@ -157,6 +157,7 @@ class NumbaSampler:
             samples=(*draft_ids[path].tolist(), *(() if failed >= 0 else (last,))),
             path=tuple(path.tolist()),
             failed_row=failed,
+            failed_draft=failed_draft,
             reason=RowErrorReason(status),
             detail=detail,
         )

@@ -124,8 +124,8 @@ def verify_rows(
     """Verify one draft, or go on with it: rows: ROW[n + 1], draft_ids and parents: int32[n].
 
     The rows of q lie at the address `draft` (0 = none), a stride in bytes apart. Writes the indices of the accepted
-    tokens to path: int32[n]. Returns how many they are, the row that failed (-1 = none), status, detail and the token
-    that follows.
+    tokens to path: int32[n]. Returns how many they are, the row that failed (-1 = none), status, detail, the token that
+    follows, and the index of the draft's row whose numbers failed (-1 = none, or those of the target's row did).
 
     At most `tries` tokens are tried; if others are left, the row that failed is `UNFINISHED`, and the next call goes on
     by progress: int64[3] (node, next token, accepted tokens) and residual: float64[1 + V] (its sum, 0 = none; its
@@ -151,7 +151,7 @@ def verify_rows(
             if law.residual > 0:
                 for at in range(law.kept.final.numbers.width):
                     residual[1 + at] = memory.residual[at]
-            return accepted, UNFINISHED, 0, 0, 0
+            return accepted, UNFINISHED, 0, 0, 0, -1
         tries -= 1
         row = rows[node]
         numbers = View(np.uint64(draft) + np.uint64(j * draft_stride), np.int64(draft_dtype), np.int64(row.width), True)
@@ -160,7 +160,7 @@ def verify_rows(
             noise = Noise(row.seed, row.draw_offset, np.uint32(node), np.int64(CORRECT))
             status, detail, _, total = draw_view(numbers, 1.0, 0, False, -np.inf, noise, one, scratch)
             if status:
-                return accepted, node, status, detail, 0
+                return accepted, node, status, detail, 0, j
         own = _Draft(numbers, total, np.int64(draft_ids[j]))
         p = _p(law, from_source(law.kept, _FINAL, memory, own.token), memory)
         if uniform(row.seed, row.draw_offset, j, ACCEPT) * _q(own, own.token) < p:
@@ -170,6 +170,6 @@ def verify_rows(
         else:
             law = _reject(law, own, memory)
     if law.kept.status:
-        return accepted, node, law.kept.status, law.kept.detail, 0
+        return accepted, node, law.kept.status, law.kept.detail, 0, -1
     status, detail, last = _draw(law, rows[node], node, memory, scratch, one)
-    return accepted, node if status else -1, status, detail, last
+    return accepted, node if status else -1, status, detail, last, -1

@@ -51,14 +51,14 @@ def verify(
     taken = draft_ids.tolist()
     path: list[int] = []
     node = 0  # the index of the target row, one more than that of the drafted token
-    law, is_residual = p[:1], False
+    law, is_residual, failed_draft = p[:1], False, -1
     for j, parent in enumerate(parents.tolist()):  # a token follows its parent, so that one pass meets all
         if faults[node] != _NO_FAULT:
             break
         if parent != node - 1:
             continue
         if draft_faults[j] != _NO_FAULT:
-            faults[node] = draft_faults[j]
+            faults[node], failed_draft = draft_faults[j], j
             break
         own = float(law[0, taken[j]].item()) if is_residual else odds[j, 0]
         if _uniform(target, j, Purpose.ACCEPT) * odds[j, 1] < own:
@@ -70,7 +70,14 @@ def verify(
     samples = tuple(taken[j] for j in path)
     reason, detail = faults[node]
     if reason != RowErrorReason.NONE:
-        return DraftVerdict(samples=samples, path=tuple(path), failed_row=node, reason=reason, detail=detail)
+        return DraftVerdict(
+            samples=samples,
+            path=tuple(path),
+            failed_row=node,
+            failed_draft=failed_draft,
+            reason=reason,
+            detail=detail,
+        )
     tree = MassTree(law)
     last = int(tree.find(_uniform(target, node, Purpose.CORRECT) * tree.total).item())
     return DraftVerdict(samples=(*samples, last), path=tuple(path))

@@ -25,7 +25,7 @@ SpecInfer (ASPLOS 2024), algorithm 2, and Yang et al.: Multi-candidate speculati
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -56,6 +56,8 @@ class Verdict:
     """Indices of the accepted tokens in the draft, from the root on."""
     failed_row: int = -1
     """The target row that verification stopped at; -1 = none."""
+    failed_draft: int = -1
+    """The draft's row whose numbers are at fault; -1 = those of the target row are, or none."""
     reason: RowErrorReason = RowErrorReason.NONE
     detail: int = 0
 
@@ -83,7 +85,7 @@ def verify(target: SampleRequest, draft_ids: Sequence[int], parents: Sequence[in
             continue
         q = _draft_row(draft, j, token, target.source.vocab_size)
         if isinstance(q, tuple):
-            return _failed(draft_ids, path, *q)
+            return replace(_failed(draft_ids, path, *q), failed_draft=j)
         if uniform(target.seed, target.draw_offset, j, Purpose.ACCEPT) * q[token] < p[token]:
             path.append(j)
             node = j

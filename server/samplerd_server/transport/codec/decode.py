@@ -13,6 +13,7 @@ from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.core.buffers import address_of
 from samplerd_server.core.errors import InvalidRequestError, NotImplementedFieldError
 from samplerd_server.core.outputs import NO_OUTPUTS, Outputs
+from samplerd_server.core.rows import DenseRows
 from samplerd_server.transport.codec.check_request import (
     DEFAULT,
     check_request,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from samplerd_server.config import LimitsConfig
     from samplerd_server.core.params import SamplingParams
     from samplerd_server.core.request import SampleRequest
-    from samplerd_server.core.rows import CandidateRows, DenseRows, StoredRows
+    from samplerd_server.core.rows import CandidateRows, StoredRows
     from samplerd_server.transport.codec.decode_guidance import GuidanceRows
     from samplerd_server.transport.codec.scan import Scanned
     from samplerd_server.transport.shared_memory.reader import SharedMemoryReader
@@ -160,13 +161,14 @@ class Decoder:
         _remember(self._outputs_cache, data, vocab_size, outputs)
         return outputs
 
-    def context(self, vocab_size: int, *, has_guidance: bool = False) -> ParamsContext:
+    def context(self, vocab_size: int, *, has_guidance: bool = False, takes_guidance: bool = True) -> ParamsContext:
         """Give what the checks of parameters depend on beside the parameters."""
         return ParamsContext(
             vocab_size=vocab_size,
             max_tokens=self.limits.max_ids_per_list,
             capabilities=self.capabilities,
             has_guidance=has_guidance,
+            takes_guidance=takes_guidance,
         )
 
     def decode(self, message: pb.SampleRequest) -> SampleRequest:
@@ -217,7 +219,8 @@ class Decoder:
         if guidance is not None and "SampleRequest.guidance" not in self.capabilities:
             raise NotImplementedFieldError("guidance")
         row_seeds = decode_row_seeds(message, source.rows)
-        context = self.context(source.vocab_size, has_guidance=guidance is not None)
+        takes_guidance = isinstance(source, DenseRows)
+        context = self.context(source.vocab_size, has_guidance=guidance is not None, takes_guidance=takes_guidance)
         params = decode_row_params(message, source.rows, context)
         if guidance is not None:
             check_guidance(guidance.rows, source, params)

@@ -76,7 +76,7 @@ def decode_new(data: bytes, decoder: Decoder, *, now: float, default_ttl_s: floa
         Scalars(kind=message.kind),
         rows,
         decoder.limits,
-        params=decode_shared_params(message, decoder.context(rows.vocab_size)),
+        params=decode_shared_params(message, decoder.context(rows.vocab_size, takes_guidance=False)),
         seed=0,
         load=load,
     )

@@ -93,7 +93,7 @@ class DraftDecoder:
         if rows is None:
             raise InvalidRequestError("target", "no rows were sent")
         limits = self.samples.limits
-        context = self.samples.context(rows.vocab_size)
+        context = self.samples.context(rows.vocab_size, takes_guidance=False)
         target = check_request(
             Scalars(id=message.id, kind=message.kind, draw_offset=message.draw_offset),
             rows,

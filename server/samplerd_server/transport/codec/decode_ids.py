@@ -28,6 +28,15 @@ class ParamsContext:
     """What the sampler can do."""
     has_guidance: bool = False
     """Whether the request has guidance rows."""
+    takes_guidance: bool = True
+    """Whether the request could have them."""
+
+    @property
+    def why_not_guided(self) -> str:
+        """What is wrong with a guidance_scale other than 1 in a request without guidance rows."""
+        if self.takes_guidance:
+            return "needs guidance rows; this request has none"
+        return "must be 1: only dense rows of Sample and SampleStream can be guided"
 
 
 def decode_ids(
