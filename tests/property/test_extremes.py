@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
-from samplerd_server.core.enums import InputKind, Order
-from tests.support.samplers import KINDS, check, outputs, params, request
+from samplerd.v1 import sampler_pb2 as pb
+from samplerd_server.core.enums import Dtype, InputKind, Order
+from samplerd_server.core.errors import InvalidRequestError
+from samplerd_server.sampling.parameters import PARAMETERS, ParamKind
+from samplerd_server.transport.codec.decode_ids import ParamsContext
+from samplerd_server.transport.codec.decode_params import decode_params
+from tests.support.samplers import KINDS, check, draw, make_sampler, outputs, params, request
 
 LOWEST = float(np.finfo(np.float32).min)
 FILTERS = (
@@ -84,3 +91,123 @@ def test_what_xtc_dropped_is_certain_in_the_scaled_distribution(sampler):
     [outcome] = check(sampler, ask([1.0, 1.0, -30.0, -30.0], draws=2, top_n=2, **fields, **ZERO))
     assert outcome.samples == (1, 2)
     assert outcome.kept_mass == 0.0
+
+
+# ------------------------------------------------------------------------ any finite row under any valid parameters
+LARGEST, LEAST = float(np.finfo(np.float64).max), 5e-324
+ENDS = {
+    Dtype.F32: (-LOWEST, 1e-45, 1e30, 88.0, 2.5),
+    Dtype.F16: (65504.0, 6e-8, 12.0, 1.0),
+    Dtype.BF16: (3.3895e38, 1e-40, 7.0, 1.0),
+    Dtype.F64: (-LOWEST, 1e-45, 3.0, 1.0),
+}
+SPREAD = {0.5, 1.0, LEAST, 1e-300, 1e-100, 1e-10, 1e10, 1e38, 1e300, LARGEST, -1.0, -LARGEST, 0.0, 3.0, 10.0, -10.0}
+NUMBERS = {
+    row.name: sorted({value for value in SPREAD | {row.range.low, row.range.high} if value in row.range})
+    for row in PARAMETERS
+    if row.kind is ParamKind.FLOAT and row.name != "guidance_scale"
+}
+"""Numbers of each parameter that are in its range, its ends among them."""
+ALL = frozenset(f"SamplingParams.{own.name}" for own in PARAMETERS)
+STEPS = [value for value in pb.FilterStep.values() if value]
+
+
+@st.composite
+def rows(draw_from, kind: InputKind, dtype: Dtype) -> list[float]:
+    """Numbers at the ends of a dtype: few different ones, so that there are equals."""
+    positive = (0.0, *ENDS[dtype])
+    every = positive if kind == InputKind.PROBABILITIES else (*positive, *(-value for value in positive), -np.inf)
+    pool = draw_from(st.lists(st.sampled_from(every), min_size=1, max_size=3))
+    return draw_from(st.lists(st.sampled_from(pool), min_size=1, max_size=8))
+
+
+@st.composite
+def messages(draw_from, width: int) -> pb.SamplingParams:
+    """Up to five parameters with numbers at the ends of their ranges; the lists that they need."""
+    names = draw_from(st.lists(st.sampled_from(sorted(NUMBERS)), max_size=4, unique=True))
+    message = pb.SamplingParams(**{name: draw_from(st.sampled_from(NUMBERS[name])) for name in names})
+    if draw_from(st.booleans()):
+        message.temperature = draw_from(st.sampled_from(NUMBERS["temperature"]))
+    message.history.extend(draw_from(st.lists(st.integers(0, width - 1), max_size=6)))
+    message.top_k = draw_from(st.sampled_from([0, 0, 1, 2]))
+    message.min_tokens_to_keep = draw_from(st.sampled_from([0, 0, 2, 2**32 - 1]))
+    if draw_from(st.booleans()):
+        bias = draw_from(st.sampled_from([LOWEST, -LOWEST, 1e-45, -np.inf]))
+        message.logit_bias.add(id=draw_from(st.integers(0, width - 1)), bias=bias)
+    if draw_from(st.integers(0, 5)) == 0:
+        strength = draw_from(st.sampled_from([LEAST, 1.0, LARGEST]))
+        message.dry.CopyFrom(pb.DryParams(multiplier=strength, base=draw_from(st.sampled_from([1.0, 2.0, LARGEST]))))
+    if draw_from(st.booleans()):
+        message.order = draw_from(st.sampled_from(pb.Order.values()))
+    elif draw_from(st.booleans()):
+        message.steps.extend(draw_from(st.permutations(STEPS)))
+    message.ties = draw_from(st.sampled_from(pb.TieRule.values()))
+    if message.xtc_probability > 0:  # the reference counts what XTC drops beside a certainty otherwise
+        message.ClearField("dynamic_temperature_range")
+    return message
+
+
+@settings(max_examples=200)
+@given(st.data(), st.sampled_from(InputKind), st.sampled_from(Dtype), st.integers(0, 2**40), st.booleans())
+def test_every_sampler_draws_from_any_row_under_any_parameters(data, kind, dtype, seed, without):
+    """What the contract accepts is drawn from, with log-probabilities that are numbers, as the reference draws."""
+    row = data.draw(rows(kind, dtype))
+    message = data.draw(messages(len(row)))
+    context = ParamsContext(vocab_size=len(row), max_tokens=1 << 10, capabilities=ALL)
+    try:
+        own = decode_params(message, "params", context)
+    except InvalidRequestError:  # some exclude each other
+        assume(False)
+    wanted = outputs(*KINDS, rank=True, entropy=KINDS, kept=True, adaptive_state=True, top_n=3, named=[0])
+    draws = data.draw(st.integers(1, len(row))) if without else 3
+    asked = request(
+        row,
+        dtype,
+        kind=kind,
+        params=own,
+        outputs=wanted,
+        seed=seed,
+        num_samples=draws,
+        with_replacement=not without,
+    )
+    for name in ("numba", "torch"):
+        sampler = make_sampler(name)
+        check(sampler, asked)
+        got = draw(sampler, asked)
+        if not got.status[0]:
+            each = (*got.logprobs.values(), *got.named.values(), *got.top_logprobs.values(), *got.entropy.values())
+            assert not np.isnan(np.concatenate([*each, got.kept_mass])).any()
+
+
+@pytest.mark.parametrize("temperature", [LEAST, 1e-310, 1e-300, 1e-261])
+def test_a_temperature_below_the_lowest_that_matters_is_it(temperature):
+    """The same entity is decoded, alone and beside other parameters."""
+    context = ParamsContext(vocab_size=4, max_tokens=1 << 10, capabilities=ALL)
+    for others in ({}, {"top_p": 0.5}):
+        low = decode_params(pb.SamplingParams(temperature=temperature, **others), "params", context)
+        assert low.temperature == 1e-260
+
+
+@pytest.mark.parametrize("temperature", [1e37, 1e39, 1e45, 1e300])
+def test_gaps_beyond_float32_have_the_mass_that_the_temperature_gives_them(sampler, temperature):
+    """And what is forbidden has none: -inf times an inverse temperature that float32 rounds to 0 is no number."""
+    asked = request(
+        [LOWEST, -np.inf, -LOWEST, 0.0],
+        params=params(temperature=temperature),
+        outputs=outputs(*KINDS, entropy=KINDS, kept=True),
+        num_samples=200,
+        seed=3,
+    )
+    [outcome] = check(sampler, asked)
+    assert 1 not in outcome.samples
+    assert len(set(outcome.samples)) == (3 if temperature > 1e37 else 1)
+
+
+@pytest.mark.parametrize("temperature", [1e-260, 1e-100, 1e-45, 1e-40])
+def test_the_least_gap_decides_at_a_low_temperature(sampler, temperature):
+    """Numbers that differ by as little as float32 can say, divided by a temperature that it cannot say."""
+    own = outputs(*KINDS, entropy=KINDS, kept=True)
+    [outcome] = check(
+        sampler, request([0.0, 1e-40, -1e-40], params=params(temperature=temperature), outputs=own, num_samples=50)
+    )
+    assert (set(outcome.samples) == {1}) == (temperature < 1e-40)

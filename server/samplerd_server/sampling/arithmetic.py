@@ -21,10 +21,26 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["COLDEST_EXPONENT", "LN_2", "LOG2_E", "Arithmetic", "arithmetic", "exp", "exp2", "ln", "log2", "power"]
+__all__ = [
+    "COLDEST",
+    "COLDEST_EXPONENT",
+    "HOTTEST",
+    "LN_2",
+    "LOG2_E",
+    "Arithmetic",
+    "arithmetic",
+    "exp",
+    "exp2",
+    "ln",
+    "log2",
+    "power",
+]
 
 LOG2_E = 1.4426950408889634
 LN_2 = 0.6931471805599453
+COLDEST, HOTTEST = 1e-260, 1.7976931348623157e308
+"""The ends of temperatures above 0. Below `COLDEST` every gap between two float32 numbers already is beyond the range
+of masses, and any logit divided by it is within that of binary64."""
 COLDEST_EXPONENT = -1000.0
 """Powers of two below this one are taken to be it: 2^-1000 times anything that is added here is nothing."""
 

@@ -53,7 +53,7 @@ def _weigh(view, b, c, scratch):
     if view.is_weights:
         weigh_powers(scratch.x, scratch.maxima[b], c * LN_2, scratch.mass)
     else:
-        weigh_block(scratch.x, scratch.maxima[b], np.float32(min(c, 3e38)), scratch.mass)
+        weigh_block(scratch.x, scratch.maxima[b], c, scratch.mass)
     return scratch.mass
 
 

@@ -20,6 +20,7 @@ from samplerd_server.sampling.kernels.shared_lists import PENALTIES, recall, rem
 __all__ = [
     "RAISED",
     "add_bias",
+    "clamp",
     "has_mask",
     "has_penalties",
     "mask_tokens",
@@ -35,9 +36,15 @@ RAISED = np.inf
 
 
 @jit
+def clamp(logit):
+    """Bring what became of a finite logit, float64, into float32."""
+    return min(max(logit, -_LARGEST), _LARGEST)
+
+
+@jit
 def saturate(logit):
     """Keep a finite logit, float64, within float32; -inf stays."""
-    return logit if logit == -np.inf else min(max(logit, -_LARGEST), _LARGEST)
+    return logit if logit == -np.inf else clamp(logit)
 
 
 @jit

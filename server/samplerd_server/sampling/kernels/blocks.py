@@ -18,7 +18,7 @@ from samplerd_server.core.enums import Dtype
 from samplerd_server.sampling.kernels.compile import as_bits, as_float, jit, load_bf16, load_f16, load_f32, load_f64
 from samplerd_server.sampling.kernels.exp2 import exp2, exp2_32, log2
 
-__all__ = ["BLOCK", "TINY", "block_maximum", "load_block", "sum_block", "weigh_block", "weigh_powers"]
+__all__ = ["BLOCK", "FLAT", "TINY", "block_maximum", "load_block", "sum_block", "weigh_block", "weigh_powers"]
 
 BLOCK = 512
 """Numbers in a block: 2 KiB, so that a block, its masses and its partial sums stay in the first-level cache."""
@@ -27,6 +27,9 @@ TINY = np.float32(-np.inf)
 _F16, _BF16, _F64 = int(Dtype.F16), int(Dtype.BF16), int(Dtype.F64)
 _FLIP = np.int32(0x7FFFFFFF)
 _LOWEST = np.int32(-0x80000000)
+FLAT, STEEP = 2.0**-60, 3e38
+"""Below the first c, at temperatures above 10^18, a gap that float32 cannot hold may still have a mass; a c above the
+second float32 cannot hold itself, at temperatures below 10^-38."""
 
 
 @jit
@@ -68,9 +71,17 @@ def block_maximum(x):
 
 @jit
 def weigh_block(x, maximum, c, mass):
-    """Compute mass: float32[BLOCK] of x: float32[BLOCK]; the maximum is finite."""
+    """Compute mass: float32[BLOCK] of x: float32[BLOCK], with a finite maximum; c: float64."""
+    single = np.float32(min(c, STEEP))
+    if c < FLAT or c > STEEP:
+        for i in range(BLOCK):
+            t = (x[i] - maximum) * single
+            if c > STEEP or not t > TINY:  # c is beyond float32; or the gap is, or it is -inf x 0
+                t = np.float32(max((np.float64(x[i]) - np.float64(maximum)) * c, -STEEP))
+            mass[i] = exp2_32(t)
+        return
     for i in range(BLOCK):
-        mass[i] = exp2_32((x[i] - maximum) * c)
+        mass[i] = exp2_32((x[i] - maximum) * single)
 
 
 @jit

@@ -111,7 +111,7 @@ def weigh_left(tree, view, c, b):
     elif view.is_weights:
         weigh_powers(x, tree.maxima[b], c * LN_2, mass)
     else:
-        weigh_block(x, tree.maxima[b], np.float32(min(c, 3e38)), mass)
+        weigh_block(x, tree.maxima[b], c, mass)
     for i in range(BLOCK):
         mass[i] = TAKEN if x[i] == fill else mass[i]
     tree.is_open[b] = 1

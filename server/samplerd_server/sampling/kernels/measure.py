@@ -96,7 +96,7 @@ def measure_block(view, block, c, has_taken, scratch):
         return maximum, bits, 0.0
     if maximum == -np.inf:
         return maximum, bits, 0.0
-    weigh_block(x, maximum, np.float32(min(c, 3e38)), scratch.mass)
+    weigh_block(x, maximum, c, scratch.mass)
     return maximum, bits, sum_block(scratch.mass, scratch.half)
 
 
@@ -109,7 +109,7 @@ def fetch(view, block, c, maximum, scratch):
     if c > 0 and view.is_weights:
         weigh_powers(scratch.x, maximum, c * LN_2, scratch.mass)
     elif c > 0:
-        weigh_block(scratch.x, maximum, np.float32(min(c, 3e38)), scratch.mass)
+        weigh_block(scratch.x, maximum, c, scratch.mass)
 
 
 @jit

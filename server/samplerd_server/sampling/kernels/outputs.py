@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from samplerd_server.core.enums import Dtype, InputKind, LogprobKind
-from samplerd_server.sampling.kernels.blocks import BLOCK, TINY, block_maximum, load_block, sum_block, weigh_block
+from samplerd_server.sampling.kernels.blocks import BLOCK, FLAT, TINY, block_maximum, load_block, sum_block, weigh_block
 from samplerd_server.sampling.kernels.compile import jit, load_bf16, load_f16, load_f32, load_f64
 from samplerd_server.sampling.kernels.exp2 import LOG2_E, exp, ln, log_add
 from samplerd_server.sampling.kernels.measure import measure_view
@@ -153,11 +153,18 @@ def entropy_view(kind, scratch):
         maximum, _ = block_maximum(scratch.x)
         if maximum == -np.inf:
             continue
-        weigh_block(scratch.x, maximum, np.float32(min(c, 3e38)), scratch.mass)
+        weigh_block(scratch.x, maximum, c, scratch.mass)
         own = sum_block(scratch.mass, scratch.half)
-        for i in range(BLOCK):
-            scratch.mass[i] *= max(scratch.x[i] - maximum, np.float32(-1e30))
-        gaps = sum_block(scratch.mass, scratch.half) / kind.temperature
+        gaps = 0.0
+        if c < FLAT:
+            for i in range(BLOCK):
+                if scratch.x[i] > -np.inf:
+                    gap = (np.float64(scratch.x[i]) - np.float64(maximum)) / kind.temperature
+                    gaps += np.float64(scratch.mass[i]) * gap
+        else:
+            for i in range(BLOCK):
+                scratch.mass[i] *= max(scratch.x[i] - maximum, np.float32(-1e30))
+            gaps = sum_block(scratch.mass, scratch.half) / kind.temperature
         away = np.float64(maximum) / kind.temperature - top
         moment += exp(away) * (gaps + max(away, -1e300) * own)
     return max(0.0, ln(total) - moment / total)

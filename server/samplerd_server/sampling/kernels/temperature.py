@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from samplerd_server.sampling.kernels.adjust import saturate
+from samplerd_server.sampling.arithmetic import COLDEST, HOTTEST
+from samplerd_server.sampling.kernels.adjust import clamp
 from samplerd_server.sampling.kernels.arithmetic import ln, power
 from samplerd_server.sampling.kernels.blocks import BLOCK
 from samplerd_server.sampling.kernels.compile import jit
@@ -25,7 +26,8 @@ def dynamic_temperature(row, h, count):
     share = min(h / ln(np.float64(count)), 1.0) if count > 1 else 0.0
     lift = power(share, row.dynamic_temperature_exponent) if share > 0 else 0.0
     low = max(row.temperature - row.dynamic_temperature_range, 0.0)
-    return low + (row.temperature + row.dynamic_temperature_range - low) * lift
+    temperature = low + (min(row.temperature + row.dynamic_temperature_range, HOTTEST) - low) * lift
+    return max(temperature, COLDEST) if temperature > 0 else 0.0
 
 
 @jit
@@ -45,7 +47,7 @@ def _bent(row, y, top, temperature):
     if y == -np.inf:
         return y
     distance = max((np.float64(y) - top) / temperature, FARTHEST)
-    return np.float32(saturate(_bend(distance, row.smoothing_factor, row.smoothing_curve)))
+    return np.float32(clamp(_bend(distance, row.smoothing_factor, row.smoothing_curve)))
 
 
 @jit

@@ -22,7 +22,7 @@ _FAR = 1e290
 class Distribution:
     """Masses over positions 0 .. n-1 of each row; positions are ids, or `ids` names them (ascending)."""
 
-    __slots__ = ("_exponents", "_ids", "_is_empty", "_owns_exponents", "_rest", "_tree", "_width")
+    __slots__ = ("_exponents", "_ids", "_is_empty", "_logits", "_owns_exponents", "_rest", "_tree", "_width")
 
     def __init__(
         self,
@@ -31,17 +31,21 @@ class Distribution:
         *,
         rest: Tensor | None = None,
         will_forget: bool = False,
+        logits: tuple[Tensor, Tensor] | None = None,
     ) -> None:
         """Take ln p, up to a constant.
 
         Args: exponents, float64[B, n] with maximum 0 in each row, -inf for what cannot be drawn; ids, int64[B, n];
         rest, float64[B, 1], the mass of what was not sent, NaN = unknown. With `will_forget` the exponents are
-        overwritten, and `logprobs` and `rebase` cannot be asked for.
+        overwritten, and `logprobs` and `rebase` cannot be asked for. logits: float64[B, n], and the temperature,
+        float64[B, 1], that the exponents were made of: without them, what is left after something 10^16 times as far
+        away has been drawn would be equal.
         """
         self._ids = ids
         self._owns_exponents = False
         self._is_empty: Tensor | None = None  # bool[B, 1]: rows that `rebase` found to have nothing left
         self._rest = rest
+        self._logits = logits
         self._width = exponents.shape[1]
         self._exponents = None if will_forget else exponents
         self._tree = MassTree(exponents.exp_() if will_forget else exponents.exp())
@@ -99,7 +103,13 @@ class Distribution:
         largest = exponents.amax(1, keepdim=True)
         self._is_empty = largest == float("-inf")
         largest = torch.where(is_shallow & ~self._is_empty, largest, 0.0)
-        exponents -= largest
+        if self._logits is None:
+            exponents -= largest
+        else:
+            logits, temperature = self._logits
+            left = torch.where(exponents > float("-inf"), logits, float("-inf"))
+            again = (left - left.amax(1, keepdim=True)) / temperature
+            self._exponents = exponents = torch.where(is_shallow & ~self._is_empty, again, exponents)
         if self._rest is not None:
             self._rest = self._rest * torch.exp(-largest)
         self._tree = MassTree(exponents.exp())

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from samplerd_server.core.enums import InputKind, Step
 from samplerd_server.core.outputs import OutputFlags
+from samplerd_server.sampling.arithmetic import COLDEST, HOTTEST
 from samplerd_server.sampling.decode import read_bytes
 from samplerd_server.sampling.portable.adjust import Adjuster, read_ids
 from samplerd_server.sampling.portable.arithmetic import ln, power
@@ -27,10 +28,10 @@ if TYPE_CHECKING:
 
     from samplerd_server.sampling.portable.row_groups import RowGroup
 
-__all__ = ["COLDEST", "LoadedRows", "dynamic_temperature", "load"]
+__all__ = ["ALMOST_ZERO", "LoadedRows", "dynamic_temperature", "load"]
 
 _NEVER = float("-inf")
-COLDEST = 1e-300
+ALMOST_ZERO = 1e-300
 """Replaces a dynamic temperature of 0: certainty of the most likely, with nothing divided by zero."""
 
 
@@ -180,29 +181,30 @@ class LoadedRows:
     @cached_property
     def raw_distribution(self) -> Distribution:
         """Of the row as sent."""
-        return Distribution(self.raw - self.health, rest=self.rest_mass(self.raw_rest, self.health, None))
+        rest, own = self.rest_mass(self.raw_rest, self.health, None), (self.raw, torch.ones_like(self.health))
+        return Distribution(self.raw - self.health, rest=rest, logits=own)
 
     @cached_property
     def scaled(self) -> Distribution:
         """Of the adjusted row at its temperature."""
         exponents = (self.adjusted - self.largest) / self.temperature
-        group = self.group
-        if not group.is_plain and bool(self.is_certain.any()):
+        group, has_certain = self.group, not self.group.is_plain and bool(self.is_certain.any())
+        if has_certain:
             order = first(self.adjusted, self.adjusted.shape[1])[1]
             places = torch.arange(order.shape[1], device=order.device).expand_as(order)
             by_rank = certainty(torch.empty_like(order).scatter_(1, order, places))
             exponents = torch.where(self.is_certain & (self.adjusted > _NEVER), by_rank, exponents)
-        is_bare = (
-            group.is_plain and not group.without and not (group.output_flags & ~(OutputFlags.KEPT | OutputFlags.RANK))
-        )
+        needs_more = group.output_flags & ~(OutputFlags.KEPT | OutputFlags.RANK)
+        is_bare = group.is_plain and not group.without and not needs_more
         rest = self.rest_mass(self.rest, self.largest, self.temperature)
-        return Distribution(exponents, rest=rest, will_forget=is_bare)
+        own = None if has_certain else (self.adjusted, self.temperature)
+        return Distribution(exponents, rest=rest, will_forget=is_bare, logits=own)
 
     @property
     def is_certain(self) -> Tensor:
         """bool[B, 1]: a dynamic temperature came to 0: the most likely is certain."""
         dynamic = self.parameters.column("dynamic_temperature_range") > 0
-        return dynamic & (self.temperature <= COLDEST)
+        return dynamic & (self.temperature <= ALMOST_ZERO)
 
     def set_bound(self, bound: Tensor) -> None:
         """Set the bound of what was not sent, float64[B, 1], after the logits changed."""
@@ -227,8 +229,9 @@ def dynamic_temperature(rows: LoadedRows, information: Tensor, count: Tensor, li
     share = torch.where(count > 1, information / ln(count.to(torch.float64)), 0.0).clamp_(0.0, 1.0)
     lift = torch.where(share > 0, power(share, exponent), 0.0)
     low = (own - spread).clamp(min=0.0)
-    scaled = low + (own + spread - low) * lift
-    return torch.where(spread > 0, scaled, own).clamp_(min=COLDEST)
+    scaled = low + ((own + spread).clamp(max=HOTTEST) - low) * lift
+    scaled = torch.where(scaled > 0, scaled.clamp(min=COLDEST), 0.0)
+    return torch.where(spread > 0, scaled, own).clamp_(min=ALMOST_ZERO)
 
 
 def load(group: RowGroup, device: torch.device) -> LoadedRows:

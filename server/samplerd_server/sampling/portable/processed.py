@@ -14,7 +14,7 @@ from samplerd_server.sampling.parameters import FILTERS
 from samplerd_server.sampling.portable.distribution import Distribution, certainty
 from samplerd_server.sampling.portable.filter_state import FilterState
 from samplerd_server.sampling.portable.filters import Filters
-from samplerd_server.sampling.portable.logits import COLDEST, LoadedRows
+from samplerd_server.sampling.portable.logits import ALMOST_ZERO, LoadedRows
 from samplerd_server.sampling.portable.records import Fields
 from samplerd_server.sampling.portable.row_groups import draw_uniforms
 from samplerd_server.sampling.portable.shapes import Shapes, has_shapes
@@ -216,7 +216,7 @@ def _finish(rows: LoadedRows, state: FilterState, own: Tensor, logits: Tensor, p
     Args: own, float64[B, n], the logits of what is kept along the order, -inf = dropped; logits, float64[B, n], those
     of the scaled row.
     """
-    temperature = rows.temperature.clamp(min=COLDEST)
+    temperature = rows.temperature.clamp(min=ALMOST_ZERO)
     is_shaped, unshaped = torch.zeros_like(state.undecided), None
     if has_shapes(rows):
         shapes = Shapes(rows, temperature)
@@ -235,7 +235,12 @@ def _finish(rows: LoadedRows, state: FilterState, own: Tensor, logits: Tensor, p
         undecided = undecided | (state.beyond & (mass.isnan() | is_shaped))
         rest = torch.where(state.beyond, mass, 0.0)
     return Processed(
-        drawn_from=Distribution(exponents.gather(1, by_id), positions.gather(1, by_id), rest=rest),
+        drawn_from=Distribution(
+            exponents.gather(1, by_id),
+            positions.gather(1, by_id),
+            rest=rest,
+            logits=None if bool(rows.is_certain.any()) else (own.gather(1, by_id), temperature),
+        ),
         count=state.count,
         undecided=undecided | rows.undecided,
         beyond=state.beyond,

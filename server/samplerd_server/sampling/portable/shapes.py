@@ -9,7 +9,7 @@ import torch
 from samplerd_server.sampling.arithmetic import LOG2_E
 from samplerd_server.sampling.masses import LOWEST
 from samplerd_server.sampling.portable import arithmetic
-from samplerd_server.sampling.portable.logits import COLDEST
+from samplerd_server.sampling.portable.logits import ALMOST_ZERO
 from samplerd_server.sampling.portable.records import Fields, to_column
 from samplerd_server.sampling.portable.units import as_float32
 from samplerd_server.sampling.shapes import LEAST, adaptive_logit, is_shaped, moving_target
@@ -35,7 +35,7 @@ class Shapes:
     def __init__(self, rows: LoadedRows, temperature: Tensor) -> None:
         """Take the parameters. Args: temperature, float64[B, 1], that what is kept is drawn at."""
         self._rows, self._temperature = rows, temperature
-        self.on = is_shaped(rows.parameters) & (temperature > COLDEST)
+        self.on = is_shaped(rows.parameters) & (temperature > ALMOST_ZERO)
         """bool[B, 1]."""
 
     def apply(self, own: Tensor, positions: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -8,7 +8,7 @@ import torch
 
 from samplerd_server.sampling.dry import LARGEST
 from samplerd_server.sampling.portable.arithmetic import ln
-from samplerd_server.sampling.portable.logits import COLDEST
+from samplerd_server.sampling.portable.logits import ALMOST_ZERO
 from samplerd_server.sampling.portable.units import as_float32
 from samplerd_server.sampling.smoothing import FARTHEST, MONOTONE, bend
 
@@ -34,9 +34,9 @@ class Smoothing:
         self._rows = rows
         self._factor = rows.parameters.column("smoothing_factor")
         self._curve = rows.parameters.column("smoothing_curve")
-        self._temperature = rows.temperature.clamp(min=COLDEST)
+        self._temperature = rows.temperature.clamp(min=ALMOST_ZERO)
         # The coldest is certainty of the most likely, of which nothing is bent.
-        self.is_on = (self._factor > 0) & (self._temperature > COLDEST)
+        self.is_on = (self._factor > 0) & (self._temperature > ALMOST_ZERO)
         """bool[B, 1]: the row is bent."""
 
     def logits(self) -> Tensor:

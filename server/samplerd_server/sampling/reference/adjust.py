@@ -170,13 +170,13 @@ def _penalise_tokens(row: Known, params: SamplingParams) -> Known:
     logits, changes = row.logits.copy(), []
     at, unsent = row.positions(repeated | counts.keys() | present)
     for position in at:
-        token, logit = int(row.ids[position]), logits[position]
+        token, logit = int(row.ids[position]), float(logits[position])
         if logit == -math.inf:
             continue
         if token in repeated:
             logit = logit / params.repetition_penalty if logit > 0 else logit * params.repetition_penalty
-        logit = _saturate(logit) - counts[token] * params.frequency_penalty
-        logits[position] = _rounded(_saturate(logit - (params.presence_penalty if token in present else 0.0)))
+        logit = _clamp(logit) - counts[token] * params.frequency_penalty
+        logits[position] = _rounded(_clamp(logit - (params.presence_penalty if token in present else 0.0)))
     for token in unsent:
         changes.append(1.0 - params.repetition_penalty if token in repeated else 0.0)
         presence = params.presence_penalty if token in present else 0.0
@@ -208,7 +208,12 @@ def _rounded(logit: float) -> float:
 
 def _saturate(logit: float) -> float:
     """Keep a finite logit within float32; -inf stays."""
-    return logit if logit == -math.inf else min(max(logit, -LARGEST), LARGEST)
+    return logit if logit == -math.inf else _clamp(logit)
+
+
+def _clamp(logit: float) -> float:
+    """Bring what became of a finite logit into float32."""
+    return min(max(logit, -LARGEST), LARGEST)
 
 
 def _touch_rest(row: Known, changes: list[float]) -> Known:

@@ -33,6 +33,9 @@ class Distribution:
     """float64[n]; -inf = never; NaN = unknown."""
     rest: float = 0.0
     """Probability of the rest; NaN = unknown."""
+    logits: NDArray[np.float64] | None = None
+    """float64[n]: what the log-probabilities were made of, at `temperature`; None = they say it all."""
+    temperature: float = 1.0
 
     def of(self, token: int) -> float:
         """Look up ln p of one id."""
@@ -89,7 +92,13 @@ def softmax(row: Known, temperature: float) -> Distribution:
     if row.has_rest:
         rest = exp(row.rest - row.logits.max()) if temperature == 1 else math.nan
     total = float(np.exp(scaled).sum()) + rest
-    return Distribution(ids=row.ids, logprobs=scaled - math.log(total), rest=rest / total if rest else 0.0)
+    return Distribution(
+        ids=row.ids,
+        logprobs=scaled - math.log(total),
+        rest=rest / total if rest else 0.0,
+        logits=row.logits,
+        temperature=temperature,
+    )
 
 
 def processed(state: FilterState, *, is_greedy: bool) -> Distribution:
@@ -102,7 +111,15 @@ def processed(state: FilterState, *, is_greedy: bool) -> Distribution:
         logprobs = np.where(state.kept, scaled - math.log(state.total), -math.inf)
     by_id = np.argsort(state.ids)
     rest = state.rest / state.total if state.rest else 0.0
-    return Distribution(ids=state.ids[by_id], logprobs=logprobs[by_id], rest=rest)
+    if is_greedy or state.temperature == 0:
+        return Distribution(ids=state.ids[by_id], logprobs=logprobs[by_id], rest=rest)
+    return Distribution(
+        ids=state.ids[by_id],
+        logprobs=logprobs[by_id],
+        rest=rest,
+        logits=state.logits[by_id],
+        temperature=state.temperature,
+    )
 
 
 def successive(own: Distribution, samples: list[int], *, is_certain: bool) -> list[float]:
@@ -117,7 +134,12 @@ def successive(own: Distribution, samples: list[int], *, is_certain: bool) -> li
             logprobs.append(0.0)
             continue
         largest = float(finite.max())
-        mass = float(np.exp(finite - largest).sum()) + own.rest * exp(-largest)
-        logprobs.append(float(left[at] - largest - math.log(mass)))
+        gaps = finite - largest
+        if own.logits is not None:  # of which less was lost beside what has been drawn
+            logits = own.logits[left > -math.inf]
+            gaps = (logits - logits.max()) / own.temperature
+        mass = float(np.exp(gaps).sum()) + own.rest * exp(-largest)
+        gap = float(gaps[np.count_nonzero(left[:at] > -math.inf)]) if left[at] > -math.inf else -math.inf
+        logprobs.append(gap - math.log(mass))
         left[at] = -math.inf
     return logprobs

@@ -82,11 +82,15 @@ class RowOutcome:
     processed: FilterState | None = None
     """What the filters kept, with the masses that were drawn from."""
 
+    raw_order: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    """The ids in the total order of the row as sent."""
+
     def top(self, kind: LogprobKind, n: int) -> tuple[list[int], list[float]]:
         """List the most likely n ids of one kind, with ln p; -1 beyond them."""
         own = self.distributions[kind]
-        is_own = kind == LogprobKind.RAW or (kind == LogprobKind.PROCESSED and self.is_reordered)
-        order = own.ids[np.lexsort((own.ids, -own.logprobs))] if is_own else self.order
+        order = self.raw_order if kind == LogprobKind.RAW else self.order
+        if kind == LogprobKind.PROCESSED and self.is_reordered:
+            order = own.ids[np.lexsort((own.ids, -own.logprobs))]
         ids = [int(token) for token in order if own.of(int(token)) != -math.inf][:n]
         beyond = -math.inf if own.rest == 0 else math.nan
         missing = n - len(ids)
@@ -228,6 +232,7 @@ def _sample_row(request: SampleRequest, row: int, params: SamplingParams) -> Row
         kept_mass=min(mass, 1.0),
         unshaped=[1.0 if before is None else float(before[state.ids == token][0]) for token in samples],
         order=certain,
+        raw_order=raw.ids[np.lexsort((raw.ids, -raw.logits))],
         is_reordered=(params.smoothing_factor > 0 or bool(is_shaped(params))) and not params.is_greedy,
         processed=state,
     )

@@ -32,9 +32,11 @@ def temperature_of(state: FilterState, params: SamplingParams) -> float:
         return params.temperature
     count = state.listed if params.dynamic_temperature_counts_all else state.count
     share = entropy(state) / float(arithmetic.ln(float(count))) if count > 1 else 0.0
-    lift = float(arithmetic.power(min(share, 1.0), params.dynamic_temperature_exponent)) if share > 0 else 0.0
-    low, high = max(params.temperature - spread, 0.0), params.temperature + spread
-    return low + (high - low) * lift
+    with np.errstate(over="ignore"):
+        lift = float(arithmetic.power(min(share, 1.0), params.dynamic_temperature_exponent)) if share > 0 else 0.0
+    low, high = max(params.temperature - spread, 0.0), min(params.temperature + spread, arithmetic.HOTTEST)
+    temperature = low + (high - low) * lift
+    return max(temperature, arithmetic.COLDEST) if temperature > 0 else 0.0
 
 
 def _bent(logits: Any, largest: float, temperature: float, params: SamplingParams) -> NDArray[np.float64]:

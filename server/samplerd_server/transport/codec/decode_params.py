@@ -9,6 +9,7 @@ import numpy as np
 from samplerd_server.core.enums import Step
 from samplerd_server.core.errors import InvalidRequestError, NotImplementedFieldError
 from samplerd_server.core.params import Dry, SamplingParams
+from samplerd_server.sampling.arithmetic import COLDEST
 from samplerd_server.sampling.parameters import FILTERS, PARAMETERS, PLAIN, ParamKind, steps_of
 from samplerd_server.transport.codec.decode_ids import decode_ids, decode_sequences
 
@@ -62,7 +63,7 @@ def decode_params(message: pb.SamplingParams, path: str, context: ParamsContext)
         if temperature not in _TEMPERATURES:
             raise InvalidRequestError(f"{path}.temperature", f"{temperature} is not a finite number >= 0")
     if names <= PLAIN:
-        params = SamplingParams(temperature=temperature)
+        params = SamplingParams(temperature=_at_least_coldest(temperature))
         if len(_plain_by_temperature) < _MAX_REMEMBERED:
             _plain_by_temperature[temperature] = params
         return params
@@ -83,10 +84,16 @@ def _decode_all(
         if name in names:
             found[name] = decode(message, f"{path}.{name}", context)
     if not context.has_guidance and found.get("guidance_scale", 1.0) != 1.0:
-        raise InvalidRequestError(f"{path}.guidance_scale", "needs guidance rows; this request has none")
+        raise InvalidRequestError(f"{path}.guidance_scale", context.why_not_guided)
+    found["temperature"] = _at_least_coldest(found.get("temperature", 1.0))
     params = SamplingParams(is_plain=False, **_spread(found, PARAMETERS))
     _check_steps(params, path)
     return params
+
+
+def _at_least_coldest(temperature: float) -> float:
+    """Raise a temperature that is above 0 to the lowest that makes a difference: no id and no logprob changes."""
+    return COLDEST if 0 < temperature < COLDEST else temperature
 
 
 def _check_steps(params: SamplingParams, path: str) -> None:
