@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import struct
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import grpc
 import pytest
 
+from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.core.errors import Code
-from samplerd_server.transport.envoy import asgi_context, asgi_watch
+from samplerd_server.transport.envoy import asgi_context, asgi_watch, web
 from samplerd_server.transport.envoy.asgi import AsgiApp
 from samplerd_server.transport.envoy.frames import frame
 from tests.support.asgi import Client, framed
@@ -357,3 +360,28 @@ async def test_a_thousand_calls_that_wait_are_asked_after_a_few_at_a_time(handle
     await asyncio.gather(*serving)
     assert all(outcome in {"ok", "cancelled"} for outcome in handlers.outcomes)
     assert app._watch._calls == set()
+
+
+@pytest.mark.parametrize("long_bytes", [0, 1 << 20], ids=["another thread", "the event loop"])
+@pytest.mark.parametrize(("body", "status"), [(b'{"id": 7}', 200), (b'{"none": 7}', 400)])
+async def test_json_is_converted_wherever_it_is_long(monkeypatch, body, status, long_bytes):
+    threads = []
+    monkeypatch.setattr(web, "_LONG_BYTES", long_bytes)
+    for name in ("_from_json", "_to_json"):
+        own = getattr(web, name)
+        monkeypatch.setattr(web, name, lambda *a, own=own: (threads.append(threading.current_thread()), own(*a))[1])
+
+    async def sample(data: bytes, _context: Any) -> bytes:
+        return pb.SampleResponse(id=pb.SampleRequest.FromString(data).id, samples=range(9)).SerializeToString()
+
+    methods = {"Sample": grpc.unary_unary_rpc_method_handler(sample)}
+    handler = grpc.method_handlers_generic_handler("samplerd.v1.SamplerService", methods)
+    client = Client("/samplerd.v1.SamplerService/Sample", body)
+    client.scope["headers"] = [(b"content-type", b"application/json")]
+    client.close()
+    await serve(AsgiApp([handler], max_message_bytes=LIMIT), client)
+    assert client.sent[0]["status"] == status
+    told = json.loads(client.replies)
+    assert (told.get("id"), told.get("samples")) == (("7", list(range(9))) if status == 200 else (None, None))
+    assert len(threads) == (2 if status == 200 else 1)
+    assert {own is threading.main_thread() for own in threads} == {bool(long_bytes)}
