@@ -159,6 +159,10 @@ check-packages: clients ## Build what would be published of each client, and use
 	for client in $(CLIENTS); do $(MAKE) --no-print-directory -C client/$$client package; done
 	$(BIN)/python -m pytest --package tests/packages $(ARGS)
 
+.PHONY: release
+release: check-packages ## Build what would be published into dist/, check it, and say what it is made of
+	$(BIN)/python -m scripts.release
+
 .PHONY: client-table
 client-table: clients ## Write the table of client/README.md from such a run
 	$(BIN)/python -m client.conformance.run --write

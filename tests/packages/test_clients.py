@@ -1,7 +1,7 @@
 """Each client, as it would be published, is used from an empty project, and gives the ids of the Python client.
 
-`make package` of a client's folder has built it. The project has nothing of this repository in it but that package; what
-a registry would add (gRPC, protobuf) is what the client's own build has fetched.
+`make package` of a client's folder has built it. The project has nothing of this repository in it but that package;
+what a registry would add (gRPC, protobuf) is what the client's own build has fetched.
 """
 
 from __future__ import annotations
