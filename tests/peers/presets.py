@@ -60,6 +60,9 @@ def filled_in(drawn: dict[str, Any], system: System) -> dict[str, Any]:
         full.setdefault("penalty_range", system.range)
     if system.dry_range and "dry" in full:
         full["dry"] = {"range": system.dry_range, **full["dry"]}
-    if 0 < full.get("temperature", 1.0) < system.lowest_temperature:
+    temperature = full.get("temperature", 1.0)
+    if temperature == 0 or temperature < system.greedy_below:
+        full |= {"temperature": 1.0, "top_k": 1}  # the argmax, without a division by 0
+    elif temperature < system.lowest_temperature:
         full["temperature"] = system.lowest_temperature
     return full
