@@ -5,18 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING
 
+from samplerd import __version__
 from samplerd_server.config import ConfigError
+from samplerd_server.config.credentials import read_tls, read_tokens
+from samplerd_server.config.environment import silence_forks
 from samplerd_server.config.flags import parse
 from samplerd_server.config.sources import render
-from samplerd_server.process.lifecycle import tell
+from samplerd_server.process.lifecycle import Lifecycle, leave, tell
 from samplerd_server.process.log import set_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
     from samplerd_server.config import ServerConfig
+    from samplerd_server.transport.grpcio.starting import StartingServer
 
 __all__ = ["main"]
 
@@ -41,25 +47,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(config: ServerConfig) -> int:
-    # Imported here, because torch takes a second to import and --help and --check-config do not need it.
+    silence_forks()
+    # Imported here, because --help and --check-config do not need them.
+    from samplerd_server.core.errors import BindError, DeviceError  # noqa: PLC0415
+
+    expected: tuple[type[Exception], ...] = (BindError, ConfigError, DeviceError)
     if config.workers.count > 1 and config.worker is None:
         from samplerd_server.process.workers.supervisor import PortError, WorkersError, serve_workers  # noqa: PLC0415
 
-        expected: tuple[type[Exception], ...] = (ConfigError, PortError, WorkersError)
-        main: Coroutine[None, None, None] = serve_workers(config)
+        expected += (PortError, WorkersError)
+        main: Coroutine[None, None, None] = serve_workers(config, partial(_starting, are_held=True))
     elif config.transport.transport == "envoy":
-        from samplerd_server.core.errors import BindError  # noqa: PLC0415
         from samplerd_server.transport.envoy.supervisor import EnvoyError, serve_envoy  # noqa: PLC0415
 
-        expected = (BindError, ConfigError, EnvoyError)
+        expected += (EnvoyError,)
         main = serve_envoy(config)
     else:
-        from samplerd_server.app import serve  # noqa: PLC0415
-        from samplerd_server.core.errors import BindError  # noqa: PLC0415
-        from samplerd_server.engine.device import DeviceError  # noqa: PLC0415
-
-        expected = (ConfigError, BindError, DeviceError)
-        main = serve(config)
+        main = _serve(config)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(main)
@@ -70,6 +74,32 @@ def _run(config: ServerConfig) -> int:
         tell(config.worker, "failed", cause=str(error))
         return 2
     return 0
+
+
+async def _serve(config: ServerConfig) -> None:
+    """Serve in this process: listen at once, then import torch and everything else, which takes seconds."""
+    lifecycle = Lifecycle(config)
+    lifecycle.watch()
+    # Read first, so that an unusable file is reported at once.
+    read_tls(config.security)
+    read_tokens(config.security.token_file)
+    starting = None
+    if config.worker is None:
+        starting = _starting(config)
+        await starting.start()
+        lifecycle.starting(version=__version__, listen=",".join(starting.addresses))
+    importing = asyncio.get_running_loop().run_in_executor(None, import_module, "samplerd_server.app")
+    if not await lifecycle.unless_stopped(importing):
+        lifecycle.stopped(is_clean=True)
+        leave()
+    await importing.result().serve(config, lifecycle, starting)
+
+
+def _starting(config: ServerConfig, *, are_held: bool = False) -> StartingServer:
+    from samplerd_server.transport.grpcio.certificates import Certificates  # noqa: PLC0415  # as above
+    from samplerd_server.transport.grpcio.starting import StartingServer  # noqa: PLC0415
+
+    return StartingServer(config.transport.listen, Certificates(config.security), are_held=are_held)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

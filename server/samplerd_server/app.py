@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from functools import partial
 from pathlib import Path
@@ -22,7 +21,7 @@ from samplerd_server.batching.batcher import Batcher
 from samplerd_server.batching.cost_model import CostModel
 from samplerd_server.batching.queue import TicketQueue
 from samplerd_server.batching.slicer import Slicer
-from samplerd_server.config.credentials import read_tls, read_tokens
+from samplerd_server.config.credentials import read_tokens
 from samplerd_server.core.errors import BindError
 from samplerd_server.core.request import RNG
 from samplerd_server.distributions.expiry_timer import ExpiryTimer
@@ -34,7 +33,7 @@ from samplerd_server.metrics.exporter import Exporter
 from samplerd_server.metrics.metrics import Metrics
 from samplerd_server.metrics.process_metrics import ProcessMetrics
 from samplerd_server.metrics.snapshot import SnapshotServer
-from samplerd_server.process.lifecycle import Lifecycle
+from samplerd_server.process.lifecycle import leave
 from samplerd_server.process.log import event
 from samplerd_server.process.memory import tune_memory
 from samplerd_server.transport.codec.by_distribution import decode_fixed_params
@@ -58,6 +57,8 @@ if TYPE_CHECKING:
 
     from samplerd_server.config import ServerConfig
     from samplerd_server.distributions.store import Store
+    from samplerd_server.process.lifecycle import Lifecycle
+    from samplerd_server.transport.grpcio.starting import StartingServer
 
 __all__ = ["App", "serve"]
 
@@ -71,7 +72,13 @@ _ABANDON_AFTER_S = 2.0
 class App:
     """The whole server, built and connected."""
 
-    def __init__(self, config: ServerConfig, engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        config: ServerConfig,
+        engine: Engine,
+        loop: asyncio.AbstractEventLoop,
+        starting: StartingServer | None = None,
+    ) -> None:
         self._config = config
         self._engine = engine
         self._loop = loop
@@ -142,6 +149,7 @@ class App:
             self.observer,
             certificates=Certificates(config.security),
             shares_port=worker is not None,
+            starting=starting,
         )
         self._exporter: Exporter | None = None
         self._snapshot_server: SnapshotServer | None = None
@@ -247,8 +255,13 @@ class App:
         return is_clean
 
 
-async def serve(config: ServerConfig) -> None:
+async def serve(config: ServerConfig, lifecycle: Lifecycle, starting: StartingServer | None) -> None:
     """Serve until SIGTERM or SIGINT, then drain.
+
+    Args:
+        config: the settings.
+        lifecycle: watches already.
+        starting: answers for this server until it is ready; None = nobody does.
 
     Raises:
         BindError: an address cannot be listened on.
@@ -257,21 +270,16 @@ async def serve(config: ServerConfig) -> None:
 
     """
     loop = asyncio.get_running_loop()
-    lifecycle = Lifecycle(config)
-    lifecycle.watch()
-    # Read before the device warms up, so that an unusable file is reported at once.
-    read_tls(config.security)
-    read_tokens(config.security.token_file)
     engine = Engine(config.engine)
     warming_up = loop.run_in_executor(None, engine.warm_up, config.spare_kernels)
     if not await lifecycle.unless_stopped(warming_up):
         lifecycle.stopped(is_clean=True)
-        _leave()
-    app = App(config, engine, loop)
+        leave()
+    app = App(config, engine, loop, starting)
     tune_memory()
     if not await lifecycle.may_listen():
         lifecycle.stopped(is_clean=True)
-        _leave()
+        leave()
     try:
         await app.start()
         lifecycle.serving(
@@ -289,10 +297,4 @@ async def serve(config: ServerConfig) -> None:
         is_clean = await app.stop()
     lifecycle.stopped(is_clean=is_clean)
     if not app.has_ended:
-        _leave()
-
-
-def _leave() -> None:
-    """Exit the process at once: a thread that is still in native code would crash the interpreter's normal exit."""
-    logging.shutdown()
-    os._exit(0)
+        leave()

@@ -5,8 +5,11 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+from typing import Any
 
+import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.support.daemon import KERNEL, Daemon
 
@@ -87,6 +90,34 @@ def test_a_socket_that_a_dead_server_left_behind_is_taken_over(tmp_path, transpo
     with Daemon("--transport", transport, unix=path) as daemon, socket.socket(socket.AF_UNIX) as probe:
         assert daemon.unix_address == f"unix:{path}"
         probe.connect(str(path))
+
+
+class Watched(Daemon):
+    """Asks for the health once the log says that the server starts, before it serves."""
+
+    def wait_event(self, message: str, timeout_s: float = 30.0) -> dict[str, Any]:
+        if message == "serving":
+            self.starting = super().wait_event("starting", timeout_s)
+            self.channel = grpc.insecure_channel(self.starting["listen"])
+            self.before = self.health()
+        return super().wait_event(message, timeout_s)
+
+    def health(self) -> int:
+        """The status of the server."""
+        stub = health_pb2_grpc.HealthStub(self.channel)
+        return stub.Check(health_pb2.HealthCheckRequest(), timeout=60, wait_for_ready=True).status
+
+
+@pytest.mark.parametrize("flags", [(), ("--transport=envoy",), ("--workers=2",)], ids=["grpcio", "envoy", "workers"])
+def test_health_is_answered_from_the_start(flags):
+    with Watched(*flags) as daemon:
+        assert daemon.before == health_pb2.HealthCheckResponse.NOT_SERVING
+        assert daemon.starting["listen"] == daemon.address
+        assert not daemon.address.endswith(":0")
+        with daemon.channel, grpc.insecure_channel(daemon.address) as other:
+            daemon.channel = other
+            assert daemon.health() == health_pb2.HealthCheckResponse.SERVING
+        assert not [line for line in daemon.log if not line.startswith("{")]
 
 
 def test_a_device_that_is_not_there_is_named():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["environment", "interpreter_environment"]
+__all__ = ["environment", "interpreter_environment", "silence_forks"]
 
 _SERVICE_LINK = re.compile(r"SAMPLERD_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)")
 """Variables that Kubernetes sets in every container of a namespace with a Service named samplerd."""
@@ -39,3 +39,11 @@ def interpreter_environment() -> dict[str, str]:
     return {
         name: value for name, value in os.environ.items() if not name.startswith("SAMPLERD_") and name not in embedding
     }
+
+
+def silence_forks() -> None:
+    """Keep grpcio from writing to standard error when a process is started; to be called before it is imported.
+
+    It prepares for processes that go on in Python after a fork, and logs when it cannot. Ours only start programs.
+    """
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")

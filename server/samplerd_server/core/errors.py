@@ -31,6 +31,7 @@ __all__ = [
     "BindError",
     "Code",
     "DeadlineError",
+    "DeviceError",
     "FullError",
     "InternalError",
     "InvalidRequestError",
@@ -73,6 +74,10 @@ OK = Code.OK
 
 class BindError(Exception):
     """Expected: the server cannot listen on an address. It does not start, so no caller sees this error."""
+
+
+class DeviceError(Exception):
+    """Expected: the configured device does not exist."""
 
 
 class SamplerdError(Exception):

@@ -88,7 +88,7 @@ def _compile(kernels: list[Any], folder: Path | None) -> None:
         "compiling kernels",
         kernels=len(_missing(kernels)),
         processes=processes,
-        usually="20-60s",
+        usually="1-3min",
         saved="no" if folder else "yes",
     )
     variables = interpreter_environment() | ({} if folder is None else {"NUMBA_CACHE_DIR": str(folder)})

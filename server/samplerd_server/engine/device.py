@@ -8,13 +8,10 @@ from pathlib import Path
 
 import torch
 
+from samplerd_server.core.errors import DeviceError
 from samplerd_server.process.cpu_quota import usable_cores
 
-__all__ = ["Device", "DeviceError", "choose_device", "choose_threads"]
-
-
-class DeviceError(Exception):
-    """Expected: the configured device does not exist."""
+__all__ = ["Device", "choose_device", "choose_threads"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

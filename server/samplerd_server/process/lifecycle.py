@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from samplerd_server.config import ServerConfig, WorkerConfig
 
-__all__ = ["Lifecycle", "tell"]
+__all__ = ["Lifecycle", "leave", "tell"]
 
 _LOG = logging.getLogger("samplerd")
 _ONE_SIGNAL_S = 0.25
@@ -40,6 +40,12 @@ def tell(worker: WorkerConfig, message: str, **values: object) -> None:
     """Send the supervisor a message; one that has died is ignored."""
     with suppress(OSError):
         os.write(worker.control, json.dumps({message: values}).encode() + b"\n")
+
+
+def leave() -> None:
+    """Exit the process at once: a thread that is still in native code would crash the interpreter's normal exit."""
+    logging.shutdown()
+    os._exit(0)
 
 
 class Lifecycle:
@@ -107,6 +113,10 @@ class Lifecycle:
             return not self.stop.is_set()
         tell(self._worker, "warm")
         return await self.unless_stopped(self._may_listen.wait())
+
+    def starting(self, **values: object) -> None:
+        """Report that health is answered already, and where; no request is."""
+        self._report("starting", values)
 
     def serving(self, **values: object) -> None:
         """Report that requests are answered, and where."""

@@ -16,8 +16,9 @@ import logging
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+from samplerd import __version__
 from samplerd_server.config.credentials import read_tls, read_tokens
 from samplerd_server.metrics.exporter import Exporter
 from samplerd_server.process.cpu_quota import usable_cores
@@ -30,6 +31,8 @@ from samplerd_server.process.workers.pool import WorkerPool, WorkersError
 from samplerd_server.process.workers.ports import PortError, Ports
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from samplerd_server.config import ServerConfig
 
 __all__ = ["PortError", "WorkersError", "serve_workers"]
@@ -39,8 +42,22 @@ _MEMORY = "/dev/shm"  # noqa: S108  # the folder in it is made for us alone
 """Writable even where the root file system is not."""
 
 
-async def serve_workers(config: ServerConfig) -> None:
+class Starting(Protocol):
+    """What answers on the addresses until the workers do: `transport/grpcio/starting.py`."""
+
+    async def start(self) -> None:
+        """Listen and answer."""
+
+    async def stop(self) -> None:
+        """End."""
+
+
+async def serve_workers(config: ServerConfig, start: Callable[[ServerConfig], Starting]) -> None:
     """Serve with several workers until SIGTERM or SIGINT, then drain; a second signal ends them at once.
+
+    Args:
+        config: the settings.
+        start: makes what answers until the workers do, for the exact addresses.
 
     Raises:
         ConfigError: a certificate, key or token cannot be used.
@@ -60,8 +77,11 @@ async def serve_workers(config: ServerConfig) -> None:
         try:
             config = _share(config, ports.hold(config.transport.listen))
             metrics = _export(exporter, config.metrics.listen)
+            starting = start(config)
+            await starting.start()
+            lifecycle.starting(version=__version__, listen=",".join(config.transport.listen))
             pool = WorkerPool(config, aggregator, Path(folder), _environment(config.engine.threads))
-            is_clean = await _run_pool(pool, lifecycle, config, metrics)
+            is_clean = await _run_pool(pool, lifecycle, config, metrics, starting)
         finally:
             await asyncio.to_thread(exporter.stop)
             ports.close()
@@ -76,15 +96,19 @@ def _shared_folder() -> tempfile.TemporaryDirectory[str]:
         raise WorkersError(f"cannot make a folder for what workers share: {error.strerror}") from error
 
 
-async def _run_pool(pool: WorkerPool, lifecycle: Lifecycle, config: ServerConfig, metrics: str) -> bool:
+async def _run_pool(
+    pool: WorkerPool, lifecycle: Lifecycle, config: ServerConfig, metrics: str, starting: Starting
+) -> bool:
     """Run the pool from its start to its end; returns whether every request in flight finished within the grace."""
     try:
         if await lifecycle.unless_stopped(pool.start()):
+            await starting.stop()
             served = pool.serves() | {"metrics": metrics, "workers": config.workers.count}
             lifecycle.serving(**served)
             await lifecycle.unless_stopped(pool.watch())
         lifecycle.draining(workers=config.workers.count)
     finally:
+        await starting.stop()
         is_clean = await pool.drain(lifecycle.hurry)
     return is_clean
 

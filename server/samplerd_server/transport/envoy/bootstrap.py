@@ -62,13 +62,16 @@ class EnvoyError(Exception):
     """Expected: Envoy is not installed, or did not start."""
 
 
-def envoy_config(config: ServerConfig, folder: Path, application: str = APPLICATION) -> dict[str, Any]:
+def envoy_config(
+    config: ServerConfig, folder: Path, application: str = APPLICATION, *, shares_ports: bool = False
+) -> dict[str, Any]:
     """Give Envoy's configuration.
 
     Args:
         config: the settings.
         folder: temporary folder of this server, for the socket of the admin interface and the files that Envoy reads.
         application: the ASGI application, ``module:name``.
+        shares_ports: whether somebody else who listens on the addresses is one of ours.
 
     Raises:
         EnvoyError: pyvoy is not installed.
@@ -97,8 +100,9 @@ def envoy_config(config: ServerConfig, folder: Path, application: str = APPLICAT
         "address": first,
         "additional_addresses": [{"address": address} for address in others],
         "per_connection_buffer_limit_bytes": _WINDOW_BYTES,
-        # Only workers share a port. Two servers that share one by accident would answer each other's clients.
-        "enable_reuse_port": config.worker is not None,
+        # Workers share a port, and a server with what answers until it is ready. Two servers that share one by
+        # accident would answer each other's clients.
+        "enable_reuse_port": shares_ports,
     }
     return outer
 

