@@ -28,7 +28,7 @@ COPY . .
 # hadolint ignore=SC2086
 RUN pip install ${PIP_EXTRA_ARGS} --constraint constraints.txt ".[server]"
 
-# Compiled for this machine's processor; on another kind the first start compiles them again, in seconds.
+# Compiled for this machine's processor; on another kind the first start compiles them again (docs/first_start.md).
 ENV NUMBA_CACHE_DIR=/var/cache/samplerd
 RUN python -m samplerd_server.precompile
 
@@ -54,7 +54,7 @@ EXPOSE 50051 9464
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["python", "-c", "\
 import grpc; \
 from grpc_health.v1 import health_pb2 as messages, health_pb2_grpc as stubs; \
-health = stubs.HealthStub(grpc.insecure_channel('127.0.0.1:50051')); \
+health = stubs.HealthStub(grpc.insecure_channel('127.0.0.1:50051', [('grpc.enable_http_proxy', 0)])); \
 reply = health.Check(messages.HealthCheckRequest(), timeout=3); \
 raise SystemExit(reply.status != messages.HealthCheckResponse.SERVING)"]
 ENTRYPOINT ["samplerd"]

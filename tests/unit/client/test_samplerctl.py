@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import io
+import os
+import signal
 import sys
 from dataclasses import fields
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -17,7 +21,7 @@ from samplerd_client.parameter_table import PARAMETERS
 from samplerd_client.result import SampleResult, Timing
 from samplerd_client.samplerctl import environment, inputs, main, render
 from samplerd_client.samplerctl.arguments import build_parser, join_negative_values
-from samplerd_client.samplerctl.bench import Tally, _check_limits
+from samplerd_client.samplerctl.bench import Tally, _check_limits, _load
 from samplerd_client.samplerctl.sample import _report
 from samplerd_client.samplerctl.sample_options import sample_options
 from samplerd_client.samplerctl.sample_outputs import arrays_of, records_of
@@ -329,6 +333,34 @@ def test_a_load_beyond_the_limits_is_refused_at_once(flags: list[str], said: str
         _check_limits(LIMITS, parse("bench", *flags))
     assert str(caught.value).startswith(said)
     _check_limits(LIMITS, parse("bench", "--rows=8", "--vocab-size=250", "--dtype=f16"))
+
+
+async def test_ctrl_c_ends_a_bench_with_what_it_has() -> None:
+    async def call(number: int) -> Any:
+        await asyncio.sleep(0)
+        if number == 50:
+            os.kill(os.getpid(), signal.SIGINT)
+        return SimpleNamespace(row_errors=())
+
+    tally = Tally(rows=1)
+    args = parse("bench", "--duration", "600", "--warm-up", "0", "--concurrency", "1")
+    elapsed_s, was_interrupted = await _load(call, tally, args)
+    assert was_interrupted
+    assert 0 < elapsed_s < 600
+    assert len(tally.latencies_s) >= 50
+    assert tally.summary(elapsed_s)["requests"] == len(tally.latencies_s)
+
+
+async def test_ctrl_c_in_the_warm_up_has_nothing() -> None:
+    async def call(number: int) -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        await asyncio.sleep(0)
+        return SimpleNamespace(row_errors=())
+
+    tally = Tally(rows=1)
+    args = parse("bench", "--duration", "600", "--warm-up", "600", "--concurrency", "1")
+    assert await _load(call, tally, args) == (0.0, True)
+    assert not tally.latencies_s
 
 
 def test_an_audit_of_few_draws_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

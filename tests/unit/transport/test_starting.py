@@ -11,6 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd.v1 import sampler_pb2_grpc
+from samplerd_client.channel import ChannelConfig, open_channel
 from samplerd_server.config import SecurityConfig
 from samplerd_server.core.errors import BindError
 from samplerd_server.transport.grpcio.certificates import Certificates
@@ -85,3 +86,15 @@ async def test_a_unix_socket_is_left_to_the_real_server(starting, tmp_path):
 
 async def test_it_may_end_before_it_began():
     await StartingServer(("127.0.0.1:0",), PLAIN).stop()
+
+
+async def test_the_client_goes_around_a_proxy_to_this_machine(starting, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    for name in ("no_proxy", "no_grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    async with open_channel(ChannelConfig(target=starting.addresses[0])) as own:
+        reply = await health_pb2_grpc.HealthStub(own).Check(health_pb2.HealthCheckRequest(), timeout=30)
+        assert reply.status == NOT_SERVING
+    async with grpc.aio.insecure_channel(starting.addresses[0]) as other:
+        with pytest.raises(grpc.aio.AioRpcError):
+            await health_pb2_grpc.HealthStub(other).Check(health_pb2.HealthCheckRequest(), timeout=30)
