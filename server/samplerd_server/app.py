@@ -2,8 +2,8 @@
 
 ::
 
-    start   engine (warm) -> device thread -> gRPC, SERVING -> /metrics
-    stop    NOT_SERVING, refuse new requests -> finish those in flight -> gRPC -> device thread -> /metrics
+    start   engine (warm) -> device thread -> gRPC, SERVING -> HTTP -> /metrics
+    stop    NOT_SERVING, refuse new requests -> finish those in flight -> gRPC -> HTTP -> device thread -> /metrics
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from samplerd_server.transport.codec.compiled import compiled_scan, compiled_var
 from samplerd_server.transport.codec.decode import Decoder
 from samplerd_server.transport.grpcio.certificates import Certificates
 from samplerd_server.transport.grpcio.server import GrpcServer
+from samplerd_server.transport.http.server import HttpServer
 from samplerd_server.transport.oip.services import OPEN_INFERENCE, open_inference
 from samplerd_server.transport.rpc.descriptor import rpcs_of
 from samplerd_server.transport.rpc.distributions import DistributionService
@@ -127,12 +128,7 @@ class App:
             loop=loop,
         )
         inference = open_inference(
-            decoder=service.decoder,
-            submitter=submitter,
-            streams=streams,
-            regions=regions,
-            max_rows=config.limits.max_rows,
-            metrics=self.metrics,
+            decoder=decoder, submitter=submitter, streams=streams, regions=regions, metrics=self.metrics
         )
         self.handlers = Handlers(
             service,
@@ -151,6 +147,7 @@ class App:
             shares_port=worker is not None,
             starting=starting,
         )
+        self.http = HttpServer(config, self.handlers.generic)
         self._exporter: Exporter | None = None
         self._snapshot_server: SnapshotServer | None = None
         if worker is not None and worker.metrics_socket:
@@ -212,6 +209,7 @@ class App:
         self._expiry_timer.start()
         if self._config.transport.transport == "grpcio":
             await self.server.start()
+            await self.http.start()
         else:
             await self.handlers.set_serving()
         if self._exporter is not None:
@@ -243,6 +241,7 @@ class App:
         """Drain, then stop everything; returns whether all requests in flight finished within the drain grace."""
         if self._config.transport.transport == "grpcio":
             is_clean = await self.server.drain()
+            await self.http.stop()
         else:
             is_clean = await self.drain()
         self._expiry_timer.stop()
@@ -285,6 +284,7 @@ async def serve(config: ServerConfig, lifecycle: Lifecycle, starting: StartingSe
         lifecycle.serving(
             version=__version__,
             listen=",".join(app.server.addresses),
+            http=app.http.address,
             metrics=app.metrics_address,
             device=engine.device.name,
             kernel=engine.sampler.name,

@@ -28,7 +28,7 @@ RANKS = {
     "core": 1,
 }
 # The same within the transport: by which protocol a call comes is above what it asks for.
-TRANSPORT_RANKS = {"envoy": 6, "grpcio": 5, "oip": 4, "rpc": 3, "codec": 2, "shared_memory": 1}
+TRANSPORT_RANKS = {"http": 7, "envoy": 6, "grpcio": 5, "oip": 4, "rpc": 3, "codec": 2, "shared_memory": 1}
 # Third-party packages that only these places may import.
 ONLY_IN = {
     "torch": {"engine", "sampling"},
@@ -40,6 +40,7 @@ ONLY_IN = {
     "prometheus_client": {"metrics", "process"},
     "uvloop": {"__main__"},
     "pyvoy": {"transport"},
+    "uvicorn": {"transport"},
 }
 # Nobody outside the transport knows the stubs.
 STUBS_IN = {"transport"}

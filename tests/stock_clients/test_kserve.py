@@ -23,3 +23,18 @@ async def test_the_sdk_over_grpc(daemon):
     first, again = got["replayed"]
     assert first == again
     assert "Request for unknown model" in got["wrong"]
+
+
+async def test_the_sdk_over_http(daemon):
+    got = run("kserve", "kserve_rest.py", daemon.http_address)
+    own = await native(daemon.address)
+    assert got["live"] == [True, True]
+    assert got["model"] == [True, False]
+    assert got["id"] == "one"
+    for way in ("binary", "half", "json", "list", "outputs", "all_binary"):
+        assert got[way] == own, way
+    assert got["logprobs"] == [pytest.approx(LOGPROBS, abs=1e-3)]
+    assert got["largest"] == await native(daemon.address, 2**64 - 1)
+    first, again = got["replayed"]
+    assert first == again
+    assert "Request for unknown model" in got["wrong"]

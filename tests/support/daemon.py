@@ -54,6 +54,8 @@ class Daemon:
             raise
         self.address = serving["listen"].split(",")[0]
         self.metrics_address = serving["metrics"]
+        self.http_address = serving.get("http", self.address)
+        """Where HTTP is served: by envoy beside gRPC, by grpcio on an address of its own."""
         return self
 
     def __exit__(self, *_: object) -> None:

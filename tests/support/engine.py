@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from asyncio import AbstractEventLoop
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -101,7 +102,7 @@ class StubEngine:
         self.event_loop_draw_limit_s = event_loop_draw_limit_s
         self._thread = DeviceThread(sampler)
 
-    def warm_up(self) -> float:
+    def warm_up(self, _spare: Path | None = None) -> float:
         return 0.0
 
     def start(self, loop: AbstractEventLoop) -> None:

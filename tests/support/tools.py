@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import sys
@@ -20,6 +21,12 @@ def need(name: str) -> str:
     if program is None:
         _missing(name)
     return str(program)
+
+
+def need_http() -> None:
+    """Skip the test, or fail it in CI, where the packages of the extra http are not installed."""
+    if importlib.util.find_spec("uvicorn") is None:
+        _missing("uvicorn")
 
 
 def need_perf_analyzer() -> None:

@@ -52,6 +52,8 @@ class ServerConfig:
             raise ConfigError(
                 "with --transport envoy, TLS is for all addresses or for none: leave out --tls-cert or the Unix socket"
             )
+        if self.transport.transport == "envoy" and self.transport.http_listen:
+            raise ConfigError("with --transport envoy, HTTP is on the addresses of --listen: leave out --http-listen")
         if self.workers.count > 1 and unix:
             message = "a Unix socket belongs to one server; listen on host:port, or use --workers 1"
             raise ConfigError(f"--workers {self.workers.count}: cannot share {unix[0]}: {message}")

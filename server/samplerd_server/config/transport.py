@@ -46,6 +46,16 @@ class TransportConfig:
             value="grpcio|envoy",
         ),
     )
+    http_listen: str = setting(
+        "",
+        Setting(
+            flag="http-listen",
+            help="address for HTTP/1.1 beside the transport grpcio, host:port, or off: the Open Inference Protocol "
+            "over HTTP, Connect and gRPC-Web (pip install 'samplerd[http]'); envoy serves them on --listen",
+            parse=optional_address,
+            show=or_off,
+        ),
+    )
     grpcio_acceptors: int = setting(
         8,
         Setting(

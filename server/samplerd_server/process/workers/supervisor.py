@@ -75,7 +75,7 @@ async def serve_workers(config: ServerConfig, start: Callable[[ServerConfig], St
     exporter = Exporter(config.metrics.listen, MergedCollector(aggregator, asyncio.get_running_loop()))
     with _shared_folder() as folder:
         try:
-            config = _share(config, ports.hold(config.transport.listen))
+            config = _share(config, ports)
             metrics = _export(exporter, config.metrics.listen)
             starting = start(config)
             await starting.start()
@@ -113,14 +113,18 @@ async def _run_pool(
     return is_clean
 
 
-def _share(config: ServerConfig, addresses: tuple[str, ...]) -> ServerConfig:
-    """Give the configuration of a worker: the exact addresses, and its share of the cores."""
+def _share(config: ServerConfig, ports: Ports) -> ServerConfig:
+    """Give the configuration of a worker: the exact addresses, which it reserves, and its share of the cores."""
     workers, cores = config.workers.count, usable_cores()
     if workers > cores:
         event(_LOG, logging.WARNING, "more workers than cores", workers=workers, cores=cores)
     return dataclasses.replace(
         config,
-        transport=dataclasses.replace(config.transport, listen=addresses),
+        transport=dataclasses.replace(
+            config.transport,
+            listen=ports.hold(config.transport.listen),
+            http_listen="".join(ports.hold([config.transport.http_listen] if config.transport.http_listen else [])),
+        ),
         engine=dataclasses.replace(config.engine, threads=threads_per_worker(config.engine.threads, workers, cores)),
     )
 

@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from samplerd_server.core.errors import Code
+from samplerd_server.core.errors import Code, SamplerdError
+from samplerd_server.transport.codec.status import trailers_of
 from samplerd_server.transport.envoy.asgi_context import Aborted, AsgiContext
 from samplerd_server.transport.envoy.asgi_watch import Watch
 from samplerd_server.transport.envoy.cors import Origins
 from samplerd_server.transport.envoy.frames import FrameError
+from samplerd_server.transport.envoy.inference_http import InferenceContext
 from samplerd_server.transport.envoy.web import web_context
+from samplerd_server.transport.oip.http_routes import is_inference_path
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -92,6 +95,10 @@ class AsgiApp:
             return
         kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
         send = self._origins.wrap(origin, send)
+        if is_inference_path(scope["path"]):
+            headers.pop(b"grpc-timeout", None)
+            await self._answer_inference(InferenceContext(scope, headers, receive, send, self._max_message_bytes))
+            return
         context = None
         if scope["method"] == "POST":
             try:
@@ -114,6 +121,15 @@ class AsgiApp:
             await context.end(Code.UNIMPLEMENTED, f"{path} is a stream, which needs gRPC")
         else:
             await _Call(context, handler, self._watch).run()
+
+    async def _answer_inference(self, context: InferenceContext) -> None:
+        """Answer a call of the Open Inference Protocol over HTTP."""
+        if context.problem is not None:
+            await context.end(context.problem.code, context.problem.message)
+            return
+        handler = self._look_up(context.path, context)
+        assert handler is not None, "a route to an RPC that nobody answers. This is a bug."
+        await _Call(context, handler, self._watch).run()
 
     def close(self) -> None:
         """Stop watching the calls that still wait, because the server ends."""
@@ -169,8 +185,8 @@ class _Call:
             await self._dispatch(loop)
         except Aborted as abort:
             await context.end(abort.code, abort.details, abort.trailers)
-        except FrameError as error:
-            await context.end(error.code, error.message)
+        except SamplerdError as error:
+            await context.end(error.code, error.message, trailers_of(error))
         except asyncio.CancelledError as error:
             await self._end_cancelled(error)
         except Exception:  # noqa: BLE001  # no exception may reach the client

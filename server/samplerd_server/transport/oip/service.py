@@ -71,12 +71,12 @@ class InferenceService:
             deadline = min(deadline, arrival + inference.timeout_s)
         return self._submitter.submit(inference.sample, arrival, deadline, connection)
 
-    @INFERENCE.unary("ServerLive", oip.ServerLiveRequest, oip.ServerLiveResponse)
+    @INFERENCE.unary("ServerLive", oip.ServerLiveRequest, oip.ServerLiveResponse, is_health=True)
     async def server_live(self, _request: oip.ServerLiveRequest, _call: Call) -> oip.ServerLiveResponse:
         """Answer that the server runs."""
         return oip.ServerLiveResponse(live=True)
 
-    @INFERENCE.unary("ServerReady", oip.ServerReadyRequest, oip.ServerReadyResponse)
+    @INFERENCE.unary("ServerReady", oip.ServerReadyRequest, oip.ServerReadyResponse, is_health=True)
     async def server_ready(self, _request: oip.ServerReadyRequest, _call: Call) -> oip.ServerReadyResponse:
         """Answer whether the server takes new requests."""
         return oip.ServerReadyResponse(ready=self._submitter.is_open)

@@ -27,7 +27,6 @@ def open_inference(
     submitter: Submitter,
     streams: Streams,
     regions: SharedMemoryReader | None,
-    max_rows: int,
     metrics: Metrics,
 ) -> tuple[InferenceService, ManagementService]:
     """Build them."""
@@ -37,7 +36,7 @@ def open_inference(
         submitter=submitter,
         streams=streams,
         regions=registry,
-        max_rows=max_rows,
+        max_rows=decoder.limits.max_rows,
         metrics=metrics,
     )
     return inference, ManagementService(submitter=submitter, regions=registry)

@@ -94,7 +94,7 @@ class Translator:
             if name not in ROWS:
                 set_tensor(message, tensor, rows.rows)
         if not message.HasField("seed") and not message.row_seeds:
-            message.seed = fresh_seed() >> 1  # below 2^63, so that every client can read it and send it again
+            message.seed = fresh_seed() >> 11  # below 2^53: every client can read it and send it again, JavaScript too
         outputs = self._outputs(request)
         if any(output.name == "logprobs" for output in outputs):
             if not message.outputs.logprobs:

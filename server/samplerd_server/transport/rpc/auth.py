@@ -26,21 +26,32 @@ _SCHEME = "bearer "
 
 
 class Authenticated(grpc.GenericRpcHandler):
-    """Handlers for callers with a token. `observer` counts the calls that are refused; None = they are not counted."""
+    """Handlers for callers with a token.
+
+    `observer` counts the calls that are refused; None = they are not counted. `exempt` are methods that need no token.
+    """
 
     depends_on_caller = True
     """The result of `service` depends on the caller's token, so it must not be cached."""
 
-    def __init__(self, inner: grpc.GenericRpcHandler, *, tokens: Sequence[bytes], observer: RpcObserver | None) -> None:
+    def __init__(
+        self,
+        inner: grpc.GenericRpcHandler,
+        *,
+        tokens: Sequence[bytes],
+        observer: RpcObserver | None,
+        exempt: frozenset[str] = frozenset(),
+    ) -> None:
         self._inner = inner
         self._tokens = tuple(tokens)
         self._observer = observer
+        self._exempt = exempt
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
         """Give the handler of a method, or one that refuses the caller."""
         handler = self._inner.service(handler_call_details)
-        if handler is None:
-            return None
+        if handler is None or handler_call_details.method in self._exempt:
+            return handler
         problem = self._check(handler_call_details)
         return handler if problem is None else self._refusal(handler_call_details.method, problem)
 

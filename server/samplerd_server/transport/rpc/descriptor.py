@@ -66,6 +66,8 @@ class Rpc:
     """Answers one call, if it is unary."""
     stream: Callable[[Any, Call], Coroutine[Any, Any, None]] | None
     """Serves one call, if it is a stream."""
+    is_health: bool = False
+    """Whether it tells probes how the server is: they need no token."""
 
     @property
     def labels(self) -> RpcLabels:
@@ -82,7 +84,7 @@ class RpcService:
     """Whether GetServerInfo lists its RPCs by name."""
 
     def unary(
-        self, name: str, request: type[_Request], response: type[_Response]
+        self, name: str, request: type[_Request], response: type[_Response], *, is_health: bool = False
     ) -> Callable[
         [Callable[[_Owner, _Request, Call], Coroutine[Any, Any, _Response]]],
         Callable[[_Owner, _Request, Call], Coroutine[Any, Any, _Response]],
@@ -96,7 +98,8 @@ class RpcService:
                 reply = await handler(owner, parse(request, data), call)
                 return reply.SerializeToString()
 
-            return self._mark(handler, self._describe(name, Kind.UNARY, request, response, answer=answer))
+            rpc = self._describe(name, Kind.UNARY, request, response, answer=answer, is_health=is_health)
+            return self._mark(handler, rpc)
 
         return declare
 
@@ -138,6 +141,7 @@ class RpcService:
         *,
         answer: Answer | None = None,
         stream: Callable[[Any, Call], Coroutine[Any, Any, None]] | None = None,
+        is_health: bool = False,
     ) -> Rpc:
         return Rpc(
             service=self.contract.full_name,
@@ -149,6 +153,7 @@ class RpcService:
             index=self.contract.methods_by_name[name].index,
             answer=answer,
             stream=stream,
+            is_health=is_health,
         )
 
     @staticmethod

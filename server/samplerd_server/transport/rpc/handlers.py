@@ -11,6 +11,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from samplerd_server.transport.rpc.auth import Authenticated
 from samplerd_server.transport.rpc.binding import bind
+from samplerd_server.transport.rpc.descriptor import rpcs_of
 from samplerd_server.transport.rpc.reflection import reflection_handlers
 
 if TYPE_CHECKING:
@@ -38,9 +39,12 @@ class Handlers:
         """Bind the RPCs of all these objects; `service` is the one that is drained."""
         self.service = service
         own = bind((service, *others), observer)
+        rpcs = rpcs_of(*map(type, (service, *others)))
+        probes = frozenset(f"/{rpc.service}/{rpc.name}" for rpc in rpcs if rpc.is_health)
         self._served = tuple(own)
         self.generic: list[grpc.GenericRpcHandler] = [
-            Authenticated(handler, tokens=tokens, observer=observer) if tokens else handler for handler in own.values()
+            Authenticated(handler, tokens=tokens, observer=observer, exempt=probes) if tokens else handler
+            for handler in own.values()
         ]
         """What to register with grpcio, or to look a method up in."""
         self._health = health.aio.HealthServicer()
