@@ -82,6 +82,12 @@ test-stock-clients: $(VENV)/.dev tools ## Run the clients that others publish, u
 	$(BIN)/python -m tests.stock_clients.environments
 	$(BIN)/python -m pytest --stock tests/stock_clients $(ARGS)
 
+# The lowest and the highest versions of what the client and the server need, and the client beside tritonclient and kserve.
+.PHONY: test-ranges
+test-ranges: $(VENV)/.dev tools ## Test both ends of the ranges of dependencies, installed under build/ranges
+	$(BIN)/python -m tests.ranges.environments
+	$(BIN)/python -m pytest --ranges tests/ranges -rA $(ARGS)
+
 .PHONY: lint
 lint: $(VENV)/.dev ## Check style, types and the contract
 	$(BIN)/ruff check $(CODE)
@@ -176,14 +182,12 @@ check-conformance: $(VENV)/.dev ## Prove that the conformance vectors are what t
 	$(BIN)/python -m client.conformance.generate --check
 
 .PHONY: check-wheel
-check-wheel: $(VENV)/.dev ## Build the wheel and use it as a client's user would: no torch, no server
+check-wheel: $(VENV)/.dev $(PROTOC)/.installed ## Build the wheel and use it as a client's user would: no torch, no server
 	rm -rf build/wheel && mkdir -p build/wheel
 	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheel .
 	$(PYTHON) -m venv build/wheel/venv
 	build/wheel/venv/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt build/wheel/*.whl
-	cd build/wheel && venv/bin/python -W error -c 'import samplerd_client, samplerd.v1.sampler_pb2_grpc' && venv/bin/samplerctl --help >/dev/null
-	! build/wheel/venv/bin/python -c 'import torch' 2>/dev/null
-	@echo "the wheel's client works without torch"
+	$(BIN)/python -m scripts.check_wheel build/wheel/venv $(PROTOC)/bin/python
 
 .PHONY: bench
 bench: $(VENV)/.dev tools ## Measure, show tables and targets, store them under benchmarks/results (ARGS="--quick served")

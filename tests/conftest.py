@@ -14,6 +14,7 @@ ASKED_FOR = {
     "gpu": "run the tests that need a CUDA device; without one they fail",
     "package": "run the tests that use the clients as they would be published; without those they fail",
     "peer": "run the tests that need other samplers installed under build/peers; without them they fail",
+    "ranges": "run the tests that need the dependencies installed under build/ranges; without them they fail",
     "stock": "run the tests that need stock clients installed under build/stock-clients; without them they fail",
 }
 """Markers of tests that run only when an option of the same name is given."""

@@ -30,7 +30,7 @@ def keyword(field: FieldDescriptor, value: Any, *, is_item: bool = False) -> Any
     """Return what the client takes for a parameter, from its ProtoJSON."""
     if field.name == "logit_bias":
         return {entry["id"]: float(entry["bias"]) for entry in value}
-    if field.is_repeated and not is_item:
+    if isinstance(value, list) and not is_item:
         return [keyword(field, item, is_item=True) for item in value]
     if field.enum_type is not None:
         numbers = {number: name for name, number in choices(field).items()}

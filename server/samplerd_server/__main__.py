@@ -15,6 +15,7 @@ from samplerd_server.config.credentials import read_tls, read_tokens
 from samplerd_server.config.environment import silence_forks
 from samplerd_server.config.flags import parse
 from samplerd_server.config.sources import render
+from samplerd_server.process.extras import complaint_of_missing_packages
 from samplerd_server.process.lifecycle import Lifecycle, leave, tell
 from samplerd_server.process.log import set_up
 
@@ -30,7 +31,10 @@ _LOG = logging.getLogger("samplerd")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the daemon; returns its exit code: 0 after a drain, 2 for a bad configuration or an address in use."""
+    """Run the daemon; returns its exit code.
+
+    It is 0 after a drain, and 2 for a bad configuration, an address in use, or packages that are not installed.
+    """
     try:
         command = parse(argv)
     except ConfigError as error:
@@ -40,6 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.writelines(f"samplerd: {warning}\n" for warning in command.warnings)
         sys.stdout.write(render(config))
         return 0
+    if (complaint := complaint_of_missing_packages()) is not None:
+        sys.stderr.write(f"samplerd: {complaint}\n")
+        return 2
     set_up(config.log, config.worker.index if config.worker else None)
     for warning in command.warnings:
         _LOG.warning(warning)

@@ -19,10 +19,13 @@ from multiprocessing import get_context
 
 import numpy as np
 
-from samplerd_server.sampling.cdf_index.builder import CdfIndexBuilder
-from samplerd_server.sampling.kernels import NumbaSampler
-from samplerd_server.sampling.kernels.warm_up import batches
-from samplerd_server.transport.codec.compiled import compiled_scan, compiled_varints
+try:
+    from samplerd_server.sampling.cdf_index.builder import CdfIndexBuilder
+    from samplerd_server.sampling.kernels import NumbaSampler
+    from samplerd_server.sampling.kernels.warm_up import batches
+    from samplerd_server.transport.codec.compiled import compiled_scan, compiled_varints
+except ModuleNotFoundError as error:  # the base install is the client alone
+    sys.exit(f"samplerd_server.precompile: it needs pip install 'samplerd[server]': {error}")
 
 _GARBAGE_THRESHOLD = 100_000
 """Objects between collections in a process that compiles: it makes millions, and keeps most of them."""

@@ -1,4 +1,4 @@
-"""Which tests run: the markers gpu, peer and stock compose with any other choice."""
+"""Which tests run: the markers gpu, peer, ranges and stock compose with any other choice."""
 
 from __future__ import annotations
 
@@ -31,6 +31,9 @@ def test_peer(): pass
 
 @pytest.mark.stock
 def test_stock(): pass
+
+@pytest.mark.ranges
+def test_ranges(): pass
 """
 
 
@@ -39,7 +42,7 @@ def suite(tmp_path: Path) -> Path:
     """A small suite under the conftest of the real one."""
     shutil.copy(CONFTEST, tmp_path / "conftest.py")
     (tmp_path / "test_suite.py").write_text(SUITE)
-    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n  gpu\n  peer\n  slow\n  stock\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n  gpu\n  peer\n  ranges\n  slow\n  stock\n")
     return tmp_path
 
 
@@ -55,12 +58,14 @@ def suite(tmp_path: Path) -> Path:
         (("--gpu", "-m", "gpu"), {"gpu", "slow_on_gpu"}),
         (("-m", "peer"), set()),
         (("--peer", "-m", "not slow"), {"plain", "peer"}),
+        (("-m", "ranges"), set()),
+        (("--ranges", "-m", "not slow"), {"plain", "ranges"}),
         (("-m", "stock"), set()),
         (("--stock", "-m", "not slow"), {"plain", "stock"}),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_gpu_peer_and_stock_tests_run_only_when_they_are_asked_for(
+def test_marked_tests_run_only_when_they_are_asked_for(
     suite: Path, arguments: tuple[str, ...], expected: set[str]
 ) -> None:
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", *arguments]

