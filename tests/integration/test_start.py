@@ -120,6 +120,12 @@ def test_health_is_answered_from_the_start(flags):
         assert not [line for line in daemon.log if not line.startswith("{")]
 
 
+def test_a_start_of_envoy_that_takes_too_long_is_ended():
+    code, text = run("--transport=envoy", "--envoy-start-timeout=0")
+    assert code == 2
+    assert last_line(text) == "samplerd: envoy did not start within 0 s (--envoy-start-timeout)"
+
+
 def test_a_device_that_is_not_there_is_named():
     code, text = run("--device=cuda:99", "--kernel=torch")
     assert code == 2

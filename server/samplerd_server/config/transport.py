@@ -225,6 +225,16 @@ class EnvoyConfig:
             parse=integer(1, 1 << 20),
         ),
     )
+    start_timeout_s: float = setting(
+        900.0,
+        Setting(
+            flag="envoy-start-timeout",
+            help="longest time that Envoy and the server inside it may take to start, which includes compiling kernels",
+            parse=bounded_duration(86_400),
+            show=format_duration,
+            value="TIME",
+        ),
+    )
     max_heap_bytes: int = setting(
         0,
         Setting(

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["compiled_ahead"]
 
 _LOG = logging.getLogger("samplerd.engine")
-_REPORT_S = 5.0
+_REPORT_S = 10.0
 """Time between two lines of the log while kernels are compiled."""
 _MAX_PROCESSES = 2
 """More would each work out again what kernels share."""

@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Envoy", "EnvoyError", "serve_envoy"]
 
-_START_S = 180.0
-"""Time limit for the start of Envoy, the import of torch and a cold compilation of the kernels."""
 _STOP_S = 10.0
 _POLL_S = 0.02
 _FLUSH_S = 0.5
@@ -178,7 +176,8 @@ class Envoy:
         """Wait until the application is up, and connect to its control socket."""
         path = self.folder / "samplerd.control"
         loop = asyncio.get_running_loop()
-        give_up = loop.time() + _START_S
+        timeout_s = self._config.envoy.start_timeout_s
+        give_up = loop.time() + timeout_s
         while loop.time() < give_up:
             if self.ended.done():
                 raise EnvoyError(self._start_error())
@@ -186,7 +185,7 @@ class Envoy:
                 return await asyncio.open_unix_connection(str(path))
             except (FileNotFoundError, ConnectionRefusedError):
                 await asyncio.sleep(_POLL_S)
-        raise EnvoyError(f"envoy did not start within {_START_S:g} s")
+        raise EnvoyError(f"envoy did not start within {timeout_s:g} s (--envoy-start-timeout)")
 
     def _start_error(self) -> str:
         """Give the reason why it did not start: the error file of the application, if it has written one."""
@@ -198,7 +197,7 @@ class Envoy:
     async def _ask_addresses(self) -> tuple[str, ...]:
         """Ask Envoy which addresses it listens on: port 0 in the settings means that the system chooses."""
         loop = asyncio.get_running_loop()
-        give_up = loop.time() + _START_S
+        give_up = loop.time() + self._config.envoy.start_timeout_s
         while not (statuses := await loop.run_in_executor(None, self.ask_admin, "/listeners?format=json")):
             if loop.time() > give_up or self.ended.done():
                 raise EnvoyError("envoy does not listen; is an address taken?")
