@@ -12,7 +12,6 @@ import gc
 import logging
 import os
 import signal
-import sys
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -26,7 +25,7 @@ try:
     from samplerd_server.sampling.kernels.warm_up import batches
     from samplerd_server.transport.codec.compiled import compiled_scan, compiled_varints
 except ModuleNotFoundError as error:  # the base install is the client alone
-    sys.exit(f"samplerd_server.precompile: it needs pip install 'samplerd[server]': {error}")
+    raise SystemExit(f"samplerd_server.precompile: it needs pip install 'samplerd[server]': {error}") from None
 
 _GARBAGE_THRESHOLD = 100_000
 """Objects between collections in a process that compiles: it makes millions, and keeps most of them."""

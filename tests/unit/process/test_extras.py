@@ -24,13 +24,13 @@ class Hidden:
 sys.meta_path.insert(0, Hidden())
 import importlib.util
 importlib.util.find_spec = lambda name, own=importlib.util.find_spec: None if name in {hidden!r} else own(name)
-from samplerd_server.__main__ import main
-sys.exit(main(sys.argv[1:]))
+{start}
 """
+START = "from samplerd_server.__main__ import main; sys.exit(main(sys.argv[1:]))"
 
 
-def run(hidden: set[str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    program = WITHOUT.format(path=sys.path, hidden=hidden)
+def run(hidden: set[str], *arguments: str, start: str = START) -> subprocess.CompletedProcess[str]:
+    program = WITHOUT.format(path=sys.path, hidden=hidden, start=start)
     command = [sys.executable, "-c", program, *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
@@ -48,6 +48,13 @@ def test_one_line_says_what_to_install(arguments: tuple[str, ...]) -> None:
 def test_it_names_only_what_is_missing() -> None:
     done = run({"numba"})
     assert done.stderr == "samplerd: the server needs pip install 'samplerd[server]': not installed: numba\n"
+
+
+def test_the_step_that_compiles_says_it_too() -> None:
+    done = run(set(extras._PACKAGES), start="import samplerd_server.precompile")
+    assert done.returncode == 1
+    assert done.stderr.startswith("samplerd_server.precompile: it needs pip install 'samplerd[server]'")
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("argument", ["--help", "--version", "--check-config"])
