@@ -142,7 +142,16 @@ def test_what_is_wrong_is_named(body, rest, text):
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"{", b"\xff", b"[" * 100_000, b'{"a": ' + b"9" * 5_000 + b"}", b'{"inputs": []} x']
+    "body",
+    [
+        b"",
+        b"{",
+        b"\xff",
+        b"[" * 60_000,
+        b'{"a": [' + b"[]," * 70_000 + b"[]]}",
+        b'{"a": ' + b"9" * 5_000 + b"}",
+        b'{"inputs": []} x',
+    ],
 )
 def test_what_is_no_json_is_refused(body):
     with pytest.raises(InvalidRequestError):
