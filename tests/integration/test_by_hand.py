@@ -21,7 +21,8 @@ SAMPLES = [1, 3, 3, 2, 1]
 
 
 CURLS = [line for line in LINES if line.startswith("curl")]
-"""What takes the transport envoy."""
+WEB = [line for line in LINES if "--protocol connect" in line or "--protocol grpcweb" in line]
+"""These two need the transport envoy."""
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +43,11 @@ def run(line: str, address: str) -> subprocess.CompletedProcess[str]:
 
 
 def find(tool: str, part: str) -> str:
-    [line] = [line for line in LINES if line.startswith(tool) and part in line]
+    [line] = [line for line in LINES if line not in WEB and line.startswith(tool) and part in line]
     return line
 
 
-@pytest.mark.parametrize("line", [line for line in LINES if line not in CURLS])
+@pytest.mark.parametrize("line", [line for line in LINES if line not in CURLS + WEB])
 def test_every_line_runs(line, address):
     ended = run(line, address)
     expected = 67 if '"top_p": 7' in line else 0
@@ -90,4 +91,13 @@ def test_every_line_of_curl_runs(addresses):
     assert told[1]["rng"]
     assert told[2] == {"status": "SERVING"}
     assert told[3]["code"] == "invalid_argument"
-    assert len(told) == 4
+    assert told[4]["samples"] == SAMPLES
+    assert told[5]["rng"]
+    assert len(told[6]["samples"]) == 5000
+    assert len(told) == 7
+
+
+def test_buf_speaks_connect_and_grpc_web(addresses):
+    stream, unary = (run(line, addresses["envoy"]).stdout for line in WEB)
+    assert sorted(re.findall(r'"id": ?"(\d)"', stream)) == ["1", "2"]
+    assert json.loads(unary)["samples"] == SAMPLES

@@ -374,13 +374,6 @@ async def test_a_message_beyond_the_limit_is_refused(service):
     assert len((await service.Sample(good())).samples) == 2
 
 
-async def test_a_compressed_request_is_refused(service):
-    request = pb.SampleRequest(tensor=tensor(np.zeros((1, 10_000), np.float32)))
-    error = await failure(service.Sample(request, compression=grpc.Compression.Gzip))
-    assert error.code() is CODE.UNIMPLEMENTED
-    assert len((await service.Sample(request)).samples) == 1
-
-
 # Health, information, reflection.
 
 

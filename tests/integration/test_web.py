@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import base64
-import http.client
+import gzip
 import json
 import threading
+import urllib.parse
+import zlib
 
 import pytest
+from google.rpc import error_details_pb2
 
 from samplerd.v1 import sampler_pb2 as pb
 from tests.support.daemon import Daemon
+from tests.support.web import frame, frames, post
 
 SAMPLE = "/samplerd.v1.SamplerService/Sample"
 SAMPLES = [1, 3, 3, 2, 1]
@@ -32,29 +36,9 @@ def web(tmp_path_factory):
         yield daemon
 
 
-def post(address, body, content_type="application/json", path=SAMPLE, method="POST", **headers):
-    connection = http.client.HTTPConnection(address, timeout=60)
-    try:
-        own = {name.replace("_", "-"): value for name, value in headers.items()}
-        connection.request(method, path, body, {"content-type": content_type, **own})
-        reply = connection.getresponse()
-        return reply.status, {name.lower(): value for name, value in reply.getheaders()}, reply.read()
-    finally:
-        connection.close()
-
-
-def frame(message, flag=0):
-    return bytes([flag]) + len(message).to_bytes(4, "big") + message
-
-
 def parts(body):
-    """The frames of a body of gRPC-Web: flag -> content."""
-    found = {}
-    while body:
-        size = int.from_bytes(body[1:5], "big")
-        found[body[0]] = body[5 : 5 + size]
-        body = body[5 + size :]
-    return found
+    """The frames of a body of gRPC-Web by their flags."""
+    return dict(frames(body))
 
 
 def test_json_gives_the_same_ids(web):
@@ -120,8 +104,19 @@ def test_errors_of_json(web, body, status, code, text):
 
 def test_an_error_has_its_details(web):
     _, _, told = post(web.address, json.dumps({**ASKED, "params": {"topP": 7}}))
-    kinds = [detail["type"] for detail in json.loads(told)["details"]]
-    assert kinds == ["google.rpc.ErrorInfo", "google.rpc.BadRequest"]
+    reason, field = json.loads(told)["details"]
+    assert (reason["type"], field["type"]) == ("google.rpc.ErrorInfo", "google.rpc.BadRequest")
+    assert reason["debug"] == {"reason": "INVALID_REQUEST", "domain": "samplerd.v1"}
+    assert field["debug"]["fieldViolations"][0]["field"] == "params.top_p"
+    sent = error_details_pb2.BadRequest.FromString(base64.b64decode(field["value"] + "=="))
+    assert sent.field_violations[0].field == "params.top_p"
+
+
+def test_long_json_is_read_too(web):
+    values = [0.0] * 100_000
+    values[77_777] = 99.0
+    _, _, body = post(web.address, json.dumps({"values": {"row": [{"values": values}]}, "numSamples": 40_000}))
+    assert json.loads(body)["samples"] == [77_777] * 40_000
 
 
 @pytest.mark.parametrize(
@@ -133,16 +128,164 @@ def test_what_is_no_message(web, body, kind):
     assert status == 400 or b"grpc-status: " in told or b"grpc-status: " in base64.b64decode(told)
 
 
-def test_compressed_messages_are_refused(web):
+@pytest.mark.parametrize(("encoding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
+def test_compressed_requests(web, encoding, pack):
+    _, _, body = post(web.address, pack(json.dumps(ASKED).encode()), content_encoding=encoding)
+    assert json.loads(body)["samples"] == SAMPLES
+    _, _, body = post(web.address, frame(pack(MESSAGE), 1), "application/grpc-web", grpc_encoding=encoding)
+    assert list(pb.SampleResponse.FromString(parts(body)[0]).samples) == SAMPLES
+
+
+def test_what_is_not_compressed_as_it_says(web):
     status, _, told = post(web.address, json.dumps(ASKED), content_encoding="gzip")
+    assert (status, json.loads(told)["code"]) == (400, "invalid_argument")
+    _, _, told = post(web.address, frame(MESSAGE, 1), "application/grpc-web", grpc_encoding="gzip")
+    assert parts(told)[0x80].startswith(b"grpc-status: 3\r\n")
+
+
+def test_another_encoding_is_refused_with_what_is_taken(web):
+    status, _, told = post(web.address, json.dumps(ASKED), content_encoding="br")
     assert (status, json.loads(told)["code"]) == (501, "unimplemented")
+    assert "gzip" in json.loads(told)["message"]
+    _, headers, told = post(web.address, frame(MESSAGE, 1), "application/grpc-web", grpc_encoding="br")
+    assert parts(told)[0x80].startswith(b"grpc-status: 12\r\n")
+    assert "gzip" in headers["grpc-accept-encoding"]
 
 
 @pytest.mark.parametrize("kind", ["application/json", "application/proto", "application/grpc-web"])
-def test_streams_and_unknown_methods(web, kind):
-    for path in ("/samplerd.v1.SamplerService/SampleStream", "/samplerd.v1.SamplerService/Nothing", "/no.Service/X"):
+def test_a_bomb_is_refused(web, kind):
+    bomb = gzip.compress(bytes(50 << 20))
+    if kind == "application/grpc-web":
+        _, _, told = post(web.address, frame(bomb, 1), kind, grpc_encoding="gzip")
+        assert parts(told)[0x80].startswith(b"grpc-status: 8\r\n")
+    else:
+        status, _, told = post(web.address, bomb, kind, content_encoding="gzip")
+        assert (status, json.loads(told)["code"]) == (429, "resource_exhausted")
+        assert str(LIMIT) in json.loads(told)["message"]
+
+
+def test_long_replies_are_compressed_for_those_who_take_it(web):
+    asked = json.dumps({**ASKED, "numSamples": 5000})
+    _, headers, plain = post(web.address, asked)
+    assert "content-encoding" not in headers
+    _, headers, packed = post(web.address, asked, accept_encoding="br, gzip")
+    assert headers["content-encoding"] == "gzip"
+    assert json.loads(gzip.decompress(packed))["samples"] == json.loads(plain)["samples"]
+    assert len(packed) < len(plain) / 2
+    _, headers, _ = post(web.address, json.dumps(ASKED), accept_encoding="gzip")
+    assert "content-encoding" not in headers  # too short to gain
+    message = pb.SampleRequest.FromString(MESSAGE)
+    message.num_samples = 5000
+    body = frame(message.SerializeToString())
+    _, headers, told = post(web.address, body, "application/grpc-web", grpc_accept_encoding="gzip")
+    assert headers["grpc-encoding"] == "gzip"
+    assert len(pb.SampleResponse.FromString(gzip.decompress(parts(told)[1])).samples) == 5000
+
+
+# GET.
+
+
+def get(address, path=SAMPLE, **query):
+    return post(address, None, "", f"{path}?{urllib.parse.urlencode(query)}", method="GET")
+
+
+def urlsafe(message):
+    return base64.urlsafe_b64encode(message).rstrip(b"=")
+
+
+GETS = {
+    "json": {"encoding": "json", "message": json.dumps(ASKED)},
+    "all of it": {"connect": "v1", "encoding": "json", "message": urlsafe(json.dumps(ASKED).encode()), "base64": "1"},
+    "binary": {"encoding": "proto", "message": urlsafe(MESSAGE), "base64": "1"},
+    "binary, percent-encoded": {"encoding": "proto", "message": MESSAGE},
+    "padded": {"encoding": "proto", "message": base64.urlsafe_b64encode(MESSAGE), "base64": "1"},
+    "gzip": {
+        "encoding": "json",
+        "message": urlsafe(gzip.compress(json.dumps(ASKED).encode())),
+        "base64": "1",
+        "compression": "gzip",
+    },
+}
+
+
+@pytest.mark.parametrize("name", GETS)
+def test_get(web, name):
+    query = GETS[name]
+    status, headers, body = get(web.address, **query)
+    assert (status, headers["content-type"]) == (200, f"application/{query['encoding']}")
+    assert headers["cache-control"] == "no-store"
+    is_json = query["encoding"] == "json"
+    samples = json.loads(body)["samples"] if is_json else pb.SampleResponse.FromString(body).samples
+    assert list(samples) == SAMPLES
+
+
+def test_get_without_fields(web):
+    status, _, body = get(web.address, "/samplerd.v1.SamplerService/GetServerInfo", encoding="json", message="")
+    assert (status, json.loads(body)["code"]) == (400, "invalid_argument")  # nothing is not JSON
+    status, _, body = get(web.address, "/samplerd.v1.SamplerService/GetServerInfo", encoding="json", message="{}")
+    assert (status, json.loads(body)["device"]) == (200, "cpu")
+    status, _, body = get(web.address, "/samplerd.v1.SamplerService/GetServerInfo", encoding="proto", message="")
+    assert pb.GetServerInfoResponse.FromString(body).device == "cpu"
+
+
+BAD_GETS = [
+    ({"message": "{}"}, 400, "invalid_argument", "encoding"),
+    ({"encoding": "xml", "message": "{}"}, 400, "invalid_argument", "json or proto"),
+    ({"encoding": "json"}, 400, "invalid_argument", "message is missing"),
+    ({"encoding": "json", "message": "{}", "connect": "v2"}, 400, "invalid_argument", "v1"),
+    ({"encoding": "proto", "message": "!", "base64": "1"}, 400, "invalid_argument", "base64url"),
+    ({"encoding": "proto", "message": "x", "base64": "1"}, 400, "invalid_argument", "base64url"),
+    ({"encoding": "json", "message": "{}", "compression": "br"}, 501, "unimplemented", "gzip"),
+    ({"encoding": "json", "message": '{"distribution":"none"}'}, 404, "not_found", "none"),
+]
+
+
+@pytest.mark.parametrize(("query", "status", "code", "text"), BAD_GETS, ids=str)
+def test_errors_of_get(web, query, status, code, text):
+    got, headers, told = get(web.address, **query)
+    assert (got, json.loads(told)["code"]) == (status, code)
+    assert text in json.loads(told)["message"]
+    assert headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize("rpc", ["CreateDistribution", "DeleteDistribution", "SampleStream", "VerifyDraftStream"])
+def test_get_is_for_what_has_no_side_effects(web, rpc):
+    path = f"/samplerd.v1.SamplerService/{rpc}"
+    status, headers, _ = get(web.address, path, encoding="json", message="{}")
+    assert (status, headers["allow"]) == (405, "POST")
+
+
+def test_other_methods_of_http(web):
+    status, headers, _ = post(web.address, None, "", method="PUT")
+    assert (status, headers["allow"]) == (405, "GET, POST")
+    for path in ("/", "/samplerd.v1.SamplerService/Nothing"):
+        assert get(web.address, path)[0] == 404
+
+
+@pytest.mark.parametrize("kind", ["application/xml", "application/connect+xml", "application/grpc-web+json", ""])
+def test_another_content_type_is_refused_with_what_is_taken(web, kind):
+    status, headers, _ = post(web.address, b"x", kind)
+    assert status == 415
+    assert "application/json" in headers["accept-post"]
+
+
+def test_another_version_of_the_protocol(web):
+    status, _, told = post(web.address, json.dumps(ASKED), connect_protocol_version="2")
+    assert (status, json.loads(told)["code"]) == (400, "invalid_argument")
+
+
+@pytest.mark.parametrize("kind", ["application/json", "application/proto", "application/grpc-web"])
+def test_unknown_methods(web, kind):
+    for path in ("/samplerd.v1.SamplerService/Nothing", "/no.Service/X"):
         status, _, told = post(web.address, b"", kind, path)
         assert status == 501 or b"grpc-status: 12" in told
+
+
+@pytest.mark.parametrize("kind", ["application/json", "application/proto"])
+def test_a_stream_has_content_types_of_its_own(web, kind):
+    status, _, told = post(web.address, b"{}", kind, "/samplerd.v1.SamplerService/SampleStream")
+    assert (status, json.loads(told)["code"]) == (501, "unimplemented")
+    assert "application/connect+" in json.loads(told)["message"]
 
 
 @pytest.mark.parametrize("text", ["x", "-1", "12345678901"])

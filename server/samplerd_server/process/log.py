@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["event", "set_up"]
 
+_GRPCIO = "grpc._cython.cygrpc"
+
 
 def event(logger: logging.Logger, level: int, message: str, **values: object) -> None:
     """Log one event with named values."""
@@ -38,6 +40,16 @@ def set_up(config: LogConfig, worker: int | None = None) -> None:
     root.setLevel(config.level.upper())
     # At lower severities numba's compiler logs every bytecode it reads.
     logging.getLogger("numba").setLevel(logging.WARNING)
+    logging.getLogger(_GRPCIO).addFilter(_is_of_a_call_in_progress)
+
+
+def _is_of_a_call_in_progress(record: logging.LogRecord) -> bool:
+    """Whether a line of grpcio is not the one that says that a call was over before its status was sent.
+
+    A client that goes, or sends what is no message, ends its call; grpcio logs that as an error, with a traceback, if
+    the handler ends at the same time.
+    """
+    return not record.getMessage().startswith("ExecuteBatchError raised in core by servicer method")
 
 
 class _Values(logging.Formatter):

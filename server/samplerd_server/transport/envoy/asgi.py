@@ -21,7 +21,7 @@ from samplerd_server.transport.envoy.asgi_watch import Watch
 from samplerd_server.transport.envoy.cors import Origins
 from samplerd_server.transport.envoy.frames import FrameError
 from samplerd_server.transport.envoy.inference_http import InferenceContext
-from samplerd_server.transport.envoy.web import web_context
+from samplerd_server.transport.envoy.web import refuse, web_call
 from samplerd_server.transport.oip.http_routes import is_inference_path
 
 if TYPE_CHECKING:
@@ -64,20 +64,18 @@ class AsgiApp:
         if scope["method"] != "POST" or not _is_grpc(headers):
             await self._answer_web(scope, headers, receive, send)
             return
-        try:
-            context = AsgiContext(scope, headers, receive, send, self._max_message_bytes)
-        except FrameError as error:
-            headers.pop(b"grpc-timeout", None)
-            context = AsgiContext(scope, headers, receive, send, self._max_message_bytes)
-            await context.end(error.code, error.message)
-            return
-        path = scope["path"]
+        context = AsgiContext(scope, headers, receive, send, self._max_message_bytes)
+        if headers.get(b"te") != b"trailers" and context.problem is None:
+            # Without this header pyvoy sends no trailers, and so no status.
+            context.problem = FrameError(Code.INTERNAL, _NO_TRAILERS)
+        await self._answer(scope["path"], context)
+
+    async def _answer(self, path: str, context: AsgiContext) -> None:
         handler = self._methods.get(path) or self._look_up(path, context)
         if handler is None:
             await context.end(Code.UNIMPLEMENTED, f"unknown method {path}")
-        elif headers.get(b"te") != b"trailers":
-            # Without this header pyvoy sends no trailers, and so no status.
-            await context.end(Code.INTERNAL, _NO_TRAILERS)
+        elif context.problem is not None:
+            await context.end(context.problem.code, context.problem.message, trailers_of(context.problem))
         else:
             await _Call(context, handler, self._watch).run()
 
@@ -88,39 +86,21 @@ class AsgiApp:
         receive: Callable[[], Awaitable[Mapping[str, Any]]],
         send: Callable[[Mapping[str, Any]], Awaitable[None]],
     ) -> None:
-        """Answer a browser or curl: gRPC-Web, the unary form of Connect, and the preflight requests of CORS."""
+        """Answer a browser, curl or a client of Connect, and the preflight requests of CORS."""
         origin = headers.get(b"origin")
         if scope["method"] == "OPTIONS" and self._origins.allow(origin):
             await self._origins.answer_preflight(origin, send)
             return
-        kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
         send = self._origins.wrap(origin, send)
         if is_inference_path(scope["path"]):
             headers.pop(b"grpc-timeout", None)
             await self._answer_inference(InferenceContext(scope, headers, receive, send, self._max_message_bytes))
             return
-        context = None
-        if scope["method"] == "POST":
-            try:
-                context = web_context(kind, scope, headers, receive, send, self._max_message_bytes)
-            except FrameError as error:
-                headers.pop(b"connect-timeout-ms", None)
-                headers.pop(b"grpc-timeout", None)
-                context = web_context(kind, scope, headers, receive, send, self._max_message_bytes)
-                assert context is not None, "another content type. This is a bug."
-                await context.end(error.code, error.message)
-                return
+        context = web_call(scope, headers, receive, send, self._max_message_bytes)
         if context is None:
-            await _refuse(send)
-            return
-        path = scope["path"]
-        handler = self._methods.get(path) or self._look_up(path, context)
-        if handler is None:
-            await context.end(Code.UNIMPLEMENTED, f"unknown method {path}")
-        elif context.is_streaming:
-            await context.end(Code.UNIMPLEMENTED, f"{path} is a stream, which needs gRPC")
+            await refuse(scope, send)
         else:
-            await _Call(context, handler, self._watch).run()
+            await self._answer(scope["path"], context)
 
     async def _answer_inference(self, context: InferenceContext) -> None:
         """Answer a call of the Open Inference Protocol over HTTP."""
@@ -150,13 +130,6 @@ def _is_grpc(headers: Mapping[bytes, bytes]) -> bool:
     """Whether the content type is that of gRPC, with or without parameters, and not that of gRPC-Web."""
     content_type = headers.get(b"content-type", b"")
     return content_type in _CONTENT_TYPES or content_type.partition(b";")[0].strip().lower() in _CONTENT_TYPES
-
-
-async def _refuse(send: Callable[[Mapping[str, Any]], Awaitable[None]]) -> None:
-    taken = b"application/grpc, application/grpc-web, application/json, application/proto"
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"accept-post", taken)]
-    await send({"type": "http.response.start", "status": 415, "headers": headers})
-    await send({"type": "http.response.body", "body": b"POST a message: gRPC, gRPC-Web, or JSON as Connect has it\n"})
 
 
 class _Call:

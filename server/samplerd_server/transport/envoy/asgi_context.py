@@ -13,27 +13,30 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 
-from samplerd_server.core.errors import Code
+from samplerd_server.core.errors import Code, SamplerdError
 from samplerd_server.transport.envoy.frames import (
+    COMPRESSED,
+    FrameError,
     FrameReader,
-    frame,
     parse_timeout,
     prefix,
     trailer_headers,
     whole_message,
 )
+from samplerd_server.transport.envoy.reply_body import send_body
+from samplerd_server.transport.rpc.compression import ENCODINGS, IDENTITY, inflate
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 
-__all__ = ["Aborted", "AsgiContext", "DisconnectedError"]
+__all__ = ["ACCEPT_ENCODING", "Aborted", "AsgiContext", "DisconnectedError"]
 
 _CONTENT_TYPE = (b"content-type", b"application/grpc")
 _START = {"type": "http.response.start", "status": 200, "headers": [_CONTENT_TYPE], "trailers": True}
 _NOTHING = {"type": "http.response.body", "body": b"", "more_body": False}
-_PIECE_BYTES = 1 << 20
-"""The most bytes that are given to pyvoy at once: it copies them while the event loop waits."""
 _OK = {"type": "http.response.trailers", "headers": [(b"grpc-status", b"0")]}
+ACCEPT_ENCODING = (b"grpc-accept-encoding", ",".join(ENCODINGS).encode())
+"""Tells what is taken: sent where a message was refused, perhaps for its encoding."""
 
 
 class Aborted(Exception):  # noqa: N818  # named as grpcio names its own
@@ -53,6 +56,9 @@ class DisconnectedError(asyncio.CancelledError):
 class AsgiContext:
     """One call, with the part of grpc.aio.ServicerContext that the handlers use."""
 
+    encoding_header = b"grpc-encoding"
+    """Header that names the encoding of compressed messages."""
+
     __slots__ = (
         "_deadline",
         "_has_read_all",
@@ -70,6 +76,7 @@ class AsgiContext:
         "deserialize",
         "is_gone",
         "on_read_all",
+        "problem",
         "serialize",
     )
 
@@ -99,8 +106,15 @@ class AsgiContext:
         self.on_read_all: Callable[[], None] | None = None
         """Called once nothing more will be read: from then on `poll` may be called."""
         self._trailers: tuple[tuple[str, str | bytes], ...] = ()
+        self.problem: SamplerdError | None = None
+        """Why the call must be refused before its message is read: its headers are malformed."""
+        self._deadline: float | None = None
         timeout = headers.get(b"grpc-timeout")
-        self._deadline = None if timeout is None else time.monotonic() + parse_timeout(timeout)
+        if timeout is not None:
+            try:
+                self._deadline = time.monotonic() + parse_timeout(timeout)
+            except FrameError as error:
+                self.problem = error
 
     def time_remaining(self) -> float | None:
         """Seconds until the deadline, or None without one."""
@@ -140,12 +154,11 @@ class AsgiContext:
         """Read the message of a call that has one.
 
         Raises:
-            FrameError: the framing is malformed, or the message is over the limit.
+            SamplerdError: the framing is malformed, or the message is over the limit or wrongly compressed.
             DisconnectedError: the client has disconnected.
 
         """
-        # Does what `_next_body` does, but faster: the waiting task is known to be the call's own.
-        self._is_waiting = True
+        self._is_waiting = True  # as `_next_body`, but faster: the waiting task is known to be the call's own
         event = await self._receive()
         self._is_waiting = False
         body = self._body_of(event)
@@ -159,19 +172,33 @@ class AsgiContext:
         """Read the next message, or grpc.aio.EOF.
 
         Raises:
-            FrameError: the framing is malformed, or the message is over the limit.
+            SamplerdError: the framing is malformed, or the message is over the limit or wrongly compressed.
             DisconnectedError: the client has disconnected.
 
         """
+        message = await self.read_message()
+        return self.deserialize(message) if self.deserialize and message is not grpc.aio.EOF else message
+
+    async def read_message(self) -> Any:
+        """Read the bytes of the next message, or grpc.aio.EOF; otherwise as `read`."""
         reader = self._reader or self._feed(b"")
-        while (message := reader.next_message()) is None:
+        while (found := reader.next_frame()) is None:
             if self._has_read_all:
                 reader.check_ended()
                 if self.on_read_all is not None:
                     self.on_read_all()
                 return grpc.aio.EOF
             reader.feed(await self._next_body())
-        return self.deserialize(message) if self.deserialize else message
+        flags, message = found
+        return await self._inflate(flags, message) if flags else message
+
+    async def _inflate(self, flags: int, message: bytes) -> bytes:
+        """Inflate the message of a frame with flags; `COMPRESSED` is the only one that a client may set."""
+        encoding = self._headers.get(self.encoding_header, b"").decode("latin-1")
+        if flags != COMPRESSED or encoding in {"", IDENTITY}:
+            name = self.encoding_header.decode()
+            raise FrameError(Code.INTERNAL, f"a message with the flags {flags:#x}, and {name} is {encoding!r}")
+        return await inflate(message, encoding, self._limit)
 
     def _feed(self, body: bytes) -> FrameReader:
         if self._reader is None:
@@ -214,12 +241,19 @@ class AsgiContext:
         if self._is_over:
             raise DisconnectedError
         data = self.serialize(message) if self.serialize else message
+        await self._put(prefix(len(data)), data)
+
+    def _start_event(self) -> Mapping[str, Any]:
+        return _START
+
+    async def _put(self, head: bytes, data: bytes) -> None:
+        """Send a part of the body, after status and headers if nothing has been sent yet."""
         self._is_waiting = True
         try:
             if not self._has_started:
                 self._has_started = True
-                await self._send(_START)
-            await self._send_message(data, more=True)
+                await self._send(self._start_event())
+            await send_body(self._send, head, data, more=True)
         except OSError as error:
             # pyvoy raises the same exception object each time; its traceback would grow with every call.
             error.__traceback__ = None
@@ -227,19 +261,6 @@ class AsgiContext:
             raise DisconnectedError from None
         finally:
             self._is_waiting = False
-
-    async def _send_message(self, data: bytes, *, more: bool) -> None:
-        """Send a message with its prefix: a long one in pieces, between which the event loop serves others."""
-        if len(data) <= _PIECE_BYTES:
-            await self._send({"type": "http.response.body", "body": frame(data), "more_body": more})
-            return
-        await self._send({"type": "http.response.body", "body": prefix(len(data)), "more_body": True})
-        for begin in range(0, len(data), _PIECE_BYTES):
-            end = begin + _PIECE_BYTES
-            await asyncio.sleep(0)
-            is_last = end >= len(data)
-            body = {"type": "http.response.body", "body": data[begin:end], "more_body": more or not is_last}
-            await self._send(body)
 
     async def reply(self, message: Any) -> None:  # what the handler's serializer takes
         """Send the only message and end the call with OK."""
@@ -254,7 +275,7 @@ class AsgiContext:
         self._is_waiting = True  # the handler is done: there is nothing to cancel
         try:
             await send(_START)
-            await self._send_message(data, more=False)
+            await send_body(self._send, prefix(len(data)), data, more=False)
             await send(trailers)
         except OSError as error:
             error.__traceback__ = None  # pyvoy raises one exception object again and again
@@ -266,7 +287,7 @@ class AsgiContext:
         self._is_over = True
         headers = trailer_headers(code, details, (*self._trailers, *trailers))
         if code == Code.UNIMPLEMENTED:
-            headers.append((b"grpc-accept-encoding", b"identity"))
+            headers.append(ACCEPT_ENCODING)
         send = self._send
         try:
             if self._has_started:

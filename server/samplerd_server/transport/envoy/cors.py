@@ -13,10 +13,15 @@ __all__ = ["Origins"]
 
 _ANY = "*"
 _MAX_AGE_S = b"7200"
+_METHODS = b"GET, POST"
 _REQUEST_HEADERS = (
-    b"authorization, connect-protocol-version, connect-timeout-ms, content-type, grpc-timeout, x-grpc-web, x-user-agent"
+    b"authorization, connect-accept-encoding, connect-content-encoding, connect-protocol-version, connect-timeout-ms, "
+    b"content-encoding, content-type, grpc-accept-encoding, grpc-encoding, grpc-timeout, x-grpc-web, x-user-agent"
 )
-_REPLY_HEADERS = b"grpc-message, grpc-status, grpc-status-details-bin, trailer-grpc-retry-pushback-ms"
+_REPLY_HEADERS = (
+    b"connect-content-encoding, content-encoding, grpc-accept-encoding, grpc-encoding, grpc-message, grpc-status, "
+    b"grpc-status-details-bin, trailer-grpc-retry-pushback-ms"
+)
 
 
 class Origins:
@@ -34,7 +39,7 @@ class Origins:
         """Answer a preflight request, which a browser sends before the call."""
         headers = [
             *self._headers(origin),
-            (b"access-control-allow-methods", b"POST"),
+            (b"access-control-allow-methods", _METHODS),
             (b"access-control-allow-headers", _REQUEST_HEADERS),
             (b"access-control-max-age", _MAX_AGE_S),
         ]

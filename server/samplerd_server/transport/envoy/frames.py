@@ -10,20 +10,31 @@ import struct
 from collections import deque
 from typing import TYPE_CHECKING
 
-from samplerd_server.core.errors import Code, SamplerdError
+from samplerd_server.core.errors import Code, MessageTooLargeError, SamplerdError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["FrameError", "FrameReader", "frame", "parse_timeout", "prefix", "trailer_headers", "whole_message"]
+__all__ = [
+    "COMPRESSED",
+    "FrameError",
+    "FrameReader",
+    "frame",
+    "parse_timeout",
+    "prefix",
+    "trailer_headers",
+    "whole_message",
+]
 
+COMPRESSED = 1
+"""The flag of a frame whose message is compressed."""
 _PREFIX = struct.Struct(">BI")
 _TIMEOUT_UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 _MAX_TIMEOUT_DIGITS = 8
 
 
 class FrameError(SamplerdError):
-    """Expected: the body of a call is malformed, over the limit, or uses an unsupported feature."""
+    """Expected: the body or a header of a call is malformed."""
 
     reason = "BAD_FRAME"
 
@@ -33,9 +44,12 @@ class FrameError(SamplerdError):
 
 
 class FrameReader:
-    """Cuts the body of a call into messages. The limit is enforced on the announced length, before the bytes come."""
+    """Cuts the body of a call into frames: messages and their flags.
 
-    __slots__ = ("_at", "_chunks", "_limit", "_need", "_size")
+    The limit is enforced on the announced length, before the bytes come.
+    """
+
+    __slots__ = ("_announced", "_at", "_chunks", "_limit", "_size")
 
     def __init__(self, max_message_bytes: int) -> None:
         self._limit = max_message_bytes
@@ -45,8 +59,8 @@ class FrameReader:
         """Bytes of the first chunk that are used up."""
         self._size = 0
         """Received bytes that are not used up."""
-        self._need: int | None = None
-        """Length of the next message, once its prefix has been read."""
+        self._announced: tuple[int, int] | None = None
+        """Flags and length of the next message, once its prefix has been read."""
 
     def feed(self, chunk: bytes) -> None:
         """Add the next bytes of the body."""
@@ -54,22 +68,23 @@ class FrameReader:
             self._chunks.append(chunk)
             self._size += len(chunk)
 
-    def next_message(self) -> bytes | None:
-        """Give the next whole message, or None until more bytes have come.
+    def next_frame(self) -> tuple[int, bytes] | None:
+        """Give the flags and the message of the next whole frame, or None until more bytes have come.
 
         Raises:
-            FrameError: RESOURCE_EXHAUSTED for a message over the limit, UNIMPLEMENTED for a compressed one.
+            MessageTooLargeError: the message, as it was sent, is over the limit.
 
         """
-        if self._need is None:
+        if self._announced is None:
             if self._size < _PREFIX.size:
                 return None
-            self._need = _check_prefix(self._take(_PREFIX.size), self._limit)
-        if self._size < self._need:
+            self._announced = _read_prefix(self._take(_PREFIX.size), self._limit)
+        flags, size = self._announced
+        if self._size < size:
             return None
-        message = self._take(self._need)
-        self._need = None
-        return message
+        message = self._take(size)
+        self._announced = None
+        return flags, message
 
     def _take(self, size: int) -> bytes:
         """Take the next bytes, which have been received. Each byte is copied once, from however many chunks."""
@@ -94,42 +109,37 @@ class FrameReader:
             FrameError: it does.
 
         """
-        if self._size or self._need is not None:
+        if self._size or self._announced is not None:
             raise FrameError(Code.INTERNAL, "the body ends within a message")
 
 
 def whole_message(body: bytes, max_message_bytes: int) -> bytes | None:
-    """Give the message of a body that is exactly one message, as most are; None for any other body.
+    """Give the message of a body that is exactly one plain frame, as most are; None for any other body.
 
     Raises:
-        FrameError: RESOURCE_EXHAUSTED for a message over the limit, UNIMPLEMENTED for a compressed one.
+        MessageTooLargeError: the message is over the limit.
 
     """
-    if len(body) < _PREFIX.size or _check_prefix(body, max_message_bytes) != len(body) - _PREFIX.size:
+    if len(body) < _PREFIX.size or _read_prefix(body, max_message_bytes) != (0, len(body) - _PREFIX.size):
         return None
     return body[_PREFIX.size :]
 
 
-def _check_prefix(body: bytes, limit: int) -> int:
-    compressed, length = _PREFIX.unpack_from(body)
-    if compressed:
-        raise FrameError(Code.UNIMPLEMENTED, "compressed messages are not supported; send identity")
-    if length > limit:
-        raise FrameError(
-            Code.RESOURCE_EXHAUSTED,
-            f"a message of {length} bytes is larger than the limit of {limit} (--max-message-bytes)",
-        )
-    return int(length)
+def _read_prefix(body: bytes, limit: int) -> tuple[int, int]:
+    flags, size = _PREFIX.unpack_from(body)
+    if size > limit:
+        raise MessageTooLargeError(f"a message of {size} bytes", limit)
+    return int(flags), int(size)
 
 
-def frame(message: bytes) -> bytes:
-    """Put the length before a message."""
-    return prefix(len(message)) + message
+def frame(message: bytes, flags: int = 0) -> bytes:
+    """Put flags and length before a message."""
+    return prefix(len(message), flags) + message
 
 
-def prefix(length: int) -> bytes:
+def prefix(length: int, flags: int = 0) -> bytes:
     """Give what stands before a message of this many bytes."""
-    return _PREFIX.pack(0, length)
+    return _PREFIX.pack(flags, length)
 
 
 def parse_timeout(text: bytes) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from samplerd_server.core.errors import Code, MessageTooLargeError, NotFoundError, SamplerdError
+from samplerd_server.core.errors import Code, MessageTooLargeError, NotFoundError
 from samplerd_server.transport.envoy.asgi_context import AsgiContext
 from samplerd_server.transport.oip.http_reply import Reply, write_error, write_reply
 from samplerd_server.transport.oip.http_request import read_request
@@ -43,12 +43,10 @@ _TOO_LARGE, _WRONG_METHOD = 413, 405
 class InferenceContext(AsgiContext):
     """One call."""
 
-    __slots__ = ("_allow", "_binary", "_match", "_status", "problem")
+    __slots__ = ("_allow", "_binary", "_match", "_status")
 
     def __init__(self, *parts: Any) -> None:
         super().__init__(*parts)
-        self.problem: SamplerdError | None = None
-        """Why there is no such call; it is answered instead."""
         self._status: int | None = None
         """The status of HTTP that is sent for an error; None = that of its code."""
         self._allow: tuple[str, ...] = ()

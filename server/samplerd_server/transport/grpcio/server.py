@@ -87,8 +87,6 @@ class GrpcServer:
                 # The servers of this process share a port, and so do workers. `check_free` or the supervisor makes
                 # sure that no other program shares it.
                 ("grpc.so_reuseport", int(self._shares_port or self._config.grpcio_acceptors > 1)),
-                # Only identity: grpcio would inflate a compressed message before it checks its size.
-                ("grpc.compression_enabled_algorithms_bitset", 1),
                 # Clients that wait between calls send pings to keep their connection alive through load balancers.
                 ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
                 ("grpc.server_handshake_timeout_ms", 10_000),

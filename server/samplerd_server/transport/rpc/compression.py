@@ -4,7 +4,8 @@ Rule 1: the inflated size counts against the limit while a message is inflated: 
 twice at the end, when the parts are joined. Rule 2: nothing that takes long runs on the event loop; zlib works without
 the interpreter's lock, so a thread does it.
 
-Used by Envoy's transport and by HTTP. The transport grpcio leaves it to gRPC's own core, which has the same bound.
+Used by Envoy's transport and by HTTP. The transport grpcio leaves it to gRPC's own core, which bounds it too since
+1.84: older ones inflate the whole message before they check its size.
 """
 
 from __future__ import annotations

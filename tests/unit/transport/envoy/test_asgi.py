@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import gzip
 import json
 import struct
 import threading
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +17,7 @@ import pytest
 
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.core.errors import Code
-from samplerd_server.transport.envoy import asgi_context, asgi_watch, web
+from samplerd_server.transport.envoy import asgi_watch, proto_json, reply_body
 from samplerd_server.transport.envoy.asgi import AsgiApp
 from samplerd_server.transport.envoy.frames import frame
 from tests.support.asgi import Client, framed
@@ -23,6 +25,9 @@ from tests.support.asgi import Client, framed
 LIMIT = 1 << 16
 WAIT_S = 10.0
 LATE = (b"grpc-timeout", b"20m")
+GZIP = (b"grpc-encoding", b"gzip")
+ZIPPED = gzip.compress(b"abc")
+BOMB = gzip.compress(bytes(LIMIT + 1))
 
 
 class Handlers:
@@ -134,7 +139,7 @@ async def test_a_body_in_pieces(handlers, size):
 @pytest.mark.parametrize(("size", "pieces"), [(8, [13]), (10, [5, 8, 2]), (16, [5, 8, 8]), (40, [5, 8, 8, 8, 8, 8])])
 @pytest.mark.parametrize(("path", "sent"), [("/test/unary", 1), ("/test/generated", 2)])
 async def test_a_long_reply_is_sent_in_pieces(handlers, monkeypatch, path, sent, size, pieces):
-    monkeypatch.setattr(asgi_context, "_PIECE_BYTES", 8)
+    monkeypatch.setattr(reply_body, "_PIECE_BYTES", 8)
     handlers.gate.set()
     client = Client(path, framed(b"x" * (size // sent)))
     client.close()
@@ -145,7 +150,7 @@ async def test_a_long_reply_is_sent_in_pieces(handlers, monkeypatch, path, sent,
 
 
 async def test_a_client_that_goes_within_a_long_reply_ends_the_call(handlers, monkeypatch):
-    monkeypatch.setattr(asgi_context, "_PIECE_BYTES", 8)
+    monkeypatch.setattr(reply_body, "_PIECE_BYTES", 8)
     handlers.gate.set()
     client = Client("/test/unary", framed(b"x" * 100))
     client.close()
@@ -204,8 +209,13 @@ async def test_a_bug_is_internal_and_says_nothing(handlers, caplog):
 REFUSED = {
     "unknown method": (Client("/test/nothing", framed(b"")), Code.UNIMPLEMENTED),
     "malformed timeout": (Client("/test/unary", framed(b""), (b"grpc-timeout", b"soon")), Code.INTERNAL),
-    "compressed": (Client("/test/unary", struct.pack(">BI", 1, 1) + b"x"), Code.UNIMPLEMENTED),
-    "compressed on a stream": (Client("/test/stream", struct.pack(">BI", 1, 1) + b"x"), Code.UNIMPLEMENTED),
+    "unknown encoding": (Client("/test/unary", frame(b"x", 1), (b"grpc-encoding", b"br")), Code.UNIMPLEMENTED),
+    "the same on a stream": (Client("/test/stream", frame(b"x", 1), (b"grpc-encoding", b"br")), Code.UNIMPLEMENTED),
+    "compressed, but how?": (Client("/test/unary", frame(b"x", 1)), Code.INTERNAL),
+    "unknown flags": (Client("/test/unary", frame(ZIPPED, 3), GZIP), Code.INTERNAL),
+    "not gzip": (Client("/test/unary", frame(b"x", 1), GZIP), Code.INVALID_ARGUMENT),
+    "bomb": (Client("/test/unary", frame(BOMB, 1), GZIP), Code.RESOURCE_EXHAUSTED),
+    "bomb on a stream": (Client("/test/stream", frame(BOMB, 1), GZIP), Code.RESOURCE_EXHAUSTED),
     "too large": (Client("/test/unary", struct.pack(">BI", 0, LIMIT + 1)), Code.RESOURCE_EXHAUSTED),
     "too large on a stream": (Client("/test/stream", struct.pack(">BI", 0, LIMIT + 1)), Code.RESOURCE_EXHAUSTED),
     "empty": (Client("/test/unary"), Code.INTERNAL),
@@ -223,6 +233,19 @@ async def test_what_is_not_understood_is_refused(handlers, name):
     assert (b"grpc-accept-encoding" in client.status) == (code is Code.UNIMPLEMENTED)
 
 
+@pytest.mark.parametrize("path", ["/test/unary", "/test/sum"])
+@pytest.mark.parametrize(("encoding", "pack"), [(b"gzip", gzip.compress), (b"deflate", zlib.compress)])
+async def test_a_compressed_message_is_inflated(handlers, path, encoding, pack):
+    handlers.gate.set()
+    messages = {1: frame(pack(b"abc" * 1000), 1), 0: frame(b"abc" * 1000)}
+    for body in messages.values():
+        client = Client(path, body, (b"grpc-encoding", encoding))
+        client.close()
+        await serve(handlers.app(), client)
+        assert client.status == {b"grpc-status": b"0"}
+        assert client.replies[5:] == (b"cba" if path == "/test/unary" else b"abc") * 1000
+
+
 async def test_without_te_there_could_be_no_status_so_it_is_in_the_headers(handlers):
     client = Client("/test/unary", framed(b""))
     client.scope["headers"].remove((b"te", b"trailers"))
@@ -235,9 +258,9 @@ async def test_without_te_there_could_be_no_status_so_it_is_in_the_headers(handl
 @pytest.mark.parametrize(
     ("method", "content_type", "status"),
     [
-        ("GET", b"application/grpc", 415),
-        ("GET", b"application/json", 415),
-        ("OPTIONS", b"", 415),
+        ("GET", b"application/grpc", 404),
+        ("GET", b"application/json", 404),
+        ("OPTIONS", b"", 404),
         ("POST", b"application/grpc+json", 415),
         ("POST", b"text/plain", 415),
         ("POST", b"application/grpc+proto", 200),
@@ -366,10 +389,12 @@ async def test_a_thousand_calls_that_wait_are_asked_after_a_few_at_a_time(handle
 @pytest.mark.parametrize(("body", "status"), [(b'{"id": 7}', 200), (b'{"none": 7}', 400)])
 async def test_json_is_converted_wherever_it_is_long(monkeypatch, body, status, long_bytes):
     threads = []
-    monkeypatch.setattr(web, "_LONG_BYTES", long_bytes)
+    monkeypatch.setattr(proto_json, "_INLINE_BYTES", long_bytes)
     for name in ("_from_json", "_to_json"):
-        own = getattr(web, name)
-        monkeypatch.setattr(web, name, lambda *a, own=own: (threads.append(threading.current_thread()), own(*a))[1])
+        own = getattr(proto_json, name)
+        monkeypatch.setattr(
+            proto_json, name, lambda *a, own=own: (threads.append(threading.current_thread()), own(*a))[1]
+        )
 
     async def sample(data: bytes, _context: Any) -> bytes:
         return pb.SampleResponse(id=pb.SampleRequest.FromString(data).id, samples=range(9)).SerializeToString()

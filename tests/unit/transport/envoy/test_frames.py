@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from samplerd_server.core.errors import Code
+from samplerd_server.core.errors import MessageTooLargeError
 from samplerd_server.transport.envoy.frames import (
     FrameError,
     FrameReader,
@@ -23,8 +23,9 @@ LIMIT = 1000
 
 def read_all(reader: FrameReader) -> list[bytes]:
     messages = []
-    while (message := reader.next_message()) is not None:
-        messages.append(message)
+    while (found := reader.next_frame()) is not None:
+        assert found[0] == 0
+        messages.append(found[1])
     return messages
 
 
@@ -51,28 +52,22 @@ def test_many_small_messages_in_one_chunk_are_not_copied_time_and_again():
 def test_a_message_beyond_the_limit_is_refused_on_its_announcement():
     reader = FrameReader(LIMIT)
     reader.feed(struct.pack(">BI", 0, LIMIT + 1))
-    with pytest.raises(FrameError, match=r"1001 bytes is larger than the limit of 1000") as caught:
-        reader.next_message()
-    assert caught.value.code is Code.RESOURCE_EXHAUSTED
-    with pytest.raises(FrameError):
+    with pytest.raises(MessageTooLargeError, match=r"1001 bytes is larger than the limit of 1000"):
+        reader.next_frame()
+    with pytest.raises(MessageTooLargeError):
         whole_message(frame(bytes(LIMIT + 1)), LIMIT)
     reader = FrameReader(LIMIT)
     reader.feed(frame(bytes(LIMIT)))
-    assert reader.next_message() == bytes(LIMIT)
+    assert reader.next_frame() == (0, bytes(LIMIT))
 
 
-@pytest.mark.parametrize("flag", [1, 255])
-def test_a_compressed_message_is_unimplemented(flag):
-    for read in (lambda body: whole_message(body, LIMIT), feed_and_read):
-        with pytest.raises(FrameError) as caught:
-            read(struct.pack(">BI", flag, 3) + b"abc")
-        assert caught.value.code is Code.UNIMPLEMENTED
-
-
-def feed_and_read(body: bytes) -> None:
+@pytest.mark.parametrize("flags", [1, 0x80, 255])
+def test_flags_are_given_with_the_message(flags):
+    body = frame(b"abc", flags)
+    assert whole_message(body, LIMIT) is None
     reader = FrameReader(LIMIT)
     reader.feed(body)
-    reader.next_message()
+    assert reader.next_frame() == (flags, b"abc")
 
 
 @pytest.mark.parametrize("body", [b"\0", b"\0\0\0\0", struct.pack(">BI", 0, 4) + b"abc"])
@@ -80,7 +75,7 @@ def test_a_body_that_ends_within_a_message_is_no_body(body):
     assert whole_message(body, LIMIT) is None
     reader = FrameReader(LIMIT)
     reader.feed(body)
-    assert reader.next_message() is None
+    assert reader.next_frame() is None
     with pytest.raises(FrameError, match="within a message"):
         reader.check_ended()
 
