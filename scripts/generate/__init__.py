@@ -9,7 +9,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scripts.generate import configuration, go_client, metrics, npm_package, protocol, python_client, sampling_page
+from scripts.generate import (
+    configuration,
+    go_client,
+    hard_cases,
+    metrics,
+    npm_package,
+    protocol,
+    python_client,
+    sampling_page,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +36,7 @@ FILES: dict[str, Callable[[], str]] = {
     "docs/metrics.md": metrics.page,
     "docs/protocol.md": protocol.page,
     "docs/sampling.md": sampling_page.page,
+    "docs/what_goes_wrong.md": hard_cases.page,
     "package.json": npm_package.package_json,
 }
 """Path within the repository, and what gives the whole text of that file."""
