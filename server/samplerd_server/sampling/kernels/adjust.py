@@ -13,7 +13,7 @@ import numpy as np
 
 from samplerd_server.sampling.kernels.bans import first_token, has_bans, list_bans
 from samplerd_server.sampling.kernels.candidates import find_token
-from samplerd_server.sampling.kernels.compile import jit, load_f32, load_i32
+from samplerd_server.sampling.kernels.compile import inlined, jit, load_f32, load_i32
 from samplerd_server.sampling.kernels.filter_table import has_token_penalties
 from samplerd_server.sampling.kernels.shared_lists import PENALTIES, recall, remember
 
@@ -110,7 +110,7 @@ def _count_allowed(row, work):
     return allowed
 
 
-@jit
+@inlined
 def _is_allowed(row, work, token):
     """Tell whether the mask allows a token, once `_count_allowed` has marked those of a list."""
     if row.has_allowed_tokens:
@@ -250,7 +250,7 @@ def penalise(row, work, rest):
     listed = known = recall(work, PENALTIES, key)
     if known < 0:
         listed = _count(row, work)
-        remember(work, PENALTIES, known, listed)
+        remember(work, PENALTIES, known, listed, np.int64(row.history_len))
     if row.candidate_ids == 0:
         marks, numbers = work.at, work.y  # three loops, so that the one with the arithmetic vectorises
         for i in range(listed):

@@ -12,7 +12,16 @@ import numpy as np
 from samplerd_server.core.enums import LogprobKind, RowErrorReason
 from samplerd_server.core.outputs import OutputFlags
 from samplerd_server.sampling.kernels.candidates import find_token
-from samplerd_server.sampling.kernels.compile import carray, float32_at, int32_at, jit, kernel, load_i32
+from samplerd_server.sampling.kernels.compile import (
+    allocating,
+    carray,
+    float32_at,
+    inlined,
+    int32_at,
+    jit,
+    kernel,
+    load_i32,
+)
 from samplerd_server.sampling.kernels.exp2 import exp
 from samplerd_server.sampling.kernels.held import PREPARE, WHOLE
 from samplerd_server.sampling.kernels.light import is_light, light_view
@@ -62,13 +71,13 @@ def _kind_of(kept, k):
     return kept.scaled if k == 1 else kept.final
 
 
-@jit
+@inlined
 def to_source(kept, k, work, position):
     """Translate a position in a distribution to one in the row."""
     return np.int64(work.at[position]) if k == _PROCESSED and kept.is_filtered else np.int64(position)
 
 
-@jit
+@inlined
 def from_source(kept, k, work, at):
     """Translate a position in the row to one in a distribution, -1 if the filters dropped it."""
     if k != _PROCESSED or not kept.is_filtered:
@@ -83,7 +92,7 @@ def from_source(kept, k, work, at):
     return low if low < kept.final.numbers.width and work.at[low] == at else -1
 
 
-@jit
+@inlined
 def _token(row, work, at):
     return work.tokens[at] if row.candidate_ids else np.int32(at)
 
@@ -127,7 +136,7 @@ def _write_named(row, kept, k, kind, top, whole, out, work):
         out.named[k][row.named_at + j] = value
 
 
-@jit
+@allocating
 def _write_kind(row, kept, k, positions, out, work, scratch):
     """Write log-probabilities of one kind: of the draws, the most likely, the named."""
     kind = _kind_of(kept, k)

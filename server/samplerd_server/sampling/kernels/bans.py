@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from samplerd_server.sampling.kernels.compile import jit, load_i32
+from samplerd_server.sampling.kernels.compile import allocating, jit, load_i32
 from samplerd_server.sampling.kernels.repeats import backwards, measure_repeats
 from samplerd_server.sampling.kernels.shared_lists import BANS, recall, remember
 from samplerd_server.sampling.scope import first_in_scope
@@ -54,7 +54,7 @@ def _list_bad_words(row, work, listed):
     return listed
 
 
-@jit
+@allocating
 def _list_ngrams(row, work, listed):
     length, size = np.int64(row.history_len), np.int64(row.no_repeat_ngram_size)
     if size == 0 or length < size:
@@ -86,7 +86,7 @@ def list_bans(row, work):
     if known < 0:
         listed = _list_bad_words(row, work, np.int64(0))
         listed = _list_ngrams(row, work, listed)
-        remember(work, BANS, known, listed)
+        remember(work, BANS, known, listed, np.int64(row.history_len) + np.int64(row.bad_words_ids_len))
     for i in range(listed):
         work.counts[work.members[i]] = 0
     return listed

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from samplerd_server.sampling.kernels.compile import carray, int32_at, int64_at, jit, load_i32
+from samplerd_server.sampling.kernels.compile import allocating, carray, inlined, int32_at, int64_at, jit, load_i32
 from samplerd_server.sampling.kernels.sorting import BINS, Sorting, sort
 
 __all__ = ["tokens_after_breaker"]
@@ -37,7 +37,7 @@ class _Tree(NamedTuple):
     """int32[V]: the root's child by its token; 0 = there is none. All 0 between uses."""
 
 
-@jit
+@inlined
 def _child(tree, node, token):
     """Find the child of a node by its token; 0 = it has none."""
     if node == 0:
@@ -54,7 +54,7 @@ def _child(tree, node, token):
     return low if low < end and tree.token[low] == token else np.int64(0)
 
 
-@jit
+@inlined
 def _follow(tree, node, token):
     """Find the node that reading one more token leads to."""
     child = _child(tree, node, token)
@@ -70,7 +70,7 @@ def _begin_of(row, s):
     return np.int64(load_i32(row.dry_breaker_sequences_ends, s - 1)) if s else np.int64(0)
 
 
-@jit
+@allocating
 def _grow(row, tree):
     """Add all sequences, level by level."""
     sequences = np.int64(row.dry_breaker_sequences_ends_len)
@@ -121,7 +121,7 @@ def _grow_tail(row, tree, nodes, s, node, depth):  # noqa: PLR0917
     tree.longest[node] = end - begin
 
 
-@jit
+@inlined
 def _add_node(tree, node, parent, token):
     """Add a node below another; all nodes of the levels above it are there."""
     tree.token[node] = token
@@ -135,7 +135,7 @@ def _add_node(tree, node, parent, token):
     tree.count[parent] += 1
 
 
-@jit
+@allocating
 def tokens_after_breaker(row, work, length):
     """Count the tokens after the sequence that begins last within the last `length`; -1: none does.
 

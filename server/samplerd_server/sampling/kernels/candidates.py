@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from samplerd_server.sampling.kernels.compile import carray, int64_at, jit, load_i32
+from samplerd_server.sampling.kernels.compile import carray, inlined, int64_at, jit, load_i32
 from samplerd_server.sampling.kernels.sorting import Sorting, sort
 
 __all__ = ["find_token", "forget_places", "place_candidates", "sort_candidates"]
@@ -14,7 +14,7 @@ __all__ = ["find_token", "forget_places", "place_candidates", "sort_candidates"]
 
 @jit
 def _order(row, work):
-    """Find the places of the candidates of a row, in order of their ids: int32[width], in memory of `work`."""
+    """Write the places of the candidates of a row into at, in order of their ids."""
     width = np.int64(row.width)
     keys = carray(int64_at(np.uint64(work.key.ctypes.data)), width)
     more_keys = carray(int64_at(np.uint64(work.mass.ctypes.data)), width)
@@ -23,7 +23,6 @@ def _order(row, work):
         keys[i] = np.int64(load_i32(row.candidate_ids, i))
         order[i] = i
     sort(Sorting(keys, order, more_keys, work.members, work.bin_count), width)
-    return order
 
 
 @jit
@@ -36,7 +35,8 @@ def sort_candidates(row, work):
         is_ascending &= i == 0 or work.tokens[i] > work.tokens[i - 1]
     if is_ascending:  # as the decoder leaves them
         return
-    order = _order(row, work)
+    _order(row, work)
+    order = work.at
     for i in range(row.width):
         work.tokens[i] = load_i32(row.candidate_ids, order[i])
         work.raw[i] = work.x[order[i]]
@@ -62,7 +62,7 @@ def forget_places(row, work):
         work.has_places[0] = 0
 
 
-@jit
+@inlined
 def find_token(row, work, token):
     """Find the position of a token in the row, -1 if it is a candidate that was not sent."""
     if row.candidate_ids == 0:

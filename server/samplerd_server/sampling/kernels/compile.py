@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ENTRY_POINTS",
+    "allocating",
     "as_bits",
     "as_bits64",
     "as_float",
@@ -61,7 +62,20 @@ ENTRY_POINTS: list[Any] = []
 
 
 def jit(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a part of kernels: without the interpreter lock, with C's arithmetic errors, for kernels to call."""
+    """Compile a part of kernels: without the interpreter lock, with C's arithmetic errors, for kernels to call.
+
+    It counts no references to arrays, which a call for each number would do for each array that it takes, so it can
+    make none, and must return none that a kernel's caller or `allocating` made.
+    """
+    return _part(function, counts_references=False)
+
+
+def allocating(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a part of kernels that makes arrays, or is given one by a part that does."""
+    return _part(function, counts_references=True)
+
+
+def _part(function: Callable[..., Any], *, counts_references: bool) -> Callable[..., Any]:
     options = {
         "nopython": True,
         "nogil": True,
@@ -69,6 +83,7 @@ def jit(function: Callable[..., Any]) -> Callable[..., Any]:
         "error_model": "numpy",
         "no_cpython_wrapper": True,
         "no_cfunc_wrapper": True,
+        "_nrt": counts_references,
     }
     return PartDispatcher(function, targetoptions=options, pipeline_class=PartCompiler)
 

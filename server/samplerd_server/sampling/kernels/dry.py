@@ -12,7 +12,7 @@ import numpy as np
 from samplerd_server.sampling.kernels.adjust import saturate, touch_rest
 from samplerd_server.sampling.kernels.breakers import tokens_after_breaker
 from samplerd_server.sampling.kernels.candidates import find_token
-from samplerd_server.sampling.kernels.compile import jit, load_i32
+from samplerd_server.sampling.kernels.compile import allocating, jit, load_i32
 from samplerd_server.sampling.kernels.repeats import backwards, measure_repeats
 from samplerd_server.sampling.kernels.shared_lists import DRY, recall, remember
 
@@ -80,7 +80,7 @@ def _list_repeats(row, work, z, reach, least):
     return listed
 
 
-@jit
+@allocating
 def dry(row, work, rest):
     """Lower tokens that would continue a repetition. Returns what is known of the rest; see adjust.py."""
     length = np.int64(row.history_len)
@@ -102,7 +102,7 @@ def dry(row, work, rest):
         reach = _find_reach(row, work, length)
         listed = _list_repeats(row, work, z, reach, least)
         _mark_breakers(row, work.counts, np.int32(0))
-        remember(work, DRY, known, listed)
+        remember(work, DRY, known, listed, length)
     for i in range(listed):
         token = work.members[i]
         repeat = np.int64(work.counts[token]) - 1

@@ -18,7 +18,7 @@ import numpy as np
 
 from samplerd_server.sampling.arithmetic import LN_2
 from samplerd_server.sampling.kernels.arithmetic import log2
-from samplerd_server.sampling.kernels.compile import jit
+from samplerd_server.sampling.kernels.compile import as_bits, as_float, as_float64, jit
 from samplerd_server.sampling.kernels.filter_table import (
     EACH,
     JOINT,
@@ -52,6 +52,8 @@ from samplerd_server.sampling.kernels.units import (
     exponent,
     information,
     is_above,
+    keep_reaching,
+    note_exponents,
     term_scale,
     total_of,
     weigh,
@@ -89,13 +91,14 @@ def keep_prefix(number, row, scale, work, count, rest, length, mass):
     if length >= count and mass == ANY_MASS:
         last_key, ties, found = np.uint64(0), count, length if rest != NONE else count
     else:
-        fill_keys(work.y, work.key, count)
-        last_key, ties, found = find_prefix(work.key, work.mass, count, length, mass, False, work)
+        low, high = fill_keys(work.y, work.key, count)
+        last_key, ties, found = find_prefix(low, high, work.mass, count, length, mass, False, work)
     if found < least:
         if least >= count:
             last_key, ties, found = np.uint64(0), count, least if rest != NONE else count
         else:
-            last_key, ties, found = find_prefix(work.key, work.mass, count, least, ANY_MASS, False, work)
+            low, high = fill_keys(work.y, work.key, count)
+            last_key, ties, found = find_prefix(low, high, work.mass, count, least, ANY_MASS, False, work)
     if rest != NONE and found > (scale.certain if rule == TIES_LOWEST else scale.above):
         return -1
     ties, found = _with_equals(work, count, rule, last_key, ties, found)
@@ -108,29 +111,55 @@ def _at_least(number, row, scale, work, count, rest, threshold):
     needed = np.int64(np.ceil(threshold))
     if is_above(scale, rest, needed):
         return -1
-    length = count_reaching(work, count, needed)
+    length, _, is_prefix = count_reaching(work, count, needed)
     # With too few of them, min_tokens_to_keep would keep some of the rest: keep_prefix tells.
     if length == count and (rest == NONE or count >= row.min_tokens_to_keep):
         return count
+    if is_prefix and rest == NONE and length >= least_of(row, number):
+        return keep_reaching(work, count, needed)
     return keep_prefix(number, row, scale, work, count, rest, max(length, 1), ANY_MASS)
 
 
 @jit
 def _typical(row, scale, work, count, total):
     """Keep the shortest prefix, by (abs(-log2 p - H), id) ascending, that reaches typical_p."""
-    share, _ = information(scale, work, count, total)
-    for i in range(count):
-        work.key[i] = key_of_distance(np.int64(np.rint(np.abs(-exponent(scale, work.y[i]) - share) * DISTANCES)))
+    y, key = work.y, work.key
+    low, high = np.uint64(0xFFFFFFFFFFFFFFFF), np.uint64(0)
+    if scale.is_weights:  # whose exponents take a logarithm: each once
+        share = note_exponents(scale, work, count, total)
+        for i in range(count):
+            own = key_of_distance(np.int64(np.rint(np.abs(-as_float64(np.int64(key[i])) - share) * DISTANCES)))
+            key[i], low, high = own, min(low, own), max(high, own)
+    else:
+        share, _ = information(scale, work, count, total)
+        for i in range(count):
+            own = key_of_distance(np.int64(np.rint(np.abs(-exponent(scale, y[i]) - share) * DISTANCES)))
+            key[i], low, high = own, min(low, own), max(high, own)
     needed = np.int64(np.ceil(row.typical_p * np.float64(total)))
     rule = tie_rule(row, TYPICAL)
     from_last = rule == TIES_HIGHEST
-    last_key, ties, found = find_prefix(work.key, work.mass, count, np.inf, needed, from_last, work)
+    last_key, ties, found = find_prefix(low, high, work.mass, count, np.inf, needed, from_last, work)
     if found < row.min_tokens_to_keep:
         last_key, ties, found = find_prefix(
-            work.key, work.mass, count, min(row.min_tokens_to_keep, count), ANY_MASS, from_last, work
+            low, high, work.mass, count, min(row.min_tokens_to_keep, count), ANY_MASS, from_last, work
         )
     ties, _ = _with_equals(work, count, rule, last_key, ties, found)
     return keep(work, count, last_key, ties)
+
+
+@jit
+def _mass_of_prefix(work, count, last_key, ties):
+    """Add the masses of those with a key above `last_key`, and of the first `ties` with that key."""
+    added, keys, mass = np.int64(0), work.key, work.mass
+    for i in range(count):
+        added += mass[i] if keys[i] > last_key else np.int64(0)
+    i = np.int64(0)
+    while ties > 0 and i < count:
+        is_tie = keys[i] == last_key
+        added += mass[i] if is_tie else np.int64(0)
+        ties -= is_tie
+        i += 1
+    return added
 
 
 @jit
@@ -138,21 +167,23 @@ def _top_h(row, scale, work, count, total, rest):
     """Keep the longest prefix whose terms -p log2 p add up to at most top_h of the entropy."""
     level, scaled = log2(np.float64(total)) - scale.shift, term_scale(total)
     whole = np.int64(0)
-    for i in range(count):  # masses are weighed again afterwards
-        surprise = max(level - exponent(scale, work.y[i]), 0.0)
-        work.mass[i] = np.int64(np.rint(np.float64(work.mass[i]) * surprise * scaled))
-        whole += work.mass[i]
+    y, mass = work.y, work.mass
+    for i in range(count):  # what is kept is weighed again afterwards
+        surprise = max(level - exponent(scale, y[i]), 0.0)
+        term = np.int64(np.rint(np.float64(mass[i]) * surprise * scaled))
+        mass[i] = term
+        whole += term
     limit = np.int64(np.floor(row.top_h * np.float64(whole) * (1.0 + 2.0**-PART)))
-    fill_keys(work.y, work.key, count)
-    last_key, ties, length = find_prefix(work.key, work.mass, count, np.inf, limit + 1, False, work)
-    added = np.int64(0)
-    for i in range(count):
-        is_tie = work.key[i] == last_key and ties > 0
-        ties -= is_tie
-        added += work.mass[i] if work.key[i] > last_key or is_tie else 0
-    length = length - (added > limit) if whole > 0 else 1  # the last one is what exceeds the limit
+    low, high = fill_keys(work.y, work.key, count)
+    last_key, ties, length = find_prefix(low, high, work.mass, count, np.inf, limit + 1, False, work)
+    exceeds = _mass_of_prefix(work, count, last_key, ties) > limit  # by its last one
+    length, ties = (length - exceeds, ties - exceeds) if whole > 0 else (1, ties)
+    if whole > 0 and length >= least_of(row, TOP_H) and tie_rule(row, TOP_H) == TIES_LOWEST:
+        count = keep(work, count, last_key, ties)
+    else:
+        count = keep_prefix(TOP_H, row, scale, work, count, rest, max(length, 1), ANY_MASS)
     weigh(scale, work.y, work.mass, count)
-    return keep_prefix(TOP_H, row, scale, work, count, rest, max(length, 1), ANY_MASS)
+    return count
 
 
 @jit
@@ -168,10 +199,11 @@ def _largest(work, count):
 @jit
 def largest_kept(work, count):
     """Find the largest number of what is kept."""
-    largest = work.y[0]
-    for i in range(count):
-        largest = max(largest, work.y[i])
-    return largest
+    largest, y = np.int32(-0x80000000), work.y
+    for i in range(count):  # integers, since of them many are compared at a time
+        bits = as_bits(y[i] + np.float32(0))
+        largest = max(largest, bits ^ ((bits >> np.int32(31)) & np.int32(0x7FFFFFFF)))
+    return as_float(largest ^ ((largest >> np.int32(31)) & np.int32(0x7FFFFFFF)))
 
 
 @jit

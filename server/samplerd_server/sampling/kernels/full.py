@@ -207,7 +207,7 @@ def prepare(row, work, scratch):
         final_view, is_filtered = View(_address(work.y), np.int64(_F32), kept.count, is_weights), True
         left = -np.inf if kept.rest == NONE else (rest if temperature == 1 else np.nan)
         first = np.int64(0)
-        for i in range(kept.count):
+        for i in range(kept.count if temperature == 0 or row.temperature == 0 else 0):
             first = i if work.y[i] > work.y[first] else first
         if row.temperature == 0:  # the argmax of what is kept; the scaled distribution is that of T = 1
             if kept.rest != NONE and max(1, row.num_samples if row.without else 1) > kept.certain:

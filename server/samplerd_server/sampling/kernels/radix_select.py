@@ -7,19 +7,29 @@ top-p as in AIR top-k, Zhang et al., SC 2023.) Masses are whole numbers, whose s
 """
 
 # mypy: disable-error-code="no-untyped-def, assignment"
-# ruff: noqa: FBT003, PLR0917 -- kernels have no keywords, and branch where a row does
+# ruff: noqa: FBT003, PLR0912, PLR0917 -- kernels have no keywords, and branch where a row does
 
 from __future__ import annotations
 
 import numpy as np
 
-from samplerd_server.sampling.kernels.compile import as_bits, jit
+from samplerd_server.sampling.kernels.compile import as_bits, as_float, jit
 from samplerd_server.sampling.masses import PART
 
-__all__ = ["ANY_MASS", "count_equal", "fill_keys", "find_prefix", "keep", "key_of", "key_of_distance", "kth_largest"]
+__all__ = [
+    "ANY_MASS",
+    "count_equal",
+    "fill_keys",
+    "find_prefix",
+    "keep",
+    "key_of",
+    "key_of_distance",
+    "kth_largest",
+    "number_of",
+]
 
-_SMALL = 256
-"""Up to this many members, buckets are 8 bits wide: clearing 2,048 would cost more than reading the members."""
+_SMALL = 2048
+"""Up to this many members, buckets are 8 bits wide: clearing and passing 2,048 would cost more than a further round."""
 _ONE = np.uint64(1)
 ANY_MASS = np.int64(0x7FFFFFFFFFFFFFFF)
 """A sum of masses that no prefix reaches."""
@@ -34,6 +44,13 @@ def key_of(x):
 
 
 @jit
+def number_of(key):
+    """Give the float32 that has a key."""
+    flipped = np.int32(np.int64(key) - np.int64(0x80000000))
+    return as_float(flipped ^ ((flipped >> np.int32(31)) & np.int32(0x7FFFFFFF)))
+
+
+@jit
 def key_of_distance(distance):
     """Map an int64 >= 0 to a uint64 that orders against it: the smallest distance first."""
     return np.uint64(0x7FFFFFFFFFFFFFFF) - np.uint64(distance)
@@ -41,9 +58,14 @@ def key_of_distance(distance):
 
 @jit
 def fill_keys(y, key, count):
-    """Fill in the keys of y: float32[count]."""
+    """Fill in the keys of y: float32[count]. Returns the smallest and the largest."""
+    low, high = np.uint64(0xFFFFFFFFFFFFFFFF), np.uint64(0)
     for i in range(count):
-        key[i] = key_of(y[i])
+        own = key_of(y[i])
+        key[i] = own
+        low = min(low, own)
+        high = max(high, own)
+    return low, high
 
 
 @jit
@@ -67,23 +89,54 @@ def _narrow(key, members, count, shift, digit, mask):
 
 
 @jit
-def find_prefix(key, mass, count, least_count, least_mass, from_last, work):
+def _narrow_all(key, members, count, shift, digit, mask):
+    """List those of all numbers whose bits from `shift` are `digit`. Returns how many."""
+    kept = 0
+    for i in range(count):
+        members[kept] = i
+        kept += ((key[i] >> np.uint64(shift)) & mask) == digit
+    return kept
+
+
+@jit
+def _count_all(key, mass, count, shift, mask, with_mass, work):
+    """Add up how many numbers there are in each bucket, and what they weigh unless that is not asked."""
+    bin_count, bin_mass = work.bin_count, work.bin_mass
+    if with_mass:
+        for i in range(count):
+            digit = np.int64((key[i] >> np.uint64(shift)) & mask)
+            bin_count[digit] += 1
+            bin_mass[digit] += mass[i]
+    else:
+        for i in range(count):
+            bin_count[np.int64((key[i] >> np.uint64(shift)) & mask)] += 1
+
+
+@jit
+def _count_members(key, mass, count, shift, mask, work):
+    """Do the same for those listed in members."""
+    members, bin_count, bin_mass = work.members, work.bin_count, work.bin_mass
+    for i in range(count):
+        member = members[i]
+        digit = np.int64((key[member] >> np.uint64(shift)) & mask)
+        bin_count[digit] += 1
+        bin_mass[digit] += mass[member]
+
+
+@jit
+def find_prefix(low, high, mass, count, least_count, least_mass, from_last, work):
     """Find the shortest prefix of `count` numbers with `least_count` of them, or a mass of `least_mass`.
 
+    By their keys in work.key, the smallest of which is `low`, the largest `high`; mass: int64[count].
     Whichever is reached first; the count may be infinite, the mass ANY_MASS. A number is not kept for the sake of less
     than the 2^PART-th part of itself (rule 2 of `sampling.masses`). Returns a key, how many numbers with that key (the
     first ones, or with `from_last` the last) belong to the prefix beside all with a larger key, and the length of the
     prefix: all of them if neither is reached.
     """
-    members, bin_count, bin_mass = work.members, work.bin_count, work.bin_mass
-    low, high = key[0], key[0]
-    for i in range(count):
-        members[i] = i
-        low = min(low, key[i])
-        high = max(high, key[i])
+    key, members, bin_count, bin_mass = work.key, work.members, work.bin_count, work.bin_mass
     width = _bit_length(low ^ high)
     above, above_mass = 0, np.int64(0)
-    left = count
+    left, is_listed = count, False
     while width > 0 and left > 1:
         bits = min(8 if left <= _SMALL else 11, width)
         shift = width - bits
@@ -91,11 +144,10 @@ def find_prefix(key, mass, count, least_count, least_mass, from_last, work):
         bins = 1 << bits
         bin_count[:bins] = 0
         bin_mass[:bins] = 0
-        for i in range(left):
-            member = members[i]
-            digit = np.int64((key[member] >> np.uint64(shift)) & mask)
-            bin_count[digit] += 1
-            bin_mass[digit] += mass[member]
+        if is_listed:
+            _count_members(key, mass, left, shift, mask, work)
+        else:
+            _count_all(key, mass, left, shift, mask, least_mass != ANY_MASS, work)
         digit = bins - 1
         while True:
             own, own_mass = bin_count[digit], bin_mass[digit]
@@ -106,8 +158,15 @@ def find_prefix(key, mass, count, least_count, least_mass, from_last, work):
             above += own
             above_mass += own_mass
             digit -= 1
-        left = _narrow(key, members, left, shift, np.uint64(digit), mask)
+        if is_listed:
+            left = _narrow(key, members, left, shift, np.uint64(digit), mask)
+        else:
+            left = _narrow_all(key, members, left, shift, np.uint64(digit), mask)
+            is_listed = True
         width = shift
+    if not is_listed:
+        for i in range(left):
+            members[i] = i
     for taken in range(left):
         own = mass[members[left - 1 - taken if from_last else taken]]
         if above + taken > 0 and above_mass + (own >> PART) >= least_mass:
@@ -160,10 +219,9 @@ def keep(work, count, last_key, ties):
 @jit
 def kth_largest(maxima, blocks, k, work):
     """Find the k-th largest of maxima: float32[blocks]; k <= blocks."""
-    for b in range(blocks):
-        work.key[b] = key_of(maxima[b])
-        work.mass[b] = 0
-    last_key, _, _ = find_prefix(work.key, work.mass, blocks, k, ANY_MASS, False, work)
+    low, high = fill_keys(maxima, work.key, blocks)
+    work.mass[:blocks] = 0
+    last_key, _, _ = find_prefix(low, high, work.mass, blocks, k, ANY_MASS, False, work)
     for b in range(blocks):
         if work.key[b] == last_key:
             return maxima[b]

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from samplerd_server.sampling.kernels.compile import jit, load_i32
+from samplerd_server.sampling.kernels.compile import allocating, jit, load_i32
 
 __all__ = ["backwards", "measure_repeats"]
 
@@ -17,7 +17,7 @@ def backwards(row, at):
     return load_i32(row.history, np.int64(row.history_len) - 1 - at)
 
 
-@jit
+@allocating
 def measure_repeats(row, length):
     """Find how many tokens before and at each place are those that history ends with: int32[length].
 

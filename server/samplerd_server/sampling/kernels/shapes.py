@@ -10,14 +10,24 @@ import numpy as np
 from samplerd_server.core.enums import Dtype, RowErrorReason
 from samplerd_server.sampling import shapes
 from samplerd_server.sampling.kernels.arithmetic import exp, ln, power
-from samplerd_server.sampling.kernels.compile import carray, int64_at, jit
+from samplerd_server.sampling.kernels.compile import (
+    as_bits,
+    as_bits64,
+    as_float,
+    as_float64,
+    carray,
+    int64_at,
+    jit,
+    uint64_at,
+)
+from samplerd_server.sampling.kernels.filters import largest_kept
 from samplerd_server.sampling.kernels.full import FilterState, prepare
 from samplerd_server.sampling.kernels.gather import gather, largest_of_blocks
 from samplerd_server.sampling.kernels.memory import View
 from samplerd_server.sampling.kernels.outputs import Kind
-from samplerd_server.sampling.kernels.radix_select import key_of
-from samplerd_server.sampling.kernels.sorting import Sorting, sort
-from samplerd_server.sampling.kernels.units import make_scale, mass_of, weigh
+from samplerd_server.sampling.kernels.radix_select import key_of, number_of
+from samplerd_server.sampling.kernels.sorting import sort_by_high
+from samplerd_server.sampling.kernels.units import make_scale, weigh
 
 __all__ = ["is_shaped", "prepare_shaped"]
 
@@ -33,46 +43,62 @@ is_shaped, _moving_target, _adaptive_logit = (
 @jit
 def _adapt(row, work, count, total):
     target = _moving_target(row.adaptive_target, row.adaptive_weighted_sum, row.adaptive_total_weight)
+    y, mass = work.y, work.mass
     for i in range(count):
-        work.y[i] = np.float32(_adaptive_logit(np.float64(work.mass[i]) / np.float64(total), target))
+        y[i] = np.float32(_adaptive_logit(np.float64(mass[i]) / np.float64(total), target))
 
 
 @jit
-def _skew(row, work, count, scale, total):
-    """Go through what is kept along the total order."""
-    keys = carray(int64_at(np.uint64(work.key.ctypes.data)), count)
+def _sort(work, count):
+    """Sort what is kept along the total order, by number and place in one. Returns where it lies, and room for masses.
+
+    Addresses of uint64[count] and int64[count], the memory of key and of mass or the other way round.
+    """
+    y, keys = work.y, work.key
     for i in range(count):
-        keys[i] = ((np.int64(0xFFFFFFFF) - np.int64(key_of(work.y[i]))) << 31) | np.int64(i)
-        work.members[i] = i
-    sort(Sorting(keys, work.members, work.mass, work.counts, work.bin_count), count)  # which overwrites the masses
-    work.counts[:count] = 0
-    k, before, added = exp(row.skew), 0.0, np.int64(0)
+        keys[i] = ((np.uint64(0xFFFFFFFF) - key_of(y[i])) << np.uint64(32)) | np.uint64(i)
+    address, other = np.uint64(work.key.ctypes.data), np.uint64(work.mass.ctypes.data)
+    more = carray(uint64_at(other), count)
+    if sort_by_high(keys, more, work.spare, count):
+        return other, address
+    return address, other
+
+
+@jit
+def _skew(row, work, count, scale):
+    """Go through what is kept along the total order, a step at a time, so that each loop fills vectors."""
+    address, other = _sort(work, count)
+    order, mass = carray(uint64_at(address), count), carray(int64_at(other), count)
+    y, members = work.y, work.members
     for j in range(count):
-        i = keys[j] & np.int64(0x7FFFFFFF)
-        added += mass_of(scale, work.y[i])
-        end = power(np.float64(added) / np.float64(total), k)
-        work.y[i] = np.float32(ln(max(end - before, _LEAST)))
-        before = end
+        y[j] = number_of(np.uint64(0xFFFFFFFF) - (order[j] >> np.uint64(32)))
+    total = np.float64(weigh(scale, y, mass, count))
+    k, added = exp(row.skew), np.int64(0)
+    for j in range(count):
+        added += mass[j]
+        mass[j] = added
+    for j in range(count):
+        mass[j] = as_bits64(power(np.float64(mass[j]) / total, k))
+    members[0] = as_bits(np.float32(ln(max(as_float64(mass[0]), _LEAST))))
+    for j in range(1, count):
+        members[j] = as_bits(np.float32(ln(max(as_float64(mass[j]) - as_float64(mass[j - 1]), _LEAST))))
+    for j in range(count):
+        y[order[j] & np.uint64(0xFFFFFFFF)] = as_float(members[j])
 
 
 @jit
 def _shape(row, work, count, temperature, is_weights):
-    """Give y: float32[count] new logits. Returns the position of the largest."""
-    top = np.float32(-np.inf)
-    for i in range(count):
-        if is_weights:
-            work.y[i] = np.float32(ln(np.float64(work.y[i])))
-        top = max(top, work.y[i])
+    """Give y: float32[count] new logits."""
+    y = work.y
+    if is_weights:
+        for i in range(count):
+            y[i] = np.float32(ln(np.float64(y[i])))
+    top = largest_kept(work, count)
     scale = make_scale(row, top, temperature, False, top, np.int64(count), np.int64(count))
-    total = weigh(scale, work.y, work.mass, count)
     if row.skew != 0:
-        _skew(row, work, count, scale, total)
+        _skew(row, work, count, scale)
     else:
-        _adapt(row, work, count, total)
-    first = np.int64(0)
-    for i in range(count):
-        first = i if work.y[i] > work.y[first] else first
-    return first
+        _adapt(row, work, count, weigh(scale, y, work.mass, count))
 
 
 @jit
@@ -89,6 +115,8 @@ def prepare_shaped(row, work, scratch):
         width = np.int64(row.width)
         largest_of_blocks(work, width, scratch)
         count = gather(work, width, _SMALLEST if final.numbers.is_weights else _LOWEST, scratch)
-    first = _shape(row, work, count, final.temperature, final.numbers.is_weights)
+    _shape(row, work, count, final.temperature, final.numbers.is_weights)
     view = View(np.uint64(work.y.ctypes.data), np.int64(_F32), count, False)
-    return FilterState(status, kept.detail, kept.raw, kept.scaled, Kind(view, 1.0, -np.inf, first), True, kept.certain)
+    return FilterState(
+        status, kept.detail, kept.raw, kept.scaled, Kind(view, 1.0, -np.inf, np.int64(0)), True, kept.certain
+    )

@@ -1,9 +1,9 @@
 """What the lists of a row come to, remembered for the next rows of a batch that have the same lists.
 
 A request may give one history to thousands of rows. What is listed of it, the distinct tokens and a number for each,
-is then worked out for the first two rows only: the second time shows that it is worth keeping. Rule 1: lists are the
-same if their addresses, their lengths and all that they are read by are. Rule 2: addresses say nothing once their batch
-is gone, so `Workspace.full` forgets before each call of a kernel.
+is then worked out for the first two rows only: the second time shows that it is worth keeping, as it is at once where
+little is listed of much. Rule 1: lists are the same if their addresses, their lengths and all that they are read by
+are. Rule 2: addresses say nothing once their batch is gone, so `Workspace.full` forgets before each call of a kernel.
 """
 
 # mypy: disable-error-code="no-untyped-def, assignment"
@@ -20,6 +20,8 @@ __all__ = ["BANS", "DRY", "PENALTIES", "UNKNOWN", "recall", "remember"]
 PENALTIES, DRY, BANS = 0, 1, 2
 """The lists that are remembered, one of each."""
 UNKNOWN = -1
+_FEW_OF = 16
+"""Of as many items as these, one that is listed takes no time to keep."""
 _SEEN = -2
 """Not remembered, but the row before had the same lists."""
 
@@ -50,9 +52,12 @@ def recall(work, which, key):
 
 
 @jit
-def remember(work, which, known, listed):
-    """Keep what members and counts hold, if `known`, the answer of `recall`, says that it is worth it."""
-    if known != _SEEN:
+def remember(work, which, known, listed, length):
+    """Keep what members and counts hold, if `known`, the answer of `recall`, says that it is worth it.
+
+    Also where few are listed of `length` items, since copying them then takes little time beside listing them.
+    """
+    if known != _SEEN and _FEW_OF * listed > length:
         return
     first = which * np.int64(len(work.counts))
     for i in range(listed):

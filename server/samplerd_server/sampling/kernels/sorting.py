@@ -10,7 +10,7 @@ import numpy as np
 
 from samplerd_server.sampling.kernels.compile import jit
 
-__all__ = ["BINS", "Sorting", "sort"]
+__all__ = ["BINS", "Sorting", "sort", "sort_by_high"]
 
 _BITS = 11
 BINS = 1 << _BITS
@@ -96,3 +96,35 @@ def _sort_many(own, count):
             bins[b] += 1
         for i in range(count):
             keys[i], values[i] = own.more_keys[i], own.more_values[i]
+
+
+@jit
+def sort_by_high(keys, more_keys, bins, count):
+    """Sort the first `count` of uint64 keys by their upper 32 bits, ascending; equal ones stay in order.
+
+    more_keys: room for as many; bins: int32[3 BINS]. Returns whether the sorted ones lie in more_keys.
+    """
+    high, middle, mask, is_moved = np.uint64(2 * BINS), np.uint64(BINS), np.uint64(BINS - 1), False
+    for b in range(3 * BINS):
+        bins[b] = 0
+    for i in range(count):
+        key = keys[i]
+        bins[(key >> np.uint64(32)) & mask] += 1
+        bins[middle + ((key >> np.uint64(43)) & mask)] += 1
+        bins[high + (key >> np.uint64(54))] += 1
+    for digit in range(3):
+        first, shift = np.uint64(digit * BINS), np.uint64(32 + digit * _BITS)
+        own = more_keys if is_moved else keys
+        if bins[first + ((own[0] >> shift) & mask)] == count:
+            continue
+        before = np.int32(0)
+        for b in range(BINS):
+            before, bins[digit * BINS + b] = before + bins[digit * BINS + b], before
+        other = keys if is_moved else more_keys
+        for i in range(count):
+            key = own[i]
+            at = first + ((key >> shift) & mask)
+            other[bins[at]] = key
+            bins[at] += 1
+        is_moved = not is_moved
+    return is_moved

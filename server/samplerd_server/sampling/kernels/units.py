@@ -12,7 +12,7 @@ import numpy as np
 from samplerd_server.sampling.arithmetic import LN_2, LOG2_E
 from samplerd_server.sampling.kernels.arithmetic import exp2, from_whole, log2, to_whole
 from samplerd_server.sampling.kernels.blocks import BLOCK
-from samplerd_server.sampling.kernels.compile import as_bits64, as_float64, jit
+from samplerd_server.sampling.kernels.compile import as_bits, as_bits64, as_float64, jit
 from samplerd_server.sampling.masses import LOWEST, NONE, PART, REST_BITS, SHIFT, TERM_BITS, TOTAL_BITS, UNKNOWN
 
 __all__ = [
@@ -22,8 +22,10 @@ __all__ = [
     "guess_cut",
     "information",
     "is_above",
+    "keep_reaching",
     "make_scale",
     "mass_of",
+    "note_exponents",
     "reaches",
     "rest_mass",
     "row_total",
@@ -235,6 +237,18 @@ def information(scale, work, count, total):
 
 
 @jit
+def note_exponents(scale, work, count, total):
+    """Write the exponents of weights into key, as bits. Returns M / Z, as `information` does."""
+    moment = np.int64(0)
+    y, mass, key, top, temperature = work.y, work.mass, work.key, scale.top, scale.temperature
+    for i in range(count):
+        t = _clip(log2(np.float64(y[i]) / top) / temperature)
+        key[i] = np.uint64(as_bits64(t))
+        moment += to_whole(from_whole(mass[i]) * -t)
+    return np.float64(moment) / np.float64(total)
+
+
+@jit
 def is_above(scale, rest, needed):
     """Tell whether a category that was not sent may reach a threshold."""
     return rest != NONE and reaches(mass_of(scale, scale.bound), needed)
@@ -242,9 +256,32 @@ def is_above(scale, rest, needed):
 
 @jit
 def count_reaching(work, count, needed):
-    """Count those whose mass reaches a threshold: they come first in the total order."""
-    length = np.int64(0)
-    mass = work.mass
+    """Count those of y whose mass reaches a threshold: they come first in the total order.
+
+    Returns how many, the key of the smallest of them (see `radix_select.key_of`), and whether all others are smaller,
+    which only rounding could prevent.
+    """
+    length, low, high = np.int64(0), np.int32(0x7FFFFFFF), np.int32(-0x80000000)
+    y, mass = work.y, work.mass
+    for i in range(count):  # integers, since of them many are compared at a time
+        bits = as_bits(y[i] + np.float32(0))
+        ordered = bits ^ ((bits >> np.int32(31)) & np.int32(0x7FFFFFFF))
+        is_reached = reaches(mass[i], needed)
+        length += is_reached
+        low = min(low, ordered if is_reached else np.int32(0x7FFFFFFF))
+        high = max(high, np.int32(-0x80000000) if is_reached else ordered)
+    return length, np.uint64(np.int64(low) + np.int64(0x80000000)), high < low
+
+
+@jit
+def keep_reaching(work, count, needed):
+    """Keep of y, at and mass what has a mass that reaches a threshold. Returns how many."""
+    kept = 0
+    y, at, mass = work.y, work.at, work.mass
     for i in range(count):
-        length += reaches(mass[i], needed)
-    return length
+        own = mass[i]
+        y[kept] = y[i]
+        at[kept] = at[i]
+        mass[kept] = own
+        kept += reaches(own, needed)
+    return kept

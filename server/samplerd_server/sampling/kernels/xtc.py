@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from samplerd_server.core.enums import XtcExemption
-from samplerd_server.sampling.kernels.compile import jit, load_i32
+from samplerd_server.sampling.kernels.compile import inlined, jit, load_i32
 from samplerd_server.sampling.kernels.filter_table import (
     TIES_ALL,
     TIES_HIGHEST,
@@ -24,6 +24,7 @@ from samplerd_server.sampling.kernels.philox import XTC as XTC_PURPOSE
 from samplerd_server.sampling.kernels.philox import uniform
 from samplerd_server.sampling.kernels.radix_select import (
     ANY_MASS,
+    count_equal,
     fill_keys,
     find_prefix,
 )
@@ -56,12 +57,15 @@ def xtc(row, scale, work, count, total, rest):
     needed = np.int64(np.ceil(row.xtc_threshold * np.float64(total)))
     if is_above(scale, rest, needed):
         return -1
-    length = count_reaching(work, count, needed)
+    length, last_key, is_prefix = count_reaching(work, count, needed)
     if length < 2:
         return count
-    fill_keys(work.y, work.key, count)
+    low, high = fill_keys(work.y, work.key, count)
     # Those that reach the threshold are the prefix of this length, all that are equal to its last among them.
-    last_key, equal, _ = find_prefix(work.key, work.mass, count, length, ANY_MASS, False, work)
+    if is_prefix:
+        equal = count_equal(work, count, last_key)
+    else:
+        last_key, equal, _ = find_prefix(low, high, work.mass, count, length, ANY_MASS, False, work)
     rule = tie_rule(row, XTC)
     own = _Dropped(last_key, 1 if rule == TIES_HIGHEST else 0, np.int64(0) if rule == TIES_ALL else equal - 1)
     exempt = _mark_exempt(row, work, count, own) if row.xtc_exempt_ids_len else np.int64(0)
@@ -74,7 +78,7 @@ def xtc(row, scale, work, count, total, rest):
     return kept
 
 
-@jit
+@inlined
 def _token_at(row, work, position):
     """Find the token at a position of the row."""
     return work.tokens[position] if row.candidate_ids else np.int32(position)
