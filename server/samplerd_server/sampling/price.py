@@ -7,7 +7,8 @@ that costs time has a coefficient here.
 
 Unit: nanoseconds on the machine of `benchmarks/results/laws/price.json`, one core, compiled kernels. Other machines and
 samplers differ by a factor that the cost model learns. Prices are those of usual rows: filters that keep little, rows
-that lie in memory. `python -m benchmarks price` measures every field against its price.
+that lie in memory, lists of their own (one that all rows of a request share is priced for each, and worked out once).
+`python -m benchmarks price` measures every field against its price.
 """
 
 from __future__ import annotations
@@ -29,10 +30,12 @@ if TYPE_CHECKING:
     from samplerd_server.core.rows import DenseRows, StoredRows
 
 __all__ = [
+    "BREAKER_FACTOR",
     "INDEXED_DRAW",
     "LIGHT_FILTERS",
     "SPARSE_FACTOR",
     "RowPrice",
+    "bent_price",
     "draft_work",
     "listed_price",
     "prices_of",
@@ -55,23 +58,25 @@ _SPARSE = 3.0
 """A candidate: its id is read and compared with the one before."""
 _GUIDED = 6.0
 """A number that another one guides: both are weighed in binary64."""
-_BENT = 1.5
-"""A number that smoothing bends."""
-_SHAPED, _SKEWED = 6.5, 30
+_BENT, _DYNAMIC = 1.5, 3
+"""A number that smoothing bends; as many of them as one that a dynamic temperature counts in."""
+_SHAPED, _SKEWED = 6.5, 4
 """A number that adaptive-p gives a new logit; as many of them as one that skew does, which sorts."""
-_ID, _SPARSE_ID = 3.0, 40.0
+_ID, _SPARSE_ID = 3.0, 13.5
 """An id of a list: a write somewhere in the row; with candidates, a search."""
 _DRY = 8.0
 """A token that is compared with others: of history by DRY or no_repeat_ngram_size, of DRY's breaker sequences."""
-_LOGPROBS, _ENTROPY, _KEPT = 0.8, 2.5, 1.0
+_LOGPROBS, _ENTROPY, _KEPT = 0.8, 2.2, 1.0
 """A number of the row, for each kind of log-probabilities and of entropies, and for the kept mass; the state of
 adaptive-p sums as many masses as that."""
-_RANK, _RANKS = 0.2, 20.0
+_POWER_ENTROPY = 14.0
+"""What a number of an entropy costs more where masses are w^(1/T): they are worked out one at a time."""
+_RANK, _RANKS = 0.2, 6.0
 """A number of the row, for the rank of each draw, and for those of all draws at the most."""
 _DRAW_LOGPROBS, _DRAW_RANK = 15.0, 100.0
 """A draw, for each kind of log-probabilities and for the state of adaptive-p; and for ranks."""
-_TOP, _NAMED = 500.0, 75.0
-"""One of the most likely; a named id; both for each kind."""
+_TOP, _NAMED, _SPARSE_NAMED = 500.0, 8.0, 100.0
+"""One of the most likely; a named id; a named id of candidates, which is searched; all for each kind."""
 _WITHOUT = 150.0
 """What a draw without replacement costs more, where it is the first one of its block."""
 _WEIGHTS = int(InputKind.PROBABILITIES)
@@ -80,6 +85,8 @@ _ENTROPY_BITS = tuple(int(OutputFlags.ENTROPY_RAW) << (kind - 1) for kind in Log
 _RANK_BIT, _KEPT_BIT, _ADAPTIVE_BIT = int(OutputFlags.RANK), int(OutputFlags.KEPT), int(OutputFlags.ADAPTIVE)
 LIGHT_FILTERS = ("top_k", "min_p")
 """Filters that first look at blocks, so that they read few numbers, and all filters after them too."""
+BREAKER_FACTOR = 3
+"""How many tokens that are compared a token of a breaker sequence costs, which is laid out as a tree."""
 SPARSE_FACTOR = _SPARSE_ID / _ID
 """How many ids of a dense row an id of a sparse row costs."""
 
@@ -125,7 +132,7 @@ def row_price(  # noqa: PLR0917  # compiled code has no keywords
         flags: `OutputFlags` as an integer.
         filters: 0 = none is on; 1 = one that looks at few numbers comes first; 2 = others only.
         guided: whether guidance_scale is not 1.
-        bent: whether smoothing bends the logits.
+        bent: what `bent_price` says.
         shaped: what `shaped_price` says.
         ids: the items of all lists together, those of a sparse row counted `SPARSE_FACTOR` times.
         compared: tokens that are compared with others (`_DRY`).
@@ -146,7 +153,7 @@ def row_price(  # noqa: PLR0917  # compiled code has no keywords
     for bit in _LOGPROB_BITS:
         kinds += flags & bit != 0
     for bit in _ENTROPY_BITS:
-        number += (_ENTROPY + _POWER * is_power) * (flags & bit != 0)
+        number += (_ENTROPY + _POWER_ENTROPY * is_power) * (flags & bit != 0)
     has_rank = flags & _RANK_BIT != 0
     has_state = flags & _ADAPTIVE_BIT != 0
     number += kinds * (_LOGPROBS + _POWER * is_power) + _KEPT * (flags & _KEPT_BIT != 0) + _KEPT * has_state
@@ -162,9 +169,14 @@ def shaped_price(row: Any) -> Any:
     return (row.adaptive_target > 0) + _SKEWED * (row.skew != 0)
 
 
-def listed_price(top_n: Any, named: Any) -> Any:
+def bent_price(row: Any) -> Any:
+    """Price what changes the logits or the temperature, in units of what smoothing costs. Also compiled."""
+    return (row.smoothing_factor > 0) + _DYNAMIC * (row.dynamic_temperature_range > 0)
+
+
+def listed_price(top_n: Any, named: Any, is_sparse: Any) -> Any:
     """Price the most likely and the named ids of one kind. Also compiled."""
-    return top_n * _TOP + named * _NAMED
+    return top_n * _TOP + named * (_SPARSE_NAMED if is_sparse else _NAMED)
 
 
 class _Facts(NamedTuple):
@@ -194,10 +206,11 @@ def _facts(params: SamplingParams) -> _Facts:
     compared = 0
     if params.dry is not None and params.history is not None:
         compared = min(len(params.history), params.dry.range or len(params.history))
-        compared += 0 if params.dry.breaker_sequences_ids is None else len(params.dry.breaker_sequences_ids)
+        if params.dry.breaker_sequences_ids is not None:
+            compared += BREAKER_FACTOR * len(params.dry.breaker_sequences_ids)
     if params.no_repeat_ngram_size > 1 and params.history is not None:
         compared += len(params.history)
-    bent = int(params.smoothing_factor > 0 and not params.is_greedy)
+    bent = 0 if params.is_greedy else int(bent_price(params))
     shaped = 0 if params.is_greedy else int(shaped_price(params))
     return _Facts(filters, int(params.guidance_scale != 1.0), bent, shaped, ids, compared)
 
@@ -229,7 +242,7 @@ def _price(  # noqa: PLR0917  # one row is said by these
         shaped,
         ids * (SPARSE_FACTOR if is_sparse else 1.0),
         compared,
-        listed_price(outputs.top_n, named),
+        listed_price(outputs.top_n, named, is_sparse),
     )
     return RowPrice(once, per_draw)
 

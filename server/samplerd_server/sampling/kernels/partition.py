@@ -25,9 +25,9 @@ __all__ = ["share_out"]
 
 _WEIGHTS = int(InputKind.PROBABILITIES)
 _LIGHT_FILTERS = sum(1 << at for at, own in enumerate(FILTERS) if own.name in price.LIGHT_FILTERS)
-_SPARSE_FACTOR = price.SPARSE_FACTOR
+_SPARSE_FACTOR, _BREAKER_FACTOR = price.SPARSE_FACTOR, price.BREAKER_FACTOR
 _row_price, _listed_price = jit(price.row_price), jit(price.listed_price)
-_shaped_price = jit(price.shaped_price)
+_shaped_price, _bent_price = jit(price.shaped_price), jit(price.bent_price)
 
 
 def _items(at: int) -> Callable[[Any], Any]:
@@ -60,16 +60,16 @@ def _price(row):
         filters = np.int64(0) if on == 0 else (np.int64(1) if on & _LIGHT_FILTERS else np.int64(2))
         guided = np.int64(row.guidance_scale != 1)
         shaped = np.int64(_shaped_price(row)) if row.temperature != 0 else np.int64(0)
-        bent = np.int64(row.smoothing_factor > 0 and row.temperature != 0)
+        bent = np.int64(_bent_price(row)) if row.temperature != 0 else np.int64(0)
         ids = np.float64(_count_items(row)) * (_SPARSE_FACTOR if is_sparse else 1.0)
         if row.dry_multiplier > 0 and row.history_len > 0:
             compared = np.int64(row.history_len)
             if row.dry_range:
                 compared = min(compared, np.int64(row.dry_range))
-            compared += row.dry_breaker_sequences_ids_len
+            compared += _BREAKER_FACTOR * row.dry_breaker_sequences_ids_len
         if row.no_repeat_ngram_size > 1:
             compared += row.history_len
-        listed = _listed_price(np.float64(row.top_n), np.float64(row.named_len))
+        listed = _listed_price(np.float64(row.top_n), np.float64(row.named_len), is_sparse)
     once, per_draw = _row_price(
         numbers,
         np.int64(is_power),
