@@ -36,11 +36,12 @@ from samplerd_server.sampling.kernels.outputs import (
 )
 from samplerd_server.sampling.kernels.philox import DRAW
 from samplerd_server.sampling.kernels.plain import draw_view
+from samplerd_server.sampling.kernels.positions import from_source, to_source
 from samplerd_server.sampling.kernels.ranks import find_ranks
 from samplerd_server.sampling.kernels.shapes import is_shaped, prepare_shaped
 from samplerd_server.sampling.kernels.work import disown
 
-__all__ = ["Outputs", "draw_full", "from_source", "to_source"]
+__all__ = ["Outputs", "draw_full"]
 
 _TOO_FEW, _OUTSIDE = int(RowErrorReason.TOO_FEW_TO_DRAW), int(RowErrorReason.OUTSIDE_CANDIDATES)
 _RANK, _KEPT, _ENTROPY = int(OutputFlags.RANK), int(OutputFlags.KEPT), int(OutputFlags.ENTROPY_RAW)
@@ -69,27 +70,6 @@ def _kind_of(kept, k):
     if k == 0:
         return kept.raw
     return kept.scaled if k == 1 else kept.final
-
-
-@inlined
-def to_source(kept, k, work, position):
-    """Translate a position in a distribution to one in the row."""
-    return np.int64(work.at[position]) if k == _PROCESSED and kept.is_filtered else np.int64(position)
-
-
-@inlined
-def from_source(kept, k, work, at):
-    """Translate a position in the row to one in a distribution, -1 if the filters dropped it."""
-    if k != _PROCESSED or not kept.is_filtered:
-        return at
-    low, high = 0, kept.final.numbers.width
-    while low < high:
-        middle = (low + high) >> 1
-        if work.at[middle] < at:
-            low = middle + 1
-        else:
-            high = middle
-    return low if low < kept.final.numbers.width and work.at[low] == at else -1
 
 
 @inlined

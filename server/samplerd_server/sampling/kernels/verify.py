@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from samplerd_server.core.enums import Dtype
-from samplerd_server.sampling.kernels.answer import from_source, to_source
 from samplerd_server.sampling.kernels.compile import jit, kernel
 from samplerd_server.sampling.kernels.exp2 import exp
 from samplerd_server.sampling.kernels.memory import Noise, View, cut_scratch
 from samplerd_server.sampling.kernels.outputs import load_number, normaliser, relative
 from samplerd_server.sampling.kernels.philox import ACCEPT, CORRECT, uniform
 from samplerd_server.sampling.kernels.plain import draw_view
+from samplerd_server.sampling.kernels.positions import from_source, to_source
 from samplerd_server.sampling.kernels.shapes import prepare_shaped
 from samplerd_server.sampling.kernels.work import disown
 
