@@ -71,7 +71,10 @@ def test_nothing_is_missing_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_package_of_the_extra_is_looked_for() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    names = {re.split(r"[<>=;!]", text)[0] for text in project["optional-dependencies"]["server"]}
+    base, names = (
+        {re.split(r"[<>=;!]", text)[0] for text in texts}
+        for texts in (project["dependencies"], project["optional-dependencies"]["server"])
+    )
     modules = {"grpcio-health-checking": "grpc_health", "grpcio-reflection": "grpc_reflection"}
     optional = {"uvloop"}
-    assert {modules.get(name, name.replace("-", "_")) for name in names - optional} == set(extras._PACKAGES)
+    assert {modules.get(name, name.replace("-", "_")) for name in names - base - optional} == set(extras._PACKAGES)

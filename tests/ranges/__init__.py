@@ -1,0 +1,1 @@
+"""Both ends of the ranges of dependencies that the package declares."""
