@@ -46,15 +46,15 @@ def _load(view, b, x):
 
 @jit
 def _weigh(view, b, c, scratch):
-    """Weigh block b as the draw from a row does; returns where the masses are."""
+    """Weigh block b as the draw from a row does, into scratch.mass."""
     _load(view, b, scratch.x)
     if c == 0:
-        return scratch.x
-    if view.is_weights:
+        for i in range(BLOCK):
+            scratch.mass[i] = scratch.x[i]
+    elif view.is_weights:
         weigh_powers(scratch.x, scratch.maxima[b], c * LN_2, scratch.mass)
     else:
         weigh_block(scratch.x, scratch.maxima[b], c, scratch.mass)
-    return scratch.mass
 
 
 @jit
@@ -108,12 +108,14 @@ def build_cdf_index(numbers, dtype, width, is_weights, temperature, ends, guide,
         before, end = scratch.ends[b - 1] if b else 0.0, scratch.ends[b]
         first = b * (BLOCK // GROUP)
         if end > before:
-            _sum_groups(_weigh(view, b, c, scratch), first, before, scales[b], end, ends)
+            _weigh(view, b, c, scratch)
+            _sum_groups(scratch.mass, first, before, scales[b], end, ends)
         else:
             ends[first : first + BLOCK // GROUP] = end
     _guide(ends, total, guide)
     b = search_blocks(scratch.ends, blocks, total)
-    beyond = locate(_weigh(view, b, c, scratch), scales[b], scratch.ends[b - 1] if b else 0.0, total)
+    _weigh(view, b, c, scratch)
+    beyond = locate(scratch.mass, scales[b], scratch.ends[b - 1] if b else 0.0, total)
     return total, c, b * BLOCK + beyond
 
 
