@@ -363,6 +363,17 @@ async def test_ctrl_c_in_the_warm_up_has_nothing() -> None:
     assert not tally.latencies_s
 
 
+async def test_a_bench_runs_on_any_thread() -> None:
+    async def call(number: int) -> Any:
+        await asyncio.sleep(0)
+        return SimpleNamespace(row_errors=())
+
+    args = parse("bench", "--duration", "0.01", "--warm-up", "0", "--concurrency", "1")
+    elapsed_s, was_interrupted = await asyncio.to_thread(lambda: asyncio.run(_load(call, Tally(rows=1), args)))
+    assert elapsed_s >= 0.01
+    assert not was_interrupted
+
+
 def test_an_audit_of_few_draws_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", "--draws", "10"]) == 2
     assert "--draws 10 is too few to tell a wrong law from chance" in capsys.readouterr().err

@@ -179,7 +179,9 @@ async def _load(
     stop, interrupted = asyncio.Event(), asyncio.Event()
     elapsed_s = 0.0
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGINT, interrupted.set)
+    # Impossible on another thread than the main one, which then gets the signal as ever.
+    with suppress(NotImplementedError, RuntimeError, ValueError):
+        loop.add_signal_handler(signal.SIGINT, interrupted.set)
     workers = [asyncio.create_task(_work(call, tally, stop, first)) for first in range(args.concurrency)]
     try:
         await _wait(interrupted, args.warm_up)
@@ -191,7 +193,8 @@ async def _load(
             _progress(tally, elapsed_s, args.duration)
         tally.is_measuring = False
     finally:
-        loop.remove_signal_handler(signal.SIGINT)
+        with suppress(NotImplementedError):
+            loop.remove_signal_handler(signal.SIGINT)
         stop.set()
         for worker in workers:
             worker.cancel()
