@@ -58,6 +58,12 @@ def python(name: str, *requirements: str) -> Environment:
 ENVIRONMENTS: dict[str, Environment] = {
     own.name: own
     for own in (
+        # Not clients: what makes rows. samplerd's client reads them there, so it has what that needs.
+        python(
+            "arrays",
+            *("jax==0.10.2", "ml_dtypes==0.6.0", "onnxruntime==1.32.0", "pyarrow==26.0.1", "tensorflow-cpu==2.21.0"),
+            *("googleapis-common-protos==1.76.0", "grpcio==1.85.3", "numpy==2.4.6", "protobuf==7.36.2"),
+        ),
         python("tritonclient", "tritonclient[grpc,http]==2.73.0", "numpy==2.4.6"),
         python("kserve", "kserve==0.21.0"),
     )
