@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scripts.generate import (
+    command_line,
     configuration,
     go_client,
     hard_cases,
@@ -32,6 +33,7 @@ FILES: dict[str, Callable[[], str]] = {
     "client/python/README.md": python_client.readme,
     "client/python/samplerd_client/parameter_table.py": python_client.table,
     "client/python/samplerd_client/sampling_params.py": python_client.classes,
+    "docs/command_line.md": command_line.page,
     "docs/configuration.md": configuration.page,
     "docs/metrics.md": metrics.page,
     "docs/protocol.md": protocol.page,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from samplerd_server.config import ServerConfig
 
-__all__ = ["Command", "parse"]
+__all__ = ["Command", "build_parser", "parse"]
 
 _EPILOG = """\
 N is a whole number; SIZE a number of bytes, such as 65536 or 64MiB; TIME a number of seconds, such as 0.5, 10ms or 2m.
@@ -51,7 +51,7 @@ def parse(argv: Sequence[str] | None = None) -> Command:
         SystemExit: --help, --version, or a flag that argparse refuses.
 
     """
-    parser = _build_parser()
+    parser = build_parser()
     arguments = vars(parser.parse_args(argv))
     if arguments["completion"] is not None:
         sys.stdout.write(completion_script(parser, arguments["completion"]))
@@ -65,7 +65,8 @@ def parse(argv: Sequence[str] | None = None) -> Command:
     return Command(config, check_only=arguments["check_config"], warnings=warnings)
 
 
-def _build_parser() -> LineParser:
+def build_parser() -> LineParser:
+    """Return the parser of the whole command line."""
     parser = LineParser(
         prog="samplerd",
         usage="samplerd [flags]",

@@ -54,6 +54,7 @@ class TransportConfig:
             "over HTTP, Connect and gRPC-Web (pip install 'samplerd[http]'); envoy serves them on --listen",
             parse=optional_address,
             show=or_off,
+            value="HOST:PORT",
         ),
     )
     grpcio_acceptors: int = setting(

@@ -18,7 +18,7 @@ from samplerd_client.command_line.completion import SHELLS, completion_script
 from samplerd_client.command_line.parser import LineParser, leaves_of
 from samplerd_client.samplerctl import main
 from samplerd_client.samplerctl.arguments import build_parser
-from samplerd_server.config.flags import _build_parser as build_server_parser
+from samplerd_server.config.flags import build_parser as build_server_parser
 from samplerd_server.config.flags import parse
 
 if TYPE_CHECKING:
