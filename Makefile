@@ -139,6 +139,23 @@ generate: proto ## Write every generated file: the stubs, pages of docs, what th
 check-generated: check-proto ## Prove that every generated file is fresh
 	$(BIN)/python -m scripts.generate --check
 
+# The site is built by tools that have no place in .venv.
+SITE := build/docs
+$(SITE)/.installed: scripts/site-requirements.txt
+	rm -rf $(SITE) && $(PYTHON) -m venv $(SITE)
+	$(SITE)/bin/pip install --quiet --disable-pip-version-check --requirement scripts/site-requirements.txt
+	touch $@
+
+.PHONY: docs
+docs: $(SITE)/.installed ## Build the documentation site into build/site
+	$(PYTHON) -m scripts.site
+	NO_MKDOCS_2_WARNING=1 $(SITE)/bin/mkdocs build --strict --quiet
+	@echo "open build/site/index.html"
+
+.PHONY: check-docs
+check-docs: docs ## Prove that the site is whole: every link leads somewhere, nothing comes from another host
+	$(PYTHON) -m scripts.site --check
+
 # The contract as it was last released lies in protos/released.json; a checkout may have no tags to compare with.
 .PHONY: check-breaking
 check-breaking: $(VENV)/.dev ## Prove that the contract breaks no client of the last release

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from scripts.generate import (
     command_line,
     configuration,
+    figures,
     go_client,
     hard_cases,
     metrics,
@@ -29,6 +30,7 @@ __all__ = ["FILES", "ROOT"]
 ROOT = Path(__file__).parents[2]
 
 FILES: dict[str, Callable[[], str]] = {
+    "README.md": figures.readme,
     "client/go/params.go": go_client.module,
     "client/python/README.md": python_client.readme,
     "client/python/samplerd_client/parameter_table.py": python_client.table,
@@ -36,6 +38,7 @@ FILES: dict[str, Callable[[], str]] = {
     "docs/command_line.md": command_line.page,
     "docs/configuration.md": configuration.page,
     "docs/metrics.md": metrics.page,
+    "docs/performance.md": figures.performance_page,
     "docs/protocol.md": protocol.page,
     "docs/sampling.md": sampling_page.page,
     "docs/what_goes_wrong.md": hard_cases.page,

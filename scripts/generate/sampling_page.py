@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from samplerd_server.core.enums import Step
 from samplerd_server.sampling.parameters import ORDERS, PARAMETERS, ParamKind
+from scripts.generate.figures import disagreements
 from scripts.generate.sections import replace_sections
 
 if TYPE_CHECKING:
@@ -40,7 +41,9 @@ _VALUES = {
 
 def page() -> str:
     """Give the page as text, its generated sections renewed."""
-    return replace_sections(_PAGE, parameters=_parameters(), orders=_orders(), candidates=_candidates())
+    return replace_sections(
+        _PAGE, parameters=_parameters(), orders=_orders(), candidates=_candidates(), disagreements=disagreements()
+    )
 
 
 def _parameters() -> str:

@@ -1,0 +1,53 @@
+"""The documentation site has every page, and its pages can be laid out and checked without mkdocs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scripts.site import PAGES, ROOT, faults_of, lay_out, links_of, pages_in_navigation
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    linked_from_its_list = {page for page in PAGES if page.match("docs/design/0*.md")}
+    missing = {str(page) for page in PAGES if page not in linked_from_its_list} - set(pages_in_navigation())
+    assert not missing, "name these pages in mkdocs.yml"
+
+
+def test_the_navigation_names_each_page_once() -> None:
+    named = pages_in_navigation()
+    assert len(named) == len(set(named)) > 30
+    assert {page for page in named if not (ROOT / page).is_file()} == set()
+
+
+def test_every_design_record_is_in_their_list() -> None:
+    folder = ROOT / "docs" / "design"
+    listed = set(links_of(Path("docs/design/README.md")))
+    assert {path.name for path in folder.glob("0*.md")} <= listed
+
+
+def test_what_pages_link_to_is_laid_out_beside_them(tmp_path: Path) -> None:
+    lay_out(tmp_path / "pages")
+    for page in PAGES:
+        for target in links_of(page):
+            assert (tmp_path / "pages" / page.parent / target).exists(), f"{page} links to {target}"
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ('<a href="nowhere.html">', "index.html links to nowhere.html, which does not exist"),
+        ('<a href="#nowhere">', "index.html links to #nowhere, and there is no such anchor"),
+        ('<script src="https://example.org/a.js">', "index.html fetches https://example.org/a.js"),
+        ('<link rel="stylesheet" href="//example.org/a.css">', "index.html fetches //example.org/a.css"),
+        ('<a href="https://example.org/" id="here">, <a href="#here">', None),
+    ],
+)
+def test_a_fault_of_the_built_site_is_told(tmp_path: Path, text: str, fault: str | None) -> None:
+    (tmp_path / "index.html").write_text(text)
+    assert faults_of(tmp_path) == ([fault] if fault else [])
+
+
+def test_a_site_that_was_not_built_is_a_fault(tmp_path: Path) -> None:
+    assert faults_of(tmp_path) == ["the site has no pages: run make docs"]
