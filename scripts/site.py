@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["PAGES", "ROOT", "faults_of", "lay_out", "links_of", "main", "pages_in_navigation"]
+__all__ = ["PAGES", "ROOT", "faults_of", "for_mkdocs", "lay_out", "links_of", "main", "pages_in_navigation"]
 
 ROOT = Path(__file__).resolve().parents[1]
 _SOURCE = ROOT / "build" / "site-pages"
@@ -63,7 +63,23 @@ def lay_out(folder: Path) -> None:
     for path in sorted(wanted):
         if not (ROOT / path).is_dir():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / path, folder / path)
+            if path in PAGES:
+                (folder / path).write_text(for_mkdocs((ROOT / path).read_text(encoding="utf-8")), encoding="utf-8")
+            else:
+                shutil.copyfile(ROOT / path, folder / path)
+
+
+def for_mkdocs(text: str) -> str:
+    r"""Return a page as mkdocs reads it, where it reads two things otherwise than the repository's host does.
+
+    A bar within code within a table: ``\|`` there, ``|`` here. A language with attributes, as rustdoc has them:
+    ``rust,no_run`` there, ``rust`` here.
+    """
+
+    def cells(line: re.Match[str]) -> str:
+        return re.sub(r"`[^`\n]*`", lambda code: code[0].replace("\\|", "|"), line[0])
+
+    return re.sub(r"^(```\w+),.*$", r"\1", re.sub(r"^\|.*$", cells, text, flags=re.MULTILINE), flags=re.MULTILINE)
 
 
 class _Page(HTMLParser):

@@ -10,12 +10,11 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
-from scipy.stats import chi2_contingency
 
 from tests.support.daemon import Daemon
 from tests.support.documents import PAGES, ROOT, Block, blocks_of
+from tests.support.same_law import assert_one_law
 from tests.support.tools import need
 
 if TYPE_CHECKING:
@@ -26,8 +25,6 @@ BLOCKS = [block for page in PAGES for block in blocks_of(page) if block.runs and
 PROGRAMS = [block for block in BLOCKS if block.language == "python"]
 COMMANDS = [(block, line) for block in BLOCKS if block.language == "sh" for line in block.lines]
 BESIDE_LIBRARIES = [block for block in blocks_of(LIBRARIES) if block.runs]
-ALPHA = 1e-6
-"""Chance that two samples of one law are taken for different. Seeds are fixed: a test fails always or never."""
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("SAMPLERD_")}
 MODULES = {"samplerctl": "samplerd_client.samplerctl", "samplerd": "samplerd_server"}
 
@@ -89,21 +86,9 @@ def timeless(line: str) -> str:
     return re.sub(r"[\d.]+ ms", "N ms", line)
 
 
-def table(samples: Any) -> dict[tuple[int, ...], int]:
-    """Count the results: ids of single draws, or whole lists in the order of their draws."""
-    lists = np.asarray(samples).reshape(len(samples), -1)
-    found, counts = np.unique(lists, axis=0, return_counts=True)
-    return {tuple(map(int, ids)): int(count) for ids, count in zip(found, counts, strict=True)}
-
-
 @pytest.mark.parametrize("block", BESIDE_LIBRARIES, ids=lambda block: block.text.split("\n", 1)[0] + f"-{block.number}")
 def test_a_library_and_samplerd_follow_one_law(block: Block, daemon: Daemon) -> None:
     """Null: both samples are of one law; chi-squared test of two samples at alpha = 1e-6, n as the page says."""
     names: dict[str, Any] = {}
     exec(compile(located(block.text, daemon), block.page, "exec"), names)
-    theirs, ours = table(names["theirs"]), table(names["ours"])
-    results = sorted(theirs.keys() | ours.keys())
-    counts = [[side.get(result, 0) for result in results] for side in (theirs, ours)]
-    assert len(results) >= 4
-    assert sum(counts[0]) == sum(counts[1]) >= 4_000
-    assert chi2_contingency(counts).pvalue > ALPHA
+    assert_one_law(names["theirs"], names["ours"])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from scripts.site import PAGES, ROOT, faults_of, lay_out, links_of, pages_in_navigation
+from scripts.site import PAGES, ROOT, faults_of, for_mkdocs, lay_out, links_of, pages_in_navigation
 
 
 def test_every_page_is_in_the_navigation() -> None:
@@ -32,6 +33,25 @@ def test_what_pages_link_to_is_laid_out_beside_them(tmp_path: Path) -> None:
     for page in PAGES:
         for target in links_of(page):
             assert (tmp_path / "pages" / page.parent / target).exists(), f"{page} links to {target}"
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        (r"| `a\|b` | a \| b | `c` |", r"| `a|b` | a \| b | `c` |"),
+        (r"`a\|b` outside of a table", r"`a\|b` outside of a table"),
+        ("```rust,no_run\nlet a, b;\n```", "```rust\nlet a, b;\n```"),
+    ],
+)
+def test_a_page_is_laid_out_as_mkdocs_reads_it(text: str, read: str) -> None:
+    assert for_mkdocs(text) == read
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_a_list_is_set_off_from_the_paragraph_before_it(page: Path) -> None:
+    """Python-Markdown would make it a part of the paragraph."""
+    text = re.sub(r"^```.*?^```$", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    assert re.findall(r"^(?![-*] |\d+\. |\s|$)[^\n]+\n(?:[-*]|\d+\.) .*", text, re.MULTILINE) == []
 
 
 @pytest.mark.parametrize(
