@@ -250,6 +250,19 @@ async def test_connect_is_there_too_and_grpc_is_not(served):
         assert (reply.status, b"HTTP/2" in reply.body) == (505, True)
 
 
+async def test_pages_of_an_allowed_origin_may_call():
+    need_http()
+    origin = "https://app.example"
+    async with Held(Served, envoy={"cors_allow_origin": (origin,)}) as (_, address):
+        asked = {"origin": origin, "access-control-request-headers": LENGTH.lower()}
+        reply = await asyncio.to_thread(exchange, address, "OPTIONS", INFER, None, asked, None)
+        assert LENGTH.lower() in reply.headers["access-control-allow-headers"]
+        reply = await get(address, "/v2", origin=origin)
+        assert reply.headers["access-control-allow-origin"] == origin
+        assert LENGTH.lower() in reply.headers["access-control-expose-headers"]
+        assert "access-control-allow-origin" not in (await get(address, "/v2", origin="https://other")).headers
+
+
 async def test_calls_are_counted_as_those_of_grpc(served):
     name = 'samplerd_requests_total{code="OK",rpc="ModelInfer"}'
     before = (await asyncio.to_thread(served.metrics)).get(name, 0)

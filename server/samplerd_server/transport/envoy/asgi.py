@@ -94,22 +94,17 @@ class AsgiApp:
         send = self._origins.wrap(origin, send)
         if is_inference_path(scope["path"]):
             headers.pop(b"grpc-timeout", None)
-            await self._answer_inference(InferenceContext(scope, headers, receive, send, self._max_message_bytes))
+            call = InferenceContext(scope, headers, receive, send, self._max_message_bytes)
+            if call.problem is None:
+                await self._answer(call.path, call)
+            else:
+                await call.end(call.problem.code, call.problem.message)
             return
         context = web_call(scope, headers, receive, send, self._max_message_bytes)
         if context is None:
             await refuse(scope, send)
         else:
             await self._answer(scope["path"], context)
-
-    async def _answer_inference(self, context: InferenceContext) -> None:
-        """Answer a call of the Open Inference Protocol over HTTP."""
-        if context.problem is not None:
-            await context.end(context.problem.code, context.problem.message)
-            return
-        handler = self._look_up(context.path, context)
-        assert handler is not None, "a route to an RPC that nobody answers. This is a bug."
-        await _Call(context, handler, self._watch).run()
 
     def close(self) -> None:
         """Stop watching the calls that still wait, because the server ends."""

@@ -16,11 +16,12 @@ _MAX_AGE_S = b"7200"
 _METHODS = b"GET, POST"
 _REQUEST_HEADERS = (
     b"authorization, connect-accept-encoding, connect-content-encoding, connect-protocol-version, connect-timeout-ms, "
-    b"content-encoding, content-type, grpc-accept-encoding, grpc-encoding, grpc-timeout, x-grpc-web, x-user-agent"
+    b"content-encoding, content-type, grpc-accept-encoding, grpc-encoding, grpc-timeout, "
+    b"inference-header-content-length, x-grpc-web, x-user-agent"
 )
 _REPLY_HEADERS = (
     b"connect-content-encoding, content-encoding, grpc-accept-encoding, grpc-encoding, grpc-message, grpc-status, "
-    b"grpc-status-details-bin, trailer-grpc-retry-pushback-ms"
+    b"grpc-status-details-bin, inference-header-content-length, retry-after, trailer-grpc-retry-pushback-ms"
 )
 
 

@@ -9,11 +9,12 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from samplerd_server.core.errors import Code, MessageTooLargeError, NotFoundError
-from samplerd_server.transport.envoy.asgi_context import AsgiContext
+from samplerd_server.transport.envoy.connect_status import http_status
+from samplerd_server.transport.envoy.web_context import WebContext
 from samplerd_server.transport.oip.http_reply import Reply, write_error, write_reply
 from samplerd_server.transport.oip.http_request import read_request
 from samplerd_server.transport.oip.http_routes import find_route
-from samplerd_server.transport.rpc.compression import IDENTITY, compress, inflate, takes_gzip
+from samplerd_server.transport.rpc.compression import IDENTITY, compress, inflate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,24 +25,13 @@ __all__ = ["InferenceContext"]
 
 _LENGTH = b"inference-header-content-length"
 _PUSHBACK = "grpc-retry-pushback-ms"
-_STATUS = {
-    Code.CANCELLED: 499,
-    Code.INVALID_ARGUMENT: 400,
-    Code.DEADLINE_EXCEEDED: 504,
-    Code.NOT_FOUND: 404,
-    Code.ALREADY_EXISTS: 409,
-    Code.PERMISSION_DENIED: 403,
-    Code.RESOURCE_EXHAUSTED: 429,
-    Code.UNIMPLEMENTED: 501,
-    Code.UNAVAILABLE: 503,
-    Code.UNAUTHENTICATED: 401,
-}
-"""HTTP status by code; 500 for the other codes."""
 _TOO_LARGE, _WRONG_METHOD = 413, 405
 
 
-class InferenceContext(AsgiContext):
+class InferenceContext(WebContext):
     """One call."""
+
+    accept_header = b"accept-encoding"
 
     __slots__ = ("_allow", "_binary", "_match", "_status")
 
@@ -74,7 +64,7 @@ class InferenceContext(AsgiContext):
 
         """
         try:
-            body = await self._read_all()
+            body = await self._read_all(self._limit)
             encoding = self._header(b"content-encoding").strip().lower() or IDENTITY
             body = await inflate(body, encoding, self._limit)
             message, self._binary = read_request(self._match, body, self._header(_LENGTH) or None)
@@ -85,17 +75,6 @@ class InferenceContext(AsgiContext):
 
     def _header(self, name: bytes) -> str:
         return self._headers.get(name, b"").decode("latin-1")
-
-    async def _read_all(self) -> bytes:
-        chunks: list[bytes] = []
-        size = 0
-        while not self._has_read_all:
-            chunk = await self._next_body()
-            size += len(chunk)
-            if size > self._limit:
-                raise MessageTooLargeError("the body", self._limit)
-            chunks.append(chunk)
-        return b"".join(chunks)
 
     async def reply(self, message: Any) -> None:
         """Send the only message and end the call."""
@@ -109,7 +88,6 @@ class InferenceContext(AsgiContext):
         """End the call with a status, unless it has ended."""
         if self._is_over:
             return
-        status = self._status or _STATUS.get(Code(code), 500)
         headers: list[tuple[bytes, bytes]] = []
         if self._allow:
             headers.append((b"allow", ", ".join(self._allow).encode()))
@@ -118,7 +96,7 @@ class InferenceContext(AsgiContext):
                 headers.append((b"retry-after", b"%d" % math.ceil(int(value) / 1e3)))
         if code == Code.UNAUTHENTICATED:
             headers.append((b"www-authenticate", b"Bearer"))
-        await self._answer(Reply(status=status, body=write_error(details)), headers)
+        await self._answer(Reply(status=self._status or http_status(code), body=write_error(details)), headers)
 
     async def _answer(self, reply: Reply, headers: list[tuple[bytes, bytes]]) -> None:
         self._is_over = True
@@ -126,15 +104,11 @@ class InferenceContext(AsgiContext):
         headers = [(b"content-type", reply.content_type), *headers]
         if reply.header_length is not None:
             headers.append((_LENGTH, b"%d" % reply.header_length))
-        if takes_gzip(self._header(b"accept-encoding")):
+        if self._takes_gzip:
             headers.append((b"vary", b"accept-encoding"))
             compressed = await compress(body)
             if compressed is not None:
                 headers.append((b"content-encoding", b"gzip"))
                 body = compressed
         headers.append((b"content-length", b"%d" % len(body)))
-        try:
-            await self._send({"type": "http.response.start", "status": reply.status, "headers": headers})
-            await self._send({"type": "http.response.body", "body": body, "more_body": False})
-        except OSError as error:
-            error.__traceback__ = None  # pyvoy raises one exception object again and again
+        await self._finish(reply.status, headers, body)
