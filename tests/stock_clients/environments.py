@@ -19,6 +19,7 @@ __all__ = ["ENVIRONMENTS", "Environment", "install"]
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "build" / "stock-clients"
 PROGRAMS = Path(__file__).parent / "programs"
+PROTOS = ROOT / "protos"
 _INSTALL_S = 1_800.0
 
 
@@ -44,17 +45,41 @@ class Environment:
         return [str(within) if within.exists() else first, *others, str(PROGRAMS / program), *arguments]
 
 
-def python(name: str, *requirements: str) -> Environment:
-    """Describe an environment of Python with these packages, each pinned."""
+def python(name: str, *requirements: str, stubs: tuple[str, ...] = ()) -> Environment:
+    """Describe an environment of Python with these packages, each pinned, and stubs by protoc's options `stubs`."""
     interpreter = Path(sysconfig.get_config_var("BINDIR")) / f"python{sysconfig.get_python_version()}"
     pip = ("venv/bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
     return Environment(
         name=name,
-        steps=((str(interpreter), "-m", "venv", "venv"), (*pip, *requirements)),
-        interpreter=("venv/bin/python", "-W", "ignore"),
+        steps=((str(interpreter), "-m", "venv", "venv"), (*pip, *requirements), *_generate(stubs)),
+        # The stubs are imported as `gen`, from the folder that programs run in.
+        interpreter=("env", "PYTHONPATH=.", "venv/bin/python", "-W", "ignore")
+        if stubs
+        else ("venv/bin/python", "-W", "ignore"),
     )
 
 
+def node(name: str, *packages: str, stubs: tuple[str, ...] = ()) -> Environment:
+    """Describe an environment of Node with these packages, each pinned, and stubs by protoc's options `stubs`."""
+    npm = ("npm", "install", "--prefix", ".", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
+    return Environment(
+        name=name,
+        steps=((*npm, *packages), *_generate(stubs)),
+        interpreter=("env", "NODE_PATH=node_modules", "node"),
+    )
+
+
+def _generate(stubs: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    """Generate stubs of the contract into the folder gen."""
+    if not stubs:
+        return ()
+    protoc = (sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTOS}", f"-I{PROTOS / 'third_party'}")
+    files = ("samplerd/v1/sampler.proto", "google/rpc/status.proto", "google/rpc/error_details.proto")
+    within = ("sh", "-c", 'PATH="$PWD/venv/bin:$PWD/node_modules/.bin:$PATH" exec "$@"', "sh")  # finds the plugins
+    return ("mkdir", "gen"), (*within, *protoc, *stubs, *files)
+
+
+_ES = ("--es_out=gen", "--es_opt=target=js,js_import_style=legacy_commonjs")
 ENVIRONMENTS: dict[str, Environment] = {
     own.name: own
     for own in (
@@ -66,6 +91,29 @@ ENVIRONMENTS: dict[str, Environment] = {
         ),
         python("tritonclient", "tritonclient[grpc,http]==2.73.0", "numpy==2.4.6"),
         python("kserve", "kserve==0.21.0"),
+        python(
+            "connect-python",
+            *("connectrpc==0.13.0", "protobuf-py==0.7.0", "pyqwest==0.12.0"),
+            *("protoc-gen-connectrpc==0.13.0", "protoc-gen-py==0.7.0"),
+            stubs=("--py_out=gen", "--connectrpc_out=gen"),
+        ),
+        python(
+            "betterproto",
+            *("betterproto2[grpclib]==0.10.0", "betterproto2-compiler==0.10.1", "grpclib==0.4.9"),
+            stubs=("--python_betterproto2_out=gen", "--python_betterproto2_opt=client_generation=async"),
+        ),
+        node(
+            "connect-node",
+            *("@connectrpc/connect@2.3.0", "@connectrpc/connect-node@2.3.0"),
+            *("@bufbuild/protobuf@2.17.0", "@bufbuild/protoc-gen-es@2.17.0"),
+            stubs=_ES,
+        ),
+        node(
+            "grpc-web",
+            *("grpc-web@2.1.1", "xhr2@0.2.1", "@bufbuild/protobuf@2.17.0", "@bufbuild/protoc-gen-es@2.17.0"),
+            stubs=_ES,
+        ),
+        node("nice-grpc", "nice-grpc@2.1.18", "@grpc/grpc-js@1.14.7", "@grpc/proto-loader@0.8.1"),
     )
 }
 """By name: every client that is run."""
