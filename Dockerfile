@@ -26,7 +26,7 @@ COPY constraints.txt ./
 RUN pip install ${PIP_EXTRA_ARGS} --constraint constraints.txt "${TORCH_SPEC}"
 COPY . .
 # hadolint ignore=SC2086
-RUN pip install ${PIP_EXTRA_ARGS} --constraint constraints.txt ".[server]"
+RUN pip install ${PIP_EXTRA_ARGS} --constraint constraints.txt ".[server,http]"
 
 # Compiled for this machine's processor; on another kind the first start compiles them again (docs/first_start.md).
 ENV NUMBA_CACHE_DIR=/var/cache/samplerd

@@ -59,6 +59,13 @@ def _run(config: ServerConfig) -> int:
     from samplerd_server.core.errors import BindError, DeviceError  # noqa: PLC0415
 
     expected: tuple[type[Exception], ...] = (BindError, ConfigError, DeviceError)
+    if config.transport.http_listen and config.worker is None:
+        from samplerd_server.transport.http.check import check_http  # noqa: PLC0415
+
+        try:
+            check_http(config.transport.http_listen, shares_port=False)
+        except expected as error:
+            return _fail(error)
     if config.workers.count > 1 and config.worker is None:
         from samplerd_server.process.workers.supervisor import PortError, WorkersError, serve_workers  # noqa: PLC0415
 

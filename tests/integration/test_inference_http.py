@@ -20,6 +20,7 @@ import pytest
 
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.core.request import RNG
+from tests.integration.test_start import run
 from tests.support.daemon import Daemon
 from tests.support.served import WAIT_S, Served, ServedByEnvoy, connect, stub
 from tests.support.tools import need_http
@@ -391,6 +392,15 @@ async def test_tls_with_certificates_of_clients_and_renewal(authority, other, tm
     with pytest.raises(OSError):  # noqa: PT011
         await get(address, "/v2/health/live", context(other, None))
     await asyncio.to_thread(daemon.__exit__)
+
+
+async def test_a_taken_address_is_named_before_anything_slow_begins():
+    need_http()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        for flags in ((), ("--workers", "2")):
+            code, text = await asyncio.to_thread(run, f"--http-listen={address}", *flags)
+            assert (code, text) == (2, f"samplerd: cannot listen on {address}: is the port taken?\n")
 
 
 @pytest.mark.slow

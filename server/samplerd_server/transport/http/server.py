@@ -9,10 +9,9 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING, Any
 
-from samplerd_server.config import ConfigError
 from samplerd_server.core.errors import BindError
 from samplerd_server.transport.envoy.asgi import AsgiApp
-from samplerd_server.transport.grpcio.listen import check_free
+from samplerd_server.transport.http.check import check_http
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -59,12 +58,11 @@ class HttpServer:
         listen = self._config.transport.http_listen
         if not listen:
             return
-        try:
-            import uvicorn  # noqa: PLC0415  # an optional dependency
+        shares_port = self._config.worker is not None
+        check_http(listen, shares_port=shares_port)
+        import uvicorn  # noqa: PLC0415  # an optional dependency
 
-            from samplerd_server.transport.http.connection import Connection  # noqa: PLC0415  # it imports uvicorn
-        except ModuleNotFoundError as error:
-            raise ConfigError(f"--http-listen needs {error.name}: pip install 'samplerd[http]'") from error
+        from samplerd_server.transport.http.connection import Connection  # noqa: PLC0415  # it imports uvicorn
         from samplerd_server.transport.http.tls import server_context  # noqa: PLC0415  # rarely needed
 
         config = uvicorn.Config(
@@ -85,7 +83,7 @@ class HttpServer:
         )
         config.load()
         config.ssl = server_context(self._config.security)
-        self._socket = _bind(listen, shares_port=self._config.worker is not None)
+        self._socket = _bind(listen, shares_port=shares_port)
         self._server = uvicorn.Server(config)
         # Not `serve`, which takes the signals for itself.
         self._server.lifespan = config.lifespan_class(config)
@@ -120,8 +118,6 @@ def _bind(address: str, *, shares_port: bool) -> socket.socket:
         BindError: it is taken, or is none of this machine's.
 
     """
-    if not shares_port:
-        check_free(address)
     host, _, port = address.rpartition(":")
     try:
         family, kind, protocol, _, where = socket.getaddrinfo(
