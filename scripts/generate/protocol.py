@@ -25,6 +25,33 @@ What `samplerd/v1/sampler.proto` says, service by service and field by field. Ho
 
 This page is generated from the contract's comments by `make generate`.
 
+## Over which protocols
+
+The path of a method is `/` service `/` method, such as `/samplerd.v1.SamplerService/Sample`, in every protocol. What
+answers, what it costs and how it is limited are the same in all of them. Lines to try: [by_hand.md](by_hand.md).
+gRPC-Web and Connect are as [PROTOCOL-WEB.md](https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-WEB.md) and
+[connectrpc.com](https://connectrpc.com/docs/protocol) say.
+
+| | gRPC | gRPC-Web | Connect, unary | Connect, streams |
+|---|---|---|---|---|
+| with | both transports | `envoy` | `envoy` | `envoy` |
+| HTTP | 2 | 1.1, 2 | 1.1, 2 | 1.1, 2; both ways at once over 2 |
+| content type `application/` | `grpc`, `grpc+proto` | `grpc-web`, `grpc-web+proto`, `grpc-web-text`, \
+`grpc-web-text+proto` | `json`, `proto` | `connect+json`, `connect+proto` |
+| deadline | `grpc-timeout` | `grpc-timeout` | `connect-timeout-ms` | `connect-timeout-ms` |
+| encoding of a request | `grpc-encoding` | `grpc-encoding` | `content-encoding` | `connect-content-encoding` |
+| long replies in gzip, if named in | never | `grpc-accept-encoding` | `accept-encoding` | `connect-accept-encoding` |
+| status | trailers | last frame | status of HTTP, and JSON | last frame, JSON |
+| details of an error | `grpc-status-details-bin` | the same | `details`: type, base64, and JSON as `debug` | the same |
+
+A request may be compressed with gzip or deflate; what it inflates to counts against `limits.max_message_bytes`, and
+more is RESOURCE_EXHAUSTED. Another encoding is UNIMPLEMENTED, and the message names these.
+
+Connect's GET calls the unary methods that say *no side effects* below, with the parameters `encoding` (`json` or
+`proto`), `message`, `base64` (1: the message is base64url), `compression` and `connect` (`v1`); any other
+method answers 405. Its
+replies are not to be cached (`cache-control: no-store`).
+
 """
 _Field = descriptors.FieldDescriptorProto
 _SCALARS = {

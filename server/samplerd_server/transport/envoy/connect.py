@@ -91,7 +91,7 @@ class ConnectContext(WebContext):
 
     @property
     def _encoding(self) -> str:
-        return self._headers.get(self.encoding_header, IDENTITY.encode()).decode("latin-1")
+        return self._headers.get(self.encoding_header, b"").decode("latin-1").strip().lower() or IDENTITY
 
     @property
     def _is_json(self) -> bool:
