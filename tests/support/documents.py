@@ -59,7 +59,7 @@ class Block:
 def blocks_of(page: str) -> list[Block]:
     """Return the blocks of a page, in order; page: within the repository."""
     found = list(_BLOCK.finditer((ROOT / page).read_text(encoding="utf-8")))
-    after = [*found[1:], None]
+    after = [*found[1:], None][: len(found)]
     return [
         Block(
             page=page,
