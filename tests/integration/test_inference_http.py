@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import functools
 import gzip
 import http.client
 import importlib
 import json
+import re
 import shutil
 import socket
 import ssl
@@ -21,6 +23,7 @@ import pytest
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.core.request import RNG
 from tests.integration.test_start import run
+from tests.support.asgi import framed
 from tests.support.daemon import Daemon
 from tests.support.served import WAIT_S, Served, ServedByEnvoy, connect, stub
 from tests.support.tools import need_http
@@ -246,6 +249,14 @@ async def test_connect_is_there_too_and_grpc_is_not(served):
     path = "/samplerd.v1.SamplerService/GetServerInfo"
     reply = await post(served.http_address, path, {}, content_type="application/json")
     assert (reply.status, reply.json["rng"]) == (200, RNG)
+    rows = {"rows": 1, "vocabSize": 4, "data": base64.b64encode(np.array([1, 9, 2, 3], "<f4").tobytes()).decode()}
+    asked = b"".join(
+        framed(json.dumps({"id": n, "tensor": rows, "params": {"temperature": 0}}).encode()) for n in (1, 2)
+    )
+    stream = "/samplerd.v1.SamplerService/SampleStream"
+    reply = await post(served.http_address, stream, asked, content_type="application/connect+json")
+    drawn = [json.loads(text) for text in re.findall(rb"\{\"id\".*?\"final\": true\}", reply.body)]
+    assert [(own["id"], own["samples"]) for own in drawn] == [("1", [1]), ("2", [1])]
     if served.transport == "grpcio":
         reply = await post(served.http_address, path, b"", content_type="application/grpc", te="trailers")
         assert (reply.status, b"HTTP/2" in reply.body) == (505, True)
