@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from samplerd.v1 import sampler_pb2 as pb
-from samplerd_server.core.enums import Dtype, InputKind, Order
+from samplerd_server.core.enums import Dtype, InputKind, LogprobKind, Order, TieRule
 from samplerd_server.core.errors import InvalidRequestError
 from samplerd_server.sampling.parameters import PARAMETERS, ParamKind
 from samplerd_server.transport.codec.decode_ids import ParamsContext
@@ -93,6 +93,47 @@ def test_what_xtc_dropped_is_certain_in_the_scaled_distribution(sampler):
     assert outcome.kept_mass == 0.0
 
 
+VANISHING = {"temperature": 1e-100, "dynamic_temperature_range": 1e-100, "dynamic_temperature_exponent": 1e300}
+"""The temperature comes to 0 whatever the entropy, unless all are equal: no double is as small."""
+
+
+@pytest.mark.parametrize(
+    ("fields", "kept", "sample"),
+    [
+        ({"top_p": 0.5}, 2, 0),
+        ({"top_p": 0.5, "ties": TieRule.HIGHEST_ID}, 2, 2),
+        ({"top_k": 5}, 5, 0),
+        ({"top_k": 1, "ties": TieRule.HIGHEST_ID}, 1, 3),
+        ({"min_p": 0.5}, 4, 0),
+        ({"typical_p": 0.5}, 2, 0),
+        ({"top_h": 0.5}, 2, 0),
+        ({"xtc_threshold": 0.25}, 2, 3),
+        ({"xtc_threshold": 5e-324}, 2, 3),
+        ({"xtc_threshold": 0.25, "ties": TieRule.HIGHEST_ID}, 2, 0),
+        ({"xtc_threshold": 0.25, "ties": TieRule.ALL}, 5, 0),
+        ({"xtc_threshold": 0.26}, 5, 0),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("kind", list(InputKind))
+def test_filters_after_a_temperature_of_zero_share_the_mass_among_equals(sampler, fields, kept, sample, kind):
+    """The limit of T to 0, as at the lowest temperature; then the first of what is kept is drawn."""
+    own = {"xtc_probability": 1.0, **fields} if "xtc_threshold" in fields else fields
+    row = [2.0, 2.0, 2.0, 2.0, 1.0]
+    [outcome] = check(sampler, ask(row, kind=kind, **own, **VANISHING))
+    assert (outcome.kept_count, outcome.samples) == (kept, (sample,))
+    [near] = check(sampler, ask(row, kind=kind, **own, temperature=1e-260))
+    assert near.kept_count == kept
+
+
+def test_what_follows_a_certainty_is_certain_though_a_filter_kept_no_prefix(sampler):
+    """Of the four after the first, which the entropy leaves nothing, the highest ids are kept."""
+    fields = {"top_k": 3, "ties": TieRule.HIGHEST_ID, **ZERO}
+    [outcome] = check(sampler, ask([-30.0, -300.0, -30.0, -30.0, 1.0, -30.0], draws=3, **fields))
+    assert outcome.samples == (4, 3, 5)
+    assert outcome.logprobs[LogprobKind.SCALED] == [0.0, 0.0, 0.0]
+
+
 # ------------------------------------------------------------------------ any finite row under any valid parameters
 LARGEST, LEAST = float(np.finfo(np.float64).max), 5e-324
 ENDS = {
@@ -142,8 +183,6 @@ def messages(draw_from, width: int) -> pb.SamplingParams:
     elif draw_from(st.booleans()):
         message.steps.extend(draw_from(st.permutations(STEPS)))
     message.ties = draw_from(st.sampled_from(pb.TieRule.values()))
-    if message.xtc_probability > 0:  # the reference counts what XTC drops beside a certainty otherwise
-        message.ClearField("dynamic_temperature_range")
     return message
 
 

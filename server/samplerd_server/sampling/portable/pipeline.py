@@ -126,6 +126,8 @@ def _draw_without(rows: LoadedRows, processed: Processed, uniforms: Tensor, colu
                 distribution.rebase(place)
             else:
                 distribution.remove(place)
+    if LogprobKind.SCALED in others and not rows.group.is_plain:
+        logprobs[LogprobKind.SCALED] = _after_certain(rows.is_certain, logprobs[LogprobKind.SCALED])
     columns["left"] = torch.cat(left, dim=1)
     if outside:
         columns["outside"] = torch.cat(outside, dim=1)
@@ -134,3 +136,11 @@ def _draw_without(rows: LoadedRows, processed: Processed, uniforms: Tensor, colu
     if LogprobKind.SCALED in watched and LogprobKind.SCALED not in others:
         columns["logprobs_scaled"] = columns["logprobs_processed"]
     sample_outputs(rows, processed, torch.cat(found_at, dim=1), columns)
+
+
+def _after_certain(is_certain: Tensor, parts: list[Tensor]) -> list[Tensor]:
+    """Give all draws the ln p of the first where the scaled distribution is certainty: float64[B, 1] for each draw.
+
+    What it is certain of is drawn first, or a filter dropped it. Once it is drawn, what comes next is certain.
+    """
+    return [torch.where(is_certain, parts[0], part) for part in parts]

@@ -17,7 +17,8 @@ Where the law leaves something open, it is decided here:
   and so do its kept count and its processed logprobs. A row with XTC therefore is the one exception to "draws 0..9
   equal draws 0..4 and 5..9": give draw_offset = t at step t, one sample each.
 * Dynamic temperature takes H at T = 1 of what it scales: the adjusted row, or what the filters before it kept. With one
-  category H / ln V' counts as 0. A temperature of 0 then is certainty of the most likely.
+  category H / ln V' counts as 0. Where T then is 0, filters after it judge the limit of T to 0, in which the equals of
+  the largest share the mass; what is drawn is certainty of the first that is kept.
 * Smoothing directly follows the temperature. After filters it bends what they kept, and for the ``scaled`` distribution
   the whole row.
 * top_n lists categories with positive probability only; beyond them -1 and -inf.

@@ -63,9 +63,15 @@ def smooth(row: Known, temperature: float, params: SamplingParams) -> tuple[Know
 
 
 def rebase(state: FilterState) -> FilterState:
-    """Take masses relative to the largest that is kept, so that they do not all underflow where others were dropped."""
+    """Take masses relative to the largest that is kept, so that they do not all underflow where others were dropped.
+
+    At T = 0 the first that is kept is certain.
+    """
     largest = float(state.logits[state.kept].max())
-    if state.rest != 0 or state.temperature == 0 or largest == state.origin:
+    if state.temperature == 0:
+        is_first = state.kept & (np.cumsum(state.kept) == 1)
+        return replace(state, masses=np.where(is_first, 1.0, 0.0), origin=largest)
+    if state.rest != 0 or largest == state.origin:
         return state
     with np.errstate(over="ignore"):
         masses = np.where(state.kept, np.exp((state.logits - largest) / state.temperature), 0.0)

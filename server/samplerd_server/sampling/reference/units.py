@@ -65,7 +65,7 @@ def weigh(row: Known, order: list[int], temperature: float, first: int = 0) -> U
     shift = shift_of(row.vocab_size)
     logits, weights = row.logits[order], None if row.weights is None else row.weights[order]
     shares = None if weights is None else np.append(weights, row.bound_weight) / weights[first]
-    exponents, masses = _masses(np.append(logits, row.bound) - logits[first], shares, temperature, first)
+    exponents, masses = _masses(np.append(logits, row.bound) - logits[first], shares, temperature)
     units = np.rint(masses * 2.0**shift).astype(np.int64)
     if weights is not None:
         logits = np.asarray(arithmetic.ln(weights), np.float32).astype(np.float64)
@@ -84,14 +84,16 @@ def weigh(row: Known, order: list[int], temperature: float, first: int = 0) -> U
 
 
 def _masses(
-    gaps: NDArray[np.float64], shares: NDArray[np.float64] | None, temperature: float, first: int
+    gaps: NDArray[np.float64], shares: NDArray[np.float64] | None, temperature: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Compute log2 of masses relative to that at `first`, at least LOWEST, and the masses.
+    """Compute log2 of masses relative to that of the largest, at least LOWEST, and the masses.
+
+    At T = 0 those equal to the largest have all the mass, and all of them the same: the limit of T to 0.
 
     Args: gaps, float64[n], logits less that one, and shares, float64[n], of weights in that one, or None.
     """
     if temperature == 0:
-        exponents = np.where(np.arange(len(gaps)) == first, 0.0, LOWEST)
+        exponents = np.where(gaps >= 0, 0.0, LOWEST)
     elif shares is None:
         exponents = np.clip(gaps * min(arithmetic.LOG2_E / temperature, 1e300), LOWEST, 0.0)
     else:
