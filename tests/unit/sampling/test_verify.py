@@ -140,27 +140,27 @@ def test_filters_apply_to_the_rows_of_a_tree(ask):
 def test_verification_stops_at_a_bad_target_row(ask):
     rows = np.array([[1.0, 0.0], [np.nan, 1.0], [1.0, 1.0]])
     said = ask(request(rows, kind=PROBABILITIES), [0, 1], chain(2), None)
-    assert said == ((0,), (0,), 1, RowErrorReason.NAN, 0)
+    assert said == ((0,), (0,), 1, -1, RowErrorReason.NAN, 0)
 
 
 def test_a_bad_target_row_of_a_leaf_fails_too(ask):
     rows = np.array([[1.0, 0.0], [1.0, 0.0], [1.0, np.inf]])
     said = ask(request(rows, kind=PROBABILITIES), [0, 0], chain(2), None)
-    assert said == ((0, 0), (0, 1), 2, RowErrorReason.POSITIVE_INFINITY, 1)
+    assert said == ((0, 0), (0, 1), 2, -1, RowErrorReason.POSITIVE_INFINITY, 1)
 
 
 def test_a_bad_row_off_the_path_is_not_looked_at(ask):
     rows = np.array([[0.0, 1.0], [np.nan, 1.0], [1.0, 0.0]])
     draft = encode([[1.0, 0.0], [0.0, 1.0]])
     said = ask(request(rows, kind=PROBABILITIES), [0, 1], [-1, -1], draft)
-    assert said == ((1, 0), (1,), -1, RowErrorReason.NONE, 0)
+    assert said == ((1, 0), (1,), -1, -1, RowErrorReason.NONE, 0)
 
 
 def test_a_bad_draft_row_fails_its_parent_and_only_if_it_is_tried(ask):
     rows = np.array([[0.5, 0.5]] * 4)
     draft = encode([[0.5, 0.5], [-1.0, 1.0], [0.0, 0.0]])
     said = ask(request(rows, kind=PROBABILITIES), [0, 1, 1], [-1, -1, 0], draft)
-    assert said == ((0,), (0,), 1, RowErrorReason.NOTHING_TO_DRAW, 0), "the row of index 2; index 1 was not tried"
+    assert said == ((0,), (0,), 1, 2, RowErrorReason.NOTHING_TO_DRAW, 0), "the row of index 2; index 1 was not tried"
     draft = encode([[0.0, 1.0], [-1.0, 1.0], [1.0, 0.0]])
     said = ask(request(np.array([[0.0, 1.0]] * 4), kind=PROBABILITIES), [0, 1, 1], [-1, -1, 0], draft)
-    assert said == ((), (), 0, RowErrorReason.NEGATIVE_WEIGHT, 0)
+    assert said == ((), (), 0, 1, RowErrorReason.NEGATIVE_WEIGHT, 0)

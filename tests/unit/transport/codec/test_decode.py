@@ -187,7 +187,12 @@ def test_outputs():
     assert outputs.logprob_ids.tolist() == [2, 0, 2]
     assert (
         outputs.output_flags
-        == OutputFlags.RAW | OutputFlags.PROCESSED | OutputFlags.ENTROPY_SCALED | OutputFlags.RANK | OutputFlags.KEPT
+        == OutputFlags.RAW
+        | OutputFlags.PROCESSED
+        | OutputFlags.ENTROPY_SCALED
+        | OutputFlags.RANK
+        | OutputFlags.KEPT
+        | OutputFlags.ADAPTIVE
     )
 
 
