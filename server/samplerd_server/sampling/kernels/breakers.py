@@ -72,14 +72,26 @@ def _begin_of(row, s):
 
 @allocating
 def _grow(row, tree):
-    """Add all sequences, level by level."""
+    """Add all sequences."""
     sequences = np.int64(row.dry_breaker_sequences_ends_len)
     longs, ints = np.empty(2 * sequences + BINS, np.int64), np.zeros(3 * sequences, np.int32)
     at8, at4, n = np.uint64(longs.ctypes.data), np.uint64(ints.ctypes.data), np.uint64(sequences)
-    keys, more_keys = carray(int64_at(at8), sequences), carray(int64_at(at8 + np.uint64(8) * n), sequences)
-    bins = carray(int64_at(at8 + np.uint64(16) * n), BINS)
-    live, more_live = carray(int32_at(at4), sequences), carray(int32_at(at4 + np.uint64(4) * n), sequences)
-    node_of = carray(int32_at(at4 + np.uint64(8) * n), sequences)
+    sorting = Sorting(
+        carray(int64_at(at8), sequences),
+        carray(int32_at(at4), sequences),
+        carray(int64_at(at8 + np.uint64(8) * n), sequences),
+        carray(int32_at(at4 + np.uint64(4) * n), sequences),
+        carray(int64_at(at8 + np.uint64(16) * n), BINS),
+    )
+    _grow_levels(row, tree, sorting, carray(int32_at(at4 + np.uint64(8) * n), sequences))
+    longs[0], ints[0] = 0, 0  # the memory of the unowned arrays is held until here
+
+
+@jit
+def _grow_levels(row, tree, sorting, node_of):
+    """Add all sequences, level by level. node_of: int32[sequences] of 0, the node that each has come to."""
+    keys, live = sorting.keys, sorting.values
+    sequences = np.int64(row.dry_breaker_sequences_ends_len)
     for s in range(sequences):
         live[s] = s
     count, nodes, depth = sequences, np.int64(1), np.int64(0)
@@ -89,7 +101,7 @@ def _grow(row, tree):
             end = np.int64(load_i32(row.dry_breaker_sequences_ends, s))
             token = load_i32(row.dry_breaker_sequences_ids, end - 1 - depth)
             keys[i] = (np.int64(node_of[s]) << 32) | np.int64(token)
-        sort(Sorting(keys, live, more_keys, more_live, bins), count)
+        sort(sorting, count)
         left, last = np.int64(0), np.int64(-1)
         for i in range(count):
             s, key = np.int64(live[i]), keys[i]
@@ -107,7 +119,6 @@ def _grow(row, tree):
         depth += 1
     if count:
         _grow_tail(row, tree, nodes, np.int64(live[0]), np.int64(node_of[live[0]]), depth)
-    longs[0], ints[0] = 0, 0  # the memory of the unowned arrays is held until here
 
 
 @jit
@@ -135,6 +146,24 @@ def _add_node(tree, node, parent, token):
     tree.count[parent] += 1
 
 
+@jit
+def _read_back(row, tree, length):
+    """Read the last `length` of the history, newest first, up to a sequence, and empty the table of the root.
+
+    Returns what `tokens_after_breaker` does.
+    """
+    after, node, read = np.int64(-1), np.int64(0), np.int64(0)
+    while read < length and after < 0:
+        node = _follow(tree, node, load_i32(row.history, row.history_len - 1 - read))
+        if tree.longest[node]:
+            after = read + 1 - tree.longest[node]
+        else:
+            read += 1
+    for child in range(1, tree.count[0] + 1):
+        tree.roots[tree.token[child]] = 0
+    return after, read
+
+
 @allocating
 def tokens_after_breaker(row, work, length):
     """Count the tokens after the sequence that begins last within the last `length`; -1: none does.
@@ -153,14 +182,6 @@ def tokens_after_breaker(row, work, length):
         carray(int32_at(np.uint64(work.counts.ctypes.data)), len(work.counts)),
     )
     _grow(row, tree)
-    after, node, read = np.int64(-1), np.int64(0), np.int64(0)
-    while read < length and after < 0:
-        node = _follow(tree, node, load_i32(row.history, row.history_len - 1 - read))
-        if tree.longest[node]:
-            after = read + 1 - tree.longest[node]
-        else:
-            read += 1
-    for child in range(1, tree.count[0] + 1):
-        tree.roots[tree.token[child]] = 0
+    after, read = _read_back(row, tree, length)
     memory[0] = 0  # the memory of the unowned arrays is held until here
     return after, read

@@ -19,7 +19,7 @@ import numpy as np
 from samplerd_server.core.enums import Dtype, InputKind, LogprobKind
 from samplerd_server.sampling.kernels.blocks import BLOCK, FLAT, TINY, block_maximum, load_block, sum_block, weigh_block
 from samplerd_server.sampling.kernels.compile import jit, load_bf16, load_f16, load_f32, load_f64
-from samplerd_server.sampling.kernels.exp2 import LOG2_E, exp, ln, log_add
+from samplerd_server.sampling.kernels.exp2 import LOG2_E, exp, exp2, ln, log_add
 from samplerd_server.sampling.kernels.measure import measure_view
 from samplerd_server.sampling.kernels.memory import View, mark, unmark
 
@@ -36,6 +36,8 @@ __all__ = [
 _F16, _BF16, _F64 = int(Dtype.F16), int(Dtype.BF16), int(Dtype.F64)
 _WEIGHTS = int(InputKind.PROBABILITIES)
 _PROCESSED = int(LogprobKind.PROCESSED) - 1
+_FARTHEST = -1e300
+"""Exponents that lie farther below the largest have no mass; finite, so that 0 times it is 0."""
 
 
 class Kind(NamedTuple):
@@ -131,6 +133,20 @@ def logprobs_of_light(row, view, top, total, positions, out, scratch):
 
 
 @jit
+def _add_powers(x, temperature, top, moment, terms):
+    """Add e^gap gap of weights x: float32[BLOCK / 2] to `moment`, one after the other; gap: their exponent less `top`.
+
+    terms is float64[BLOCK / 2] scratch.
+    """
+    for i in range(BLOCK // 2):
+        gap = max(ln(np.float64(x[i])) / temperature - top, _FARTHEST)
+        terms[i] = exp2(gap * LOG2_E) * gap
+    for i in range(BLOCK // 2):
+        moment += terms[i]
+    return moment
+
+
+@jit
 def entropy_view(kind, scratch):
     """H in nats of a distribution; NaN with a rest."""
     if kind.rest != -np.inf:
@@ -145,10 +161,8 @@ def entropy_view(kind, scratch):
     for b in range((numbers.width + BLOCK - 1) // BLOCK):
         load_block(numbers.address, numbers.dtype, b * BLOCK, min(BLOCK, numbers.width - b * BLOCK), fill, scratch.x)
         if numbers.is_weights:
-            for i in range(BLOCK):
-                if scratch.x[i] > 0:
-                    gap = ln(np.float64(scratch.x[i])) / kind.temperature - top
-                    moment += exp(gap) * gap
+            for low in range(0, BLOCK, BLOCK // 2):
+                moment = _add_powers(scratch.x[low : low + BLOCK // 2], kind.temperature, top, moment, scratch.half)
             continue
         maximum, _ = block_maximum(scratch.x)
         if maximum == -np.inf:
