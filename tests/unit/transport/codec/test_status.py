@@ -117,8 +117,8 @@ def test_details_fit_the_8_kib_of_trailers_that_clients_take():
 def test_every_error_has_a_code_of_its_own_and_only_the_hopeful_are_retryable():
     classes = [cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, SamplerdError)]
     leaves = [cls for cls in classes if cls is not SamplerdError]
-    # A store that is full and a message that is too large are no busy server: they say RESOURCE_EXHAUSTED too, and are not
-    # worth asking again.
+    # A store that is full and a message that is too large are no busy server: they say RESOURCE_EXHAUSTED too, and are
+    # not worth asking again.
     exhausted = {errors.FullError, errors.MessageTooLargeError}
     assert len({cls.code for cls in leaves if cls not in exhausted}) == len(leaves) - len(exhausted)
     assert {cls.code for cls in exhausted} == {OverloadedError.code}
