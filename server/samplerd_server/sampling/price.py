@@ -69,8 +69,9 @@ _DRY = 8.0
 _LOGPROBS, _ENTROPY, _KEPT = 0.8, 2.2, 1.0
 """A number of the row, for each kind of log-probabilities and of entropies, and for the kept mass; the state of
 adaptive-p sums as many masses as that."""
-_POWER_ENTROPY = 3.0
-"""What a number of an entropy costs more where masses are w^(1/T): each takes a logarithm and a power in binary64."""
+_POWER_ENTROPY = 1.0
+"""What a number of an entropy costs more where masses are w^(1/T): each takes a logarithm and a power in binary64.
+Where nothing is filtered, two of the three kinds are one distribution, and are worked out once."""
 _RANK, _RANKS = 0.2, 6.0
 """A number of the row, for the rank of each draw, and for those of all draws at the most."""
 _DRAW_LOGPROBS, _DRAW_RANK = 15.0, 100.0

@@ -72,6 +72,13 @@ def _kind_of(kept, k):
     return kept.scaled if k == 1 else kept.final
 
 
+@jit
+def _is_same(kind, other):
+    """Tell whether two distributions are one: nothing was dropped or shaped between them."""
+    are_same_numbers = kind.numbers.address == other.numbers.address and kind.numbers.width == other.numbers.width
+    return are_same_numbers and kind.temperature == other.temperature and kind.rest == other.rest
+
+
 @inlined
 def _token(row, work, at):
     return work.tokens[at] if row.candidate_ids else np.int32(at)
@@ -252,7 +259,9 @@ def _describe(i, row, kept, own, out, work, scratch):
         if row.output_flags & (1 << k):
             _write_kind(row, kept, k, own, out, work, scratch)
         if row.output_flags & (_ENTROPY << k):
-            out.entropy[k][i] = entropy_view(_kind_of(kept, k), scratch)
+            has_scaled = row.output_flags & (_ENTROPY << 1) != 0
+            is_known = k == _PROCESSED and has_scaled and _is_same(kept.scaled, kept.final)
+            out.entropy[k][i] = out.entropy[k - 1][i] if is_known else entropy_view(_kind_of(kept, k), scratch)
     if row.output_flags & _KEPT:
         _write_kept(i, row, kept, own, out, work, scratch)
     draws, at = np.int64(row.num_samples), row.sample_at
