@@ -24,8 +24,14 @@ __all__ = ["BOUND", "DEARER", "Case", "bound_of", "cases", "dense", "more_bytes"
 
 BOUND = 20.0
 """How many times its worth a request may cost."""
-DEARER = {"skew": 60.0, "every field": 80.0}
-"""Beginnings of names of cases that may cost more: skew sorts all that is kept, and costs of fields add up."""
+DEARER = {
+    "skew": 60.0,
+    "weights, entropies": 25.0,
+    "dry, breaker sequences": 25.0,
+    "every field": 80.0,
+}
+"""Beginnings of names of cases that may cost more: skew sorts all that is kept, each entropy of weights takes a
+logarithm and a power of every number, breaker sequences are laid out as a tree, and costs of fields add up."""
 _IDS = 1 << 18
 """The limit of ids in a list."""
 _KINDS = tuple(LogprobKind)
