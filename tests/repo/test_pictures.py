@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import runpy
+import subprocess
+import sys
 from pathlib import Path
-
-import matplotlib as mpl
 
 from scripts.site import ROOT
 
 FOLDER = ROOT / "docs" / "pictures"
+DRAW_INTO = """
+import pathlib, runpy, sys
+names = runpy.run_path(sys.argv[1])["main"].__globals__
+names["HERE"] = pathlib.Path(sys.argv[2])
+names["main"]()
+"""
 
 
 def test_pictures_are_fresh(tmp_path: Path) -> None:
-    names = runpy.run_path(str(FOLDER / "draw.py"))
-    functions = names["main"].__globals__
-    functions["HERE"] = tmp_path
-    with mpl.rc_context():
-        functions["main"]()
+    # In a process of its own: what other tests have set in matplotlib would change the lines.
+    command = [sys.executable, "-c", DRAW_INTO, str(FOLDER / "draw.py"), str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=120)
     drawn = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()}
     assert len(drawn) == 5
     stale = {name for name, text in drawn.items() if (FOLDER / name).read_text(encoding="utf-8") != text}
