@@ -102,11 +102,16 @@ async def _serve(config: ServerConfig) -> None:
         starting = _starting(config)
         await starting.start()
         lifecycle.starting(version=__version__, listen=",".join(starting.addresses))
-    importing = asyncio.get_running_loop().run_in_executor(None, import_module, "samplerd_server.app")
-    if not await lifecycle.unless_stopped(importing):
-        lifecycle.stopped(is_clean=True)
-        leave()
-    await importing.result().serve(config, lifecycle, starting)
+    try:
+        importing = asyncio.get_running_loop().run_in_executor(None, import_module, "samplerd_server.app")
+        if not await lifecycle.unless_stopped(importing):
+            lifecycle.stopped(is_clean=True)
+            leave()
+        await importing.result().serve(config, lifecycle, starting)
+    finally:
+        # A start that failed leaves it open, and grpcio complains of a server that outlives its event loop.
+        if starting is not None:
+            await starting.stop()
 
 
 def _starting(config: ServerConfig, *, are_held: bool = False) -> StartingServer:
