@@ -150,7 +150,9 @@ def test_java(daemon, expected, project):
         assert f"  <{tag}>{value}</{tag}>\n" in pom
     kinds = {f"samplerd-client-{VERSION}{kind}" for kind in (".jar", ".pom", "-sources.jar", "-javadoc.jar")}
     assert {file.name for file in folder.iterdir()} == kinds | {f"{name}.sha256" for name in kinds}
-    classpath = f"{jar}:" + ":".join(str(file) for file in sorted(Path("/usr/share/java").glob("*.jar")))
+    # Debian has no jar of google.rpc's messages, which the pom's grpc-protobuf brings.
+    shutil.copytree(client("java") / "build" / "stub-classes" / "com", project / "rpc" / "com")
+    classpath = f"{jar}:rpc:" + ":".join(str(file) for file in sorted(Path("/usr/share/java").glob("*.jar")))
     call("javac", "-nowarn", "-cp", classpath, "-d", "classes", "Main.java", cwd=project)
     native = f"-Djava.library.path={client('java') / 'build' / 'native'}"
     assert ids(call("java", native, "-cp", f"classes:{classpath}", "Main", daemon.address, cwd=project)) == expected

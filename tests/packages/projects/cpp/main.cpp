@@ -5,11 +5,13 @@
 
 int main(int, char** argv) {
   const samplerd::Client client(argv[1]);
-  auto request = samplerd::request(std::vector<float>{1.0F, 2.0F, 0.5F, 1.5F});
+  const std::vector<float> logits{1.0F, 2.0F, 0.5F, 1.5F};
+  auto request = samplerd::request(logits);
   request.mutable_params()->set_temperature(0.7);
   request.set_num_samples(5);
   request.set_seed(1234);
-  for (const auto id : client.sample(request).row(0)) {
+  const samplerd::SampleResult result = client.sample(request);
+  for (const auto id : result.row(0)) {
     std::cout << id << ' ';
   }
 }
