@@ -11,6 +11,7 @@ import asyncio
 import logging
 import os
 import signal
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,7 @@ class Child:
         self._app: App | None = None
         self._asgi: AsgiApp | None = None
         self._control: asyncio.Server | None = None
+        self._grace_s = 0.0
 
     async def __call__(
         self,
@@ -79,6 +81,7 @@ class Child:
         path = Path(environment()["SAMPLERD_CONFIG"])
         config = read_handoff(path)
         set_up(config.log, config.worker.index if config.worker else None)
+        self._grace_s = config.transport.drain_grace_s
         loop = asyncio.get_running_loop()
         loop.add_reader(_STDIN, _stop_if_orphaned, loop)
         engine = self._build_engine(config.engine)
@@ -109,9 +112,20 @@ class Child:
         writer.write(f"{self._app.metrics_address}\n".encode())
         while line := await reader.readline():
             if line == b"drain\n":
-                is_clean = await self._app.drain()
-                writer.write(b"clean\n" if is_clean else b"late\n")
+                writer.write(b"clean\n" if await self._drain() else b"late\n")
                 await writer.drain()
+
+    async def _drain(self) -> bool:
+        """Finish what is in flight and send its replies; returns whether all were sent within the drain grace."""
+        assert self._app is not None, "a drain before the start. This is a bug."
+        assert self._asgi is not None, "a drain before the start. This is a bug."
+        give_up = time.monotonic() + self._grace_s
+        if not await self._app.drain():
+            return False
+        sent = asyncio.ensure_future(self._asgi.replies.wait_sent())
+        done, _ = await asyncio.wait({sent}, timeout=max(0, give_up - time.monotonic()))
+        sent.cancel()
+        return bool(done)
 
 
 def _stop_if_orphaned(loop: asyncio.AbstractEventLoop) -> None:

@@ -21,6 +21,7 @@ from samplerd_server.transport.envoy.asgi_watch import Watch
 from samplerd_server.transport.envoy.cors import Origins
 from samplerd_server.transport.envoy.frames import FrameError
 from samplerd_server.transport.envoy.inference_http import InferenceContext
+from samplerd_server.transport.envoy.reply_body import Replies
 from samplerd_server.transport.envoy.web import refuse, web_call
 from samplerd_server.transport.oip.http_routes import is_inference_path
 
@@ -52,6 +53,8 @@ class AsgiApp:
         self._max_message_bytes = max_message_bytes
         self._methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
         self._watch = Watch()
+        self.replies = Replies()
+        """The replies of unary calls whose handlers are done."""
 
     async def __call__(
         self,
@@ -77,7 +80,7 @@ class AsgiApp:
         elif context.problem is not None:
             await context.end(context.problem.code, context.problem.message, trailers_of(context.problem))
         else:
-            await _Call(context, handler, self._watch).run()
+            await _Call(context, handler, self._watch, self.replies).run()
 
     async def _answer_web(
         self,
@@ -130,12 +133,15 @@ def _is_grpc(headers: Mapping[bytes, bytes]) -> bool:
 class _Call:
     """Runs one handler, and cancels it when its client disconnects or its deadline passes."""
 
-    __slots__ = ("_answer", "_context", "_handler", "_is_late", "_task", "_watch", "pause_s", "poll_at")
+    __slots__ = ("_answer", "_context", "_handler", "_is_late", "_replies", "_task", "_watch", "pause_s", "poll_at")
 
-    def __init__(self, context: AsgiContext, handler: grpc.RpcMethodHandler[Any, Any], watch: Watch) -> None:
+    def __init__(
+        self, context: AsgiContext, handler: grpc.RpcMethodHandler[Any, Any], watch: Watch, replies: Replies
+    ) -> None:
         self._context = context
         self._handler = handler
         self._watch = watch
+        self._replies = replies
         self._task: asyncio.Task[Any] | None = None
         self._answer: asyncio.Task[None] | None = None
         self._is_late = False
@@ -183,7 +189,12 @@ class _Call:
         assert function is not None, "a handler without a function. This is a bug."
         outcome: Any = function(argument, context)  # type: ignore[arg-type]  # implements the part of a context that handlers use
         if not handler.response_streaming:
-            await context.reply(await outcome)
+            message = await outcome
+            self._replies.begin()
+            try:
+                await context.reply(message)
+            finally:
+                self._replies.end()
             return
         if inspect.isasyncgen(outcome):
             async for message in outcome:

@@ -1,4 +1,7 @@
-"""The body of a reply: a long part of it is sent in pieces, between which the event loop serves others."""
+"""The body of a reply: a long part of it is sent in pieces, between which the event loop serves others.
+
+A handler is done before its reply is sent, so that a drain, which waits for handlers, waits for `Replies` too.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,38 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-__all__ = ["send_body"]
+__all__ = ["Replies", "send_body"]
 
 _PIECE_BYTES = 1 << 20
 """The most bytes that are given to pyvoy at once: it copies them while the event loop waits."""
+
+
+class Replies:
+    """Counts the replies that are being sent."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._all_sent: asyncio.Event | None = None
+        """Set when none is left. It exists only while somebody waits for it."""
+
+    def begin(self) -> None:
+        """Count a reply, before its handler is seen to be done."""
+        self._count += 1
+
+    def end(self) -> None:
+        """Count a reply that pyvoy has taken, or whose client has gone."""
+        self._count -= 1
+        if self._all_sent is not None and self._count == 0:
+            self._all_sent.set()
+            self._all_sent = None
+
+    async def wait_sent(self) -> None:
+        """Wait until none is being sent."""
+        if self._count == 0:
+            return
+        if self._all_sent is None:
+            self._all_sent = asyncio.Event()
+        await self._all_sent.wait()
 
 
 async def send_body(

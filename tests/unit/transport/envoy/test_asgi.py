@@ -149,6 +149,21 @@ async def test_a_long_reply_is_sent_in_pieces(handlers, monkeypatch, path, sent,
     assert [len(body) for body in bodies if body] == pieces
 
 
+async def test_a_drain_waits_for_a_long_reply_whose_handler_is_done(handlers, monkeypatch):
+    monkeypatch.setattr(reply_body, "_PIECE_BYTES", 8)
+    handlers.gate.set()
+    app, client = handlers.app(), Client("/test/unary", framed(b"x" * 100))
+    client.close()
+    await asyncio.wait_for(app.replies.wait_sent(), 1)  # nothing is being sent
+    serving = asyncio.create_task(serve(app, client))
+    await handlers.entered.wait()
+    assert handlers.outcomes == ["ok"]
+    assert len(client.replies) < 100, "the handler is done, and its reply is not sent"
+    await asyncio.wait_for(app.replies.wait_sent(), 10)
+    assert (client.replies, client.status) == (framed(b"x" * 100), {b"grpc-status": b"0"})
+    await serving
+
+
 async def test_a_client_that_goes_within_a_long_reply_ends_the_call(handlers, monkeypatch):
     monkeypatch.setattr(reply_body, "_PIECE_BYTES", 8)
     handlers.gate.set()
