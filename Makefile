@@ -33,12 +33,13 @@ $(VENV)/.dev: $(VENV)/.server
 	$(INSTALL) --editable '.[server,examples,bench,dev]'
 	touch $@
 
-# Debian's packages that tests and benchmarks start: a load generator, and what makes a test's certificate.
+# Debian's packages that tests and benchmarks start: a load generator, what makes a test's certificate, two shells, Prometheus.
 .PHONY: tools
 tools:
-	@for tool in h2load:nghttp2-client openssl:openssl curl:curl; do \
+	@for tool in h2load:nghttp2-client openssl:openssl curl:curl zsh:zsh fish:fish \
+		promtool:prometheus; do \
 		command -v "$${tool%%:*}" >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null \
-			|| { apt-get update -qq && apt-get install -y -qq "$${tool##*:}"; }; \
+			|| { apt-get update -qq && apt-get install -y -qq --no-install-recommends "$${tool##*:}"; }; \
 	done
 
 # Triton's load generator, which runs with the libraries of another Debian release: where there is no apt, its test skips.
@@ -57,14 +58,26 @@ demo: $(VENV)/.server ## Start a server, generate texts, draw words, show throug
 run: $(VENV)/.server ## Serve on 127.0.0.1:50051, metrics on 127.0.0.1:9464 (ARGS="--listen ... ")
 	$(BIN)/samplerd $(ARGS)
 
+# Two processes: one for the tests that start servers, and one for all others (tests/conftest.py).
 .PHONY: test
 test: $(VENV)/.dev tools $(PERF_ANALYZER) ## Run the tests (ARGS="-k name")
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
 
 # Nothing is installed, downloaded or served: what a contributor runs after each edit.
 .PHONY: unit
 unit: $(VENV)/.dev ## Run the tests that need no server, in under a minute (ARGS="-k name")
 	$(BIN)/python -m pytest tests/unit tests/repo -m 'not slow' --numprocesses 2 $(ARGS)
+
+# Each target takes one seed after the other, always the same inputs of a seed; what is found says how to see it again.
+# First, every compiled loop runs between guard pages, over many more widths than in make test.
+.PHONY: fuzz
+fuzz: $(VENV)/.dev ## Look for messages that are decoded or answered wrongly (ARGS="--minutes 5 --seed 1000")
+	$(BIN)/python -X faulthandler -m tests.support.guarded_kernels --every
+	$(BIN)/python -m tests.fuzz $(ARGS)
+
+.PHONY: test-interpret
+test-interpret: $(VENV)/.dev ## Run the kernels for a GPU in an interpreter, and compile them for every GPU, in some minutes
+	$(BIN)/python -m pytest --interpret tests/unit/sampling/cuda tests/conformance/test_vectors.py $(ARGS)
 
 .PHONY: test-gpu
 test-gpu: ## Run the tests that need a CUDA device, with the python of the environment in PYTHON
@@ -88,12 +101,23 @@ test-ranges: $(VENV)/.dev tools ## Test both ends of the ranges of dependencies,
 	$(BIN)/python -m tests.ranges.environments
 	$(BIN)/python -m pytest --ranges tests/ranges -rA $(ARGS)
 
+# Two Ray nodes on this machine, with samplerds that are killed under load. Ray and what it needs are half a gigabyte.
+.PHONY: test-ray
+test-ray: $(VENV)/.dev ## Test samplerd-ray on two local Ray nodes, with Ray installed under build/ray
+	$(BIN)/python -m tests.ray.environments
+	$(BIN)/python -m pytest --ray tests/ray -rP $(ARGS)
+
 .PHONY: lint
 lint: $(VENV)/.dev ## Check style, types and the contract
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy server client/python client/conformance examples benchmarks scripts
 	cd protos && ../$(BIN)/buf lint
+
+# Withdrawn releases and projects in quarantine too. ARGS=--index-only accepts an index that knows no vulnerabilities.
+.PHONY: audit
+audit: $(VENV)/.dev ## Hold the pinned dependencies against PyPI's known vulnerabilities
+	$(BIN)/python -m scripts.audit $(ARGS)
 
 .PHONY: format
 format: $(VENV)/.dev ## Format the code
@@ -182,6 +206,26 @@ check-packages: clients ## Build what would be published of each client, and use
 	for client in $(CLIENTS); do $(MAKE) --no-print-directory -C client/$$client package; done
 	$(BIN)/python -m pytest --package tests/packages $(ARGS)
 
+# The checkers of what is in deploy/: systemd's own from Debian, the others in an environment of their own.
+DEPLOY := build/deploy
+$(DEPLOY)/.installed: tests/deploy/requirements.txt
+	rm -rf $(DEPLOY) && $(PYTHON) -m venv $(DEPLOY)
+	$(DEPLOY)/bin/pip install --quiet --disable-pip-version-check --requirement tests/deploy/requirements.txt
+	npm install --silent --no-audit --no-fund --no-save --prefix $(DEPLOY) @kubernetes-models/gateway-api@2.0.0
+	command -v systemd-analyze >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null \
+		|| { apt-get update -qq && apt-get install -y -qq --no-install-recommends systemd; }
+	touch $@
+
+.PHONY: test-page
+test-page: $(VENV)/.dev ## Use the page of --http-ui in Debian's Chromium (ARGS="-k keyboard")
+	command -v chromedriver >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null \
+		|| { apt-get update -qq && apt-get install -y -qq chromium chromium-driver; }
+	$(BIN)/python -m pytest --page tests/page $(ARGS)
+
+.PHONY: check-deploy
+check-deploy: $(VENV)/.dev tools $(DEPLOY)/.installed ## Hold what is in deploy/ against systemd, Kubernetes, Helm, Compose and Prometheus
+	$(BIN)/python -m pytest --deploy tests/deploy tests/integration/test_service_manager.py $(ARGS)
+
 .PHONY: release
 release: check-packages ## Build what would be published into dist/, check it, and say what it is made of
 	$(BIN)/python -m scripts.release
@@ -209,6 +253,16 @@ check-wheel: $(VENV)/.dev $(PROTOC)/.installed ## Build the wheel and use it as 
 .PHONY: bench
 bench: $(VENV)/.dev tools ## Measure, show tables and targets, store them under benchmarks/results (ARGS="--quick served")
 	$(BIN)/python -m benchmarks $(ARGS)
+
+# Minutes of mixed traffic with two thirds of them on one server, the rest on workers that are killed: ARGS="--minutes 60".
+.PHONY: soak
+soak: $(VENV)/.dev ## Check every answer of a long run, and that nothing leaks (ARGS="--minutes 5 --transport envoy")
+	$(BIN)/python -m benchmarks.soak $(ARGS)
+
+# Every fault of tests/support/history_faults.py, again and again: which calls failed with what, and what was drawn for them.
+.PHONY: history
+history: $(VENV)/.dev ## Prove that no row is lost or answered twice while processes are killed (ARGS="--minutes 20 --transport envoy")
+	$(BIN)/python -m tests.support.record_history $(ARGS)
 
 .PHONY: bench-peers
 bench-peers: $(VENV)/.dev tools ## Measure beside other servers, each installed under build/peers (ARGS="--peer mosec")

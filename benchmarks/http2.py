@@ -10,8 +10,12 @@ import socket
 import struct
 from collections import deque
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from benchmarks.load import LoadError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["Connection", "header_block"]
 
@@ -50,6 +54,17 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes = b"", *, length: 
     return struct.pack(">IBI", size << 8 | kind, flags, stream) + payload
 
 
+def _connect(port: int, socket_path: Path | None) -> socket.socket:
+    if socket_path is not None:
+        own = socket.socket(socket.AF_UNIX)
+        own.settimeout(10)
+        own.connect(str(socket_path))
+        return own
+    own = socket.create_connection(("127.0.0.1", port), timeout=10)
+    own.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return own
+
+
 @dataclass(slots=True)
 class _Call:
     number: int
@@ -59,17 +74,21 @@ class _Call:
     """Bytes of the body that are on their way."""
     window: int
     """Bytes that the server takes on this stream now."""
+    has_reply: bool = False
+    """Whether a message has come back."""
 
 
 class Connection:
     """One connection that makes one call over and over. `fileno` is for select."""
 
-    def __init__(self, port: int, block: bytes, body: bytes) -> None:
+    def __init__(self, port: int, block: bytes, body: bytes, socket_path: Path | None = None) -> None:
+        """Connect to a port of 127.0.0.1, or to a Unix socket."""
         self._block = block
         self._body = memoryview(body)
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=10)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket = _connect(port, socket_path)
         self._socket.settimeout(0)
+        self.refused: set[int] = set()
+        """Calls that ended with a status and no message."""
         settings = struct.pack(">HIHI", _HEADER_TABLE_SIZE, 0, _ENABLE_PUSH, 0)
         window = struct.pack(">I", _WINDOW)
         self._out: deque[bytes | memoryview] = deque(
@@ -174,8 +193,14 @@ class Connection:
 
     def _take(self, kind: int, flags: int, stream: int, payload: bytearray, ended: list[int]) -> None:
         if kind in {_HEADERS, _DATA}:
-            if flags & _END_STREAM and stream in self._open:
+            call = self._open.get(stream)
+            if call is None:
+                return
+            call.has_reply |= kind == _DATA and bool(payload)
+            if flags & _END_STREAM:
                 ended.append(self._open.pop(stream).number)
+                if not call.has_reply:
+                    self.refused.add(call.number)
         elif kind == _WINDOW_UPDATE:
             (more,) = struct.unpack(">I", payload)
             if stream == 0:

@@ -88,6 +88,8 @@ class LoadResult:
     """From the first call to the last reply."""
     rate: float
     """Calls per second."""
+    mean_s: float
+    """Mean of a call's time."""
     latency_s: dict[str, float]
     """Percentiles of a call's time by name ("p50"). Closed loop: how long a call took, given those in flight."""
 
@@ -159,6 +161,7 @@ def run_load(port: int, body: Path, *, requests: int, load: Load = Load(), timeo
         data_bytes=data_bytes,
         elapsed_s=elapsed_s,
         rate=rate,
+        mean_s=float(durations_us.mean()) * 1e-6,
         latency_s=percentiles_s(durations_us * 1e-6),
     )
 

@@ -37,6 +37,8 @@ class Outcome:
     """From each call's intended start to the end of its reply, in the order of the schedule."""
     lags_s: NDArray[np.float64]
     """From each call's intended start until the generator turned to it."""
+    is_answered: NDArray[np.bool_]
+    """Whether each call got a message and not only a status."""
     elapsed_s: float
     """From the first intended start to the last reply."""
 
@@ -118,7 +120,15 @@ def _drive(links: list[Connection], starts_s: NDArray[np.float64]) -> Outcome:
                 ended[number] = arrived
             done += len(numbers)
     due = np.array(intended)
-    return Outcome(latencies_s=np.array(ended) - due, lags_s=np.array(turned) - due, elapsed_s=max(ended) - began)
+    is_answered = np.ones(total, bool)
+    for link in links:
+        is_answered[list(link.refused)] = False
+    return Outcome(
+        latencies_s=np.array(ended) - due,
+        lags_s=np.array(turned) - due,
+        is_answered=is_answered,
+        elapsed_s=max(ended) - began,
+    )
 
 
 def _settle(links: list[Connection]) -> None:

@@ -39,6 +39,8 @@ _MISTYPED = (
     "from samplerd.v1 import sampler_pb2 as pb; pb.SampleRequest(seed='one')",
     "from samplerd_client import SamplingParams; SamplingParams(temperature='warm')",
 )
+_REQUEST = '{"values": {"row": [{"values": [1, 2, 0.5, 1.5]}]}, "params": {"temperature": 0.7}, "numSamples": 3}'
+_REPLY = '{"samples": [1, 3, 3], "seed": "42", "rng": "philox4x32-10/2", "final": true}'
 _INSTALL = "samplerd: the server needs pip install 'samplerd[server]'"
 
 
@@ -60,6 +62,10 @@ def check(environment: Path, protoc: Path) -> None:
         _expect(imports.returncode == 0, "the imports fail", imports)
         told = run(folder / "samplerctl", "--help")
         _expect(told.returncode == 0, "samplerctl --help fails", told)
+        for name, text in (("request.json", _REQUEST), ("reply.json", _REPLY)):
+            (Path(elsewhere) / name).write_text(text, encoding="utf-8")
+        replayed = run(folder / "samplerctl", "replay", "request.json", "reply.json")
+        _expect(replayed.returncode == 0, "samplerctl replay fails", replayed)
         refused = run(folder / "samplerd")
         is_said = refused.stderr.startswith(_INSTALL) and refused.stderr.count("\n") == 1
         _expect(refused.returncode == 2 and is_said, "samplerd does not say in one line what to install", refused)

@@ -20,11 +20,23 @@ from urllib.parse import unquote, urlsplit
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["PAGES", "ROOT", "faults_of", "for_mkdocs", "lay_out", "links_of", "main", "pages_in_navigation"]
+__all__ = [
+    "PAGES",
+    "ROOT",
+    "faults_of",
+    "for_mkdocs",
+    "lay_out",
+    "links_of",
+    "main",
+    "missing_from",
+    "pages_in_navigation",
+]
 
 ROOT = Path(__file__).resolve().parents[1]
 _SOURCE = ROOT / "build" / "site-pages"
 _SITE = ROOT / "build" / "site"
+_ASSETS = ROOT / "scripts" / "site_assets"
+"""What pages fetch beside what the theme brings."""
 PAGES = sorted(
     path.relative_to(ROOT)
     for pattern in ("*.md", "docs/**/*.md", "client/*.md", "client/*/README.md", "examples/**/*.md", "benchmarks/*.md")
@@ -67,6 +79,7 @@ def lay_out(folder: Path) -> None:
                 (folder / path).write_text(for_mkdocs((ROOT / path).read_text(encoding="utf-8")), encoding="utf-8")
             else:
                 shutil.copyfile(ROOT / path, folder / path)
+    shutil.copytree(_ASSETS, folder / "assets")
 
 
 def for_mkdocs(text: str) -> str:
@@ -128,6 +141,15 @@ def faults_of(site: Path) -> list[str]:
     return faults if pages else ["the site has no pages: run make docs"]
 
 
+def missing_from(site: Path) -> list[str]:
+    """Return what the search and the looks of a built site need and it lacks.
+
+    A page that was opened from a disk may fetch no JSON. The index comes as a script there, which an asset reads.
+    """
+    wanted = ("search/search_index.js", *(f"assets/{own.name}" for own in sorted(_ASSETS.iterdir())))
+    return [f"{path} is missing" for path in wanted if not (site / path).exists()]
+
+
 def main() -> int:
     """Return the exit status: 1 when the site has a fault."""
     parser = argparse.ArgumentParser(prog="python -m scripts.site", description=__doc__)
@@ -135,7 +157,7 @@ def main() -> int:
     if not parser.parse_args().check:
         lay_out(_SOURCE)
         return 0
-    faults = faults_of(_SITE)
+    faults = faults_of(_SITE) + missing_from(_SITE)
     print("\n".join(faults) if faults else f"the site is whole: {len(PAGES)} pages, nothing from another host")
     return 1 if faults else 0
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import settings
 
@@ -11,13 +13,21 @@ settings.load_profile("samplerd")
 
 
 ASKED_FOR = {
+    "deploy": "run the tests of deploy/, which need tools installed under build/deploy; without those they fail",
     "gpu": "run the tests that need a CUDA device; without one they fail",
+    "interpret": "run more of the kernels for a GPU in Triton's interpreter, which takes minutes",
     "package": "run the tests that use the clients as they would be published; without those they fail",
+    "page": "run the tests of the page in a browser; without Chromium they fail",
     "peer": "run the tests that need other samplers installed under build/peers; without them they fail",
     "ranges": "run the tests that need the dependencies installed under build/ranges; without them they fail",
+    "ray": "run the tests that need Ray installed under build/ray; without it they fail",
     "stock": "run the tests that need stock clients installed under build/stock-clients; without them they fail",
 }
 """Markers of tests that run only when an option of the same name is given."""
+
+
+SERVERS = Path(__file__).parent / "integration"
+"""The tests that start servers run one after the other in one process of pytest, beside all others in the second."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -27,6 +37,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what no option asks for, whatever -m says: -m 'not slow' must not bring in tests that need a GPU."""
+    for item in items:
+        if item.path.is_relative_to(SERVERS):
+            item.add_marker(pytest.mark.xdist_group("servers"))
     unasked = [marker for marker in ASKED_FOR if not config.getoption(f"--{marker}")]
     kept: list[pytest.Item] = []
     left_out: list[pytest.Item] = []

@@ -17,7 +17,7 @@ import uvloop
 from benchmarks.load import sample_request
 from benchmarks.plots import plt
 from benchmarks.scenario import Options, Result, Scenario, Table
-from samplerd_server.app import RPCS, App
+from samplerd_server.app.app import RPCS, App
 from samplerd_server.batching.admission import Admission
 from samplerd_server.batching.cost_model import CostModel
 from samplerd_server.batching.policy import DeviceState, decide

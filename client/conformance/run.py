@@ -17,7 +17,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from client.conformance.servers import TOKEN, RefusingServer, Samplerd, certificate, samplerd
+from client.conformance.fleet import Fleet
+from client.conformance.servers import TOKEN, NamesOnSocket, RefusingServer, Samplerd, certificate, samplerd
 from client.conformance.table import FEATURES, LANGUAGES, Outcome, Outcomes, write_table
 
 if TYPE_CHECKING:
@@ -30,6 +31,11 @@ TRANSPORTS = ("grpcio", "envoy")
 _RUN_S = 300.0
 _MAKES_OWN = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
 """What a make that runs this would tell the ones that this runs."""
+_NO_PROXY_THERE = dict.fromkeys(("http_proxy", "https_proxy", "grpc_proxy", "HTTPS_PROXY"), "http://127.0.0.1:9") | {
+    "no_proxy": "",
+    "no_grpc_proxy": "",
+}
+"""A proxy that is not there: no client may use it for a server on its own machine."""
 _FREE_S = 60.0
 
 
@@ -39,26 +45,34 @@ class Servers:
     def __init__(self, transport: str, stack: ExitStack, folder: Path) -> None:
         ca, flags = certificate(folder)
         self.transport = transport
-        self.plain: Samplerd = stack.enter_context(samplerd("--transport", transport))
+        unix = f"unix:{folder / 'samplerd.sock'}"
+        self.plain: Samplerd = stack.enter_context(samplerd("--transport", transport, "--listen", unix))
+        self.socket = stack.enter_context(NamesOnSocket(folder, unix))
         self._tls: Samplerd = stack.enter_context(samplerd("--transport", transport, *flags))
         self._ca = ca
 
-    def flags(self, refusing: RefusingServer) -> list[str]:
+    def flags(self, refusing: RefusingServer, fleet: Fleet) -> list[str]:
         """Give what a runner is started with."""
         vectors = str(CLIENTS / "conformance" / "vectors.json")
         flags = ["--target", self.plain.target, "--vectors", vectors, "--retry-target", refusing.target]
+        flags += ["--servers", ",".join([self.plain.target, *fleet.targets]), "--unix-target", self.socket.target]
         return [*flags, "--tls-target", self._tls.target, "--ca", str(self._ca), "--token", TOKEN]
 
 
 def run_language(language: str, servers: Servers) -> Outcomes:
     """Run a language's runner and its example."""
     freed_before = servers.plain.total("samplerd_cancelled_total")
-    with RefusingServer() as refusing:
-        status, printed, told = _make(language, "conformance", servers.flags(refusing))
+    with RefusingServer() as refusing, Fleet() as fleet:
+        status, printed, told = _make(language, "conformance", servers.flags(refusing, fleet))
         outcomes = {line.split("\t")[0]: Outcome(*_pair(line)) for line in printed.splitlines() if "\t" in line}
         for feature in FEATURES[:-1]:
             outcomes.setdefault(feature, Outcome("fail", "the runner did not say"))
         _judge(outcomes, "retry", refusing.complaint())
+        _judge(outcomes, "metadata", refusing.missing_metadata())
+        _judge(outcomes, "budget", refusing.overspent())
+        _judge(outcomes, "connections", refusing.missing_connections())
+        _judge(outcomes, "servers", fleet.complaint())
+        _judge(outcomes, "unix", servers.socket.complaint())
     _judge(outcomes, "cancel", _was_freed(servers.plain, freed_before))
     if status != 0 and all(outcome.state != "fail" for outcome in outcomes.values()):
         outcomes["calls"] = Outcome("fail", f"the runner ended with {status}")
@@ -102,7 +116,7 @@ def _make(language: str, target: str, flags: Sequence[str]) -> tuple[int, str, s
             text=True,
             timeout=_RUN_S,
             check=False,
-            env={name: value for name, value in os.environ.items() if name not in _MAKES_OWN},
+            env={name: value for name, value in os.environ.items() if name not in _MAKES_OWN} | _NO_PROXY_THERE,
         )
     except subprocess.TimeoutExpired:
         return 124, "", f"{language}: make {target} took more than {_RUN_S:g} s\n"

@@ -13,39 +13,62 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// A Client asks one server, over one connection that is made when it is first needed and again when it breaks. All its
-// methods may be called by many goroutines at once. Make one with [Dial].
+// A Client asks a server, or several in turn, over connections that are made when they are first needed and again when
+// they break. All its methods may be called by many goroutines at once. Make one with [Dial] or [DialServers].
 //
 // Calls that fail with ResourceExhausted or Unavailable are tried again as [RetryPolicy] says, except
 // [Client.CreateDistribution]. Every failure is an [*Error]. A call without a deadline in its context waits as long as
 // it takes.
 type Client struct {
-	connection *grpc.ClientConn
-	stub       pb.SamplerServiceClient
-	retry      RetryPolicy
-	maxBytes   int
+	pool     *pool
+	stub     pb.SamplerServiceClient
+	retry    RetryPolicy
+	budget   *retryBudget
+	maxBytes int
 }
 
 // Dial makes a client of the server at target (HOST:PORT, or unix:PATH). It does not wait for a connection: a server
 // that is not there is found out by the first call. Plain text, unless there is [WithTLS].
 func Dial(target string, options ...DialOption) (*Client, error) {
-	chosen := config{maxMessageBytes: MaxMessageBytes, retry: defaultRetry}
-	for _, option := range options {
-		option(&chosen)
-	}
-	dialOptions, err := chosen.dialOptions(target)
-	if err != nil {
-		return nil, err
-	}
-	connection, err := grpc.NewClient(target, dialOptions...)
-	if err != nil {
-		return nil, err
-	}
-	return &Client{connection, pb.NewSamplerServiceClient(connection), chosen.retry, chosen.maxMessageBytes}, nil
+	chosen := newConfig(options)
+	chosen.nameOnSockets(target)
+	return chosen.dial(target, isLocal(target))
 }
 
-// Close ends the connection; calls that are in flight fail.
-func (c *Client) Close() error { return c.connection.Close() }
+// DialServers makes a client of several servers (each HOST:PORT, or unix:PATH), which get its calls in turn as long as
+// they are healthy: one that starts, drains or is gone gets none. See [Dial] for the rest, and [WithBalance] for a name
+// that stands for several addresses.
+func DialServers(targets []string, options ...DialOption) (*Client, error) {
+	if len(targets) == 0 {
+		return nil, errors.New("samplerd: no servers were given")
+	}
+	chosen := newConfig(options)
+	chosen.isBalanced = true
+	chosen.nameOnSockets(targets...)
+	areLocal := true
+	for _, target := range targets {
+		areLocal = areLocal && isLocal(target)
+	}
+	target, resolves := joint(targets)
+	chosen.grpc = append([]grpc.DialOption{resolves}, chosen.grpc...)
+	return chosen.dial(target, areLocal)
+}
+
+func (c *config) dial(target string, isLocal bool) (*Client, error) {
+	dialOptions, err := c.dialOptions(isLocal)
+	if err != nil {
+		return nil, err
+	}
+	opened, err := openPool(target, c.connections, dialOptions)
+	if err != nil {
+		return nil, err
+	}
+	stub := pb.NewSamplerServiceClient(opened)
+	return &Client{opened, stub, c.retry, newRetryBudget(c.retry), c.maxMessageBytes}, nil
+}
+
+// Close ends the connections; calls that are in flight fail.
+func (c *Client) Close() error { return c.pool.Close() }
 
 // Stub gives the generated client, for calls without retries and with gRPC's own errors.
 func (c *Client) Stub() pb.SamplerServiceClient { return c.stub }
@@ -72,7 +95,7 @@ func (c *Client) Chunks(ctx context.Context, request *pb.SampleRequest) iter.Seq
 	return func(yield func(*pb.SampleResponse, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
-		call, err := c.stub.SampleStream(ctx)
+		call, err := c.stub.SampleStream(annotate(ctx, request))
 		if err == nil {
 			err = errors.Join(call.Send(request), call.CloseSend())
 		}
@@ -166,5 +189,5 @@ func unary[Q proto.Message, R any](
 		var none R
 		return none, err
 	}
-	return retry(ctx, policy, func(options ...grpc.CallOption) (R, error) { return call(ctx, request, options...) })
+	return retry(ctx, policy, c.budget, func(options ...grpc.CallOption) (R, error) { return call(ctx, request, options...) })
 }

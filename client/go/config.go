@@ -6,13 +6,18 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
+	"slices"
 	"strings"
+
+	pb "samplerd.dev/go/samplerd/v1"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 )
 
 // MaxMessageBytes is the largest message a client takes or sends unless told otherwise: 256 MiB (gRPC's own limit for
@@ -42,6 +47,9 @@ type config struct {
 	allowPlaintextToken bool
 	maxMessageBytes     int
 	retry               RetryPolicy
+	metadata            metadata.MD
+	connections         int
+	isBalanced          bool
 	grpc                []grpc.DialOption
 }
 
@@ -60,13 +68,36 @@ func WithMaxMessageBytes(n int) DialOption { return func(c *config) { c.maxMessa
 // WithRetry sets how calls are tried again; the zero policy never does.
 func WithRetry(policy RetryPolicy) DialOption { return func(c *config) { c.retry = policy } }
 
+// WithMetadata sends these with every call, by lower-case keys. Calls about an uploaded distribution carry its name as
+// x-samplerd-distribution in any case, by which a proxy can choose the server.
+func WithMetadata(pairs map[string]string) DialOption {
+	return func(c *config) { c.metadata = metadata.New(pairs) }
+}
+
+// WithConnections opens this many connections, each to every server in use, on which calls take turns; 1 unless said. A
+// server with several workers gives a connection to one of them.
+func WithConnections(n int) DialOption { return func(c *config) { c.connections = max(n, 1) } }
+
+// WithBalance sends calls in turn to every healthy address of the target, for a name that stands for several
+// (dns:///HOST:PORT).
+func WithBalance() DialOption { return func(c *config) { c.isBalanced = true } }
+
 // WithGRPC passes options on to gRPC, after our own.
 func WithGRPC(options ...grpc.DialOption) DialOption {
 	return func(c *config) { c.grpc = append(c.grpc, options...) }
 }
 
-func (c *config) dialOptions(target string) ([]grpc.DialOption, error) {
-	if c.token != "" && c.tls == nil && !c.allowPlaintextToken && !isLocal(target) {
+func newConfig(options []DialOption) *config {
+	chosen := &config{maxMessageBytes: MaxMessageBytes, retry: defaultRetry, connections: 1}
+	for _, option := range options {
+		option(chosen)
+	}
+	return chosen
+}
+
+// dialOptions says how to reach a target, which is local if it, or all that it stands for, is on this machine.
+func (c *config) dialOptions(isLocal bool) ([]grpc.DialOption, error) {
+	if c.token != "" && c.tls == nil && !c.allowPlaintextToken && !isLocal {
 		return nil, ErrPlaintextToken
 	}
 	transport := insecure.NewCredentials()
@@ -83,6 +114,14 @@ func (c *config) dialOptions(target string) ([]grpc.DialOption, error) {
 			grpc.MaxCallRecvMsgSize(c.maxMessageBytes), grpc.MaxCallSendMsgSize(c.maxMessageBytes)),
 		grpc.WithDisableRetry(), // retry.go does that, and must not be doubled
 		grpc.WithDisableServiceConfig(),
+		grpc.WithChainUnaryInterceptor(c.annotateUnary),
+		grpc.WithChainStreamInterceptor(c.annotateStream),
+	}
+	if c.isBalanced {
+		options = append(options, grpc.WithDefaultServiceConfig(balanced))
+	}
+	if isLocal {
+		options = append(options, grpc.WithNoProxy()) // a proxy for the world outside cannot reach this machine
 	}
 	if c.token != "" {
 		options = append(options, grpc.WithPerRPCCredentials(bearer(c.token)))
@@ -114,7 +153,7 @@ func (t *TLS) load() (*tls.Config, error) {
 
 // isLocal says whether a target is a Unix socket or this host's loopback.
 func isLocal(target string) bool {
-	if strings.HasPrefix(target, "unix:") || strings.HasPrefix(target, "unix-abstract:") {
+	if isUnix(target) {
 		return true
 	}
 	for _, scheme := range []string{"dns:///", "dns:", "passthrough:///", "passthrough:"} {
@@ -129,6 +168,60 @@ func isLocal(target string) bool {
 	}
 	ip := net.ParseIP(strings.Trim(host, "[]"))
 	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+const distributionKey = "x-samplerd-distribution"
+
+// clientKey names a client to the server, which cannot tell callers of one Unix socket apart by their addresses.
+const clientKey = "x-samplerd-client"
+
+// nameOnSockets gives the client a name if a target is a Unix socket, so that it has a fair share of its own.
+func (c *config) nameOnSockets(targets ...string) {
+	if !slices.ContainsFunc(targets, isUnix) {
+		return
+	}
+	c.metadata = metadata.Join(c.metadata, nil)
+	c.metadata.Set(clientKey, fmt.Sprintf("%016x", rand.Uint64()))
+}
+
+// annotateUnary adds the client's metadata to a call, and the name of the distribution that it is about.
+func (c *config) annotateUnary(
+	ctx context.Context, method string, request, reply any, connection *grpc.ClientConn, invoke grpc.UnaryInvoker,
+	options ...grpc.CallOption,
+) error {
+	return invoke(annotate(c.annotated(ctx), request), method, request, reply, connection, options...)
+}
+
+// annotateStream adds the client's metadata to a stream.
+func (c *config) annotateStream(
+	ctx context.Context, what *grpc.StreamDesc, connection *grpc.ClientConn, method string, open grpc.Streamer,
+	options ...grpc.CallOption,
+) (grpc.ClientStream, error) {
+	return open(c.annotated(ctx), what, connection, method, options...)
+}
+
+func (c *config) annotated(ctx context.Context) context.Context {
+	for key, values := range c.metadata {
+		ctx = metadata.AppendToOutgoingContext(ctx, key, values[0])
+	}
+	return ctx
+}
+
+// annotate adds the name of the distribution that a request is about, if any. The server refuses names with other
+// characters than these.
+func annotate(ctx context.Context, request any) context.Context {
+	name := ""
+	switch request := request.(type) {
+	case *pb.SampleRequest:
+		name = request.GetDistribution()
+	case interface{ GetName() string }:
+		name = request.GetName()
+	}
+	isPrintable := func(r rune) bool { return r > ' ' && r < 0x7f }
+	if name == "" || strings.IndexFunc(name, func(r rune) bool { return !isPrintable(r) }) >= 0 {
+		return ctx
+	}
+	return metadata.AppendToOutgoingContext(ctx, distributionKey, name)
 }
 
 // bearer is a token. That it does not insist on TLS is because dialOptions has already decided.

@@ -32,6 +32,8 @@ type Error struct {
 
 	pushback pushback
 	status   *status.Status
+	// isForeign: somebody other than the caller cancelled it.
+	isForeign bool
 }
 
 // A Violation is one field that the server refused.
@@ -65,7 +67,8 @@ func (e *Error) GRPCStatus() *status.Status { return e.status }
 
 // Retryable says whether the same request may succeed later.
 func (e *Error) Retryable() bool {
-	return (e.Code == codes.ResourceExhausted || e.Code == codes.Unavailable) && !e.pushback.isRefusal
+	isTransient := e.Code == codes.ResourceExhausted || e.Code == codes.Unavailable || e.isForeign
+	return isTransient && !e.pushback.isRefusal
 }
 
 // newError makes an Error of what gRPC or a context returned; nil of nil.

@@ -50,6 +50,8 @@ func TestRetry(t *testing.T) {
 		"four times busy":     {nil, []error{busy, busy, busy, busy, busy}, 4, codes.ResourceExhausted},
 		"a mistake":           {nil, []error{wrong}, 1, codes.InvalidArgument},
 		"a deadline":          {nil, []error{status.Error(codes.DeadlineExceeded, "late")}, 1, codes.DeadlineExceeded},
+		"cancelled elsewhere": {nil, []error{status.Error(codes.Canceled, "drained")}, 2, codes.OK},
+		"closed":              {nil, []error{grpc.ErrClientConnClosing}, 1, codes.Canceled},
 		"pushback":            {pushback("1"), []error{busy}, 2, codes.OK},
 		"pushback 0":          {pushback("0"), []error{busy}, 2, codes.OK},
 		"negative pushback":   {pushback("-1"), []error{busy}, 1, codes.ResourceExhausted},
@@ -58,7 +60,7 @@ func TestRetry(t *testing.T) {
 		"two pushbacks":       {pushback("1", "2"), []error{busy}, 1, codes.ResourceExhausted},
 	} {
 		attempts := 0
-		reply, err := retry(context.Background(), fast, failing(&attempts, c.trailer, c.failures...))
+		reply, err := retry(context.Background(), fast, newRetryBudget(fast), failing(&attempts, c.trailer, c.failures...))
 		if attempts != c.attempts || status.Code(err) != c.code || (err == nil) != (reply == 7) {
 			t.Errorf("%s: %d attempts, %v, %v", name, attempts, reply, err)
 		}
@@ -67,7 +69,7 @@ func TestRetry(t *testing.T) {
 
 func TestPushbackIsObeyed(t *testing.T) {
 	attempts, start := 0, time.Now()
-	_, err := retry(context.Background(), fast, failing(&attempts, metadata.Pairs("grpc-retry-pushback-ms", "30"), busy))
+	_, err := retry(context.Background(), fast, newRetryBudget(fast), failing(&attempts, metadata.Pairs("grpc-retry-pushback-ms", "30"), busy))
 	if err != nil || time.Since(start) < 30*time.Millisecond {
 		t.Errorf("again after %v: %v", time.Since(start), err)
 	}
@@ -77,7 +79,7 @@ func TestNoWaitGoesPastTheDeadline(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	attempts, start := 0, time.Now()
-	_, err := retry(ctx, fast, failing(&attempts, metadata.Pairs("grpc-retry-pushback-ms", "600000"), busy))
+	_, err := retry(ctx, fast, newRetryBudget(fast), failing(&attempts, metadata.Pairs("grpc-retry-pushback-ms", "600000"), busy))
 	var failure *Error
 	if !errors.As(err, &failure) || failure.RetryAfter != 10*time.Minute || attempts != 1 {
 		t.Errorf("%d attempts: %v", attempts, err)
@@ -91,7 +93,7 @@ func TestCancelEndsTheWait(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	attempts := 0
 	time.AfterFunc(10*time.Millisecond, cancel)
-	_, err := retry(ctx, fast, failing(&attempts, metadata.Pairs("grpc-retry-pushback-ms", "600000"), busy))
+	_, err := retry(ctx, fast, newRetryBudget(fast), failing(&attempts, metadata.Pairs("grpc-retry-pushback-ms", "600000"), busy))
 	if !errors.Is(err, context.Canceled) || attempts != 1 {
 		t.Errorf("%d attempts: %v", attempts, err)
 	}
@@ -113,6 +115,38 @@ func TestBackoffDoublesUpToMax(t *testing.T) {
 	}
 	if _, again := (RetryPolicy{}).wait(1, failure, nil); again {
 		t.Error("the zero policy tries again")
+	}
+}
+
+func TestBudgetBoundsTheRetriesOfAllCalls(t *testing.T) {
+	policy := RetryPolicy{Attempts: 4, Budget: 5, BudgetRefill: 0.5}
+	budget, attempts := newRetryBudget(policy), 0
+	always := func(...grpc.CallOption) (int, error) { attempts++; return 0, busy }
+	for range 10 {
+		if _, err := retry(context.Background(), policy, budget, always); err == nil {
+			t.Fatal("succeeded")
+		}
+	}
+	if attempts != 10+5 {
+		t.Errorf("%d attempts of 10 calls", attempts)
+	}
+	for range 2 { // of which each gives back half a retry
+		if _, err := retry(context.Background(), policy, budget, failing(new(int), nil)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	attempts = 0
+	_, _ = retry(context.Background(), policy, budget, always)
+	if attempts != 2 {
+		t.Errorf("%d attempts after two successes", attempts)
+	}
+	for _, policy := range []RetryPolicy{{Budget: -1}, {BudgetRefill: -1}} {
+		budget := newRetryBudget(policy)
+		budget.retries = 0
+		budget.deposit()
+		if budget.retries != 0 {
+			t.Errorf("%+v gives back %v", policy, budget.retries)
+		}
 	}
 }
 
@@ -153,6 +187,18 @@ func TestTokensAndPlaintext(t *testing.T) {
 		if err == nil {
 			client.Close()
 		}
+	}
+	for local, targets := range map[bool][]string{true: {"127.0.0.1:1", "unix:/s"}, false: {"127.0.0.1:1", "10.0.0.1:1"}} {
+		client, err := DialServers(targets, WithToken("secret"))
+		if (err == nil) != local {
+			t.Errorf("%v: %v", targets, err)
+		}
+		if err == nil {
+			client.Close()
+		}
+	}
+	if _, err := DialServers(nil); err == nil {
+		t.Error("no servers are enough")
 	}
 	for _, option := range []DialOption{AllowPlaintextToken(), WithTLS(TLS{})} {
 		client, err := Dial("sampler.example:1", WithToken("secret"), option)

@@ -32,6 +32,17 @@ func BF16(data []float32, rows int) *pb.Tensor {
 	return tensor(pb.Dtype_DTYPE_BF16, littleEndian(halves(data, BFloat16), putUint16), len(data), rows)
 }
 
+// F16Bits makes a tensor of numbers that are the bits of binary16 already. Go has no type of its own for these. As with
+// [F32] the tensor refers to data.
+func F16Bits(data []uint16, rows int) *pb.Tensor {
+	return tensor(pb.Dtype_DTYPE_F16, littleEndian(data, putUint16), len(data), rows)
+}
+
+// BF16Bits makes a tensor of numbers that are the bits of bfloat16 already: see [F16Bits].
+func BF16Bits(data []uint16, rows int) *pb.Tensor {
+	return tensor(pb.Dtype_DTYPE_BF16, littleEndian(data, putUint16), len(data), rows)
+}
+
 // Float16 gives the bits of the binary16 nearest to x, ties to even. What is too large becomes infinite; NaN stays NaN.
 func Float16(x float32) uint16 {
 	bits := math.Float32bits(x)

@@ -86,6 +86,19 @@ func TestTensor(t *testing.T) {
 	}
 }
 
+func TestBitsAreNotCopied(t *testing.T) {
+	for dtype, make := range map[pb.Dtype]func([]uint16, int) *pb.Tensor{
+		pb.Dtype_DTYPE_F16: F16Bits, pb.Dtype_DTYPE_BF16: BF16Bits,
+	} {
+		data := []uint16{1, 2, 3, 4}
+		got := make(data, 2)
+		data[3] = 0x3c00
+		if got.GetDtype() != dtype || got.GetVocabSize() != 2 || !bytes.Equal(got.GetData(), []byte{1, 0, 2, 0, 3, 0, 0, 0x3c}) {
+			t.Errorf("made %v", got)
+		}
+	}
+}
+
 func TestResultReadsBothForms(t *testing.T) {
 	for _, reply := range []*pb.SampleResponse{
 		{Samples: []int32{1, 2, 3, -1}},

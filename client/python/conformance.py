@@ -42,8 +42,8 @@ REQUESTS: dict[str, type[Message]] = {
     "DeleteDistribution": pb.DeleteDistributionRequest,
 }
 FEATURES = (
-    *("calls", "parameters", "arrays", "guidance", "drafts", "frequencies", "stream", "limits", "deadline", "cancel"),
-    *("retry", "tls", "token"),
+    *("calls", "parameters", "arrays", "halves", "guidance", "drafts", "frequencies", "stream", "limits", "deadline"),
+    *("cancel", "retry", "budget", "metadata", "servers", "connections", "unix", "tls", "token"),
 )
 IGNORED = {"timing", "message"}
 """What is the server's own: where the time went, and texts for people."""
@@ -77,11 +77,15 @@ class Runner(RequestFeatures):
         target: str,
         vectors: Path,
         retry_target: str = "",
+        servers: str = "",
+        unix_target: str = "",
         tls_target: str = "",
         ca: Path | None = None,
         token: str = "",
     ) -> None:
         super().__init__(target=target, vectors=json.loads(vectors.read_text()))
+        self._servers = servers.split(",")
+        self._unix_target = unix_target
         self._retry_target = retry_target
         self._tls_target = tls_target
         self._ca = ca
@@ -210,8 +214,9 @@ class Runner(RequestFeatures):
     async def retry(self) -> str:
         """Retry a refused call only where that is allowed, and after the server's pushback."""
         async with SamplerClient(self._retry_target, coalesce=False) as client:
-            result = await client.sample(values=[[0.0]], seed=1)
-            expect(result.samples.ravel().tolist() == [7], f"answered with {result.samples}")
+            for seed in (1, 4):
+                result = await client.sample(values=[[0.0]], seed=seed)
+                expect(result.samples.ravel().tolist() == [7], f"answered with {result.samples}")
             for seed, kind in ((2, OverloadedError), (3, InvalidRequestError)):
                 try:
                     await client.sample(values=[[0.0]], seed=seed)
@@ -220,19 +225,70 @@ class Runner(RequestFeatures):
                 raise MismatchError(f"request {seed} was answered")
         return "tried again twice"
 
+    async def metadata(self) -> str:
+        """Send metadata, and the name of the distribution that is drawn from."""
+        async with SamplerClient(self._retry_target, metadata={"x-tenant": "conformance"}) as client:
+            result = await client.sample(distribution="prior")
+        expect(result.samples.ravel().tolist() == [7], f"answered with {result.samples}")
+        return "and the distribution's name"
+
+    async def budget(self) -> str:
+        """Meet an outage: retries are bounded over all calls, and successes give some back."""
+        async with SamplerClient(self._retry_target) as client:
+            for distribution in ["outage"] * 40 + ["steady"] * 11 + ["outage"]:
+                try:
+                    await client.sample(distribution=distribution)
+                except UnavailableError:
+                    expect(distribution == "outage", "refused by a steady server")
+                    continue
+                expect(distribution == "steady", "answered in an outage")
+        return "21 retries of 41 calls"
+
+    async def servers(self) -> str:
+        """Draw from several servers, some of which are not serving, or not for long."""
+        async with SamplerClient(self._servers) as client:
+            for _ in range(200):
+                result = await client.sample(values=[[0.0]])
+                expect(result.samples.ravel().tolist() == [0], f"drew {result.samples}")
+                await asyncio.sleep(0.01)
+        return "200 draws"
+
+    async def connections(self) -> str:
+        """Take turns on four connections."""
+        async with SamplerClient(self._retry_target, connections=4) as client:
+            for _ in range(40):
+                await client.sample(distribution="connections")
+        async with SamplerClient(self._target, connections=4) as client:
+            for _ in range(8):
+                expect(await self._worked_samples(client) == self._worked, "drew otherwise")
+        return "4 connections"
+
+    async def unix(self) -> str:
+        """Call over a Unix socket, where a token needs no TLS."""
+        async with SamplerClient(self._unix_target, token="unasked") as client:  # noqa: S106  # a server that wants none
+            expect(await self._worked_samples(client) == self._worked, "drew otherwise")
+        return "and a token in plain text"
+
+    @property
+    def _worked(self) -> list[int]:
+        return list(self._vectors["calls"][0]["reply"]["samples"])
+
+    async def _worked_samples(self, client: SamplerClient) -> list[int]:
+        result = await client.sample(values=[[1.0, 2.0, 0.5, 1.5]], temperature=0.7, seed=1234, num_samples=5)
+        return [int(token) for token in result.samples[0]]
+
     def _tls_client(self, token: str | None, ca: Path | None) -> SamplerClient:
         tls = TlsConfig(ca=ca)
         return SamplerClient(self._tls_target, tls=tls, token=token, timeout_s=5.0)
 
     async def _sample_over_tls(self, token: str | None, ca: Path | None) -> list[int]:
         async with self._tls_client(token, ca) as client:
-            result = await client.sample(values=[[1.0, 2.0, 0.5, 1.5]], temperature=0.7, seed=1234, num_samples=5)
-            return [int(token) for token in result.samples[0]]
+            return await self._worked_samples(client)
 
     async def tls(self) -> str:
         """Call over TLS, and refuse a certificate of an unknown authority."""
         samples = await self._sample_over_tls(self._token, self._ca)
-        expect(samples == self._vectors["calls"][0]["reply"]["samples"], f"drew {samples}")
+        expect(samples == self._worked, f"drew {samples}")
         try:
             await self._sample_over_tls(self._token, None)
         except (UnavailableError, DeadlineError):
@@ -267,6 +323,8 @@ def main() -> int:
     parser.add_argument("--target", required=True)
     parser.add_argument("--vectors", required=True, type=Path)
     parser.add_argument("--retry-target", required=True)
+    parser.add_argument("--servers", required=True)
+    parser.add_argument("--unix-target", required=True)
     parser.add_argument("--tls-target", required=True)
     parser.add_argument("--ca", required=True, type=Path)
     parser.add_argument("--token", required=True)

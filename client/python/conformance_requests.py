@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import importlib
+import importlib.util
 from typing import Any
 
 import numpy as np
@@ -43,6 +45,16 @@ def keyword(field: FieldDescriptor, value: Any, *, is_item: bool = False) -> Any
     return members["ids"] if field.message_type.name == "TokenSequence" else Dry(**members)
 
 
+def _halves(bits: Any, dtype: str) -> Any:
+    """View 16-bit numbers by their own type; None for bfloat16 where there is no torch."""
+    if dtype == "F16":
+        return bits.view(np.float16)
+    if importlib.util.find_spec("torch") is None:
+        return None
+    torch = importlib.import_module("torch")
+    return torch.from_numpy(bits.view(np.int16)).view(torch.bfloat16)
+
+
 class RequestFeatures:
     """Requests that the client builds."""
 
@@ -81,6 +93,22 @@ class RequestFeatures:
                 samples = await self._samples(client, rows, {**options, "dtype": case["dtype"].lower()})
                 expect(samples == case["samples"], f"{case['name']}: {samples}")
         return f"{len(self._vectors['arrays'])} arrays"
+
+    async def halves(self) -> str:
+        """Draw from arrays of 16-bit numbers as they are: numpy's f16, and torch's bf16 where there is torch."""
+        cases = [case for case in self._vectors["arrays"] if case["dtype"] != "F32"]
+        async with self._client() as client:
+            for case in cases:
+                bits = np.frombuffer(base64.b64decode(case["data"]), np.uint16).reshape(len(case["rows"]), -1).copy()
+                rows = _halves(bits, case["dtype"])
+                if rows is None:
+                    continue
+                sent = np.frombuffer(as_rows(rows, None).data, np.uint16)
+                expect(np.shares_memory(sent, bits), f"{case['name']}: was copied")
+                options = {name: case[name] for name in ("temperature", "seed", "num_samples")}
+                samples = await self._samples(client, rows, options)
+                expect(samples == case["samples"], f"{case['name']}: {samples}")
+        return f"{len(cases)} arrays"
 
     async def guidance(self) -> str:
         """Guide arrays by arrays."""

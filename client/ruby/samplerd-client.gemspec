@@ -9,7 +9,7 @@ Gem::Specification.new do |spec|
   spec.authors = ["The samplerd authors"]
   spec.license = "Apache-2.0"
   spec.required_ruby_version = ">= 3.1"
-  spec.files = Dir["lib/**/*.rb", "README.md"]
+  spec.files = Dir["lib/**/*.rb", "README.md", "LICENSE"]
   spec.files += Dir["build/stubs/**/*.rb"] # made by `make build`
   spec.require_paths = ["lib", "build/stubs"]
   spec.add_dependency "googleapis-common-protos-types", "~> 1.4"

@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING
 from scripts.generate import (
     command_line,
     configuration,
+    dashboard,
     figures,
     go_client,
     hard_cases,
     metrics,
     npm_package,
+    page_assets,
     protocol,
     python_client,
     sampling_page,
+    scaling_page,
 )
 
 if TYPE_CHECKING:
@@ -35,13 +38,22 @@ FILES: dict[str, Callable[[], str]] = {
     "client/python/README.md": python_client.readme,
     "client/python/samplerd_client/parameter_table.py": python_client.table,
     "client/python/samplerd_client/sampling_params.py": python_client.classes,
+    "deploy/grafana/samplerd.json": dashboard.page,
+    "docs/batching.md": figures.batching_page,
     "docs/command_line.md": command_line.page,
     "docs/configuration.md": configuration.page,
+    "docs/deployment.md": figures.deployment_page,
+    "docs/first_start.md": figures.first_start_page,
     "docs/metrics.md": metrics.page,
     "docs/performance.md": figures.performance_page,
     "docs/protocol.md": protocol.page,
     "docs/sampling.md": sampling_page.page,
+    "docs/scaling.md": scaling_page.page,
     "docs/what_goes_wrong.md": hard_cases.page,
+    "docs/tracing.md": figures.tracing_page,
+    "docs/workers.md": figures.workers_page,
     "package.json": npm_package.package_json,
+    "server/samplerd_server/transport/page/assets/parameters.json": page_assets.parameters,
+    "server/samplerd_server/transport/page/assets/rows.json": page_assets.rows,
 }
 """Path within the repository, and what gives the whole text of that file."""

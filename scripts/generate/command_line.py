@@ -1,4 +1,4 @@
-"""docs/command_line.md, from the argparse parsers of samplerd and samplerctl themselves."""
+"""docs/command_line.md, from the argparse parsers of samplerd, samplerctl and samplerd-ray themselves."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from samplerd_client.command_line.parser import commands_of, leaves_of
 from samplerd_client.samplerctl.arguments import build_parser
 from samplerd_client.samplerctl.environment import DEFAULT_SERVER
+from samplerd_ray.command_line import build_parser as build_ray_parser
 from samplerd_server.config.flags import build_parser as build_server_parser
 
 if TYPE_CHECKING:
@@ -20,10 +21,11 @@ __all__ = ["page"]
 _HEAD = """\
 # Command line
 
-`samplerd` is the server; `samplerctl` is a client for a terminal: it samples, inspects, measures and audits a server.
+`samplerd` is the server; `samplerctl` is a client for a terminal: it samples, inspects, measures and audits a server;
+`samplerd-ray` runs servers on a Ray cluster ([ray.md](ray.md)).
 Flags cannot be abbreviated. A wrong flag is answered by one line that names the nearest one.
 
-This page is generated from the parsers of both programs by `make generate`; `--help` shows the same."""
+This page is generated from the parsers of these programs by `make generate`; `--help` shows the same."""
 _SHARED = """\
 Several commands of samplerctl take these; each command above names the groups that it takes."""
 
@@ -51,6 +53,12 @@ def page() -> str:
     for title, rows in shared:
         parts += [f"\n### {title[0].upper()}{title[1:]}\n", *_rows(rows)]
     parts += _epilog(client)
+    ray = build_ray_parser()
+    parts += ["\n## samplerd-ray\n", *_usage(ray)]
+    for path, parser in leaves_of(ray):
+        parts += [f"\n### samplerd-ray {' '.join(path)}\n", *_usage(parser)]
+        parts += [line for group in _groups(parser) for line in _table(group)]
+    parts += _epilog(ray)
     return "\n".join(parts) + "\n"
 
 

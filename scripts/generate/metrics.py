@@ -25,7 +25,7 @@ The column "set by" names the file below `server/samplerd_server/` that counts t
 reads. A histogram is shown as three series, with `_bucket`, `_sum` and `_count` after its name.
 
 This page is generated from `server/samplerd_server/metrics/table.py` by `make generate`. A new metric is a row of that
-table and the line that counts it; for a gauge, that line is in `app.py`."""
+table and the line that counts it; for a gauge, that line is in `app/gauges.py`."""
 _MERGES = {
     Merge.SUM: "sum",
     Merge.MAX: "largest",
@@ -82,9 +82,12 @@ def _values(label: Label) -> str:
 
 
 _OF_RPC = {
+    "timed_as": "name of an RPC that draws, verifies or uploads, as `Sample`; `other` is all others together",
+    "codes": "status code, as `INVALID_ARGUMENT`; the usual ones from the start, any other once it occurs",
+    "grpc_codes": "status code, as `InvalidArgument`; otherwise as `code`",
     "method": "name of the RPC, as `Sample`; all that are served",
     "service": "full name of the service: `samplerd.v1.SamplerService` or `inference.GRPCInferenceService`",
-    "grpc_type": "`unary` or `bidi_stream`",
+    "grpc_type": "`unary`, `server_stream` or `bidi_stream`",
 }
 
 

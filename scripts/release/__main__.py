@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from scripts.release import bill_of_materials as bills
+from scripts.release.go_module import write_module
 from scripts.release.provenance import statement, sums
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,7 +26,12 @@ PACKAGES = {
     "npm": "client/node/build/package/*.tgz",
 }
 """What the clients' own `make package` has made, by the folder of dist/ that it goes to."""
-NEEDED_IN_WHEEL = ("samplerd_client/py.typed", "samplerd_server/py.typed", "samplerd/v1/sampler_pb2.py")
+NEEDED_IN_WHEEL = (
+    "samplerd/v1/sampler_pb2.py",
+    "samplerd_client/py.typed",
+    "samplerd_ray/py.typed",
+    "samplerd_server/py.typed",
+)
 
 
 def main() -> int:
@@ -35,10 +41,11 @@ def main() -> int:
     DIST.mkdir()
     tools = environment("tools", *TOOLS)
     run(tools / "python", "-m", "build", "--outdir", DIST / "python", ROOT)
+    version = check_wheel(tools)
     for folder, pattern in PACKAGES.items():
         take(folder, pattern)
-    check_wheel(tools)
-    write_bills(tools)
+    write_sources(version)
+    write_bills(tools, version)
     digests = sums(DIST)
     provenance = statement(digests, commit=git("rev-parse", "HEAD"), is_clean=not git("status", "--porcelain"),
                            started=started, finished=now())  # fmt: skip
@@ -70,13 +77,21 @@ def git(*arguments: str) -> str:
     return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def environment(name: str, *requirements: str | Path) -> Path:
-    """Make an environment of Python with these packages; give the folder of its programs."""
+def environment(name: str, *requirements: str | Path, pip: Path | None = None) -> Path:
+    """Make an environment of Python; give the folder of its programs.
+
+    Args:
+        name: Of its folder.
+        requirements: What is installed in it.
+        pip: Python whose pip installs; None = its own. With another one's, it holds what is needed and nothing else.
+
+    """
     folder = ENVIRONMENT / name
     interpreter = Path(sysconfig.get_config_var("BINDIR")) / f"python{sysconfig.get_python_version()}"
-    run(interpreter, "-m", "venv", "--clear", folder)
-    pip = (folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-    run(*pip, "--constraint", ROOT / "constraints.txt", *requirements)
+    run(interpreter, "-m", "venv", "--clear", *(["--without-pip"] if pip else []), folder)
+    own = folder / "bin" / "python"
+    install = (pip or own, "-m", "pip", "--python", own, "install", "--quiet", "--disable-pip-version-check")
+    run(*install, "--constraint", ROOT / "constraints.txt", *requirements)
     return folder / "bin"
 
 
@@ -98,8 +113,21 @@ def take(folder: str, pattern: str) -> None:
             shutil.copy(path, DIST / folder)
 
 
-def check_wheel(tools: Path) -> None:
+def write_sources(version: str) -> None:
+    """Write what is published as sources: the Go module, and the C++ client with the protos that it is built from."""
+    time = git("show", "--no-patch", "--format=%cI", "HEAD")
+    made = ROOT / "client" / "go" / "build" / "package"
+    write_module(made, DIST / "go", module="samplerd.dev/go", version=f"v{version}", time=time)
+    (DIST / "cpp").mkdir()
+    name = f"samplerd-client-cpp-{version}"
+    git("archive", f"--prefix={name}/", "-o", str(DIST / "cpp" / f"{name}.tar.gz"), "HEAD",
+        "client/cpp", "protos/samplerd", "protos/third_party/google", "LICENSE")  # fmt: skip
+
+
+def check_wheel(tools: Path) -> str:
     """Check what the package index would check, and that the wheel holds the packages and nothing else.
+
+    Returns the version.
 
     Raises:
         SystemExit: something is missing or too much.
@@ -110,22 +138,24 @@ def check_wheel(tools: Path) -> None:
     wheel = next(path for path in made if path.suffix == ".whl")
     names = zipfile.ZipFile(wheel).namelist()
     missing = [name for name in NEEDED_IN_WHEEL if name not in names]
-    strange = {name.split("/")[0] for name in names} - {"samplerd", "samplerd_client", "samplerd_server"}
+    strange = {name.split("/")[0] for name in names} - {name.split("/")[0] for name in NEEDED_IN_WHEEL}
     strange -= {name for name in strange if name.endswith(".dist-info")}
     if missing or strange:
         raise SystemExit(f"the wheel lacks {missing} and has {sorted(strange)} too much")
+    return wheel.name.split("-")[1]
 
 
-def write_bills(tools: Path) -> None:
+def write_bills(tools: Path, version: str) -> None:
     """Write a bill of materials for each package."""
     folder = DIST / "sbom"
     folder.mkdir()
     wheel = next((DIST / "python").glob("*.whl"))
-    version = wheel.name.split("-")[1]
     for name, extra in {"python-client": "", "python-server": "[server]"}.items():
-        installed = environment(name, f"{wheel}{extra}")
+        installed = environment(name, f"{wheel}{extra}", pip=tools / "python")
         bill = folder / f"{name}.cdx.json"
-        run(tools / "cyclonedx-py", "environment", "--output-reproducible", "-o", bill, installed / "python")
+        about = ("--pyproject", ROOT / "pyproject.toml", "--mc-type", "library")
+        run(tools / "cyclonedx-py", "environment", *about, "--output-reproducible", "-o", bill, installed / "python")
+        bill.write_text(bills.versioned(bill.read_text(encoding="utf-8"), "pypi", version), encoding="utf-8")
     node = ROOT / "client" / "node"
     npm = subprocess.run(
         ["npm", "sbom", "--omit", "dev", "--sbom-format", "cyclonedx"],
@@ -142,6 +172,7 @@ def write_bills(tools: Path) -> None:
         "rust": ("samplerd-client", "cargo", bills.rust_crate(crate)),
         "ruby": ("samplerd-client", "gem", bills.gem(client / "ruby" / "samplerd-client.gemspec")),
         "java": ("dev.samplerd/samplerd-client", "maven", bills.maven(client / "java" / "pom.xml")),
+        "cpp": ("samplerd-client-cpp", "generic", bills.cmake(client / "cpp" / "CMakeLists.txt")),
     }
     for language, (name, kind, materials) in written.items():
         (folder / f"{language}.cdx.json").write_text(bills.document(name, version, kind, materials), encoding="utf-8")

@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Material", "document", "gem", "go_module", "maven", "rust_crate"]
+__all__ = ["Material", "cmake", "document", "gem", "go_module", "maven", "rust_crate", "versioned"]
 
 _POM = "{http://maven.apache.org/POM/4.0.0}"
 
@@ -23,15 +23,15 @@ class Material:
     """One package that another one needs."""
 
     kind: str
-    """The type of its package URL: golang, cargo, gem, maven."""
+    """The type of its package URL: golang, cargo, gem, maven, generic."""
     name: str
     version: str
-    """A version, or the range that is asked for where nothing has been resolved."""
+    """A version, or the range that is asked for where nothing has been resolved; empty = any."""
 
     @property
     def url(self) -> str:
         """Its package URL, by https://github.com/package-url/purl-spec."""
-        version = "" if re.search("[<>=~ ]", self.version) else f"@{self.version}"
+        version = "" if not self.version or re.search("[<>=~ ]", self.version) else f"@{self.version}"
         return f"pkg:{self.kind}/{self.name}{version}"
 
 
@@ -69,6 +69,20 @@ def rust_crate(crate: Path) -> list[Material]:
         assert lock is not None
         packages = tomllib.loads(lock.read().decode())["package"]
     return [Material("cargo", own["name"], own["version"]) for own in packages if own["name"] != "samplerd-client"]
+
+
+def versioned(bill: str, kind: str, version: str) -> str:
+    """Give a bill whose own package has a version, which pyproject.toml leaves to the build."""
+    whole: dict[str, Any] = json.loads(bill)
+    own = whole["metadata"]["component"]
+    own |= {"version": version, "purl": Material(kind, own["name"], version).url}
+    return json.dumps(whole, indent=2) + "\n"
+
+
+def cmake(lists: Path) -> list[Material]:
+    """Give what a CMakeLists.txt must find on the machine, in any version."""
+    found = re.findall(r"^find_package\((\w+)[^)]*\bREQUIRED\)", lists.read_text(encoding="utf-8"), re.MULTILINE)
+    return [Material("generic", name, "") for name in found]
 
 
 def gem(gemspec: Path) -> list[Material]:

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 from samplerd import __version__
 from samplerd_server.config import ConfigError
-from samplerd_server.config.credentials import read_tls, read_tokens
+from samplerd_server.config.credentials import check_security
 from samplerd_server.config.environment import silence_forks
 from samplerd_server.config.flags import parse
 from samplerd_server.config.sources import render
 from samplerd_server.process.extras import complaint_of_missing_packages
 from samplerd_server.process.lifecycle import Lifecycle, leave, tell
 from samplerd_server.process.log import set_up
+from samplerd_server.process.standard_streams import open_standard_streams
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -33,18 +34,24 @@ _LOG = logging.getLogger("samplerd")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the daemon; returns its exit code.
 
-    It is 0 after a drain, and 2 for a bad configuration, an address in use, or packages that are not installed.
+    It is 0 after a drain, 3 if the device or the event loop has stalled (process/watchdog.py), and 2 for a bad
+    configuration, an address in use, or packages that are not installed.
     """
+    open_standard_streams()
     try:
         command = parse(argv)
     except ConfigError as error:
         return _fail(error)
     config = command.config
     if command.check_only:
+        try:
+            check_security(config.security)
+        except ConfigError as error:
+            return _fail(error)
         sys.stderr.writelines(f"samplerd: {warning}\n" for warning in command.warnings)
         sys.stdout.write(render(config))
         return 0
-    if (complaint := complaint_of_missing_packages()) is not None:
+    if (complaint := complaint_of_missing_packages(is_traced=bool(config.tracing.endpoint))) is not None:
         sys.stderr.write(f"samplerd: {complaint}\n")
         return 2
     set_up(config.log, config.worker.index if config.worker else None)
@@ -68,9 +75,10 @@ def _run(config: ServerConfig) -> int:
             return _fail(error)
     if config.workers.count > 1 and config.worker is None:
         from samplerd_server.process.workers.supervisor import PortError, WorkersError, serve_workers  # noqa: PLC0415
+        from samplerd_server.transport.page.routes import offer_page  # noqa: PLC0415
 
         expected += (PortError, WorkersError)
-        main: Coroutine[None, None, None] = serve_workers(config, partial(_starting, are_held=True))
+        main: Coroutine[None, None, None] = serve_workers(config, partial(_starting, are_held=True), offer_page)
     elif config.transport.transport == "envoy":
         from samplerd_server.transport.envoy.supervisor import EnvoyError, serve_envoy  # noqa: PLC0415
 
@@ -86,7 +94,7 @@ def _run(config: ServerConfig) -> int:
             return _fail(error)
         # The supervisor reports it, once for all its workers.
         tell(config.worker, "failed", cause=str(error))
-        return 2
+        return _exit_code(error)
     return 0
 
 
@@ -95,23 +103,29 @@ async def _serve(config: ServerConfig) -> None:
     lifecycle = Lifecycle(config)
     lifecycle.watch()
     # Read first, so that an unusable file is reported at once.
-    read_tls(config.security)
-    read_tokens(config.security.token_file)
+    check_security(config.security)
+    from samplerd_server.process.early import listen_for_probes  # noqa: PLC0415  # as in `_run`
+
     starting = None
-    if config.worker is None:
-        starting = _starting(config)
-        await starting.start()
-        lifecycle.starting(version=__version__, listen=",".join(starting.addresses))
+    config, exporter, probes = listen_for_probes(config)
     try:
-        importing = asyncio.get_running_loop().run_in_executor(None, import_module, "samplerd_server.app")
+        if config.worker is None:
+            starting = _starting(config)
+            await starting.start()
+            lifecycle.starting(
+                version=__version__, listen=",".join(starting.addresses), metrics=config.metrics.listen or "off"
+            )
+        importing = asyncio.get_running_loop().run_in_executor(None, import_module, "samplerd_server.app.serve")
         if not await lifecycle.unless_stopped(importing):
             lifecycle.stopped(is_clean=True)
             leave()
-        await importing.result().serve(config, lifecycle, starting)
+        await importing.result().serve(config, lifecycle, starting, exporter, probes)
     finally:
         # A start that failed leaves it open, and grpcio complains of a server that outlives its event loop.
         if starting is not None:
             await starting.stop()
+        if exporter is not None:
+            exporter.stop()
 
 
 def _starting(config: ServerConfig, *, are_held: bool = False) -> StartingServer:
@@ -132,7 +146,11 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 def _fail(error: Exception) -> int:
     sys.stderr.write(f"samplerd: {error}\n")
-    return 2
+    return _exit_code(error)
+
+
+def _exit_code(error: Exception) -> int:
+    return getattr(error, "exit_code", 2)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 The supervisor (`transport/envoy/supervisor.py`) names the handoff file in ``SAMPLERD_CONFIG`` and holds one connection
 to a control socket beside that file: it writes ``drain`` and gets an answer once everything in flight is finished. It
-also holds the other end of standard input: when that is closed, the supervisor has died, and Envoy stops.
+also holds the other end of standard input: when that is closed, the supervisor has died, and this process drains by
+itself, removes the folder of that file and stops Envoy.
 """
 
 from __future__ import annotations
@@ -10,27 +11,37 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samplerd_server.app import App
+from samplerd_server.app.app import App
+from samplerd_server.app.gauges import worker_label
 from samplerd_server.config.environment import environment
 from samplerd_server.config.handoff import read_handoff
 from samplerd_server.engine.engine import Engine
 from samplerd_server.process.log import event, set_up
 from samplerd_server.process.memory import tune_memory
+from samplerd_server.transport.envoy.active_calls import ActiveCalls
+from samplerd_server.transport.envoy.admin import Admin
 from samplerd_server.transport.envoy.asgi import AsgiApp
+from samplerd_server.transport.envoy.bootstrap import remove_sockets
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from samplerd_server.config import EngineConfig
+    from samplerd_server.config import EngineConfig, ServerConfig
 
 __all__ = ["Child", "application"]
 
 _STDIN = 0
+_FLUSH_S = 0.5
+"""Time for sending the last answers."""
+_SCRAPE_S = 0.5
+"""Far below any scraper's timeout; Envoy answers in a millisecond."""
 _LOG = logging.getLogger("samplerd")
 
 
@@ -43,6 +54,8 @@ class Child:
         self._asgi: AsgiApp | None = None
         self._control: asyncio.Server | None = None
         self._grace_s = 0.0
+        self._orphaned: asyncio.Task[None] | None = None
+        """Ends the process once its supervisor has died."""
 
     async def __call__(
         self,
@@ -83,7 +96,7 @@ class Child:
         set_up(config.log, config.worker.index if config.worker else None)
         self._grace_s = config.transport.drain_grace_s
         loop = asyncio.get_running_loop()
-        loop.add_reader(_STDIN, _stop_if_orphaned, loop)
+        loop.add_reader(_STDIN, self._notice_orphaning, loop, config, path.parent)
         engine = self._build_engine(config.engine)
         warm_up_s = await loop.run_in_executor(None, engine.warm_up, config.spare_kernels)
         self._app = App(config, engine, loop)
@@ -92,8 +105,15 @@ class Child:
         self._asgi = AsgiApp(
             self._app.handlers.generic,
             max_message_bytes=config.transport.max_message_bytes,
+            refuse=self._app.observer.refuse,
+            intake=self._app.intake,
             origins=config.envoy.cors_allow_origin,
         )
+        asgi = self._asgi
+        # A scrape must not wait for long.
+        calls = ActiveCalls(Admin(path.parent, config.envoy.admin, _SCRAPE_S), running=lambda: asgi.running)
+        self._app.metrics.transport_waiting_calls.watch(calls.waiting)
+        self._app.metrics.worker_connections.watch(calls.connections, worker_label(config))
         self._control = await asyncio.start_unix_server(self._serve_control, str(path.with_suffix(".control")))
         event(
             _LOG,
@@ -102,18 +122,44 @@ class Child:
             device=engine.device.name,
             kernel=engine.sampler.name,
             threads=engine.threads,
-            metrics=self._app.metrics_address,
+            metrics=self._app.exporting.address,
             warm_up=f"{warm_up_s:.2f}s",
         )
 
     async def _serve_control(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve the supervisor: send the metrics address, then answer its commands."""
+        """Serve the supervisor: send the metrics address, which also is a sign of life, then answer its commands."""
         assert self._app is not None, "the control socket opened before the application. This is a bug."
-        writer.write(f"{self._app.metrics_address}\n".encode())
+        writer.write(f"{self._app.exporting.address}\n".encode())
         while line := await reader.readline():
-            if line == b"drain\n":
+            if line == b"leave\n":
+                self._app.handlers.leave()
+                writer.write(b"left\n")
+            elif line == b"drain\n":
                 writer.write(b"clean\n" if await self._drain() else b"late\n")
                 await writer.drain()
+        writer.close()
+
+    def _notice_orphaning(self, loop: asyncio.AbstractEventLoop, config: ServerConfig, folder: Path) -> None:
+        if not os.read(_STDIN, 1):
+            loop.remove_reader(_STDIN)
+            self._orphaned = loop.create_task(self._end_orphaned(config, folder))
+
+    async def _end_orphaned(self, config: ServerConfig, folder: Path) -> None:
+        """Do what the supervisor, which has died, would: Envoy itself would keep running and hold its addresses."""
+        loop = asyncio.get_running_loop()
+        admin = Admin(folder, config.envoy.admin)
+        try:
+            if self._asgi is not None:
+                with suppress(OSError):
+                    await loop.run_in_executor(None, admin.close_listeners)
+            # Before the drain: meanwhile another server may have made sockets of its own under the same names.
+            remove_sockets(config.transport.listen)
+            if self._asgi is not None and await self._drain():
+                with suppress(OSError):
+                    await admin.wait_sent(loop.time() + _FLUSH_S)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.kill(os.getpid(), signal.SIGTERM)
 
     async def _drain(self) -> bool:
         """Finish what is in flight and send its replies; returns whether all were sent within the drain grace."""
@@ -126,13 +172,6 @@ class Child:
         done, _ = await asyncio.wait({sent}, timeout=max(0, give_up - time.monotonic()))
         sent.cancel()
         return bool(done)
-
-
-def _stop_if_orphaned(loop: asyncio.AbstractEventLoop) -> None:
-    """Stop Envoy if the supervisor has died: Envoy itself would keep running and hold its addresses."""
-    if not os.read(_STDIN, 1):
-        loop.remove_reader(_STDIN)
-        os.kill(os.getpid(), signal.SIGTERM)
 
 
 application = Child()

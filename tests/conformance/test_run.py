@@ -5,7 +5,9 @@ import json
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2
 
+from client.conformance.fleet import ANSWERS, SERVICE, Fleet
 from client.conformance.generate import PATH
 from client.conformance.run import Servers, run_language
 from client.conformance.servers import RefusingServer
@@ -36,10 +38,13 @@ def ask(target, *numbers):
         ([], "0 times"),
         ([1], "1 times"),
         ([1, 1, 1, 2, 3], "before the pushback"),
+        ([4], "request 4, which the server cancelled, came 1 times"),
     ],
 )
 def test_a_client_that_retries_wrongly_is_told(numbers, complaint):
     with RefusingServer() as server:
+        if 4 in numbers:
+            server.asked[1] = [0.0, 0.1, 0.2]
         ask(server.target, *numbers)
         assert complaint in server.complaint()
 
@@ -48,15 +53,89 @@ def test_a_client_that_retries_wrongly_is_told(numbers, complaint):
 def test_a_client_that_never_or_always_comes_back_is_told(numbers):
     with RefusingServer() as server:
         server.asked[1] = [0.0, 0.1, 0.2]
-        ask(server.target, *numbers)
+        ask(server.target, 4, 4, 4, *numbers)
         assert "did not come exactly once" in server.complaint()
 
 
 def test_a_client_that_does_as_it_is_told():
     with RefusingServer() as server:
         server.asked[1] = [0.0, 0.1, 0.2]
-        ask(server.target, 2, 3)
+        ask(server.target, 2, 3, 4, 4, 4)
         assert server.complaint() == ""
+
+
+def draw(target, distribution="", times=1):
+    with grpc.insecure_channel(target) as channel:
+        for _ in range(times):
+            request = pb.SampleRequest(distribution=distribution) if distribution else pb.SampleRequest()
+            with contextlib.suppress(grpc.RpcError):
+                pb_grpc.SamplerServiceStub(channel).Sample(request, timeout=10)
+
+
+def test_a_budget_and_connections_are_counted():
+    with RefusingServer() as server:
+        draw(server.target, "outage", 61)
+        assert "asked 61 times, not 62" in server.overspent()
+        draw(server.target, "outage")
+        assert server.overspent() == ""
+        draw(server.target, "connections", 5)
+        assert "over 1 connections, not 4" in server.missing_connections()
+        server.peers |= {"a", "b", "c"}
+        assert server.missing_connections() == ""
+
+
+@pytest.mark.parametrize(
+    ("draws", "complaint"),
+    [
+        ((50, 1, 5, 5), "a server that was not serving got 1 draws"),
+        ((50, 0, 4, 5), "a server that drained after 5 draws got 4"),
+        ((50, 0, 40, 5), "a server that drained after 5 draws got 40"),
+        ((50, 0, 5, 4), "a server that goes after 5 draws got 4"),
+        ((49, 0, 5, 5), "two healthy servers got 49 and 141 of 200 draws"),
+        ((141, 0, 5, 5), "two healthy servers got 141 and 49 of 200 draws"),
+        ((95, 0, 5, 5), "nobody watched the health of"),
+    ],
+)
+def test_a_client_that_spreads_draws_wrongly_is_told(draws, complaint):
+    fleet = Fleet()
+    servers = (fleet.steady, fleet.starting, fleet.draining, fleet.gone)
+    for server, number in zip(servers, draws, strict=True):
+        server.draws = number
+    assert complaint in fleet.complaint()
+    for server in servers:
+        server.watchers = 1
+    if "watched" in complaint:
+        assert fleet.complaint() == ""
+
+
+def watch(channel, service=SERVICE):
+    call = channel.unary_stream(
+        "/grpc.health.v1.Health/Watch",
+        health_pb2.HealthCheckRequest.SerializeToString,
+        health_pb2.HealthCheckResponse.FromString,
+    )
+    return call(health_pb2.HealthCheckRequest(service=service), timeout=20)
+
+
+def test_servers_of_the_fleet_say_how_they_are():
+    state = health_pb2.HealthCheckResponse
+    with Fleet() as fleet:
+        for server, told in ((fleet.steady, state.SERVING), (fleet.starting, state.NOT_SERVING)):
+            with grpc.insecure_channel(server.target) as channel:
+                assert next(watch(channel)).status == told
+                assert next(watch(channel, "")).status == state.SERVICE_UNKNOWN
+        with grpc.insecure_channel(fleet.draining.target) as channel:
+            health = watch(channel)
+            assert next(health).status == state.SERVING
+            draw(fleet.draining.target, times=ANSWERS)
+            assert next(health).status == state.NOT_SERVING
+        with grpc.insecure_channel(fleet.gone.target) as channel:
+            health = watch(channel)
+            assert next(health).status == state.SERVING
+            draw(fleet.gone.target, times=ANSWERS)
+            assert list(health) == []
+        draw(fleet.gone.target)
+        assert (fleet.draining.draws, fleet.gone.draws) == (ANSWERS, ANSWERS)
 
 
 def test_the_table(tmp_path):

@@ -56,9 +56,16 @@ def test_every_row_error_is_tried(stored):
     assert {error["reason"] for error in errors} == set(pb.RowErrorReason.values()) - {0}
 
 
-@pytest.mark.parametrize("kernel", ["numba", "torch"])
-async def test_every_sampler_gives_these_replies(kernel):
-    with samplerd("--kernel", kernel) as server:
+@pytest.mark.parametrize(
+    "flags",
+    [
+        *(("--kernel", "numba"), ("--kernel", "torch")),
+        pytest.param(("--device", "interpret"), marks=pytest.mark.interpret),
+    ],
+    ids=lambda flags: flags[1],
+)
+async def test_every_sampler_gives_these_replies(flags):
+    with samplerd(*flags) as server:
         runner = Runner(target=server.target, vectors=PATH)
         await runner.calls()
         await runner.arrays()

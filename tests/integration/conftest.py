@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -26,6 +27,15 @@ MAX_MESSAGE_BYTES = 4 << 20
 def compiled_kernels() -> None:
     """Compile what an edit made stale before any server starts, so that no test waits for its server to compile."""
     subprocess.run([sys.executable, "-m", "samplerd_server.precompile"], check=True)
+
+
+@pytest.fixture(autouse=True)
+def no_leftovers() -> Iterator[None]:
+    """End the servers that a test has started and, because it failed, not stopped."""
+    others = set(Daemon.running)
+    yield
+    for left in Daemon.running - others:
+        left.kill()
 
 
 @pytest.fixture(scope="session", params=["grpcio", "envoy"])

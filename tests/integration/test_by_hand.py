@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -14,7 +15,10 @@ from tests.support.daemon import Daemon
 from tests.support.tools import need
 
 PAGE = Path(__file__).parents[2] / "docs" / "by_hand.md"
-BLOCKS = re.findall(r"```sh\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+SCRIPTS, BLOCKS = [], []
+"""Blocks whose lines need each other, by way of files, and those whose lines stand for themselves."""
+for found in re.findall(r"```sh\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
+    (SCRIPTS if " > " in found else BLOCKS).append(found)
 LINES = [line for block in BLOCKS for line in block.replace("\\\n", "").splitlines()]
 SAMPLES = [1, 3, 3, 2, 1]
 """Of [1, 2, 0.5, 1.5] at T = 0.7 with the seed 42."""
@@ -53,6 +57,23 @@ def test_every_line_runs(line, address):
     expected = 67 if '"top_p": 7' in line else 0
     assert ended.returncode == expected, ended.stderr
     assert ended.stdout or ended.stderr
+
+
+def test_a_saved_reply_is_replayed(address, tmp_path):
+    [script] = SCRIPTS
+    tools = {Path(need(tool)).parent for tool in ("grpcurl", "samplerctl")}
+    path = os.pathsep.join([*map(str, tools), os.environ["PATH"]])
+    ended = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script.replace("127.0.0.1:50051", address)],
+        cwd=tmp_path,
+        env=os.environ | {"PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith("ok: 5 of 5 draws follow\n")
 
 
 @pytest.mark.parametrize("tool", ["grpcurl", "buf curl"])

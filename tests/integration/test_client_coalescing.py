@@ -131,7 +131,8 @@ def told(outcome: Any) -> Any:
         names = [name for name in SampleResult.__dataclass_fields__ if name != "timing"]
         return {name: bits(getattr(outcome, name)) for name in names}
     assert isinstance(outcome, SamplerdError), outcome
-    return type(outcome), str(outcome), vars(outcome)
+    told = {name: value for name, value in vars(outcome).items() if name != "request_id"}  # each call has its own
+    return type(outcome), str(outcome), told
 
 
 def bits(value: Any) -> Any:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import numpy as np
 import pytest
+from google.protobuf.json_format import MessageToJson
 
+from samplerd.v1 import sampler_pb2 as pb
+from samplerd.v1 import sampler_pb2_grpc
 from samplerd_client import (
     Candidates,
     Health,
@@ -228,6 +234,55 @@ def test_sample_jsonl_and_npy(address: str, tmp_path: Path, capsys: pytest.Captu
     assert records[0]["seed"] == 5
 
 
+def test_what_was_drawn_comes_first(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["sample", "--logits", "1,2,0.5,1.5;1,nan,1,1", "--temperature", "0.7", "--seed", "42", "--server", address]
+    assert main([*argv, "-n", "8", "--logprobs", "raw"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == ["row 0 drawn: 1 3 3 2 1 1 1 1", "row 1 drawn: nothing, it failed", ""]
+    assert main(["sample", "--logits", "1,2", "-n", "1000", "--show", "3", "--server", address]) == 0
+    assert re.fullmatch(r"drawn: [01] [01] [01] \.\.\. and 997 more", capsys.readouterr().out.splitlines()[0])
+
+
+ASKS: dict[str, dict[str, Any]] = {
+    "plain": {"num_samples": 200},
+    "filters": {
+        "num_samples": 50,
+        "params": pb.SamplingParams(top_k=40, top_p=0.9, min_p=0.01, xtc_threshold=0.1, xtc_probability=0.5),
+        "outputs": pb.Outputs(logprobs=[1, 2, 3], top_n=5, logprob_ids=[0, 7], rank=True, kept=True, entropy=[1, 2, 3]),
+    },
+    "without replacement": {
+        "num_samples": 60,
+        "replacement": pb.REPLACEMENT_WITHOUT,
+        "outputs": pb.Outputs(logprobs=[3], raw_samples=True),
+    },
+    "weights and seeds of rows": {"num_samples": 20, "kind": pb.INPUT_KIND_PROBABILITIES, "row_seeds": [1, 2, 3]},
+    "adaptive-p": {
+        "num_samples": 9,
+        "params": pb.SamplingParams(adaptive_target=0.3, adaptive_weighted_sum=0.2, adaptive_total_weight=1.5),
+        "outputs": pb.Outputs(adaptive_state=True),
+    },
+    "greedy": {"num_samples": 4, "params": pb.SamplingParams(temperature=0)},
+}
+
+
+@pytest.mark.parametrize("binary", [False, True], ids=["json", "binary"])
+@pytest.mark.parametrize("name", ASKS)
+def test_a_served_reply_is_replayed_without_a_server(
+    name: str, binary: bool, address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = np.random.default_rng(5).standard_normal((3, 500)).astype("<f4")
+    numbers = np.abs(rows) if "weights" in name else rows
+    request = pb.SampleRequest(**ASKS[name], tensor=pb.Tensor(rows=3, vocab_size=500, data=numbers.tobytes()))
+    with grpc.insecure_channel(address) as channel:
+        reply = sampler_pb2_grpc.SamplerServiceStub(channel).Sample(request)
+    for path, message in (("request", request), ("reply", reply)):
+        data = message.SerializeToString() if binary else MessageToJson(message).encode()
+        (tmp_path / path).write_bytes(data)
+    # The server's kernels sum in float32: 1e-6 of all mass is allowed for at a boundary, as samplerctl verify does.
+    assert main(["replay", str(tmp_path / "request"), str(tmp_path / "reply")]) == 0
+    assert capsys.readouterr().out.startswith("ok: ")
+
+
 def test_a_row_that_fails_is_told(address: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sample", "--logits", "1,2;nan,1", "--output", "jsonl", "--server", address]) == 1
     streams = capsys.readouterr()
@@ -338,6 +393,78 @@ def test_distributions_from_the_command_line(address: str, tmp_path: Path, capsy
     assert main(["distribution", "delete", "words", *server]) == 0
     assert main(["distribution", "delete", "words", *server]) == 1
     assert "no distribution named words" in capsys.readouterr().err
+
+
+def add_and_end(progress: Any, chunk: Any) -> None:
+    """Count a chunk as `_Progress.add` does, and end the draw."""
+    progress.done += len(chunk.samples)
+    progress._seed = chunk.seed
+    raise OSError("interrupted by a test")
+
+
+def test_any_number_is_drawn_from_the_command_line(
+    address: str, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In several calls where one cannot hold as many, and with what it takes to go on where it ended."""
+    monkeypatch.setattr("samplerd_client.samplerctl.distribution_draw._MOST_IN_A_CALL", 300_000)
+    with SyncSamplerClient(address) as client:
+        client.create_distribution([0.0, 1.0, 2.0], name="one")
+        client.create_distribution([[0.0, 1.0, 2.0]] * 2, name="two")
+        whole = client.sample(distribution="one", num_samples=700_000, seed=5, temperature=0.5).samples
+        file = tmp_path / "samples.npy"
+        own = ("--seed", "5", "--temperature", "0.5", "--server", address)
+        assert main(["distribution", "draw", "one", "-n", "700000", "--output", "npy", "-o", str(file), *own]) == 0
+        assert np.array_equal(np.load(file), whole)
+        told = capfdbinary.readouterr()
+        assert told.out == b""
+        assert b"700,000 of 700,000 samples in " in told.err
+        assert told.err.endswith(b", seed 5\n")
+        assert main(["distribution", "draw", "one", "-n", "3", "--draw-offset", "699997", *own]) == 0
+        assert [int(line) for line in capfdbinary.readouterr().out.split()] == whole[0, -3:].tolist()
+        # Without a seed all calls draw by the one that the first was told.
+        assert main(["distribution", "draw", "one", "-n", "400000", "--server", address]) == 0
+        told = capfdbinary.readouterr()
+        seed = int(told.err.split()[-1])
+        again = client.sample(distribution="one", num_samples=400_000, seed=seed).samples
+        assert np.array_equal(np.array(told.out.split(), np.int32), again[0])
+        assert (
+            main(["distribution", "draw", "two", "-n", "2", "--output", "npy", "--seed", "1", "--server", address]) == 0
+        )
+        drawn = np.load(io.BytesIO(capfdbinary.readouterr().out))
+        assert np.array_equal(drawn, client.sample(distribution="two", num_samples=2, seed=1).samples)
+        # A file whose draw was interrupted holds what had come.
+        monkeypatch.setattr("samplerd_client.samplerctl.distribution_draw._Progress.add", add_and_end)
+        assert main(["distribution", "draw", "one", "-n", "700000", "--output", "npy", "-o", str(file), *own]) == 2
+        assert b"to go on: -n " in capfdbinary.readouterr().err
+        part = np.load(file)
+        assert 0 < part.shape[1] < 700_000
+        assert np.array_equal(part, whole[:, : part.shape[1]])
+        for name in ("one", "two"):
+            client.delete_distribution(name)
+    assert main(["distribution", "draw", "one", "-n", "3", *own]) == 1
+    assert b"no distribution named one" in capfdbinary.readouterr().err
+
+
+async def test_a_server_from_before_the_rpc_draws_by_a_stream() -> None:
+    asked = []
+
+    async def draw(requests: Any, _context: object) -> Any:
+        async for request in requests:
+            asked.append((request.distribution, request.num_samples))
+            yield pb.SampleResponse(samples=[1, 2], chunk=0)
+            yield pb.SampleResponse(samples=[3], chunk=1, final=True)
+
+    server = grpc.aio.server()
+    serializers = (pb.SampleRequest.FromString, pb.SampleResponse.SerializeToString)
+    handlers = {"SampleStream": grpc.stream_stream_rpc_method_handler(draw, *serializers)}
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("samplerd.v1.SamplerService", handlers)])
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with SamplerClient(f"127.0.0.1:{port}") as client:
+        chunks = [chunk async for chunk in client.draw_chunks(distribution="words", num_samples=3)]
+    await server.stop(None)
+    assert asked == [("words", 3)]
+    assert [(chunk.offset, chunk.samples.tolist()) for chunk in chunks] == [(0, [1, 2]), (2, [3])]
 
 
 def test_large_draws_of_the_synchronous_client(address: str) -> None:

@@ -159,6 +159,18 @@ async def test_an_upload_too_large_for_the_store_is_refused_for_good():
         await served.stub.CreateDistribution(request)
 
 
+async def test_a_page_leaves_out_what_another_worker_has_just_deleted(monkeypatch):
+    async with Served(HeldSampler()) as served:
+        served.sampler.open()
+        await served.stub.CreateDistribution(pb.CreateDistributionRequest(name="b", tensor=tensor(ROWS[:1])))
+        # As after a deletion between the two looks that a page takes: at the names, and at each distribution.
+        monkeypatch.setattr(served.app.store, "names", lambda: ["a", "b", "c"])
+        reply = await served.stub.ListDistributions(pb.ListDistributionsRequest(page_size=2))
+        assert [each.name for each in reply.distributions] == ["b"]
+        rest = await served.stub.ListDistributions(pb.ListDistributionsRequest(page_token=reply.next_page_token))
+        assert not rest.distributions
+
+
 async def test_a_cancelled_upload_leaves_nothing():
     async with Served(HeldSampler()) as served:
         call = served.stub.CreateDistribution(pb.CreateDistributionRequest(name="a", tensor=tensor(ROWS)))

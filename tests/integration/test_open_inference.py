@@ -23,6 +23,7 @@ from samplerd_server.core.request import RNG
 from tests.support.regions import PREFIX, Region
 from tests.support.served import Served, connect, failure
 from tests.support.tools import need_perf_analyzer
+from tests.unit.transport.oip.test_oip import LONG, long_requests
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -458,3 +459,40 @@ async def test_health_knows_the_service_and_readiness_ends_with_the_drain(serve)
         assert (await stub.ServerLive(oip.ServerLiveRequest())).live
         served.sampler.open()
         assert len(ids(await held)) == 1
+
+
+def size_of(error: grpc.aio.AioRpcError) -> int:
+    """Bytes of what an error says, details in trailers included."""
+    return len((error.details() or "").encode()) + sum(
+        len(key) + len(value) for key, value in error.trailing_metadata()
+    )
+
+
+async def test_what_a_client_sent_comes_back_cut(inference):
+    """A status travels in headers, of which clients and proxies take a few KiB: longer ones would lose the status."""
+    for number, request in enumerate(long_requests()):
+        error = await failure(inference.ModelInfer(request))
+        assert error.code() in {CODE.INVALID_ARGUMENT, CODE.NOT_FOUND, CODE.UNIMPLEMENTED}, (number, error)
+        assert size_of(error) < 4_000, number
+    register = oip.SystemSharedMemoryRegisterRequest
+    for call in (
+        inference.ModelMetadata(oip.ModelMetadataRequest(name=LONG)),
+        inference.ModelMetadata(oip.ModelMetadataRequest(name="sampler", version=LONG)),
+        inference.ModelConfig(oip.ModelConfigRequest(name=LONG)),
+        inference.ModelStatistics(oip.ModelStatisticsRequest(name=LONG)),
+        inference.TraceSetting(oip.TraceSettingRequest(model_name=LONG)),
+        inference.RepositoryModelLoad(oip.RepositoryModelLoadRequest(model_name=LONG)),
+        inference.RepositoryModelUnload(oip.RepositoryModelUnloadRequest(model_name=LONG)),
+        inference.SystemSharedMemoryStatus(oip.SystemSharedMemoryStatusRequest(name=LONG)),
+        inference.SystemSharedMemoryRegister(register(name=LONG, key=PREFIX, byte_size=8)),
+        inference.SystemSharedMemoryRegister(register(name="own", key=LONG, byte_size=8)),
+        inference.SystemSharedMemoryRegister(register(name="own", key=f"{PREFIX}{LONG}", byte_size=8)),
+        inference.CudaSharedMemoryStatus(oip.CudaSharedMemoryStatusRequest(name=LONG)),
+    ):
+        assert size_of(await failure(call)) < 4_000
+    requests = long_requests()
+    for at, request in enumerate(requests):
+        request.id = str(at)
+    replies = [reply async for reply in inference.ModelStreamInfer(iter(requests))]
+    assert {reply.infer_response.id for reply in replies} == {str(at) for at in range(len(requests))}
+    assert all(0 < len(reply.error_message) < 1_000 for reply in replies)

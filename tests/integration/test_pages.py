@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,10 +24,14 @@ if TYPE_CHECKING:
 LIBRARIES = "docs/from_numpy_torch_jax.md"
 BLOCKS = [block for page in PAGES for block in blocks_of(page) if block.runs and page != LIBRARIES]
 PROGRAMS = [block for block in BLOCKS if block.language == "python"]
-COMMANDS = [(block, line) for block in BLOCKS if block.language == "sh" for line in block.lines]
+SCRIPTS = [block for block in BLOCKS if block.language == "sh"]
 BESIDE_LIBRARIES = [block for block in blocks_of(LIBRARIES) if block.runs]
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("SAMPLERD_")}
 MODULES = {"samplerctl": "samplerd_client.samplerctl", "samplerd": "samplerd_server"}
+PROGRESS = r"^samplerctl: [\d,]+ of [\d,]+ samples in .*\n"
+"""What `samplerctl distribution draw` says beside the samples."""
+SHELL_WORDS = {"sort", "uniq"}
+"""Programs of every system that the pages' commands are piped into."""
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +47,8 @@ def located(text: str, daemon: Daemon) -> str:
 def run(command: list[str], daemon: Daemon) -> str:
     environment = CLEAN | {"SAMPLERD_SERVER": daemon.address}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0, done.stderr
+    assert re.sub(PROGRESS, "", done.stderr, flags=re.MULTILINE) == ""
     return done.stdout
 
 
@@ -53,19 +59,35 @@ def test_a_program_prints_what_its_page_says(block: Block, daemon: Daemon) -> No
         assert out == block.printed
 
 
-@pytest.mark.parametrize("line", [line for _, line in COMMANDS])
-def test_a_command_runs(line: str, daemon: Daemon) -> None:
-    tool, *arguments = shlex.split(located(line, daemon))
-    if tool in MODULES:
-        out = run([sys.executable, "-W", "error", "-m", MODULES[tool], *arguments], daemon)
-    else:
-        out = run([need(tool), *arguments], daemon)
+def shell(text: str) -> list[str]:
+    """Give a command that runs lines of a page as a shell does, one after the other until one fails."""
+    python = shlex.quote(sys.executable)
+    functions = "".join(f'{tool}() {{ {python} -W error -m {module} "$@"; }}\n' for tool, module in MODULES.items())
+    functions += f"PATH=$PATH:{shlex.quote(str(Path(sys.executable).parent))}\n"
+    return ["bash", "-euo", "pipefail", "-c", functions + text]
+
+
+@pytest.mark.parametrize("block", SCRIPTS, ids=lambda block: f"{block.page}-{block.number}")
+def test_the_commands_of_a_page_run_in_their_order(block: Block, daemon: Daemon) -> None:
+    for line in block.lines:
+        for command in line.split(" | "):
+            tool = command.split()[0]
+            if tool not in MODULES and tool not in SHELL_WORDS:
+                need(tool)
+    out = run(shell(located(block.text, daemon)), daemon)
     assert out
+    if block.printed is not None:
+        assert out == block.printed
+
+
+def test_a_page_fails_with_its_first_command_that_fails(daemon: Daemon) -> None:
+    with pytest.raises(AssertionError, match="no distribution named nobody"):
+        run(shell("samplerctl sample --distribution nobody | sort\nsamplerctl distribution list"), daemon)
 
 
 def test_commands_and_programs_are_found() -> None:
     assert len(PROGRAMS) >= 10
-    assert len(COMMANDS) >= 8
+    assert sum(len(block.lines) for block in SCRIPTS) >= 8
     assert len(BESIDE_LIBRARIES) == 6
 
 
@@ -77,13 +99,15 @@ def test_the_picture_of_a_terminal_shows_what_the_commands_print(daemon: Daemon)
     printed = []
     for command in commands:
         words = [sys.executable, "-m", MODULES["samplerctl"], *shlex.split(command)[1:], "--server", daemon.address]
-        done = subprocess.run(words, env=CLEAN, capture_output=True, text=True, timeout=60, check=False)
+        wide = CLEAN | {"COLUMNS": "100"}
+        done = subprocess.run(words, env=wide, capture_output=True, text=True, timeout=60, check=False)
         printed += [f"$ {command}", *(done.stdout + done.stderr).splitlines()]
     assert [timeless(line) for line in shown] == [timeless(line) for line in printed if line]
 
 
 def timeless(line: str) -> str:
-    return re.sub(r"[\d.]+ ms", "N ms", line)
+    """The line without what differs at each call: its times and its request id."""
+    return re.sub(r"request id [\da-f]+-[\da-f]+", "request id N", re.sub(r"[\d.]+ ms", "N ms", line))
 
 
 @pytest.mark.parametrize("block", BESIDE_LIBRARIES, ids=lambda block: block.text.split("\n", 1)[0] + f"-{block.number}")

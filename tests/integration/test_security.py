@@ -6,12 +6,11 @@ import asyncio
 import shutil
 import socket
 import ssl
-from contextlib import suppress
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2_grpc
 
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_client import SamplerClient, UnavailableError
@@ -152,8 +151,6 @@ async def test_only_who_has_a_token_may_call(transport, tmp_path):
         stream = service.SampleStream()
         assert await asyncio.wait_for(stream.code(), WAIT_S) is CODE.UNAUTHENTICATED
         asking = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo()
-        with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):  # the refusal may come before the question
-            await asking.write(reflection_pb2.ServerReflectionRequest(list_services=""))
         assert await asyncio.wait_for(asking.code(), WAIT_S) is CODE.UNAUTHENTICATED
         # The probes of an orchestrator have no token.
         health = health_pb2_grpc.HealthStub(channel)

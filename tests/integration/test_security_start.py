@@ -64,7 +64,11 @@ def test_half_a_configuration_is_refused(flags, told):
 @TRANSPORTS
 @pytest.mark.parametrize(
     ("content", "told"),
-    [(None, "tokens: No such file or directory"), ("\n \n", "no token in it"), ("a b\n", "token 1 has a space")],
+    [
+        (None, "tokens: No such file or directory"),
+        ("\n \n", "no token in it"),
+        ("a b\n", "line 1: the token has a space"),
+    ],
     ids=["missing", "empty", "a space"],
 )
 def test_tokens_that_cannot_be_used_are_refused_at_the_start(transport, content, told, tmp_path):

@@ -354,10 +354,13 @@ async def test_bytes_that_are_no_request_about_distributions_are_refused(rpc, ad
         assert (error.code(), error.details()) == (CODE.INVALID_ARGUMENT, f"request: not a {rpc}Request")
 
 
-async def test_an_rpc_that_does_not_exist_is_unimplemented(address):
+async def test_an_rpc_that_does_not_exist_is_unimplemented_and_counted(address, daemon):
+    series = 'samplerd_other_calls_total{kind="unknown"}'
+    before = await asyncio.to_thread(daemon.metrics)
     async with connect(address) as channel:
         error = await failure(channel.unary_unary("/samplerd.v1.SamplerService/Guess")(b""))
         assert error.code() is CODE.UNIMPLEMENTED
+    assert (await asyncio.to_thread(daemon.metrics))[series] == before[series] + 1
 
 
 async def test_a_message_beyond_the_limit_is_refused(service):
@@ -474,7 +477,7 @@ async def test_figures_after_a_known_load_add_up(service, daemon):
     assert grown(f"grpc_server_started_total{{{labels}}}") == 39
     assert grown(f'grpc_server_handled_total{{grpc_code="OK",{labels}}}') == 35
     assert grown(f'grpc_server_handled_total{{grpc_code="InvalidArgument",{labels}}}') == 4
-    assert grown(f"grpc_server_handling_seconds_count{{{labels}}}") == 39
+    assert grown("samplerd_transport_wait_seconds_count") == 39 + 1
     for gauge in ("samplerd_queue_rows", "samplerd_queue_bytes", "samplerd_in_flight_requests"):
         assert after[gauge] == 0
     for stage in ("queued", "computed", "expired"):

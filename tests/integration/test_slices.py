@@ -142,3 +142,17 @@ async def test_a_slice_of_any_length_gives_the_same_answers(transport):
     assert many > 5 * len(asked)
     for name, answer in whole.items():
         assert sliced[name] == answer, name
+
+
+@pytest.mark.parametrize("transport", ["grpcio", "envoy"])
+async def test_a_very_long_draw_by_torch_that_is_given_up_holds_nobody_up(transport):
+    """It would take minutes in one go, though its price, which is the compiled sampler's, is that of some 20 ms."""
+    numbers = np.random.default_rng(1).normal(size=(1, 200_000))
+    long = pb.SampleRequest(tensor=tensor(numbers), num_samples=150_000, replacement=pb.REPLACEMENT_WITHOUT)
+    with Daemon("--transport", transport, "--kernel", "torch") as daemon:
+        async with connect(daemon.address) as channel:
+            own = stub(channel)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await own.Sample(long, timeout=1.0)
+            assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+            assert list((await own.Sample(small(5), timeout=WAIT_S)).samples) == [5] * 3

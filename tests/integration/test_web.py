@@ -104,8 +104,9 @@ def test_errors_of_json(web, body, status, code, text):
 
 def test_an_error_has_its_details(web):
     _, _, told = post(web.address, json.dumps({**ASKED, "params": {"topP": 7}}))
-    reason, field = json.loads(told)["details"]
+    reason, field, request = json.loads(told)["details"]
     assert (reason["type"], field["type"]) == ("google.rpc.ErrorInfo", "google.rpc.BadRequest")
+    assert request["type"] == "google.rpc.RequestInfo"
     assert reason["debug"] == {"reason": "INVALID_REQUEST", "domain": "samplerd.v1"}
     assert field["debug"]["fieldViolations"][0]["field"] == "params.top_p"
     sent = error_details_pb2.BadRequest.FromString(base64.b64decode(field["value"] + "=="))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import re
 
 import pytest
+from google.protobuf.json_format import MessageToJson
 from grpc_health.v1 import health_pb2
 
 from samplerd.v1 import sampler_pb2 as pb
@@ -16,6 +18,7 @@ from tests.support.http2 import Connection
 from tests.support.web import frame, frames, post
 
 STREAM = "/samplerd.v1.SamplerService/SampleStream"
+DRAW = "/samplerd.v1.SamplerService/SampleDistribution"
 WATCH = "/grpc.health.v1.Health/Watch"
 CHUNK = 1000
 END, TRAILERS = 2, 0x80
@@ -85,6 +88,66 @@ def test_a_large_draw_comes_in_chunks(web, kind):
     assert sizes == [CHUNK] * 10
 
 
+@pytest.fixture(scope="module")
+def words(web):
+    """The name of a distribution."""
+    upload = {"name": "words", "values": ASKED["values"], "params": ASKED["params"]}
+    status, _, told = post(web.address, json.dumps(upload), path="/samplerd.v1.SamplerService/CreateDistribution")
+    assert status == 200, told
+    return "words"
+
+
+def draw(kind, **fields):
+    """A request for a draw from the distribution, as a message of this kind of body."""
+    request = pb.SampleRequest(**{"distribution": "words", "seed": 42, **fields})
+    return MessageToJson(request).encode() if kind == JSON else request.SerializeToString()
+
+
+def samples_of(kind, reply):
+    return json.loads(reply)["samples"] if kind == JSON else list(pb.SampleResponse.FromString(reply).samples)
+
+
+@pytest.mark.parametrize("kind", [JSON, PROTO, WEB])
+def test_a_distribution_is_drawn_from_in_chunks(web, words, kind):
+    """One message and many replies: what a browser can do over HTTP/1.1."""
+    status, headers, told = post(web.address, frame(draw(kind, num_samples=3 * CHUNK + 5)), kind, DRAW)
+    assert (status, headers["content-type"]) == (200, kind)
+    *replies, end = frames(told)
+    assert end == ((TRAILERS, b"grpc-status: 0\r\n") if kind == WEB else (END, b"{}"))
+    chunks = [samples_of(kind, reply) for _, reply in replies]
+    assert [len(chunk) for chunk in chunks] == [CHUNK, CHUNK, CHUNK, 5]
+    assert chunks[0][: len(SAMPLES)] == SAMPLES
+    path = "/samplerd.v1.SamplerService/Sample"
+    _, _, whole = post(web.address, draw(JSON, num_samples=3 * CHUNK + 5), path=path)
+    assert [sampled for chunk in chunks for sampled in chunk] == samples_of(JSON, whole)
+
+
+def test_a_distribution_is_drawn_from_as_text(web, words):
+    body = base64.b64encode(frame(draw(WEB, num_samples=2 * CHUNK)))
+    _, _, told = post(web.address, body, "application/grpc-web-text", DRAW)
+    joined = b"".join(base64.b64decode(piece) for piece in re.findall(rb"[^=]+=*", told))
+    assert [len(samples_of(WEB, reply)) for _, reply in frames(joined)[:-1]] == [CHUNK, CHUNK]
+
+
+@pytest.mark.parametrize("kind", [JSON, PROTO, WEB])
+@pytest.mark.parametrize(
+    ("fields", "code"), [({"distribution": "verbs"}, "not_found"), ({"num_samples": 2**32 - 1}, None)], ids=str
+)
+def test_why_nothing_is_drawn_ends_the_stream(web, words, kind, fields, code):
+    timeout = ("grpc-timeout", "300m") if kind == WEB else ("connect-timeout-ms", "300")
+    with Connection(web.address) as connection:
+        stream = connection.start(timeout, path=DRAW, content_type=kind, te=None)
+        connection.send(stream, frame(draw(kind, **fields)), end=True)
+        reply = connection.finish(stream)
+    late = "deadline_exceeded"
+    assert error_of(kind, reply.body) == (CODES[code or late] if kind == WEB else code or late)
+
+
+def test_a_distribution_is_not_drawn_from_by_a_unary_call(web, words):
+    status, _, told = post(web.address, draw(JSON), path=DRAW)
+    assert (status, json.loads(told)["code"]) == (501, "unimplemented")
+
+
 @pytest.mark.parametrize("kind", [JSON, PROTO, WEB])
 def test_compressed(web, kind):
     message = asked(1) if kind == JSON else binary(1)
@@ -115,7 +178,14 @@ def error_of(kind, told):
     return json.loads(end)["error"]["code"]
 
 
-CODES = {"resource_exhausted": 8, "unimplemented": 12, "internal": 13, "invalid_argument": 3}
+CODES = {
+    "invalid_argument": 3,
+    "deadline_exceeded": 4,
+    "not_found": 5,
+    "resource_exhausted": 8,
+    "unimplemented": 12,
+    "internal": 13,
+}
 
 
 @pytest.mark.parametrize("kind", [JSON, PROTO, WEB])

@@ -131,10 +131,32 @@ async def test_a_worker_that_is_asked_to_end_drains_and_is_replaced():
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_worker_that_is_asked_to_end_leaves_nothing_uncounted(transport):
+    """Also what it counted since somebody scraped."""
+    request = pb.SampleRequest(id=1, tensor=tensor([[1.0, 2.0]]))
+    with started("--transport", transport) as daemon:
+        daemon.forgiven.add("worker ended")
+        async with Crowd(daemon) as crowd:
+            await asyncio.to_thread(daemon.metrics)
+            for _ in range(3):
+                await crowd.all(lambda own: own.Sample(request))
+            counted = 3 * len(crowd.stubs)
+            os.kill(workers_of(daemon)[0], signal.SIGTERM)
+            await asyncio.to_thread(daemon.wait_event, "worker serving")
+        async with Crowd(daemon) as crowd:
+            await crowd.all(lambda own: own.Sample(request))
+            counted += len(crowd.stubs)
+        after = await asyncio.to_thread(daemon.metrics)
+        assert after['samplerd_requests_total{code="OK",rpc="Sample"}'] == counted
+        assert after["samplerd_samples_total"] == counted
+        assert sorted(after[name] for name in RESTARTS) == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 async def test_one_signal_drains_all_and_finishes_what_is_in_flight(number, transport):
-    # A second of drawing in all: in flight for longer than it takes to be told to stop.
-    work = pb.SampleRequest(id=1, tensor=tensor([[0.0, 1.0]]), num_samples=1 << 20, seed=1)
+    # Half a second of drawing in all: in flight for longer than it takes to be told to stop.
+    work = pb.SampleRequest(id=1, tensor=tensor([[0.0, 1.0]]), num_samples=1 << 19, seed=1)
     work.outputs.raw_samples = True
     daemon = await asyncio.to_thread(started("--transport", transport, "--drain-grace", "60s").__enter__)
     watched = Watched(descendants(daemon.process.pid))
@@ -145,7 +167,7 @@ async def test_one_signal_drains_all_and_finishes_what_is_in_flight(number, tran
                 pass
         daemon.process.send_signal(number)
         replies = await asyncio.wait_for(asyncio.gather(*calls), 2 * WAIT_S)
-        assert {len(reply.raw_samples) for reply in replies} == {4 << 20}
+        assert {len(reply.raw_samples) for reply in replies} == {4 << 19}
         assert len({reply.raw_samples for reply in replies}) == 1
         assert await asyncio.to_thread(daemon.wait) == 0
         daemon.__exit__()

@@ -12,7 +12,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from samplerd.v1 import sampler_pb2 as pb
-from samplerd_server.app import App
+from samplerd_server.app.app import App
 from samplerd_server.config import WorkerConfig
 from samplerd_server.engine.device import Device
 from samplerd_server.metrics.definition import definitions_of

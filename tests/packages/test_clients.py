@@ -132,7 +132,7 @@ def test_rust(daemon, expected, project):
 
 def test_ruby(daemon, expected, project):
     gems = project / "gems"
-    gem = client("ruby") / "build" / "package" / "samplerd-client.gem"
+    gem = client("ruby") / "build" / "package" / f"samplerd-client-{VERSION}.gem"
     # grpc and protobuf are Debian's, which are no gems.
     call("gem", "install", "--local", "--force", "--no-document", "--install-dir", gems, gem, cwd=project)
     installed = gems / "gems" / f"samplerd-client-{VERSION}"

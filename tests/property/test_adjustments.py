@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from samplerd_server.batching.pack import pack
 from samplerd_server.core.enums import InputKind, PenaltyScope
 from samplerd_server.core.params import Dry
-from samplerd_server.sampling.kernels import full
+from samplerd_server.sampling.kernels import full, references
 from samplerd_server.sampling.kernels.memory import cut_scratch
 from samplerd_server.sampling.kernels.workspace import Workspace
-from samplerd_server.sampling.portable.logits import load
+from samplerd_server.sampling.portable.load import load
 from samplerd_server.sampling.portable.row_groups import group_rows
 from samplerd_server.sampling.reference import pipeline as reference
 from tests.support.samplers import all_outputs, check, params, request, sequence_lists, sparse
@@ -105,7 +105,8 @@ def compiled_adjustments(rows: Any, work: Any, space: int, is_weights: bool) -> 
     """Leave the adjusted row in work.x."""
     scratch = cut_scratch(space)
     full._read(rows[0], work, scratch)  # what is measured here is no output of a sampler
-    full._adjust(rows[0], work, scratch, is_weights, -np.inf)
+    work_at, scratch_at = references.reference(work), references.reference(scratch)
+    full._adjust(rows[0], work, scratch, work_at, scratch_at, is_weights, -np.inf)
 
 
 WORKSPACE = Workspace()

@@ -173,7 +173,7 @@ def decode(data: bytes, decoder: Decoder) -> SampleRequest | None:
         check(request)
         return request
     assert refusal.code in {Code.INVALID_ARGUMENT, Code.UNIMPLEMENTED}
-    assert trailers_of(refusal)
+    assert trailers_of(refusal, "")
     return None
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from google.protobuf.message import DecodeError
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from samplerd.v1 import sampler_pb2 as pb
-from samplerd_server.transport.codec.locate_tensor import locate_tensors
+from samplerd_server.transport.codec.locate_tensor import locate_tensor, locate_tensors
+from tests.fuzz.wire import LENGTH, field
 
 WANTED = {99: "draft", 100: "target"}
 
@@ -75,6 +77,23 @@ def test_damaged_bytes_are_left_to_upb_or_read_as_upb_reads_them(data, at, byte)
         return
     assert message is None or whole is None or message == whole
     assert message is None or whole is not None
+
+
+@pytest.mark.parametrize("padding", range(10))
+def test_a_tag_or_a_length_is_as_long_as_upb_lets_it_be(padding):
+    """One that is longer than five bytes is refused by upb, whatever it means."""
+    tensor = field(4, LENGTH, b"1234", (0, padding))
+    for message in (
+        field(100, LENGTH, tensor),
+        field(100, LENGTH, pb.Tensor(data=b"1234").SerializeToString(), (padding, 0)),
+    ):
+        try:
+            whole = pb.VerifyDraftRequest.FromString(message)
+        except DecodeError:
+            assert locate_tensors(message, WANTED) is None
+            assert locate_tensor(message, range(0)) is None
+        else:
+            assert reassembled(message) == whole
 
 
 def test_more_fields_than_are_looked_at_are_left_to_upb():

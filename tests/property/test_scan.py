@@ -19,6 +19,7 @@ from samplerd_server.sampling.kernels import NumbaSampler
 from samplerd_server.transport.codec.decode import Decoder, _without_rows
 from samplerd_server.transport.codec.scan import scan
 from samplerd_server.transport.shared_memory.reader import SharedMemoryReader
+from tests.fuzz.wire import LENGTH, field, varint
 
 _U64 = st.integers(0, 2**64 - 1)
 
@@ -159,6 +160,25 @@ def test_a_damaged_message_is_read_as_upb_reads_it_or_left_to_it(
     if rebuilt is not None:
         expected = pb.SampleRequest.FromString(bytes(message))
         assert text(rebuilt) == text(expected)
+
+
+@pytest.mark.parametrize("padding", range(10))
+def test_a_tag_or_a_length_is_as_long_as_upb_lets_it_be(padding: int) -> None:
+    """One that is longer than five bytes is refused by upb, whatever it means."""
+    tensor = field(4, LENGTH, bytes(4), (0, padding)) + varint(3 << 3) + b"\1"
+    for message in (
+        field(100, LENGTH, tensor),
+        field(100, LENGTH, pb.Tensor(vocab_size=1, data=bytes(4)).SerializeToString(), (padding, 0)),
+        varint(1 << 3, padding) + b"\1" + pb.SampleRequest(tensor=pb.Tensor(data=bytes(4))).SerializeToString(),
+    ):
+        try:
+            expected = pb.SampleRequest.FromString(message)
+        except DecodeError:
+            assert not scan(message).is_done
+        else:
+            rebuilt = rebuild(message)
+            assert rebuilt is not None
+            assert text(rebuilt) == text(expected)
 
 
 @given(st.binary(max_size=400))

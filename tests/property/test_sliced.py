@@ -94,9 +94,9 @@ budgets = st.lists(st.sampled_from([1.0, 900.0, 2_000.0, 20_000.0]), min_size=1,
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-@given(asked=requests(), budgets=budgets)
-def test_slices_draw_what_the_whole_request_draws(sampler, asked, budgets):
-    sliced = SlicedSample(asked)
+@given(asked=requests(), budgets=budgets, most_draws=st.sampled_from([0, 3]))
+def test_slices_draw_what_the_whole_request_draws(sampler, asked, budgets, most_draws):
+    sliced = SlicedSample(asked, most_draws)
     run(sliced, budgets, sampler)
     same(sliced.results, make_sampler(sampler).sample(pack([asked])))
 

@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SERVER = ROOT / "server" / "samplerd_server"
 CLIENT = ROOT / "client" / "python" / "samplerd_client"
+RAY = ROOT / "server" / "samplerd_ray"
 
 # Lower rooms never import higher ones. Rooms of equal rank may not import each other.
 RANKS = {
@@ -28,16 +29,18 @@ RANKS = {
     "core": 1,
 }
 # The same within the transport: by which protocol a call comes is above what it asks for.
-TRANSPORT_RANKS = {"http": 7, "envoy": 6, "grpcio": 5, "oip": 4, "rpc": 3, "codec": 2, "shared_memory": 1}
+TRANSPORT_RANKS = {"http": 7, "envoy": 6, "grpcio": 5, "oip": 4, "rpc": 3, "codec": 2, "page": 1, "shared_memory": 1}
 # Third-party packages that only these places may import.
 ONLY_IN = {
     "torch": {"engine", "sampling"},
     "numba": {"sampling"},
+    "triton": {"sampling"},
     "grpc": {"transport"},
     "grpc_health": {"transport"},
     "grpc_reflection": {"transport"},
     "google": {"transport"},
     "prometheus_client": {"metrics", "process"},
+    "opentelemetry": {"process"},
     "uvloop": {"__main__"},
     "pyvoy": {"transport"},
     "uvicorn": {"transport"},
@@ -167,13 +170,25 @@ def test_only_config_reads_the_environment(path: Path) -> None:
 def test_the_client_needs_neither_server_nor_torch() -> None:
     for path in CLIENT.rglob("*.py"):
         for name in imports(path):
-            assert name.split(".")[0] not in {"samplerd_server", "torch", "numba", "prometheus_client"}, path
+            # The reference replays draws; test_replay_command.py proves that it brings neither torch nor numba.
+            is_reference = path == CLIENT / "samplerctl" / "reference.py" and name.startswith("samplerd_server.")
+            unwanted = {"samplerd_server", "torch", "numba", "prometheus_client"}
+            assert is_reference or name.split(".")[0] not in unwanted, path
+
+
+def test_ray_is_beside_the_server_and_in_one_module() -> None:
+    for path in RAY.rglob("*.py"):
+        names = {name.split(".")[0] for name in imports(path)}
+        assert not names & {"samplerd_server", "torch", "numba", "prometheus_client"}, path
+        assert path.name == "cluster.py" or "ray" not in names, path
+    for path in (*SERVER.rglob("*.py"), *CLIENT.rglob("*.py")):
+        assert not {name.split(".")[0] for name in imports(path)} & {"samplerd_ray", "ray"}, path
 
 
 def test_no_module_has_outgrown_its_noun() -> None:
     long = {
         str(path.relative_to(ROOT)): lines
-        for root in (SERVER, CLIENT)
+        for root in (SERVER, CLIENT, RAY)
         for path in root.rglob("*.py")
         if (lines := len(path.read_text(encoding="utf-8").splitlines())) > 300
     }

@@ -9,6 +9,7 @@ import pytest
 
 from samplerd_client.command_line.parser import leaves_of
 from samplerd_client.samplerctl.arguments import build_parser
+from samplerd_ray.command_line import build_parser as build_ray_parser
 from samplerd_server.config.flags import build_parser as build_server_parser
 from samplerd_server.metrics.definition import definitions_of
 from samplerd_server.metrics.table import PROCESS, ServerTable, SupervisorTable
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
 ROWS = [*definitions_of(ServerTable), *definitions_of(SupervisorTable), *PROCESS]
 METRICS = {row.exported_name: row for row in ROWS}
 FORMER = {old.name + row.suffix for row in ROWS for old in row.formerly}
-PACKAGES = {"samplerd_client", "samplerd_server"}
+PACKAGES = {"samplerd_client", "samplerd_ray", "samplerd_server"}
 FLAGS = {
     flag
-    for parser in (build_parser(), build_server_parser())
+    for parser in (build_parser(), build_ray_parser(), build_server_parser())
     for _, leaf in leaves_of(parser)
     for action in leaf._actions
     for flag in action.option_strings
@@ -31,6 +32,7 @@ FLAGS = {
 OF_OTHERS = {
     "docs/by_hand.md": {"--http"},  # buf curl, --http2-prior-knowledge
     "docs/coming_from.md": {"--generation-config"},  # vLLM
+    "docs/deployment.md": {"--build-arg", "--tmpfs"},  # Docker
     "docs/distributions.md": {"--shm-size"},  # Docker
     "docs/open_inference_protocol.md": {"--profile-export-file"},  # perf_analyzer
     "docs/shared_memory.md": {"--ipc"},  # Docker
@@ -48,7 +50,7 @@ def text_of(page: Path) -> str:
 
 @pytest.mark.parametrize("page", OURS, ids=str)
 def test_flags_exist(page: Path) -> None:
-    named = set(re.findall(r"`(?:samplerd |samplerctl \w+ )?(--[a-z][a-z-]+)", text_of(page)))
+    named = set(re.findall(r"`(?:samplerd |samplerctl \w+ |samplerd-ray \w+ )?(--[a-z][a-z-]+)", text_of(page)))
     assert named - FLAGS == OF_OTHERS.get(str(page), set())
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.site import PAGES, ROOT, faults_of, for_mkdocs, lay_out, links_of, pages_in_navigation
+from scripts.site import PAGES, ROOT, faults_of, for_mkdocs, lay_out, links_of, missing_from, pages_in_navigation
 
 
 def test_every_page_is_in_the_navigation() -> None:
@@ -71,3 +71,14 @@ def test_a_fault_of_the_built_site_is_told(tmp_path: Path, text: str, fault: str
 
 def test_a_site_that_was_not_built_is_a_fault(tmp_path: Path) -> None:
     assert faults_of(tmp_path) == ["the site has no pages: run make docs"]
+
+
+def test_search_works_on_a_page_from_a_disk(tmp_path: Path) -> None:
+    """The index comes as a script, which only the plugin offline writes; what reads it is laid out, and is loaded."""
+    lay_out(tmp_path)
+    assert missing_from(tmp_path) == ["search/search_index.js is missing"]
+    settings = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert re.search(r"^plugins:\n  - search\n  - offline$", settings, re.MULTILINE)
+    for kind, name in (("polyfills", "iframe-worker.js"), ("extra_css", "site.css")):
+        assert f"{kind}: [assets/{name}]" in settings
+        assert (tmp_path / "assets" / name).is_file()

@@ -22,10 +22,19 @@ def check_streams(got, own):
     assert got["bidi"] == [[number, own] for number in range(1, 6)]
 
 
+def check_distribution(got, own):
+    final = got.pop("final")
+    deleted = got.pop("deleted")
+    assert got == {"begins": own, "samples": 1_000_000, "begins_as_one_reply": True, "stopped_after": own}
+    assert len(final) > 1
+    assert final == [False] * (len(final) - 1) + [True]
+    assert deleted["code"] == "not_found"
+
+
 def check_errors(got, invalid, not_found, too_large):
-    kinds = ["google.rpc.ErrorInfo", "google.rpc.BadRequest"]
+    kinds = ["google.rpc.ErrorInfo", "google.rpc.BadRequest", "google.rpc.RequestInfo"]
     assert got["invalid"] == {"code": invalid, "message": FIELD, "details": kinds}
-    assert (got["not_found"]["code"], got["not_found"]["details"]) == (not_found, ["google.rpc.ErrorInfo"])
+    assert (got["not_found"]["code"], got["not_found"]["details"]) == (not_found, kinds[::2])
     assert got["too_large"]["code"] == too_large
 
 
@@ -45,6 +54,7 @@ async def test_connect_for_python(daemon, protocol, codec):
     check_streams(got, own)
     assert sum(got["server_stream"]) == 1_000_000
     assert len(got["server_stream"]) > 1
+    check_distribution(got["distribution"], own)
     check_errors(got, "invalid_argument", "not_found", "resource_exhausted")
     assert got["deadline"]["code"] in {"deadline_exceeded", "resource_exhausted"}  # late, or refused since it would be
 

@@ -10,8 +10,9 @@ import subprocess
 import sys
 import threading
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 KERNEL = "auto"
 """Which sampler the tests' servers run; the first start after a change of the kernels compiles them for a minute."""
@@ -22,9 +23,23 @@ STOP_S = 60.0
 class Daemon:
     """Starts on entry, stops by its own process id on exit and checks that it ended well."""
 
-    def __init__(self, *flags: str, unix: Path | None = None, env: dict[str, str] | None = None) -> None:
+    running: ClassVar[set[Daemon]] = set()
+    """Those that have been started and not waited for."""
+
+    def __init__(
+        self,
+        *flags: str,
+        unix: Path | None = None,
+        env: dict[str, str] | None = None,
+        within: Sequence[str] = (),
+        until: str = "serving",
+    ) -> None:
         self._flags = [*flags, *(["--listen", f"unix:{unix}"] if unix else [])]
         self._env = env
+        self._within = within
+        """The command that runs the server in its place."""
+        self._until = until
+        """The line of the log that is waited for at the start."""
         self._events: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self.transport = "envoy" if "envoy" in flags else "grpcio"
         self.log: list[str] = []
@@ -35,7 +50,7 @@ class Daemon:
     def __enter__(self) -> Daemon:
         self.process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "samplerd_server", "--log-format", "json", "--kernel", KERNEL),
+                *(*self._within, sys.executable, "-m", "samplerd_server", "--log-format", "json", "--kernel", KERNEL),
                 *("--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", *self._flags),
             ],
             stdin=subprocess.DEVNULL,
@@ -44,10 +59,11 @@ class Daemon:
             text=True,
             env=self._env,
         )
+        self.running.add(self)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         try:
-            serving = self.wait_event("serving", START_S)
+            serving = self.wait_event(self._until, START_S)
         except BaseException:
             self.process.kill()
             self.wait()
@@ -72,13 +88,18 @@ class Daemon:
         try:
             code = self.process.wait(STOP_S)
         except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+            self.kill()
             raise AssertionError("samplerd did not stop:\n" + "\n".join(self.log)) from None
         self._reader.join()
         assert self.process.stderr is not None
         self.process.stderr.close()
+        self.running.discard(self)
         return code
+
+    def kill(self) -> None:
+        """End a server that a failed test has left behind, so that it fails no other test."""
+        self.process.kill()
+        self.wait()
 
     def _read(self) -> None:
         assert self.process.stderr is not None

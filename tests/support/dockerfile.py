@@ -20,20 +20,30 @@ def instructions() -> list[tuple[str, str]]:
     return found
 
 
-def last_stage() -> list[tuple[str, str]]:
-    every = instructions()
-    start = max(index for index, (name, _) in enumerate(every) if name == "FROM")
-    return every[start:]
+def stages() -> dict[str, list[tuple[str, str]]]:
+    """The instructions of each stage by its name, in their order."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for name, given in instructions():
+        if name == "FROM":
+            found[given.rpartition(" AS ")[2]] = []
+        if found:
+            found[list(found)[-1]].append((name, given))
+    return found
 
 
-def arguments(name: str) -> list[str]:
-    """Arguments of all instructions of this name in the last stage."""
-    return [given for instruction, given in last_stage() if instruction == name]
+def arguments(name: str, stage: str) -> list[str]:
+    """Arguments of all instructions of this name in a stage."""
+    return [given for instruction, given in stages()[stage] if instruction == name]
+
+
+def environment(stage: str) -> dict[str, str]:
+    """The variables that a stage sets."""
+    return dict(re.findall(r"(\w+)=(\S+)", " ".join(arguments("ENV", stage))))
 
 
 def health_probe() -> str:
     """The Python text of the health check."""
-    (check,) = arguments("HEALTHCHECK")
+    (check,) = arguments("HEALTHCHECK", "runtime")
     command = json.loads(check[check.index("CMD ") + 4 :])
     assert command[:2] == ["python", "-c"]
     return str(command[2])

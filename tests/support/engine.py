@@ -58,6 +58,7 @@ class HeldSampler:
 
     name = "held"
     capabilities: frozenset[str] = frozenset()
+    most_draws = 0
 
     def __init__(self, draw: Callable[[RowBatch], RowResults] = argmax) -> None:
         self._draw = draw
@@ -116,3 +117,11 @@ class StubEngine:
 
     def stop(self, wait_s: float) -> bool:
         return self._thread.stop(wait_s)
+
+    @property
+    def device_cpu_s(self) -> float:
+        return self._thread.cpu_s
+
+    @property
+    def batch_age_s(self) -> float:
+        return self._thread.batch_age_s

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from samplerd_server.app import App
+from samplerd_server.app.app import App
 from samplerd_server.config import EngineConfig, ServerConfig
 from samplerd_server.config.environment import environment
 from samplerd_server.envoy_child import Child
@@ -52,6 +52,8 @@ class HeldChild(Child):
         self._asgi = AsgiApp(
             self.app.handlers.generic,
             max_message_bytes=config.transport.max_message_bytes,
+            refuse=self.app.observer.refuse,
+            intake=self.app.intake,
             origins=config.envoy.cors_allow_origin,
         )
 

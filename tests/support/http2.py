@@ -40,13 +40,14 @@ class Reply:
 class Connection:
     """One connection; each `Reply` by the number of its stream."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, window: int | None = None) -> None:
+        """Connect; `window` is what the server may send on each stream, and nothing opens it again but `let`."""
         host, _, port = address.rpartition(":")
         self._socket = socket.create_connection((host, int(port)), WAIT_S)
         self._h2 = h2.connection.H2Connection()
         self._h2.initiate_connection()
         # Whatever the server sends may come: nothing here waits for a window of ours.
-        self._h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 1 << 30})
+        self._h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 1 << 30 if window is None else window})
         self._h2.increment_flow_control_window((1 << 30) - (1 << 16))
         self.replies: dict[int, Reply] = {}
         self.is_closed = False
@@ -104,6 +105,7 @@ class Connection:
         try:
             events = self._h2.receive_data(data)
         except h2.exceptions.ProtocolError:  # what comes after the server's goodbye
+            self.is_leaving = True
             return
         for event in events:
             stream = getattr(event, "stream_id", None)
@@ -134,6 +136,11 @@ class Connection:
         stream = self.start(*extra, **changed)
         self.send(stream, body, end=True)
         return self.finish(stream)
+
+    def let(self, stream: int, size: int) -> None:
+        """Let the server send so many bytes more on a stream."""
+        self._h2.increment_flow_control_window(size, stream)
+        self._flush()
 
     def reset(self, stream: int) -> None:
         self._h2.reset_stream(stream)

@@ -14,7 +14,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd.v1 import sampler_pb2_grpc
-from samplerd_server.app import App
+from samplerd_server.app.app import App
 from samplerd_server.config import ServerConfig
 from samplerd_server.transport.envoy.supervisor import Envoy
 from tests.support.engine import HeldSampler, StubEngine
@@ -36,7 +36,12 @@ def stub(channel: grpc.aio.Channel) -> Any:
 
 DETAILS = {
     cls.DESCRIPTOR.full_name: cls
-    for cls in (error_details_pb2.ErrorInfo, error_details_pb2.BadRequest, error_details_pb2.RetryInfo)
+    for cls in (
+        error_details_pb2.BadRequest,
+        error_details_pb2.ErrorInfo,
+        error_details_pb2.RequestInfo,
+        error_details_pb2.RetryInfo,
+    )
 }
 
 
@@ -124,7 +129,7 @@ class Served:
         return len(gc.get_objects())
 
     async def scrape(self) -> dict[str, float]:
-        return await asyncio.to_thread(scrape, self.app.metrics_address)
+        return await asyncio.to_thread(scrape, self.app.exporting.address)
 
 
 class ServedByEnvoy(Served):

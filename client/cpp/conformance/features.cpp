@@ -164,11 +164,24 @@ std::string try_retry(const Suite& suite) {
     request.set_seed(number);
     return client.sample(request);
   };
-  const auto result = ask(1);
-  expect(result.samples().size() == 1 && result.samples()[0] == 7, "another answer");
+  for (const std::uint64_t number : {1, 4}) {
+    const auto result = ask(number);
+    expect(result.samples().size() == 1 && result.samples()[0] == 7, "another answer");
+  }
   expect(code_of([&] { ask(2); }) == StatusCode::RESOURCE_EXHAUSTED, "request 2 failed otherwise");
   expect(code_of([&] { ask(3); }) == StatusCode::INVALID_ARGUMENT, "request 3 failed otherwise");
   return "tried again twice";
+}
+
+std::string try_metadata(const Suite& suite) {
+  samplerd::ClientOptions options;
+  options.metadata = {{"x-tenant", "conformance"}};
+  const samplerd::Client client(suite.flags.retry_target, options);
+  samplerd::v1::SampleRequest request;
+  request.set_distribution("prior");
+  const auto result = client.sample(request);
+  expect(result.samples().size() == 1 && result.samples()[0] == 7, "another answer");
+  return "and the distribution's name";
 }
 
 std::string try_tls(const Suite& suite) {

@@ -13,10 +13,11 @@ namespace {
 
 using Feature = std::string (*)(const conformance::Suite&);
 
-constexpr std::array<std::pair<const char*, Feature>, 13> kFeatures{{
+constexpr std::array<std::pair<const char*, Feature>, 19> kFeatures{{
     {"calls", conformance::try_calls},
     {"parameters", conformance::try_parameters},
     {"arrays", conformance::try_arrays},
+    {"halves", conformance::try_halves},
     {"guidance", conformance::try_guidance},
     {"drafts", conformance::try_drafts},
     {"frequencies", conformance::try_frequencies},
@@ -25,6 +26,11 @@ constexpr std::array<std::pair<const char*, Feature>, 13> kFeatures{{
     {"deadline", conformance::try_deadline},
     {"cancel", conformance::try_cancel},
     {"retry", conformance::try_retry},
+    {"budget", conformance::try_budget},
+    {"metadata", conformance::try_metadata},
+    {"servers", conformance::try_servers},
+    {"connections", conformance::try_connections},
+    {"unix", conformance::try_unix},
     {"tls", conformance::try_tls},
     {"token", conformance::try_token},
 }};

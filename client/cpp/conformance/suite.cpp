@@ -9,10 +9,12 @@ namespace conformance {
 
 Flags parse_flags(int count, char** arguments) {
   Flags flags;
-  const std::array<std::pair<std::string_view, std::string*>, 6> known{{
+  const std::array<std::pair<std::string_view, std::string*>, 8> known{{
       {"--target", &flags.target},
       {"--vectors", &flags.vectors},
       {"--retry-target", &flags.retry_target},
+      {"--servers", &flags.servers},
+      {"--unix-target", &flags.unix_target},
       {"--tls-target", &flags.tls_target},
       {"--ca", &flags.ca},
       {"--token", &flags.token},

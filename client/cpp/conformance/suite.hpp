@@ -27,6 +27,8 @@ struct Flags {
   std::string target;
   std::string vectors;
   std::string retry_target;
+  std::string servers;
+  std::string unix_target;
   std::string tls_target;
   std::string ca;
   std::string token;

@@ -116,6 +116,15 @@ v1::Tensor tensor(std::string data, std::size_t rows, std::size_t vocab_size, v1
   return made;
 }
 
+v1::Tensor tensor_of_bits(const std::uint16_t* bits, std::size_t rows, std::size_t vocab_size,
+                          v1::Dtype dtype) {
+  if (dtype != v1::DTYPE_F16 && dtype != v1::DTYPE_BF16) {
+    throw std::invalid_argument("16 bits are a number of DTYPE_F16 or DTYPE_BF16");
+  }
+  std::string data(reinterpret_cast<const char*>(bits), rows * vocab_size * sizeof *bits);
+  return tensor(std::move(data), rows, vocab_size, dtype);
+}
+
 v1::SampleRequest request(Rows rows, v1::Dtype dtype) {
   v1::SampleRequest made;
   *made.mutable_tensor() = tensor(rows, dtype);

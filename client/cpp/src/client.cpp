@@ -1,6 +1,8 @@
 #include <samplerd/client.hpp>
 
 #include <algorithm>
+#include <atomic>
+#include <type_traits>
 #include <utility>
 
 #include "connection.hpp"
@@ -21,6 +23,25 @@ void set_deadline(grpc::ClientContext& context, SteadyTime deadline) {
   context.set_deadline(std::chrono::system_clock::now() + (deadline - std::chrono::steady_clock::now()));
 }
 
+/// The name of the distribution that a request is about; empty: it is about none.
+template <class Request>
+std::string distribution_of(const Request& request) {
+  if constexpr (std::is_same_v<Request, v1::SampleRequest>) {
+    return request.distribution();
+  } else if constexpr (std::is_same_v<Request, v1::CreateDistributionRequest> ||
+                       std::is_same_v<Request, v1::GetDistributionRequest> ||
+                       std::is_same_v<Request, v1::DeleteDistributionRequest>) {
+    return request.name();
+  } else {
+    return {};
+  }
+}
+
+/// Whether a name can be metadata; the server refuses any other.
+bool is_printable(const std::string& name) {
+  return !name.empty() && std::all_of(name.begin(), name.end(), [](char c) { return c > ' ' && c < '\x7f'; });
+}
+
 /// When a call that begins now must be over; a year is as good as never, and fits into every clock.
 SteadyTime end_of(std::chrono::milliseconds timeout) {
   return std::chrono::steady_clock::now() +
@@ -31,21 +52,26 @@ SteadyTime end_of(std::chrono::milliseconds timeout) {
 
 class Client::Impl {
  public:
-  Impl(const std::string& target, ClientOptions options)
-      : options_(std::move(options)), stub_(Service::NewStub(open_channel(target, options_))) {}
+  Impl(const std::vector<std::string>& targets, ClientOptions options)
+      : options_(named_on_sockets(std::move(options), targets)), budget_(options_.retry) {
+    for (const auto& channel : open_channels(targets, options_)) {
+      stubs_.push_back(Service::NewStub(channel));
+    }
+  }
 
   template <class Request, class Response>
   Response call(Method<Request, Response> method, const Request& request, const CallOptions& call,
                 bool is_repeatable = true) const {
     const SteadyTime deadline = end_of(call.timeout.value_or(options_.timeout));
     Response response;
-    with_retries(options_.retry, deadline, real_world(call.cancellation),
+    with_retries(options_.retry, budget_, deadline, real_world(call.cancellation),
                  [&] { try_once(method, request, response, deadline, call.cancellation, is_repeatable); });
     return response;
   }
 
   const ClientOptions& options() const { return options_; }
-  Service::Stub& stub() const { return *stub_; }
+  /// That of the connection whose turn it is; a stream stays on the one that it began on.
+  Service::Stub& stub() const { return *stubs_[turn_++ % stubs_.size()]; }
 
  private:
   template <class Request, class Response>
@@ -54,29 +80,40 @@ class Client::Impl {
                 bool is_repeatable) const {
     grpc::ClientContext context;
     authorize(options_, context);
+    if (const std::string name = distribution_of(request); is_printable(name)) {
+      context.AddMetadata("x-samplerd-distribution", name);
+    }
     set_deadline(context, deadline);
     std::optional<Cancellation::Listener> listener;
     if (cancellation) {
       listener.emplace(*cancellation, [&context] { context.TryCancel(); });
     }
-    const grpc::Status status = (stub_.get()->*method)(&context, request, &response);
+    const grpc::Status status = (stub().*method)(&context, request, &response);
     if (status.ok()) {
       return;
     }
     const Error error = error_of(status, context.GetServerTrailingMetadata());
-    if (!is_repeatable && error.code() == grpc::StatusCode::UNAVAILABLE) {
-      ErrorDetails details{error.violations(), error.retry_after(), true};
+    const bool is_asked_for = cancellation && cancellation->is_cancelled();
+    const bool is_foreign_cancel = error.code() == grpc::StatusCode::CANCELLED && !is_asked_for;
+    if (is_foreign_cancel || (!is_repeatable && error.code() == grpc::StatusCode::UNAVAILABLE)) {
+      // An upload may have been done.
+      ErrorDetails details{error.violations(), error.retry_after(), !is_repeatable || !error.may_retry(),
+                           is_foreign_cancel};
       throw Error(error.code(), error.what(), std::move(details));
     }
     throw error;
   }
 
   ClientOptions options_;
-  std::unique_ptr<Service::Stub> stub_;
+  mutable RetryBudget budget_;
+  std::vector<std::unique_ptr<Service::Stub>> stubs_;
+  mutable std::atomic<std::size_t> turn_{0};
 };
 
 Client::Client(const std::string& target, ClientOptions options)
-    : impl_(std::make_unique<Impl>(target, std::move(options))) {}
+    : Client(std::vector<std::string>{target}, std::move(options)) {}
+Client::Client(const std::vector<std::string>& targets, ClientOptions options)
+    : impl_(std::make_unique<Impl>(targets, std::move(options))) {}
 Client::~Client() = default;
 Client::Client(Client&&) noexcept = default;
 Client& Client::operator=(Client&&) noexcept = default;

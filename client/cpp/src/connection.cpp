@@ -4,13 +4,22 @@
 #include <grpcpp/create_channel.h>
 #include <grpcpp/security/credentials.h>
 
+#include <algorithm>
 #include <fstream>
+#include <iomanip>
 #include <iterator>
+#include <random>
+#include <sstream>
 #include <stdexcept>
 #include <string_view>
+#include <utility>
 
 namespace samplerd {
 namespace {
+
+/// gRPC's service config: calls go to the servers in turn, and a server that starts or drains gets none.
+constexpr const char* kBalanced = R"({"loadBalancingConfig": [{"round_robin": {}}],
+  "healthCheckConfig": {"serviceName": "samplerd.v1.SamplerService"}})";
 
 bool has_prefix(std::string_view text, std::string_view prefix) {
   return text.substr(0, prefix.size()) == prefix;
@@ -29,9 +38,41 @@ std::string host_of(std::string_view target) {
   return std::string(target);
 }
 
-void check(const std::string& target, const ClientOptions& options) {
-  if (target.empty()) {
+bool is_unix(const std::string& target) {
+  return has_prefix(target, "unix:") || has_prefix(target, "unix-abstract:");
+}
+
+bool are_local(const std::vector<std::string>& targets) {
+  return std::all_of(targets.begin(), targets.end(), is_local);
+}
+
+/// The kind of an address, empty if it is a name, and the address without its kind.
+std::pair<std::string, std::string> kind_and_address(const std::string& target) {
+  if (has_prefix(target, "unix:")) {
+    return {"unix", target.substr(has_prefix(target, "unix://") ? 7 : 5)};
+  }
+  for (const char* kind : {"ipv4", "ipv6"}) {
+    if (has_prefix(target, std::string(kind) + ':')) {
+      return {kind, target.substr(5)};
+    }
+  }
+  const std::string host = host_of(target);
+  in6_addr address{};
+  if (inet_pton(AF_INET, host.c_str(), &address) == 1) {
+    return {"ipv4", target};
+  }
+  return {inet_pton(AF_INET6, host.c_str(), &address) == 1 ? "ipv6" : "", target};
+}
+
+void check(const std::vector<std::string>& targets, const ClientOptions& options) {
+  if (targets.empty() || std::any_of(targets.begin(), targets.end(), [](auto& one) { return one.empty(); })) {
     throw std::invalid_argument("the target is empty; expected host:port or unix:/path");
+  }
+  if (options.connections < 1) {
+    throw std::invalid_argument("connections is at least 1");
+  }
+  if (options.retry.budget < 0.0 || options.retry.budget_refill < 0.0) {
+    throw std::invalid_argument("budget and budget_refill are at least 0");
   }
   if (options.tls && options.tls->certificate.empty() != options.tls->key.empty()) {
     throw std::invalid_argument("a client certificate needs its key, and a key its certificate");
@@ -39,9 +80,9 @@ void check(const std::string& target, const ClientOptions& options) {
   if (options.retry.max_attempts < 1) {
     throw std::invalid_argument("max_attempts is at least 1");
   }
-  const bool is_exposed = !options.token.empty() && !options.tls && !is_local(target);
+  const bool is_exposed = !options.token.empty() && !options.tls && !are_local(targets);
   if (is_exposed && !options.allow_plaintext_token) {
-    throw std::invalid_argument("the token would cross the network to " + target +
+    throw std::invalid_argument("the token would cross the network to " + joint_target(targets) +
                                 " in plain text; give tls, or allow_plaintext_token");
   }
 }
@@ -65,7 +106,7 @@ std::string read_file(const std::string& path) {
 }
 
 bool is_local(const std::string& target) {
-  if (has_prefix(target, "unix:") || has_prefix(target, "unix-abstract:")) {
+  if (is_unix(target)) {
     return true;
   }
   const std::string host = host_of(target);
@@ -80,8 +121,28 @@ bool is_local(const std::string& target) {
   return host == "localhost";
 }
 
-std::shared_ptr<grpc::Channel> open_channel(const std::string& target, const ClientOptions& options) {
-  check(target, options);
+std::string joint_target(const std::vector<std::string>& targets) {
+  if (targets.size() == 1) {
+    return targets.front();
+  }
+  std::string kind;
+  std::string joint;
+  for (const std::string& target : targets) {
+    const auto [own, address] = kind_and_address(target);
+    if (own.empty() || (!kind.empty() && own != kind)) {
+      throw std::invalid_argument(
+          "several targets must all be IPv4 addresses, all IPv6 addresses, or all Unix sockets; a name with "
+          "several addresses is one target, with balance");
+    }
+    kind = own;
+    joint += (joint.empty() ? "" : ",") + address;
+  }
+  return kind + ':' + joint;
+}
+
+std::vector<std::shared_ptr<grpc::Channel>> open_channels(const std::vector<std::string>& targets,
+                                                          const ClientOptions& options) {
+  check(targets, options);
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
   arguments.SetMaxReceiveMessageSize(options.max_message_bytes);
@@ -94,13 +155,42 @@ std::shared_ptr<grpc::Channel> open_channel(const std::string& target, const Cli
   // Five minutes is the shortest ping interval that a server with default settings tolerates.
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 300'000);
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20'000);
+  if (are_local(targets)) {
+    // A proxy that the environment names for the world outside cannot reach this machine's own addresses.
+    arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  }
   if (options.tls && !options.tls->server_name.empty()) {
     arguments.SetSslTargetNameOverride(options.tls->server_name);
   }
-  return grpc::CreateCustomChannel(target, credentials_of(options.tls), arguments);
+  if (options.balance || targets.size() > 1) {
+    arguments.SetServiceConfigJSON(kBalanced);
+  }
+  if (options.connections > 1) {
+    // Without it all channels of a process to one address share a connection.
+    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  }
+  std::vector<std::shared_ptr<grpc::Channel>> channels;
+  for (int made = 0; made < options.connections; ++made) {
+    channels.push_back(
+        grpc::CreateCustomChannel(joint_target(targets), credentials_of(options.tls), arguments));
+  }
+  return channels;
+}
+
+ClientOptions named_on_sockets(ClientOptions options, const std::vector<std::string>& targets) {
+  if (std::any_of(targets.begin(), targets.end(), is_unix)) {
+    std::random_device random;
+    std::ostringstream name;
+    name << std::hex << std::setfill('0') << std::setw(8) << random() << std::setw(8) << random();
+    options.metadata.emplace_back("x-samplerd-client", name.str());
+  }
+  return options;
 }
 
 void authorize(const ClientOptions& options, grpc::ClientContext& context) {
+  for (const auto& [key, value] : options.metadata) {
+    context.AddMetadata(key, value);
+  }
   if (!options.token.empty()) {
     context.AddMetadata("authorization", "Bearer " + options.token);
   }

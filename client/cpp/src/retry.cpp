@@ -27,6 +27,20 @@ std::optional<Seconds> wait_before_retry(const RetryPolicy& policy, const Error&
   return wait < time_left ? std::optional(wait) : std::nullopt;
 }
 
+void RetryBudget::deposit() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  retries_ = std::min(most_, retries_ + refill_);
+}
+
+bool RetryBudget::withdraw() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (retries_ < 1.0) {
+    return false;
+  }
+  retries_ -= 1.0;
+  return true;
+}
+
 RetryWorld real_world(const std::optional<Cancellation>& cancellation) {
   const auto wait = [cancellation](Seconds delay) {
     // Rounded up: a hint must not be cut short by a nanosecond.
@@ -40,16 +54,18 @@ RetryWorld real_world(const std::optional<Cancellation>& cancellation) {
   return {std::chrono::steady_clock::now, wait, draw_uniform};
 }
 
-void with_retries(const RetryPolicy& policy, SteadyTime deadline, const RetryWorld& world,
+void with_retries(const RetryPolicy& policy, RetryBudget& budget, SteadyTime deadline, const RetryWorld& world,
                   const std::function<void()>& attempt) {
   for (int attempts = 1;; ++attempts) {
     Seconds wait{};
     try {
-      return attempt();
+      attempt();
+      budget.deposit();
+      return;
     } catch (const Error& error) {
       const auto decided =
           wait_before_retry(policy, error, attempts, deadline - world.now(), world.uniform());
-      if (!decided) {
+      if (!decided || !budget.withdraw()) {
         throw;
       }
       wait = *decided;

@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <functional>
+#include <mutex>
 #include <optional>
 
 #include <samplerd/error.hpp>
@@ -24,6 +25,26 @@ using SteadyTime = std::chrono::steady_clock::time_point;
 std::optional<Seconds> wait_before_retry(const RetryPolicy& policy, const Error& error, int attempts,
                                          Seconds time_left, double uniform);
 
+/// Bounds the retries of all calls of a client, so that a fleet of clients cannot turn an overload into a
+/// storm. Used by many threads.
+class RetryBudget {
+ public:
+  explicit RetryBudget(const RetryPolicy& policy)
+      : most_(policy.budget), refill_(policy.budget_refill), retries_(policy.budget) {}
+
+  /// Counts a call that succeeded.
+  void deposit();
+
+  /// Uses up one retry; false if none is left.
+  bool withdraw();
+
+ private:
+  const double most_;
+  const double refill_;
+  std::mutex mutex_;
+  double retries_;
+};
+
 /// Time, and what is drawn by chance, so that tests can have their own.
 struct RetryWorld {
   /// The time now.
@@ -39,7 +60,7 @@ RetryWorld real_world(const std::optional<Cancellation>& cancellation);
 
 /// Does `attempt` until it does not throw, or must not be tried again. Throws what the last attempt threw, or
 /// CANCELLED.
-void with_retries(const RetryPolicy& policy, SteadyTime deadline, const RetryWorld& world,
+void with_retries(const RetryPolicy& policy, RetryBudget& budget, SteadyTime deadline, const RetryWorld& world,
                   const std::function<void()>& attempt);
 
 }  // namespace samplerd

@@ -58,7 +58,7 @@ bool Error::is_retryable() const {
     // How gRPC itself refuses a message that is over a limit of either side: it will not shrink by waiting.
     return std::string_view(what()).find("larger than max") == std::string_view::npos;
   }
-  return code_ == grpc::StatusCode::UNAVAILABLE;
+  return code_ == grpc::StatusCode::UNAVAILABLE || details_.is_foreign_cancel;
 }
 
 Error error_of(const grpc::Status& status, const Trailers& trailers) {

@@ -84,6 +84,15 @@ TEST(Tensor, MovesWhatIsEncodedAlready) {
   EXPECT_EQ(made.data().data(), where);
 }
 
+TEST(Tensor, TakesBitsAsTheyAre) {
+  const std::array<std::uint16_t, 4> bits{0x3c00, 0, 0x7bff, 1};
+  const auto made = tensor_of_bits(bits.data(), 2, 2, v1::DTYPE_BF16);
+  EXPECT_EQ(made.data(), std::string("\x00\x3c\x00\x00\xff\x7b\x01\x00", 8));
+  EXPECT_EQ(made.dtype(), v1::DTYPE_BF16);
+  EXPECT_EQ(made.vocab_size(), 2u);
+  EXPECT_THROW(tensor_of_bits(bits.data(), 2, 2, v1::DTYPE_F32), std::invalid_argument);
+}
+
 TEST(Tensor, RefusesWhatIsNoTensor) {
   EXPECT_THROW(tensor(std::vector<float>{}), std::invalid_argument);
   EXPECT_THROW(tensor(Rows(nullptr, 0, 4)), std::invalid_argument);

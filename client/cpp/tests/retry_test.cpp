@@ -60,11 +60,12 @@ class WithRetries : public testing::Test {
   SteadyTime now_{};
   std::vector<double> waits_;
   bool is_cancelled_ = false;
+  RetryBudget budget_{RetryPolicy{}};
 };
 
 TEST_F(WithRetries, TriesUntilItSucceeds) {
   int attempts = 0;
-  with_retries({}, now_ + std::chrono::minutes(1), world(), [&] {
+  with_retries({}, budget_, now_ + std::chrono::minutes(1), world(), [&] {
     if (++attempts < 3) {
       throw refused(StatusCode::RESOURCE_EXHAUSTED, milliseconds(100));
     }
@@ -79,14 +80,39 @@ TEST_F(WithRetries, ThrowsTheLastErrorWhenTheDeadlineNears) {
     ++attempts;
     throw refused(StatusCode::UNAVAILABLE, milliseconds(100));
   };
-  EXPECT_THROW(with_retries({}, now_ + milliseconds(150), world(), attempt), Error);
+  EXPECT_THROW(with_retries({}, budget_, now_ + milliseconds(150), world(), attempt), Error);
   EXPECT_EQ(attempts, 2);
+}
+
+TEST_F(WithRetries, KeepsTheBudgetOfAllCalls) {
+  RetryPolicy policy;
+  policy.budget = 5.0;
+  policy.budget_refill = 0.5;
+  RetryBudget budget(policy);
+  int attempts = 0;
+  const auto call = [&](bool is_refused) {
+    with_retries(policy, budget, now_ + std::chrono::minutes(9), world(), [&] {
+      ++attempts;
+      if (is_refused) {
+        throw refused();
+      }
+    });
+  };
+  for (int calls = 0; calls < 10; ++calls) {
+    EXPECT_THROW(call(true), Error);
+  }
+  EXPECT_EQ(attempts, 10 + 5);
+  call(false);
+  call(false);
+  attempts = 0;
+  EXPECT_THROW(call(true), Error);
+  EXPECT_EQ(attempts, 2);  // the two successes gave one retry back
 }
 
 TEST_F(WithRetries, StopsWaitingWhenCancelled) {
   is_cancelled_ = true;
   try {
-    with_retries({}, now_ + std::chrono::minutes(1), world(), [] { throw refused(); });
+    with_retries({}, budget_, now_ + std::chrono::minutes(1), world(), [] { throw refused(); });
     FAIL();
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), StatusCode::CANCELLED);

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -117,6 +118,39 @@ func (r *runner) arrays(ctx context.Context) (string, error) {
 		return nil
 	})
 	return fmt.Sprintf("%d arrays", len(r.vectors.Arrays)), err
+}
+
+// halves draws from 16-bit numbers as they are.
+func (r *runner) halves(ctx context.Context) (string, error) {
+	encoders := map[string]func([]uint16, int) *pb.Tensor{"F16": samplerd.F16Bits, "BF16": samplerd.BF16Bits}
+	tried := 0
+	err := with(r.target, func(client *samplerd.Client) error {
+		for _, array := range r.vectors.Arrays {
+			encode, isHalf := encoders[array.Dtype]
+			if !isHalf {
+				continue
+			}
+			tried++
+			bits := make([]uint16, len(array.Data)/2)
+			for i := range bits {
+				bits[i] = binary.LittleEndian.Uint16(array.Data[2*i:])
+			}
+			seed, err := strconv.ParseUint(array.Seed.String(), 10, 64)
+			if err != nil {
+				return err
+			}
+			result, err := client.Sample(ctx, encode(bits, len(array.Rows)), samplerd.Temperature(array.Temperature),
+				samplerd.Seed(seed), samplerd.NumSamples(array.NumSamples))
+			if err != nil {
+				return fmt.Errorf("%s: %w", array.Name, err)
+			}
+			if !slices.Equal(result.GetSamples(), array.Samples) {
+				return fmt.Errorf("%s: drew %v", array.Name, result.GetSamples())
+			}
+		}
+		return nil
+	})
+	return fmt.Sprintf("%d arrays", tried), err
 }
 
 // frequencies holds unseeded draws against their law.

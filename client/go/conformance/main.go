@@ -16,14 +16,16 @@ import (
 
 // runner holds what the flags say.
 type runner struct {
-	target, retryTarget, tlsTarget, ca, token string
-	vectors                                   vectors
+	target, retryTarget, servers, unixTarget, tlsTarget, ca, token string
+	vectors                                                        vectors
 }
 
 func main() {
 	var r runner
 	flag.StringVar(&r.target, "target", "", "a samplerd, plaintext")
 	flag.StringVar(&r.retryTarget, "retry-target", "", "a server that refuses")
+	flag.StringVar(&r.servers, "servers", "", "several servers, with commas between them")
+	flag.StringVar(&r.unixTarget, "unix-target", "", "a samplerd on a Unix socket")
 	flag.StringVar(&r.tlsTarget, "tls-target", "", "a samplerd that speaks TLS and wants a token")
 	flag.StringVar(&r.ca, "ca", "", "who signed its certificate")
 	flag.StringVar(&r.token, "token", "", "the token")
@@ -48,9 +50,10 @@ func (r *runner) run() bool {
 		name string
 		try  func(context.Context) (string, error)
 	}{
-		{"calls", r.calls}, {"parameters", r.parameters}, {"arrays", r.arrays}, {"guidance", r.guidance},
-		{"drafts", r.drafts}, {"frequencies", r.frequencies}, {"stream", r.stream}, {"limits", r.limits},
-		{"deadline", r.deadline}, {"cancel", r.cancel}, {"retry", r.retry}, {"tls", r.tls}, {"token", r.tokens},
+		{"calls", r.calls}, {"parameters", r.parameters}, {"arrays", r.arrays}, {"halves", r.halves},
+		{"guidance", r.guidance}, {"drafts", r.drafts}, {"frequencies", r.frequencies}, {"stream", r.stream}, {"limits", r.limits},
+		{"deadline", r.deadline}, {"cancel", r.cancel}, {"retry", r.retry}, {"budget", r.budget},
+		{"metadata", r.metadata}, {"servers", r.severalServers}, {"connections", r.connections}, {"unix", r.unix}, {"tls", r.tls}, {"token", r.tokens},
 	}
 	passed := true
 	for _, feature := range features {

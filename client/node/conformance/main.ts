@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import {
   type DescMethod,
@@ -63,6 +64,8 @@ const { values: flags } = parseArgs({
     target: { type: "string", default: "" },
     vectors: { type: "string", default: "" },
     "retry-target": { type: "string", default: "" },
+    servers: { type: "string", default: "" },
+    "unix-target": { type: "string", default: "" },
     "tls-target": { type: "string", default: "" },
     ca: { type: "string", default: "" },
     token: { type: "string", default: "" },
@@ -83,7 +86,7 @@ async function refused(call: Promise<unknown>, ...codes: status[]): Promise<Samp
 }
 
 async function using<T>(
-  target: string,
+  target: string | string[],
   options: ConstructorParameters<typeof SamplerClient>[1],
   use: (client: SamplerClient) => Promise<T>,
 ): Promise<T> {
@@ -140,6 +143,13 @@ function slow(): MessageInitShape<typeof SampleRequestSchema> {
   };
 }
 
+/** Makes the first of the calls. */
+async function worked(client: SamplerClient): Promise<void> {
+  const [first] = vectors.calls as [Call, ...Call[]];
+  const { samples } = await client.sample(ASKED);
+  expect(String(samples) === String((first.reply as { samples: number[] }).samples), `drew ${samples}`);
+}
+
 const features: Record<string, () => Promise<string>> = {
   calls: () =>
     onTarget(async (client) => {
@@ -169,6 +179,25 @@ const features: Record<string, () => Promise<string>> = {
         expect(String(reply.samples) === String(own.samples), `${own.name}: drew ${reply.samples}`);
       }
       return `${vectors.arrays.length} arrays`;
+    }),
+
+  halves: () =>
+    onTarget(async (client) => {
+      const halves = vectors.arrays.filter(({ dtype }) => dtype !== "F32");
+      for (const own of halves) {
+        const bytes = Uint8Array.from(Buffer.from(own.data, "base64"));
+        const bits = own.dtype === "F16" ? "f16" : "bf16";
+        const made = tensor({ data: new Uint16Array(bytes.buffer), rows: own.rows.length, bits });
+        expect(made.data.buffer === bytes.buffer, `${own.name}: was copied`);
+        const reply = await client.sample({
+          source: { case: "tensor", value: made },
+          params: { temperature: own.temperature },
+          seed: BigInt(own.seed),
+          numSamples: own.num_samples,
+        });
+        expect(String(reply.samples) === String(own.samples), `${own.name}: drew ${reply.samples}`);
+      }
+      return `${halves.length} arrays`;
     }),
 
   frequencies: () =>
@@ -236,21 +265,59 @@ const features: Record<string, () => Promise<string>> = {
 
   retry: () =>
     using(flags["retry-target"], {}, async (client) => {
-      const reply = await client.sample({ ...WORKED, id: 1n });
-      expect(String(reply.samples) === "7", `answered with ${reply.samples}`);
+      for (const id of [1n, 4n]) {
+        const reply = await client.sample({ ...WORKED, id });
+        expect(String(reply.samples) === "7", `answered with ${reply.samples}`);
+      }
       await refused(client.sample({ ...WORKED, id: 2n }), status.RESOURCE_EXHAUSTED);
       await refused(client.sample({ ...WORKED, id: 3n }), status.INVALID_ARGUMENT);
       return "tried again twice";
     }),
 
+  metadata: () =>
+    using(flags["retry-target"], { metadata: { "x-tenant": "conformance" } }, async (client) => {
+      const reply = await client.sample({ source: { case: "distribution", value: "prior" } });
+      expect(String(reply.samples) === "7", `answered with ${reply.samples}`);
+      return "and the distribution's name";
+    }),
+
+  budget: () =>
+    using(flags["retry-target"], {}, async (client) => {
+      const draw = (name: string) => client.sample({ source: { case: "distribution", value: name } });
+      for (let i = 0; i < 40; i++) await refused(draw("outage"), status.UNAVAILABLE);
+      for (let i = 0; i < 11; i++) await draw("steady");
+      await refused(draw("outage"), status.UNAVAILABLE);
+      return "21 retries of 41 calls";
+    }),
+
+  servers: () =>
+    using(flags.servers.split(","), {}, async (client) => {
+      for (let i = 0; i < 200; i++) {
+        const { samples } = await client.sample({ source: { case: "tensor", value: tensor(new Float32Array(1)) } });
+        expect(String(samples) === "0", `drew ${samples}`);
+        await sleep(10);
+      }
+      return "200 draws";
+    }),
+
+  connections: async () => {
+    await using(flags["retry-target"], { connections: 4 }, async (client) => {
+      for (let i = 0; i < 40; i++) await client.sample({ source: { case: "distribution", value: "connections" } });
+    });
+    await using(flags.target, { connections: 4 }, async (client) => {
+      for (let i = 0; i < 8; i++) await worked(client);
+    });
+    return "4 connections";
+  },
+
+  unix: async () => {
+    await using(flags["unix-target"], { token: "unasked" }, worked);
+    return "and a token in plain text";
+  },
+
   tls: async () => {
     const { ca, token } = flags;
-    const [worked] = vectors.calls as [Call, ...Call[]];
-    const want = (worked.reply as { samples: number[] }).samples;
-    await using(flags["tls-target"], { tls: { ca }, token }, async (client) => {
-      const { samples } = await client.sample(ASKED);
-      expect(String(samples) === String(want), `drew ${samples}`);
-    });
+    await using(flags["tls-target"], { tls: { ca }, token }, worked);
     await using(flags["tls-target"], { tls: {}, token, timeoutMs: 5000 }, (client) =>
       refused(client.sample(ASKED), status.UNAVAILABLE, status.DEADLINE_EXCEEDED),
     );

@@ -1,10 +1,19 @@
 import { create } from "@bufbuild/protobuf";
 import { Dtype, type Tensor, TensorSchema } from "#proto/samplerd/v1/sampler_pb.js";
 
-/** Rows as numbers, all of the same length; `Uint16Array` holds the bits of f16 or bf16. */
+/** What this library must know of a `Float16Array`, which the language has since Node.js 24, and its types later still. */
+export interface Float16Numbers {
+  readonly [Symbol.toStringTag]: "Float16Array";
+  readonly buffer: ArrayBufferLike;
+  readonly byteOffset: number;
+  readonly byteLength: number;
+  readonly length: number;
+}
+
+/** Rows as numbers, all of the same length; a `Uint16Array` holds the bits of f16 or bf16. */
 export interface Rows {
-  /** The numbers, row-major. A `Float32Array` is sent as its own bytes, a `Float64Array` too. */
-  readonly data: Float32Array | Float64Array | Uint16Array;
+  /** The numbers, row-major. Every array is sent as its own bytes. */
+  readonly data: Float32Array | Float64Array | Uint16Array | Float16Numbers;
   /** Number of rows. Default 1. */
   readonly rows?: number;
   /** How a `Uint16Array` is to be read. Default f16. */
@@ -18,8 +27,8 @@ const isLittleEndian = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
  *
  * @throws RangeError if the numbers do not make whole rows.
  */
-export function tensor(rows: Rows | Float32Array | Float64Array): Tensor {
-  const { data, rows: count = 1, bits = "f16" } = ArrayBuffer.isView(rows) ? { data: rows } : rows;
+export function tensor(rows: Rows | Float32Array | Float64Array | Float16Numbers): Tensor {
+  const { data, rows: count = 1, bits = "f16" } = "byteLength" in rows ? { data: rows } : rows;
   if (!isLittleEndian) throw new Error("samplerd's bytes are little-endian, and this machine is not");
   if (!Number.isInteger(count) || count < 1 || data.length === 0 || data.length % count !== 0) {
     throw new RangeError(`${data.length} numbers are not ${count} rows of equal length`);
@@ -35,7 +44,7 @@ export function tensor(rows: Rows | Float32Array | Float64Array): Tensor {
 function dtypeOf(data: Rows["data"], bits: "f16" | "bf16"): Dtype {
   if (data instanceof Float32Array) return Dtype.F32;
   if (data instanceof Float64Array) return Dtype.F64;
-  return bits === "f16" ? Dtype.F16 : Dtype.BF16;
+  return bits === "f16" || data[Symbol.toStringTag] === "Float16Array" ? Dtype.F16 : Dtype.BF16;
 }
 
 /** Rounds to bfloat16: to nearest, ties to even; NaN stays NaN, and what is too large becomes infinite. */

@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import {
   create,
@@ -7,15 +8,16 @@ import {
   type MessageShape,
   toBinary,
 } from "@bufbuild/protobuf";
-import { Client, credentials, Metadata, type ServiceError, status } from "@grpc/grpc-js";
+import { type Client, credentials, Metadata, type ServiceError } from "@grpc/grpc-js";
 import {
   type SampleRequest,
   SampleRequestSchema,
   type SampleResponse,
   SamplerService,
 } from "#proto/samplerd/v1/sampler_pb.js";
-import { errorFrom, SamplerdError } from "./errors.js";
-import { DEFAULT_RETRY, type RetryPolicy, withRetries } from "./retry.js";
+import { errorFrom } from "./errors.js";
+import { DEFAULT_RETRY, RetryBudget, type RetryPolicy, withRetries } from "./retry.js";
+import { Servers } from "./servers.js";
 import { SampleStream } from "./stream.js";
 
 /** Room for replies of 60 million samples; grpc-js's own default, 4 MiB, holds one million. */
@@ -32,6 +34,16 @@ export interface ClientOptions {
   /** Milliseconds that a call with its retries may take. Default 30,000. */
   readonly timeoutMs?: number;
   readonly retry?: Partial<RetryPolicy>;
+  /**
+   * Connections to each server, on which calls take turns. Default 1, which all clients of a process share. A server with
+   * several workers gives a connection to one of them.
+   */
+  readonly connections?: number;
+  /**
+   * Sent with every call, by lower-case keys. Calls about an uploaded distribution carry its name as
+   * `x-samplerd-distribution` in any case, by which a proxy can choose the server.
+   */
+  readonly metadata?: Readonly<Record<string, string>>;
   /** Largest reply that is taken, in bytes. Default 256 MiB. */
   readonly maxMessageBytes?: number;
 }
@@ -47,31 +59,43 @@ export interface CallOptions {
 type Init<M extends DescMethod> = MessageInitShape<M["input"]>;
 type Reply<M extends DescMethod> = MessageShape<M["output"]>;
 
-/** A connection to samplerd, made by its first call. Close it when done. */
+/** Connections to samplerd, made by the first calls. Close it when done. */
 export class SamplerClient {
-  readonly #client: Client;
+  readonly #servers: Servers;
   readonly #metadata = new Metadata();
   readonly #timeoutMs: number;
   readonly #retry: RetryPolicy;
+  readonly #budget: RetryBudget;
 
   /**
-   * @param target `host:port`, or `unix:/path`.
-   * @throws Error a token would cross the network in plain text, or a file cannot be read.
+   * @param target `host:port`, or `unix:/path`; or several of these, which get the calls in turn as long as they are
+   * healthy: one that starts, drains or is gone gets none.
+   * @throws Error a token would cross the network in plain text, a file cannot be read, or there is no target.
    */
-  constructor(target: string, options: ClientOptions = {}) {
-    const { tls, token } = options;
-    if (token !== undefined && tls === undefined && !isLocal(target) && options.allowPlaintextToken !== true) {
+  constructor(target: string | readonly string[], options: ClientOptions = {}) {
+    const { tls, token, connections = 1 } = options;
+    const targets = typeof target === "string" ? [target] : target;
+    const areLocal = targets.every(isLocal);
+    if (targets.length === 0) throw new Error("no servers were given");
+    if (!Number.isInteger(connections) || connections < 1) throw new RangeError("connections must be at least 1");
+    if (token !== undefined && tls === undefined && !areLocal && options.allowPlaintextToken !== true) {
       throw new Error(`the token would cross the network to ${target} in plain text; give tls, or allowPlaintextToken`);
     }
     if (token !== undefined) this.#metadata.set("authorization", `Bearer ${token}`);
+    for (const [key, value] of Object.entries(options.metadata ?? {})) this.#metadata.set(key, value);
+    // All callers of a Unix socket have one address: by this name the server gives each its own fair share.
+    if (targets.some(isUnix)) this.#metadata.set("x-samplerd-client", randomBytes(8).toString("hex"));
     this.#timeoutMs = options.timeoutMs ?? 30_000;
     this.#retry = { ...DEFAULT_RETRY, ...options.retry };
+    this.#budget = new RetryBudget(this.#retry);
     const secure = tls && credentials.createSsl(pem(tls.ca), pem(tls.key), pem(tls.certificate));
-    this.#client = new Client(target, secure ?? credentials.createInsecure(), {
+    this.#servers = new Servers(targets, connections, secure ?? credentials.createInsecure(), {
       "grpc.max_receive_message_length": options.maxMessageBytes ?? DEFAULT_MAX_MESSAGE_BYTES,
       "grpc.max_send_message_length": -1,
       "grpc.enable_retries": 0, // ours know the deadline and the pushback
       "grpc.keepalive_time_ms": 30_000,
+      // A proxy that the environment names for the world outside cannot reach this machine's own addresses.
+      ...(areLocal ? { "grpc.enable_http_proxy": 0 } : {}),
     });
   }
 
@@ -110,30 +134,31 @@ export class SamplerClient {
     const message = create(method.input, request as MessageInitShape<M["input"]>);
     const policy = method.idempotency === 1 ? this.#retry : { ...this.#retry, maxAttempts: 1 }; // 1: NO_SIDE_EFFECTS
     return await withRetries(
-      () => this.#attempt(method, message as MessageShape<M["input"]>, deadline, options.signal),
+      async () => {
+        const client = await this.#servers.next(deadline, options.signal);
+        return await this.#attempt(client, method, message as MessageShape<M["input"]>, deadline, options.signal);
+      },
       policy,
+      this.#budget,
       deadline,
       options.signal,
     );
   }
 
   #attempt<M extends DescMethod>(
+    client: Client,
     method: M,
     message: MessageShape<M["input"]>,
     deadline: number,
     signal: AbortSignal | undefined,
   ): Promise<Reply<M>> {
     return new Promise((resolve, reject) => {
-      if (signal?.aborted) {
-        reject(new SamplerdError(status.CANCELLED, "the call was cancelled before it began"));
-        return;
-      }
-      const call = this.#client.makeUnaryRequest(
+      const call = client.makeUnaryRequest(
         `/${method.parent.typeName}/${method.name}`,
         (asked: MessageShape<M["input"]>) => bytesOf(toBinary(method.input, asked)),
         (bytes: Buffer) => fromBinary(method.output, bytes) as Reply<M>,
         message,
-        this.#metadata,
+        this.#about(message),
         { deadline },
         (error: ServiceError | null, reply?: Reply<M>) => {
           signal?.removeEventListener("abort", cancel);
@@ -146,10 +171,20 @@ export class SamplerClient {
     });
   }
 
+  /** Gives the metadata of a call: the client's, and the name of the distribution that it is about, if any. */
+  #about(message: object): Metadata {
+    const { source, name } = message as { source?: { case?: string; value?: unknown }; name?: string };
+    const about = source?.case === "distribution" ? String(source.value) : name;
+    if (!about || !/^[\x21-\x7e]+$/.test(about)) return this.#metadata; // the server refuses any other name
+    const metadata = this.#metadata.clone();
+    metadata.set("x-samplerd-distribution", about);
+    return metadata;
+  }
+
   /** Opens a stream. Of `maxInFlight` requests in flight, the next waits. Its deadline is for the whole stream. */
   stream(options: CallOptions & { readonly maxInFlight?: number } = {}): SampleStream {
     const method = SamplerService.method.sampleStream;
-    const call = this.#client.makeBidiStreamRequest<SampleRequest, SampleResponse>(
+    const call = this.#servers.now().makeBidiStreamRequest<SampleRequest, SampleResponse>(
       `/${method.parent.typeName}/${method.name}`,
       (asked) => bytesOf(toBinary(SampleRequestSchema, asked)),
       (bytes) => fromBinary(method.output, bytes),
@@ -161,9 +196,9 @@ export class SamplerClient {
     return new SampleStream(call, options.maxInFlight ?? 256);
   }
 
-  /** Closes the connection; calls in flight still end. */
+  /** Closes the connections; calls in flight still end. */
   close(): void {
-    this.#client.close();
+    this.#servers.close();
   }
 }
 
@@ -173,7 +208,11 @@ export function isLocal(target: string): boolean {
     .replace(/^(dns:|ipv[46]:)\/*/, "")
     .replace(/:\d+$/, "")
     .replace(/^\[|\]$/g, "");
-  return target.startsWith("unix:") || host === "localhost" || host === "::1" || /^127(\.\d+){3}$/.test(host);
+  return isUnix(target) || host === "localhost" || host === "::1" || /^127(\.\d+){3}$/.test(host);
+}
+
+function isUnix(target: string): boolean {
+  return target.startsWith("unix:");
 }
 
 /** Views bytes as a Buffer, without a copy. */

@@ -3,8 +3,17 @@ import { test } from "node:test";
 import { status } from "@grpc/grpc-js";
 import { difference } from "../conformance/compare.js";
 import { isLocal } from "../src/client.js";
-import { fromRawSamples, SamplerClient, SamplerdError, tensor, toBf16, toF16 } from "../src/index.js";
-import { DEFAULT_RETRY, waitBefore, withRetries } from "../src/retry.js";
+import {
+  Dtype,
+  type Float16Numbers,
+  fromRawSamples,
+  SamplerClient,
+  SamplerdError,
+  tensor,
+  toBf16,
+  toF16,
+} from "../src/index.js";
+import { DEFAULT_RETRY, RetryBudget, waitBefore, withRetries } from "../src/retry.js";
 
 const full = (pushbackMs?: number) => new SamplerdError(status.RESOURCE_EXHAUSTED, "full", "", [], pushbackMs);
 
@@ -48,6 +57,15 @@ test("a tensor is the array's own bytes", () => {
   assert.throws(() => tensor(new Float32Array(0)), RangeError);
 });
 
+test("a Float16Array is sent as its own bytes, where the language has one", () => {
+  const numbers: unknown = Object.defineProperty(Uint16Array.of(0x3c00, 0xc000), Symbol.toStringTag, {
+    value: "Float16Array", // stands for it: Node.js has had it since 24
+  });
+  const made = tensor({ data: numbers as Float16Numbers, bits: "bf16" });
+  assert.equal(made.data.buffer, (numbers as Uint16Array).buffer);
+  assert.deepEqual([made.dtype, made.vocabSize, made.data.byteLength], [Dtype.F16, 2, 4]);
+});
+
 test("raw samples are int32", () => {
   assert.deepEqual([...fromRawSamples(Uint8Array.of(1, 0, 0, 0, 255, 255, 255, 255))], [1, -1]);
   const within = Buffer.from([9, 1, 0, 0, 0, 2, 0, 0, 0]).subarray(1); // as grpc-js hands it out: in the middle of a message
@@ -82,14 +100,17 @@ test("no attempt is made past the deadline", async () => {
     calls++;
     return Promise.reject(full(10_000));
   };
-  await assert.rejects(withRetries(call, DEFAULT_RETRY, Date.now() + 5000, undefined), /full/);
+  await assert.rejects(
+    withRetries(call, DEFAULT_RETRY, new RetryBudget(DEFAULT_RETRY), Date.now() + 5000, undefined),
+    /full/,
+  );
   assert.equal(calls, 1);
 });
 
 test("a wait can be cancelled", async () => {
   const signal = AbortSignal.timeout(20);
   await assert.rejects(
-    withRetries(() => Promise.reject(full(60_000)), DEFAULT_RETRY, Infinity, signal),
+    withRetries(() => Promise.reject(full(60_000)), DEFAULT_RETRY, new RetryBudget(DEFAULT_RETRY), Infinity, signal),
     {
       code: status.CANCELLED,
     },

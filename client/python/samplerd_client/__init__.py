@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         UnavailableError,
     )
     from samplerd_client.info import Health, Limits, ServerInfo
+    from samplerd_client.metadata import call_metadata
     from samplerd_client.options import SampleOptions
     from samplerd_client.params import Candidates, SharedMemory
     from samplerd_client.result import SampleChunk, SampleResult, Timing
@@ -96,6 +97,7 @@ __all__ = [
     "VerifyResult",
     "VerifyStream",
     "__version__",
+    "call_metadata",
 ]
 
 _NAMES_BY_MODULE = {
@@ -124,6 +126,7 @@ _NAMES_BY_MODULE = {
         "UnauthenticatedError",
         "UnavailableError",
     ),
+    "metadata": ("call_metadata",),
     "info": ("Health", "Limits", "ServerInfo"),
     "options": ("SampleOptions",),
     "params": ("Candidates", "SharedMemory"),

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 import grpc
 
 from samplerd.v1 import sampler_pb2 as pb
-from samplerd_client.channel import DEFAULT_MAX_MESSAGE_BYTES, ChannelConfig, TlsConfig, open_channel
+from samplerd_client.channel import DEFAULT_MAX_MESSAGE_BYTES, ChannelConfig, TlsConfig
+from samplerd_client.channel_pool import ChannelPool
 from samplerd_client.coalesce import Coalescer, Coalescing
 from samplerd_client.distributions import DistributionCalls
 from samplerd_client.draft import VerifyOptions, VerifyResult, build_draft, decode_verdict
@@ -25,7 +26,7 @@ from samplerd_client.status import error_from_rpc
 from samplerd_client.stream import SampleStream, VerifyStream
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from types import TracebackType
 
     from samplerd_client.arrays import ArrayLike
@@ -40,8 +41,6 @@ _T = TypeVar("_T")
 DEFAULT_TIMEOUT_S = 30.0
 """Default timeout, so that no call waits for ever; far above the time of any draw."""
 
-_SERVICE = "/samplerd.v1.SamplerService/"
-
 
 class SamplerClient(DistributionCalls, ServerQueries):
     """A client of the server, or of the servers behind a load balancer, at one target.
@@ -52,11 +51,16 @@ class SamplerClient(DistributionCalls, ServerQueries):
             result = await client.sample(logits, temperature=0.7, top_p=0.9, seed=1)
 
     Args:
-        target: ``host:port`` or ``unix:/path``.
+        target: ``host:port`` or ``unix:/path``; or a list of such addresses, all of one kind: calls go in turn to the
+            servers that are healthy.
+        balance: do so with the addresses that one name stands for, as of ``dns:///name:port``; None = only for a list.
+        connections: connections to each server, used in turn. With 1, the clients of a process share one.
+        metadata: sent with every call. Calls about a distribution carry its name as ``x-samplerd-distribution`` too.
         tls: whom to trust and who to be; None = no encryption.
         token: sent as ``authorization: Bearer``; never over an unencrypted network unless `allow_plaintext_token`.
         allow_plaintext_token: see `token`.
-        timeout_s: seconds for a call with its retries, where the call does not say; None = no end.
+        timeout_s: seconds for a call with its retries, or a part of a streamed draw, where the call does not say;
+            None = no end.
         retry: how often and after how long a call is tried again.
         max_message_bytes: largest reply that is taken.
         coalesce: let concurrent calls of `sample` with one row each travel together, which changes neither their
@@ -66,8 +70,11 @@ class SamplerClient(DistributionCalls, ServerQueries):
 
     def __init__(
         self,
-        target: str,
+        target: str | Sequence[str],
         *,
+        balance: bool | None = None,
+        connections: int = 1,
+        metadata: Mapping[str, str] | None = None,
         tls: TlsConfig | None = None,
         token: str | None = None,
         allow_plaintext_token: bool = False,
@@ -76,8 +83,11 @@ class SamplerClient(DistributionCalls, ServerQueries):
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
         coalesce: bool | Coalescing = True,
     ) -> None:
-        self._config = ChannelConfig(
-            target=target,
+        config = ChannelConfig(
+            target=target if isinstance(target, str) else tuple(target),
+            balance=balance,
+            connections=connections,
+            extra_metadata=tuple((metadata or {}).items()),
             tls=tls,
             token=token,
             allow_plaintext_token=allow_plaintext_token,
@@ -87,33 +97,34 @@ class SamplerClient(DistributionCalls, ServerQueries):
         self._policy = retry or RetryPolicy()
         self._budget = RetryBudget(self._policy)
         self._clock = SystemClock()
-        self._channel: grpc.aio.Channel | None = None
-        self._methods: dict[str, Any] = {}
+        self._pool = ChannelPool(config)
         self._coalescing = Coalescing() if coalesce is True else coalesce or None
         self._coalescer: Coalescer | None = None
         self._streams: set[MultiplexedStream[Any]] = set()
 
     @property
     def target(self) -> str:
-        """The address of the server."""
-        return self._config.target
+        """The address of the server, or of the servers."""
+        return self._pool.target
 
     async def connect(self) -> Self:
-        """Open the channel on the running event loop. The first call makes the connection."""
-        if self._channel is None:
-            self._channel = open_channel(self._config)
+        """Open the channel on the running event loop. The first call makes the connection.
+
+        Raises ConnectionLostError in a process that was forked off one with a client.
+        """
+        if not self._pool.is_open:
+            self._pool.open()
             if self._coalescing is not None:
                 self._coalescer = Coalescer(self._send, self._coalescing)
         return self
 
     async def aclose(self) -> None:
         """Close the streams and the channel; calls in flight fail with ConnectionLostError."""
-        channel, self._channel = self._channel, None
+        channels = self._pool.detach()
         coalescer, self._coalescer = self._coalescer, None
-        self._methods.clear()
         for stream in tuple(self._streams):
             await stream.abort()
-        if channel is not None:
+        for channel in channels:
             await channel.close()
         if coalescer is not None:
             await coalescer.aclose()
@@ -151,7 +162,13 @@ class SamplerClient(DistributionCalls, ServerQueries):
         coalescer = self._coalescer
         key = None if coalescer is None else coalescer.key(prepared)
         if coalescer is None or key is None:
-            response = await self._call("Sample", prepared.encode(), pb.SampleResponse.FromString, timeout_s)
+            response = await self._call(
+                "Sample",
+                prepared.encode(),
+                pb.SampleResponse.FromString,
+                timeout_s,
+                distribution=options.get("distribution"),
+            )
             return assemble([response], prepared.template)
         deadline = self._deadline(timeout_s)
         failed: SamplerdError | None = None
@@ -227,9 +244,9 @@ class SamplerClient(DistributionCalls, ServerQueries):
         return VerifyStream(**parts)
 
     def _stream_parts(self, name: str, decode: Callable[[bytes], Any], max_in_flight: int) -> dict[str, Any]:
-        method = self._method(name, decode, is_stream=True)
+        method = self._pool.method(name, decode, "stream_stream")
         return {
-            "open_call": lambda: method(metadata=self._config.metadata or None),
+            "open_call": lambda: method(metadata=self._pool.metadata()),
             "max_in_flight": max_in_flight,
             "timeout_s": self._timeout_s,
             "policy": self._policy,
@@ -237,18 +254,13 @@ class SamplerClient(DistributionCalls, ServerQueries):
             "registry": self._streams,
         }
 
+    def _open_draw(self, rpc: str, body: bytes, distribution: str | None) -> Any:
+        shape, request = ("stream_stream", iter((body,))) if rpc == "SampleStream" else ("unary_stream", body)
+        method = self._pool.method(rpc, pb.SampleResponse.FromString, shape)
+        return method(request, metadata=self._pool.metadata(distribution))
+
     def _deadline(self, timeout_s: float | None) -> Deadline:
         return Deadline.after(self._timeout_s if timeout_s is None else timeout_s, self._clock)
-
-    def _method(self, name: str, decode: Callable[[bytes], Any], *, is_stream: bool = False) -> Any:
-        """Return the callable of an RPC that takes encoded requests."""
-        if self._channel is None:
-            raise ConnectionLostError("the client is not connected; use it as `async with SamplerClient(...)`")
-        if name not in self._methods:
-            make = self._channel.stream_stream if is_stream else self._channel.unary_unary
-            path = name if name.startswith("/") else _SERVICE + name
-            self._methods[name] = make(path, request_serializer=None, response_deserializer=decode)
-        return self._methods[name]
 
     async def _call(
         self,
@@ -259,25 +271,22 @@ class SamplerClient(DistributionCalls, ServerQueries):
         *,
         policy: RetryPolicy | None = None,
         wait_for_ready: bool | None = None,
+        distribution: str | None = None,
     ) -> _T:
         """Return the reply of a unary RPC, tried again as the policy says."""
 
         def attempt(left_s: float | None) -> Awaitable[_T]:
-            method = self._method(name, decode)
-            metadata = self._config.metadata or None
+            method = self._pool.method(name, decode)
             return self._attempt(method(body, timeout=left_s, metadata=metadata, wait_for_ready=wait_for_ready))
 
-        return await with_retries(
-            attempt,
-            policy=policy or self._policy,
-            budget=self._budget,
-            deadline=self._deadline(timeout_s),
-        )
+        metadata = self._pool.metadata(distribution)
+        deadline = self._deadline(timeout_s)
+        return await with_retries(attempt, policy=policy or self._policy, budget=self._budget, deadline=deadline)
 
     async def _send(self, body: bytes, left_s: float | None) -> pb.SampleResponse:
         """Make one attempt at Sample."""
-        method = self._method("Sample", pb.SampleResponse.FromString)
-        return await self._attempt(method(body, timeout=left_s, metadata=self._config.metadata or None))
+        method = self._pool.method("Sample", pb.SampleResponse.FromString)
+        return await self._attempt(method(body, timeout=left_s, metadata=self._pool.metadata()))
 
     async def _attempt(self, call: grpc.aio.UnaryUnaryCall[bytes, _T]) -> _T:
         try:

@@ -28,6 +28,7 @@ from samplerd_client.errors import (
     MessageTooLargeError,
     SamplerdError,
 )
+from samplerd_client.metadata import current_metadata
 from samplerd_client.result import assemble
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class Coalescer:
 
     def key(self, prepared: PreparedRequest) -> Key | None:
         """Return what other calls must have in common with this one to share a request; None = it is sent alone."""
-        key = key_of(prepared)
+        key = None if current_metadata() else key_of(prepared)
         if key is None or prepared.rows is None:
             return None
         size = len(prepared.rows.data) + len(prepared.template.parts.row_params)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack
+from typing import TYPE_CHECKING, TypeAlias, TypeVar, Unpack
 
 import grpc
 from google.protobuf import duration_pb2
 
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_client.arrays import ArrayLike, as_rows
-from samplerd_client.errors import ConnectionLostError, DeadlineError
+from samplerd_client.errors import ConnectionLostError, DeadlineError, NotImplementedFieldError
 from samplerd_client.request import build
 from samplerd_client.result import SampleChunk, decode_chunk
 from samplerd_client.retry import RetryPolicy
@@ -20,7 +21,7 @@ from samplerd_client.status import error_from_rpc, error_from_status
 from samplerd_client.wire import with_tensor
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
     from samplerd_client.options import SampleOptions
     from samplerd_client.params import SamplingParams, SharedMemory
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 __all__ = ["Distribution", "DistributionCalls"]
 
 _T = TypeVar("_T")
+
+_Draw: TypeAlias = (
+    "grpc.aio.UnaryStreamCall[bytes, pb.SampleResponse] | grpc.aio.StreamStreamCall[bytes, pb.SampleResponse]"
+)
 
 _ONCE = RetryPolicy(max_attempts=1)
 """Calls that change the server's state are not tried again: ALREADY_EXISTS could come from the first attempt."""
@@ -60,6 +65,22 @@ def _decode(message: pb.Distribution) -> Distribution:
         create_time=message.create_time.ToDatetime(tzinfo=UTC),
         expire_time=message.expire_time.ToDatetime(tzinfo=UTC) if message.HasField("expire_time") else None,
     )
+
+
+async def _read(call: _Draw, wait_s: float | None) -> pb.SampleResponse | None:
+    """Return the next reply of a call, or None after the last."""
+    try:
+        async with asyncio.timeout(wait_s):
+            response = await call.read()
+    except TimeoutError:
+        raise DeadlineError("the time given to the chunk is over") from None
+    except grpc.aio.AioRpcError as error:
+        raise error_from_rpc(error) from error
+    if not isinstance(response, pb.SampleResponse):
+        return None  # grpc.aio.EOF
+    if response.HasField("error"):
+        raise error_from_status(response.error)
+    return response
 
 
 class DistributionCalls:
@@ -109,19 +130,28 @@ class DistributionCalls:
         rows = None if logits is None else as_rows(logits, dtype)
         body = with_tensor(request.SerializeToString(), rows, pb.CreateDistributionRequest.TENSOR_FIELD_NUMBER)
         decode = pb.CreateDistributionResponse.FromString
-        response = await self._call("CreateDistribution", body, decode, timeout_s, policy=_ONCE)
+        response = await self._call("CreateDistribution", body, decode, timeout_s, policy=_ONCE, distribution=name)
         return _decode(response.distribution)
 
     async def get_distribution(self, name: str, *, timeout_s: float | None = None) -> Distribution:
         """Describe one uploaded distribution; NotFoundError when there is none of that name."""
         body = pb.GetDistributionRequest(name=name).SerializeToString()
-        response = await self._call("GetDistribution", body, pb.GetDistributionResponse.FromString, timeout_s)
+        response = await self._call(
+            "GetDistribution", body, pb.GetDistributionResponse.FromString, timeout_s, distribution=name
+        )
         return _decode(response.distribution)
 
     async def delete_distribution(self, name: str, *, timeout_s: float | None = None) -> None:
         """Free one uploaded distribution; NotFoundError when there is none of that name."""
         body = pb.DeleteDistributionRequest(name=name).SerializeToString()
-        await self._call("DeleteDistribution", body, pb.DeleteDistributionResponse.FromString, timeout_s, policy=_ONCE)
+        await self._call(
+            "DeleteDistribution",
+            body,
+            pb.DeleteDistributionResponse.FromString,
+            timeout_s,
+            policy=_ONCE,
+            distribution=name,
+        )
 
     async def list_distributions(self, *, timeout_s: float | None = None) -> AsyncIterator[Distribution]:
         """Yield the uploaded distributions in order of name, page by page; the timeout is for each page."""
@@ -137,11 +167,12 @@ class DistributionCalls:
 
     async def draw_chunks(
         self, *, timeout_s: float | None = None, **options: Unpack[SampleOptions]
-    ) -> AsyncIterator[SampleChunk]:
+    ) -> AsyncGenerator[SampleChunk, None]:
         """Draw any number of samples from a distribution in bounded memory; yields the parts in order.
 
-        The draw has a call of its own and is never tried again: the server draws as the parts are taken, a few of them
-        ahead, and stops when the iterator is closed (``contextlib.aclosing``).
+        The draw has a call of its own and is never tried again: the server draws as the parts are taken, and stops when
+        the iterator is closed (``contextlib.aclosing``). What was broken off can be continued: with the same seed and,
+        for one row, a `draw_offset` that is larger by the samples taken.
 
         Args:
             timeout_s: seconds to wait for each part; None = the client's.
@@ -153,37 +184,40 @@ class DistributionCalls:
             DeadlineError: a part took too long.
 
         """
-        prepared = build(None, options)
+        body, name = build(None, options).encode(), options.get("distribution")
         wait_s = self._timeout_s if timeout_s is None else timeout_s
-        call = self._stream_parts("SampleStream", pb.SampleResponse.FromString, 1)["open_call"]()
         offset = 0
-        try:
-            await call.write(prepared.encode(1))
-            await call.done_writing()
-            while True:
-                async with asyncio.timeout(wait_s):
-                    response = await call.read()
-                if response is grpc.aio.EOF:
-                    raise ConnectionLostError("the server ended the stream")
-                if response.HasField("error"):
-                    raise error_from_status(response.error)
+        async with aclosing(self._replies(body, name, wait_s)) as replies:
+            async for response in replies:
                 chunk = decode_chunk(response, offset)
                 offset += len(chunk.samples)
                 yield chunk
                 if chunk.is_final:
                     return
-        except TimeoutError:
-            raise DeadlineError("the time given to the chunk is over") from None
-        except grpc.aio.AioRpcError as error:
-            raise error_from_rpc(error) from error
-        finally:
-            call.cancel()
+        raise ConnectionLostError("the server ended the call before the last part")
+
+    async def _replies(
+        self, body: bytes, name: str | None, wait_s: float | None
+    ) -> AsyncGenerator[pb.SampleResponse, None]:
+        """Yield the replies to a draw; a server from before SampleDistribution draws the same by SampleStream."""
+        for rpc in ("SampleDistribution", "SampleStream"):
+            call = self._open_draw(rpc, body, name)
+            try:
+                while (response := await _read(call, wait_s)) is not None:
+                    yield response
+            except NotImplementedFieldError as error:
+                if error.name or rpc == "SampleStream":
+                    raise
+            else:
+                return
+            finally:
+                call.cancel()
 
     _timeout_s: float | None
     """The client's retry policy."""
 
-    def _stream_parts(self, name: str, decode: Callable[[bytes], Any], max_in_flight: int) -> dict[str, Any]:
-        """Give what a stream is made of; the client does."""
+    def _open_draw(self, rpc: str, body: bytes, distribution: str | None) -> _Draw:
+        """Begin a call that one request opens and many replies answer; the client does."""
         raise NotImplementedError
 
     async def _call(
@@ -195,6 +229,7 @@ class DistributionCalls:
         *,
         policy: RetryPolicy | None = None,
         wait_for_ready: bool | None = None,
+        distribution: str | None = None,
     ) -> _T:
         """Make a unary call; the client does."""
         raise NotImplementedError

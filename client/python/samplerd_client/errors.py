@@ -103,6 +103,8 @@ class SamplerdError(Exception):
         """UPPER_SNAKE name for programs (google.rpc.ErrorInfo.reason); empty when the server gave none."""
         self.retry_after_s = retry_after_s
         """Seconds after which the call may be tried again: negative = never, None = the server did not say."""
+        self.request_id = ""
+        """What the server's log has the call under; empty when no server answered, or it did not say."""
 
 
 class InvalidRequestError(SamplerdError):

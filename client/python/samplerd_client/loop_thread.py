@@ -1,7 +1,9 @@
 """The event loop of the synchronous clients, in a thread of its own.
 
 Rule 1: all clients of a process share one loop and thread, since gRPC's asyncio wants one loop per process; the thread
-starts with the first open client and ends with the last.
+starts with the first open client and ends with the last. Rule 2: the loop is run by that thread alone, so a caller's
+thread may run another loop, as a notebook's does. Rule 3: what would wait for ever, on the loop's own thread or after a
+fork, raises.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from samplerd_client.errors import ConnectionLostError
+from samplerd_client.process_fork import check_fork
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -44,9 +47,9 @@ class _LoopThread:
             self._users -= 1
             if self._users or self._loop is None or self._thread is None:
                 return
+            asyncio.run_coroutine_threadsafe(self._loop.shutdown_asyncgens(), self._loop).result()
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
-            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.close()
             self._loop = self._thread = None
 
@@ -67,6 +70,7 @@ class Runner:
 
     def start(self) -> None:
         """Use the shared loop; the first user starts it."""
+        check_fork()
         if self._loop is None:
             self._loop = _LOOP.acquire()
 
@@ -81,10 +85,18 @@ class Runner:
         if self._loop is None:
             work.close()
             raise ConnectionLostError("the client is not connected; use it as `with SyncSamplerClient(...)`")
+        try:
+            check_fork()
+        except ConnectionLostError:
+            work.close()
+            raise
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Run a coroutine, and return its outcome."""
+        if self._loop is not None and asyncio._get_running_loop() is self._loop:  # noqa: SLF001  # None outside a loop
+            work.close()
+            raise RuntimeError("a synchronous client cannot wait on the thread that carries its calls")
         future = self.submit(work)
         try:
             return future.result()

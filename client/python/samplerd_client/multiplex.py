@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Encodable", "MultiplexedStream", "PendingRequest"]
 
 _CLOSE_GRACE_S = 5.0
-"""How long a stream that is being closed waits for the server's last replies."""
+"""How long a stream that is being closed waits for the server's last replies, if its timeout is not shorter."""
 
 _CORE_ERROR = "Internal error from Core"
 """What grpcio makes of the status when a write fails before the server's own status has come; the real one is lost."""
@@ -175,7 +175,8 @@ class MultiplexedStream(ABC, Generic[Response]):
         if self._reader is None:
             return
         self._outbox.put_nowait(None)
-        await asyncio.wait({self._reader}, timeout=_CLOSE_GRACE_S)
+        grace_s = _CLOSE_GRACE_S if self._timeout_s is None else min(self._timeout_s, _CLOSE_GRACE_S)
+        await asyncio.wait({self._reader}, timeout=grace_s)
         await self.abort()
 
     async def abort(self) -> None:
@@ -260,12 +261,12 @@ def _broken(error: grpc.aio.AioRpcError) -> ConnectionLostError:
         return ConnectionLostError("the stream broke while a request was being written")
     status = error_from_rpc(error)
     failure = ConnectionLostError(f"the stream broke: {error.code().name}: {status.message}", reason=status.reason)
-    failure.__cause__ = status
+    failure.__cause__, failure.request_id = status, status.request_id
     return failure
 
 
 def _copy(failure: SamplerdError) -> SamplerdError:
     """Return an exception of its own for each caller: a traceback belongs to one."""
     copy = type(failure)(failure.message, reason=failure.reason)
-    copy.__cause__ = failure.__cause__
+    copy.__cause__, copy.request_id = failure.__cause__, failure.request_id
     return copy

@@ -87,6 +87,7 @@ class ServerQueries:
         *,
         policy: RetryPolicy | None = None,
         wait_for_ready: bool | None = None,
+        distribution: str | None = None,
     ) -> _T:
         """Make a unary call."""
         raise NotImplementedError

@@ -30,6 +30,9 @@ _PUSHBACK_KEY = "grpc-retry-pushback-ms"
 _TOO_LARGE = "larger than max"
 """Part of the text with which gRPC itself refuses a message, on either side."""
 
+_TOO_LARGE_REASONS = {"MESSAGE_TOO_LARGE", "REPLY_TOO_LARGE"}
+"""The reasons with which samplerd does: of a request that is inflated, and of a reply beyond ``--reply-bytes``."""
+
 _NO_PUSHBACK = -1.0
 
 
@@ -39,6 +42,7 @@ class _Details:
 
     reason: str = ""
     retry_after_s: float | None = None
+    request_id: str = ""
     violations: list[errors.FieldViolation] = field(default_factory=list)
     row_errors: list[errors.RowError] = field(default_factory=list)
 
@@ -100,6 +104,8 @@ def _read_details(status: status_pb2.Status) -> _Details:
                 details.retry_after_s = delay.seconds + delay.nanos * 1e-9
             elif packed.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
                 details.reason = error_details_pb2.ErrorInfo.FromString(packed.value).reason
+            elif packed.Is(error_details_pb2.RequestInfo.DESCRIPTOR):
+                details.request_id = error_details_pb2.RequestInfo.FromString(packed.value).request_id
         except DecodeError:
             continue
     return details
@@ -122,7 +128,8 @@ def _read_violation(violation: error_details_pb2.BadRequest.FieldViolation, deta
 
 _BY_CODE: dict[int, type[errors.SamplerdError]] = {
     grpc.StatusCode.ALREADY_EXISTS.value[0]: errors.AlreadyExistsError,
-    grpc.StatusCode.CANCELLED.value[0]: errors.ConnectionLostError,
+    # A call that its own caller cancels never gets here: a server that ends its connections cancelled it.
+    grpc.StatusCode.CANCELLED.value[0]: errors.UnavailableError,
     grpc.StatusCode.DEADLINE_EXCEEDED.value[0]: errors.DeadlineError,
     grpc.StatusCode.NOT_FOUND.value[0]: errors.NotFoundError,
     grpc.StatusCode.PERMISSION_DENIED.value[0]: errors.PermissionDeniedError,
@@ -141,12 +148,18 @@ _INVALID = {
 
 
 def _make(code: int, message: str, details: _Details) -> errors.SamplerdError:
+    error = _make_kind(code, message, details)
+    error.request_id = details.request_id
+    return error
+
+
+def _make_kind(code: int, message: str, details: _Details) -> errors.SamplerdError:
     if code in _INVALID and details.row_errors and not details.violations:
         return errors.RowsFailedError(message, reason=details.reason, row_errors=tuple(details.row_errors))
     if code in _INVALID:
         return errors.InvalidRequestError(message, reason=details.reason, violations=tuple(details.violations))
     kind = _BY_CODE.get(code, errors.InternalError)
-    if kind is errors.OverloadedError and _TOO_LARGE in message:
+    if kind is errors.OverloadedError and (_TOO_LARGE in message or details.reason in _TOO_LARGE_REASONS):
         kind = errors.MessageTooLargeError
     error = kind(message, reason=details.reason, retry_after_s=details.retry_after_s)
     if isinstance(error, errors.NotImplementedFieldError) and details.violations:

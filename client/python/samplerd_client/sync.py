@@ -11,10 +11,11 @@ from samplerd_client.channel import DEFAULT_MAX_MESSAGE_BYTES, TlsConfig
 from samplerd_client.client import DEFAULT_TIMEOUT_S, SamplerClient
 from samplerd_client.loop_thread import Runner
 from samplerd_client.multiplex import MultiplexedStream
+from samplerd_client.process_fork import is_forked
 from samplerd_client.stream import SampleStream, VerifyStream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
     from concurrent.futures import Future
     from types import TracebackType
 
@@ -125,13 +126,18 @@ class SyncSamplerClient:
         with SyncSamplerClient("127.0.0.1:50051") as client:
             result = client.sample(logits, temperature=0.7)
 
-    It may be shared by threads. Not to be used on an event loop's own thread, which it would block.
+    The arguments are those of `SamplerClient`. It may be shared by threads. It works where an event loop runs, as in a
+    notebook, and blocks that loop during a call: a program that is asyncio throughout wants `SamplerClient`. A process
+    that is forked after its parent has opened a client gets a ConnectionLostError at once.
     """
 
     def __init__(
         self,
-        target: str,
+        target: str | Sequence[str],
         *,
+        balance: bool | None = None,
+        connections: int = 1,
+        metadata: Mapping[str, str] | None = None,
         tls: TlsConfig | None = None,
         token: str | None = None,
         allow_plaintext_token: bool = False,
@@ -142,6 +148,9 @@ class SyncSamplerClient:
     ) -> None:
         self._client = SamplerClient(
             target,
+            balance=balance,
+            connections=connections,
+            metadata=metadata,
             tls=tls,
             token=token,
             allow_plaintext_token=allow_plaintext_token,
@@ -170,6 +179,8 @@ class SyncSamplerClient:
         """Close streams and the channel; nothing happens when they are closed already."""
         if not self._runner.is_started:
             return
+        if is_forked():
+            return  # the connection is the parent's
         self._runner.run(self._client.aclose())
         self._runner.stop()
 

@@ -2,7 +2,7 @@
 
 require "timeout"
 
-# How calls are made: limits, deadline, cancel, retry, tls, token.
+# How calls are made: limits, deadline, cancel, retry, metadata, tls, token.
 module Connections
   LARGE_ROW = 3_000_000
   LARGE_DRAW = 2_000_000
@@ -49,12 +49,22 @@ module Connections
 
   def retry
     Samplerd::Client.open(flag("retry-target")) do |client|
-      samples = client.sample([0.0], id: 1).samples
-      expect(samples == [[7]], "answered with #{samples}")
+      [1, 4].each do |id|
+        samples = client.sample([0.0], id: id).samples
+        expect(samples == [[7]], "answered with #{samples}")
+      end
       fails(Samplerd::OverloadedError) { client.sample([0.0], id: 2) }
       fails(Samplerd::InvalidRequestError) { client.sample([0.0], id: 3) }
     end
     "tried again twice"
+  end
+
+  def metadata
+    Samplerd::Client.open(flag("retry-target"), metadata: { "x-tenant" => "conformance" }) do |client|
+      samples = client.sample(distribution: "prior").samples
+      expect(samples == [[7]], "answered with #{samples}")
+    end
+    "and the distribution's name"
   end
 
   def tls

@@ -25,6 +25,21 @@ module Draws
     "#{@vectors['arrays'].size} arrays"
   end
 
+  def halves
+    halves = @vectors["arrays"].reject { |array| array["dtype"] == "F32" }
+    connect do |client|
+      halves.each do |array|
+        rows = Samplerd::Tensors.bits(
+          Base64.decode64(array["data"]), array["dtype"].downcase.to_sym, rows: array["rows"].size
+        )
+        options = %w[temperature seed num_samples].to_h { |name| [name.to_sym, array[name]] }
+        samples = client.sample(rows, **options).flat_samples
+        expect(samples == array["samples"], "#{array['name']}: drew #{samples}")
+      end
+    end
+    "#{halves.size} arrays"
+  end
+
   def frequencies
     connect do |client|
       @vectors["frequencies"].each do |law|

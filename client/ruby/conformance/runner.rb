@@ -9,6 +9,7 @@ require_relative "connections"
 require_relative "draws"
 require_relative "replies"
 require_relative "requests"
+require_relative "servers"
 
 # Something is not as the suite says.
 class Mismatch < StandardError; end
@@ -18,10 +19,12 @@ class Runner
   include Draws
   include OwnRequests
   include Connections
+  include Servers
 
-  FLAGS = %w[target vectors retry-target tls-target ca token].freeze
+  FLAGS = %w[target vectors retry-target servers unix-target tls-target ca token].freeze
   FEATURES = %i[
-    calls parameters arrays guidance drafts frequencies stream limits deadline cancel retry tls token
+    calls parameters arrays halves guidance drafts frequencies stream limits deadline cancel retry budget metadata servers
+    connections unix tls token
   ].freeze
 
   def initialize(arguments)

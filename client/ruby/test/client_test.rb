@@ -100,6 +100,19 @@ class ClientTest < Minitest::Test
     assert_equal [1, 2, 3, 4, 5, 6], sizes
   end
 
+  def test_several_servers_are_of_one_kind
+    joint = ->(*targets) { Samplerd::Connection.joint(targets) }
+    assert_equal "ipv4:10.0.0.1:1,127.0.0.1:2", joint.call("10.0.0.1:1", "ipv4:127.0.0.1:2")
+    assert_equal "ipv6:[::1]:1,[::2]:2", joint.call("[::1]:1", "[::2]:2")
+    assert_equal "unix:/a,/b", joint.call("unix:/a", "unix:///b")
+    assert_equal "a.example:1", joint.call("a.example:1")
+    [[], %w[10.0.0.1:1 [::1]:1], %w[a:1 b:1]].each do |targets|
+      assert_raises(ArgumentError) { joint.call(*targets) }
+    end
+    assert_raises(ArgumentError) { Samplerd::Client.new("127.0.0.1:1", connections: 0) }
+    assert_raises(ArgumentError) { Samplerd::Client.new(%w[127.0.0.1:1 10.0.0.1:1], token: "t") }
+  end
+
   def test_token_is_not_shown
     assert_raises(ArgumentError) { Samplerd::Client.new("10.0.0.1:1", token: "t") }
     assert_raises(ArgumentError) { Samplerd::Client.new("127.0.0.1.example:1", token: "t") }

@@ -27,7 +27,19 @@ class RetryPolicyTest < Minitest::Test
     assert_nil delay(1, policy: Samplerd::RetryPolicy::NEVER)
   end
 
+  def test_budget_bounds_retries_and_successes_give_some_back
+    budget = Samplerd::RetryBudget.new(Samplerd::RetryPolicy.new(budget: 2, budget_refill: 0.5))
+    assert_equal [true, true, false], Array.new(3) { budget.withdraw }
+    budget.deposit
+    refute budget.withdraw
+    budget.deposit
+    assert budget.withdraw
+    10.times { budget.deposit }
+    assert_equal [true, true, false], Array.new(3) { budget.withdraw }
+  end
+
   def test_numbers_are_checked
+    assert_raises(ArgumentError) { Samplerd::RetryPolicy.new(budget: -1) }
     assert_raises(ArgumentError) { Samplerd::RetryPolicy.new(max_attempts: 0) }
     assert_raises(ArgumentError) { Samplerd::RetryPolicy.new(initial_backoff: 3) }
   end

@@ -53,6 +53,17 @@ class TensorsTest < Minitest::Test
     assert_equal 1, Samplerd::Tensors.f64([1.0]).rows
   end
 
+  def test_bits_are_taken_as_they_are
+    data = [0x3c00, 0, 0x7bff, 1].pack("v*")
+    tensor = Samplerd::Tensors.bits(data, :bf16, rows: 2)
+    assert_equal [:DTYPE_BF16, 2, 2, data], [tensor.dtype, tensor.rows, tensor.vocab_size, tensor.data]
+    assert_equal :DTYPE_F16, Samplerd::Tensors.bits(data, :f16).dtype
+    assert_raises(ArgumentError) { Samplerd::Tensors.bits(data, :f32) }
+    [["abc", 1], ["", 1], [data, 3], [data, 0]].each do |bytes, rows|
+      assert_raises(ArgumentError) { Samplerd::Tensors.bits(bytes, :f16, rows: rows) }
+    end
+  end
+
   def test_no_rows
     [[], [[]], [[1.0], [1.0, 2.0]]].each do |rows|
       assert_raises(ArgumentError) { Samplerd::Tensors.f32(rows) }

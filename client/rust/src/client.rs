@@ -1,28 +1,30 @@
 //! The calls.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::Channel;
+use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::Request;
 
 use crate::error::Error;
-use crate::retry::{with_retries, RetryPolicy};
+use crate::pool::Pool;
+use crate::retry::{with_retries, RetryBudget, RetryPolicy};
 use crate::stream::SampleStream;
-use crate::v1::sampler_service_client::SamplerServiceClient;
+use crate::v1::sample_request::Source;
 use crate::v1::{
     CreateDistributionRequest, DeleteDistributionRequest, Distribution, GetDistributionRequest, GetServerInfoRequest,
     GetServerInfoResponse, ListDistributionsRequest, ListDistributionsResponse, SampleRequest, SampleResponse,
     VerifyDraftRequest, VerifyDraftResponse,
 };
 
-/// A connection to a samplerd. Cheap to clone; clones share the connection. All calls may be made at once.
+/// Connections to a samplerd, or to several. Cheap to clone; clones share them. All calls may be made at once.
 #[derive(Debug, Clone)]
 pub struct Client {
-    stub: SamplerServiceClient<Channel>,
-    authorization: Option<MetadataValue<Ascii>>,
+    pool: Arc<Pool>,
+    metadata: MetadataMap,
     options: CallOptions,
+    budget: Arc<RetryBudget>,
 }
 
 /// How a call is made.
@@ -39,10 +41,12 @@ macro_rules! call {
     ($client:expr, $method:ident, $message:expr) => {{
         let (client, message) = ($client, $message);
         let deadline = Instant::now() + client.options.timeout;
-        with_retries(&client.options.retry, deadline, || {
-            let mut stub = client.stub.clone();
+        with_retries(&client.options.retry, &client.budget, deadline, || {
             let request = client.request(message.clone(), deadline);
-            async move { stub.$method(request).await.map(tonic::Response::into_inner) }
+            async move {
+                let mut stub = client.pool.next().await?;
+                stub.$method(request).await.map(tonic::Response::into_inner)
+            }
         })
         .await
     }};
@@ -50,19 +54,12 @@ macro_rules! call {
 
 impl Client {
     /// `connect` has `Client::builder`, which is how clients are made.
-    pub(crate) fn new(
-        channel: Channel,
-        authorization: Option<MetadataValue<Ascii>>,
-        options: CallOptions,
-        max_reply_bytes: usize,
-    ) -> Self {
-        let stub = SamplerServiceClient::new(channel)
-            .max_decoding_message_size(max_reply_bytes)
-            .max_encoding_message_size(usize::MAX); // the server's limit is the one that counts
+    pub(crate) fn new(pool: Pool, metadata: MetadataMap, options: CallOptions) -> Self {
         Self {
-            stub,
-            authorization,
+            pool: Arc::new(pool),
+            metadata,
             options,
+            budget: Arc::new(RetryBudget::new(&options.retry)),
         }
     }
 
@@ -79,12 +76,13 @@ impl Client {
         }
     }
 
-    /// A clone whose calls are tried again by this policy.
+    /// A clone whose calls are tried again by this policy, with a budget of its own.
     #[must_use]
     pub fn with_retry(&self, retry: RetryPolicy) -> Self {
         let options = CallOptions { retry, ..self.options };
         Self {
             options,
+            budget: Arc::new(RetryBudget::new(&retry)),
             ..self.clone()
         }
     }
@@ -159,28 +157,65 @@ impl Client {
     /// If `max_in_flight` is 0.
     #[must_use]
     pub fn stream(&self, max_in_flight: usize) -> SampleStream {
-        SampleStream::open(self.stub.clone(), max_in_flight, |messages| {
+        SampleStream::open(self.pool.now(), max_in_flight, |messages| {
             self.authorize(Request::new(messages))
         })
     }
 
     fn once(&self) -> Self {
-        self.with_retry(RetryPolicy {
-            max_attempts: 1,
-            ..self.options.retry
-        })
+        let mut once = self.clone();
+        once.options.retry.max_attempts = 1;
+        once
     }
 
-    fn request<T>(&self, message: T, deadline: Instant) -> Request<T> {
+    fn request<T: Concerns>(&self, message: T, deadline: Instant) -> Request<T> {
+        let about = MetadataValue::try_from(message.distribution()).ok();
         let mut request = self.authorize(Request::new(message));
+        if let Some(name) = about.filter(|name| !name.is_empty()) {
+            request.metadata_mut().insert("x-samplerd-distribution", name);
+        }
         request.set_timeout(deadline.saturating_duration_since(Instant::now()));
         request
     }
 
     fn authorize<T>(&self, mut request: Request<T>) -> Request<T> {
-        if let Some(value) = &self.authorization {
-            request.metadata_mut().insert("authorization", value.clone());
-        }
+        *request.metadata_mut() = self.metadata.clone();
         request
     }
 }
+
+/// A request that may be about an uploaded distribution.
+trait Concerns {
+    /// The distribution's name; empty: it is about none.
+    fn distribution(&self) -> &str {
+        ""
+    }
+}
+
+impl Concerns for SampleRequest {
+    fn distribution(&self) -> &str {
+        match &self.source {
+            Some(Source::Distribution(name)) => name,
+            _ => "",
+        }
+    }
+}
+
+macro_rules! named {
+    ($($message:ty),*) => {
+        $(impl Concerns for $message {
+            fn distribution(&self) -> &str {
+                &self.name
+            }
+        })*
+    };
+}
+named!(
+    CreateDistributionRequest,
+    GetDistributionRequest,
+    DeleteDistributionRequest
+);
+
+impl Concerns for VerifyDraftRequest {}
+impl Concerns for GetServerInfoRequest {}
+impl Concerns for ListDistributionsRequest {}

@@ -1,16 +1,19 @@
 //! From a target to a connected client.
 
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
-use tonic::metadata::{Ascii, MetadataValue};
+use tonic::metadata::{Ascii, MetadataKey, MetadataMap, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity, Uri};
 
 use crate::client::{CallOptions, Client};
 use crate::error::Error;
+use crate::pool::Pool;
 use crate::retry::RetryPolicy;
 
 /// What one HTTP/2 stream may send before we read: with the default of 64 KiB a large reply waits for us again and again.
@@ -20,10 +23,12 @@ const WINDOW_BYTES: u32 = 8 << 20;
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Builder {
-    target: String,
+    targets: Vec<String>,
+    connections: usize,
     tls: Option<ClientTlsConfig>,
     has_ca: bool,
     token: Option<String>,
+    metadata: Vec<(String, String)>,
     allows_plaintext_token: bool,
     options: CallOptions,
     max_reply_bytes: usize,
@@ -33,17 +38,25 @@ pub struct Builder {
 impl Client {
     /// Begins to connect to `HOST:PORT` or `unix:/path`.
     pub fn builder(target: &str) -> Builder {
-        Builder::new(target)
+        Builder::new(vec![target.to_owned()])
+    }
+
+    /// Begins to connect to several servers, each `HOST:PORT` or `unix:/path`. They get the calls in turn as long as they
+    /// are healthy: one that starts, drains or is gone gets none.
+    pub fn builder_of<T: Into<String>>(targets: impl IntoIterator<Item = T>) -> Builder {
+        Builder::new(targets.into_iter().map(Into::into).collect())
     }
 }
 
 impl Builder {
-    fn new(target: &str) -> Self {
+    fn new(targets: Vec<String>) -> Self {
         Self {
-            target: target.to_owned(),
+            targets,
+            connections: 1,
             tls: None,
             has_ca: false,
             token: None,
+            metadata: Vec::new(),
             allows_plaintext_token: false,
             options: CallOptions {
                 timeout: Duration::from_secs(30),
@@ -80,6 +93,20 @@ impl Builder {
         self
     }
 
+    /// Connections to each server, on which calls take turns. Default: 1. A server with several workers gives a connection
+    /// to one of them.
+    pub fn connections(mut self, number: usize) -> Self {
+        self.connections = number;
+        self
+    }
+
+    /// Sends this with every call. Calls about an uploaded distribution carry its name as `x-samplerd-distribution` in
+    /// any case, by which a proxy can choose the server.
+    pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.metadata.push((key.into(), value.into()));
+        self
+    }
+
     /// Sends the token over a network in plain text, for everyone on the way to read.
     pub fn allow_plaintext_token(mut self) -> Self {
         self.allows_plaintext_token = true;
@@ -104,24 +131,54 @@ impl Builder {
         self
     }
 
-    /// Connects. A connection that breaks later is made again when it is needed.
+    /// Connects. A connection that breaks later is made again when it is needed. Several servers are connected to, and
+    /// watched, in the background: whether they are there is found out by calls.
     ///
     /// # Errors
-    /// [`Error::Connect`] if nobody answers or the certificate is not trusted; [`Error::Config`] if the target or the
+    /// [`Error::Connect`] if the one server does not answer or the certificate is not trusted; [`Error::Config`] if the target or the
     /// token cannot be used.
     pub async fn connect(self) -> Result<Client, Error> {
-        let authorization = self.authorization()?;
-        let channel = match self.target.strip_prefix("unix:") {
-            Some(path) => connect_unix(self.endpoint("http://localhost")?, path.into()).await?,
-            None if self.tls.is_some() => self.endpoint(&format!("https://{}", self.target))?.connect().await?,
-            None => self.endpoint(&format!("http://{}", self.target))?.connect().await?,
-        };
-        Ok(Client::new(channel, authorization, self.options, self.max_reply_bytes))
+        let metadata = self.sent()?;
+        if self.targets.is_empty() || self.connections == 0 {
+            return Err(Error::Config(
+                "at least one target and one connection are needed".to_owned(),
+            ));
+        }
+        let mut channels = Vec::new();
+        for _ in 0..self.connections {
+            for target in &self.targets {
+                channels.push(self.channel(target).await?);
+            }
+        }
+        let pool = Pool::new(channels, self.max_reply_bytes, self.targets.len() > 1);
+        Ok(Client::new(pool, metadata, self.options))
+    }
+
+    async fn channel(&self, target: &str) -> Result<Channel, Error> {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let is_lazy = self.targets.len() > 1;
+        Ok(match target.strip_prefix("unix:") {
+            Some(path) => {
+                let path = PathBuf::from(path);
+                let connector = tower::service_fn(move |_: Uri| {
+                    let path = path.clone();
+                    async move { UnixStream::connect(path).await.map(TokioIo::new) }
+                });
+                let endpoint = self.endpoint("http://localhost")?;
+                if is_lazy {
+                    endpoint.connect_with_connector_lazy(connector)
+                } else {
+                    endpoint.connect_with_connector(connector).await?
+                }
+            }
+            None if is_lazy => self.endpoint(&format!("{scheme}://{target}"))?.connect_lazy(),
+            None => self.endpoint(&format!("{scheme}://{target}"))?.connect().await?,
+        })
     }
 
     fn endpoint(&self, uri: &str) -> Result<Endpoint, Error> {
         let endpoint = Endpoint::from_shared(uri.to_owned())
-            .map_err(|error| Error::Config(format!("{} is no target: {error}", self.target)))?
+            .map_err(|error| Error::Config(format!("{uri} is no target: {error}")))?
             .connect_timeout(self.options.timeout)
             .tcp_nodelay(true)
             .initial_stream_window_size(WINDOW_BYTES)
@@ -133,11 +190,30 @@ impl Builder {
         }
     }
 
+    /// What every call carries.
+    fn sent(&self) -> Result<MetadataMap, Error> {
+        let mut sent = MetadataMap::new();
+        for (key, value) in &self.metadata {
+            let name = MetadataKey::from_bytes(key.as_bytes());
+            match (name, MetadataValue::try_from(value)) {
+                (Ok(name), Ok(value)) => sent.append(name, value),
+                _ => return Err(Error::Config(format!("{key}: {value} is no metadata"))),
+            };
+        }
+        if let Some(value) = self.authorization()? {
+            sent.insert("authorization", value);
+        }
+        if self.targets.iter().any(|target| is_unix(target)) {
+            sent.insert("x-samplerd-client", own_name());
+        }
+        Ok(sent)
+    }
+
     fn authorization(&self) -> Result<Option<MetadataValue<Ascii>>, Error> {
         let Some(token) = &self.token else {
             return Ok(None);
         };
-        if self.tls.is_none() && !self.allows_plaintext_token && !is_local(&self.target) {
+        if self.tls.is_none() && !self.allows_plaintext_token && !self.targets.iter().all(|one| is_local(one)) {
             let told = "a token is not sent over a network in plain text: use TLS, or allow_plaintext_token";
             return Err(Error::Config(told.to_owned()));
         }
@@ -148,17 +224,9 @@ impl Builder {
     }
 }
 
-async fn connect_unix(endpoint: Endpoint, path: PathBuf) -> Result<Channel, Error> {
-    let connector = tower::service_fn(move |_: Uri| {
-        let path = path.clone();
-        async move { UnixStream::connect(path).await.map(TokioIo::new) }
-    });
-    Ok(endpoint.connect_with_connector(connector).await?)
-}
-
 /// Whether what is sent there never leaves this machine.
 fn is_local(target: &str) -> bool {
-    if target.starts_with("unix:") {
+    if is_unix(target) {
         return true;
     }
     let host = target.rsplit_once(':').map_or(target, |(host, _)| host);
@@ -166,20 +234,51 @@ fn is_local(target: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
+fn is_unix(target: &str) -> bool {
+    target.starts_with("unix:")
+}
+
+/// A name at random. All callers of a Unix socket have one address: by their names the server gives each its own fair share.
+fn own_name() -> MetadataValue<Ascii> {
+    let random = RandomState::new().build_hasher().finish();
+    MetadataValue::try_from(format!("{random:016x}")).expect("hexadecimal digits are ASCII")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
+    fn clients_of_a_unix_socket_have_names_of_their_own() {
+        let names = ["unix:/run/s.sock", "unix:/run/s.sock"].map(|target| {
+            let sent = Client::builder(target).sent().unwrap();
+            sent.get("x-samplerd-client").unwrap().to_str().unwrap().to_owned()
+        });
+        assert_eq!(names[0].len(), 16);
+        assert_ne!(names[0], names[1]);
+        assert!(Client::builder("127.0.0.1:1").sent().unwrap().get("x-samplerd-client").is_none());
+    }
+
+    #[test]
     fn a_token_stays_on_this_machine_unless_told() {
         for target in ["127.0.0.1:1", "localhost:1", "[::1]:1", "unix:/run/s.sock"] {
-            assert!(Builder::new(target).token("t").authorization().is_ok(), "{target}");
+            assert!(Client::builder(target).token("t").authorization().is_ok(), "{target}");
         }
-        let away = Builder::new("sampler.example:443").token("t");
+        let away = Client::builder("sampler.example:443").token("t");
         assert!(matches!(away.authorization(), Err(Error::Config(_))));
         assert!(away.clone().tls().authorization().is_ok());
+        let mixed = Client::builder_of(["127.0.0.1:1", "10.0.0.1:1"]).token("t");
+        assert!(matches!(mixed.authorization(), Err(Error::Config(_))));
         let value = away.allow_plaintext_token().authorization().unwrap().unwrap();
         assert_eq!(value.to_str().unwrap(), "Bearer t");
         assert!(!format!("{value:?}").contains("Bearer"));
+    }
+
+    #[tokio::test]
+    async fn no_servers_and_no_connections_are_refused() {
+        let none = Client::builder_of(Vec::<String>::new()).connect().await;
+        assert!(matches!(none, Err(Error::Config(_))));
+        let none = Client::builder("127.0.0.1:1").connections(0).connect().await;
+        assert!(matches!(none, Err(Error::Config(_))));
     }
 }

@@ -20,6 +20,7 @@
 mod client;
 mod connect;
 mod error;
+mod pool;
 mod retry;
 mod rows;
 mod stream;
@@ -28,7 +29,7 @@ pub use client::{CallOptions, Client};
 pub use connect::Builder;
 pub use error::{CallError, Error, RetryHint, Violation};
 pub use retry::RetryPolicy;
-pub use rows::{bf16_bits, f16_bits, rows, rows_as, rows_from_vec, sample};
+pub use rows::{bf16_bits, f16_bits, rows, rows_as, rows_from_bits, rows_from_vec, sample};
 pub use stream::SampleStream;
 pub use tonic::Code;
 

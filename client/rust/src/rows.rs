@@ -1,5 +1,7 @@
 //! From float slices to the bytes of a tensor.
 
+use std::mem::size_of;
+
 use bytes::Bytes;
 
 use crate::v1::{sample_request::Source, Dtype, SampleRequest, Tensor};
@@ -17,18 +19,34 @@ pub fn rows(numbers: &[f32], rows: usize) -> Tensor {
     tensor(data, numbers.len(), rows, Dtype::F32)
 }
 
+/// Numbers that a tensor owns.
+struct Owned<T>(Vec<T>);
+
+impl<T: bytemuck::NoUninit> AsRef<[u8]> for Owned<T> {
+    fn as_ref(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.0)
+    }
+}
+
+/// Makes a tensor of numbers that are [`Dtype::F16`] or [`Dtype::Bf16`] already, without a copy: as `u16` (their bits), or
+/// as `half::f16` and `half::bf16` with that crate's feature `bytemuck`.
+///
+/// # Panics
+/// As [`rows`], or if `T` or `dtype` is not of two bytes.
+#[must_use]
+pub fn rows_from_bits<T: bytemuck::NoUninit + Send>(numbers: Vec<T>, rows: usize, dtype: Dtype) -> Tensor {
+    let is_half = matches!(dtype, Dtype::F16 | Dtype::Bf16) && size_of::<T>() == 2;
+    assert!(is_half, "F16 and Bf16 have numbers of two bytes");
+    let count = numbers.len();
+    tensor(Bytes::from_owner(Owned(numbers)), count, rows, dtype)
+}
+
 /// As [`rows`], without a copy: the tensor owns the numbers, and clones of it share them.
 ///
 /// # Panics
 /// As [`rows`].
 #[must_use]
 pub fn rows_from_vec(numbers: Vec<f32>, rows: usize) -> Tensor {
-    struct Owned(Vec<f32>);
-    impl AsRef<[u8]> for Owned {
-        fn as_ref(&self) -> &[u8] {
-            bytemuck::cast_slice(&self.0)
-        }
-    }
     let count = numbers.len();
     tensor(Bytes::from_owner(Owned(numbers)), count, rows, Dtype::F32)
 }
@@ -165,6 +183,22 @@ mod tests {
         let tensor = rows_from_vec(numbers, 1);
         assert_eq!(tensor.data.as_ptr() as usize, address);
         assert_eq!(rows_as(&[1.0, 2.0], 1, Dtype::F64).data.len(), 16);
+    }
+
+    #[test]
+    fn bits_are_shared_without_a_copy() {
+        let bits = vec![0x3c00_u16, 0, 0x7bff, 1];
+        let address = bits.as_ptr() as usize;
+        let tensor = rows_from_bits(bits, 2, Dtype::Bf16);
+        assert_eq!(tensor.data.as_ptr() as usize, address);
+        assert_eq!((tensor.rows, tensor.vocab_size, tensor.dtype()), (2, 2, Dtype::Bf16));
+        assert_eq!(&tensor.data[..], &[0, 0x3c, 0, 0, 0xff, 0x7b, 1, 0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "two bytes")]
+    fn other_numbers_are_no_halves() {
+        let _ = rows_from_bits(vec![1.0_f32], 1, Dtype::F16);
     }
 
     #[test]

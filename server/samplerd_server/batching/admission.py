@@ -8,7 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from samplerd_server.batching.ticket import NO_DEADLINE
-from samplerd_server.core.errors import DeadlineError, InvalidRequestError, OverloadedError, UnavailableError
+from samplerd_server.core.errors import (
+    DRAIN_RETRY_S,
+    DeadlineError,
+    InvalidRequestError,
+    OverloadedError,
+    UnavailableError,
+)
 
 if TYPE_CHECKING:
     from samplerd_server.batching.cost_model import CostModel
@@ -33,10 +39,27 @@ class Admission:
         self._cost_model = cost_model
         self.is_open = True
         """Whether new requests are admitted."""
+        self._closed_at = 0.0
+        self._is_leaving = False
+        self.stalled = ""
+        """Why the device makes no progress; empty = it does."""
 
-    def close(self) -> None:
+    @property
+    def is_ready(self) -> bool:
+        """Whether new callers should come here."""
+        return self.is_open and not self._is_leaving
+
+    def leave(self) -> None:
+        """Say that the server is not ready, because it drains soon."""
+        self._is_leaving = True
+
+    def stall(self, why: str) -> None:
+        """Refuse every new request from now on, because the device makes no progress."""
+        self.is_open, self.stalled = False, why
+
+    def close(self, now: float) -> None:
         """Refuse every new request from now on, because the server drains."""
-        self.is_open = False
+        self.is_open, self._closed_at = False, now
 
     def check(self, ticket: Ticket, now: float) -> None:
         """Return if a ticket may enter the queue; raise otherwise.
@@ -48,9 +71,14 @@ class Admission:
             OverloadedError: the queue is full, or the answer would come after the deadline.
 
         """
-        rows, size = ticket.rows, ticket.size_bytes
+        rows, size = ticket.rows, ticket.held_bytes
+        if self.stalled:
+            raise UnavailableError(f"{self.stalled}; ask another server", reason="DEVICE_STALLED")
         if not self.is_open:
-            raise UnavailableError("the server is draining; ask another one")
+            # Connections close once what is in flight is answered, which nobody knows beforehand. So that a client's
+            # four attempts outlast a long drain, and a short one costs it little, the hint grows with the drain.
+            retry_after_s = min(_RETRY_HIGH_S, DRAIN_RETRY_S + 2 * (now - self._closed_at))
+            raise UnavailableError("the server is draining; ask another one", retry_after_s=retry_after_s)
         if ticket.is_expired(now):
             raise DeadlineError("the deadline had passed on arrival")
         if rows > self._config.queue_rows:
@@ -63,11 +91,11 @@ class Admission:
         waiting = self._queue.bytes + self._slicer.bytes
         if waiting + size > self._config.queue_bytes:
             raise self._overloaded("queue_bytes", f"the queue is full: {waiting} bytes wait")
-        if ticket.deadline != NO_DEADLINE:
-            self._check_deadline(ticket, now)
+        if ticket.deadline != NO_DEADLINE or self._config.max_queue_wait_s:
+            self._check_time(ticket, now)
 
-    def _check_deadline(self, ticket: Ticket, now: float) -> None:
-        """Refuse a ticket whose answer would come too late; long requests wait for others, but others not for them."""
+    def _check_time(self, ticket: Ticket, now: float) -> None:
+        """Refuse a ticket that would wait too long; long requests wait for others, but others not for them."""
         work, is_waited_for = float(self._queue.work), len(self._queue) > 0
         if self._slicer.is_long(ticket):
             work, is_waited_for = work + self._slicer.work, is_waited_for or len(self._slicer) > 0
@@ -75,6 +103,9 @@ class Admission:
         # ever.
         if not is_waited_for:
             return
+        limit_s = self._config.max_queue_wait_s
+        if limit_s and (wait := self._cost_model.predict(work)) > limit_s:
+            raise self._overloaded("queue_wait", f"the queue is full: it takes {wait:.3f} s")
         wait = self._cost_model.predict(work + ticket.work)
         if now + wait > ticket.deadline:
             raise self._overloaded("deadline", f"the queue takes {wait:.3f} s, which is past the deadline")

@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, TimerHandle
     from collections.abc import Callable
 
+    from samplerd_server.batching.batch_spans import BatchSpan, BatchSpans
     from samplerd_server.batching.cost_model import CostModel
     from samplerd_server.batching.queue import TicketQueue
     from samplerd_server.batching.slicer import Slicer
     from samplerd_server.batching.ticket import Ticket
     from samplerd_server.config import BatchingConfig
+    from samplerd_server.core.errors import SamplerdError
     from samplerd_server.engine.device_thread import DeviceBatch, Outcome
     from samplerd_server.metrics.metrics import Metrics
 
@@ -64,8 +66,10 @@ class Batcher:
         engine: BatchRunner,
         metrics: Metrics,
         loop: AbstractEventLoop,
+        tracing: BatchSpans | None = None,
     ) -> None:
         self._config = config
+        self._tracing = tracing
         self._queue = queue
         self._slicer = slicer
         self._cost_model = cost_model
@@ -74,6 +78,9 @@ class Batcher:
         self._loop = loop
         self._device = DeviceState()
         self._tickets = 0
+        self._running: set[TicketBatch] = set()
+        self.finished = 0
+        """Batches that the device has finished."""
         self._is_decision_due = False
         self._timer: TimerHandle | None = None
         self._batches = {reason: metrics.batches.cell(reason) for reason in REASONS}
@@ -84,6 +91,25 @@ class Batcher:
     def in_flight(self) -> int:
         """Requests in the queue or on the device."""
         return len(self._queue) + len(self._slicer) + self._tickets
+
+    @property
+    def is_computing(self) -> bool:
+        """Whether the device has a batch to compute."""
+        return self._device.batches > 0
+
+    def sweep(self, now: float) -> None:
+        """Drop the queued tickets that nobody waits for: cancelled ones, and those whose deadline has passed."""
+        for ticket in self._queue.remove(lambda ticket: ticket.is_cancelled or ticket.is_expired(now)):
+            self._drop(ticket, now)
+        self._slicer.sweep(now)
+
+    def fail_all(self, error: SamplerdError) -> None:
+        """Answer every request with an error; results of those that are at the device are not used."""
+        tickets = [*self._queue.remove(lambda _: True), *self._slicer.tickets]
+        for batch in self._running:
+            tickets += batch.tickets
+        for ticket in tickets:
+            ticket.fail(error)
 
     def enqueue(self, ticket: Ticket) -> None:
         """Put an admitted ticket in the queue; its reply is resolved once its batch has run."""
@@ -133,6 +159,7 @@ class Batcher:
 
         def deliver(outcome: Outcome) -> None:
             device.batches, device.rows, device.is_slicing = 0, 0, False
+            self.finished += 1
             device.credit_s = outcome.compute_s * max(1, self._queue.connections)
             if self._queue.rows or self._slicer:
                 self._schedule_decision()
@@ -153,8 +180,8 @@ class Batcher:
             self._run(batch, reason, now)
 
     def _drop(self, ticket: Ticket, now: float) -> None:
-        # Expiry is checked first, because grpcio also cancels a call whose deadline passes.
-        if ticket.is_expired(now):
+        # Expiry is checked first, because transports also cancel a call whose deadline passes.
+        if ticket.ended_late(now):
             self._metrics.expired.add(1)
             ticket.fail(DeadlineError("the deadline passed while the request was queued; nothing was computed"))
         else:
@@ -174,10 +201,14 @@ class Batcher:
         rows = len(packed)
         device.batches += 1
         device.rows += rows
+        self._running.add(batch)
         self._tickets += len(tickets)
         work = self._count(tickets, reason, now, rows, packed.samples)
+        span = None if self._tracing is None else self._begin_span(tickets, reason, now, rows)
 
         def deliver(outcome: Outcome) -> None:
+            self.finished += 1
+            self._running.discard(batch)
             device.batches -= 1
             device.rows -= rows
             device.credit_s -= outcome.compute_s
@@ -185,6 +216,8 @@ class Batcher:
             if self._queue.rows or self._slicer:
                 self._schedule_decision()
             self._cost_model.learn(work, outcome.compute_s)
+            if span is not None and self._tracing is not None:
+                self._tracing.end_batch(span, outcome.began_s, outcome.compute_s)
             self._deliver(batch, outcome, formed=now, rows=rows)
 
         limit_s = self._engine.event_loop_draw_limit_s
@@ -192,6 +225,16 @@ class Batcher:
             deliver(self._engine.run(packed))
         else:
             self._engine.submit(packed, deliver)
+
+    def _begin_span(self, tickets: list[Ticket], reason: str, now: float, rows: int) -> BatchSpan | None:
+        """Begin the span of a batch, if a call of it is traced."""
+        traced = [ticket for ticket in tickets if ticket.is_traced]
+        if not traced or self._tracing is None:
+            return None
+        span = self._tracing.begin_batch(rows, len(tickets), reason, now)
+        for ticket in traced:
+            ticket.batch_span = span
+        return span
 
     def _count(self, tickets: list[Ticket], reason: str, now: float, rows: int, samples: int) -> int:
         """Update the metrics for a batch that is about to run; returns its work."""

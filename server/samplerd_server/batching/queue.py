@@ -11,6 +11,8 @@ from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from samplerd_server.batching.ticket import Ticket
 
 __all__ = ["TicketQueue"]
@@ -30,7 +32,7 @@ class TicketQueue:
         self.rows = 0
         """Rows of the waiting tickets."""
         self.bytes = 0
-        """Bytes of those rows."""
+        """Bytes that those tickets hold."""
         self.work = 0
         """Price of the waiting tickets in nanoseconds: the sum of `SampleRequest.work`."""
 
@@ -51,7 +53,7 @@ class TicketQueue:
         heapq.heappush(heap, (ticket.urgency, next(self._order), ticket))
         self._tickets += 1
         self.rows += ticket.rows
-        self.bytes += ticket.size_bytes
+        self.bytes += ticket.held_bytes
         self.work += ticket.work
 
     def oldest_arrival(self) -> float:
@@ -61,6 +63,26 @@ class TicketQueue:
     def nearest_deadline(self) -> float:
         """Deadline of the ticket that is due first. The queue must not be empty."""
         return min(entry[2].deadline for heap in self._connections.values() for entry in heap)
+
+    def remove(self, is_dead: Callable[[Ticket], bool]) -> list[Ticket]:
+        """Remove the tickets for which `is_dead` holds; returns them."""
+        dead = [entry[2] for heap in self._connections.values() for entry in heap if is_dead(entry[2])]
+        if dead:
+            gone = set(map(id, dead))
+            for connection, heap in tuple(self._connections.items()):
+                heap[:] = [entry for entry in heap if id(entry[2]) not in gone]
+                heapq.heapify(heap)
+                if not heap:
+                    del self._connections[connection]
+            for ticket in dead:
+                self._forget(ticket)
+        return dead
+
+    def _forget(self, ticket: Ticket) -> None:
+        self._tickets -= 1
+        self.rows -= ticket.rows
+        self.bytes -= ticket.held_bytes
+        self.work -= ticket.work
 
     def take(self, max_rows: int, max_bytes: int, max_work: float = math.inf) -> list[Ticket]:
         """Remove a batch: the most urgent tickets that fit, or one ticket if that alone is too large.
@@ -102,25 +124,22 @@ class TicketQueue:
         taken: dict[str, tuple[int, int]] = {}
         rows = size = work = 0
         for own in batch:
-            rows, size, work = rows + own.rows, size + own.size_bytes, work + own.work
+            rows, size, work = rows + own.rows, size + own.held_bytes, work + own.work
         while heads:
             (_, _, ticket), connection = heads[0]
             own_rows, own_work = taken.get(connection, (0, 0))
             own_rows, own_work = own_rows + ticket.rows, own_work + ticket.work
             is_within_share = not batch or share.holds(own_rows, 0, own_work)
-            fits = whole.holds(rows + ticket.rows, size + ticket.size_bytes, work + ticket.work)
+            fits = whole.holds(rows + ticket.rows, size + ticket.held_bytes, work + ticket.work)
             if batch and not fits and is_within_share:
                 break  # smaller tickets must not overtake the most urgent one for ever
             if not is_within_share or (batch and not fits):
                 heapq.heappop(heads)
                 continue
             batch.append(ticket)
-            rows, size, work = rows + ticket.rows, size + ticket.size_bytes, work + ticket.work
+            rows, size, work = rows + ticket.rows, size + ticket.held_bytes, work + ticket.work
             taken[connection] = own_rows, own_work
-            self._tickets -= 1
-            self.rows -= ticket.rows
-            self.bytes -= ticket.size_bytes
-            self.work -= ticket.work
+            self._forget(ticket)
             heap = self._connections[connection]
             heapq.heappop(heap)
             if heap:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from samplerd_server.engine.device_thread import DeviceBatch
     from samplerd_server.sampling.price import RowPrice
 
-__all__ = ["SlicedDraft", "SlicedRequest", "SlicedSample", "slice_request"]
+__all__ = ["SlicedDraft", "SlicedRequest", "SlicedSample", "has_many_draws", "slice_request"]
 
 
 class SlicedRequest(Protocol):
@@ -40,7 +40,7 @@ class SlicedRequest(Protocol):
 
     @property
     def cut_work(self) -> float:
-        """Price of the slice that was cut last."""
+        """Price of the slice that was cut last, and of what it did once it has run."""
         ...
 
     @property
@@ -71,21 +71,29 @@ class SlicedRequest(Protocol):
         ...
 
 
-def slice_request(request: SampleRequest | VerifyRequest) -> SlicedRequest:
-    """Begin a long request."""
-    return SlicedDraft(request) if isinstance(request, VerifyRequest) else SlicedSample(request)
+def slice_request(request: SampleRequest | VerifyRequest, most_draws: int = 0) -> SlicedRequest:
+    """Begin a long request; most_draws: as of `Sampler`."""
+    return SlicedDraft(request) if isinstance(request, VerifyRequest) else SlicedSample(request, most_draws)
+
+
+def has_many_draws(request: SampleRequest | VerifyRequest, most_draws: int) -> bool:
+    """Tell whether a request has more draws without replacement than a sampler makes in a slice; 0 = no bound."""
+    if isinstance(request, VerifyRequest) or request.with_replacement:
+        return False
+    return 0 < most_draws < request.num_samples
 
 
 class SlicedSample:
     """Draws, by rows; the draws of one row, if they alone are too long."""
 
-    def __init__(self, request: SampleRequest) -> None:
+    def __init__(self, request: SampleRequest, most_draws: int = 0) -> None:
+        self._has_many_draws = has_many_draws(request, most_draws)
         self._request = request
         self._prices = prices_of(request)
         self._row = self._drawn = 0
         """The next row, and how many draws of it are made."""
         self.part = request
-        self.cut_work = 0.0
+        self._cut_work = 0.0
         self.begins_rows = True
         self._resumed: ResumedDraw | None = None
         """The row whose draws without replacement are being made."""
@@ -109,6 +117,13 @@ class SlicedSample:
         whole = sum(own.total(request.num_samples) for own in prices[self._row :])
         return whole - self._drawn * prices[self._row].per_draw
 
+    @property
+    def cut_work(self) -> float:
+        """Price of the slice that was cut last; of its draws, those that were made."""
+        if self._resumed is not None and self._resumed.draws:
+            return self._resumed.draws * self._price(self._row).per_draw
+        return self._cut_work
+
     def _price(self, row: int) -> RowPrice:
         return self._prices[row if len(self._prices) > 1 else 0]
 
@@ -122,22 +137,22 @@ class SlicedSample:
             if not request.with_replacement:
                 return self._begin(row)
             count = self._count_draws(budget)
-            self.cut_work = self._price(row).total(count)
+            self._cut_work = self._price(row).total(count)
             self.part = draws_part(request, row, self._drawn, count)
             return pack_one(self.part)
-        end, self.cut_work = row + 1, self._price(row).total(draws)
+        end, self._cut_work = row + 1, self._price(row).total(draws)
         while end < request.rows and not self._must_cut(end, budget):
             more = self._price(end).total(draws)
-            if self.cut_work + more > budget:
+            if self._cut_work + more > budget:
                 break
-            end, self.cut_work = end + 1, self.cut_work + more
+            end, self._cut_work = end + 1, self._cut_work + more
         self.part = rows_part(request, row, end)
         return pack_one(self.part)
 
     def _must_cut(self, row: int, budget: float) -> bool:
         """Tell whether the draws of a row are cut."""
         draws = self._request.num_samples
-        return draws > 1 and self._price(row).total(draws) > budget
+        return draws > 1 and (self._has_many_draws or self._price(row).total(draws) > budget)
 
     def _count_draws(self, budget: float) -> int:
         price, left = self._price(self._row), self._request.num_samples - self._drawn
@@ -146,16 +161,14 @@ class SlicedSample:
     def _begin(self, row: int) -> ResumedDraw:
         """Begin the draws without replacement of one row: this slice reads the row."""
         self.part = rows_part(self._request, row, row + 1)
-        self.cut_work = self._price(row).once
+        self._cut_work = self._price(row).once
         packed = pack_one(self.part)
         assert isinstance(packed, RowBatch), "draws without replacement were packed otherwise. This is a bug."
         self._resumed = ResumedDraw(packed)
         return self._resumed
 
     def _resume(self, resumed: ResumedDraw, budget: float) -> ResumedDraw:
-        price = self._price(self._row)
-        resumed.draws = max(1, int(budget / price.per_draw))
-        self.cut_work = resumed.draws * price.per_draw
+        resumed.draws = max(1, int(budget / self._price(self._row).per_draw))
         return resumed
 
     def accept(self, results: RowResults | tuple[DraftVerdict, ...] | None) -> None:

@@ -11,6 +11,7 @@ import logging
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
+from samplerd_server.batching.sliced import has_many_draws
 from samplerd_server.batching.slices import NOMINAL_RATE, LongRequests, SliceClock
 from samplerd_server.batching.ticket_batch import TicketBatch, failures
 from samplerd_server.core.errors import DeadlineError, InternalError
@@ -42,12 +43,14 @@ class Slice(NamedTuple):
 class Slicer:
     """The long requests, from their arrival to their answer."""
 
-    def __init__(self, config: BatchingConfig, *, cost_model: CostModel, metrics: Metrics) -> None:
+    def __init__(self, config: BatchingConfig, *, cost_model: CostModel, metrics: Metrics, most_draws: int = 0) -> None:
+        """Begin without requests; most_draws: as of `Sampler`."""
+        self._most_draws = most_draws
         self._slice_s = config.max_slice_s
         self._cost_model = cost_model
         self._metrics = metrics
         self._clock = SliceClock()
-        self._requests = LongRequests()
+        self._requests = LongRequests(most_draws)
 
     def __len__(self) -> int:
         """Count the long requests that are not answered."""
@@ -77,11 +80,23 @@ class Slicer:
 
     def is_long(self, ticket: Ticket) -> bool:
         """Tell whether a request is computed in slices."""
-        return ticket.work > self.most_work
+        if ticket.work > self.most_work:
+            return True
+        return bool(self._slice_s) and has_many_draws(ticket.request, self._most_draws)
 
     def add(self, ticket: Ticket) -> None:
         """Let a long request wait for its first slice."""
         self._requests.add(ticket)
+
+    def sweep(self, now: float) -> None:
+        """Drop the requests that wait for their first slice and that nobody waits for."""
+        for own in self._requests.remove_waiting(lambda ticket: ticket.is_cancelled or ticket.is_expired(now)):
+            self._drop(own, now)
+
+    @property
+    def tickets(self) -> list[Ticket]:
+        """The tickets of all long requests that are not answered."""
+        return self._requests.tickets
 
     def cut(self, now: float) -> Slice | None:
         """Form the next slice; None = nobody waits for any of the long requests any more."""
@@ -118,9 +133,9 @@ class Slicer:
         return Slice(request, packed)
 
     def _drop(self, request: LongRequest, now: float) -> None:
-        # Expiry is checked first, because grpcio also cancels a call whose deadline passes.
+        # Expiry is checked first, because transports also cancel a call whose deadline passes.
         ticket = request.ticket
-        if ticket.is_expired(now):
+        if ticket.ended_late(now):
             self._metrics.expired.add(1)
             done = "the rest was not" if request.began else "nothing was"
             ticket.fail(DeadlineError(f"the deadline passed while the request was queued; {done} computed"))

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 from samplerd_server.batching.sliced import slice_request
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from samplerd_server.batching.sliced import SlicedRequest
     from samplerd_server.batching.ticket import Ticket
 
@@ -57,9 +59,9 @@ class LongRequest:
 
     __slots__ = ("_clock", "began", "compute_s", "served_s", "sliced", "ticket")
 
-    def __init__(self, ticket: Ticket) -> None:
+    def __init__(self, ticket: Ticket, most_draws: int = 0) -> None:
         self.ticket = ticket
-        self.sliced: SlicedRequest = slice_request(ticket.request)
+        self.sliced: SlicedRequest = slice_request(ticket.request, most_draws)
         self.began = 0.0
         """When its first slice was formed, on the monotonic clock; 0 = not yet."""
         self.compute_s = 0.0
@@ -87,7 +89,8 @@ class LongRequest:
 class LongRequests:
     """Those that wait for their first slice, and those that are between two of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_draws: int = 0) -> None:
+        self._most_draws = most_draws
         self._waiting: list[tuple[float, int, LongRequest]] = []
         self._begun: list[LongRequest] = []
         self._served: dict[str, float] = {}
@@ -110,10 +113,30 @@ class LongRequests:
 
     def add(self, ticket: Ticket) -> None:
         """Let a long request wait for its first slice."""
-        heapq.heappush(self._waiting, (ticket.urgency, next(self._order), LongRequest(ticket)))
+        heapq.heappush(self._waiting, (ticket.urgency, next(self._order), LongRequest(ticket, self._most_draws)))
         self.rows += ticket.rows
         self.bytes += ticket.size_bytes
         self._waiting_work += ticket.work
+
+    def remove_waiting(self, is_dead: Callable[[Ticket], bool]) -> list[LongRequest]:
+        """Forget those that wait for their first slice and for which `is_dead` holds; returns them."""
+        dead = [own for _, _, own in self._waiting if is_dead(own.ticket)]
+        if dead:
+            self._waiting = [entry for entry in self._waiting if entry[2] not in dead]
+            heapq.heapify(self._waiting)
+            for own in dead:
+                self._forget(own)
+        return dead
+
+    @property
+    def tickets(self) -> list[Ticket]:
+        """All tickets that are not answered."""
+        return [own.ticket for own in (*(entry[2] for entry in self._waiting), *self._begun)]
+
+    def _forget(self, waiting: LongRequest) -> None:
+        self.rows -= waiting.ticket.rows
+        self.bytes -= waiting.ticket.size_bytes
+        self._waiting_work -= waiting.ticket.work
 
     def next(self) -> LongRequest:
         """Choose whose slice is next; there must be a request. It stays until it is removed."""
@@ -131,9 +154,7 @@ class LongRequests:
         )
         chosen = self._waiting.pop(place)[2]
         heapq.heapify(self._waiting)
-        self.rows -= chosen.ticket.rows
-        self.bytes -= chosen.ticket.size_bytes
-        self._waiting_work -= chosen.ticket.work
+        self._forget(chosen)
         return chosen
 
     def _begin(self, chosen: LongRequest) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from asyncio import Future
 
+    from samplerd_server.batching.batch_spans import BatchSpan
     from samplerd_server.core.request import SampleRequest, VerifyRequest
     from samplerd_server.core.result import SampleResult, VerifyResult
 
@@ -20,6 +21,9 @@ That bounds how long requests with nearer deadlines can hold it back."""
 AGING_S = 0.1
 """Seconds of waiting that one step of priority counts for."""
 
+_EARLY_S = 2e-3
+"""Timers of the event loop count whole milliseconds, and the clocks of transports differ by less than one."""
+
 
 class Ticket:
     """A request with its arrival, deadline, connection and reply.
@@ -28,7 +32,20 @@ class Ticket:
     caller has gone, is left alone.
     """
 
-    __slots__ = ("arrival", "connection", "deadline", "reply", "request", "rows", "size_bytes", "urgency", "work")
+    __slots__ = (
+        "arrival",
+        "batch_span",
+        "connection",
+        "deadline",
+        "held_bytes",
+        "is_traced",
+        "reply",
+        "request",
+        "rows",
+        "size_bytes",
+        "urgency",
+        "work",
+    )
 
     def __init__(
         self,
@@ -43,6 +60,8 @@ class Ticket:
         """Copies of three properties of the request, which are computed once and read often."""
         self.size_bytes = request.size_bytes
         self.work = request.work
+        self.held_bytes = request.held_bytes
+        """What the request counts against the bound of the queue."""
         self.arrival = arrival
         """Seconds on the monotonic clock, like all times of a ticket."""
         self.deadline = deadline
@@ -50,6 +69,9 @@ class Ticket:
         self.connection = connection
         """The connection whose fair share the request counts against."""
         self.reply = reply
+        self.is_traced = False
+        """Whether its call is traced, so that its batch has a span."""
+        self.batch_span: BatchSpan | None = None
         horizon = arrival + HORIZON_S
         self.urgency = (deadline if deadline < horizon else horizon) - AGING_S * request.priority
         """Smaller is served first. Fixed at arrival: later tickets get larger values, so no ticket starves."""
@@ -62,6 +84,13 @@ class Ticket:
     def is_expired(self, now: float) -> bool:
         """Whether the deadline has passed."""
         return now >= self.deadline
+
+    def ended_late(self, now: float) -> bool:
+        """Whether a dropped ticket's deadline has passed, rather than that its caller has cancelled it.
+
+        Transports cancel a call whose deadline passes, and may do so a little early by this clock.
+        """
+        return now >= self.deadline - _EARLY_S
 
     def fail(self, error: Exception) -> None:
         """Deliver an error."""

@@ -8,9 +8,11 @@ One name serves everywhere: the flag ``--max-batch-rows`` is ``max_batch_rows`` 
 """
 
 from samplerd_server.config.process import EngineConfig, LogConfig, MetricsConfig, WorkerConfig, WorkersConfig
+from samplerd_server.config.security import SecurityConfig
 from samplerd_server.config.server import SECTIONS, ServerConfig
 from samplerd_server.config.setting import ConfigError, Setting
-from samplerd_server.config.transport import EnvoyConfig, SecurityConfig, TransportConfig
+from samplerd_server.config.tracing import TracingConfig
+from samplerd_server.config.transport import EnvoyConfig, TransportConfig
 from samplerd_server.config.workload import AdmissionConfig, BatchingConfig, DistributionsConfig, LimitsConfig
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "SecurityConfig",
     "ServerConfig",
     "Setting",
+    "TracingConfig",
     "TransportConfig",
     "WorkerConfig",
     "WorkersConfig",

@@ -5,6 +5,7 @@ Each raises a ValueError that says what is allowed.
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ __all__ = [
     "or_off",
     "origin",
     "region_prefix",
+    "share",
     "switch",
 ]
 
@@ -41,6 +43,17 @@ def integer(low: int, high: int) -> Callable[[Any], int]:
         return number
 
     return parse
+
+
+def share(value: object) -> float:
+    """Read a share from 0 to 1."""
+    try:
+        number = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else math.nan
+    except ValueError:
+        number = math.nan
+    if not 0 <= number <= 1:
+        raise ValueError("expected a share from 0 to 1")
+    return number
 
 
 def choice(*allowed: str) -> Callable[[Any], str]:
@@ -73,9 +86,11 @@ def region_prefix(value: object) -> str:
 
 
 def device(value: object) -> str:
-    """Read the name of a device."""
+    """Read the name of a device; ``interpret``, which is for tests, is not named to users."""
     text = str(value)
-    if text in {"auto", "cpu", "cuda"} or (text.startswith("cuda:") and text.isascii() and text[5:].isdigit()):
+    if text in {"auto", "cpu", "cuda", "interpret"} or (
+        text.startswith("cuda:") and text.isascii() and text[5:].isdigit()
+    ):
         return text
     raise ValueError("expected auto, cpu, cuda or cuda:N")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from samplerd_server.config.parsers import bounded_duration, choice, device, integer, optional_address
+from samplerd_server.config.parsers import bounded_duration, choice, device, integer, optional_address, share, switch
 from samplerd_server.config.setting import Setting, setting
 from samplerd_server.core.units import format_duration
 
@@ -40,6 +40,17 @@ class EngineConfig:
             help="CPU threads that draw; 0 = the cores that this process may use, by its affinity and its CPU quota "
             "(with --workers, its share of them), less one for the event loop",
             parse=integer(0, 1024),
+        ),
+    )
+    stall_limit_s: float = setting(
+        60.0,
+        Setting(
+            flag="stall-limit",
+            help="longest time that a batch may compute, or that the event loop may be blocked; then requests are "
+            "failed with UNAVAILABLE and the process ends with exit code 3, to be started again; 0 = no limit",
+            parse=bounded_duration(86_400),
+            show=format_duration,
+            value="TIME",
         ),
     )
     event_loop_draw_limit_s: float = setting(
@@ -78,9 +89,17 @@ class MetricsConfig:
         "127.0.0.1:9464",
         Setting(
             flag="metrics-listen",
-            help="address of /metrics, host:port, or off",
+            help="address of /metrics, /livez and /readyz, host:port, or off",
             parse=optional_address,
             value="HOST:PORT",
+        ),
+    )
+    http_ui: bool = setting(
+        False,  # noqa: FBT003  # the default of a switch
+        Setting(
+            flag="http-ui",
+            help="serve a page for browsers on --metrics-listen: what the server does now, and a playground",
+            parse=switch,
         ),
     )
 
@@ -107,6 +126,28 @@ class LogConfig:
             value="text|json",
         ),
     )
+    access: bool = setting(
+        False,  # noqa: FBT003  # the default of a switch
+        Setting(flag="access-log", help="log a line for each call that has ended (docs/tracing.md)", parse=switch),
+    )
+    access_sample: float = setting(
+        1.0,
+        Setting(
+            flag="access-log-sample",
+            help="share of the calls that --access-log writes, from 0 to 1; chosen at random",
+            parse=share,
+            value="SHARE",
+        ),
+    )
+    access_errors: str = setting(
+        "all",
+        Setting(
+            flag="access-log-errors",
+            help="which of the calls that failed --access-log writes: all, or the same share as of the others",
+            parse=choice("all", "sampled"),
+            value="all|sampled",
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +165,8 @@ class WorkerConfig:
     answer."""
     started_at_s: float
     """When the supervisor started, in seconds since the epoch."""
+    epoch_s: float = 0.0
+    """The time at which the system's monotonic clock was 0, in seconds since the epoch: one clock for all workers."""
     distributions: str = ""
     """Folder with the uploaded distributions of all workers; empty = each worker keeps its own in memory."""
     folder: str = ""

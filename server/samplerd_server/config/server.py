@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from samplerd_server.config.process import EngineConfig, LogConfig, MetricsConfig, WorkerConfig, WorkersConfig
+from samplerd_server.config.security import SecurityConfig
 from samplerd_server.config.setting import ConfigError
-from samplerd_server.config.transport import EnvoyConfig, SecurityConfig, TransportConfig
+from samplerd_server.config.tracing import TracingConfig
+from samplerd_server.config.transport import EnvoyConfig, TransportConfig
 from samplerd_server.config.workload import AdmissionConfig, BatchingConfig, DistributionsConfig, LimitsConfig
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ class ServerConfig:
     workers: WorkersConfig = field(default_factory=WorkersConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     log: LogConfig = field(default_factory=LogConfig)
+    tracing: TracingConfig = field(default_factory=TracingConfig)
     worker: WorkerConfig | None = None
     """Set by a supervisor in its workers; no section of the file."""
 
@@ -54,6 +57,11 @@ class ServerConfig:
             )
         if self.transport.transport == "envoy" and self.transport.http_listen:
             raise ConfigError("with --transport envoy, HTTP is on the addresses of --listen: leave out --http-listen")
+        is_bounded = self.transport.transport == "envoy" or self.transport.http_listen
+        if is_bounded and self.admission.incoming_bytes < self.transport.max_message_bytes:
+            raise ConfigError("--incoming-bytes must be at least --max-message-bytes, or no such message could arrive")
+        if self.metrics.http_ui and not self.metrics.listen:
+            raise ConfigError("--http-ui serves its page on --metrics-listen, which is off")
         if self.workers.count > 1 and unix:
             message = "a Unix socket belongs to one server; listen on host:port, or use --workers 1"
             raise ConfigError(f"--workers {self.workers.count}: cannot share {unix[0]}: {message}")
@@ -76,6 +84,7 @@ SECTIONS: Mapping[str, type] = {
     "workers": WorkersConfig,
     "metrics": MetricsConfig,
     "log": LogConfig,
+    "tracing": TracingConfig,
 }
 """Name of each section and its class."""
 

@@ -1,4 +1,4 @@
-"""Settings of the network: addresses, connections, security, and what only Envoy has."""
+"""Settings of the network: addresses, connections, and what only Envoy has."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from samplerd_server.config.parsers import (
     region_prefix,
     switch,
 )
-from samplerd_server.config.setting import ConfigError, Setting, setting
+from samplerd_server.config.setting import Setting, setting
 from samplerd_server.core.units import format_bytes, format_duration, parse_address
 
-__all__ = ["EnvoyConfig", "SecurityConfig", "TransportConfig"]
+__all__ = ["EnvoyConfig", "TransportConfig"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,75 +135,27 @@ class TransportConfig:
             value="PREFIX",
         ),
     )
-    drain_grace_s: float = setting(
-        10.0,
+    drain_delay_s: float = setting(
+        0.0,
         Setting(
-            flag="drain-grace",
-            help="longest time that requests in flight may take to finish after SIGTERM or SIGINT",
+            flag="drain-delay",
+            help="time after SIGTERM or SIGINT in which health is NOT_SERVING and requests are still answered, so that "
+            "load balancers and clients that watch health go elsewhere first; 0 = refuse new requests at once",
             parse=bounded_duration(3600),
             show=format_duration,
             value="TIME",
         ),
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SecurityConfig:
-    """TLS, client certificates and tokens."""
-
-    certificate: str = setting(
-        "",
+    drain_grace_s: float = setting(
+        10.0,
         Setting(
-            flag="tls-cert",
-            help="PEM file of the server's certificate chain; turns on TLS for TCP addresses; off = plain text",
-            parse=optional_path,
-            value="FILE",
-            show=or_off,
+            flag="drain-grace",
+            help="longest time that requests in flight may take to finish once new ones are refused",
+            parse=bounded_duration(3600),
+            show=format_duration,
+            value="TIME",
         ),
     )
-    key: str = setting(
-        "",
-        Setting(
-            flag="tls-key",
-            help="PEM file of the certificate's private key, unencrypted",
-            parse=optional_path,
-            value="FILE",
-            show=or_off,
-        ),
-    )
-    client_ca: str = setting(
-        "",
-        Setting(
-            flag="tls-client-ca",
-            help="PEM file of the authorities that sign clients' certificates; a client without such a certificate is "
-            "refused",
-            parse=optional_path,
-            value="FILE",
-            show=or_off,
-        ),
-    )
-    token_file: str = setting(
-        "",
-        Setting(
-            flag="token-file",
-            help="file of accepted bearer tokens, one per line; health checks need no token; off = no call needs one",
-            parse=optional_path,
-            value="FILE",
-            show=or_off,
-        ),
-    )
-
-    def __post_init__(self) -> None:
-        """Check that settings which need each other are given together.
-
-        Raises:
-            ConfigError: one of them is missing.
-
-        """
-        if bool(self.certificate) != bool(self.key):
-            raise ConfigError("--tls-cert and --tls-key need each other")
-        if self.client_ca and not self.certificate:
-            raise ConfigError("--tls-client-ca needs --tls-cert and --tls-key")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -71,8 +71,42 @@ class AdmissionConfig:
         1 << 30,
         Setting(
             flag="queue-bytes",
-            help="most bytes of rows in the queue; a request beyond that is refused with RESOURCE_EXHAUSTED",
+            help="most bytes that the requests in the queue hold, rows, the messages around them and lists of ids; "
+            "a request beyond that is refused with RESOURCE_EXHAUSTED",
             parse=bounded_bytes(1 << 10, 1 << 42),
+            show=format_bytes,
+            value="SIZE",
+        ),
+    )
+    max_queue_wait_s: float = setting(
+        0.0,
+        Setting(
+            flag="max-queue-wait",
+            help="longest predicted time that the requests in the queue take; while they would take longer, another "
+            "is refused with RESOURCE_EXHAUSTED; 0 = any time",
+            parse=bounded_duration(86_400),
+            show=format_duration,
+            value="TIME",
+        ),
+    )
+    incoming_bytes: int = setting(
+        1 << 30,
+        Setting(
+            flag="incoming-bytes",
+            help="most bytes of messages that have come in part, with envoy and over HTTP; a request beyond that is "
+            "refused with RESOURCE_EXHAUSTED while it arrives",
+            parse=bounded_bytes(1 << 10, 1 << 42),
+            show=format_bytes,
+            value="SIZE",
+        ),
+    )
+    reply_bytes: int = setting(
+        1 << 30,
+        Setting(
+            flag="reply-bytes",
+            help="most bytes of replies that wait to be read, a quarter of them for one caller; a call whose reply "
+            "would go beyond ends with RESOURCE_EXHAUSTED; less than 64 KiB of a call is not counted",
+            parse=bounded_bytes(1 << 16, 1 << 42),
             show=format_bytes,
             value="SIZE",
         ),
@@ -125,7 +159,7 @@ class BatchingConfig:
         128 << 20,
         Setting(
             flag="max-batch-bytes",
-            help="most bytes of rows in one batch; a larger request is a batch of its own",
+            help="most bytes that the requests of one batch hold; a larger request is a batch of its own",
             parse=bounded_bytes(1 << 10, 1 << 40),
             show=format_bytes,
             value="SIZE",

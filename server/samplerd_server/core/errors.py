@@ -26,6 +26,7 @@ from enum import IntEnum
 from typing import ClassVar
 
 __all__ = [
+    "DRAIN_RETRY_S",
     "OK",
     "AlreadyExistsError",
     "BindError",
@@ -43,6 +44,7 @@ __all__ = [
     "SamplerdError",
     "UnauthenticatedError",
     "UnavailableError",
+    "cut",
 ]
 
 
@@ -68,8 +70,21 @@ class Code(IntEnum):
     UNAUTHENTICATED = 16
 
 
+DRAIN_RETRY_S = 0.2
+"""After this, a server that drains and has nothing in flight has told its clients to connect elsewhere."""
 OK = Code.OK
 """The code of nearly every call: looking up the member of the class takes 80 ns each time."""
+
+
+_MAX_BYTES = 512
+"""Of a text. A status travels in headers, of which clients take 8 KiB, and holds each text up to three times, encoded
+up to three times as long. A status that is too large arrives as RESOURCE_EXHAUSTED, which is tried again."""
+
+
+def cut(text: str) -> str:
+    """Cut a text, which may quote what a client sent, after 512 bytes."""
+    data = text.encode("utf-8", "replace")
+    return data.decode() if len(data) <= _MAX_BYTES else data[:_MAX_BYTES].decode("utf-8", "ignore") + "..."
 
 
 class BindError(Exception):
@@ -90,8 +105,8 @@ class SamplerdError(Exception):
 
     @property
     def message(self) -> str:
-        """The text that the client gets."""
-        return str(self)
+        """The text that the client gets, cut where it is long."""
+        return cut(str(self))
 
 
 class InvalidRequestError(SamplerdError):
@@ -164,6 +179,16 @@ class MessageTooLargeError(SamplerdError):
         super().__init__(f"{what} is larger than the limit of {max_bytes} bytes (--max-message-bytes)")
 
 
+class ReplyTooLargeError(SamplerdError):
+    """Expected: a reply alone is larger than all replies that may wait to be read."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "REPLY_TOO_LARGE"
+
+    def __init__(self, size: int, max_bytes: int) -> None:
+        super().__init__(f"the reply has {size} bytes, and --reply-bytes lets {max_bytes} wait: ask for less at once")
+
+
 class DeadlineError(SamplerdError):
     """Expected: the deadline passed while the request was queued; nothing was computed."""
 
@@ -177,6 +202,12 @@ class UnavailableError(SamplerdError):
     code = Code.UNAVAILABLE
     reason = "UNAVAILABLE"
     retryable = True
+
+    def __init__(self, message: str, *, reason: str = "UNAVAILABLE", retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.retry_after_s = retry_after_s
+        """Seconds after which a caller should ask again; None = it knows best."""
 
 
 class UnauthenticatedError(SamplerdError):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from samplerd_server.core.entity import entity
 from samplerd_server.core.enums import InputKind
+from samplerd_server.core.held_bytes import lists_bytes, rows_bytes
 from samplerd_server.core.outputs import NO_OUTPUTS, Outputs
 
 if TYPE_CHECKING:
@@ -73,10 +74,19 @@ class SampleRequest:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes that the request counts against the queue's bound: those of the rows that are read."""
+        """Bytes of the rows that are read."""
         if self.guidance is not None:
             return self.source.size_bytes + self.guidance.size_bytes
         return self.source.size_bytes if self.cdf_index is None else 0
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes that the request keeps in memory while it waits: rows, the message around them, lists of ids."""
+        held = rows_bytes(self.source, self.guidance) if self.cdf_index is None else 0
+        for values in (self.row_seeds, self.outputs.logprob_ids):
+            if values is not None:
+                held += values.nbytes
+        return held + lists_bytes(self.params)
 
     @property
     def samples(self) -> int:
@@ -106,8 +116,15 @@ class VerifyRequest:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes that the request counts against the queue's bound."""
+        """Bytes of the rows that are read."""
         return self.target.size_bytes + (self.draft.size_bytes if self.draft else 0)
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes that the request keeps in memory while it waits."""
+        target = self.target
+        own = rows_bytes(target.source, self.draft) + self.draft_ids.nbytes + self.parents.nbytes
+        return own + lists_bytes(target.params)
 
     @property
     def samples(self) -> int:

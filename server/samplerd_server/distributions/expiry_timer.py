@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
+
+from samplerd_server.core.errors import UnavailableError
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, TimerHandle
@@ -36,4 +39,5 @@ class ExpiryTimer:
 
     def _free_expired(self) -> None:
         self._timer = self._loop.call_later(self._period_s, self._free_expired)
-        self._store.free_expired()
+        with suppress(UnavailableError):  # no file descriptor is left: the next time will do
+            self._store.free_expired()

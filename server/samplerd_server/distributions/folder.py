@@ -2,7 +2,7 @@
 
 ::
 
-    n-NAME    a distribution; its modification time is its last use
+    n-NAME    a distribution; its modification time is its last use, by the store's clock
     t-TOKEN   a distribution that is being written
     x-TOKEN   a distribution that was deleted or has expired; a process may still draw from it
     lock      locked (flock) while a file is renamed
@@ -22,18 +22,18 @@ import os
 import secrets
 import weakref
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from samplerd_server.core.errors import FullError
+from samplerd_server.distributions.files import USED_UP, map_file, needs_descriptors, unlink_unlocked
 from samplerd_server.distributions.segment import open_segment
 from samplerd_server.distributions.store import check_limits, not_found, taken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from samplerd_server.core.rows import StoredRows
@@ -94,6 +94,7 @@ class FolderStore:
                 size += entry.stat().st_size
         return size
 
+    @needs_descriptors
     def check(self, name: str, size_bytes: int) -> None:
         """Raise the error that `allocate` or `publish` would raise now; see `Store`."""
         self.free_expired()
@@ -104,6 +105,7 @@ class FolderStore:
     def _check_room(self, size_bytes: int) -> None:
         check_limits(self.count, self.size_bytes, size_bytes, max_count=self._max_count, max_bytes=self._max_bytes)
 
+    @needs_descriptors
     def allocate(self, size_bytes: int) -> NDArray[np.uint8]:
         """Allocate memory; see `Store`."""
         path = self._folder / (_MAKING + secrets.token_hex(8))
@@ -115,9 +117,11 @@ class FolderStore:
         try:
             # Allocated now: a page that is missing when it is first written to would kill the process (SIGBUS).
             os.posix_fallocate(descriptor, 0, size_bytes)
-            memory = _map(descriptor, mmap.ACCESS_WRITE)
+            memory = map_file(descriptor, mmap.ACCESS_WRITE)
         except OSError as error:
             path.unlink()
+            if error.errno in USED_UP:
+                raise
             raise FullError(f"{size_bytes} bytes do not fit into the folder of distributions") from error
         finally:
             os.close(descriptor)
@@ -130,6 +134,7 @@ class FolderStore:
         if path is not None:
             path.unlink(missing_ok=True)
 
+    @needs_descriptors
     def publish(self, memory: NDArray[np.uint8]) -> tuple[Segment, float]:
         """Store a distribution under its name; see `Store`."""
         segment = open_segment(memory, self._segment_decoder)
@@ -147,6 +152,7 @@ class FolderStore:
         self._events.add(1, "created")
         return segment, now + segment.description.ttl_s
 
+    @needs_descriptors
     def find(self, name: str) -> StoredRows:
         """Give rows to draw from; see `Store`."""
         mapped, _ = self._look_up(name)
@@ -156,11 +162,13 @@ class FolderStore:
         self._events.add(1, "used")
         return mapped.segment.rows
 
+    @needs_descriptors
     def describe(self, name: str) -> tuple[Segment, float]:
         """Give a distribution and when it expires; see `Store`."""
         mapped, used = self._look_up(name)
         return mapped.segment, used + mapped.segment.description.ttl_s
 
+    @needs_descriptors
     def delete(self, name: str) -> None:
         """Delete a distribution; see `Store`."""
         with self._lock():
@@ -170,11 +178,13 @@ class FolderStore:
         self._events.add(1, "deleted")
         self._collect()
 
+    @needs_descriptors
     def names(self) -> list[str]:
         """List all names, ascending."""
         self.free_expired()
         return sorted(self._names())
 
+    @needs_descriptors
     def free_expired(self) -> None:
         """Delete the expired distributions, and unmap those that other processes have deleted."""
         names = set(self._names())
@@ -235,7 +245,7 @@ class FolderStore:
             inode = os.fstat(descriptor).st_ino
             if self._path(name).stat().st_ino != inode:
                 raise FileNotFoundError
-            return _Mapped(open_segment(_map(descriptor, mmap.ACCESS_READ), self._segment_decoder), inode)
+            return _Mapped(open_segment(map_file(descriptor, mmap.ACCESS_READ), self._segment_decoder), inode)
         finally:
             os.close(descriptor)
 
@@ -263,7 +273,7 @@ class FolderStore:
         with self._lock():  # so that no file is unlinked between its creation and its first lock
             for path in nameless:
                 with suppress(FileNotFoundError, BlockingIOError):
-                    _unlink_unlocked(path)
+                    unlink_unlocked(path)
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
@@ -273,23 +283,3 @@ class FolderStore:
             yield
         finally:
             os.close(descriptor)
-
-
-def _map(descriptor: int, access: int) -> NDArray[np.uint8]:
-    """Map a whole file; the mapping keeps the file locked, because it holds a duplicate of the descriptor."""
-    return np.frombuffer(mmap.mmap(descriptor, 0, access=access), np.uint8)
-
-
-def _unlink_unlocked(path: str) -> None:
-    """Unlink a file unless it is locked.
-
-    Raises:
-        BlockingIOError: it is.
-
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        Path(path).unlink()
-    finally:
-        os.close(descriptor)

@@ -2,8 +2,8 @@
 
 Compiling takes the better part of a minute and leaves the compiler's memory behind. In a process of its own it does
 neither to the server: the event loop answers health checks meanwhile, and what the compiler took is given back when the
-child ends. Rule 1: the child never outlives the server; it kills itself once the pipe to it is closed. Rule 2: whatever
-goes wrong with it is logged in one line, and the server compiles by itself.
+child ends. Rule 1: the child never outlives the server; once the pipe to it is closed, it ends and leaves nothing
+behind. Rule 2: whatever goes wrong with it is logged in one line, and the server compiles by itself.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import logging
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from samplerd_server.config.environment import interpreter_environment
 from samplerd_server.process.cpu_quota import usable_cores
 from samplerd_server.process.log import event
+from samplerd_server.process.temporary_folder import make_temporary_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,19 +42,24 @@ def compiled_ahead(spare: Path | None = None) -> Iterator[None]:
         spare: folder for kernels where no other folder can be written; None = a temporary one, removed afterwards.
 
     """
-    from samplerd_server.sampling.kernels import code_cache, compile  # noqa: A004, PLC0415  # they import numba
+    from samplerd_server.sampling.kernels import (  # noqa: PLC0415  # they import numba
+        code_cache,
+        compile,  # noqa: A004
+        shared_parts,
+    )
 
     with ExitStack() as stack:
         if spare is not None:
             stack.enter_context(code_cache.looking_into(spare))
-        kernels = [own for own in compile.ENTRY_POINTS if own.py_func.__module__.startswith("samplerd_server.")]
+        compiled = [*compile.ENTRY_POINTS, *shared_parts.all_parts()]
+        kernels = [own for own in compiled if own.py_func.__module__.startswith("samplerd_server.")]
         missing = _missing(kernels)
         if missing:
             try:
                 folder = _folder(missing, spare, stack)
                 if folder is not None:
                     stack.enter_context(code_cache.looking_into(folder))
-                _compile(kernels, folder)
+                _compile(kernels, folder, is_temporary=folder != spare)
             except OSError as error:
                 event(_LOG, logging.WARNING, "kernels are compiled in this process", cause=error.strerror)
         yield
@@ -70,11 +75,16 @@ def _folder(missing: list[Any], spare: Path | None, stack: ExitStack) -> Path | 
         return None
     if spare is not None:
         return spare
-    return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="samplerd-kernels-")))
+    return Path(stack.enter_context(make_temporary_folder()))
 
 
-def _compile(kernels: list[Any], folder: Path | None) -> None:
+def _compile(kernels: list[Any], folder: Path | None, *, is_temporary: bool) -> None:
     """Run the child to its end, and say how far it is.
+
+    Args:
+        kernels: all of them.
+        folder: where it must write; None = it finds a folder.
+        is_temporary: whether the child removes the folder if this process ends before it.
 
     Raises:
         OSError: it cannot be started.
@@ -92,10 +102,11 @@ def _compile(kernels: list[Any], folder: Path | None) -> None:
         saved="no" if folder else "yes",
     )
     variables = interpreter_environment() | ({} if folder is None else {"NUMBA_CACHE_DIR": str(folder)})
+    temporary = [f"--temporary={folder}"] if folder is not None and is_temporary else []
     theirs, ours = os.pipe()
     try:
         child = subprocess.Popen(  # noqa: S603  # this Python
-            [*_command(), f"--processes={processes}", "--until-input-ends"],
+            [*_command(), f"--processes={processes}", "--until-input-ends", *temporary],
             stdin=theirs,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import platform
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
+from samplerd_server.config.environment import interpret_kernels
 from samplerd_server.core.errors import DeviceError
 from samplerd_server.process.cpu_quota import usable_cores
 
@@ -19,18 +21,25 @@ class Device:
     """The device that draws."""
 
     name: str
-    """Name in torch: ``cpu``, ``cuda:0``."""
+    """Name in torch, ``cpu`` or ``cuda:0``; or ``interpret``."""
     description: str
     """Product name, as the vendor reports it."""
 
 
 def choose_device(configured: str) -> Device:
-    """Turn ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` into a device.
+    """Turn ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``interpret`` into a device.
+
+    With ``interpret`` the kernels for a GPU run in an interpreter on the CPU, at some tenths of a second a draw.
 
     Raises:
         DeviceError: there is no such device.
 
     """
+    if configured == "interpret":
+        if find_spec("triton") is None:
+            raise DeviceError("device interpret is not there: it needs the package triton")
+        interpret_kernels()
+        return Device(name="interpret", description=f"{_cpu_name()}, interpreting kernels for a GPU")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if configured == "cpu" or (configured == "auto" and count == 0):
         return Device(name="cpu", description=_cpu_name())

@@ -14,6 +14,7 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+from samplerd_server.core.thread_clock import ThreadClock
 from samplerd_server.sampling.cdf_index.batch import IndexedBatch
 from samplerd_server.sampling.resumed import ResumedDraft, ResumedDraw
 from samplerd_server.sampling.rows import DraftBatch
@@ -42,6 +43,8 @@ class Outcome(NamedTuple):
     has_failed: bool = False
     """Whether the sampler raised, which is a bug; the cause is in the log. If not, and there are no results, the
     next slice of a ResumedDraw or ResumedDraft goes on."""
+    began_s: float = 0.0
+    """When the sampler began, on the monotonic clock."""
 
 
 class DeviceThread:
@@ -52,6 +55,20 @@ class DeviceThread:
         self._inbox: SimpleQueue[tuple[DeviceBatch, Callable[[Outcome], None]] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="samplerd-device", daemon=True)
         self._loop: AbstractEventLoop | None = None
+        self._began = 0.0
+        """When the running batch began, by the monotonic clock; 0 = none runs."""
+        self._clock: ThreadClock | None = None
+
+    @property
+    def cpu_s(self) -> float:
+        """Processor time of the thread, in seconds. May be read from any thread."""
+        return 0.0 if self._clock is None else self._clock.seconds
+
+    @property
+    def batch_age_s(self) -> float:
+        """Seconds since the running batch began, 0 = none runs. May be called from any thread."""
+        began = self._began
+        return time.monotonic() - began if began else 0.0
 
     def start(self, loop: AbstractEventLoop) -> None:
         """Start the thread; outcomes are delivered on `loop`."""
@@ -81,16 +98,19 @@ class DeviceThread:
 
     def run(self, batch: DeviceBatch) -> Outcome:
         """Run a batch on the calling thread. Only while no submitted batch is unfinished."""
-        began = time.monotonic()
+        began = self._began = time.monotonic()
         try:
             results = _draw(self._sampler, batch)
         except Exception:  # noqa: BLE001  # any exception of the sampler fails this batch and no other
             _LOG.exception("the sampler raised", extra={"values": {"rows": len(batch)}})
-            return Outcome(results=None, compute_s=time.monotonic() - began, has_failed=True)
-        return Outcome(results=results, compute_s=time.monotonic() - began)
+            return Outcome(results=None, compute_s=time.monotonic() - began, has_failed=True, began_s=began)
+        finally:
+            self._began = 0.0
+        return Outcome(results=results, compute_s=time.monotonic() - began, began_s=began)
 
     def _run(self) -> None:
         assert self._loop is not None, "the device thread runs before it was started. This is a bug."
+        self._clock = ThreadClock()
         while (submitted := self._inbox.get()) is not None:
             batch, deliver = submitted
             outcome = self.run(batch)

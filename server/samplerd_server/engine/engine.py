@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from samplerd_server.core.errors import DeviceError
 from samplerd_server.engine.compile_child import compiled_ahead
 from samplerd_server.engine.device import choose_device, choose_threads
 from samplerd_server.engine.device_thread import DeviceThread, Outcome
@@ -28,14 +29,17 @@ class Engine:
     """Draws batches, one after the other.
 
     Raises:
-        DeviceError: the configured device does not exist.
+        DeviceError: the configured device does not exist, or the configured kernel does not run on it.
 
     """
 
     def __init__(self, config: EngineConfig) -> None:
         self.device = choose_device(config.device)
         self.threads = choose_threads(config.threads)
-        self.sampler = choose_sampler(self.device.name, config.kernel, self.threads)  # type: ignore[arg-type]  # config checked it
+        try:
+            self.sampler = choose_sampler(self.device.name, config.kernel, self.threads)  # type: ignore[arg-type]  # checked
+        except ValueError as error:
+            raise DeviceError(str(error)) from None
         self.cdf_index_builder = choose_cdf_index_builder(self.sampler)
         """Makes the CDF index of uploaded rows; None = they are drawn from like other rows."""
         self._thread = DeviceThread(self.sampler)
@@ -70,6 +74,16 @@ class Engine:
     def run(self, batch: DeviceBatch) -> Outcome:
         """Run a batch on the calling thread. Only while the device thread is idle."""
         return self._thread.run(batch)
+
+    @property
+    def device_cpu_s(self) -> float:
+        """Processor time of the device thread, in seconds, without the threads that help it."""
+        return self._thread.cpu_s
+
+    @property
+    def batch_age_s(self) -> float:
+        """Seconds since the batch began that runs now; 0 = none runs."""
+        return self._thread.batch_age_s
 
     def stop(self, wait_s: float) -> bool:
         """Finish the submitted batches within `wait_s` seconds and end the thread; returns whether it has ended."""

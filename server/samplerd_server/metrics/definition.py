@@ -57,7 +57,8 @@ class Label:
     others: str = ""
     """What further values there may be, and from when."""
     of_rpc: str = ""
-    """Instead of `values`: the attribute of `RpcLabels` that it shows. Every RPC has a series from the start."""
+    """Instead of `values`: the attribute of `RpcLabels` that it shows. Every RPC has a series from the start, or
+    several if the attribute is a tuple."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +154,15 @@ class Definition:
     def _known(self, rpcs: Iterable[RpcLabels]) -> Iterator[tuple[str, ...]]:
         """Give the label values whose series exist from the start."""
         for rpc in rpcs if any(label.of_rpc for label in self.labels) else (None,):
-            yield from product(
-                *((getattr(rpc, label.of_rpc),) if label.of_rpc else tuple(label.values) for label in self.labels)
-            )
+            yield from product(*(_values(label, rpc) for label in self.labels))
+
+
+def _values(label: Label, rpc: RpcLabels | None) -> tuple[str, ...]:
+    """Give the values of a label that are known from the start, those of an RPC if it depends on it."""
+    if not label.of_rpc:
+        return tuple(label.values)
+    values: str | tuple[str, ...] = getattr(rpc, label.of_rpc)
+    return (values,) if isinstance(values, str) else values
 
 
 def definitions_of(table: type) -> tuple[Definition, ...]:

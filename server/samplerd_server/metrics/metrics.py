@@ -8,14 +8,18 @@ request: prometheus_client's own counters take a lock for every addition.
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import TYPE_CHECKING
+from operator import is_
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client.registry import Collector
 
 from samplerd_server.core.errors import OK, Code
 from samplerd_server.metrics.definition import definitions_of
 from samplerd_server.metrics.instruments import Counter
-from samplerd_server.metrics.table import SECONDS, ServerTable, SupervisorTable
+from samplerd_server.metrics.labels import SECONDS
+from samplerd_server.metrics.rpc_labels import camel_case
+from samplerd_server.metrics.series import Family, Layout, Snapshot
+from samplerd_server.metrics.table import ServerTable, SupervisorTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Metrics", "SupervisorMetrics"]
 
 _BOUNDS = SECONDS.bounds
+_MAX_IDENTITIES = 64
 
 
 class _Instruments(Collector):
@@ -36,6 +41,8 @@ class _Instruments(Collector):
     def __init__(self, rpcs: Iterable[RpcLabels] = ()) -> None:
         served = tuple(rpcs)
         self._shown: dict[str, Instrument] = {}
+        self._last: tuple[list[Any], Layout] = [], Layout(())
+        """What the instruments gave as their keys at the last scrape, and the layout made of it."""
         for definition in definitions_of(type(self)):
             instrument = definition.make(served)
             setattr(self, definition.attribute, instrument)
@@ -51,25 +58,46 @@ class _Instruments(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Give every metric that has a series to prometheus_client. On the thread that scrapes."""
+        return self.read().metrics()
+
+    def read(self) -> Snapshot:
+        """Read all series. On the thread that scrapes."""
+        shape, values = [], list[float]()
         for instrument in self._shown.values():
-            family = instrument.family()
-            if family.samples:
-                yield family
+            keys, own = instrument.read()
+            shape.append(keys)
+            values += own
+        before, layout = self._last
+        if not before or not all(map(is_, shape, before)):
+            shown = zip(self._shown.values(), shape, strict=True)
+            layout = Layout([Family(own.name, own.help, own.type, keys) for own, keys in shown if keys])
+            self._last = shape, layout
+        return Snapshot(layout, values)
 
 
 class _Rpc:
     """The series of one RPC: looked up once."""
 
-    __slots__ = ("grpc_handling", "grpc_labels", "grpc_ok", "grpc_started", "request_ok", "request_seconds", "unary")
+    __slots__ = (
+        "grpc_labels",
+        "grpc_ok",
+        "grpc_started",
+        "is_request",
+        "path",
+        "request_ok",
+        "request_seconds",
+        "timed_as",
+    )
 
     def __init__(self, metrics: Metrics, rpc: RpcLabels) -> None:
         self.grpc_labels = (rpc.grpc_type, rpc.service, rpc.method)
-        self.unary = rpc.grpc_type == "unary"
+        self.path = f"/{rpc.service}/{rpc.method}"
+        self.is_request = rpc.grpc_type != "bidi_stream"
         self.grpc_started = metrics.grpc_server_started.cell(*self.grpc_labels)
         self.grpc_ok = metrics.grpc_server_handled.cell(*self.grpc_labels, "OK")
-        self.grpc_handling = metrics.grpc_server_handling_seconds.series(*self.grpc_labels)
         self.request_ok = metrics.requests.cell(rpc.method, OK.name)
-        self.request_seconds = metrics.request_seconds.series(rpc.method)
+        self.request_seconds = metrics.request_seconds.series(rpc.timed_as)
+        self.timed_as = rpc.timed_as
 
 
 class Metrics(ServerTable, _Instruments):
@@ -87,35 +115,50 @@ class Metrics(ServerTable, _Instruments):
         if len(set(methods)) != len(methods):
             raise ValueError(f"two RPCs have one name: {sorted(methods)}")
         _Instruments.__init__(self, served)
+        self._identities: set[str] = set()
         self._rpcs = {rpc.method: _Rpc(self, rpc) for rpc in served}
+        self._paths = frozenset(f"/{rpc.service}/{rpc.method}" for rpc in served)
+
+    def identity_label(self, name: str) -> str:
+        """Give the label of a caller: its name, or `other` once there are 64 names."""
+        if name in self._identities:
+            return name
+        if len(self._identities) >= _MAX_IDENTITIES:
+            return "other"
+        self._identities.add(name)
+        return name
+
+    def is_served(self, path: str) -> bool:
+        """Whether a path, /SERVICE/METHOD, is that of an RPC that is counted by name."""
+        return path in self._paths
+
+    def path_of(self, rpc: str) -> str:
+        """Give the path of an RPC: /SERVICE/METHOD."""
+        return self._rpcs[rpc].path
 
     def rpc_started(self, rpc: str) -> None:
         """Count an RPC that begins."""
         self._rpcs[rpc].grpc_started.value += 1
 
     def rpc_handled(self, rpc: str, code: Code, seconds: float) -> None:
-        """Count an RPC that ended, with the time it took; a unary one is also a request."""
+        """Count an RPC that ended, with the time it took; one that has one request is also a request."""
         own = self._rpcs[rpc]
-        # Both histograms have the same bounds, so the bucket is looked for once.
-        bucket = bisect_left(_BOUNDS, seconds)
-        own.grpc_handling[bucket] += 1
-        own.grpc_handling[-1] += seconds
-        if own.unary:
-            own.request_seconds[bucket] += 1
+        if own.is_request:
+            own.request_seconds[bisect_left(_BOUNDS, seconds)] += 1
             own.request_seconds[-1] += seconds
         if code is OK:
             own.grpc_ok.value += 1
-            if own.unary:
+            if own.is_request:
                 own.request_ok.value += 1
         else:
             self.grpc_server_handled.add(1, *own.grpc_labels, _GRPC_CODES[code])
-            if own.unary:
+            if own.is_request:
                 self.requests.add(1, rpc, code.name)
 
     def request_answered(self, rpc: str, code: Code, seconds: float) -> None:
         """Count a request that was answered; a stream counts each of its own."""
         self.requests.add(1, rpc, code.name)
-        self.request_seconds.observe(seconds, rpc)
+        self.request_seconds.observe(seconds, self._rpcs[rpc].timed_as)
 
 
 class SupervisorMetrics(SupervisorTable, _Instruments):
@@ -127,5 +170,4 @@ class SupervisorMetrics(SupervisorTable, _Instruments):
             self.worker_restarts.cell(str(index))
 
 
-# The names that grpc-ecosystem dashboards expect: CamelCase.
-_GRPC_CODES = {code: "OK" if code is OK else code.name.title().replace("_", "") for code in Code}
+_GRPC_CODES = {code: camel_case(code.name) for code in Code}

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import ProcessCollector
 
+from samplerd_server.metrics.series import Family, Layout, Snapshot
 from samplerd_server.metrics.table import PROCESS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from prometheus_client.metrics_core import Metric
 
 __all__ = ["ProcessMetrics"]
@@ -26,7 +25,20 @@ class ProcessMetrics(ProcessCollector):
 
     def __init__(self) -> None:
         super().__init__(registry=None)
+        self._layout = Layout(())
 
-    def collect(self) -> Iterable[Metric]:
+    def collect(self) -> list[Metric]:
         """Give the rows to prometheus_client. On the thread that scrapes."""
         return [family for family in super().collect() if family.name in _NAMES]
+
+    def read(self) -> Snapshot:
+        """Read the rows. On the thread that scrapes."""
+        found = self.collect()
+        families = tuple(
+            Family(own.name, own.documentation, own.type, tuple((sample.name, ()) for sample in own.samples))
+            for own in found
+        )
+        layout = self._layout
+        if layout.families != families:
+            layout = self._layout = Layout(families)
+        return Snapshot(layout, [sample.value for own in found for sample in own.samples])

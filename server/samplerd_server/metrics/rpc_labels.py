@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["RpcLabels"]
+__all__ = ["RpcLabels", "camel_case"]
+
+_WORKING = frozenset(
+    {
+        *("Sample", "SampleStream", "SampleDistribution", "VerifyDraft", "VerifyDraftStream"),
+        *("CreateDistribution", "ModelInfer", "ModelStreamInfer"),
+    }
+)
+"""RPCs whose requests are work for the sampler, or bring many bytes."""
+_FEW_CODES = ("OK", "INVALID_ARGUMENT", "INTERNAL", "NOT_FOUND")
+_CODES = (
+    *_FEW_CODES,
+    *("CANCELLED", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "UNAVAILABLE"),
+)
 
 
 class RpcLabels(NamedTuple):
@@ -14,4 +27,26 @@ class RpcLabels(NamedTuple):
     """The full name of its service: ``samplerd.v1.SamplerService``."""
     method: str
     grpc_type: str
-    """``unary`` or ``bidi_stream``."""
+    """``unary``, ``server_stream`` or ``bidi_stream``."""
+    refusals: tuple[str, ...] = ()
+    """The status codes with which this server refuses callers for who they are."""
+
+    @property
+    def timed_as(self) -> str:
+        """Its name among the times of requests: its own if it draws or uploads, or ``other``."""
+        return self.method if self.method in _WORKING else "other"
+
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """The status codes that it is known to answer with: the series of these exist from the start."""
+        return (*(_CODES if self.method in _WORKING else _FEW_CODES), *self.refusals)
+
+    @property
+    def grpc_codes(self) -> tuple[str, ...]:
+        """The same codes, as grpc-ecosystem dashboards expect them: in CamelCase."""
+        return tuple(map(camel_case, self.codes))
+
+
+def camel_case(code: str) -> str:
+    """Give the name of a status code as grpc-ecosystem dashboards expect it."""
+    return code if code == "OK" else code.title().replace("_", "")

@@ -4,10 +4,13 @@ SIGTERM or SIGINT ends a server. A worker ends as well when the socket that it s
 that a supervisor that was killed leaves no worker behind. Over that socket, one line is one message::
 
     to the supervisor  {"warm": {}}  {"serving": {...}}  {"failed": {"cause": "..."}}  {"stopped": {"is_clean": ...}}
-    to a worker         go
+                        {"alive": {}}
+    to a worker         go  drain  ping
 
 A worker that is warm waits for ``go``, so that all workers begin to listen at once: the first one to listen would get
-all connections that clients open at that moment.
+all connections that clients open at that moment. A ``ping`` is answered ``alive`` by the event loop,
+so that a worker that hangs, whatever in it hangs, is noticed. ``drain`` says that all workers end, so each waits the
+drain delay; a worker that is signalled alone does not, since a client that connects again reaches the others.
 """
 
 from __future__ import annotations
@@ -20,9 +23,10 @@ import shutil
 import signal
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from samplerd_server.process.log import event
+from samplerd_server.process.service_manager import ServiceManager
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -42,21 +46,25 @@ def tell(worker: WorkerConfig, message: str, **values: object) -> None:
         os.write(worker.control, json.dumps({message: values}).encode() + b"\n")
 
 
-def leave() -> None:
+def leave(code: int = 0) -> NoReturn:
     """Exit the process at once: a thread that is still in native code would crash the interpreter's normal exit."""
     logging.shutdown()
-    os._exit(0)
+    os._exit(code)
 
 
 class Lifecycle:
     """What ends this server, and how it reports its state. On the event loop."""
 
     def __init__(self, config: ServerConfig) -> None:
+        self._config = config
         self._worker = config.worker
         self._grace_s = config.transport.drain_grace_s
         self._may_listen = asyncio.Event()
+        self._delay_s = config.transport.drain_delay_s if config.worker is None else 0.0
         self._ended_at = 0.0
         self._is_orphan = False
+        self.service_manager = ServiceManager() if config.worker else ServiceManager.of_environment()
+        """What started this process; nothing is told to it by a worker, which the supervisor started."""
         self.stop = asyncio.Event()
         """Set once the server must drain."""
         self.hurry = asyncio.Event()
@@ -87,12 +95,23 @@ class Lifecycle:
             return
         except OSError:
             message = b""
-        if message:
-            self._may_listen.set()
-        else:
+        for line in message.split():
+            self._obey(line)
+        if not message:
             asyncio.get_running_loop().remove_reader(control)
             self._is_orphan = True
             self.stop.set()
+
+    def _obey(self, message: bytes) -> None:
+        assert self._worker is not None, "a message to a server without a supervisor. This is a bug."
+        match message:
+            case b"go":
+                self._may_listen.set()
+            case b"drain":
+                self._delay_s = self._config.transport.drain_delay_s
+                self._end()
+            case b"ping":
+                tell(self._worker, "alive")
 
     async def unless_stopped(self, work: Awaitable[Any]) -> bool:
         """Wait until some work is done or the server should drain; returns whether the work is done."""
@@ -107,6 +126,21 @@ class Lifecycle:
         await working
         return True
 
+    async def delay(self, ended: Awaitable[Any] | None = None) -> None:
+        """Wait the drain delay, in which requests are still answered; a second signal ends it.
+
+        Args:
+            ended: ends it too; None = nothing else does.
+
+        """
+        if self._delay_s:
+            waits: set[asyncio.Future[Any]] = {asyncio.ensure_future(self.hurry.wait())}
+            if ended is not None:
+                waits.add(asyncio.ensure_future(ended))
+            await asyncio.wait(waits, timeout=self._delay_s, return_when=asyncio.FIRST_COMPLETED)
+            for wait in waits:
+                wait.cancel()
+
     async def may_listen(self) -> bool:
         """Report that the server is warm, and wait for the supervisor's go; returns False if it must end instead."""
         if self._worker is None:
@@ -116,17 +150,21 @@ class Lifecycle:
 
     def starting(self, **values: object) -> None:
         """Report that health is answered already, and where; no request is."""
+        self.service_manager.status("starting")
         self._report("starting", values)
 
     def serving(self, **values: object) -> None:
         """Report that requests are answered, and where."""
         self._report("serving", values)
+        self.service_manager.ready(f"serving on {values.get('listen', '')}")
         if self._worker is not None:
             tell(self._worker, "serving", **values)
 
     def draining(self, **values: object) -> None:
-        """Report that new requests are refused."""
-        self._report("draining", {"grace": f"{self._grace_s:g}s", **values})
+        """Report that health is NOT_SERVING, and that new requests are refused once the delay is over."""
+        delay = {"delay": f"{self._delay_s:g}s"} if self._delay_s else {}
+        self.service_manager.stopping("draining")
+        self._report("draining", {**delay, "grace": f"{self._grace_s:g}s", **values})
 
     def stopped(self, *, is_clean: bool) -> None:
         """Report the end, and whether every request in flight finished within the grace."""

@@ -16,7 +16,8 @@ def choose_sampler(device: str, kernel: Literal["auto", "numba", "torch"] = "aut
     """Make the sampler for a device.
 
     Args:
-        device: as torch names it: ``cpu``, ``cuda``, ``cuda:1``.
+        device: as torch names it: ``cpu``, ``cuda``, ``cuda:1``; or ``interpret``, the kernels for a GPU in an
+            interpreter, for which TRITON_INTERPRET must be set.
         kernel: ``auto`` takes the compiled kernels on the CPU where numba is installed, and torch elsewhere; ``numba``
             and ``torch`` insist.
         threads: threads that draw.
@@ -26,6 +27,13 @@ def choose_sampler(device: str, kernel: Literal["auto", "numba", "torch"] = "aut
         ImportError: ``numba`` is insisted on and not installed.
 
     """
+    if device == "interpret":
+        if kernel != "auto":
+            message = f"device interpret has kernels of its own, not those of {kernel}"
+            raise ValueError(message)
+        from samplerd_server.sampling.cuda.sampler import InterpretedSampler  # noqa: PLC0415  # only where it is chosen
+
+        return InterpretedSampler(threads)
     is_cpu = device == "cpu"
     if kernel == "numba" and not is_cpu:
         message = f"the numba kernels run on the CPU, not on {device}"

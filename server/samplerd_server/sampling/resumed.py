@@ -1,8 +1,8 @@
 """What is computed over several slices and keeps a state between them: draws without replacement, and drafts.
 
 Draws without replacement depend on each other, so what is left of the row stays in memory between the slices; of a
-draft, it is the law that rejected tokens have left. A sampler that cannot go on where it stopped does all in the first
-slice. Each object is used by one thread at a time: the event loop, or the device thread.
+draft, it is the law that rejected tokens have left. A sampler that cannot go on where it stopped, as torch's with a
+draft, does all in the first slice. Each object is used by one thread at a time: the event loop, or the device thread.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class ResumedDraw:
         self.batch = batch
         """The row alone."""
         self.draws = 0
-        """About how many draws the next slice makes. Set before each."""
+        """About how many draws the next slice makes. Set before each; a sampler lowers it if it makes fewer."""
         self.state: object = None
         """The sampler's own; None before the first slice."""
 

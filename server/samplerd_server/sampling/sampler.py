@@ -50,6 +50,11 @@ class Sampler(Protocol):
         """
         ...
 
+    @property
+    def most_draws(self) -> int:
+        """Draws without replacement of a row within a slice, whatever their price; 0 = it has no bound of its own."""
+        ...
+
     def resume(self, draw: ResumedDraw) -> RowResults | None:
         """Make some of the draws of one row without replacement.
 

@@ -34,6 +34,38 @@ async def failure(call):
     raise AssertionError("it succeeded")
 
 
+async def draw_from_distribution(client):
+    """Upload a row, draw from it chunk by chunk, and stop such a draw after its first chunk."""
+    row = pb.Values.Row(values=[1, 2, 0.5, 1.5])
+    upload = pb.CreateDistributionRequest(
+        source=Oneof("values", pb.Values(row=[row])), params=pb.SamplingParams(temperature=0.7)
+    )
+    name = (await client.create_distribution(upload)).distribution.name
+
+    def draw(samples):
+        return pb.SampleRequest(source=Oneof("distribution", name), num_samples=samples, seed=42)
+
+    chunks = [reply async for reply in client.sample_distribution(draw(1_000_000))]
+    whole = [own for reply in chunks for own in reply.samples]
+    once = list((await client.sample(draw(20_000))).samples)
+    endless = client.sample_distribution(draw(100_000_000))
+    first = await anext(endless)
+    await endless.aclose()
+    await client.delete_distribution(pb.DeleteDistributionRequest(name=name))
+
+    async def draw_again():
+        return [reply async for reply in client.sample_distribution(draw(5))]
+
+    return {
+        "begins": whole[:5],
+        "samples": len(whole),
+        "final": [reply.final for reply in chunks],
+        "begins_as_one_reply": whole[:20_000] == once,
+        "stopped_after": list(first.samples[:5]),
+        "deleted": await failure(draw_again()),
+    }
+
+
 async def main(address, protocol, codec):
     transport = HTTPTransport(http_version=HTTPVersion.HTTP2)
     client = SamplerServiceClient(
@@ -72,6 +104,7 @@ async def main(address, protocol, codec):
     )
     replies = client.execute_server_stream(request=request(samples=1_000_000), method=method)
     told["server_stream"] = [len(reply.samples) async for reply in replies]
+    told["distribution"] = await draw_from_distribution(client)
     wrong = request()
     wrong.params.top_p = 7.0
     told["invalid"] = await failure(client.sample(wrong))

@@ -11,6 +11,7 @@ from samplerd_server.batching.slicer import Slicer
 from samplerd_server.config import AdmissionConfig, BatchingConfig
 from samplerd_server.core.errors import DeadlineError, InvalidRequestError, OverloadedError, UnavailableError
 from samplerd_server.metrics.metrics import Metrics
+from samplerd_server.transport.grpcio.server import FINISH_FIRST_S
 from tests.support.requests import ticket
 
 NOW = 50.0
@@ -88,6 +89,20 @@ def test_an_empty_queue_lets_in_what_is_predicted_late_so_that_the_prediction_ca
     admission.check(ticket(vocab_size=250, deadline=NOW + 1.0), NOW)
 
 
+def test_a_queue_that_takes_longer_than_it_may_turns_all_away(queue, slicer, cost_model):
+    admission = Admission(AdmissionConfig(max_queue_wait_s=0.5), queue, slicer, cost_model)
+    for work in (100, 1000) * 10:
+        cost_model.learn(work, work * 1e-3)
+    admission.check(ticket(vocab_size=1000), NOW)  # an empty queue takes any request
+    queue.add(ticket(vocab_size=100))
+    admission.check(ticket(vocab_size=1000), NOW)
+    queue.add(ticket(vocab_size=100))
+    error = overload(admission, ticket())
+    assert error.reason == "queue_wait"
+    assert error.message.startswith("the queue is full: it takes 0.")
+    assert error.retry_after_s == pytest.approx(0.8, rel=0.1)
+
+
 def test_the_hint_is_bounded(admission, queue, cost_model):
     queue.add(ticket(rows=10))
     assert overload(admission, ticket()).retry_after_s == 0.005
@@ -95,9 +110,22 @@ def test_the_hint_is_bounded(admission, queue, cost_model):
     assert overload(admission, ticket()).retry_after_s == 5.0
 
 
+def test_four_attempts_of_a_refused_client_span_what_may_finish_first(admission):
+    admission.close(NOW)
+    waited = 0.0
+    for _ in range(3):
+        with pytest.raises(UnavailableError) as caught:
+            admission.check(ticket(), NOW + waited)
+        waited += caught.value.retry_after_s
+    assert waited > FINISH_FIRST_S + 0.15
+    with pytest.raises(UnavailableError) as caught:
+        admission.check(ticket(), NOW + 3600)
+    assert caught.value.retry_after_s == 5.0
+
+
 def test_draining_turns_everything_away(admission):
     admission.check(ticket(), NOW)
-    admission.close()
+    admission.close(NOW)
     with pytest.raises(UnavailableError, match="draining"):
         admission.check(ticket(), NOW)
     # Even what is expired or too large: another server is to say so.

@@ -9,7 +9,7 @@ import pytest
 
 from samplerd_server.batching.ticket import NO_DEADLINE, Ticket
 from samplerd_server.core.enums import RowErrorReason
-from samplerd_server.core.errors import DeadlineError, InternalError
+from samplerd_server.core.errors import DeadlineError, InternalError, UnavailableError
 from samplerd_server.core.params import SamplingParams
 from tests.support.bench import Bench
 from tests.support.engine import argmax
@@ -299,3 +299,42 @@ def test_a_long_batch_is_not_run_on_the_loop_however_little_is_known(monkeypatch
     bench.send(rows=4, vocab_size=1 << 23)
     bench.loop.turn()
     assert bench.device.sizes() == [4]
+
+
+def test_a_sweep_drops_what_nobody_waits_for_though_no_batch_is_formed(bench):
+    running = bench.send()
+    bench.loop.turn()
+    late, gone, alive = bench.send(deadline=1.0), bench.send(), bench.send()
+    gone.reply.cancel()
+    bench.now += 2.0
+    bench.batcher.sweep(bench.now)
+    assert isinstance(late.reply.exception(), DeadlineError)
+    assert (bench.queue.rows, bench.batcher.in_flight) == (1, 2)
+    assert (bench.metrics.expired.value(), bench.metrics.cancelled.value("queued")) == (1, 1)
+    bench.finish()
+    bench.finish()
+    assert running.reply.result().samples.tolist() == alive.reply.result().samples.tolist() == [0]
+
+
+def test_a_device_that_hangs_has_all_its_requests_failed(bench):
+    running = bench.send()
+    bench.loop.turn()
+    queued = bench.send()
+    assert bench.batcher.is_computing
+    bench.batcher.fail_all(UnavailableError("hung", reason="DEVICE_STALLED"))
+    assert {one.reply.exception().reason for one in (running, queued)} == {"DEVICE_STALLED"}
+    assert (bench.queue.rows, bench.batcher.finished) == (0, 0)
+    bench.finish()  # whatever it still finishes reaches nobody
+    assert (bench.batcher.finished, bench.batcher.is_computing) == (1, False)
+
+
+@pytest.mark.parametrize(("early_s", "expired"), [(0.001, 1), (0.01, 0)])
+def test_a_call_that_its_transport_ends_a_little_early_has_expired(bench, early_s, expired):
+    bench.send()
+    bench.loop.turn()
+    late = bench.send(deadline=1.0)
+    late.reply.cancel()
+    bench.now += 1.0 - early_s
+    bench.batcher.sweep(bench.now)
+    assert len(bench.queue) == 0
+    assert (bench.metrics.expired.value(), bench.metrics.cancelled.value("queued")) == (expired, 1 - expired)

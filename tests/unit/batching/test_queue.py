@@ -121,3 +121,22 @@ def test_a_connection_without_tickets_is_forgotten():
         queue.add(ticket(connection=str(number)))
         queue.take(1, MANY)
     assert queue._connections == {}
+
+
+def test_dead_tickets_are_removed_and_give_their_place_back():
+    tickets = [ticket(rows=rows, vocab_size=3, connection=name) for rows, name in ((1, "a"), (2, "a"), (4, "b"))]
+    queue = queue_of(*tickets)
+    dead = tickets[1:]
+    assert queue.remove(lambda one: one in dead) == dead
+    assert (len(queue), queue.rows, queue.bytes, queue.connections) == (1, 1, 12, 1)
+    assert queue.work == tickets[0].work
+    assert queue.remove(lambda one: one in dead) == []
+    assert queue.take(10, MANY) == tickets[:1]
+
+
+def test_the_order_survives_a_removal():
+    tickets = [ticket(priority=number % 3) for number in range(12)]
+    whole, queue = queue_of(*tickets), queue_of(*tickets)
+    order = whole.take(100, MANY)
+    queue.remove(lambda one: one in tickets[::2])
+    assert [queue.take(1, MANY)[0] for _ in range(6)] == [one for one in order if one not in tickets[::2]]

@@ -172,7 +172,7 @@ def test_few_requests_are_begun_and_the_others_wait_in_the_bounds_of_the_queue()
     assert requests.rows == (MOST_BEGUN + 5) * ROWS
     first = requests.next()
     assert (requests.rows, len(requests)) == (5 * ROWS, MOST_BEGUN + 5)
-    assert requests.bytes == 5 * first.ticket.size_bytes
+    assert requests.bytes == 5 * first.ticket.held_bytes
     assert requests.work == pytest.approx((MOST_BEGUN + 5) * first.ticket.work, rel=1e-6)
     requests.remove(first)
     requests.next()

@@ -38,6 +38,7 @@ class StalledLink:
 
     def __init__(self, total: int) -> None:
         self._total = total
+        self.refused: set[int] = set()
         self._made: list[int] = []
         self._ours, self._theirs = socket.socketpair()
 
@@ -86,7 +87,9 @@ def test_calls_that_are_never_answered_end_the_wait(monkeypatch: pytest.MonkeyPa
 
 
 def test_an_outcome_is_a_rate_and_percentiles() -> None:
-    outcome = Outcome(latencies_s=np.arange(1, 101) / 100, lags_s=np.zeros(100), elapsed_s=4.0)
+    outcome = Outcome(
+        latencies_s=np.arange(1, 101) / 100, lags_s=np.zeros(100), is_answered=np.ones(100, bool), elapsed_s=4.0
+    )
     assert outcome.rate == 25
     assert outcome.percentiles_s()["p90"] == 0.9
 
@@ -186,6 +189,22 @@ def test_a_call_waits_for_a_free_stream_and_ends_with_its_trailers(peer: Peer) -
     peer.write(HEADERS, 5, 1)
     assert peer.pump() == [7]
     assert [peer.read()[:3], peer.read()[:3]] == [(HEADERS, 4, 3), (DATA, 1, 3)]
+
+
+def test_a_status_without_a_message_is_no_answer(peer: Peer) -> None:
+    for number in (7, 8, 9):
+        peer.link.submit(number)
+    peer.link.send()
+    peer.write(HEADERS, 5, 1)  # grpcio's refusal
+    peer.write(HEADERS, 4, 3)
+    peer.write(DATA, 1, 3)  # Envoy's
+    peer.write(HEADERS, 4, 5)
+    peer.write(DATA, 0, 5, b"reply")
+    peer.write(HEADERS, 5, 5)
+    ended: list[int] = []
+    while len(ended) < 3:
+        ended += peer.pump()
+    assert (ended, peer.link.refused) == ([7, 8, 9], {7, 8})
 
 
 def test_frames_may_arrive_in_pieces(peer: Peer) -> None:

@@ -17,6 +17,7 @@ from benchmarks.scenarios import (
     coalescing,
     concurrency,
     distributions,
+    failover,
     idle,
     kernels,
     latency,
@@ -164,6 +165,12 @@ def idle_result() -> dict[str, Any]:
     return {"servers": [{**entry, "processes": 1, "start_s": 2.0}]}
 
 
+def failover_result() -> dict[str, Any]:
+    entry = {"calls": 100, "large_calls": 3, "lost": {}, "wrong": 0, "attempts": 1}
+    lossy = {**entry, "lost": {"UnavailableError": 2}}
+    return {"note": "n", "measured": {"deploy/envoy": {**entry, "retries": 4}, "the client's balancing": lossy}}
+
+
 def memory_result() -> dict[str, Any]:
     entry = {
         "transport": "envoy",
@@ -220,6 +227,7 @@ RESULTS = [
     (stream, stream_result()),
     (unix_socket, unix_result()),
     (concurrency, concurrency_result()),
+    (failover, failover_result()),
     (idle, idle_result()),
     (memory, memory_result()),
 ]
@@ -291,3 +299,7 @@ def test_results_say_where_they_come_from(tmp_path: Path) -> None:
     assert written["machine"]["packages"]["grpcio"]
     assert written["machine"]["date"].endswith("+00:00")
     assert written["shapes"][0]["rows"] == 1
+
+
+def test_failover_targets() -> None:
+    assert verdicts(failover, failover_result()) == [True, False]

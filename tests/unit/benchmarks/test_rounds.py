@@ -35,7 +35,12 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
         latencies = dict.fromkeys(["p50", "p99"], 1.0)
         elapsed_s = requests / port
         return LoadResult(
-            requests=requests, data_bytes=7 * requests, elapsed_s=elapsed_s, rate=port, latency_s=latencies
+            requests=requests,
+            data_bytes=7 * requests,
+            elapsed_s=elapsed_s,
+            rate=port,
+            mean_s=1.0,
+            latency_s=latencies,
         )
 
     monkeypatch.setattr(rounds, "run_load", run_load)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from samplerd_client.channel import ChannelConfig, TlsConfig, is_local
+from samplerd_client.channel import ChannelConfig, TlsConfig, is_local, joint_target
 
 
 @pytest.mark.parametrize(
@@ -24,9 +24,18 @@ from samplerd_client.channel import ChannelConfig, TlsConfig, is_local
         ("dns:///localhost.example:1", False),
         ("[::2]:1", False),
         ("localhost.example:1", False),
+        ("ipv4:127.0.0.1:1,127.0.0.1:2", True),
+        ("ipv4:127.0.0.1:1,10.0.0.1:2", False),
+        ("ipv6:[::1]:1,[::1]:2", True),
+        ("dns:///localhost:1", True),
+        ("dns:localhost:1", True),
+        ("dns://10.0.0.1/localhost:1", False),
+        (["127.0.0.1:1", "127.0.0.2:2"], True),
+        (["unix:/a", "unix:/b"], True),
+        (["127.0.0.1:1", "10.0.0.1:2"], False),
     ],
 )
-def test_is_local(target: str, *, local: bool) -> None:
+def test_is_local(target: str | list[str], *, local: bool) -> None:
     assert is_local(target) is local
 
 
@@ -46,3 +55,37 @@ def test_credentials() -> None:
         ChannelConfig(target="")
     with pytest.raises(FileNotFoundError):
         TlsConfig(ca=Path("/does/not/exist")).credentials()
+
+
+@pytest.mark.parametrize(
+    ("targets", "joint"),
+    [
+        ("any.name:1", "any.name:1"),
+        (["10.0.0.1:1", "ipv4:10.0.0.2:2"], "ipv4:10.0.0.1:1,10.0.0.2:2"),
+        (["[::1]:1", "[::2]:2"], "ipv6:[::1]:1,[::2]:2"),
+        (["unix:/a", "unix:///b"], "unix:/a,/b"),
+    ],
+)
+def test_several_targets_have_one_name(targets: str | list[str], joint: str) -> None:
+    assert joint_target(targets) == joint
+    assert ChannelConfig(target=targets).is_balanced == (not isinstance(targets, str))
+
+
+@pytest.mark.parametrize(
+    "targets", [["10.0.0.1:1", "unix:/a"], ["a.example:1", "b.example:1"], ["10.0.0.1:1", "[::1]:1"]]
+)
+def test_targets_of_several_kinds_have_none(targets: list[str]) -> None:
+    with pytest.raises(ValueError, match="must all be"):
+        ChannelConfig(target=targets)
+
+
+def test_connections_and_metadata_are_checked() -> None:
+    with pytest.raises(ValueError, match="connections"):
+        ChannelConfig(target="localhost:1", connections=0)
+    for key in ("X-Upper", "authorization", "x-samplerd-distribution", "grpc-timeout", ""):
+        with pytest.raises(ValueError, match="no key for metadata"):
+            ChannelConfig(target="localhost:1", extra_metadata=((key, "v"),))
+    for target in ([], [""]):
+        with pytest.raises(ValueError, match="empty"):
+            ChannelConfig(target=target)
+    assert ChannelConfig(target="localhost:1", extra_metadata=(("x-a", "b"),)).metadata == (("x-a", "b"),)

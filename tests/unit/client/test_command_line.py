@@ -6,7 +6,9 @@ import os
 import pty
 import re
 import select
+import shlex
 import shutil
+import signal
 import subprocess
 import time
 from argparse import SUPPRESS
@@ -20,21 +22,25 @@ from samplerd_client.samplerctl import main
 from samplerd_client.samplerctl.arguments import build_parser
 from samplerd_server.config.flags import build_parser as build_server_parser
 from samplerd_server.config.flags import parse
+from tests.support.tools import need
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-COMMANDS = ("sample", "distribution", "info", "bench", "verify", "completion")
+COMMANDS = ("sample", "distribution", "info", "top", "bench", "replay", "verify", "completion")
 PARSERS = {"samplerctl": build_parser, "samplerd": build_server_parser}
 
 
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("", "samplerctl: give a command: one of sample, distribution, info, bench, verify, completion"),
+        ("", "samplerctl: give a command: one of sample, distribution, info, top, bench, replay, verify, completion"),
         ("smaple", "samplerctl: 'smaple' is no command: did you mean sample?"),
-        ("xyz", "samplerctl: 'xyz' is no command; there are sample, distribution, info, bench, verify, completion"),
-        ("distribution", "samplerctl distribution: give a command: one of create, list, show, delete"),
+        (
+            "xyz",
+            f"samplerctl: 'xyz' is no command; there are {', '.join(COMMANDS)}",
+        ),
+        ("distribution", "samplerctl distribution: give a command: one of create, draw, list, show, delete"),
         ("--server x info", "samplerctl: --server goes after the command, as in samplerctl sample --server"),
         ("sample --logit 1,2", "samplerctl sample: unknown flag --logit: did you mean --logits?"),
         ("sample --logits 1 --top_k 3", "samplerctl sample: unknown flag --top_k: did you mean --top-k?"),
@@ -48,11 +54,21 @@ PARSERS = {"samplerctl": build_parser, "samplerd": build_server_parser}
         ("info --ttl 3", "samplerctl info: --ttl is a flag of distribution create, not of info"),
         ("sample", "samplerctl sample: give one of --logits, --probabilities, --npy, --distribution"),
         ("sample --logits 1 --npy x", "samplerctl sample: --npy and --logits exclude each other"),
-        ("sample --logits 1 2", "samplerctl: unexpected: 2"),
+        ("sample --logits 1 2", "samplerctl sample: unexpected: 2; samplerctl sample --help lists what it takes"),
         ("sample --logits", "samplerctl sample: --logits: a value is missing"),
         ("info --json=3", "samplerctl info: --json takes no value, and '3' was given"),
         ("sample --logits 1 --top-p x", "samplerctl sample: --top-p: 'x' is not a number"),
         ("sample --logits 1 --seed 1.5", "samplerctl sample: --seed: '1.5' is not a whole number"),
+        ("sample --logits 1 --seed -1", "samplerctl sample: --seed: '-1' is not a whole number from 0 to 2^64 - 1"),
+        (
+            "sample --logits 1 --draw-offset 18446744073709551616",
+            "samplerctl sample: --draw-offset: '18446744073709551616' is not a whole number from 0 to 2^64 - 1",
+        ),
+        (
+            "sample --logits 1 --row-seeds 1,,2",
+            "samplerctl sample: --row-seeds: '1,,2' is not a list of whole numbers, as in 3,17,25",
+        ),
+        ("info --server=", "samplerctl info: --server: the address is empty: expected host or host:port"),
         ("sample --logits 1 -n 0", "samplerctl sample: -n/--num-samples: '0' is not a whole number of at least 1"),
         (
             "sample --logits 1 --order vlm",
@@ -132,6 +148,8 @@ def bash(script: str, *words: str, folder: Path) -> set[str]:
         (["samplerctl", "sample", "--output", "=", "n"], {"npy", "npz"}),
         (["samplerctl", "sample", "--output", "="], {"table", "jsonl", "npy", "npz"}),
         (["samplerctl", "sample", "--npy", "ro"], {"rows.npy"}),
+        (["samplerctl", "replay", ""], {"rows.npy"}),
+        (["samplerctl", "replay", "rows.npy", "--upload", ""], {"rows.npy"}),
         (["samplerctl", "sample", "--seed", ""], set()),
         (["samplerctl", "distribution", "create", "--tt"], {"--ttl"}),
         (["samplerctl", "bench", "--tt"], set()),
@@ -147,25 +165,119 @@ def test_bash_completes(line: list[str], offered: set[str], tmp_path: Path) -> N
     assert bash(completion_script(PARSERS[line[0]](), "bash"), *line, folder=tmp_path) == offered
 
 
-def test_bash_completes_on_a_terminal(tmp_path: Path) -> None:
-    """As a person has it: an interactive shell, and the key Tab."""
-    (tmp_path / "completion.bash").write_text(completion_script(build_parser(), "bash"))
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        (["samplerctl", "s"], {"sample"}),
+        (["samplerctl", ""], {*COMMANDS}),
+        (["samplerctl", "distribution", "l"], {"list"}),
+        (["samplerctl", "sample", "--logi"], {"--logits", "--logit-bias"}),
+        (["samplerctl", "sample", "--logits", "1", "--output", ""], {"table", "jsonl", "npy", "npz"}),
+        (["samplerctl", "sample", "--output=n"], {"--output=npy", "--output=npz"}),
+        (["samplerctl", "sample", "--npy", "ro"], {"rows.npy"}),
+        (["samplerctl", "replay", ""], {"rows.npy"}),
+        (["samplerctl", "replay", "rows.npy", "--upload", ""], {"rows.npy"}),
+        (["samplerctl", "sample", "--seed", ""], set()),
+        (["samplerctl", "distribution", "create", "--tt"], {"--ttl"}),
+        (["samplerctl", "bench", "--tt"], set()),
+        (["samplerctl", "completion", ""], {"bash", "zsh", "fish"}),
+        (["samplerd", "--log-f"], {"--log-format"}),
+        (["samplerd", "--log-format", ""], {"text", "json"}),
+        (["samplerd", "--listen", "x", "--transport", "e"], {"envoy"}),
+        (["samplerd", "--config", ""], {"rows.npy"}),
+    ],
+)
+def test_fish_completes(line: list[str], offered: set[str], tmp_path: Path) -> None:
+    fish = need("fish")
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "rows.npy").touch()
+    script = completion_script(PARSERS[line[0]](), "fish")
+    command = [fish, "--no-config", "-c", f"{script}\ncomplete -C {shlex.quote(' '.join(line))}"]
+    home = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    done = subprocess.run(command, cwd=work, env=home, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert {own.split("\t")[0] for own in done.stdout.splitlines()} == offered
+
+
+def test_fish_describes_what_it_offers(tmp_path: Path) -> None:
+    command = [
+        need("fish"),
+        "--no-config",
+        "-c",
+        f"{completion_script(build_parser(), 'fish')}\ncomplete -C 'samplerctl inf'",
+    ]
+    home = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    done = subprocess.run(command, env=home, capture_output=True, text=True, check=True)
+    assert done.stdout == "info\tshow the server's version, device, capabilities and limits\n"
+
+
+TERMINALS = {
+    "bash": (["--norc", "--noprofile", "-i"], "source ./script", b"READY> "),
+    "zsh": (["-f", "-i"], "autoload -U compinit; compinit -u -D; source ./script", b"\x1b[?2004h"),
+}
+"""Flags that leave a person's settings out, what loads a script, and what is shown when keys are waited for."""
+
+
+def typed(shell: str, parser: LineParser, keys: bytes, until: bytes, folder: Path) -> bytes:
+    """What an interactive shell shows when keys are pressed after the script was loaded, up to a text."""
+    program = need(shell)
+    flags, load, ready = TERMINALS[shell]
+    (folder / "script").write_text(completion_script(parser, shell))
     child, terminal = pty.fork()
     if child == 0:
-        os.chdir(tmp_path)
-        os.execvpe("bash", ["bash", "--norc", "--noprofile", "-i"], {"PATH": os.environ["PATH"], "TERM": "dumb"})
+        os.chdir(folder)
+        variables = {
+            "PATH": os.environ["PATH"],
+            "TERM": "dumb",
+            "HOME": str(folder),
+            "COLUMNS": "200",
+            "PS1": "READY> ",
+        }
+        os.execve(program, [shell, *flags], variables)
+    seen, at = b"", 0
     try:
-        os.write(terminal, b"source ./completion.bash; samplerctl() { printf '<%s>' \"$@\"; }\n")
-        os.write(terminal, b"samplerctl sam\t--prio\t3 --dty\tbf\t; echo END\n")
-        seen, deadline = b"", time.monotonic() + 60
-        while b"END\r\n" not in re.sub(rb"echo END\r\n", b"", seen) and time.monotonic() < deadline:
-            if select.select([terminal], [], [], 1)[0]:
-                seen += os.read(terminal, 4096)
-        assert b"<sample><--priority><3><--dtype><bf16>" in seen, seen
+        for line, answer in ((b"", ready), (f"{load}\n".encode(), ready), (keys, until)):
+            os.write(terminal, line)
+            deadline = time.monotonic() + 30
+            while (found := seen.find(answer, at)) < 0 and time.monotonic() < deadline:
+                if select.select([terminal], [], [], 1)[0]:
+                    seen += os.read(terminal, 4096)
+            at = found + len(answer)
+        return seen
     finally:
-        os.write(terminal, b"exit\n")
+        os.kill(child, signal.SIGKILL)
         os.close(terminal)
         os.waitpid(child, 0)
+
+
+SHOW = """samplerctl() { printf '<%s>' "$@"; }\n"""
+"""Shows its arguments, in bash and zsh."""
+
+
+@pytest.mark.parametrize(
+    ("shell", "keys", "shown"),
+    [
+        ("bash", "sam\t--prio\t3 --dty\tbf\t", "<sample><--priority><3><--dtype><bf16>"),
+        ("bash", "distribution cre\t--tt\t5", "<distribution><create><--ttl><5>"),
+        ("bash", "sample --npy ro\t", "<sample><--npy><rows.npy>"),
+        ("bash", "repl\tro\t --js\t", "<replay><rows.npy><--json>"),
+        ("zsh", "sam\t--prio\t3 --dty\tbf\t", "<sample><--priority=3><--dtype=bf16>"),
+        ("zsh", "distribution cre\t--tt\t5", "<distribution><create><--ttl=5>"),
+        ("zsh", "sample --npy ro\t", "<sample><--npy><rows.npy>"),
+        ("zsh", "repl\tro\t --js\t", "<replay><rows.npy><--json>"),
+    ],
+)
+def test_a_terminal_completes(shell: str, keys: str, shown: str, tmp_path: Path) -> None:
+    """As a person has it: an interactive shell, and the key Tab."""
+    (tmp_path / "rows.npy").touch()
+    line = f"{SHOW}samplerctl {keys}\n"
+    assert shown.encode() in typed(shell, build_parser(), line.encode(), shown.encode(), tmp_path)
+
+
+def test_zsh_describes_what_it_offers(tmp_path: Path) -> None:
+    told = b"show the server's version, device, capabilities and limits"
+    assert told in typed("zsh", build_parser(), b"samplerctl \t\t", told, tmp_path)
 
 
 def test_a_flag_of_no_command_is_read(capsys: pytest.CaptureFixture[str]) -> None:

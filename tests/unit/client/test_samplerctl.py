@@ -16,12 +16,14 @@ import numpy as np
 import pytest
 
 from samplerd_client import Dry, SamplingParams
+from samplerd_client.errors import UnauthenticatedError
 from samplerd_client.info import Limits
 from samplerd_client.parameter_table import PARAMETERS
 from samplerd_client.result import SampleResult, Timing
-from samplerd_client.samplerctl import environment, inputs, main, render
+from samplerd_client.samplerctl import commands, environment, inputs, main, render
 from samplerd_client.samplerctl.arguments import build_parser, join_negative_values
 from samplerd_client.samplerctl.bench import Tally, _check_limits, _load
+from samplerd_client.samplerctl.connection import client_of
 from samplerd_client.samplerctl.sample import _report
 from samplerd_client.samplerctl.sample_options import sample_options
 from samplerd_client.samplerctl.sample_outputs import arrays_of, records_of
@@ -168,7 +170,6 @@ def test_help(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         (["--npy", "/does/not/exist.npy"], "cannot read /does/not/exist.npy"),
         (["--logits", "1", "--tls-ca", "/does/not/exist.pem"], "/does/not/exist.pem"),
         (["--logits", "1", "--tls-key", "/does/not/exist.pem"], "certificate"),
-        (["--logits", "1", "--seed", "-1"], "seed"),
         (["--logits", "1", "--seed", "1", "--row-seeds", "2"], "--seed and --row-seeds exclude each other"),
         (["--logits", "1", "--top-n", "3"], "--top-n: give --logprobs too"),
         (["--logits", "1", "--weights"], "take --probabilities"),
@@ -188,6 +189,13 @@ def test_rows_from_text() -> None:
     assert inputs.parse_rows("1, 2;\n3 4\n").tolist() == [[1.0, 2.0], [3.0, 4.0]]
     assert inputs.parse_rows("-inf,1e3").tolist() == [[-np.inf, 1000.0]]
     assert inputs.parse_rows("1").dtype == np.float32
+
+
+@pytest.mark.parametrize(("text", "row"), [("1,,2", 1), ("1,2,", 1), (",1", 1), ("1,2;3, ,4", 2)])
+def test_a_missing_number_is_not_skipped(text: str, row: int) -> None:
+    """The ids of all after it would be others."""
+    with pytest.raises(inputs.InputError, match=f"a number is missing beside a comma, in row {row}"):
+        inputs.parse_rows(text)
 
 
 def test_standard_input(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -247,6 +255,8 @@ def test_files_of_other_kinds(tmp_path: Path) -> None:
         ("unix-abstract:s", "unix-abstract:s"),
         ("dns:///host:1", "dns:///host:1"),
         ("ipv4:10.0.0.1:1", "ipv4:10.0.0.1:1"),
+        ("10.0.0.1,10.0.0.2:7", "10.0.0.1:50051,10.0.0.2:7"),
+        ("::1,[::2]:9", "[::1]:50051,[::2]:9"),
     ],
 )
 def test_a_server_without_a_port_has_the_usual_one(given: str, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,6 +264,24 @@ def test_a_server_without_a_port_has_the_usual_one(given: str, target: str, monk
     assert parse("verify", given).host == target
     monkeypatch.setenv("SAMPLERD_SERVER", given)
     assert parse("info").server == target
+
+
+def test_several_servers_and_connections_are_the_clients() -> None:
+    client = client_of(parse("info", "--server", "10.0.0.1,10.0.0.2:7", "--connections", "3"))
+    config = client._pool._config
+    assert client.target == "ipv4:10.0.0.1:50051,10.0.0.2:7"
+    assert (config.is_balanced, config.connections) == (True, 3)
+    assert not client_of(parse("info"))._pool._config.is_balanced
+    named = client_of(parse("info", "--server", "dns:///sampler:1", "--balance"))
+    assert named._pool._config.is_balanced
+    with pytest.raises(ValueError, match="balance"):
+        client_of(parse("info", "--server", "a.example,b.example"))
+
+
+def test_one_of_several_servers_that_is_no_address_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse("info", "--server", "10.0.0.1,,10.0.0.2")
+    assert "the address is empty" in capsys.readouterr().err
 
 
 def _result() -> SampleResult:
@@ -435,3 +463,26 @@ def test_tally() -> None:
     empty = Tally(rows=1).summary(1.0)
     assert empty["requests"] == 0
     assert np.isnan(empty["p50_s"])
+
+
+def test_a_missing_token_says_where_it_is_looked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(_: object) -> int:
+        raise UnauthenticatedError("no token")
+
+    monkeypatch.setattr(commands, "run", refuse)
+    assert main(["info"]) == 1
+    assert capsys.readouterr().err == "samplerctl: no token; samplerctl sends the one in the variable SAMPLERD_TOKEN\n"
+
+
+def test_a_description_is_wrapped_and_an_epilog_is_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        main(["replay", "--help"])
+    assert max(map(len, capsys.readouterr().out.splitlines())) < 80
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "\n  samplerctl replay request.json reply.json\n" in capsys.readouterr().out

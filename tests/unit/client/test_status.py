@@ -55,6 +55,19 @@ def test_an_error_that_is_gone_on_the_way_still_has_its_code() -> None:
     assert error.message == "UNAVAILABLE"
 
 
+@pytest.mark.parametrize("reason", ["MESSAGE_TOO_LARGE", "REPLY_TOO_LARGE"])
+def test_what_the_server_says_is_too_large_is_no_overload(reason: str) -> None:
+    status = status_pb2.Status(code=8, message="it is large")
+    status.details.append(packed(error_details_pb2.ErrorInfo(reason=reason)))
+    trailers = [("grpc-status-details-bin", status.SerializeToString())]
+    for error in (
+        error_from_rpc(rpc_error(grpc.StatusCode.RESOURCE_EXHAUSTED, trailers=trailers)),
+        error_from_status(status),
+    ):
+        assert isinstance(error, MessageTooLargeError)
+        assert (error.reason, error.is_retryable) == (reason, False)
+
+
 def test_messages_over_a_limit_are_no_overload() -> None:
     for text in (
         "CLIENT: Received message larger than max (5 vs. 4)",

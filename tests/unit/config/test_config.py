@@ -106,7 +106,7 @@ def test_an_unknown_variable_is_named_with_the_nearest_known(monkeypatch):
     assert refused([]) == ("unknown environment variable SAMPLERD_MAX_BATCH_ROW; did you mean SAMPLERD_MAX_BATCH_ROWS?")
     monkeypatch.delenv("SAMPLERD_MAX_BATCH_ROW")
     monkeypatch.setenv("SAMPLERD_ZZZ", "3")
-    assert "SAMPLERD_ZZZ; allowed: SAMPLERD_CHUNK_SAMPLES, SAMPLERD_CONFIG, " in refused([])
+    assert "SAMPLERD_ZZZ; allowed: SAMPLERD_ACCESS_LOG, SAMPLERD_ACCESS_LOG_ERRORS, " in refused([])
 
 
 def test_an_unknown_key_or_section_is_named_with_what_is_allowed(file):
@@ -348,6 +348,14 @@ def test_a_former_name_has_the_precedence_of_its_source(monkeypatch):
 
 def test_a_bad_value_under_a_former_name_is_named_as_it_was_given():
     assert refused(["--inline-budget", "2s"]).startswith("--inline-budget: '2s' is not allowed: expected at most 1s")
+
+
+@pytest.mark.parametrize(
+    "flags", [("--token-file", "/nowhere"), ("--tls-cert", "/nowhere", "--tls-key", "/nowhere")], ids=["tokens", "tls"]
+)
+def test_check_config_reads_the_files_that_it_names(capsys, flags):
+    assert main([*flags, "--check-config"]) == 2
+    assert capsys.readouterr().err == f"samplerd: {flags[0]} /nowhere: No such file or directory\n"
 
 
 def test_check_config_writes_the_new_name_and_warns_on_standard_error(capsys):

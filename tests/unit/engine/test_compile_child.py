@@ -13,7 +13,7 @@ import pytest
 from samplerd_server.config.environment import interpreter_environment
 from samplerd_server.engine import compile_child
 from samplerd_server.engine.compile_child import compiled_ahead
-from samplerd_server.sampling.kernels import code_cache, compile  # noqa: A004
+from samplerd_server.sampling.kernels import code_cache, compile, shared_parts  # noqa: A004
 
 
 class FakeKernel:
@@ -42,7 +42,8 @@ def start(monkeypatch, caplog, tmp_path):
     def run(
         kernel: FakeKernel, code: str, spare: Path | None = None, python: str = sys.executable
     ) -> list[tuple[str, dict[str, object]]]:
-        monkeypatch.setattr(compile, "ENTRY_POINTS", [kernel, FakeKernel(tmp_path)])
+        monkeypatch.setattr(compile, "ENTRY_POINTS", [kernel])
+        monkeypatch.setattr(shared_parts, "all_parts", lambda: [FakeKernel(tmp_path)])
         text = f"import os, sys, pathlib\nfile = pathlib.Path({str(kernel._file)!r})\n{code}"
         monkeypatch.setattr(compile_child, "_command", lambda: [python, "-c", text])
         with compiled_ahead(spare):
@@ -65,6 +66,13 @@ def test_a_missing_kernel_is_compiled_by_a_child_process(start, tmp_path):
     assert (began, ended) == ("compiling kernels", "compiled kernels")
     assert values["kernels"] == 1
     assert kernel._file.read_text() == f"--processes={values['processes']} --until-input-ends"
+
+
+def test_a_missing_shared_part_is_compiled_by_a_child_process(start, tmp_path, monkeypatch):
+    (tmp_path / "code").touch()
+    monkeypatch.setattr(compile_child, "_missing", lambda kernels: kernels[1:])
+    (began, values), (ended, _) = start(FakeKernel(tmp_path / "code"), "")
+    assert (began, values["kernels"], ended) == ("compiling kernels", 1, "compiled kernels")
 
 
 def test_kernels_of_others_do_not_count(start, tmp_path):
@@ -115,18 +123,37 @@ def test_workers_share_a_spare_folder(start, tmp_path):
     assert {*start.folders} == {tmp_path / "spare"}
 
 
-def test_the_child_ends_with_the_server():
-    code = "from samplerd_server.precompile import _end_with_input\n_end_with_input()"
+ENDS = """
+import multiprocessing, sys, threading, time
+from samplerd_server.precompile import _end_with_input
+other = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,))
+other.start()
+print(other.pid, flush=True)
+_end_with_input(threading.Event(), sys.argv[1])
+"""
+
+
+def test_the_child_ends_with_the_server_and_leaves_nothing(tmp_path):
+    temporary = tmp_path / "kernels"
+    temporary.mkdir()
+    (temporary / "code").write_text("half")
     theirs, ours = os.pipe()
-    child = subprocess.Popen([sys.executable, "-c", code], stdin=theirs, start_new_session=True)
+    child = subprocess.Popen(
+        [sys.executable, "-c", ENDS, str(temporary)], stdin=theirs, stdout=subprocess.PIPE, start_new_session=True
+    )
     os.close(theirs)
+    assert child.stdout is not None
+    other = int(child.stdout.readline())
     os.close(ours)
-    assert child.wait() == -9
+    child.stdout.close()
+    assert child.wait() == 1
+    assert not Path(f"/proc/{other}").exists()
+    assert not temporary.exists()
 
 
 def test_the_child_may_end_before_the_server():
     code = "import threading\nfrom samplerd_server.precompile import _end_with_input\n"
-    code += "threading.Thread(target=_end_with_input, daemon=True).start()"
+    code += "threading.Thread(target=_end_with_input, args=(threading.Event(), ''), daemon=True).start()"
     theirs, ours = os.pipe()
     assert (
         subprocess.run([sys.executable, "-c", code], stdin=theirs, start_new_session=True, check=False).returncode == 0

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 import weakref
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -86,6 +87,23 @@ def test_a_batch_can_be_run_by_the_caller(caplog):
     assert sampler.threads == {threading.current_thread().name}
     with caplog.at_level(logging.ERROR):
         assert device.run(batch(13)).results is None
+
+
+def test_the_age_of_the_running_batch_grows_and_is_0_after_it(monkeypatch):
+    clock = iter((100.0, 100.0, 100.5, 102.0, 103.0))
+    ages: list[float] = []
+
+    class Looking(Sampler):
+        def sample(self, rows):
+            ages.extend((device.batch_age_s, device.batch_age_s, device.batch_age_s))
+            return super().sample(rows)
+
+    device = DeviceThread(Looking())
+    monkeypatch.setattr("samplerd_server.engine.device_thread.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    assert device.batch_age_s == 0
+    device.run(batch(1))
+    assert ages == [0.0, 0.5, 2.0]
+    assert device.batch_age_s == 0
 
 
 async def test_what_was_submitted_is_finished_before_the_stop():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
 import math
 import urllib.request
+from http import HTTPStatus
 
 import pytest
 from hypothesis import given
@@ -13,13 +15,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from samplerd_server.core.enums import RowErrorReason
 from samplerd_server.core.errors import Code
-from samplerd_server.metrics.definition import definitions_of
-from samplerd_server.metrics.exporter import Exporter
+from samplerd_server.metrics.definition import Merge, definitions_of
+from samplerd_server.metrics.exporter import Exporter, Page
 from samplerd_server.metrics.instruments import Counter, Gauge, Histogram
 from samplerd_server.metrics.metrics import Metrics, SupervisorMetrics
 from samplerd_server.metrics.process_metrics import ProcessMetrics
 from samplerd_server.metrics.rpc_labels import RpcLabels
 from samplerd_server.metrics.table import ServerTable
+from tests.support.metric_table import family_of
 
 SERVICE = "samplerd.v1.SamplerService"
 RPCS = (
@@ -66,13 +69,32 @@ PROMISED = {
     "samplerd_request_seconds": ("histogram", {"rpc"}),
     "grpc_server_started": ("counter", {"grpc_type", "grpc_service", "grpc_method"}),
     "grpc_server_handled": ("counter", {"grpc_type", "grpc_service", "grpc_method", "grpc_code"}),
-    "grpc_server_handling_seconds": ("histogram", {"grpc_type", "grpc_service", "grpc_method"}),
+    "samplerd_other_calls": ("counter", {"kind"}),
+    "samplerd_transport_wait_seconds": ("histogram", set()),
+    "samplerd_transport_waiting_calls": ("gauge", set()),
     "samplerd_queue_rows": ("gauge", set()),
     "samplerd_queue_bytes": ("gauge", set()),
+    "samplerd_incoming_bytes": ("gauge", set()),
+    "samplerd_reply_bytes": ("gauge", set()),
+    "samplerd_queue_limit_rows": ("gauge", set()),
+    "samplerd_queue_limit_bytes": ("gauge", set()),
+    "samplerd_batch_limit_rows": ("gauge", set()),
+    "samplerd_distribution_limit": ("gauge", set()),
+    "samplerd_distribution_limit_bytes": ("gauge", set()),
     "samplerd_in_flight_requests": ("gauge", set()),
     "samplerd_distributions": ("gauge", set()),
     "samplerd_distribution_bytes": ("gauge", set()),
     "samplerd_shared_memory_idle_bytes": ("gauge", set()),
+    "samplerd_source_rows": ("counter", {"source"}),
+    "samplerd_dtype_rows": ("counter", {"dtype"}),
+    "samplerd_vocabulary_rows": ("counter", {"up_to"}),
+    "samplerd_filter_rows": ("counter", {"filter"}),
+    "samplerd_unread_calls": ("counter", {"stage"}),
+    "samplerd_worker_calls": ("counter", {"worker"}),
+    "samplerd_worker_event_loop_cpu_seconds": ("counter", {"worker"}),
+    "samplerd_worker_device_cpu_seconds": ("counter", {"worker"}),
+    "samplerd_worker_connections": ("gauge", {"worker"}),
+    "samplerd_certificate_expiry_timestamp_seconds": ("gauge", set()),
     "samplerd_build_info": ("gauge", {"version", "device", "kernel", "rng"}),
 }
 
@@ -80,8 +102,11 @@ PROMISED = {
 def full() -> Metrics:
     metrics = Metrics(RPCS)
     for definition in definitions_of(ServerTable):
+        of_worker = ("0",) if definition.merge is Merge.PER_WORKER else ()
         if definition.kind is Gauge:
-            getattr(metrics, definition.attribute).watch(lambda: 3.0)
+            getattr(metrics, definition.attribute).watch(lambda: 3.0, *of_worker)
+        elif of_worker:
+            getattr(metrics, definition.attribute).watch(lambda: 0.0, *of_worker)
     metrics.build.describe(version="1", device="cpu", kernel="numba", rng="philox")
     return metrics
 
@@ -107,14 +132,16 @@ def test_zero_series_of_every_label_are_there():
     assert label_values["samplerd_batches"] == {("full",), ("idle",), ("delay",), ("deadline",), ("slice",)}
     assert label_values["samplerd_rows"] == {("greedy",), ("random",)}
     assert label_values["samplerd_cancelled"] == {("queued",), ("computed",), ("expired",)}
-    assert label_values["samplerd_shed"] == {("queue_rows",), ("queue_bytes",), ("deadline",), ("draining",)}
+    bounds = {("queue_rows",), ("queue_bytes",), ("incoming_bytes",), ("queue_wait",), ("reply_bytes",)}
+    bounds |= {("message_bytes",)}
+    assert label_values["samplerd_shed"] == bounds | {("deadline",), ("draining",)}
     assert label_values["samplerd_row_errors"] == {(reason.name.lower(),) for reason in RowErrorReason if reason}
     rpcs = {sample.labels["rpc"] for sample in families["samplerd_requests"].samples}
     assert rpcs == {"Sample", "SampleStream", "ModelInfer"}
-    for name in ("grpc_server_started", "grpc_server_handled", "grpc_server_handling_seconds"):
+    for name in ("grpc_server_started", "grpc_server_handled"):
         labels = ("grpc_service", "grpc_method", "grpc_type")
         told = {tuple(sample.labels[label] for label in labels) for sample in families[name].samples}
-        assert told == set(RPCS)
+        assert told == {tuple(rpc[:3]) for rpc in RPCS}
 
 
 def test_two_rpcs_of_one_name_are_refused():
@@ -173,10 +200,10 @@ def test_a_renamed_instrument_shows_what_is_set_later(instrument):
             instrument.observe(0.5)
         case Gauge():
             instrument.watch(lambda: 7.0)
-    values = [sample.value for sample in instrument.family().samples]
+    values = [sample.value for sample in family_of(instrument).samples]
     assert sum(values) > 0
-    assert [sample.value for sample in other.family().samples] == values
-    assert (other.family().name, other.family().documentation) == ("new", "New.")
+    assert [sample.value for sample in family_of(other).samples] == values
+    assert (family_of(other).name, family_of(other).documentation) == ("new", "New.")
 
 
 def test_the_supervisor_has_a_series_for_each_worker():
@@ -208,7 +235,6 @@ def test_a_unary_call_is_also_a_request_and_a_stream_counts_its_own():
         ("grpc_type", "bidi_stream"),
     )
     assert series(families["grpc_server_started"])["grpc_server_started_total", *grpc] == 1
-    assert series(families["grpc_server_handling_seconds"])["grpc_server_handling_seconds_sum", *grpc] == 9.0
 
 
 @pytest.mark.parametrize(
@@ -222,12 +248,29 @@ def test_codes_are_written_as_the_ecosystem_does(code, name):
     assert [sample.labels["grpc_code"] for sample in handled] == [name]
 
 
+def test_a_counter_can_show_what_somebody_else_counts():
+    counter, counted = Counter("c", "C.", ("a",), [("x",), ("y",)]), [1.0]
+    counter.watch(lambda: counted[0], "x")
+    counter.add(2, "y")
+    counted[0] = 5.0
+    assert {sample.labels["a"]: sample.value for sample in family_of(counter).samples} == {"x": 5, "y": 2}
+
+
+def test_codes_of_callers_who_are_refused_exist_where_they_can_be_given():
+    refusals = ("UNAUTHENTICATED", "PERMISSION_DENIED")
+    families = scrape(Metrics([rpc._replace(refusals=refusals) for rpc in RPCS]))
+    assert set(refusals) <= {own.labels["code"] for own in families["samplerd_requests"].samples}
+    shown = {own.labels["grpc_code"] for own in families["grpc_server_handled"].samples}
+    assert {"Unauthenticated", "PermissionDenied"} <= shown
+    assert not set(refusals) & {own.labels["code"] for own in scrape(full())["samplerd_requests"].samples}
+
+
 def test_a_counter_adds_by_label():
     counter = Counter("c", "C.", ("a",), [("x",)])
     counter.add(2, "x")
     counter.add(1, "y")
     assert (counter.value("x"), counter.value("y"), counter.value("z")) == (2, 1, 0)
-    assert [sample.value for sample in counter.family().samples] == [2, 1]
+    assert [sample.value for sample in family_of(counter).samples] == [2, 1]
 
 
 @given(st.lists(st.floats(0, 20), max_size=50), st.lists(st.floats(1e-3, 10), min_size=1, max_size=8, unique=True))
@@ -237,7 +280,7 @@ def test_buckets_are_cumulative_and_their_bounds_belong_to_them(amounts, bounds)
     for amount in [*amounts, bounds[0]]:
         histogram.observe(amount)
     amounts = [*amounts, bounds[0]]
-    samples = {(s.name, s.labels.get("le")): s.value for s in histogram.family().samples}
+    samples = {(s.name, s.labels.get("le")): s.value for s in family_of(histogram).samples}
     for bound in bounds:
         assert samples["h_bucket", str(bound)] == sum(amount <= bound for amount in amounts)
     assert samples["h_bucket", "+Inf"] == samples["h_count", None] == len(amounts)
@@ -269,9 +312,69 @@ def test_the_exporter_serves_and_frees_its_port(listen):
     again.stop()
 
 
+@pytest.fixture
+def served():
+    metrics = full()
+    metrics.samples.add(5)
+    exporter = Exporter("127.0.0.1:0", metrics, ProcessMetrics())
+    exporter.add("/hello", lambda query: Page(f"hello {query}\n", HTTPStatus.ACCEPTED))
+    port = exporter.start()
+    yield lambda path, method="GET": _ask(port, path, method)
+    exporter.stop()
+
+
+def _ask(port, path, method):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request(method, path)
+    reply = connection.getresponse()
+    text = reply.read().decode()
+    connection.close()
+    return reply.status, text
+
+
+def test_a_scrape_can_ask_for_some_metrics_by_their_names_and_by_those_of_their_series(served):
+    status, text = served("/metrics?name[]=samplerd_samples_total&name[]=samplerd_batch_rows_count")
+    assert status == 200
+    assert "samplerd_samples_total 5.0" in text
+    assert [line for line in text.splitlines() if line[0] != "#"] == [
+        "samplerd_samples_total 5.0",
+        "samplerd_batch_rows_count 0.0",
+    ]
+    status, text = served("/metrics?name[]=samplerd_batch_rows")
+    assert (status, text.count("samplerd_batch_rows_bucket")) == (200, 14)
+    assert served("/metrics?name[]=no_such_metric") == (200, "")
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/metrics/", "/favicon.ico", "/metricsx"])
+def test_a_path_that_nobody_added_is_not_found(served, path):
+    status, text = served(path)
+    assert status == 404
+    assert text == "There is no such page. There are: /metrics, /hello\n"
+
+
+def test_a_page_that_was_added_sees_the_query_and_chooses_the_status(served):
+    assert served("/hello?verbose") == (202, "hello verbose\n")
+
+
+@pytest.mark.parametrize("path", ["/hello", "/metrics"])
+def test_pages_are_only_read(served, path):
+    assert served(path, "POST")[0] == 405
+    status, text = served(path, "HEAD")
+    assert status == served(path)[0]
+    assert not text
+
+
 def test_a_taken_port_is_an_error():
     exporter = Exporter("127.0.0.1:0", Metrics())
     port = exporter.start()
     with pytest.raises(OSError, match="in use"):
         Exporter(f"127.0.0.1:{port}", Metrics()).start()
     exporter.stop()
+
+
+def test_a_series_that_is_watched_after_a_scrape_keeps_its_place():
+    counter = Counter("c", "C.", ("a",), [("x",), ("y",)])
+    counter.add(2, "y")
+    counter.read()
+    counter.watch(lambda: 1.0, "x")
+    assert {sample.labels["a"]: sample.value for sample in family_of(counter).samples} == {"x": 1, "y": 2}

@@ -64,7 +64,7 @@ def test_what_needs_no_server_works(argument: str) -> None:
 
 def test_nothing_is_missing_here(monkeypatch: pytest.MonkeyPatch) -> None:
     assert extras.complaint_of_missing_packages() is None
-    monkeypatch.setattr(daemon, "complaint_of_missing_packages", lambda: "none of it")
+    monkeypatch.setattr(daemon, "complaint_of_missing_packages", lambda **_: "none of it")
     monkeypatch.setattr(daemon, "_run", lambda _config: pytest.fail("it was run"))
     assert daemon.main([]) == 2
 

@@ -20,6 +20,7 @@ from samplerd_server.sampling.kernels import NumbaSampler
 from samplerd_server.sampling.kernels.code_cache import KernelCache
 from samplerd_server.sampling.kernels.code_digest import digest
 from samplerd_server.sampling.kernels.compile import jit, kernel
+from samplerd_server.sampling.kernels.shared_parts import Symbol, all_parts, load
 from samplerd_server.transport import codec
 from samplerd_server.transport.codec.compiled import compiled_scan, compiled_varints
 
@@ -197,6 +198,100 @@ def test_warm_up_compiles_every_kernel():
     assert {"draw_few", "draw_plain", "draw_full", "verify_rows", "keep_row", "_scan"} <= kernels.keys()
     assert [name for name, value in kernels.items() if not value.overloads] == []
     assert {len(digest(value)) for value in kernels.values()} == {64}
+
+
+def test_every_shared_part_is_compiled_once():
+    sampler = NumbaSampler(1)
+    sampler.warm_up()
+    sampler.close()
+    CdfIndexBuilder().warm_up()
+    own = [part for part in all_parts() if part.py_func.__module__.startswith("samplerd_server.")]
+    assert {part.py_func.__name__: len(part.overloads) for part in own} == {
+        "draw_view_apart": 1,
+        "take_steps": 1,
+        "_change": 1,
+        "prepare_shaped": 1,
+    }
+
+
+_APART = """
+import numpy as np
+from samplerd_server.sampling.kernels.compile import jit, kernel, shared
+from samplerd_server.sampling.kernels.references import dereference, reference
+
+
+@jit
+def below(x):
+    return x * 10
+
+
+@shared
+def inner(pair_at):
+    pair = dereference(pair_at)
+    return below(pair[0]) + pair[1]
+
+
+@shared
+def outer(x):
+    return inner(reference((x, 1.5)))
+
+
+@kernel
+def first(x):
+    return outer(x) + below(x)
+
+
+@kernel
+def second(x):
+    return inner(reference((x, 0.25)))
+
+
+print(first(5), second(5), *(own.py_func.__name__ for own in (inner, outer, first, second) if own.stats.cache_misses))
+"""
+
+
+class Apart:
+    """Two kernels and the shared parts that they call, run in a process of their own each time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.module = folder / "apart.py"
+        self.module.write_text(_APART)
+        self.cache = folder / "__pycache__"
+
+    def run(self) -> str:
+        own = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
+        own["PYTHONPATH"] = os.pathsep.join([str(self.module.parent), *sys.path])
+        command = [sys.executable, "-B", "-c", "import apart"]
+        done = subprocess.run(command, env=own, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def remove(self, name: str) -> None:
+        for path in self.cache.glob(f"apart.{name}-*"):
+            path.unlink()
+
+
+def test_shared_parts_are_compiled_once_and_called_from_the_cache(tmp_path):
+    own = Apart(tmp_path)
+    assert own.run() == "101.5 50.25 inner outer first second"
+    assert own.run() == "101.5 50.25"
+    for name in ("second", "outer"):  # what is left in the cache calls it, or is called by it
+        own.remove(name)
+        assert own.run() == f"101.5 50.25 {name}"
+    own.module.write_text(_APART.replace("x * 10", "x * 20"))
+    assert own.run() == "201.5 100.25 inner outer first second"
+    own.module.write_text(_APART)
+    assert own.run() == "101.5 50.25"
+
+
+def test_a_kernel_whose_shared_part_is_another_version_is_not_loaded():
+    CdfIndexBuilder().warm_up()
+    part = next(own for own in all_parts() if own.py_func.__name__ == "take_steps")
+    [arguments] = part.overloads
+    name = f"{part.py_func.__module__}.{part.py_func.__qualname__}"
+    for symbol in (Symbol(name, arguments, "an older version"), Symbol("tests.gone", (), "of no function")):
+        with pytest.raises(LookupError, match=symbol.part):
+            load((symbol,))
 
 
 def test_a_part_is_compiled_for_types_not_for_constants():

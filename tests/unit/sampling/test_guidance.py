@@ -10,6 +10,7 @@ from scipy.special import log_softmax as log_softmax_of_scipy
 from samplerd_server.batching.row_errors import row_errors
 from samplerd_server.core.enums import Dtype, InputKind, LogprobKind, RowErrorReason, Step
 from samplerd_server.sampling.kernels import NumbaSampler
+from samplerd_server.sampling.masses import shift_of
 from samplerd_server.sampling.portable.guidance import guide as guide_by_torch
 from samplerd_server.sampling.reference.guidance import guide, log_softmax
 from tests.support.samplers import all_outputs, check, draw, encode, make_sampler, outputs, params, request
@@ -20,7 +21,8 @@ WEIGHTS = InputKind.PROBABILITIES
 def by_torch(row: np.ndarray, guidance: np.ndarray, scale: float, *, is_weights: bool) -> np.ndarray:
     c, u = (torch.from_numpy(own.astype(np.float64))[None] for own in (row, guidance))
     scales = torch.tensor([[scale]], dtype=torch.float64)
-    return guide_by_torch(c, u, scales, [len(row)], is_weights=is_weights)[0].numpy()
+    shifts = torch.tensor([[float(shift_of(len(row)))]], dtype=torch.float64)
+    return guide_by_torch(c, u, scales, shifts, is_weights=is_weights)[0].numpy()
 
 
 def by_numba(row: np.ndarray, guidance: np.ndarray, scale: float, *, is_weights: bool) -> np.ndarray:

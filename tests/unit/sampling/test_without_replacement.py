@@ -185,6 +185,11 @@ def test_candidates_whose_rest_is_reached(compiled):
 # In slices: what a long request's draws are cut into.
 
 
+@pytest.fixture(scope="module", params=["numba", "torch"])
+def sampler(request):
+    return make_sampler(request.param)
+
+
 @pytest.mark.parametrize(
     "own",
     [
@@ -196,7 +201,7 @@ def test_candidates_whose_rest_is_reached(compiled):
     ids=["plain", "filtered", "greedy", "penalised"],
 )
 @pytest.mark.parametrize("slices", [[1, 2, 31, 32, 33, 100], [64], [1000]], ids=str)
-def test_draws_in_slices_are_those_of_one_go(compiled, own, slices):
+def test_draws_in_slices_are_those_of_one_go(sampler, own, slices):
     """Every output, with other rows drawn in between, which use the same thread's memory."""
     numbers = np.random.default_rng(11)
     row, other = numbers.normal(0, 5, 1300).astype(np.float32), numbers.normal(0, 5, 1400).astype(np.float32)
@@ -206,17 +211,30 @@ def test_draws_in_slices_are_those_of_one_go(compiled, own, slices):
         num_samples=700,
         with_replacement=False,
         seed=4,
-        outputs=all_outputs(compiled, top_n=5),
+        outputs=all_outputs(sampler, top_n=5),
     )
     disturbance = request(other, params=params(top_k=40), num_samples=20, with_replacement=False, seed=5)
-    whole, resumed = draw(compiled, asked), ResumedDraw(pack([asked]))
-    cuts, got = [*slices, *[slices[-1]] * 700], compiled.resume(resumed)
+    whole, resumed = draw(sampler, asked), ResumedDraw(pack([asked]))
+    cuts, got = [*slices, *[slices[-1]] * 700], sampler.resume(resumed)
     while got is None:
-        draw(compiled, disturbance)
+        draw(sampler, disturbance)
         resumed.draws = cuts.pop(0)
-        got = compiled.resume(resumed)
+        got = sampler.resume(resumed)
     for name, value in vars_of(whole).items():
         assert np.array_equal(value, vars_of(got)[name], equal_nan=True), name
+
+
+def test_torch_makes_few_draws_in_a_slice():
+    """Slices are priced by the compiled sampler; torch takes a thousand times as long, and says how far it got."""
+    own, got = make_sampler("torch"), None
+    asked = request(np.zeros(200, np.float32), params=params(), num_samples=150, with_replacement=False, seed=4)
+    resumed, made = ResumedDraw(pack([asked])), []
+    while got is None:
+        resumed.draws = 100_000
+        got = own.resume(resumed)
+        made.append(resumed.draws)
+    assert made == [100_000, 32, 32, 32, 32, 32]
+    assert np.array_equal(got.samples, draw(own, asked).samples)
 
 
 def vars_of(results: RowResults) -> dict[str, np.ndarray]:
@@ -239,12 +257,12 @@ def vars_of(results: RowResults) -> dict[str, np.ndarray]:
     ids=["nan", "nothing", "too few"],
 )
 @pytest.mark.parametrize("own", [{}, {"top_k": 5}], ids=str)
-def test_a_row_that_fails_in_slices_fails_as_in_one_go(compiled, row, reason, detail, own):
+def test_a_row_that_fails_in_slices_fails_as_in_one_go(sampler, row, reason, detail, own):
     asked = request(row, params=params(**own), num_samples=4, with_replacement=False)
     resumed, got = ResumedDraw(pack([asked])), None
     while got is None:
         resumed.draws = 1
-        got = compiled.resume(resumed)
-    whole = draw(compiled, asked)
+        got = sampler.resume(resumed)
+    whole = draw(sampler, asked)
     assert (got.status[0], got.detail[0]) == (reason, detail) == (whole.status[0], whole.detail[0])
     assert (got.samples == -1).all()

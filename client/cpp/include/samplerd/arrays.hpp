@@ -55,6 +55,15 @@ v1::Tensor tensor(Rows rows, v1::Dtype dtype = v1::DTYPE_F32);
 /// @throws std::invalid_argument another length
 v1::Tensor tensor(std::string data, std::size_t rows, std::size_t vocab_size, v1::Dtype dtype);
 
+/// Rows of numbers that are binary16 or bfloat16 already, given by their bits: copied at once, as protobuf's
+/// bytes own their memory. C++17 has no type for these numbers.
+///
+/// @param bits  uint16[rows, vocab_size]
+/// @param dtype DTYPE_F16 or DTYPE_BF16
+/// @throws std::invalid_argument no rows, empty rows, or another dtype
+v1::Tensor tensor_of_bits(const std::uint16_t* bits, std::size_t rows, std::size_t vocab_size,
+                          v1::Dtype dtype);
+
 /// A request for one draw from each row; set what else you want of it:
 /// `mutable_params()->set_temperature(0.7)`, `set_num_samples(5)`, `set_seed(1)`,
 /// `mutable_outputs()->set_rank(true)`, ...

@@ -1,4 +1,4 @@
-/// The client: one object, one connection, any number of threads.
+/// The client: one object, one server or several, any number of threads.
 #pragma once
 
 #include <samplerd/v1/sampler.grpc.pb.h>
@@ -15,7 +15,7 @@
 
 namespace samplerd {
 
-/// A connection to a samplerd. All members may be called from many threads at once; each call blocks its own
+/// Connections to a samplerd, or to several. All members may be called from many threads at once; each call blocks its own
 /// thread, is tried again as ClientOptions::retry says, and throws Error when it fails.
 class Client {
  public:
@@ -24,6 +24,10 @@ class Client {
   /// @throws std::invalid_argument options that make no sense, or a token that would cross a network in plain
   /// text
   explicit Client(const std::string& target, ClientOptions options = {});
+  /// @param targets several of these, all of one kind (IPv4, IPv6, Unix sockets), which get the calls in turn
+  /// as long as they are healthy: one that starts, drains or is gone gets none
+  /// @throws std::invalid_argument as above, or targets of several kinds, or none
+  explicit Client(const std::vector<std::string>& targets, ClientOptions options = {});
   ~Client();
   Client(Client&&) noexcept;
   Client& operator=(Client&&) noexcept;
@@ -55,7 +59,7 @@ class Client {
   /// Opens a stream: one call for many requests. It may outlive the client.
   Stream stream(const StreamOptions& options = {}) const;
 
-  /// The generated stub on this connection, for what is not here (VerifyDraftStream). prepare() each call's
+  /// The generated stub on the connection whose turn it is, for what is not here (VerifyDraftStream). prepare() each call's
   /// context.
   v1::SamplerService::Stub& stub() const;
   /// Gives a call of stub() the client's token and timeout.

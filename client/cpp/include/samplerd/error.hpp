@@ -30,6 +30,8 @@ struct ErrorDetails {
   std::optional<std::chrono::milliseconds> retry_after;
   /// The server said not to ask again.
   bool forbids_retry = false;
+  /// The call was CANCELLED, and not by its caller: a server or a proxy that ends its connections does that.
+  bool is_foreign_cancel = false;
 };
 
 /// Every failure of a call. Misuse that is seen before a call (an empty row) is a std::invalid_argument
@@ -47,8 +49,11 @@ class Error : public std::runtime_error {
   const std::vector<FieldViolation>& violations() const { return details_.violations; }
   /// After how long the server wants to be asked again; nothing if it gave no hint.
   std::optional<std::chrono::milliseconds> retry_after() const { return details_.retry_after; }
-  /// Whether asking again can help: overloaded or unavailable, and the server does not forbid it.
+  /// Whether asking again can help: overloaded, unavailable, or cancelled by somebody
+  /// other than the caller, and the server does not forbid it.
   bool is_retryable() const;
+  /// Whether the server does not forbid to ask again, whatever the code.
+  bool may_retry() const { return !details_.forbids_retry; }
 
  private:
   grpc::StatusCode code_;

@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include <samplerd/cancellation.hpp>
 
@@ -28,8 +30,8 @@ std::string read_file(const std::string& path);
 
 /// How often, and after how long, a call is tried again.
 ///
-/// Only RESOURCE_EXHAUSTED and UNAVAILABLE are, never past the call's deadline. A hint of the server's is
-/// obeyed to the millisecond, "never" included; without one the wait is uniform between 0 and an upper end
+/// Only RESOURCE_EXHAUSTED, UNAVAILABLE and a CANCELLED that the caller did not ask for are, never past the
+/// call's deadline. A hint of the server's is obeyed to the millisecond, "never" included; without one the wait is uniform between 0 and an upper end
 /// that doubles (full jitter).
 struct RetryPolicy {
   /// Attempts in all, at least 1; 1 = never ask again.
@@ -38,6 +40,10 @@ struct RetryPolicy {
   std::chrono::milliseconds initial_backoff{50};
   /// Upper end of the longest wait.
   std::chrono::milliseconds max_backoff{2000};
+  /// Retries that a client may make in a burst, over all its calls; each uses up one.
+  double budget = 20.0;
+  /// Retries that each successful call gives back: with 0.1, at most one for ten such calls in the long run.
+  double budget_refill = 0.1;
 };
 
 /// Options of a client.
@@ -48,6 +54,15 @@ struct ClientOptions {
   std::string token;
   /// Send the token over an unencrypted network too, and not only to loopback and Unix sockets.
   bool allow_plaintext_token = false;
+  /// Send calls in turn to every healthy address of the target, for a name that stands for several
+  /// (`dns:///host:port`). A client of several targets always does.
+  bool balance = false;
+  /// Connections to each server, on which calls take turns, at least 1. With 1, the clients of a process share
+  /// one. A server with several workers gives a connection to one of them.
+  int connections = 1;
+  /// Sent with every call, by lower-case keys. Calls about an uploaded distribution carry its name as
+  /// x-samplerd-distribution in any case, by which a proxy can choose the server.
+  std::vector<std::pair<std::string, std::string>> metadata;
   /// Time for a call and all its retries, unless the call says otherwise.
   std::chrono::milliseconds timeout{30'000};
   /// When calls are tried again.

@@ -36,6 +36,7 @@ const (
 	SamplerService_GetDistribution_FullMethodName    = "/samplerd.v1.SamplerService/GetDistribution"
 	SamplerService_DeleteDistribution_FullMethodName = "/samplerd.v1.SamplerService/DeleteDistribution"
 	SamplerService_ListDistributions_FullMethodName  = "/samplerd.v1.SamplerService/ListDistributions"
+	SamplerService_SampleDistribution_FullMethodName = "/samplerd.v1.SamplerService/SampleDistribution"
 	SamplerService_VerifyDraft_FullMethodName        = "/samplerd.v1.SamplerService/VerifyDraft"
 	SamplerService_VerifyDraftStream_FullMethodName  = "/samplerd.v1.SamplerService/VerifyDraftStream"
 	SamplerService_GetServerInfo_FullMethodName      = "/samplerd.v1.SamplerService/GetServerInfo"
@@ -68,6 +69,18 @@ type SamplerServiceClient interface {
 	DeleteDistribution(ctx context.Context, in *DeleteDistributionRequest, opts ...grpc.CallOption) (*DeleteDistributionResponse, error)
 	// Lists the uploaded distributions, ordered by name.
 	ListDistributions(ctx context.Context, in *ListDistributionsRequest, opts ...grpc.CallOption) (*ListDistributionsResponse, error)
+	// Draws any number of samples from an uploaded distribution: one request, and its chunks in order, the last one marked
+	// final. Joined, they are exactly what Sample would draw with the same seed. The server draws a chunk once the one
+	// before it was sent, so the draw takes the memory of one chunk, whatever its size, and waits for a client that does
+	// not read. To stop, cancel the call.
+	//
+	// The source must be `distribution`; any other is INVALID_ARGUMENT. A failure ends the call with its status, and `error`
+	// is never set. A call that was broken off goes on with the seed of its chunks and, of one row, a draw_offset that is
+	// larger by the samples that have arrived.
+	// buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+	// buf:lint:ignore RPC_REQUEST_STANDARD_NAME
+	// buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+	SampleDistribution(ctx context.Context, in *SampleRequest, opts ...grpc.CallOption) (SamplerService_SampleDistributionClient, error)
 	// Accepts or corrects the drafted tokens of one sequence (speculative decoding): the tokens that it returns follow the
 	// target model's distribution exactly (Leviathan et al., 2023; Chen et al., 2023). The draft is a chain of tokens, or a
 	// tree with several continuations to choose from (Miao et al., 2024).
@@ -172,6 +185,39 @@ func (c *samplerServiceClient) ListDistributions(ctx context.Context, in *ListDi
 	return out, nil
 }
 
+func (c *samplerServiceClient) SampleDistribution(ctx context.Context, in *SampleRequest, opts ...grpc.CallOption) (SamplerService_SampleDistributionClient, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &SamplerService_ServiceDesc.Streams[1], SamplerService_SampleDistribution_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &samplerServiceSampleDistributionClient{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+type SamplerService_SampleDistributionClient interface {
+	Recv() (*SampleResponse, error)
+	grpc.ClientStream
+}
+
+type samplerServiceSampleDistributionClient struct {
+	grpc.ClientStream
+}
+
+func (x *samplerServiceSampleDistributionClient) Recv() (*SampleResponse, error) {
+	m := new(SampleResponse)
+	if err := x.ClientStream.RecvMsg(m); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
 func (c *samplerServiceClient) VerifyDraft(ctx context.Context, in *VerifyDraftRequest, opts ...grpc.CallOption) (*VerifyDraftResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(VerifyDraftResponse)
@@ -184,7 +230,7 @@ func (c *samplerServiceClient) VerifyDraft(ctx context.Context, in *VerifyDraftR
 
 func (c *samplerServiceClient) VerifyDraftStream(ctx context.Context, opts ...grpc.CallOption) (SamplerService_VerifyDraftStreamClient, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &SamplerService_ServiceDesc.Streams[1], SamplerService_VerifyDraftStream_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &SamplerService_ServiceDesc.Streams[2], SamplerService_VerifyDraftStream_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -251,6 +297,18 @@ type SamplerServiceServer interface {
 	DeleteDistribution(context.Context, *DeleteDistributionRequest) (*DeleteDistributionResponse, error)
 	// Lists the uploaded distributions, ordered by name.
 	ListDistributions(context.Context, *ListDistributionsRequest) (*ListDistributionsResponse, error)
+	// Draws any number of samples from an uploaded distribution: one request, and its chunks in order, the last one marked
+	// final. Joined, they are exactly what Sample would draw with the same seed. The server draws a chunk once the one
+	// before it was sent, so the draw takes the memory of one chunk, whatever its size, and waits for a client that does
+	// not read. To stop, cancel the call.
+	//
+	// The source must be `distribution`; any other is INVALID_ARGUMENT. A failure ends the call with its status, and `error`
+	// is never set. A call that was broken off goes on with the seed of its chunks and, of one row, a draw_offset that is
+	// larger by the samples that have arrived.
+	// buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+	// buf:lint:ignore RPC_REQUEST_STANDARD_NAME
+	// buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+	SampleDistribution(*SampleRequest, SamplerService_SampleDistributionServer) error
 	// Accepts or corrects the drafted tokens of one sequence (speculative decoding): the tokens that it returns follow the
 	// target model's distribution exactly (Leviathan et al., 2023; Chen et al., 2023). The draft is a chain of tokens, or a
 	// tree with several continuations to choose from (Miao et al., 2024).
@@ -287,6 +345,9 @@ func (UnimplementedSamplerServiceServer) DeleteDistribution(context.Context, *De
 }
 func (UnimplementedSamplerServiceServer) ListDistributions(context.Context, *ListDistributionsRequest) (*ListDistributionsResponse, error) {
 	return nil, status.Errorf(codes.Unimplemented, "method ListDistributions not implemented")
+}
+func (UnimplementedSamplerServiceServer) SampleDistribution(*SampleRequest, SamplerService_SampleDistributionServer) error {
+	return status.Errorf(codes.Unimplemented, "method SampleDistribution not implemented")
 }
 func (UnimplementedSamplerServiceServer) VerifyDraft(context.Context, *VerifyDraftRequest) (*VerifyDraftResponse, error) {
 	return nil, status.Errorf(codes.Unimplemented, "method VerifyDraft not implemented")
@@ -426,6 +487,27 @@ func _SamplerService_ListDistributions_Handler(srv interface{}, ctx context.Cont
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SamplerService_SampleDistribution_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(SampleRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(SamplerServiceServer).SampleDistribution(m, &samplerServiceSampleDistributionServer{ServerStream: stream})
+}
+
+type SamplerService_SampleDistributionServer interface {
+	Send(*SampleResponse) error
+	grpc.ServerStream
+}
+
+type samplerServiceSampleDistributionServer struct {
+	grpc.ServerStream
+}
+
+func (x *samplerServiceSampleDistributionServer) Send(m *SampleResponse) error {
+	return x.ServerStream.SendMsg(m)
+}
+
 func _SamplerService_VerifyDraft_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(VerifyDraftRequest)
 	if err := dec(in); err != nil {
@@ -530,6 +612,11 @@ var SamplerService_ServiceDesc = grpc.ServiceDesc{
 			Handler:       _SamplerService_SampleStream_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
+		},
+		{
+			StreamName:    "SampleDistribution",
+			Handler:       _SamplerService_SampleDistribution_Handler,
+			ServerStreams: true,
 		},
 		{
 			StreamName:    "VerifyDraftStream",

@@ -1,6 +1,7 @@
 """Shell completion, generated from a parser: flags, commands, choices and files, for bash, zsh and fish.
 
-A value is completed from its choices, from the words of a name such as ``text|json``, or as a file if its name is FILE.
+A value is completed from its choices, from the words of a name such as ``text|json``, or as a file if its name is FILE;
+an argument that is no flag, from its choices, or as a file if its name ends with _FILE.
 The scripts are complete in themselves: the shell need not start Python for each Tab. Rule 1: no flag is known here by
 its name.
 """
@@ -45,6 +46,8 @@ class _Command:
     flags: tuple[_Flag, ...]
     words: tuple[str, ...]
     """Choices of its arguments that are no flags."""
+    takes_files: bool
+    """One of these arguments is a file."""
 
 
 def completion_script(parser: LineParser, shell: str) -> str:
@@ -62,11 +65,13 @@ def _commands(parser: LineParser, path: tuple[str, ...]) -> Iterator[_Command]:
     below, helps = commands_of(parser), {}
     flags: list[_Flag] = []
     words: list[str] = []
+    takes_files = False
     for action in parser._actions:  # noqa: SLF001  # argparse has no public way to read a parser
         if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001  # as above
             helps = {own.dest: own.help or "" for own in action._choices_actions}  # noqa: SLF001  # as above
         elif not action.option_strings:
             words += [str(choice) for choice in action.choices or ()]
+            takes_files |= str(action.metavar).endswith(f"_{_FILE}")
         elif action.help != argparse.SUPPRESS:
             value = "" if action.nargs == 0 else str(action.metavar or action.dest)
             listed = tuple(value.split("|")) if "|" in value else ()
@@ -79,7 +84,7 @@ def _commands(parser: LineParser, path: tuple[str, ...]) -> Iterator[_Command]:
                     repeats=isinstance(action, argparse._AppendAction),  # noqa: SLF001  # as above
                 )
             )
-    yield _Command(path=path, below=helps, flags=tuple(flags), words=tuple(words))
+    yield _Command(path=path, below=helps, flags=tuple(flags), words=tuple(words), takes_files=takes_files)
     for name, own in below.items():
         yield from _commands(own, (*path, name))
 
@@ -101,7 +106,8 @@ def _bash(program: str, commands: list[_Command]) -> str:
                 action = ":"
             values.append(f"        {keys}) {action}; return ;;")
         names = [*own.below, *own.words, *(name for flag in own.flags for name in flag.names)]
-        words.append(f"        {_q(at)}) words={_q(' '.join(names))} ;;")
+        files = " files=1" if own.takes_files else ""
+        words.append(f"        {_q(at)}) words={_q(' '.join(names))}{files} ;;")
     return _BASH.format(
         program=program, steps="\n".join(steps) or "            *) ;;", values="\n".join(values), words="\n".join(words)
     )
@@ -110,7 +116,7 @@ def _bash(program: str, commands: list[_Command]) -> str:
 _BASH = """\
 # bash completion of {program}. Load it with: source <({program} ...), or keep it in the folder of completions.
 _{program}() {{
-    local cur=${{COMP_WORDS[COMP_CWORD]}} flag=${{COMP_WORDS[COMP_CWORD - 1]}} path="" words="" i
+    local cur=${{COMP_WORDS[COMP_CWORD]}} flag=${{COMP_WORDS[COMP_CWORD - 1]}} path="" words="" files="" i
     for ((i = 1; i < COMP_CWORD; i++)); do
         case "$path:${{COMP_WORDS[i]}}" in
 {steps}
@@ -130,6 +136,10 @@ _{program}() {{
 {words}
     esac
     COMPREPLY=($(compgen -W "$words" -- "$cur"))
+    if [[ -n $files && $cur != -* ]]; then
+        compopt -o filenames
+        COMPREPLY=($(compgen -f -- "$cur"))
+    fi
 }}
 complete -F _{program} {program}
 """
@@ -145,10 +155,12 @@ def _zsh(program: str, commands: list[_Command]) -> str:
         ]
         specs = [_q(spec) for flag in own.flags for spec in _zsh_specs(flag)]
         if own.below:
-            listed = " ".join(f"{name}\\:{_q(_zsh_text(text))}" for name, text in own.below.items())
-            specs.append(_q(f"1:command:(({listed}))".replace("'", '"')))
+            listed = " ".join(f'{name}\\:"{_zsh_text(text)}"' for name, text in own.below.items())
+            specs.append(_q(f"1:command:(({listed}))"))
         elif own.words:
             specs.append(_q(f"*:argument:({' '.join(own.words)})"))
+        elif own.takes_files:
+            specs.append(_q("*:file:_files"))
         lines = " \\\n            ".join(specs)
         cases.append(f"    ({_q(at)})\n        _arguments \\\n            {lines} ;;")
     return _ZSH.format(program=program, steps="\n".join(steps) or "        *) ;;", cases="\n".join(cases))
@@ -169,7 +181,7 @@ def _zsh_specs(flag: _Flag) -> Iterator[str]:
 def _zsh_text(text: str) -> str:
     for mark in "\\[]:":
         text = text.replace(mark, f"\\{mark}")
-    return text.replace('"', "").replace("'", "").replace("`", "")
+    return text.replace('"', "").replace("`", "")
 
 
 _ZSH = """\
@@ -210,6 +222,8 @@ def _fish(program: str, commands: list[_Command]) -> str:
             lines.append(f"complete -c {program}{where} -a {name} -d {_fish_q(text)}")
         if own.words:
             lines.append(f"complete -c {program}{where} -a {_fish_q(' '.join(own.words))}")
+        if own.takes_files:
+            lines.append(f"complete -c {program}{where} -F")
         for flag in own.flags:
             names = " ".join(f"-l {name[2:]}" if name.startswith("--") else f"-s {name[1:]}" for name in flag.names)
             value = "" if not flag.value else " -r -F" if flag.value == _FILE else " -x"

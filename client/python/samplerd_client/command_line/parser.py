@@ -10,6 +10,7 @@ import argparse
 import difflib
 import re
 import sys
+import textwrap
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -35,7 +36,12 @@ _PLAIN = (
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """As argparse does, with an epilog whose lines are kept."""
+    """As argparse does, with an epilog whose lines are kept; a description of one line is wrapped."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if "\n" in text:
+            return super()._fill_text(text, width, indent)
+        return textwrap.fill(text, width, initial_indent=indent, subsequent_indent=indent)
 
 
 class LineParser(argparse.ArgumentParser):
@@ -57,6 +63,8 @@ class LineParser(argparse.ArgumentParser):
             self._check_flag(word)
         parsed, rest = super().parse_known_args(given, namespace)
         assert parsed is not None, "argparse made no namespace. This is a bug."
+        if rest and not commands_of(self):
+            self.error(f"unexpected: {' '.join(rest)}; {self.prog} --help lists what it takes")
         return parsed, rest
 
     def error(self, message: str) -> NoReturn:

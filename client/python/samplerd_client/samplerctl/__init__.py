@@ -12,7 +12,13 @@ import sys
 from typing import TYPE_CHECKING
 
 from samplerd_client.command_line.completion import completion_script
-from samplerd_client.errors import ConnectionLostError, DeadlineError, SamplerdError, UnavailableError
+from samplerd_client.errors import (
+    ConnectionLostError,
+    DeadlineError,
+    SamplerdError,
+    UnauthenticatedError,
+    UnavailableError,
+)
 from samplerd_client.samplerctl import environment
 from samplerd_client.samplerctl.arguments import build_parser, join_negative_values
 from samplerd_client.samplerctl.flag_values import InputError
@@ -43,9 +49,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         hints = importlib.import_module("samplerd_client.samplerctl.hints")
         return _fail(hints.diagnosis(args, error.message), _UNREACHED)
     except (ConnectionLostError, DeadlineError) as error:
-        return _fail(f"{_server(args)}: {error.message}", _UNREACHED)
+        return _fail(f"{_server(args)}: {error.message}{_found_by(error)}", _UNREACHED)
+    except UnauthenticatedError as error:
+        text = f"{error.message}; samplerctl sends the one in the variable SAMPLERD_TOKEN"
+        return _fail(text + _found_by(error), _REFUSED)
     except SamplerdError as error:
-        return _fail(error.message, _REFUSED)
+        return _fail(error.message + _found_by(error), _REFUSED)
     except BrokenPipeError:
         # Whoever read our output has closed it (`| head`): discard what is still buffered.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -59,6 +68,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _server(args: argparse.Namespace) -> str:
     return str(getattr(args, "host", None) or args.server)
+
+
+def _found_by(error: SamplerdError) -> str:
+    """Say under which request id the server's log has a call that it answered with an error."""
+    return f" (request id {error.request_id})" if error.request_id else ""
 
 
 def _fail(text: str, status: int) -> int:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 from samplerd import __version__
 from samplerd_client.command_line.completion import SHELLS
 from samplerd_client.command_line.parser import LineParser, leaves_of
-from samplerd_client.samplerctl import environment
-from samplerd_client.samplerctl.flag_values import integers, kinds, positive, seconds, target
+from samplerd_client.samplerctl.connection_flags import add_connection_flags
+from samplerd_client.samplerctl.flag_values import integers, kinds, positive, seconds, seed, targets
+from samplerd_client.samplerctl.replay_flags import add_replay
 from samplerd_client.samplerctl.sampling_flags import add_sampling_flags
+from samplerd_client.samplerctl.top_flags import add_top
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Sequence
 
 __all__ = ["build_parser", "join_negative_values"]
@@ -25,11 +26,14 @@ examples:
   samplerctl sample --npy rows.npy --top-p 0.9 --output npy -o samples.npy
   printf '1 2 0.5 1.5\\n' | samplerctl sample --logits - --temperature 0
   samplerctl distribution create --npy weights.npy --weights --name words && samplerctl sample --distribution words -n 9
+  samplerctl distribution draw words -n 1000000000 --output npy -o samples.npy
+  samplerctl top 10.0.0.1:9464 10.0.0.2:9464
+  samplerctl replay request.json reply.json
   samplerctl verify 127.0.0.1:50051
   samplerctl bench --vocab-size 32768 --rows 8 --concurrency 16 --duration 10
 
 exit status: 0 success; 1 the server refused the request, or a row failed; 2 wrong usage; 3 the server could not be
-reached, or not in time; 4 an audit failed; 130 interrupted.
+reached, or not in time; 4 an audit or a replay failed; 130 interrupted.
 """
 
 
@@ -48,9 +52,11 @@ def build_parser() -> LineParser:
     info = commands.add_parser(
         "info", usage="samplerctl info [flags]", help="show the server's version, device, capabilities and limits"
     )
-    _add_connection(info)
+    add_connection_flags(info)
     info.add_argument("--json", action="store_true", help="print one JSON object")
+    add_top(commands)
     _add_bench(commands)
+    add_replay(commands)
     _add_verify(commands)
     completion = commands.add_parser(
         "completion",
@@ -95,14 +101,14 @@ def _add_sample(commands: Any) -> None:
     draw.add_argument("--without-replacement", action="store_true", help="draw each id at most once from a row")
     draw.add_argument(
         "--seed",
-        type=int,
+        type=seed,
         metavar="N",
         help="seed of the random numbers, 0 to 2^64 - 1; the server draws one if absent",
     )
     draw.add_argument("--row-seeds", type=integers, metavar="N,..", help="a seed for each row, in place of --seed")
     draw.add_argument(
         "--draw-offset",
-        type=int,
+        type=seed,
         default=0,
         metavar="N",
         help="index of the first draw, to continue a seeded sequence (default 0)",
@@ -149,14 +155,14 @@ def _add_sample(commands: Any) -> None:
     output.add_argument(
         "--adaptive-state", action="store_true", help="return the state of adaptive-p after each sample"
     )
-    _add_connection(sample)
+    add_connection_flags(sample)
 
 
 def _add_distribution(commands: Any) -> None:
     distribution = commands.add_parser(
         "distribution",
-        usage="samplerctl distribution (create | list | show | delete) [flags]",
-        help="upload rows once and draw from them by name (sample --distribution); list, show and delete them",
+        usage="samplerctl distribution (create | draw | list | show | delete) [flags]",
+        help="upload rows once and draw from them by name; list, show and delete them",
     )
     actions = distribution.add_subparsers(
         dest="action", required=True, metavar="ACTION", prog="samplerctl distribution"
@@ -179,15 +185,45 @@ def _add_distribution(commands: Any) -> None:
         "--dtype", choices=("f32", "f16", "bf16", "f64"), help="convert the rows to this type before sending"
     )
     add_sampling_flags(create)
+    draw = actions.add_parser(
+        "draw",
+        help="draw any number of samples, written as they come; progress goes to standard error",
+        description="Draw any number of samples from a distribution in bounded memory. Without --output npy each id is "
+        "a line. The last line on standard error says with which seed.",
+    )
+    draw.add_argument(
+        "-n", "--num-samples", type=positive, default=1, metavar="N", help="samples from each row (default 1)"
+    )
+    draw.add_argument(
+        "--seed",
+        type=seed,
+        metavar="N",
+        help="seed of the random numbers, 0 to 2^64 - 1; the server draws one if absent",
+    )
+    draw.add_argument(
+        "--draw-offset",
+        type=seed,
+        default=0,
+        metavar="N",
+        help="index of the first draw, to continue a seeded sequence (default 0)",
+    )
+    draw.add_argument(
+        "--output",
+        choices=("ids", "npy"),
+        default="ids",
+        help="format of the output: ids in decimal, one a line, row by row; an int32 array [rows, N] (default ids)",
+    )
+    draw.add_argument("-o", "--output-file", metavar="FILE", help="write to this file, not to standard output")
+    add_sampling_flags(draw)
     listing = actions.add_parser("list", help="list all distributions, in order of name")
     show = actions.add_parser("show", help="show one distribution")
     delete = actions.add_parser("delete", help="delete one distribution")
-    for action in (show, delete):
+    for action in (draw, show, delete):
         action.add_argument("name", metavar="NAME")
     for action in (create, listing, show):
         action.add_argument("--json", action="store_true", help="print one JSON object per line")
-    for action in (create, listing, show, delete):
-        _add_connection(action)
+    for action in (create, draw, listing, show, delete):
+        add_connection_flags(action)
 
 
 def _add_bench(commands: Any) -> None:
@@ -216,7 +252,7 @@ def _add_bench(commands: Any) -> None:
     )
     load.add_argument("--json", action="store_true", help="print the results as one JSON object")
     add_sampling_flags(bench)
-    _add_connection(bench)
+    add_connection_flags(bench)
 
 
 def _add_verify(commands: Any) -> None:
@@ -228,7 +264,7 @@ def _add_verify(commands: Any) -> None:
         "seed, when other rows in its batch change a draw, or when draws do not fit their distribution.",
     )
     verify.add_argument(
-        "host", nargs="?", metavar="HOST[:PORT]", type=target, help="the server to audit (default: that of --server)"
+        "host", nargs="?", metavar="HOST[:PORT]", type=targets, help="the server to audit (default: that of --server)"
     )
     verify.add_argument(
         "--draws", type=positive, default=200_000, metavar="N", help="draws of each statistical test (200000)"
@@ -239,32 +275,8 @@ def _add_verify(commands: Any) -> None:
     verify.add_argument(
         "--alpha", type=float, default=1e-6, metavar="P", help="an audit with a p-value below this fails (1e-6)"
     )
-    verify.add_argument("--seed", type=int, default=1, metavar="N", help="seed of the audit's own random numbers (1)")
-    _add_connection(verify)
-
-
-def _add_connection(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("connection")
-    group.add_argument(
-        "--server",
-        default=environment.default_server(),
-        type=target,
-        metavar="TARGET",
-        help="the server: host, host:port or unix:/path (default %(default)s; port 50051 if none is given; set by "
-        "SAMPLERD_SERVER)",
-    )
-    group.add_argument(
-        "--timeout", type=seconds, default=30.0, metavar="SECONDS", help="timeout of a call (default 30)"
-    )
-    group.add_argument(
-        "--tls", action="store_true", help="encrypt the connection; SAMPLERD_TOKEN holds the token, if one is needed"
-    )
-    group.add_argument(
-        "--tls-ca", metavar="FILE", help="PEM file of the authorities trusted to sign the server's certificate"
-    )
-    group.add_argument("--tls-cert", metavar="FILE", help="PEM file of this client's certificate")
-    group.add_argument("--tls-key", metavar="FILE", help="PEM file of its private key")
-    group.add_argument("--tls-server-name", metavar="NAME", help="the name to expect in the server's certificate")
+    verify.add_argument("--seed", type=seed, default=1, metavar="N", help="seed of the audit's own random numbers (1)")
+    add_connection_flags(verify)
 
 
 def join_negative_values(argv: Sequence[str]) -> list[str]:

@@ -25,8 +25,11 @@ def client_of(
     wants_tls = args.tls or args.tls_server_name or any(files.values())
     paths = {name: Path(value) if value else None for name, value in files.items()}
     tls = TlsConfig(**paths, server_name=args.tls_server_name) if wants_tls else None
+    servers = (target or args.server).split(",")
     return SamplerClient(
-        target or args.server,
+        servers if len(servers) > 1 else servers[0],
+        balance=args.balance or None,
+        connections=args.connections,
         tls=tls,
         token=environment.default_token(),
         timeout_s=args.timeout,

@@ -1,4 +1,4 @@
-"""``samplerctl distribution``: uploads, lists, shows and deletes distributions."""
+"""``samplerctl distribution``: uploads, lists, shows and deletes distributions, and draws any number from one."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from samplerd_client.params import SamplingParams
 from samplerd_client.samplerctl import inputs, render
 from samplerd_client.samplerctl.connection import client_of
+from samplerd_client.samplerctl.distribution_draw import draw
 from samplerd_client.samplerctl.sampling_flags import sampling_options
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ async def run(args: argparse.Namespace) -> int:
                     dtype=args.dtype,
                 )
                 _print([made], as_json=args.json)
+            case "draw":
+                await draw(client, args)
             case "show":
                 _print([await client.get_distribution(args.name)], as_json=args.json)
             case "delete":

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["DEFAULT_SERVER", "default_server", "default_token", "proxy", "silence_grpc"]
+__all__ = ["DEFAULT_METRICS", "DEFAULT_SERVER", "default_server", "default_token", "proxy", "silence_grpc"]
 
 DEFAULT_SERVER = "127.0.0.1:50051"
 """Where samplerd listens unless told otherwise."""
+DEFAULT_METRICS = "127.0.0.1:9464"
+"""Where its metrics are unless told otherwise."""
 
 
 def default_server() -> str:

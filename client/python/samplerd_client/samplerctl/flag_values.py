@@ -10,6 +10,7 @@ import re
 
 __all__ = [
     "InputError",
+    "cells",
     "hexadecimal",
     "integers",
     "kinds",
@@ -17,8 +18,10 @@ __all__ = [
     "parse_bias",
     "positive",
     "seconds",
+    "seed",
     "sequences",
     "target",
+    "targets",
 ]
 
 _DEFAULT_PORT = 50051
@@ -29,6 +32,35 @@ class InputError(ValueError):
     """The rows cannot be read; the text says why, for the person at the keyboard."""
 
 
+def cells(text: str) -> list[str]:
+    """Return what stands between commas or blanks.
+
+    Raises:
+        ValueError: nothing stands between two commas, or beside one: what follows would count as something else.
+
+    """
+    parts = text.split(",")
+    if len(parts) > 1 and not all(part.strip() for part in parts):
+        raise ValueError("a value is missing beside a comma")
+    return text.replace(",", " ").split()
+
+
+def seed(text: str) -> int:
+    """Return a whole number from 0 to 2^64 - 1.
+
+    Raises:
+        argparse.ArgumentTypeError: it is something else.
+
+    """
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+    if not 0 <= value < 1 << 64:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 2^64 - 1")
+    return value
+
+
 def integers(text: str) -> list[int]:
     """Return whole numbers between commas or blanks.
 
@@ -37,14 +69,22 @@ def integers(text: str) -> list[int]:
 
     """
     try:
-        return [int(cell) for cell in text.replace(",", " ").split()]
+        return [int(cell) for cell in cells(text)]
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers, as in 3,17,25") from None
 
 
 def names(text: str) -> list[str]:
-    """Return names between commas or blanks."""
-    return text.replace(",", " ").split()
+    """Return names between commas or blanks.
+
+    Raises:
+        argparse.ArgumentTypeError: one is missing.
+
+    """
+    try:
+        return cells(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}, in {text!r}") from None
 
 
 def sequences(text: str) -> list[list[int]]:
@@ -64,8 +104,8 @@ def parse_bias(text: str) -> dict[int, float]:
         argparse.ArgumentTypeError: something else stands there.
 
     """
-    pairs = (cell.partition(":") for cell in text.replace(",", " ").split())
     try:
+        pairs = [cell.partition(":") for cell in cells(text)]
         return {int(token): float(bias) for token, _, bias in pairs}
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of biases, as in 3:-1.5,17:-inf") from None
@@ -134,13 +174,25 @@ def seconds(text: str) -> float:
 _UNITS_S = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
+def targets(text: str) -> str:
+    """Return where to connect: one `target`, or several with commas between them.
+
+    Raises:
+        argparse.ArgumentTypeError: one of them is no target.
+
+    """
+    return ",".join(target(each) for each in text.split(","))
+
+
 def target(text: str) -> str:
     """Return where to connect: host:port, with samplerd's port if only the host is named, or a name that gRPC resolves.
 
     Raises:
-        argparse.ArgumentTypeError: it is a URL, or the port is no port.
+        argparse.ArgumentTypeError: it is empty or a URL, or the port is no port.
 
     """
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the address is empty: expected host or host:port")
     if text.startswith(("http://", "https://")):
         address = text.partition("://")[2].rstrip("/")
         tls = " --tls" if text.startswith("https") else ""

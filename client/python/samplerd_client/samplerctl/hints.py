@@ -34,7 +34,7 @@ def diagnosis(args: argparse.Namespace, cause: str) -> str:
     """
     target = str(getattr(args, "host", None) or args.server)
     text = f"no samplerd answers at {target}: {cause}"
-    if target.startswith(("unix:", "unix-abstract:")) or "/" in target:
+    if target.startswith(("unix:", "unix-abstract:")) or "/" in target or "," in target:
         return text
     host, _, port = target.rpartition(":")
     address = host.strip("[]"), int(port)

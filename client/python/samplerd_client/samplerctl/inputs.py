@@ -11,7 +11,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from samplerd_client.samplerctl.flag_values import InputError
+from samplerd_client.samplerctl.flag_values import InputError, cells
 
 if TYPE_CHECKING:
     import argparse
@@ -40,14 +40,17 @@ def parse_rows(text: str) -> NDArray[np.float32]:
     """
     rows: list[list[float]] = []
     for number, line in enumerate(re.split(r"[;\n]", text), 1):
-        cells = line.replace(",", " ").split()
-        if not cells:
+        if not line.strip():
             continue
         try:
-            rows.append([float(cell) for cell in cells])
+            own = cells(line)
+        except ValueError:
+            raise InputError(f"a number is missing beside a comma, in row {number}") from None
+        try:
+            rows.append([float(cell) for cell in own])
         except ValueError as error:
             wrong = error.args[0].rpartition(": ")[2]
-            where = "" if number == 1 and len(cells) == 1 else f", in row {number}"
+            where = "" if number == 1 and len(own) == 1 else f", in row {number}"
             raise InputError(f"{wrong} is not a number{where}{_file_hint(text)}") from None
     if not rows:
         raise InputError("there are no numbers")

@@ -122,18 +122,34 @@ def _report(
     show = _SHOWN if args.show is None else args.show
     rows, width = result.samples.shape
     timing = result.timing
+    failed = {error.row for error in result.row_errors}
     lines = [
+        *_drawn(result, failed, show),
+        "",
         f"{render.count(rows)} row{'s' * (rows != 1)} x {render.count(width)} sample{'s' * (width != 1)}",
         f"queued {render.milliseconds(timing.queue_s)}   computed {render.milliseconds(timing.compute_s)}",
         f"{_seeds(result.seed, args.row_seeds, show)}   rng {result.rng}",
     ]
-    failed = {error.row for error in result.row_errors}
     drawn = [row for row in range(rows) if row not in failed]
     for row in drawn[:show]:
         lines += ["", *_row_report(result, row, None if expected is None else expected[row], show, unicode=unicode)]
     if len(drawn) > show:
         lines += ["", f"... and {render.count(len(drawn) - show)} more rows"]
     return "\n".join(lines) + "\n"
+
+
+def _drawn(result: SampleResult, failed: set[int], show: int) -> list[str]:
+    """List the ids in the order of the draws, a line for each row."""
+    rows, width = result.samples.shape
+    lines = []
+    for row in range(min(rows, show)):
+        name = "drawn" if rows == 1 else f"row {row} drawn"
+        more = f" ... and {render.count(width - show)} more" if width > show else ""
+        ids = " ".join(map(str, result.samples[row, :show].tolist()))
+        lines.append(f"{name}: {'nothing, it failed' if row in failed else ids + more}")
+    if rows > show:
+        lines.append(f"... and {render.count(rows - show)} more rows")
+    return lines
 
 
 def _seeds(seed: int, row_seeds: Sequence[int] | None, show: int) -> str:

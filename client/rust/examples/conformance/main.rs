@@ -4,6 +4,7 @@ mod features;
 mod refusals;
 mod replies;
 mod requests;
+mod servers;
 mod vectors;
 
 use std::collections::HashMap;
@@ -32,6 +33,7 @@ async fn main() -> ExitCode {
         tell("calls", runner.calls().await),
         tell("parameters", runner.parameters().await),
         tell("arrays", runner.arrays().await),
+        tell("halves", runner.halves().await),
         tell("guidance", runner.guidance().await),
         tell("drafts", runner.drafts().await),
         tell("frequencies", runner.frequencies().await),
@@ -40,6 +42,11 @@ async fn main() -> ExitCode {
         tell("deadline", runner.deadline().await),
         tell("cancel", runner.cancel().await),
         tell("retry", runner.retry().await),
+        tell("budget", runner.budget().await),
+        tell("metadata", runner.metadata().await),
+        tell("servers", runner.servers().await),
+        tell("connections", runner.connections().await),
+        tell("unix", runner.unix().await),
         tell("tls", runner.tls().await),
         tell("token", runner.token().await),
     ];

@@ -18,9 +18,11 @@ impl Runner {
             (request.id, request.seed) = (id, Some(id));
             client.sample(request)
         };
-        let got = ask(1).await?.samples;
-        if got != [7] {
-            return Err(format!("request 1 was answered with {got:?}").into());
+        for id in [1, 4] {
+            let got = ask(id).await?.samples;
+            if got != [7] {
+                return Err(format!("request {id} was answered with {got:?}").into());
+            }
         }
         for (id, code) in [(2, Code::ResourceExhausted), (3, Code::InvalidArgument)] {
             match ask(id).await {
@@ -29,6 +31,20 @@ impl Runner {
             }
         }
         Ok("tried again twice".to_owned())
+    }
+
+    /// Sends metadata, and the name of the distribution that is drawn from.
+    pub async fn metadata(&self) -> Outcome {
+        let builder = Client::builder(self.flag("--retry-target")?).metadata("x-tenant", "conformance");
+        let request = SampleRequest {
+            source: Some(Source::Distribution("prior".to_owned())),
+            ..SampleRequest::default()
+        };
+        let got = builder.connect().await?.sample(request).await?.samples;
+        if got != [7] {
+            return Err(format!("answered with {got:?}").into());
+        }
+        Ok("and the distribution's name".to_owned())
     }
 
     async fn sample_over_tls(&self, with: impl FnOnce(Builder) -> Builder) -> Result<Vec<i32>, Error> {

@@ -1,19 +1,22 @@
 """The metrics of all workers: asked of each when somebody scrapes, remembered for those that have ended.
 
 On the supervisor's event loop. A worker that does not answer within a second is shown as not up, and counted with its
-last answer; one that was killed takes with it what it has counted since that answer.
+last answer. One that ends by itself leaves its last counts in a file; one that was killed takes with it what it has
+counted since its last answer.
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
 
 from samplerd_server.metrics.metrics import SupervisorMetrics
 from samplerd_server.metrics.process_metrics import ProcessMetrics
-from samplerd_server.metrics.snapshot import Snapshot, decode, encode
+from samplerd_server.metrics.series import Layout, Snapshot
+from samplerd_server.metrics.snapshot import decode, last_counts
 from samplerd_server.process.workers.merge import keep_counts, merge
 
 if TYPE_CHECKING:
@@ -23,6 +26,7 @@ __all__ = ["MetricsAggregator"]
 
 _ANSWER_S = 1.0
 """Far below any scraper's timeout; a worker takes some milliseconds."""
+_NOTHING = Snapshot(Layout(()), ())
 
 
 @dataclass(slots=True)
@@ -31,7 +35,7 @@ class _Slot:
 
     path: Path | None = None
     """Socket on which the process answers; None: no process runs."""
-    last: Snapshot = field(default_factory=dict)
+    last: Snapshot = _NOTHING
     """The last answer of the process."""
     question: int = 0
     """Number of the question that was answered last."""
@@ -46,7 +50,7 @@ class MetricsAggregator:
 
     def __init__(self, workers: int) -> None:
         self._slots = [_Slot() for _ in range(workers)]
-        self._past: Snapshot = {}
+        self._past = _NOTHING
         self._process = ProcessMetrics()
         self._own = SupervisorMetrics(workers)
         for index, slot in enumerate(self._slots):
@@ -61,12 +65,17 @@ class MetricsAggregator:
         slot.path, slot.has_run = path, True
 
     def ended(self, index: int) -> None:
-        """Take note that a worker has ended; its last answer stays counted."""
+        """Take note that a worker has ended; what it left, or else its last answer, stays counted."""
         slot = self._slots[index]
-        self._past = merge([self._past, keep_counts(slot.last)])
+        last = slot.last
         if slot.path is not None:
+            left = last_counts(slot.path)
+            with suppress(OSError, ValueError):  # one that was killed leaves nothing, or not all of it
+                last = decode(left.read_bytes())
+            left.unlink(missing_ok=True)
             slot.path.unlink(missing_ok=True)  # one that was killed leaves it behind
-        slot.path, slot.last = None, {}
+        self._past = merge([self._past, keep_counts(last)])
+        slot.path, slot.last = None, _NOTHING
 
     async def ask(self, index: int) -> bool:
         """Ask one worker; returns whether it answered in time."""
@@ -89,8 +98,7 @@ class MetricsAggregator:
         answered = await asyncio.gather(*map(self.ask, range(len(self._slots))))
         for slot, is_up in zip(self._slots, answered, strict=True):
             slot.is_up = is_up
-        process, own = decode(encode([self._process])), decode(encode([self._own]))
-        return merge([process, self._past, *(slot.last for slot in self._slots), own])
+        return merge([self._process.read(), self._past, *(slot.last for slot in self._slots), self._own.read()])
 
 
 async def _read(path: Path) -> bytes:

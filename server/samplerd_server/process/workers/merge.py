@@ -6,44 +6,74 @@ of the processes that run.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from samplerd_server.metrics.definition import Merge
+from samplerd_server.metrics.series import Layout, Snapshot
 from samplerd_server.metrics.table import BY_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from samplerd_server.metrics.snapshot import Snapshot
+    from collections.abc import Callable, Sequence
 
 __all__ = ["keep_counts", "merge"]
 
-
-def _first(first: float, _: float) -> float:
-    return first
-
-
-_TOGETHER: dict[Merge, Callable[[float, float], float]] = {
-    Merge.SUM: float.__add__,
+_TOGETHER: dict[Merge, Callable[[Any], float]] = {
+    Merge.SUM: sum,
     Merge.MAX: max,
     Merge.MIN: min,
-    Merge.FIRST: _first,
-    Merge.PER_WORKER: _first,  # no two processes have the same series
+    Merge.FIRST: itemgetter(0),
+    Merge.PER_WORKER: sum,  # only a worker and those before it have the same series
 }
 
 
-def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
+class _Plan(NamedTuple):
+    """How snapshots of some layouts are put together."""
+
+    layout: Layout
+    """The merged one."""
+    places: tuple[tuple[int, ...], ...]
+    """Of each layout, where its values are in the merged one."""
+    together: tuple[Callable[[Any], float], ...]
+    """What makes one of the values at a place."""
+
+
+def merge(snapshots: Sequence[Snapshot]) -> Snapshot:
     """Put snapshots together; a metric or series that some lack is that of the others."""
-    merged: Snapshot = {}
-    for snapshot in snapshots:
-        for name, samples in snapshot.items():
-            put_together = _TOGETHER[BY_NAME[name].merge]
-            total = merged.setdefault(name, {})
-            for key, value in samples.items():
-                total[key] = put_together(float(total[key]), float(value)) if key in total else value
-    return merged
+    layouts = tuple(dict.fromkeys(own.layout for own in snapshots))
+    plan = _plan(layouts)
+    columns: list[list[float]] = [[] for _ in plan.together]
+    for layout, places in zip(layouts, plan.places, strict=True):
+        alike = zip(*(own.values for own in snapshots if own.layout is layout), strict=True)
+        for place, values in zip(places, alike, strict=True):
+            columns[place] += values
+    return Snapshot(plan.layout, [together(column) for together, column in zip(plan.together, columns, strict=True)])
+
+
+@lru_cache(maxsize=16)
+def _plan(layouts: tuple[Layout, ...]) -> _Plan:
+    families: dict[str, Any] = {}
+    for layout in layouts:
+        for own in layout.families:
+            known = families.setdefault(own.name, own)
+            if known is not own:
+                families[own.name] = known._replace(keys=tuple(dict.fromkeys((*known.keys, *own.keys))))
+    merged = Layout(tuple(families.values()))
+    place_of = {key: place for place, key in enumerate(merged.keys)}
+    places = tuple(tuple(place_of[key] for key in layout.keys) for layout in layouts)
+    together = tuple(_TOGETHER[BY_NAME[own.name].merge] for own in merged.families for _ in own.keys)
+    return _Plan(merged, places, together)
 
 
 def keep_counts(snapshot: Snapshot) -> Snapshot:
     """Give what is left of a process that has ended: its counters and histograms."""
-    return {name: samples for name, samples in snapshot.items() if BY_NAME[name].stays}
+    stay = [BY_NAME[own.name].stays for own in snapshot.layout.families for _ in own.keys]
+    return Snapshot(
+        _counts_of(snapshot.layout), [value for value, is_kept in zip(snapshot.values, stay, strict=True) if is_kept]
+    )
+
+
+@lru_cache(maxsize=16)
+def _counts_of(layout: Layout) -> Layout:
+    return Layout([own for own in layout.families if BY_NAME[own.name].stays])

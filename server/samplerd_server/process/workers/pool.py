@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from samplerd_server.config import WorkerConfig
 from samplerd_server.config.handoff import write_handoff
 from samplerd_server.process.log import event
+from samplerd_server.process.watchdog import Progress, StallDetector
 from samplerd_server.process.workers.process import WorkerProcess
 from samplerd_server.process.workers.restarts import Backoff
 
@@ -33,6 +34,10 @@ __all__ = ["WorkerPool", "WorkersError"]
 _LOG = logging.getLogger("samplerd")
 _TRIES = 3
 """Starts in a row of which each may end before it serves: one or two failures can be chance."""
+_MOST_TICK_S = 1.0
+"""Longest time between two pings of a worker."""
+_OWN_S = 5.0
+"""Time beyond --stall-limit in which a worker's own watchdog may end it, which answers its callers first."""
 _EXPECTED = 2
 """The exit code of a server that has reported why it cannot start; another start would fail too."""
 _STOP_S = 15.0
@@ -68,6 +73,7 @@ class WorkerPool:
         self._distributions = folder / "distributions"
         self._environment = environment
         self._started_at_s = time.time()
+        self._epoch_s = self._started_at_s - time.monotonic()
         self._slots = [_Slot(index) for index in range(config.workers.count)]
         self._tasks: list[asyncio.Task[None]] = []
         self._may_listen = asyncio.Event()
@@ -95,6 +101,16 @@ class WorkerPool:
             await self._wait_for(slot.has_served)
         self._has_started = True
 
+    def reason(self) -> str:
+        """Say why no request is answered; empty = a worker serves."""
+        if self._draining.is_set():
+            return "draining"
+        processes = [slot.process for slot in self._slots]
+        if any(process.is_serving.is_set() and not process.has_ended.is_set() for process in processes):
+            return ""
+        why = "" if self._has_started else "; kernels that no cache holds are compiled first, which takes minutes"
+        return f"none of {len(processes)} workers serves{why}"
+
     async def watch(self) -> None:
         """Wait for a slot's task to fail, which is a bug: its exception is raised here."""
         await self._wait_for(asyncio.Event())
@@ -106,22 +122,27 @@ class WorkerPool:
     async def drain(self, hurry: asyncio.Event) -> bool:
         """Drain all workers at once; returns whether every request in flight finished within the grace.
 
+        A worker that had ended before has no requests in flight: it is none of those that are drained.
+
         Args:
             hurry: ends them at once when it is set.
 
         """
         self._draining.set()
+        ended_before = {slot.process for slot in self._slots if slot.process.has_ended.is_set()}
         for slot in self._slots:
             slot.process.drain()
         hurry_set = asyncio.ensure_future(hurry.wait())
         ended = asyncio.ensure_future(self._wait_for_tasks())
-        timeout_s = self._config.transport.drain_grace_s + _STOP_S
+        transport = self._config.transport
+        timeout_s = transport.drain_delay_s + transport.drain_grace_s + _STOP_S
         await asyncio.wait({ended, hurry_set}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         hurry_set.cancel()
         for slot in self._slots:
             slot.process.kill()
         await ended
-        return all(slot.process.is_clean or not slot.process.is_serving.is_set() for slot in self._slots)
+        drained = {slot.process for slot in self._slots} - ended_before
+        return all(process.is_clean or not process.is_serving.is_set() for process in drained)
 
     async def _wait_for_tasks(self) -> None:
         # Their exceptions are not raised here: `start` raises the first, and the others say the same.
@@ -155,7 +176,7 @@ class WorkerPool:
             if process.is_serving.is_set():
                 slot.has_served.set()
                 slot.failures = 0
-            await process.has_ended.wait()
+            await self._watch_process(process)
             self._aggregator.ended(slot.index)
             if self._draining.is_set():
                 return
@@ -164,20 +185,32 @@ class WorkerPool:
             if await _any(self._draining, timeout_s=wait_s):
                 return
 
+    async def _watch_process(self, process: WorkerProcess) -> None:
+        """Wait for the end of a process, and kill one that serves and hangs: its own watchdog may hang with it."""
+        limit_s = self._config.engine.stall_limit_s
+        tick_s = min(_MOST_TICK_S, limit_s / 8)
+        detector = StallDetector(round((limit_s + _OWN_S) / tick_s)) if limit_s else None
+        while not await _any(process.has_ended, timeout_s=tick_s if detector else None):
+            if detector is None or not process.is_serving.is_set():
+                continue
+            process.ping()
+            if detector.is_stalled(Progress(process.answers, is_busy=True)):
+                process.cause = f"it has not answered for {limit_s + _OWN_S:g} s (--stall-limit)"
+                process.kill()
+                await process.has_ended.wait()
+
     async def _launch(self, slot: _Slot) -> WorkerProcess:
         path = self._folder / f"worker-{slot.index}"
         file, metrics = path.with_suffix(".toml"), path.with_suffix(f".{slot.starts}.metrics")
         slot.starts += 1
         slot.process = process = WorkerProcess(slot.index)
-        ours, theirs = socket.socketpair()
         try:
-            write_handoff(dataclasses.replace(self._config, worker=self._describe(slot, theirs, metrics)), file)
-            await process.start(file, ours, theirs.fileno(), self._environment)
-        except OSError as error:
-            ours.close()
+            ours, theirs = socket.socketpair()
+            with theirs:
+                write_handoff(dataclasses.replace(self._config, worker=self._describe(slot, theirs, metrics)), file)
+                await process.start(file, ours, theirs.fileno(), self._environment)
+        except OSError as error:  # also where no descriptor is left for the sockets
             process.fail(f"cannot start a process: {error.strerror}")
-        finally:
-            theirs.close()
         self._aggregator.started(slot.index, metrics)
         if self._draining.is_set():
             process.drain()
@@ -190,6 +223,7 @@ class WorkerPool:
             control=control.fileno(),
             metrics_socket=str(metrics) if self._config.metrics.listen else "",
             started_at_s=self._started_at_s,
+            epoch_s=self._epoch_s,
             distributions=str(self._distributions),
             folder=str(self._folder),
         )

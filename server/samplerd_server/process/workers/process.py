@@ -36,6 +36,8 @@ class WorkerProcess:
         """Exit code once it has ended; minus the number of the signal that killed it."""
         self.cause = ""
         """Why it could not start, as it reported."""
+        self.answers = 0
+        """Pings that it has answered."""
         self.is_clean = False
         """Whether it has stopped, and every request in flight finished within the grace."""
         self.serves: dict[str, Any] = {}
@@ -65,17 +67,24 @@ class WorkerProcess:
             theirs: the file descriptor of the other side, which the process inherits under the same number.
             environment: its environment variables.
 
+        Raises:
+            OSError: it cannot be started; the control socket is closed.
+
         """
         reader, self._writer = await asyncio.open_unix_connection(sock=control)
-        self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, *(f"-W{option}" for option in sys.warnoptions)),
-            *("-m", "samplerd_server", "--worker", str(file)),
-            stdin=asyncio.subprocess.DEVNULL,
-            env=environment,
-            pass_fds=(theirs,),
-            # Ctrl-C in a terminal signals the whole process group, but only the supervisor may begin the drain.
-            start_new_session=True,
-        )
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, *(f"-W{option}" for option in sys.warnoptions)),
+                *("-m", "samplerd_server", "--worker", str(file)),
+                stdin=asyncio.subprocess.DEVNULL,
+                env=environment,
+                pass_fds=(theirs,),
+                # Ctrl-C in a terminal signals the whole process group, but only the supervisor may begin the drain.
+                start_new_session=True,
+            )
+        except OSError:
+            self._writer.close()
+            raise
         self._tasks = [asyncio.create_task(self._read_messages(reader)), asyncio.create_task(self._wait())]
 
     def fail(self, cause: str) -> None:
@@ -85,13 +94,24 @@ class WorkerProcess:
 
     def go(self) -> None:
         """Tell it to listen."""
+        self._tell(b"go\n")
+
+    def ping(self) -> None:
+        """Ask it for an answer, which `answers` counts."""
+        self._tell(b"ping\n")
+
+    def _tell(self, message: bytes) -> None:
         assert self._writer is not None, "the worker was not started. This is a bug."
-        with suppress(OSError):
-            self._writer.write(b"go\n")
+        if not self._writer.is_closing():  # it is once the process has ended
+            with suppress(OSError):
+                self._writer.write(message)
 
     def drain(self) -> None:
-        """Tell it to refuse new requests, finish those in flight and end."""
-        self._signal(signal.SIGTERM)
+        """Tell it to wait the drain delay, refuse new requests, finish those in flight and end."""
+        if self._writer is not None and self.is_warm.is_set() and not self.has_ended.is_set():
+            self._tell(b"drain\n")
+        else:
+            self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
         """Kill it."""
@@ -126,6 +146,8 @@ class WorkerProcess:
                 self._served_at = time.monotonic()
                 self.is_warm.set()
                 self.is_serving.set()
+            case "alive":
+                self.answers += 1
             case "failed":
                 self.cause = values["cause"]
             case "stopped":

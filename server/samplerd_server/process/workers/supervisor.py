@@ -14,23 +14,25 @@ import asyncio
 import dataclasses
 import logging
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from samplerd import __version__
-from samplerd_server.config.credentials import read_tls, read_tokens
+from samplerd_server.config.credentials import check_security
 from samplerd_server.metrics.exporter import Exporter
 from samplerd_server.process.cpu_quota import usable_cores
 from samplerd_server.process.lifecycle import Lifecycle
 from samplerd_server.process.log import event
+from samplerd_server.process.probes import Probes
+from samplerd_server.process.temporary_folder import make_temporary_folder
 from samplerd_server.process.workers.aggregator import MetricsAggregator
-from samplerd_server.process.workers.collector import MergedCollector
 from samplerd_server.process.workers.cores import thread_variables, threads_per_worker
 from samplerd_server.process.workers.pool import WorkerPool, WorkersError
 from samplerd_server.process.workers.ports import PortError, Ports
+from samplerd_server.process.workers.source import MergedSource
 
 if TYPE_CHECKING:
+    import tempfile
     from collections.abc import Callable
 
     from samplerd_server.config import ServerConfig
@@ -38,8 +40,6 @@ if TYPE_CHECKING:
 __all__ = ["PortError", "WorkersError", "serve_workers"]
 
 _LOG = logging.getLogger("samplerd")
-_MEMORY = "/dev/shm"  # noqa: S108  # the folder in it is made for us alone
-"""Writable even where the root file system is not."""
 
 
 class Starting(Protocol):
@@ -52,12 +52,17 @@ class Starting(Protocol):
         """End."""
 
 
-async def serve_workers(config: ServerConfig, start: Callable[[ServerConfig], Starting]) -> None:
+async def serve_workers(
+    config: ServerConfig,
+    start: Callable[[ServerConfig], Starting],
+    offer_page: Callable[[Exporter, ServerConfig, str], None],
+) -> None:
     """Serve with several workers until SIGTERM or SIGINT, then drain; a second signal ends them at once.
 
     Args:
         config: the settings.
         start: makes what answers until the workers do, for the exact addresses.
+        offer_page: serves the page beside /metrics, which asks the workers at this address.
 
     Raises:
         ConfigError: a certificate, key or token cannot be used.
@@ -68,19 +73,23 @@ async def serve_workers(config: ServerConfig, start: Callable[[ServerConfig], St
     lifecycle = Lifecycle(config)
     lifecycle.watch()
     # Before any worker starts, so that an error is reported at once.
-    read_tls(config.security)
-    read_tokens(config.security.token_file)
+    check_security(config.security)
     aggregator = MetricsAggregator(config.workers.count)
     ports = Ports()
-    exporter = Exporter(config.metrics.listen, MergedCollector(aggregator, asyncio.get_running_loop()))
+    exporter = Exporter(config.metrics.listen, MergedSource(aggregator, asyncio.get_running_loop()))
+    probes = Probes("starting workers")
+    probes.answer_on(exporter)
     with _shared_folder() as folder:
         try:
             config = _share(config, ports)
             metrics = _export(exporter, config.metrics.listen)
             starting = start(config)
             await starting.start()
-            lifecycle.starting(version=__version__, listen=",".join(config.transport.listen))
+            lifecycle.starting(version=__version__, listen=",".join(config.transport.listen), metrics=metrics)
             pool = WorkerPool(config, aggregator, Path(folder), _environment(config.engine.threads))
+            probes.watch("workers", pool.reason)
+            probes.stage("")
+            offer_page(exporter, config, config.transport.listen[0])
             is_clean = await _run_pool(pool, lifecycle, config, metrics, starting)
         finally:
             await asyncio.to_thread(exporter.stop)
@@ -89,9 +98,9 @@ async def serve_workers(config: ServerConfig, start: Callable[[ServerConfig], St
 
 
 def _shared_folder() -> tempfile.TemporaryDirectory[str]:
-    """Make the folder of the workers' handoff files and sockets: in memory where possible."""
+    """Make the folder of the workers' handoff files and sockets."""
     try:
-        return tempfile.TemporaryDirectory(prefix="samplerd-", dir=_MEMORY if os.access(_MEMORY, os.W_OK) else None)
+        return make_temporary_folder()
     except OSError as error:
         raise WorkersError(f"cannot make a folder for what workers share: {error.strerror}") from error
 
@@ -100,17 +109,26 @@ async def _run_pool(
     pool: WorkerPool, lifecycle: Lifecycle, config: ServerConfig, metrics: str, starting: Starting
 ) -> bool:
     """Run the pool from its start to its end; returns whether every request in flight finished within the grace."""
+    beating = None
     try:
         if await lifecycle.unless_stopped(pool.start()):
             await starting.stop()
             served = pool.serves() | {"metrics": metrics, "workers": config.workers.count}
             lifecycle.serving(**served)
+            beating = asyncio.create_task(lifecycle.service_manager.beat(_turns))
             await lifecycle.unless_stopped(pool.watch())
         lifecycle.draining(workers=config.workers.count)
     finally:
         await starting.stop()
         is_clean = await pool.drain(lifecycle.hurry)
+        if beating is not None:
+            beating.cancel()
     return is_clean
+
+
+async def _turns() -> bool:
+    """Say that this event loop turns; what hangs in a worker is the pool's to notice."""
+    return True
 
 
 def _share(config: ServerConfig, ports: Ports) -> ServerConfig:

@@ -23,7 +23,8 @@ from samplerd_server.sampling.kernels.light import is_light, light_view
 from samplerd_server.sampling.kernels.measure import measure_view
 from samplerd_server.sampling.kernels.memory import Noise, View, cut_scratch
 from samplerd_server.sampling.kernels.philox import DRAW
-from samplerd_server.sampling.kernels.plain import draw_view
+from samplerd_server.sampling.kernels.plain import draw_view_apart
+from samplerd_server.sampling.kernels.references import reference
 from samplerd_server.sampling.kernels.search import locate, search_blocks
 from samplerd_server.sampling.kernels.shapes import prepare_shaped
 from samplerd_server.sampling.kernels.work import disown
@@ -124,7 +125,7 @@ def _keep(row, work, scratch):
     """Take a row through the pipeline. Returns status, its view, its temperature, whether work.at has its ids."""
     if is_light(row):
         return 0, light_view(row, work), row.temperature, False
-    kept = prepare_shaped(row, work, scratch)
+    kept = prepare_shaped(row, reference(work), reference(scratch))
     return kept.status, kept.final.numbers, kept.final.temperature, kept.is_filtered
 
 
@@ -144,7 +145,7 @@ def keep_row(rows, i, numbers, ids, work, space):
     width = view.width
     into, names = carray(float32_at(np.uint64(numbers)), width), carray(int32_at(np.uint64(ids)), width)
     if temperature == 0:
-        status, _, _, _ = draw_view(view, 0.0, 1, False, -np.inf, _QUIET, names[:1], scratch)
+        status, _, _, _ = draw_view_apart(view, 0.0, 1, False, -np.inf, _QUIET, names[:1], scratch)
         names[0] = memory.at[names[0]] if is_filtered else names[0]
         into[0] = np.float32(0)
         return 1 if status == 0 else 0, 1.0, False, True

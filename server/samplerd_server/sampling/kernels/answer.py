@@ -38,6 +38,7 @@ from samplerd_server.sampling.kernels.philox import DRAW
 from samplerd_server.sampling.kernels.plain import draw_view
 from samplerd_server.sampling.kernels.positions import from_source, to_source
 from samplerd_server.sampling.kernels.ranks import find_ranks
+from samplerd_server.sampling.kernels.references import reference
 from samplerd_server.sampling.kernels.shapes import is_shaped, prepare_shaped
 from samplerd_server.sampling.kernels.work import disown
 
@@ -214,7 +215,7 @@ def _hold(row, view, temperature, rest, held):
 
 
 @jit
-def _answer(i, row, samples, out, work, scratch, stage, held):
+def _answer(i, row, samples, out, work, scratch, work_at, scratch_at, stage, held):
     """Draw from one row and write what it asks for. Returns status and detail. For stages, see `draw_full`."""
     draws, at = np.int64(row.num_samples), row.sample_at
     own = samples[at : at + draws]
@@ -233,7 +234,7 @@ def _answer(i, row, samples, out, work, scratch, stage, held):
         if row.output_flags and status == 0:
             logprobs_of_light(row, view, top, total, own, out.logprobs, scratch)
         return status, detail
-    kept = prepare_shaped(row, work, scratch)
+    kept = prepare_shaped(row, work_at, scratch_at)
     if kept.status:
         return kept.status, kept.detail
     final = kept.final
@@ -284,11 +285,12 @@ def draw_full(rows, begin, end, samples, status, detail, out, work, space, stage
     memory = disown(work)
     first = np.uint64(samples.ctypes.data)
     unowned = carray(int32_at(first), len(samples))
+    memory_at, scratch_at = reference(memory), reference(scratch)
     for i in range(begin, end):
         if status[i] != -1:
             continue
         row = rows[i]
-        status[i], detail[i] = _answer(i, row, unowned, out, memory, scratch, stage, held[0])
+        status[i], detail[i] = _answer(i, row, unowned, out, memory, scratch, memory_at, scratch_at, stage, held[0])
         if status[i] != 0:
             for d in range(row.num_samples):
                 samples[row.sample_at + d] = -1

@@ -37,6 +37,7 @@ from numba.core.caching import (
 from numba.core.registry import cpu_target
 
 from samplerd_server.sampling.kernels.code_digest import digest
+from samplerd_server.sampling.kernels.shared_parts import load, needed_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -163,6 +164,16 @@ class _Implementation(CompileResultCacheImpl):
         name = f"{Path(inspect.getfile(function)).stem}.{function.__qualname__}".replace("<", "").replace(">", "")
         self._filename_base = f"{name}-{stamp[:_DIGITS]}.{_python()}"
 
+    def reduce(self, compiled: Any) -> Any:
+        """Give what is saved: the code, and the shared parts that it calls."""
+        return needed_by(compiled.library), super().reduce(compiled)
+
+    def rebuild(self, target_context: Any, payload: Any) -> Any:
+        """Load what was saved, and before it the shared parts that it calls."""
+        symbols, compiled = payload
+        load(symbols)
+        return super().rebuild(target_context, compiled)
+
 
 class _Folder(FunctionCache):
     """One kernel in one folder. The superclass would insist on writing there."""
@@ -206,11 +217,13 @@ class _Folder(FunctionCache):
 class KernelCache(NullCache):
     """What a dispatcher of numba's asks for machine code; the digest is computed when it first does."""
 
-    def __init__(self, kernel: Dispatcher) -> None:
+    def __init__(self, kernel: Dispatcher, kind: str) -> None:
         self._kernel = kernel
+        self._kind = kind
 
     @cached_property
-    def _digest(self) -> str:
+    def digest(self) -> str:
+        """What the machine code depends on: code_digest.py."""
         return digest(self._kernel)
 
     def _folders(self) -> Iterator[_Folder]:
@@ -222,7 +235,7 @@ class KernelCache(NullCache):
         for place in (*places, *(_Spare(function, path, folder) for folder in _spare_folders)):
             # A user without a home has a folder of caches that is called "~", in whichever folder the process runs.
             if Path(place.get_cache_path()).is_absolute():
-                yield _Folder(self._kernel, self._digest, place)
+                yield _Folder(self._kernel, self.digest, place)
 
     @property
     def cache_path(self) -> str:
@@ -254,7 +267,7 @@ class KernelCache(NullCache):
             except OSError as error:
                 failed = folder.cache_path, error
             else:
-                _LOG.info("compiled kernel %s", self._kernel.py_func.__name__)
+                _LOG.info("compiled %s %s", self._kind, self._kernel.py_func.__name__)
                 return
         _report("compiled kernels cannot be saved, so every start compiles them; the last folder tried is", *failed)
 

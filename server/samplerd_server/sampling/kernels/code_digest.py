@@ -3,10 +3,10 @@
 Numba keys a function's machine code by the file that the function is in, which says nothing of the parts that it calls
 from other files. Here the key is a digest of everything that the compiler reads: the bytecode of the kernel and of each
 part that it calls, in turn; the values of the constants that they name; the compiler's options; the versions of numba,
-llvmlite and numpy; and the source of compiler.py. So an edit recompiles the kernels that it changes and no others; an
-edit of a comment or a docstring recompiles nothing; and times of files do not count: a fresh checkout, or another
-installation of the same version, uses what is in the cache. The types of the arguments and the processor are in numba's
-own index (code_cache.py).
+llvmlite and numpy; and the sources of compiler.py and shared_parts.py. So an edit recompiles the kernels that it
+changes and no others; an edit of a comment or a docstring recompiles nothing; and times of files do not count: a fresh
+checkout, or another installation of the same version, uses what is in the cache. The types of the arguments and the
+processor are in numba's own index (code_cache.py).
 
 Rule 1: what cannot be told apart by its value is refused, never ignored: a kernel that names such a thing is not
 compiled.
@@ -34,7 +34,7 @@ from numba.core.extending import _Intrinsic as Intrinsic
 
 __all__ = ["digest"]
 
-_COMPILER = Path(__file__).with_name("compiler.py")
+_COMPILER = tuple(Path(__file__).with_name(name) for name in ("compiler.py", "shared_parts.py"))
 _LIBRARIES = ("numba", "numpy", "llvmlite", "builtins", "math")
 """What these define is told by its name: their versions are in the digest."""
 
@@ -126,6 +126,7 @@ def digest(kernel: Dispatcher) -> str:
     """
     reader = _Reader()
     reader.read((sys.version_info[:2], numba.__version__, llvmlite.__version__, np.__version__))
-    reader.read(_COMPILER.read_bytes())
+    for source in _COMPILER:
+        reader.read(source.read_bytes())
     reader.read(kernel)
     return hashlib.sha256("\n".join(reader.text).encode()).hexdigest()

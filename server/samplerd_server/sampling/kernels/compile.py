@@ -18,7 +18,7 @@ from numba.extending import intrinsic
 from numba.np.arrayobj import np_cfarray
 
 from samplerd_server.sampling.kernels.code_cache import KernelCache
-from samplerd_server.sampling.kernels.compiler import KernelCompiler, PartCompiler, PartDispatcher
+from samplerd_server.sampling.kernels.compiler import KernelCompiler, PartCompiler, PartDispatcher, SharedDispatcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +51,7 @@ __all__ = [
     "prefetch",
     "rint32",
     "rint64",
+    "shared",
     "short_kernel",
     "uint8_at",
     "uint64_at",
@@ -76,7 +77,12 @@ def allocating(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _part(function: Callable[..., Any], *, counts_references: bool) -> Callable[..., Any]:
-    options = {
+    options = _options(counts_references=counts_references)
+    return PartDispatcher(function, targetoptions=options, pipeline_class=PartCompiler)
+
+
+def _options(*, counts_references: bool) -> dict[str, Any]:
+    return {
         "nopython": True,
         "nogil": True,
         "boundscheck": None,
@@ -85,7 +91,11 @@ def _part(function: Callable[..., Any], *, counts_references: bool) -> Callable[
         "no_cfunc_wrapper": True,
         "_nrt": counts_references,
     }
-    return PartDispatcher(function, targetoptions=options, pipeline_class=PartCompiler)
+
+
+def shared(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile a part that several kernels need to machine code of its own, kept on disk: shared_parts.py."""
+    return cast("Callable[..., Any]", SharedDispatcher(function, _options(counts_references=False)))
 
 
 def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -107,7 +117,7 @@ def short_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _entry_point(function: Callable[..., Any], *, nogil: bool) -> Callable[..., Any]:
     compiled: Any = numba.njit(nogil=nogil, error_model="numpy", pipeline_class=KernelCompiler)(function)
-    compiled._cache = KernelCache(compiled)  # noqa: SLF001  # as numba's own `enable_caching` does
+    compiled._cache = KernelCache(compiled, "kernel")  # noqa: SLF001  # as numba's own `enable_caching` does
     ENTRY_POINTS.append(compiled)
     return cast("Callable[..., Any]", compiled)
 

@@ -6,9 +6,10 @@ more than half of the time. Here a part stays the LLVM code that numba lowers it
 once and is optimised as one module, as a compiler of C does with a file; since nothing else can call its parts, they
 are internal to it.
 
-Rule 1: a part has no machine code of its own, so it cannot be called from Python. Rule 2: numba's documented seam is
-used (a pipeline class, https://numba.readthedocs.io/en/stable/developer/custom_pipeline.html); nothing of numba is
-replaced, and other users of numba in the process are compiled as ever.
+Rule 1: a part has no machine code of its own, so it cannot be called from Python; the few that several kernels need
+have it, and are not linked into any of them (shared_parts.py). Rule 2: numba's documented seam is used (a pipeline
+class, https://numba.readthedocs.io/en/stable/developer/custom_pipeline.html); nothing of numba is replaced, and other
+users of numba in the process are compiled as ever.
 """
 
 # Numba's compiler has annotations here and there only.
@@ -20,7 +21,7 @@ from typing import Any
 
 from llvmlite.binding import Linkage
 from numba import _dynfunc  # type: ignore[attr-defined]  # an extension module, which its stubs leave out
-from numba.core import types
+from numba.core import sigutils, types
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import PassManager, register_pass
@@ -28,7 +29,10 @@ from numba.core.environment import lookup_environment
 from numba.core.registry import CPUDispatcher
 from numba.core.typed_passes import NativeLowering
 
-__all__ = ["KernelCompiler", "PartCompiler", "PartDispatcher"]
+from samplerd_server.sampling.kernels.code_cache import KernelCache
+from samplerd_server.sampling.kernels.shared_parts import Symbol, add_part, note_needed, publish, symbol_of
+
+__all__ = ["KernelCompiler", "PartCompiler", "PartDispatcher", "SharedDispatcher"]
 
 
 class _PartLibrary(JITCodeLibrary):
@@ -53,7 +57,8 @@ class _PartLibrary(JITCodeLibrary):
         """Give the part with all that it calls, for a function that numba compiles in its own way: a test's."""
         if self._shared_module is None:
             module = self.module.clone()
-            for name in _link_parts(module, self.callees, but={self}) | _exported(self.module):
+            parts, _ = _link_parts(module, self.callees, but={self})
+            for name in parts | _exported(self.module):
                 module.get_function(name).linkage = "linkonce_odr"
             self._shared_module = module
         return self._shared_module
@@ -64,7 +69,9 @@ class _KernelLibrary(JITCodeLibrary):
 
     def finalize(self) -> None:
         """Link every part once, then make machine code."""
-        for name in _link_parts(self.module, self._linking_libraries, but=set()):
+        parts, symbols = _link_parts(self.module, self._linking_libraries, but=set())
+        note_needed(self, symbols)
+        for name in parts:
             part = self.module.get_function(name)
             part.linkage = "internal"
             # Internal functions may get another calling convention, but the loader of machine code looks internal names
@@ -79,14 +86,21 @@ class _KernelLibrary(JITCodeLibrary):
         return self._final_module
 
 
-def _link_parts(module: Any, libraries: list[Any], but: set[_PartLibrary]) -> set[str]:
-    """Link what libraries hold, and all that it calls, into a module. Returns the names of the parts."""
+def _link_parts(module: Any, libraries: list[Any], but: set[_PartLibrary]) -> tuple[set[str], tuple[Symbol, ...]]:
+    """Link what libraries hold, and all that it calls, into a module.
+
+    Returns the names of the parts, and the symbols of the shared parts, which stay outside.
+    """
     parts: dict[_PartLibrary, None] = {}
     others: dict[Any, None] = {}
+    shared: dict[Any, tuple[str, Symbol]] = {}
     pending = list(libraries)
     while pending:
         library = pending.pop()
-        if not isinstance(library, _PartLibrary):
+        published = symbol_of(library)
+        if published is not None:
+            shared[library] = published
+        elif not isinstance(library, _PartLibrary):
             others[library] = None
         elif library not in parts and library not in but:
             parts[library] = None
@@ -96,7 +110,10 @@ def _link_parts(module: Any, libraries: list[Any], but: set[_PartLibrary]) -> se
     # Numba's own functions come last: they are linked only where something that is there already calls them.
     for other in others:
         module.link_in(other._get_module_for_linking(), preserve=True)  # noqa: SLF001  # as numba's finalize does
-    return {name for part in parts for name in _exported(part.module)}
+    for own_name, symbol in shared.values():
+        module.get_function(own_name).name = symbol.name
+    symbols = tuple(symbol for _, symbol in shared.values())
+    return {name for part in parts for name in _exported(part.module)}, symbols
 
 
 def _exported(module: Any) -> set[str]:
@@ -163,6 +180,22 @@ class PartDispatcher(CPUDispatcher):
         )
 
 
+class SharedDispatcher(PartDispatcher):
+    """A part with machine code of its own, which kernels call: shared_parts.py."""
+
+    def __init__(self, function: Any, options: dict[str, Any]) -> None:
+        super().__init__(function, targetoptions=options, pipeline_class=KernelCompiler)
+        self._cache = KernelCache(self, "part")
+        add_part(self)
+
+    def compile(self, sig: Any) -> Any:
+        """Compile for types of arguments, or load, and let kernels call it."""
+        entry = super().compile(sig)
+        arguments, _ = sigutils.normalize_signature(sig)
+        publish(self, tuple(arguments), self._cache.digest)
+        return entry
+
+
 class PartCompiler(CompilerBase):
     """Compiles a part to LLVM code."""
 
@@ -172,7 +205,7 @@ class PartCompiler(CompilerBase):
 
 
 class KernelCompiler(CompilerBase):
-    """Compiles an entry point to machine code."""
+    """Compiles an entry point, or a shared part, to machine code."""
 
     def define_pipelines(self) -> list[PassManager]:
         """Give the passes."""

@@ -5,7 +5,7 @@ same code as a plain row. A row pays for the steps that it asks for.
 """
 
 # mypy: disable-error-code="no-untyped-def, assignment"
-# ruff: noqa: FBT003, PLR0912, PLR0915 -- kernels have no keywords, and branch where a row does
+# ruff: noqa: FBT003, PLR0912, PLR0915, PLR0917 -- kernels have no keywords, and branch where a row does
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from samplerd_server.sampling.kernels.adjust import RAISED, add_bias, has_mask, 
 from samplerd_server.sampling.kernels.arithmetic import ln
 from samplerd_server.sampling.kernels.blocks import BLOCK, TINY, block_maximum, load_block
 from samplerd_server.sampling.kernels.candidates import forget_places, place_candidates, sort_candidates
-from samplerd_server.sampling.kernels.compile import jit
+from samplerd_server.sampling.kernels.compile import jit, shared
 from samplerd_server.sampling.kernels.dry import dry
 from samplerd_server.sampling.kernels.filter_table import (
     early_filters,
@@ -30,6 +30,7 @@ from samplerd_server.sampling.kernels.guidance import guide
 from samplerd_server.sampling.kernels.measure import find_bad, is_bad
 from samplerd_server.sampling.kernels.memory import View
 from samplerd_server.sampling.kernels.outputs import Kind
+from samplerd_server.sampling.kernels.references import dereference
 from samplerd_server.sampling.kernels.steps import take_steps
 from samplerd_server.sampling.kernels.temperature import bend_row, bends, dynamic_temperature, keeps_order
 from samplerd_server.sampling.kernels.units import make_scale, rest_mass, weigh
@@ -92,7 +93,7 @@ def _to_logits(work, width):
 
 
 @jit
-def _adjust(row, work, scratch, is_weights, rest):
+def _adjust(row, work, scratch, work_at, scratch_at, is_weights, rest):
     """Take steps 2 to 4. Returns status, detail, the largest number, whether they are still weights, the rest."""
     nothing = np.float32(0) if is_weights else TINY
     width = np.int64(row.width)
@@ -103,6 +104,17 @@ def _adjust(row, work, scratch, is_weights, rest):
         largest_of_blocks(work, width, scratch)
     if not top > nothing and rest == -np.inf:
         return _NOTHING, 0, top, is_weights, rest
+    if not has_mask(row) and row.bias_ids_len == 0 and not has_penalties(row):
+        return 0, 0, top, is_weights, rest
+    return _change(row, work_at, scratch_at, top, is_weights, rest)
+
+
+@shared
+def _change(row, work_at, scratch_at, top, is_weights, rest):
+    """Take steps 2 to 4 of a row that asks for one of them. Returns what `_adjust` does."""
+    work, scratch = dereference(work_at), dereference(scratch_at)
+    nothing = np.float32(0) if is_weights else TINY
+    width = np.int64(row.width)
     if has_mask(row):
         rest = mask_tokens(row, work, nothing, rest)
         top = largest_of_blocks(work, width, scratch)
@@ -126,8 +138,8 @@ def _adjust(row, work, scratch, is_weights, rest):
 
 
 @jit
-def prepare(row, work, scratch):
-    """Take a row through steps 0 to 7. Returns `FilterState`."""
+def prepare(row, work, scratch, work_at, scratch_at):
+    """Take a row through steps 0 to 7. Returns `FilterState`. work_at, scratch_at: references to the two before."""
     width = np.int64(row.width)
     source_weights = row.kind == _WEIGHTS
     is_sparse = row.candidate_ids != 0
@@ -149,7 +161,7 @@ def prepare(row, work, scratch):
             for i in range(width):
                 bound = min(bound, work.x[i])
         place_candidates(row, work)
-        status, detail, top, is_weights, rest = _adjust(row, work, scratch, is_weights, rest)
+        status, detail, top, is_weights, rest = _adjust(row, work, scratch, work_at, scratch_at, is_weights, rest)
         forget_places(row, work)
         if is_weights != source_weights and rest != -np.inf:
             bound = np.float32(ln(np.float64(bound)))
@@ -196,7 +208,7 @@ def prepare(row, work, scratch):
     else:
         judged = 1.0 if is_early else max(temperature, 1e-300)
         scale = make_scale(row, top, judged, is_weights, bound, certain, above)
-        kept = take_steps(row, work, scratch, scale, on, rest, rest_mass(scale, rest), temperature)
+        kept = take_steps(row, work_at, scratch_at, scale, on, rest, rest_mass(scale, rest), temperature)
         if kept.count < 0:
             return FilterState(_OUTSIDE, np.int64(0), raw, raw, raw, False, certain)
         temperature = kept.temperature

@@ -16,7 +16,7 @@ import numpy as np
 
 from samplerd_server.core.enums import RowErrorReason
 from samplerd_server.sampling.kernels.blocks import BLOCK, TINY
-from samplerd_server.sampling.kernels.compile import jit
+from samplerd_server.sampling.kernels.compile import jit, shared
 from samplerd_server.sampling.kernels.exp2 import exp
 from samplerd_server.sampling.kernels.measure import (
     accumulate,
@@ -30,7 +30,7 @@ from samplerd_server.sampling.kernels.philox import uniform
 from samplerd_server.sampling.kernels.search import first_largest, locate, search_blocks
 from samplerd_server.sampling.kernels.without import draw_without
 
-__all__ = ["draw_view"]
+__all__ = ["draw_view", "draw_view_apart"]
 
 _NOTHING, _OUTSIDE = int(RowErrorReason.NOTHING_TO_DRAW), int(RowErrorReason.OUTSIDE_CANDIDATES)
 
@@ -76,6 +76,12 @@ def draw_view(view, temperature, draws, without, rest, noise, samples, scratch):
         inside = locate(mass, scratch.scales[b], scratch.ends[b - 1] if b else 0.0, target)
         samples[d] = b * BLOCK + inside
     return 0, 0, exponent, total
+
+
+@shared
+def draw_view_apart(view, temperature, draws, without, rest, noise, samples, scratch):
+    """Do what `draw_view` does, for kernels in which a row takes longer than a call with a thread's memory."""
+    return draw_view(view, temperature, draws, without, rest, noise, samples, scratch)
 
 
 @jit

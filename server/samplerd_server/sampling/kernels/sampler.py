@@ -64,6 +64,11 @@ class NumbaSampler:
         """Fields of the contract that work."""
         return _CAPABILITIES
 
+    @property
+    def most_draws(self) -> int:
+        """0: prices are measured with this sampler."""
+        return 0
+
     def warm_up(self) -> None:
         """Load or compile the kernels, and start the threads."""
         if self._threads > 1 and self._pool is None:

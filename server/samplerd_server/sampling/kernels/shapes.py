@@ -18,6 +18,7 @@ from samplerd_server.sampling.kernels.compile import (
     carray,
     int64_at,
     jit,
+    shared,
     uint64_at,
 )
 from samplerd_server.sampling.kernels.filters import largest_kept
@@ -26,6 +27,7 @@ from samplerd_server.sampling.kernels.gather import gather, largest_of_blocks
 from samplerd_server.sampling.kernels.memory import View
 from samplerd_server.sampling.kernels.outputs import Kind
 from samplerd_server.sampling.kernels.radix_select import key_of, number_of
+from samplerd_server.sampling.kernels.references import dereference
 from samplerd_server.sampling.kernels.sorting import sort_by_high
 from samplerd_server.sampling.kernels.units import make_scale, weigh
 
@@ -101,10 +103,14 @@ def _shape(row, work, count, temperature, is_weights):
         _adapt(row, work, count, weigh(scale, y, work.mass, count))
 
 
-@jit
-def prepare_shaped(row, work, scratch):
-    """Take a row through steps 0 to 7, and shape what is drawn from. Returns `FilterState`."""
-    kept = prepare(row, work, scratch)
+@shared
+def prepare_shaped(row, work_at, scratch_at):
+    """Take a row through steps 0 to 7, and shape what is drawn from. Returns `FilterState`.
+
+    work_at, scratch_at: references to the thread's memory.
+    """
+    work, scratch = dereference(work_at), dereference(scratch_at)
+    kept = prepare(row, work, scratch, work_at, scratch_at)
     final = kept.final
     if kept.status != 0 or final.temperature == 0 or not is_shaped(row):
         return kept

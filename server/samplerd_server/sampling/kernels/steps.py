@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from samplerd_server.sampling.kernels.compile import jit
+from samplerd_server.sampling.kernels.compile import jit, shared
 from samplerd_server.sampling.kernels.filter_table import (
     EACH,
     JOINT,
@@ -34,6 +34,7 @@ from samplerd_server.sampling.kernels.filter_table import (
 from samplerd_server.sampling.kernels.filters import apply_filter, entropy, keep_prefix, largest_kept
 from samplerd_server.sampling.kernels.gather import gather, lower_bound, sigma_bound
 from samplerd_server.sampling.kernels.radix_select import ANY_MASS
+from samplerd_server.sampling.kernels.references import dereference
 from samplerd_server.sampling.kernels.temperature import bend_bound, bend_kept, bends, dynamic_temperature
 from samplerd_server.sampling.kernels.units import Scale, guess_cut, make_scale, rest_mass, row_total, total_of, weigh
 from samplerd_server.sampling.masses import NONE, UNKNOWN
@@ -159,12 +160,14 @@ def _less_certain(scale, dropped):
     )
 
 
-@jit
-def take_steps(row, work, scratch, scale, on, rest_log, rest, temperature):
+@shared
+def take_steps(row, work_at, scratch_at, scale, on, rest_log, rest, temperature):
     """Take steps 6 and 7 from the first filter that is on. Returns `Steps`.
 
-    rest: of what was not sent, in units, of ln `rest_log`. temperature: T, unless it is dynamic and comes on the way.
+    work_at, scratch_at: references to the thread's memory. rest: of what was not sent, in units, of ln `rest_log`.
+    temperature: T, unless it is dynamic and comes on the way.
     """
+    work, scratch = dereference(work_at), dereference(scratch_at)
     place, steps = first_on(row, on, 0), count_steps(row)
     listed, number = np.int64(row.vocab_size), step_at(row, place)
     if number == SIGMA and rest != NONE:

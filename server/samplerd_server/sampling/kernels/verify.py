@@ -20,8 +20,9 @@ from samplerd_server.sampling.kernels.exp2 import exp
 from samplerd_server.sampling.kernels.memory import Noise, View, cut_scratch
 from samplerd_server.sampling.kernels.outputs import load_number, normaliser, relative
 from samplerd_server.sampling.kernels.philox import ACCEPT, CORRECT, uniform
-from samplerd_server.sampling.kernels.plain import draw_view
+from samplerd_server.sampling.kernels.plain import draw_view_apart
 from samplerd_server.sampling.kernels.positions import from_source, to_source
+from samplerd_server.sampling.kernels.references import reference
 from samplerd_server.sampling.kernels.shapes import prepare_shaped
 from samplerd_server.sampling.kernels.work import disown
 
@@ -60,7 +61,7 @@ class _Draft(NamedTuple):
 @jit
 def _enter(row, work, scratch):
     """Process the target row of a node. Returns `_Law`."""
-    kept = prepare_shaped(row, work, scratch)
+    kept = prepare_shaped(row, reference(work), reference(scratch))
     top, whole = 0.0, 0.0
     if kept.status == 0 and kept.final.temperature > 0:
         top, whole = normaliser(kept.final, False, scratch)
@@ -113,7 +114,7 @@ def _draw(law, row, node, work, scratch, one):
     view, temperature = final.numbers, final.temperature
     if law.residual > 0:
         view, temperature = View(np.uint64(work.residual.ctypes.data), np.int64(_F64), final.numbers.width, True), 1.0
-    status, detail, _, _ = draw_view(view, temperature, 1, False, -np.inf, noise, one, scratch)
+    status, detail, _, _ = draw_view_apart(view, temperature, 1, False, -np.inf, noise, one, scratch)
     return status, detail, to_source(law.kept, _FINAL, work, one[0])
 
 
@@ -158,7 +159,7 @@ def verify_rows(
         total = 0.0
         if draft:
             noise = Noise(row.seed, row.draw_offset, np.uint32(node), np.int64(CORRECT))
-            status, detail, _, total = draw_view(numbers, 1.0, 0, False, -np.inf, noise, one, scratch)
+            status, detail, _, total = draw_view_apart(numbers, 1.0, 0, False, -np.inf, noise, one, scratch)
             if status:
                 return accepted, node, status, detail, 0, j
         own = _Draft(numbers, total, np.int64(draft_ids[j]))

@@ -18,7 +18,7 @@ from samplerd_server.sampling.decode import read_bytes
 from samplerd_server.sampling.dry import LARGEST
 from samplerd_server.sampling.parameters import has_token_penalties
 from samplerd_server.sampling.portable.history import bad_word_ends, dry_losses, ngram_ends
-from samplerd_server.sampling.portable.records import Fields
+from samplerd_server.sampling.portable.records import Fields, upload
 from samplerd_server.sampling.scope import first_in_scope
 from samplerd_server.sampling.sequences import sequences
 
@@ -51,8 +51,7 @@ class _Entries:
 
     def on(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         rows, positions = np.concatenate(self.rows), np.concatenate(self.positions)
-        amounts = torch.from_numpy(np.concatenate(self.amounts)).to(device)
-        return torch.from_numpy(rows).to(device), torch.from_numpy(positions).to(device), amounts
+        return upload(rows, device), upload(positions, device), upload(np.concatenate(self.amounts), device)
 
 
 class Adjuster:
@@ -90,7 +89,7 @@ class Adjuster:
         largest: dict[Step, Tensor] = {}
         device = logits.device
         if self._allowed is not None:
-            logits = logits.masked_fill(~torch.from_numpy(self._allowed).to(device), _NEVER)
+            logits = logits.masked_fill(~upload(self._allowed, device), _NEVER)
             largest[Step.MASK] = logits.amax(1, keepdim=True)
         if self._bias.rows:
             rows, positions, amounts = self._bias.on(device)

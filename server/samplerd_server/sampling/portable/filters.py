@@ -18,7 +18,7 @@ from samplerd_server.sampling.portable import arithmetic
 from samplerd_server.sampling.portable.adjust import read_ids
 from samplerd_server.sampling.portable.arithmetic import ln
 from samplerd_server.sampling.portable.logits import dynamic_temperature
-from samplerd_server.sampling.portable.records import Fields
+from samplerd_server.sampling.portable.records import Fields, upload
 from samplerd_server.sampling.portable.smoothing import Smoothing, has_smoothing
 from samplerd_server.sampling.portable.units import Units, as_float32, ceil, deviation, entropy, weigh_logits
 from samplerd_server.sampling.thresholds import thresholds
@@ -45,17 +45,16 @@ def _exempt(rows: LoadedRows, positions: Tensor) -> Tensor | None:
     is_exempt = np.zeros((len(records), int(records["vocab_size"].max())), bool)
     for row, record in enumerate(records):
         is_exempt[row, read_ids(record, "xtc_exempt_ids", "xtc_exempt_ids_len")] = True
-    return torch.from_numpy(is_exempt).to(positions.device).gather(1, rows.ids_at(positions))
+    return upload(is_exempt, positions.device).gather(1, rows.ids_at(positions))
 
 
 class Filters:
     """The filters of a group."""
 
-    def __init__(self, rows: LoadedRows, xtc: Tensor | None) -> None:
-        """Take rows, of one order, and xtc, float64[B, 1], the uniforms that decide XTC, None if no row asks."""
+    def __init__(self, rows: LoadedRows) -> None:
+        """Take rows, of one order."""
         self._rows, self._group = rows, rows.group
         self._records, self._parameters = rows.group.records, rows.parameters
-        self._xtc = xtc
         self._ties = TieRule(int(self._records["ties"][0]))
 
     def apply(self, state: FilterState) -> None:
@@ -255,8 +254,7 @@ class Filters:
         self._first("top_h", state, length.clamp(min=1), on)
 
     def _act_xtc(self, state: FilterState, on: Tensor) -> None:
-        assert self._xtc is not None, "XTC is on without a uniform. This is a bug."
-        on = on & (self._xtc < self._parameters.column("xtc_probability"))
+        on = on & (self._parameters.column("xtc_uniform") < self._parameters.column("xtc_probability"))
         state.undecided |= on & state.beyond & state.is_unknown
         length = state.reaching(self._parameters.column("xtc_threshold") * state.whole, on)
         is_dropped = state.kept & (state.ranks <= length) & ~self._stays(state, length)

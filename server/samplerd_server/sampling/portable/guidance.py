@@ -9,15 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from samplerd_server.sampling.guidance import formulas
-from samplerd_server.sampling.masses import shift_of
 from samplerd_server.sampling.portable.arithmetic import exp2, ln, log2, power_of_two
 from samplerd_server.sampling.portable.units import as_float32
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from torch import Tensor
 
 __all__ = ["guide"]
 
@@ -25,14 +23,13 @@ __all__ = ["guide"]
 _FORMULAS = formulas(exp2=exp2, log2=log2, where=torch.where)
 
 
-def guide(rows: Tensor, guidance: Tensor, scale: Tensor, widths: Sequence[int], *, is_weights: bool) -> Tensor:
+def guide(rows: Tensor, guidance: Tensor, scale: Tensor, shifts: Tensor, *, is_weights: bool) -> Tensor:
     """Compute the guided logits.
 
     Args: rows, guidance, float64[B, W] of float32 numbers, all -inf (weights: 0) beyond a row's width; scale,
-    float64[B, 1]; widths, V of each row. Returns float64[B, W] of float32 numbers, all -inf where either row allows
-    nothing; where either holds a number that no row may hold it is undefined.
+    float64[B, 1]; shifts, float64[B, 1], of V. Returns float64[B, W] of float32 numbers, all -inf where either
+    row allows nothing; where either holds a number that no row may hold it is undefined.
     """
-    shifts = torch.tensor([shift_of(width) for width in widths], dtype=torch.float64, device=rows.device)[:, None]
     c, u = (_log_softmax(_to_logits(own) if is_weights else own, shifts) for own in (rows, guidance))
     return _FORMULAS.guided(c, u, scale).to(torch.float32).to(torch.float64)  # type: ignore[no-any-return]
 

@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-from functools import cached_property, reduce
-from operator import or_
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from samplerd_server.core.enums import InputKind, Step
+from samplerd_server.core.enums import Step
 from samplerd_server.core.outputs import OutputFlags
 from samplerd_server.sampling.arithmetic import COLDEST, HOTTEST
-from samplerd_server.sampling.decode import read_bytes
-from samplerd_server.sampling.portable.adjust import Adjuster, read_ids
 from samplerd_server.sampling.portable.arithmetic import ln, power
 from samplerd_server.sampling.portable.distribution import Distribution, certainty
-from samplerd_server.sampling.portable.guidance import guide
-from samplerd_server.sampling.portable.records import DeviceRecords, to_column
-from samplerd_server.sampling.portable.staging import decode_rows, stage
+from samplerd_server.sampling.portable.records import DeviceRecords, upload
 from samplerd_server.sampling.portable.total_order import first
 from samplerd_server.sampling.portable.units import Units, as_float32, entropy
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from samplerd_server.sampling.portable.adjust import Adjuster
     from samplerd_server.sampling.portable.row_groups import RowGroup
 
-__all__ = ["ALMOST_ZERO", "LoadedRows", "dynamic_temperature", "load"]
+__all__ = ["ALMOST_ZERO", "LoadedRows", "dynamic_temperature"]
 
 _NEVER = float("-inf")
 ALMOST_ZERO = 1e-300
@@ -48,11 +44,13 @@ class LoadedRows:
         ids: list[NDArray[np.int64]] | None,
         weights: Tensor | None,
         guided: Tensor | None,
+        adjuster: Adjuster | None,
     ) -> None:
         """Take raw logits and the weights that they are logarithms of, float64[B, W], their largest, and candidates.
 
         Args: health, float64[B, 1], the largest raw logit; ids of the candidates of each row; weights, None for rows
-        of logits, and for guided rows; guided, float64[B, W], the logits that guidance made of the rows, or None.
+        of logits, and for guided rows; guided, float64[B, W], the logits that guidance made of the rows, or None;
+        adjuster, None = the rows are plain.
         """
         self.group = group
         self.parameters = parameters
@@ -74,21 +72,20 @@ class LoadedRows:
         if guided is not None:
             self.adjusted, self.largest = guided, guided.amax(1, keepdim=True)
             self.emptied[f"after_{int(Step.GUIDANCE)}"] = self.largest
-        if not group.is_plain:
-            self._adjust()
+        if adjuster is not None:
+            self._adjust(adjuster)
 
     def _load_rest(self, ids: list[NDArray[np.int64]]) -> None:
         padded = np.zeros(tuple(self.raw.shape), np.int64)
         for row, own in enumerate(ids):
             padded[row, : len(own)] = own
-        self.ids = torch.from_numpy(padded).to(self.raw.device)
+        self.ids = upload(padded, self.raw.device)
         self.raw_rest = self.rest = self.parameters.column("rest_logsumexp")
 
-    def _adjust(self) -> None:
-        adjuster = Adjuster(self.group.records, self.raw.shape[1], self.host_ids)
+    def _adjust(self, adjuster: Adjuster) -> None:
         logits = self.adjusted
         if self.weights is not None:
-            self.are_weights = to_column(~adjuster.as_logits, self.raw.device)
+            self.are_weights = self.parameters.column("as_logits") == 0
             logits = torch.where(self.are_weights, logits, as_float32(ln(self.weights)))
         self.adjusted, largest = adjuster.apply(logits)
         if self.weights is not None:
@@ -96,10 +93,10 @@ class LoadedRows:
         self.emptied |= {f"after_{int(step)}": value for step, value in largest.items()}
         self.largest = self.adjusted.amax(1, keepdim=True)
         if self.rest is not None:
-            self.rest = to_column(adjuster.rest, self.raw.device)
+            self.rest = self.parameters.column("adjusted_rest")
             # Where nothing that was sent is left, the draw falls on what was not.
             is_emptied = (self.largest == _NEVER) & (self.rest != _NEVER)
-            self.undecided = to_column(adjuster.undecided, self.raw.device) | is_emptied
+            self.undecided = (self.parameters.column("is_raised") > 0) | is_emptied
 
     def ids_at(self, positions: Tensor) -> Tensor:
         """Ids, int64[B, k], of positions."""
@@ -188,7 +185,7 @@ class LoadedRows:
     def scaled(self) -> Distribution:
         """Of the adjusted row at its temperature."""
         exponents = (self.adjusted - self.largest) / self.temperature
-        group, has_certain = self.group, not self.group.is_plain and bool(self.is_certain.any())
+        group, has_certain = self.group, self.has_certain
         if has_certain:
             order = first(self.adjusted, self.adjusted.shape[1])[1]
             places = torch.arange(order.shape[1], device=order.device).expand_as(order)
@@ -199,6 +196,11 @@ class LoadedRows:
         rest = self.rest_mass(self.rest, self.largest, self.temperature)
         own = None if has_certain else (self.adjusted, self.temperature)
         return Distribution(exponents, rest=rest, will_forget=is_bare, logits=own)
+
+    @property
+    def has_certain(self) -> bool:
+        """Whether any row `is_certain`: waits for the device, but only where a temperature is dynamic."""
+        return bool(self.group.records["dynamic_temperature_range"].any()) and bool(self.is_certain.any())
 
     @property
     def is_certain(self) -> Tensor:
@@ -232,69 +234,3 @@ def dynamic_temperature(rows: LoadedRows, information: Tensor, count: Tensor, li
     scaled = low + ((own + spread).clamp(max=HOTTEST) - low) * lift
     scaled = torch.where(scaled > 0, scaled.clamp(min=COLDEST), 0.0)
     return torch.where(spread > 0, scaled, own).clamp_(min=ALMOST_ZERO)
-
-
-def load(group: RowGroup, device: torch.device) -> LoadedRows:
-    """Stage and decode the rows of a group.
-
-    Health is the largest logit; -inf: nothing to draw; NaN or +inf: a fault, which the host looks up.
-    """
-    widths = group.records["width"]
-    parameters = DeviceRecords(group.records, device)
-    ids = None
-    if group.is_sparse:
-        raw, ids = _sorted_candidates(group)
-        raw = raw.to(device)
-    else:
-        raw = stage(group.records, group.dtype, device)
-    ragged = None
-    if int(widths.min()) != raw.shape[1]:
-        ragged = parameters.column("width")
-    is_weights = group.kind == InputKind.PROBABILITIES
-    logits = decode_rows(raw, ragged, 0.0 if is_weights else _NEVER)
-    fault = _fault(raw, logits, ragged, is_weights=is_weights)
-    guided = None
-    if group.guidance_dtype is not None:
-        other = stage(group.records, group.guidance_dtype, device, "guidance")
-        guidance = decode_rows(other, ragged, 0.0 if is_weights else _NEVER)
-        scale = parameters.column("guidance_scale")
-        guided = guide(logits, guidance, scale, widths.tolist(), is_weights=is_weights)
-        is_bad = ~(guidance.amax(1, keepdim=True) < float("inf"))
-        own = _fault(other, guidance, ragged, is_weights=is_weights)
-        fault = reduce(or_, (each for each in (fault, own) if each is not None), is_bad)
-    weights = None
-    if is_weights:
-        weights, logits = logits if guided is None else None, logits.log()
-    health = logits.amax(1, keepdim=True)
-    if fault is not None:
-        health = torch.where(fault, float("nan"), health)
-    return LoadedRows(group, parameters, logits, health, ids=ids, weights=weights, guided=guided)
-
-
-def _fault(raw: Tensor, values: Tensor, widths: Tensor | None, *, is_weights: bool) -> Tensor | None:
-    """Find rows, bool[B, 1], that hold what no row may hold and what their largest number does not show.
-
-    Args: raw, values, [B, W] as staged and as decoded; widths, int64[B, 1], or None when all are W. None: there are no
-    such rows.
-    """
-    if is_weights:
-        return values.amin(1, keepdim=True) < 0
-    if raw.dtype != torch.float64:
-        return None
-    overflowed = (values == _NEVER) & (raw != _NEVER)
-    if widths is not None:  # the padding of a row is no overflow
-        overflowed &= torch.arange(raw.shape[1], device=raw.device) < widths
-    return overflowed.any(1, keepdim=True)
-
-
-def _sorted_candidates(group: RowGroup) -> tuple[Tensor, list[NDArray[np.int64]]]:
-    """Read candidates: logits float32[B, W] with ids ascending, and the ids."""
-    records = group.records
-    logits = np.zeros((len(records), int(records["width"].max())), np.float32)
-    ids = []
-    for row, record in enumerate(records):
-        own = read_ids(record, "candidate_ids", "width").astype(np.int64)
-        by_id = np.argsort(own)
-        ids.append(own[by_id])
-        logits[row, : len(own)] = read_bytes(int(record["data"]), 4 * len(own)).view("<f4")[by_id]
-    return torch.from_numpy(logits), ids

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from samplerd_server.core.outputs import OutputFlags
 from samplerd_server.sampling.portable.adjust import read_ids
+from samplerd_server.sampling.portable.records import upload
 from samplerd_server.sampling.portable.total_order import first
 from samplerd_server.sampling.portable.tree import MassTree
 
@@ -51,7 +52,7 @@ def _describe_kept(rows: LoadedRows, processed: Processed, columns: dict[str, Te
         return
     kept = processed.kept[:, : processed.logits.shape[1]]
     masses = torch.exp((processed.logits - rows.largest) / rows.temperature)
-    if not rows.group.is_greedy and bool(rows.is_certain.any()):
+    if not rows.group.is_greedy and rows.has_certain:
         own = rows.scaled.exponents.gather(1, processed.positions[:, : masses.shape[1]]).exp()
         masses = torch.where(rows.is_certain, own, masses)
     mass = MassTree(torch.where(kept, masses, 0.0)).total
@@ -124,7 +125,7 @@ def _describe_named(rows: LoadedRows, processed: Processed, columns: dict[str, T
         ids = rows.host_ids[row]
         found = np.minimum(np.searchsorted(ids, named), len(ids) - 1)
         places[row, own], unsent[row, own] = found, ids[found] != named
-    positions, is_unsent = torch.from_numpy(places).to(device), torch.from_numpy(unsent).to(device)
+    positions, is_unsent = upload(places, device), upload(unsent, device)
     flags = rows.group.output_flags
     if flags & OutputFlags.RAW:
         own_raw = rows.raw_distribution

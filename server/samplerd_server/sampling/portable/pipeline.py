@@ -1,7 +1,8 @@
 """One row group through all steps: stage, decode, adjust, scale, filter, draw.
 
 Returns columns: float64[B, k] tensors by name, all still on the device; `answers.py` copies them back and writes them
-down. Ids up to 2^53 are exact in them.
+down. Ids up to 2^53 are exact in them. Draws without replacement are one step each, so that a long row can be left
+between two of them: what makes them is a generator, which yields before each.
 """
 
 from __future__ import annotations
@@ -14,13 +15,16 @@ from torch import Tensor
 from samplerd_server.core.enums import LogprobKind
 from samplerd_server.core.outputs import OutputFlags
 from samplerd_server.sampling.noise import Purpose
-from samplerd_server.sampling.portable.logits import LoadedRows, load
+from samplerd_server.sampling.portable.load import load
 from samplerd_server.sampling.portable.outputs import describe, sample_outputs
 from samplerd_server.sampling.portable.processed import Processed, process
 from samplerd_server.sampling.portable.row_groups import draw_uniforms
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from samplerd_server.sampling.portable.distribution import Distribution
+    from samplerd_server.sampling.portable.logits import LoadedRows
     from samplerd_server.sampling.portable.row_groups import RowGroup
 
 __all__ = ["Columns", "run_group"]
@@ -29,15 +33,15 @@ Columns: TypeAlias = dict[str, Tensor]
 """The results of a group's rows: float64[B, k] by name."""
 
 
-def run_group(group: RowGroup, device: torch.device, *, is_deep: bool = False, is_full: bool = False) -> Columns:
-    """Draw from every row of a group.
+def run_group(group: RowGroup, device: torch.device, *, is_deep: bool = False) -> Generator[None, None, Columns]:
+    """Draw from every row of a group; yields before each draw without replacement.
 
     `is_deep`: rescale what a draw without replacement leaves, if it is too little; for rows whose column ``left`` fell
     below `SHALLOW`.
-    `is_full`: list all of a row for the filters; for rows whose column ``undecided`` said so.
     """
-    rows = load(group, device)
-    processed = process(rows, is_full=is_full)
+    uniforms = None if group.is_greedy else draw_uniforms(group.records, group.draws, Purpose.DRAW)
+    rows = load(group, device, uniforms)
+    processed = process(rows, is_full=group.is_full)
     columns: Columns = {"health": rows.health, **rows.emptied}
     columns["undecided"], columns["beyond"] = processed.undecided, processed.beyond
     if group.without:
@@ -45,16 +49,16 @@ def run_group(group: RowGroup, device: torch.device, *, is_deep: bool = False, i
     describe(rows, processed, columns)  # before any draw takes something away
     if group.is_greedy:
         drawn = processed.firsts if group.without else processed.firsts[:, :1].expand(-1, group.draws)
-        _follow(rows, processed, drawn, columns)
+        yield from _follow(rows, processed, drawn, columns)
     else:
-        uniforms = torch.from_numpy(draw_uniforms(group.records, group.draws, Purpose.DRAW)).to(device)
+        own = rows.parameters.column("uniforms")
         if group.without:
-            _draw_without(rows, processed, uniforms, columns, is_deep=is_deep)
+            yield from _draw_without(rows, processed, own, columns, is_deep=is_deep)
         else:
-            outside = processed.drawn_from.falls_outside(uniforms)
+            outside = processed.drawn_from.falls_outside(own)
             if outside is not None:
                 columns["outside"] = outside
-            found = processed.drawn_from.draw(uniforms)
+            found = processed.drawn_from.draw(own)
             _with_logprobs(rows, processed, found, columns)
     return columns
 
@@ -82,7 +86,7 @@ def _watched(rows: LoadedRows) -> dict[LogprobKind, Distribution]:
     return watched
 
 
-def _follow(rows: LoadedRows, processed: Processed, positions: Tensor, columns: Columns) -> None:
+def _follow(rows: LoadedRows, processed: Processed, positions: Tensor, columns: Columns) -> Generator[None]:
     """Write greedy choices: certain in the processed distribution, with their probabilities in the others."""
     sample_outputs(rows, processed, positions, columns)
     if rows.group.output_flags & OutputFlags.PROCESSED:
@@ -94,13 +98,16 @@ def _follow(rows: LoadedRows, processed: Processed, positions: Tensor, columns: 
             continue
         parts = []
         for draw in range(positions.shape[1]):
+            yield
             own = positions[:, draw : draw + 1]
             parts.append(distribution.logprobs(own))
             distribution.rebase(own)
         columns[name] = torch.cat(parts, dim=1)
 
 
-def _draw_without(rows: LoadedRows, processed: Processed, uniforms: Tensor, columns: Columns, *, is_deep: bool) -> None:
+def _draw_without(
+    rows: LoadedRows, processed: Processed, uniforms: Tensor, columns: Columns, *, is_deep: bool
+) -> Generator[None]:
     """Successive draws; each takes its category out of every distribution that is watched."""
     drawn_from = processed.drawn_from
     watched = _watched(rows)
@@ -110,6 +117,7 @@ def _draw_without(rows: LoadedRows, processed: Processed, uniforms: Tensor, colu
     found_at, left, outside = [], [], []
     logprobs: dict[LogprobKind, list[Tensor]] = {kind: [] for kind in names}
     for draw in range(uniforms.shape[1]):
+        yield
         left.append(torch.cat([own.total for own in (drawn_from, *others.values())], dim=1).amin(1, keepdim=True))
         own_uniforms = uniforms[:, draw : draw + 1]
         is_outside = drawn_from.falls_outside(own_uniforms)

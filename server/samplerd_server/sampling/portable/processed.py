@@ -9,14 +9,10 @@ import torch
 from torch import Tensor
 
 from samplerd_server.sampling.masses import UNKNOWN
-from samplerd_server.sampling.noise import Purpose
-from samplerd_server.sampling.parameters import FILTERS
 from samplerd_server.sampling.portable.distribution import Distribution, certainty
 from samplerd_server.sampling.portable.filter_state import FilterState
 from samplerd_server.sampling.portable.filters import Filters
 from samplerd_server.sampling.portable.logits import ALMOST_ZERO, LoadedRows
-from samplerd_server.sampling.portable.records import Fields
-from samplerd_server.sampling.portable.row_groups import draw_uniforms
 from samplerd_server.sampling.portable.shapes import Shapes, has_shapes
 from samplerd_server.sampling.portable.smoothing import Smoothing, has_smoothing
 from samplerd_server.sampling.portable.total_order import first
@@ -126,7 +122,7 @@ def _filter(rows: LoadedRows, *, is_full: bool) -> Processed:
     logits, positions = first(rows.adjusted, n)
     judged_at = torch.ones_like(rows.temperature) if group.is_early else rows.temperature
     state = _start(rows, logits, positions, judged_at)
-    Filters(rows, _xtc_uniforms(rows)).apply(state)
+    Filters(rows).apply(state)
     if group.is_greedy:
         return _choose_kept(rows, state, logits, positions)
     own = torch.where(state.kept, state.values, _NEVER)
@@ -137,19 +133,6 @@ def _filter(rows: LoadedRows, *, is_full: bool) -> Processed:
         processed = _finish(rows, state, own, logits, positions)
         processed.is_reordered = has_shapes(rows)
     return processed
-
-
-def _is_any_on(name: str, records: NDArray[np.void]) -> bool:
-    """Tell whether any row, of ROW[B], has a filter on."""
-    return any(bool(own.is_on(Fields(records)).any()) for own in FILTERS if own.name == name)
-
-
-def _xtc_uniforms(rows: LoadedRows) -> Tensor | None:
-    """Compute the uniforms that decide XTC, float64[B, 1]; None if no row asks."""
-    records = rows.group.records
-    if not _is_any_on("xtc", records):
-        return None
-    return torch.from_numpy(draw_uniforms(records, 1, Purpose.XTC)).to(rows.raw.device)
 
 
 def _start(rows: LoadedRows, logits: Tensor, positions: Tensor, temperature: Tensor) -> FilterState:
@@ -239,7 +222,7 @@ def _finish(rows: LoadedRows, state: FilterState, own: Tensor, logits: Tensor, p
             exponents.gather(1, by_id),
             positions.gather(1, by_id),
             rest=rest,
-            logits=None if bool(rows.is_certain.any()) else (own.gather(1, by_id), temperature),
+            logits=None if rows.has_certain else (own.gather(1, by_id), temperature),
         ),
         count=state.count,
         undecided=undecided | rows.undecided,

@@ -25,8 +25,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["RowGroup", "draw_uniforms", "group_rows"]
+__all__ = ["FULL_SHARE", "RowGroup", "draw_uniforms", "group_rows"]
 
+FULL_SHARE = 4
+"""Part of a group's numbers where all of each row is listed: some twenty tensors of float64 in place of five."""
+_LIST_ALL = frozenset({"typical_p", "eta_cutoff", "top_h", "xtc"})
+"""Filters that decide nothing, or drop nothing of the tail, before all of a row is listed."""
 _FEW_DRAWS = 8
 """Below this many uniforms plain integers are faster than numpy: 10 us each against 120 us for any array."""
 
@@ -51,6 +55,8 @@ class RowGroup:
     """Rows of candidates."""
     has_filters: bool
     """Some filter is on; with T = 0, some filter that comes before the temperature."""
+    is_full: bool
+    """List all of each row for the filters at once: they are certain to look beyond the head of the order."""
     without: bool
     """Drawn without replacement."""
     output_flags: OutputFlags
@@ -77,9 +83,12 @@ class RowGroup:
         """S: the largest number of samples of any of them."""
         return int(self.records["num_samples"].max())
 
-    def only(self, index: int) -> RowGroup:
-        """One row of the group, alone."""
-        return replace(self, rows=self.rows[index : index + 1], records=self.records[index : index + 1])
+    def some(self, indices: list[int], limit: int) -> Iterator[RowGroup]:
+        """Divide some rows of the group into groups of at most `limit` numbers each (one row at least)."""
+        step = _fitting(self.records, limit)
+        for at in range(0, len(indices), step):
+            own = indices[at : at + step]
+            yield replace(self, rows=self.rows[own], records=self.records[own])
 
 
 def filters_on(records: NDArray[np.void]) -> NDArray[np.bool_]:
@@ -105,21 +114,41 @@ def _early_filters(records: NDArray[np.void], steps: tuple[str, ...]) -> NDArray
     return is_on
 
 
+def _full_lists(records: NDArray[np.void], steps: tuple[str, ...]) -> NDArray[np.bool_]:
+    """bool[B]: whether the first filter that is on needs every number of its row, or leaves the tail of it.
+
+    What the filters keep of such a row ends within the head of its order only if the row itself does.
+    """
+    fields, nothing = Fields(records), np.zeros(len(records), bool)
+    is_first, is_full = ~nothing, nothing
+    for own in sorted((own for own in FILTERS if own.name in steps), key=lambda own: steps.index(own.name)):
+        is_on = own.is_on(fields)
+        is_full = is_full | (is_first & is_on & (own.name in _LIST_ALL))
+        is_first = is_first & ~is_on
+    return is_full
+
+
 def group_rows(records: NDArray[np.void], limit: int) -> Iterator[RowGroup]:
-    """Divide the rows of a batch, ROW[B], into groups of at most `limit` numbers each (one row at least)."""
+    """Divide the rows of a batch, ROW[B], into groups of at most `limit` numbers each (one row at least).
+
+    Groups whose rows are listed in full have a `FULL_SHARE` of that.
+    """
     groups: dict[tuple[Hashable, ...], list[int]] = {}
     has_filters, early, steps = filters_on(records), np.zeros(len(records), bool), _all_steps(records)
+    full = np.zeros(len(records), bool)
     for own_steps in set(steps):
         where = np.array([row for row, each in enumerate(steps) if each == own_steps])
         early[where] = _early_filters(records[where], own_steps)
+        full[where] = _full_lists(records[where], own_steps)
     is_cold = records["temperature"] == 0
     has_filters = np.where(is_cold, early, has_filters)
-    for row, key in enumerate(zip(*_keys(records), has_filters.tolist(), early.tolist(), steps, strict=True)):
+    for row, key in enumerate(
+        zip(*_keys(records), has_filters.tolist(), early.tolist(), full.tolist(), steps, strict=True)
+    ):
         groups.setdefault(key, []).append(row)
     for rows in groups.values():
-        widest = int(records["width"][rows].max())
-        deepest = int(records["num_samples"][rows].max())
-        step = max(1, limit // max(widest, deepest))
+        is_full = bool(full[rows[0]])
+        step = _fitting(records[rows], limit // FULL_SHARE if is_full else limit)
         for at in range(0, len(rows), step):
             members = np.array(rows[at : at + step])
             own = records[members]
@@ -132,9 +161,15 @@ def group_rows(records: NDArray[np.void], limit: int) -> Iterator[RowGroup]:
                 steps=steps[members[0]],
                 is_early=bool(early[members[0]]),
                 has_filters=bool(has_filters[members[0]]),
+                is_full=is_full,
                 without=bool(own["without"][0]),
                 output_flags=OutputFlags(int(np.bitwise_or.reduce(own["output_flags"]))),
             )
+
+
+def _fitting(records: NDArray[np.void], limit: int) -> int:
+    """Count the rows as wide as the widest, ROW[B], that hold `limit` numbers; 1 at least."""
+    return max(1, limit // max(int(records["width"].max()), int(records["num_samples"].max())))
 
 
 def _all_steps(records: NDArray[np.void]) -> list[tuple[str, ...]]:

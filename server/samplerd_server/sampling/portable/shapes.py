@@ -10,9 +10,9 @@ from samplerd_server.sampling.arithmetic import LOG2_E
 from samplerd_server.sampling.masses import LOWEST
 from samplerd_server.sampling.portable import arithmetic
 from samplerd_server.sampling.portable.logits import ALMOST_ZERO
-from samplerd_server.sampling.portable.records import Fields, to_column
+from samplerd_server.sampling.portable.records import Fields
 from samplerd_server.sampling.portable.units import as_float32
-from samplerd_server.sampling.shapes import LEAST, adaptive_logit, is_shaped, moving_target
+from samplerd_server.sampling.shapes import LEAST, adaptive_logit, is_shaped
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,8 +72,5 @@ class Shapes:
         return parts
 
     def _adapt(self, masses: Tensor, total: Tensor) -> Tensor:
-        records = self._rows.group.records
-        names = ("adaptive_target", "adaptive_weighted_sum", "adaptive_total_weight")
-        targets = torch.tensor([moving_target(*own) for own in records[list(names)].tolist()], dtype=torch.float64)
-        logits: Tensor = adaptive_logit(masses.to(torch.float64) / total, to_column(targets.numpy(), total.device))
+        logits: Tensor = adaptive_logit(masses.to(torch.float64) / total, self._column("moving_target"))
         return logits

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from samplerd_server.sampling.arithmetic import LN_2, LOG2_E
-from samplerd_server.sampling.masses import LOWEST, NONE, PART, REST_BITS, UNKNOWN, shift_of
+from samplerd_server.sampling.masses import LOWEST, NONE, PART, REST_BITS, UNKNOWN
 from samplerd_server.sampling.portable.arithmetic import exp2, ln, log2, power_of_two
 
 if TYPE_CHECKING:
-    from samplerd_server.sampling.portable.row_groups import RowGroup
+    from samplerd_server.sampling.portable.records import DeviceRecords
 
 __all__ = [
     "AdjustedRows",
@@ -33,7 +33,7 @@ _COLDEST = 1e-300
 class AdjustedRows(Protocol):
     """Rows after the adjustments, B of them of width W: `logits.LoadedRows`."""
 
-    group: RowGroup
+    parameters: DeviceRecords
     adjusted: Tensor
     """float64[B, W]: logits."""
     largest: Tensor
@@ -76,8 +76,7 @@ class Units:
         if rows.weights is not None:
             self._largest_weight = rows.largest_weight if first is None else rows.weights.gather(1, first)
         self._temperature = temperature.clamp(min=_COLDEST)
-        shifts = [shift_of(int(vocab_size)) for vocab_size in rows.group.records["vocab_size"].tolist()]
-        self.shift = torch.tensor(shifts, dtype=torch.int64, device=rows.adjusted.device)[:, None]
+        self.shift = rows.parameters.column("shift").long()
         """int64[B, 1]: the mass of the largest is 2^shift."""
         self._scale = power_of_two(self.shift)
         self.exponents = self._exponents(rows.adjusted - self._largest, self._shares(rows.weights))

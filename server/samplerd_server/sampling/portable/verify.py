@@ -12,8 +12,9 @@ from samplerd_server.core.enums import InputKind, RowErrorReason
 from samplerd_server.sampling.decode import decode, first_fault
 from samplerd_server.sampling.noise import Purpose, uniform
 from samplerd_server.sampling.portable.answers import fetch, verdict
-from samplerd_server.sampling.portable.logits import load
+from samplerd_server.sampling.portable.load import load
 from samplerd_server.sampling.portable.processed import process
+from samplerd_server.sampling.portable.records import upload
 from samplerd_server.sampling.portable.row_groups import group_rows
 from samplerd_server.sampling.portable.staging import decode_rows
 from samplerd_server.sampling.portable.tree import MassTree
@@ -90,8 +91,8 @@ def _uniform(target: RowBatch, row: int, purpose: Purpose) -> float:
 
 def _odds(p: Tensor, q: Tensor, draft_ids: NDArray[np.int32], parents: NDArray[np.int32]) -> NDArray[np.float64]:
     """Fetch p at its parent and q of each drafted token: float64[n, 2]."""
-    tokens = torch.from_numpy(draft_ids.astype(np.int64)).to(p.device)[:, None]
-    nodes = torch.from_numpy(parents.astype(np.int64) + 1).to(p.device)[:, None]
+    tokens = upload(draft_ids.astype(np.int64), p.device)[:, None]
+    nodes = upload(parents.astype(np.int64) + 1, p.device)[:, None]
     odds: NDArray[np.float64] = torch.cat([p[nodes, tokens], q.gather(1, tokens)], dim=1).cpu().numpy()
     return odds
 
@@ -114,7 +115,7 @@ def _target(target: RowBatch, width: int, device: torch.device) -> tuple[Tensor,
         masses = drawn_from.masses / drawn_from.total
         places = drawn_from.ids(torch.arange(masses.shape[1], device=device).expand_as(masses))
         own = torch.zeros_like(rows.adjusted).scatter_(1, places, masses)
-        p[torch.from_numpy(group.rows).to(device), : own.shape[1]] = own
+        p[upload(group.rows, device), : own.shape[1]] = own
         columns = {"health": rows.health, **rows.emptied, "undecided": processed.undecided, "beyond": processed.beyond}
         columns["positive"] = processed.count
         host = fetch(columns)
@@ -131,11 +132,11 @@ def _draft(
     if draft is None:
         certain = np.zeros((n, width))
         certain[np.arange(n), draft_ids] = 1.0
-        return torch.from_numpy(certain).to(device), [_NO_FAULT] * n
+        return upload(certain, device), [_NO_FAULT] * n
     size = width * draft.dtype.itemsize
     data = np.frombuffer(draft.data, np.uint8)
     faults = [first_fault(data[j * size : (j + 1) * size], draft.dtype, InputKind.PROBABILITIES) for j in range(n)]
-    weights = decode_rows(_as_tensor(draft, n, width).to(device), None, 0.0)
+    weights = decode_rows(upload(_decoded(draft, n, width), device), None, 0.0)
     totals = MassTree(weights).total
     return weights / totals, [
         fault or (_NO_FAULT if total != 0 else (RowErrorReason.NOTHING_TO_DRAW, 0))
@@ -143,6 +144,6 @@ def _draft(
     ]
 
 
-def _as_tensor(draft: DenseRows, n: int, width: int) -> Tensor:
+def _decoded(draft: DenseRows, n: int, width: int) -> NDArray[np.float32]:
     """Decode the draft on the host, float32[n, V]."""
-    return torch.from_numpy(decode(draft.data, draft.dtype).reshape(-1, width)[:n].copy())
+    return decode(draft.data, draft.dtype).reshape(-1, width)[:n].copy()

@@ -21,7 +21,16 @@ if TYPE_CHECKING:
     from samplerd_server.core.request import SampleRequest, VerifyRequest
     from samplerd_server.core.result import RowError, SampleResult, Timing, VerifyResult
 
-__all__ = ["encode", "encode_chunks", "encode_draft_error", "encode_error", "encode_part", "encode_verdict", "is_long"]
+__all__ = [
+    "encode",
+    "encode_chunks",
+    "encode_draft_error",
+    "encode_error",
+    "encode_part",
+    "encode_verdict",
+    "is_long",
+    "result_bytes",
+]
 
 
 def encode(request: SampleRequest, result: SampleResult) -> bytes:
@@ -34,6 +43,11 @@ def encode(request: SampleRequest, result: SampleResult) -> bytes:
 def is_long(result: SampleResult) -> bool:
     """Whether encoding a result takes longer than passing it to another thread, and longer than others should wait."""
     return _count_numbers(result) > _LONG_NUMBERS
+
+
+def result_bytes(result: SampleResult) -> int:
+    """Count the bytes of the numbers of a result, each of which has four in most replies."""
+    return 4 * _count_numbers(result)
 
 
 _LONG_NUMBERS = 1 << 17

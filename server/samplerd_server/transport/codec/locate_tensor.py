@@ -20,6 +20,8 @@ _MAX_TAGS = 64
 _MAX_FIELDS = 4096
 """`locate_tensors` gives up beyond this many fields at the top, such as unpacked ids."""
 _VARINT, _LENGTH = 0, 2
+_MAX_TAG_BYTES, _MAX_BYTES = 5, 10
+"""The most bytes of a tag or a length, and of a number: upb refuses longer ones, though they may mean the same."""
 
 
 class LocatedTensor(NamedTuple):
@@ -104,9 +106,9 @@ def _fields(message: bytes, at: int, end: int) -> Iterator[_Field]:
         if at == end:
             return
         start = at
-        tag, at = _varint(message, at)
+        tag, at = _varint(message, at, _MAX_TAG_BYTES)
         number, wire_type = tag >> 3, tag & 7
-        value, at = _varint(message, at)
+        value, at = _varint(message, at, _MAX_TAG_BYTES if wire_type == _LENGTH else _MAX_BYTES)
         stop = at + value if wire_type == _LENGTH else at
         if wire_type not in {_VARINT, _LENGTH} or number == 0 or stop > end:
             raise _GiveUpError
@@ -119,11 +121,11 @@ def _last_field(message: bytes | memoryview, at: int, wanted: int, unwanted: ran
     """Find where the field `wanted`, which must end the message, begins, and where its content begins."""
     for _ in range(_MAX_TAGS):
         start = at
-        tag, at = _varint(message, at)
+        tag, at = _varint(message, at, _MAX_TAG_BYTES)
         number, wire_type = tag >> 3, tag & 7
         if wire_type not in {_VARINT, _LENGTH} or number == 0 or number in unwanted:
             raise _GiveUpError
-        value, at = _varint(message, at)
+        value, at = _varint(message, at, _MAX_TAG_BYTES if wire_type == _LENGTH else _MAX_BYTES)
         if wire_type == _LENGTH:
             if number == wanted:
                 if at + value != len(message):
@@ -135,10 +137,10 @@ def _last_field(message: bytes | memoryview, at: int, wanted: int, unwanted: ran
     raise _GiveUpError
 
 
-def _varint(message: bytes | memoryview, at: int) -> tuple[int, int]:
-    """Read a varint of at most ten bytes; returns its value and where it ends."""
+def _varint(message: bytes | memoryview, at: int, most: int) -> tuple[int, int]:
+    """Read a varint of at most so many bytes; returns its value and where it ends."""
     value = 0
-    for shift in range(0, 70, 7):
+    for shift in range(0, 7 * most, 7):
         byte = message[at]
         at += 1
         value |= (byte & 0x7F) << shift

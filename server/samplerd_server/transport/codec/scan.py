@@ -29,6 +29,8 @@ _ZERO = np.uint64(0)
 _MAX_TAGS = 4096
 """The scan gives up beyond this many fields at the top, such as unpacked row_seeds."""
 _VARINT, _LENGTH = 0, 2
+_MAX_TAG_BYTES, _MAX_BYTES = 5, 10
+"""The most bytes of a tag or a length, and of a number: upb refuses longer ones, though they may mean the same."""
 # Fields of SampleRequest.
 _ID, _PARAMS, _NUM_SAMPLES, _SEED, _REPLACEMENT, _KIND, _OUTPUTS, _DRAW_OFFSET, _PRIORITY = 1, 2, 3, 4, 5, 6, 7, 8, 9
 _ROW_PARAMS, _ROW_SEEDS, _SHARED_MEMORY, _GUIDANCE, _TENSOR = 10, 11, 15, 16, 100
@@ -75,10 +77,10 @@ class Scanned(NamedTuple):
 
 
 @jit
-def _varint(message, at, end):
-    """Read a varint of at most ten bytes; returns its value, where it ends, and whether it is one."""
+def _varint(message, at, end, most):
+    """Read a varint of at most so many bytes; returns its value, where it ends, and whether it is one."""
     value = _ZERO
-    for i in range(10):
+    for i in range(most):
         if at + i >= end:
             break
         byte = message[at + i]
@@ -106,13 +108,13 @@ def _next_field(message, at, end):
 
     Field number 0 means that the scan does not know these bytes.
     """
-    tag, at, is_good = _varint(message, at, end)
+    tag, at, is_good = _varint(message, at, end, _MAX_TAG_BYTES)
     number, wire_type = np.int64(tag >> _U64(3)), np.int64(tag & _U64(7))
     if not is_good or number == 0 or tag > _U64(0xFFFFFFFF):
         return 0, 0, _ZERO, 0, 0
     value, begin = _ZERO, at
     if wire_type == _VARINT or wire_type == _LENGTH:
-        value, begin, is_good = _varint(message, at, end)
+        value, begin, is_good = _varint(message, at, end, _MAX_TAG_BYTES if wire_type == _LENGTH else _MAX_BYTES)
         if not is_good or (wire_type == _LENGTH and value > _U64(end - begin)):
             return 0, 0, _ZERO, 0, 0
         return number, wire_type, value, begin, begin + np.int64(value) if wire_type == _LENGTH else begin

@@ -9,29 +9,37 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from samplerd_server.core.errors import Code, SamplerdError
-from samplerd_server.transport.codec.status import trailers_of
-from samplerd_server.transport.envoy.asgi_context import Aborted, AsgiContext
+from samplerd_server.core.errors import Code, InternalError, SamplerdError, cut
+from samplerd_server.transport.envoy.asgi_context import AsgiContext
+from samplerd_server.transport.envoy.asgi_errors import Aborted
 from samplerd_server.transport.envoy.asgi_watch import Watch
+from samplerd_server.transport.envoy.bootstrap import ARRIVAL_HEADER
 from samplerd_server.transport.envoy.cors import Origins
 from samplerd_server.transport.envoy.frames import FrameError
 from samplerd_server.transport.envoy.inference_http import InferenceContext
 from samplerd_server.transport.envoy.reply_body import Replies
 from samplerd_server.transport.envoy.web import refuse, web_call
 from samplerd_server.transport.oip.http_routes import is_inference_path
+from samplerd_server.transport.rpc.arrival import ARRIVED, Arrival
+from samplerd_server.transport.rpc.request_id import REQUEST_ID, accept
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from samplerd_server.transport.envoy.intake import Intake
 
 __all__ = ["AsgiApp"]
 
 _LOG = logging.getLogger("samplerd.transport")
 _CONTENT_TYPES = {b"application/grpc", b"application/grpc+proto"}
+_ARRIVAL_HEADER, _ID_HEADER = ARRIVAL_HEADER.encode(), REQUEST_ID.encode()
 _LATE = "the deadline passed"
 _NO_TRAILERS = "te: trailers is missing; does a proxy on the way drop trailers?"
 
@@ -46,13 +54,23 @@ class AsgiApp:
     """Answers the calls of one ASGI server."""
 
     def __init__(
-        self, generic: Sequence[grpc.GenericRpcHandler], *, max_message_bytes: int, origins: Sequence[str] = ()
+        self,
+        generic: Sequence[grpc.GenericRpcHandler],
+        *,
+        max_message_bytes: int,
+        refuse: Callable[[str, BaseException, Any], None] | None = None,
+        intake: Intake | None = None,
+        origins: Sequence[str] = (),
     ) -> None:
         self._generic = tuple(generic)
         self._origins = Origins(origins)
         self._max_message_bytes = max_message_bytes
+        self._intake = intake
+        self._on_refusal = refuse
         self._methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
         self._watch = Watch()
+        self.running = 0
+        """Calls that have begun here and not ended."""
         self.replies = Replies()
         """The replies of unary calls whose handlers are done."""
 
@@ -63,7 +81,20 @@ class AsgiApp:
         send: Callable[[Mapping[str, Any]], Awaitable[None]],
     ) -> None:
         """Answer one call."""
+        self.running += 1
+        try:
+            await self._run(scope, receive, send)
+        finally:
+            self.running -= 1
+
+    async def _run(
+        self,
+        scope: Mapping[str, Any],
+        receive: Callable[[], Awaitable[Mapping[str, Any]]],
+        send: Callable[[Mapping[str, Any]], Awaitable[None]],
+    ) -> None:
         headers: dict[bytes, bytes] = dict(scope["headers"])
+        _note_arrival(headers)
         if scope["method"] != "POST" or not _is_grpc(headers):
             await self._answer_web(scope, headers, receive, send)
             return
@@ -76,11 +107,18 @@ class AsgiApp:
     async def _answer(self, path: str, context: AsgiContext) -> None:
         handler = self._methods.get(path) or self._look_up(path, context)
         if handler is None:
-            await context.end(Code.UNIMPLEMENTED, f"unknown method {path}")
+            await context.end(Code.UNIMPLEMENTED, f"unknown method {cut(path)}")
         elif context.problem is not None:
-            await context.end(context.problem.code, context.problem.message, trailers_of(context.problem))
+            self._refuse(path, context, context.problem)
+            await context.fail(context.problem)
         else:
-            await _Call(context, handler, self._watch, self.replies).run()
+            context.intake = self._intake
+            await _Call(context, handler, self._watch, self.replies, partial(self._refuse, path, context)).run()
+
+    def _refuse(self, path: str, context: AsgiContext, error: BaseException) -> None:
+        """Count a call whose message could not be read."""
+        if self._on_refusal is not None:
+            self._on_refusal(path, error, context)
 
     async def _answer_web(
         self,
@@ -101,7 +139,7 @@ class AsgiApp:
             if call.problem is None:
                 await self._answer(call.path, call)
             else:
-                await call.end(call.problem.code, call.problem.message)
+                await call.fail(call.problem)
             return
         context = web_call(scope, headers, receive, send, self._max_message_bytes)
         if context is None:
@@ -124,6 +162,15 @@ class AsgiApp:
         return None
 
 
+def _note_arrival(headers: dict[bytes, bytes]) -> None:
+    """Take out when Envoy had the call, and note it on this process's clock, with the request id."""
+    now, came, sent_id = time.monotonic(), headers.pop(_ARRIVAL_HEADER, None), headers.get(_ID_HEADER)
+    if came is not None:
+        # Clocks of the same machine; an adjustment of it between the two readings is not taken for a wait.
+        now -= max(0.0, time.time() - float(came))
+    ARRIVED.set(Arrival(now, "" if sent_id is None else accept(sent_id)))
+
+
 def _is_grpc(headers: Mapping[bytes, bytes]) -> bool:
     """Whether the content type is that of gRPC, with or without parameters, and not that of gRPC-Web."""
     content_type = headers.get(b"content-type", b"")
@@ -133,15 +180,24 @@ def _is_grpc(headers: Mapping[bytes, bytes]) -> bool:
 class _Call:
     """Runs one handler, and cancels it when its client disconnects or its deadline passes."""
 
-    __slots__ = ("_answer", "_context", "_handler", "_is_late", "_replies", "_task", "_watch", "pause_s", "poll_at")
+    __slots__ = (
+        *("_answer", "_context", "_handler", "_is_late", "_refuse", "_replies", "_task", "_watch"),
+        *("pause_s", "poll_at"),
+    )
 
     def __init__(
-        self, context: AsgiContext, handler: grpc.RpcMethodHandler[Any, Any], watch: Watch, replies: Replies
+        self,
+        context: AsgiContext,
+        handler: grpc.RpcMethodHandler[Any, Any],
+        watch: Watch,
+        replies: Replies,
+        refuse: Callable[[BaseException], None],
     ) -> None:
         self._context = context
         self._handler = handler
         self._watch = watch
         self._replies = replies
+        self._refuse = refuse
         self._task: asyncio.Task[Any] | None = None
         self._answer: asyncio.Task[None] | None = None
         self._is_late = False
@@ -160,15 +216,18 @@ class _Call:
         except Aborted as abort:
             await context.end(abort.code, abort.details, abort.trailers)
         except SamplerdError as error:
-            await context.end(error.code, error.message, trailers_of(error))
+            await context.fail(error)
         except asyncio.CancelledError as error:
             await self._end_cancelled(error)
         except Exception:  # noqa: BLE001  # no exception may reach the client
-            _LOG.exception("a handler raised")
-            await context.end(Code.INTERNAL, "internal error; the server's log has the cause")
+            _LOG.exception("a handler raised", extra={"values": {"request_id": context.arrival.request_id}})
+            await context.fail(InternalError())
         finally:
             self._task = None
             self._watch.discard(self)
+            if context.intake is not None:
+                context.intake.keep(context, 0)
+            context.finish()
             if timer is not None:
                 timer.cancel()
 
@@ -181,9 +240,7 @@ class _Call:
             argument: Any = context.messages()
             function = handler.stream_stream if handler.response_streaming else handler.stream_unary
         else:
-            argument = await context.read_only()
-            if argument is grpc.aio.EOF:
-                raise FrameError(Code.INTERNAL, "a unary call without a message")
+            argument = await self._read_only()
             self._watch.add(self, loop)
             function = handler.unary_stream if handler.response_streaming else handler.unary_unary
         assert function is not None, "a handler without a function. This is a bug."
@@ -202,6 +259,19 @@ class _Call:
         else:
             await outcome
         await context.end(Code.OK)
+
+    async def _read_only(self) -> Any:
+        """Read the only message, or count why it could not be read."""
+        try:
+            message = await self._context.read_only()
+        except BaseException as error:
+            self._refuse(error)
+            raise
+        if message is grpc.aio.EOF:
+            missing = FrameError(Code.INTERNAL, "a unary call without a message")
+            self._refuse(missing)
+            raise missing
+        return message
 
     async def _end_cancelled(self, error: asyncio.CancelledError) -> None:
         if self._is_late:

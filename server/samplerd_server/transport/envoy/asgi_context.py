@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import grpc
 
 from samplerd_server.core.errors import Code, SamplerdError
+from samplerd_server.transport.envoy.asgi_errors import Aborted, DisconnectedError
 from samplerd_server.transport.envoy.frames import (
     COMPRESSED,
     FrameError,
@@ -23,13 +24,16 @@ from samplerd_server.transport.envoy.frames import (
     trailer_headers,
     whole_message,
 )
+from samplerd_server.transport.envoy.identified import IdentifiedCall
 from samplerd_server.transport.envoy.reply_body import send_body
 from samplerd_server.transport.rpc.compression import ENCODINGS, IDENTITY, inflate
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 
-__all__ = ["ACCEPT_ENCODING", "Aborted", "AsgiContext", "DisconnectedError"]
+    from samplerd_server.transport.envoy.intake import Intake
+
+__all__ = ["ACCEPT_ENCODING", "AsgiContext"]
 
 _CONTENT_TYPE = (b"content-type", b"application/grpc")
 _START = {"type": "http.response.start", "status": 200, "headers": [_CONTENT_TYPE], "trailers": True}
@@ -39,21 +43,7 @@ ACCEPT_ENCODING = (b"grpc-accept-encoding", ",".join(ENCODINGS).encode())
 """Tells what is taken: sent where a message was refused, perhaps for its encoding."""
 
 
-class Aborted(Exception):  # noqa: N818  # named as grpcio names its own
-    """The handler ended its call with a status."""
-
-    def __init__(self, code: int, details: str, trailers: Iterable[tuple[str, str | bytes]]) -> None:
-        super().__init__(details)
-        self.code = code
-        self.details = details
-        self.trailers = tuple(trailers)
-
-
-class DisconnectedError(asyncio.CancelledError):
-    """Expected: the client has disconnected, or the call has been answered already."""
-
-
-class AsgiContext:
+class AsgiContext(IdentifiedCall):
     """One call, with the part of grpc.aio.ServicerContext that the handlers use."""
 
     encoding_header = b"grpc-encoding"
@@ -70,10 +60,10 @@ class AsgiContext:
         "_reader",
         "_reading",
         "_receive",
-        "_scope",
         "_send",
         "_trailers",
         "deserialize",
+        "intake",
         "is_gone",
         "on_read_all",
         "problem",
@@ -88,12 +78,13 @@ class AsgiContext:
         send: Callable[[Mapping[str, Any]], Awaitable[None]],
         max_message_bytes: int,
     ) -> None:
-        self._scope = scope
+        super().__init__(scope)
         self._headers = headers
         self._receive = receive
         self._send = send
         self._limit = max_message_bytes
         self._reader: FrameReader | None = None
+        self.intake: Intake | None = None
         self.deserialize: Callable[[bytes], Any] | None = None
         self.serialize: Callable[[Any], bytes] | None = None
         self._has_read_all = False
@@ -124,7 +115,7 @@ class AsgiContext:
         """Give the client's address in the form of grpcio."""
         client = self._scope.get("client")
         if not client:
-            return "unix:"
+            return "unix:" + self._headers.get(b"x-samplerd-connection", b"").decode("latin-1")
         return f"{'ipv6' if ':' in client[0] else 'ipv4'}:{client[0]}:{client[1]}"
 
     def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
@@ -164,6 +155,7 @@ class AsgiContext:
         body = self._body_of(event)
         message = whole_message(body, self._limit)
         if message is None:
+            self._count(len(body))
             self._feed(body)
             return await self.read()
         return self.deserialize(message) if self.deserialize else message
@@ -190,6 +182,8 @@ class AsgiContext:
                 return grpc.aio.EOF
             reader.feed(await self._next_body())
         flags, message = found
+        if self.intake is not None:
+            self.intake.keep(self, reader.size)
         return await self._inflate(flags, message) if flags else message
 
     async def _inflate(self, flags: int, message: bytes) -> bytes:
@@ -212,7 +206,13 @@ class AsgiContext:
             event = await self._receive()
         finally:
             self._reading = None
-        return self._body_of(event)
+        body = self._body_of(event)
+        self._count(len(body))
+        return body
+
+    def _count(self, size: int) -> None:
+        if self.intake is not None:
+            self.intake.add(self, size)
 
     def _body_of(self, event: Mapping[str, Any]) -> bytes:
         if event["type"] != "http.request":

@@ -9,14 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from samplerd_server.config import EnvoyConfig, SecurityConfig, ServerConfig, TransportConfig
 
-__all__ = ["APPLICATION", "EnvoyError", "envoy_config", "envoy_secrets"]
+__all__ = ["APPLICATION", "ARRIVAL_HEADER", "EnvoyError", "envoy_config", "envoy_secrets", "remove_sockets"]
 
 APPLICATION = "samplerd_server.envoy_child:application"
+ARRIVAL_HEADER = "x-samplerd-arrival"
+"""Header in which Envoy tells when it had the call, in seconds since the epoch."""
 _TYPES = "type.googleapis.com/envoy"
 _WINDOW_BYTES = 4 << 20
 """Bytes that a client may send ahead on a stream: several rows, so that no row waits for a window update."""
+_BUFFER_BYTES = 512 << 10
+"""Bytes that one read takes of a connection, and that wait to be written to it. Envoy makes some 6 KiB for each call of
+a read before it drops those that were reset; a call and its reset have 32 bytes."""
 _KEEPALIVE_TIMEOUT = "20s"
 _HANDSHAKE_TIMEOUT = "10s"
 _TLS = "extensions.transport_sockets.tls.v3"
@@ -38,10 +45,30 @@ _PATH_FILTER = {
         },
     },
 }
+
+
+def _header_filter(name: str, header: str, value: str) -> dict[str, Any]:
+    """Give the filter that sets a header of each request, over what a client claims."""
+    mutation = {"header": {"key": header, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+    return {
+        "name": name,
+        "typed_config": {
+            "@type": f"{_TYPES}.extensions.filters.http.header_mutation.v3.HeaderMutation",
+            "mutations": {"request_mutations": [{"append": mutation}]},
+        },
+    }
+
+
+_ARRIVAL_FILTER = _header_filter("arrival", ARRIVAL_HEADER, "%START_TIME(%s.%6f)%")
+_CONNECTION_FILTER = _header_filter("connection", "x-samplerd-connection", "%CONNECTION_ID%")
+"""Callers of one Unix socket have no addresses: this tells them apart, so that each has its share of the queue."""
 _RUNTIME = {
     # By default Envoy closes a connection when half of its calls are cancelled within a second. Under load, clients
-    # with short deadlines do that legitimately, and a cancelled call costs no more than another.
+    # with short deadlines do that legitimately.
     "overload.premature_reset_total_stream_count": 2**31,
+    # Of the calls that one read brings, the first begins at once and each other one in the next turn of Envoy's loop.
+    # Those that the same read resets never begin: a flood of them takes a tenth of the processor time.
+    "http.max_requests_per_io_cycle": 1,
 }
 _ACCESS_LOG = {
     "time": "%START_TIME%",
@@ -55,11 +82,17 @@ _ACCESS_LOG = {
     "peer": "%DOWNSTREAM_REMOTE_ADDRESS%",
     "peer_certificate": "%DOWNSTREAM_PEER_SUBJECT%",
     "user_agent": "%REQ(USER-AGENT)%",
+    "request_id": "%REQ(X-REQUEST-ID)%",
 }
 
 
 class EnvoyError(Exception):
-    """Expected: Envoy is not installed, or did not start."""
+    """Expected: Envoy is not installed, did not start, or ended by itself."""
+
+    def __init__(self, message: str, *, exit_code: int = 2) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+        """What the server ends with."""
 
 
 def envoy_config(
@@ -99,7 +132,7 @@ def envoy_config(
     listener |= {
         "address": first,
         "additional_addresses": [{"address": address} for address in others],
-        "per_connection_buffer_limit_bytes": _WINDOW_BYTES,
+        "per_connection_buffer_limit_bytes": _BUFFER_BYTES,
         # Workers share a port, and a server with what answers until it is ready. Two servers that share one by
         # accident would answer each other's clients.
         "enable_reuse_port": shares_ports,
@@ -119,7 +152,9 @@ def _fill_manager(manager: dict[str, Any], config: ServerConfig) -> None:
     }
     if transport.keepalive_s:
         http2["connection_keepalive"] = {"interval": _seconds(transport.keepalive_s), "timeout": _KEEPALIVE_TIMEOUT}
-    manager["http_filters"].insert(0, _PATH_FILTER)
+    manager["http_filters"][:0] = [_PATH_FILTER, _ARRIVAL_FILTER]
+    if any(address.startswith("unix") for address in transport.listen):
+        manager["http_filters"].insert(0, _CONNECTION_FILTER)
     manager |= {
         # Accepts HTTP/1.1 too, chosen by preface or ALPN, for curl and for browsers behind proxies.
         "codec_type": "AUTO",
@@ -131,6 +166,9 @@ def _fill_manager(manager: dict[str, Any], config: ServerConfig) -> None:
         # Use the connection's address, not one that the client claims in a header.
         "use_remote_address": True,
         "skip_xff_append": True,
+        # A client's request id goes on to samplerd, which makes one where one is missing, as with the other transport.
+        "generate_request_id": False,
+        "preserve_external_request_id": True,
     }
     if config.envoy.access_log:
         manager["access_log"] = [_access_log(config.envoy.access_log)]
@@ -246,3 +284,10 @@ def envoy_secrets(security: SecurityConfig) -> dict[str, dict[str, Any]]:
 
 def _file(path: str) -> dict[str, str]:
     return {"filename": str(Path(path).absolute())}
+
+
+def remove_sockets(addresses: Iterable[str]) -> None:
+    """Remove the Unix sockets among these addresses, which Envoy leaves behind."""
+    for address in addresses:
+        if address.startswith("unix:"):
+            Path(address.removeprefix("unix:").removeprefix("//")).unlink(missing_ok=True)

@@ -58,6 +58,7 @@ def may_get(path: str) -> bool:
 class ConnectContext(WebContext):
     """A unary call by POST."""
 
+    protocol = "connect"
     accept_header = b"accept-encoding"
     encoding_header = b"content-encoding"
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["end_of_stream", "error_body", "http_status", "prefixed_trailers"]
 
-_DETAILS = "grpc-status-details-bin"
+_DETAILS, _REQUEST_ID = "grpc-status-details-bin", b"x-request-id"
 _HTTP_STATUS = {
     Code.CANCELLED: 499,
     Code.INVALID_ARGUMENT: 400,
@@ -46,7 +46,12 @@ _NAMES = {Code.CANCELLED: "canceled"}
 """Names of codes that differ from gRPC's."""
 _READABLE: dict[str, type[Message]] = {
     kind.DESCRIPTOR.full_name: kind
-    for kind in (error_details_pb2.ErrorInfo, error_details_pb2.BadRequest, error_details_pb2.RetryInfo)
+    for kind in (
+        error_details_pb2.ErrorInfo,
+        error_details_pb2.BadRequest,
+        error_details_pb2.RequestInfo,
+        error_details_pb2.RetryInfo,
+    )
 }
 """Details that are given in JSON too, for people."""
 
@@ -73,8 +78,9 @@ def end_of_stream(code: int, message: str, trailers: Trailers) -> bytes:
 
 
 def prefixed_trailers(trailers: Trailers) -> list[tuple[bytes, bytes]]:
-    """Give the trailers of a unary call, which are headers with a prefix."""
-    return [(b"trailer-" + name, value) for name, value in _without_details(trailers)]
+    """Give the trailers of a unary call, which are headers with a prefix; the request id has the name all know."""
+    headers = _without_details(trailers)
+    return [(name if name == _REQUEST_ID else b"trailer-" + name, value) for name, value in headers]
 
 
 def _without_details(trailers: Trailers) -> list[tuple[bytes, bytes]]:

@@ -17,11 +17,12 @@ _METHODS = b"GET, POST"
 _REQUEST_HEADERS = (
     b"authorization, connect-accept-encoding, connect-content-encoding, connect-protocol-version, connect-timeout-ms, "
     b"content-encoding, content-type, grpc-accept-encoding, grpc-encoding, grpc-timeout, "
-    b"inference-header-content-length, x-grpc-web, x-user-agent"
+    b"inference-header-content-length, traceparent, tracestate, x-grpc-web, x-request-id, x-user-agent"
 )
 _REPLY_HEADERS = (
     b"connect-content-encoding, content-encoding, grpc-accept-encoding, grpc-encoding, grpc-message, grpc-status, "
-    b"grpc-status-details-bin, inference-header-content-length, retry-after, trailer-grpc-retry-pushback-ms"
+    b"grpc-status-details-bin, inference-header-content-length, retry-after, trailer-grpc-retry-pushback-ms, "
+    b"x-request-id"
 )
 
 

@@ -58,9 +58,13 @@ class FrameReader:
         self._at = 0
         """Bytes of the first chunk that are used up."""
         self._size = 0
-        """Received bytes that are not used up."""
         self._announced: tuple[int, int] | None = None
         """Flags and length of the next message, once its prefix has been read."""
+
+    @property
+    def size(self) -> int:
+        """Received bytes that are not used up."""
+        return self._size
 
     def feed(self, chunk: bytes) -> None:
         """Add the next bytes of the body."""

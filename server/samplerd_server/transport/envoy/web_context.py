@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from samplerd_server.core.errors import MessageTooLargeError
-from samplerd_server.transport.envoy.asgi_context import AsgiContext, DisconnectedError
+from samplerd_server.transport.envoy.asgi_context import AsgiContext
+from samplerd_server.transport.envoy.asgi_errors import DisconnectedError
 from samplerd_server.transport.envoy.proto_json import find_method
 from samplerd_server.transport.envoy.reply_body import send_body
 from samplerd_server.transport.rpc.compression import takes_gzip
@@ -30,6 +31,8 @@ def content_kind(headers: Mapping[bytes, bytes]) -> bytes:
 class WebContext(AsgiContext):
     """A call whose status is part of the body, or the status of HTTP."""
 
+    protocol = "grpc-web"
+    """What the access log calls it."""
     accept_header = b"grpc-accept-encoding"
     """Header that names the encodings that the client takes."""
 
@@ -70,6 +73,8 @@ class WebContext(AsgiContext):
             if size > most:
                 raise MessageTooLargeError("the body", self._limit)
             chunks.append(chunk)
+        if self.intake is not None:
+            self.intake.keep(self, 0)
         return b"".join(chunks)
 
     async def write(self, message: Any) -> None:

@@ -15,7 +15,16 @@ if TYPE_CHECKING:
 
     from samplerd_server.transport.grpcio.certificates import Certificates
 
-__all__ = ["bind_port", "check_free"]
+__all__ = ["PINGS", "bind_port", "check_free"]
+
+PINGS = (
+    # Clients that wait between calls send pings to keep their connection alive through load balancers. Without these
+    # options a server that sends none itself takes one in two hours, and cuts the connection after three
+    # (too_many_pings). A client that sends more than two a second is still cut.
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 500),
+)
+"""Options of a server that takes the pings of its clients."""
 
 
 def check_free(address: str) -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from samplerd_server.transport.grpcio.listen import bind_port, check_free
+from samplerd_server.transport.grpcio.arrivals import Arrivals, ArrivalSampler, server_ids
+from samplerd_server.transport.grpcio.listen import PINGS, bind_port, check_free
 
 if TYPE_CHECKING:
     from samplerd_server.config import TransportConfig
@@ -16,12 +17,22 @@ if TYPE_CHECKING:
     from samplerd_server.transport.rpc.handlers import Handlers
     from samplerd_server.transport.rpc.observer import RpcObserver
 
-__all__ = ["GrpcServer"]
+__all__ = ["FINISH_FIRST_S", "GrpcServer"]
 
 _QUIET_S = 0.05
 """Seconds without a new call after which clients have noticed that the server drains."""
-_QUIET_TURNS = 10
-"""Bounds that wait: at most this many times `_QUIET_S`."""
+_QUIET_TURNS = 3
+"""Bounds that wait: at most this many times `_QUIET_S`, which is less than `DRAIN_RETRY_S`, so that what was refused is
+tried again on another connection."""
+FINISH_FIRST_S = 2.0
+"""Seconds in which calls may finish before clients are told to go. What three refusals let a client wait is longer."""
+_POLL_S = 0.01
+"""Seconds between two looks at whether the last replies have been sent."""
+_PING_TIMEOUT_MS = 20_000
+"""Milliseconds in which a ping must be answered."""
+_MAX_PENDING_CALLS = 1 << 14
+"""Most calls of one acceptor that wait for the event loop; grpcio refuses further ones. They are the calls of sixteen
+connections at the default `max_concurrent_streams`, or a flood of calls that are cancelled as soon as they begin."""
 _KILL_AFTER_S = 1.0
 """Seconds in which calls that were cancelled at the end of the drain grace may end."""
 
@@ -46,6 +57,8 @@ class GrpcServer:
         self._handlers = handlers
         self._observer = observer
         self._servers: list[grpc.aio.Server] = []
+        self._arrivals: list[Arrivals] = []
+        self._sampler = ArrivalSampler()
         self.addresses: tuple[str, ...] = ()
         """Addresses that it listens on, with the ports that the system chose."""
 
@@ -73,11 +86,13 @@ class GrpcServer:
         for server in servers:
             await server.start()
         self._servers = servers
-        await self._handlers.set_serving()
+        self._sampler.start(self._arrivals)
+        self._handlers.health.set_serving(is_serving=True)
         if self._starting is not None:
             await self._starting.stop()
 
     def _new_server(self) -> grpc.aio.Server:
+        others = server_ids()
         server = grpc.aio.server(
             options=(
                 *_lifetimes(self._config),
@@ -87,30 +102,81 @@ class GrpcServer:
                 # The servers of this process share a port, and so do workers. `check_free` or the supervisor makes
                 # sure that no other program shares it.
                 ("grpc.so_reuseport", int(self._shares_port or self._config.grpcio_acceptors > 1)),
-                # Clients that wait between calls send pings to keep their connection alive through load balancers.
-                ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+                *PINGS,
                 ("grpc.server_handshake_timeout_ms", 10_000),
+                # A stream counts against the bound until its reply is sent, as clients count it. By default it counts
+                # until grpcio has freed it, so that a client which keeps to the bound is refused (RST_STREAM).
+                ("grpc.http.overload_protection", 0),
+                # By default calls that wait for the event loop are refused at random from 1,000 on, as CANCELLED.
+                ("grpc.server.max_pending_requests", _MAX_PENDING_CALLS),
+                ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING_CALLS),
+                # grpcio counts the calls that it takes in.
+                ("grpc.enable_channelz", 1),
             )
         )
+        [number] = server_ids() - others
+        arrivals = Arrivals(number)
+        self._arrivals.append(arrivals)
+        server.add_generic_rpc_handlers((arrivals,))
         server.add_generic_rpc_handlers(tuple(self._handlers.generic))
         return server
 
+    @property
+    def waiting(self) -> int:
+        """Calls that grpcio has taken in and whose handlers have not begun."""
+        return self._sampler.waiting
+
+    @property
+    def connections(self) -> int:
+        """Connections of clients."""
+        return self._sampler.connections
+
+    @property
+    def dropped(self) -> int:
+        """Calls that ended in grpcio before their handlers could begin, since the start."""
+        return sum(own.dropped for own in self._arrivals)
+
+    @property
+    def unread(self) -> int:
+        """Calls that grpcio handed over and whose messages never came whole, since the start."""
+        return sum(own.unread for own in self._arrivals)
+
     async def drain(self) -> bool:
-        """Refuse new calls, finish those in flight; returns whether all finished within the drain grace."""
+        """Refuse new calls, finish those in flight; returns whether all finished within the drain grace.
+
+        Stopped, grpcio tells each client to go and waits until it has said that it has read so far. What is answered
+        before that is therefore read before the connection is closed, which is not sure of what is answered later: a
+        close discards what the client has not read if it sends anything in the meantime, as it does while it reads.
+        """
         if not self._servers:
             return True
-        await self._handlers.drain()
-        await self._wait_quiet()
+        self._handlers.drain()
         grace = self._config.drain_grace_s
-        stopping = [asyncio.ensure_future(server.stop(grace)) for server in self._servers]
-        # Server.stop does not wait for handlers that are aborting, so the calls are counted here.
-        finishing = asyncio.ensure_future(self._observer.wait_idle())
-        done, _ = await asyncio.wait({finishing}, timeout=grace)
-        is_clean = bool(done)
-        await asyncio.wait([finishing, *stopping], timeout=_KILL_AFTER_S)
-        for task in (finishing, *stopping):
+        end = asyncio.get_running_loop().time() + grace
+        finishing = asyncio.create_task(self._finish())
+        await asyncio.wait({finishing}, timeout=min(FINISH_FIRST_S, grace / 2))
+        await self._wait_quiet()
+        left = max(0.0, end - asyncio.get_running_loop().time())
+        stopping = [asyncio.ensure_future(server.stop(left)) for server in self._servers]
+        done, _ = await asyncio.wait({finishing}, timeout=left)
+        self._sampler.stop()
+        # What is left are calls beyond the grace, and messages that never came whole, which nobody waits for.
+        late = {task for task in (finishing, *stopping) if not task.done()}
+        if late:
+            await asyncio.wait(late, timeout=_KILL_AFTER_S)
+        for task in late:
             task.cancel()
-        return is_clean
+        return bool(done)
+
+    async def _finish(self) -> None:
+        """Wait for the handlers, end the streams that only their clients would end, and wait for the last replies."""
+        await self._observer.wait_idle()
+        self._handlers.close()
+        # What begins later is refused, however much of it there is.
+        answering = [call for own in self._arrivals for call in own.answering]
+        # Polled, so that no call pays for an event.
+        while not all(call.has_ended for call in answering):  # noqa: ASYNC110
+            await asyncio.sleep(_POLL_S)
 
     async def _wait_quiet(self) -> None:
         """Wait until no new calls arrive, so that they are refused: once stopped, grpcio ends calls as CANCELLED."""
@@ -130,8 +196,9 @@ def _lifetimes(config: TransportConfig) -> list[tuple[str, int]]:
         options.append(("grpc.max_connection_age_ms", _ms(config.max_connection_age_s)))
     if config.keepalive_s:
         options.append(("grpc.keepalive_time_ms", _ms(config.keepalive_s)))
-        options.append(("grpc.keepalive_timeout_ms", 20_000))
-        options.append(("grpc.keepalive_permit_without_calls", 1))
+        options.append(("grpc.keepalive_timeout_ms", _PING_TIMEOUT_MS))
+        # A ping that is not answered has a time of its own, which is a minute by default, and it is this that counts.
+        options.append(("grpc.http2.ping_timeout_ms", _PING_TIMEOUT_MS))
     return options
 
 

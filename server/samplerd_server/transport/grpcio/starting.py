@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from grpc_health.v1 import health, health_pb2
 
-from samplerd_server.transport.grpcio.listen import bind_port, check_free
+from samplerd_server.transport.grpcio.listen import PINGS, bind_port, check_free
+from samplerd_server.transport.rpc.health import LIST_RESPONSE, list_response
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -55,7 +56,7 @@ class StartingServer:
         if not self._are_held:
             for address in self._listen:
                 check_free(address)
-        server = grpc.aio.server(options=(("grpc.so_reuseport", 1),))
+        server = grpc.aio.server(options=(("grpc.so_reuseport", 1), *PINGS))
         server.add_generic_rpc_handlers((_Starting(self._stopping),))
         self.addresses = tuple(
             address if address.startswith("unix") else bind_port(server, address, self._certificates)
@@ -83,12 +84,17 @@ class _Starting(grpc.GenericRpcHandler):
         name = handler_call_details.method.removeprefix(f"/{health.SERVICE_NAME}/")
         if name == "Check":
             return grpc.unary_unary_rpc_method_handler(self._check, response_serializer=_serialize)
+        if name == "List" and LIST_RESPONSE is not None:
+            return grpc.unary_unary_rpc_method_handler(self._list)
         if name == "Watch":
             return grpc.unary_stream_rpc_method_handler(self._watch, response_serializer=_serialize)
         return grpc.stream_stream_rpc_method_handler(self._refuse)
 
     async def _check(self, _request: bytes, _context: ServicerContext[Any, Any]) -> health_pb2.HealthCheckResponse:
         return _STATUS
+
+    async def _list(self, _request: bytes, _context: ServicerContext[Any, Any]) -> bytes:
+        return list_response({"": _STATUS.status})
 
     async def _watch(
         self, _request: bytes, context: ServicerContext[Any, Any]

@@ -6,9 +6,11 @@ uvicorn's own timer. Rule 2: above the most connections a further one is closed 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from samplerd_server.transport.envoy.subject import subject_of
 
 if TYPE_CHECKING:
     import asyncio
@@ -20,6 +22,15 @@ _HEADER_S = 10.0
 """Seconds in which the header of a request must have come, from its first byte or the connection's start."""
 
 
+def _told(app: Any, name: str) -> Any:
+    """Tell an application the subject of the client's certificate, as ASGI's extension "tls" does."""
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        await app({**scope, "extensions": {"tls": {"client_cert_name": name}}}, receive, send)
+
+    return answer
+
+
 class Connection(H11Protocol):
     """One connection."""
 
@@ -29,6 +40,9 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request, unless there are too many connections."""
         super().connection_made(transport)
+        tls = transport.get_extra_info("ssl_object")
+        if tls is not None and (name := subject_of(tls.getpeercert())):
+            self.app = _told(self.app, name)
         if len(self.connections) > MAX_CONNECTIONS:
             transport.abort()
         else:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from samplerd_server.core.errors import BindError
 from samplerd_server.transport.envoy.asgi import AsgiApp
+from samplerd_server.transport.envoy.bootstrap import ARRIVAL_HEADER
 from samplerd_server.transport.http.check import check_http
 
 if TYPE_CHECKING:
@@ -19,12 +20,14 @@ if TYPE_CHECKING:
     import grpc
 
     from samplerd_server.config import ServerConfig
+    from samplerd_server.transport.envoy.intake import Intake
 
     Receive = Callable[[], Awaitable[Mapping[str, Any]]]
     Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 __all__ = ["HttpServer"]
 
+_ARRIVAL = ARRIVAL_HEADER.encode()
 _KEEP_ALIVE_S = 75
 """How long a connection may be idle unless --max-connection-idle says otherwise."""
 _CLOSE_AFTER_S = 1
@@ -35,11 +38,19 @@ _BACKLOG = 1024
 class HttpServer:
     """Serves the handlers over HTTP/1.1, if an address for it is configured."""
 
-    def __init__(self, config: ServerConfig, generic: Sequence[grpc.GenericRpcHandler]) -> None:
+    def __init__(
+        self,
+        config: ServerConfig,
+        generic: Sequence[grpc.GenericRpcHandler],
+        intake: Intake,
+        refuse: Callable[[str, BaseException, Any], None] | None = None,
+    ) -> None:
         self._config = config
         self._app = AsgiApp(
             generic,
             max_message_bytes=config.transport.max_message_bytes,
+            intake=intake,
+            refuse=refuse,
             origins=config.envoy.cors_allow_origin,
         )
         self._server: Any = None
@@ -90,6 +101,11 @@ class HttpServer:
         await self._server.startup(sockets=[self._socket])
         self.address = f"{listen.rpartition(':')[0]}:{self._socket.getsockname()[1]}"
 
+    @property
+    def connections(self) -> int:
+        """Connections of clients."""
+        return 0 if self._server is None else len(self._server.server_state.connections)
+
     async def stop(self) -> None:
         """Close the address and the connections. The calls must have ended, or have been refused, by now."""
         self._app.close()
@@ -108,6 +124,8 @@ class HttpServer:
             await send({"type": "http.response.start", "status": 505, "headers": told})
             await send({"type": "http.response.body", "body": text})
             return
+        if _ARRIVAL in headers:  # Envoy's word, and a client's claim here
+            scope = {**scope, "headers": [pair for pair in scope["headers"] if pair[0] != _ARRIVAL]}
         await self._app(scope, receive, send)
 
 

@@ -11,6 +11,7 @@ import base64
 import binascii
 import json
 import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -35,6 +36,8 @@ _MAX_BRACKETS = 1 << 16
 _BINARY_SIZE, _BINARY, _BINARY_OUTPUT = "binary_data_size", "binary_data", "binary_data_output"
 _REGION = "shared_memory_region"
 _INT64, _UINT64 = 1 << 63, 1 << 64
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+"""Half of a character that JSON writes as two escapes; alone it is none."""
 _Kind = TypeVar("_Kind")
 
 
@@ -96,7 +99,10 @@ def _parse(body: bytes, length: int) -> dict[str, Any]:
     if body.count(b"[", 0, length) + body.count(b"{", 0, length) > _MAX_BRACKETS:
         raise InvalidRequestError("request", f"the JSON has more than {_MAX_BRACKETS} arrays and objects")
     try:
-        found = json.loads(body[:length])
+        text = body[:length].decode(json.detect_encoding(body[:length]))
+        found = json.loads(text)
+        if _SURROGATE.search(text):  # no message holds half of a character
+            json.dumps(found, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise InvalidRequestError("request", f"the body is not JSON: {str(error)[:200]}") from error
     if not isinstance(found, dict):

@@ -108,7 +108,7 @@ class ManagementService:
     async def repository_index(self, request: oip.RepositoryIndexRequest, _call: Call) -> oip.RepositoryIndexResponse:
         """List the one model, with its state; `ready` leaves out what is not ready."""
         reply = oip.RepositoryIndexResponse()
-        if self._submitter.is_open:
+        if self._submitter.is_ready:
             reply.models.add(name=MODEL, version=VERSION, state="READY")
         elif not request.ready:
             reply.models.add(name=MODEL, version=VERSION, state="UNAVAILABLE", reason="the server is draining")

@@ -42,7 +42,7 @@ INPUTS = {**dict.fromkeys(ROWS, "FP32"), **_SCALARS}
 OUTPUTS = {"samples": "INT32", "logprobs": "FP32"}
 _TYPES = {name.removeprefix("TYPE_"): number for name, number in oip.DataType.items()}
 _NS = 1e9
-_DRAWING = ("Sample", "SampleStream", "ModelInfer", "ModelStreamInfer")
+_DRAWING = ("Sample", "SampleStream", "SampleDistribution", "ModelInfer", "ModelStreamInfer")
 
 
 def is_model(name: str, version: str) -> bool:

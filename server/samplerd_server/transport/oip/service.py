@@ -9,6 +9,7 @@ from google.protobuf.message import DecodeError
 
 from samplerd.oip import grpc_service_pb2 as oip
 from samplerd_server.core.errors import Code, SamplerdError
+from samplerd_server.transport.codec.encode import result_bytes
 from samplerd_server.transport.codec.parse import parse
 from samplerd_server.transport.codec.status import check_any_row_drawn
 from samplerd_server.transport.oip.contract import INFERENCE
@@ -79,12 +80,12 @@ class InferenceService:
     @INFERENCE.unary("ServerReady", oip.ServerReadyRequest, oip.ServerReadyResponse, is_health=True)
     async def server_ready(self, _request: oip.ServerReadyRequest, _call: Call) -> oip.ServerReadyResponse:
         """Answer whether the server takes new requests."""
-        return oip.ServerReadyResponse(ready=self._submitter.is_open)
+        return oip.ServerReadyResponse(ready=self._submitter.is_ready)
 
     @INFERENCE.unary("ModelReady", oip.ModelReadyRequest, oip.ModelReadyResponse)
     async def model_ready(self, request: oip.ModelReadyRequest, _call: Call) -> oip.ModelReadyResponse:
         """Answer whether there is such a model, and it takes new requests."""
-        return oip.ModelReadyResponse(ready=is_model(request.name, request.version) and self._submitter.is_open)
+        return oip.ModelReadyResponse(ready=is_model(request.name, request.version) and self._submitter.is_ready)
 
     @INFERENCE.unary("ServerMetadata", oip.ServerMetadataRequest, oip.ServerMetadataResponse)
     async def server_metadata(self, _request: oip.ServerMetadataRequest, _call: Call) -> oip.ServerMetadataResponse:
@@ -138,11 +139,14 @@ class _StreamMessages:
             check_any_row_drawn(request.sample, result)
             reply = reply_to(request, result, self._regions, is_final=True)
         except SamplerdError as error:
-            return (self.encode_error(request.id, error),)
+            return (self.encode_error(request.id, error, ""),)
         self._names.pop(request.id, None)
         return (oip.ModelStreamInferResponse(infer_response=reply).SerializeToString(),)
 
-    def encode_error(self, request_id: int, error: SamplerdError) -> bytes:
+    def encode_error(self, request_id: int, error: SamplerdError, _call_id: str) -> bytes:
         own = oip.ModelInferResponse(id=self._names.pop(request_id, ""))
         text = f"[{Code(error.code).name}] {error.message}"
         return oip.ModelStreamInferResponse(error_message=text, infer_response=own).SerializeToString()
+
+    def size_bytes(self, result: SampleResult) -> int:
+        return result_bytes(result)

@@ -5,11 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from samplerd_server.batching.ticket import NO_DEADLINE
+from samplerd_server.transport.rpc.arrival import current_request_id
+from samplerd_server.transport.rpc.caller import CALLER
 
 if TYPE_CHECKING:
     from grpc.aio import ServicerContext
 
 __all__ = ["Call"]
+
+_MAX_NAME = 64
+"""The most characters of a name that tell callers apart."""
 
 
 class Call:
@@ -33,5 +38,24 @@ class Call:
 
     @property
     def connection(self) -> str:
-        """Whose fair share of the queue it counts against."""
-        return self.context.peer()
+        """Whose fair share of the queue it counts against: the identity's where it has a name, else the peer's."""
+        return CALLER.get() or _peer(self.context)
+
+    @property
+    def request_id(self) -> str:
+        """The id by which its errors are found in logs."""
+        return current_request_id()
+
+
+def _peer(context: ServicerContext[bytes, bytes]) -> str:
+    """Tell callers apart by address; those of one Unix socket, which all have one, by what they call themselves.
+
+    Whoever may open the socket is trusted with that: see docs/security.md.
+    """
+    peer: str = context.peer()
+    if peer != "unix:" and not peer.startswith("unix-abstract:"):
+        return peer
+    for key, value in context.invocation_metadata() or ():
+        if key == "x-samplerd-client":
+            return f"{peer}{value[:_MAX_NAME]!s}"
+    return peer

@@ -12,7 +12,7 @@ is held by tests/unit/transport/rpc/test_descriptor.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -29,15 +29,17 @@ if TYPE_CHECKING:
 
     from samplerd_server.transport.rpc.call import Call
 
-__all__ = ["Answer", "Kind", "Rpc", "RpcService", "declared", "rpcs_of"]
+__all__ = ["Answer", "Kind", "Replies", "Rpc", "RpcService", "declared", "rpcs_of"]
 
 _Owner = TypeVar("_Owner")
 _Request = TypeVar("_Request", bound=Message)
 _Response = TypeVar("_Response", bound=Message)
-_Handler = TypeVar("_Handler", bound=Callable[..., Coroutine[Any, Any, Any]])
+_Handler = TypeVar("_Handler", bound=Callable[..., Any])
 
 Answer = Callable[[Any, bytes, "Call"], Coroutine[Any, Any, bytes]]
 """Answers a unary call from bytes to bytes; the first argument is the object whose method was decorated."""
+Replies = Callable[[Any, bytes, "Call"], AsyncGenerator[bytes, None]]
+"""Answers one message with many: an async generator, asked for the next reply once the last one was written."""
 _MARK = "__rpc__"
 
 
@@ -45,6 +47,7 @@ class Kind(StrEnum):
     """How many messages go each way, in the words of the metric label `grpc_type`."""
 
     UNARY = "unary"
+    SERVER_STREAM = "server_stream"
     BIDI_STREAM = "bidi_stream"
 
 
@@ -64,8 +67,10 @@ class Rpc:
     """Its place in the contract: the order of every list of RPCs."""
     answer: Answer | None
     """Answers one call, if it is unary."""
+    replies: Replies | None
+    """Answers one call, if many messages answer one."""
     stream: Callable[[Any, Call], Coroutine[Any, Any, None]] | None
-    """Serves one call, if it is a stream."""
+    """Serves one call, if it is a stream both ways."""
     is_health: bool = False
     """Whether it tells probes how the server is: they need no token."""
 
@@ -118,6 +123,16 @@ class RpcService:
 
         return declare
 
+    def server_stream(
+        self, name: str, request: type[Message], response: type[Message]
+    ) -> Callable[[Callable[[_Owner, bytes, Call], AsyncGenerator[bytes, None]]], Replies]:
+        """Declare an async generator from the bytes of the request to those of each reply."""
+
+        def declare(handler: Callable[[_Owner, bytes, Call], AsyncGenerator[bytes, None]]) -> Replies:
+            return self._mark(handler, self._describe(name, Kind.SERVER_STREAM, request, response, replies=handler))
+
+        return declare
+
     def bidi_stream(
         self, name: str, request: type[Message], response: type[Message]
     ) -> Callable[
@@ -140,6 +155,7 @@ class RpcService:
         response: type[Message],
         *,
         answer: Answer | None = None,
+        replies: Replies | None = None,
         stream: Callable[[Any, Call], Coroutine[Any, Any, None]] | None = None,
         is_health: bool = False,
     ) -> Rpc:
@@ -152,6 +168,7 @@ class RpcService:
             capability=name if self.lists_capabilities else None,
             index=self.contract.methods_by_name[name].index,
             answer=answer,
+            replies=replies,
             stream=stream,
             is_health=is_health,
         )

@@ -11,12 +11,13 @@ from __future__ import annotations
 import math
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.batching.pack import pack
-from samplerd_server.core.errors import InvalidRequestError, SamplerdError
+from samplerd_server.core.errors import InvalidRequestError, NotFoundError, SamplerdError
 from samplerd_server.core.rows import DenseRows
 from samplerd_server.distributions.segment import size_of, write_segment
 from samplerd_server.transport.codec.by_distribution import DistributionDecoder, check_name
@@ -30,7 +31,7 @@ from samplerd_server.transport.rpc.contract import SAMPLER
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from samplerd_server.config import DistributionsConfig
     from samplerd_server.core.enums import InputKind
@@ -144,6 +145,11 @@ class DistributionService:
         size, after = decode_page(request)
         names = [name for name in self._store.names() if name > after]
         return pb.ListDistributionsResponse(
-            distributions=[encode_distribution(*self._store.describe(name)) for name in names[:size]],
+            distributions=[*self._describe(names[:size])],
             next_page_token=encode_page_token(names[size - 1]) if len(names) > size else "",
         )
+
+    def _describe(self, names: Sequence[str]) -> Iterator[pb.Distribution]:
+        for name in names:
+            with suppress(NotFoundError):  # another worker has just deleted it
+                yield encode_distribution(*self._store.describe(name))

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 from google.protobuf.message import DecodeError
 
 from samplerd.v1 import sampler_pb2 as pb
-from samplerd_server.transport.codec.encode import encode_chunks, encode_draft_error, encode_error, encode_verdict
+from samplerd_server.transport.codec.encode import (
+    encode_chunks,
+    encode_draft_error,
+    encode_error,
+    encode_verdict,
+    result_bytes,
+)
 from samplerd_server.transport.codec.status import status_of
 
 if TYPE_CHECKING:
@@ -42,9 +48,13 @@ class SampleMessages:
         """Encode a result as one or more chunks; None = its parts have been sent already."""
         return () if result is None else encode_chunks(request, result, self.chunk_samples)
 
-    def encode_error(self, request_id: int, error: SamplerdError) -> bytes:
-        """Encode the failure of one request."""
-        return encode_error(request_id, status_of(error))
+    def encode_error(self, request_id: int, error: SamplerdError, call_id: str) -> bytes:
+        """Encode the failure of one request of the call with this request id."""
+        return encode_error(request_id, status_of(error, call_id))
+
+    def size_bytes(self, result: SampleResult | None) -> int:
+        """Count the bytes of a result in memory; None = its parts have been sent already."""
+        return 0 if result is None else result_bytes(result)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -65,9 +75,13 @@ class DraftMessages:
         """Encode a verdict."""
         return (encode_verdict(request, result).SerializeToString(),)
 
-    def encode_error(self, request_id: int, error: SamplerdError) -> bytes:
-        """Encode the failure of one request."""
-        return encode_draft_error(request_id, status_of(error))
+    def encode_error(self, request_id: int, error: SamplerdError, call_id: str) -> bytes:
+        """Encode the failure of one request of the call with this request id."""
+        return encode_draft_error(request_id, status_of(error, call_id))
+
+    def size_bytes(self, result: VerifyResult) -> int:
+        """Count the bytes of a verdict in memory, which may be as long as the longest draft."""
+        return 4 * (len(result.samples) + len(result.path))
 
 
 def _identify(kind: type[pb.SampleRequest] | type[pb.VerifyDraftRequest], data: bytes) -> int:

@@ -9,8 +9,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from samplerd.v1 import sampler_pb2 as pb
+from samplerd_server.core.errors import InvalidRequestError
+from samplerd_server.core.rows import StoredRows
 from samplerd_server.transport.codec.decode_draft import DraftDecoder
-from samplerd_server.transport.codec.encode import encode, encode_verdict, is_long
+from samplerd_server.transport.codec.encode import encode, encode_chunks, encode_verdict, is_long, result_bytes
 from samplerd_server.transport.codec.status import check_any_row_drawn
 from samplerd_server.transport.rpc.contract import SAMPLER
 from samplerd_server.transport.rpc.large_draws import LargeDraws
@@ -18,6 +20,7 @@ from samplerd_server.transport.rpc.messages import DraftMessages, SampleMessages
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
+    from collections.abc import AsyncGenerator
 
     from samplerd_server.config.workload import LimitsConfig
     from samplerd_server.core.request import SampleRequest
@@ -81,6 +84,25 @@ class SamplerService:
         stream = self._streams.new(messages, submit, call)
         await self._streams.run(stream)
 
+    @SAMPLER.server_stream("SampleDistribution", pb.SampleRequest, pb.SampleResponse)
+    async def sample_distribution(self, data: bytes, call: Call) -> AsyncGenerator[bytes, None]:
+        """Draw any number of samples from a distribution; each chunk is drawn once the one before it was written."""
+        request = self._stream_decoder.decode_bytes(data)
+        if not isinstance(request.source, StoredRows):
+            raise InvalidRequestError("distribution", "is missing: name an uploaded distribution; Sample takes rows")
+        deadline, connection, hold = call.deadline, call.connection, self._streams.replies.hold
+        if request.is_divisible:
+            async for chunk in self._large_draws.chunks(request, deadline, connection):
+                with hold(connection, len(chunk)):
+                    yield chunk
+            return
+        result = await self._submitter.submit(request, call.arrival, deadline, connection)
+        if result.row_errors:
+            check_any_row_drawn(request, result)
+        with hold(connection, result_bytes(result)):
+            for chunk in encode_chunks(request, result, self._chunk_samples):
+                yield chunk
+
     @SAMPLER.unary_bytes("VerifyDraft", pb.VerifyDraftRequest, pb.VerifyDraftResponse)
     async def verify_draft(self, data: bytes, call: Call) -> bytes:
         """Verify one draft."""
@@ -98,6 +120,10 @@ class SamplerService:
     async def get_server_info(self, _request: pb.GetServerInfoRequest, _call: Call) -> pb.GetServerInfoResponse:
         """Say what the server is, can do and where its limits are."""
         return self._info
+
+    def leave(self) -> None:
+        """Say that the server is not ready, and answer requests all the same."""
+        self._submitter.leave()
 
     def drain(self) -> None:
         """Refuse new requests, and end every stream once what it has in flight is answered."""

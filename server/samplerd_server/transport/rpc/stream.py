@@ -13,11 +13,20 @@ import asyncio
 import logging
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import grpc.aio
 
-from samplerd_server.core.errors import OK, Code, InternalError, SamplerdError, UnavailableError
+from samplerd_server.core.errors import (
+    DRAIN_RETRY_S,
+    OK,
+    Code,
+    InternalError,
+    SamplerdError,
+    UnavailableError,
+)
+from samplerd_server.transport.rpc.arrival import current_record
+from samplerd_server.transport.rpc.reply_bytes import LEAST_BYTES
 
 if TYPE_CHECKING:
     from asyncio import Future
@@ -25,8 +34,9 @@ if TYPE_CHECKING:
 
     from samplerd_server.metrics.metrics import Metrics
     from samplerd_server.transport.rpc.call import Call
+    from samplerd_server.transport.rpc.reply_bytes import ReplyBytes
 
-__all__ = ["Messages", "Request", "Result", "Stream"]
+__all__ = ["Messages", "Request", "Result", "Stream", "ignore_outcome"]
 
 
 class _Identified(Protocol):
@@ -57,8 +67,12 @@ class Messages(Protocol[Request, _Result_contra]):
         """Encode a result as one or more messages."""
         ...
 
-    def encode_error(self, request_id: int, error: SamplerdError) -> bytes:
-        """Encode the failure of one request."""
+    def encode_error(self, request_id: int, error: SamplerdError, call_id: str) -> bytes:
+        """Encode the failure of one request of the call with this request id."""
+        ...
+
+    def size_bytes(self, result: _Result_contra) -> int:
+        """Count the bytes of a result in memory, as far as it may be large."""
         ...
 
 
@@ -72,7 +86,9 @@ class Stream(Generic[Request, Result]):
         messages: Messages[Request, Result],
         submit: Callable[[Request, float, float, str], Future[Result]],
         metrics: Metrics,
+        reply_bytes: ReplyBytes,
         limit: int,
+        log_refusal: Callable[[str, SamplerdError, Any], None] | None = None,
     ) -> None:
         self._call = call
         self._context = call.context
@@ -80,10 +96,18 @@ class Stream(Generic[Request, Result]):
         self._submit = submit
         self._metrics = metrics
         self._limit = limit
+        self._log_refusal = log_refusal
+        self._record = current_record()
         self._connection = call.connection
         self._in_flight = 0
         self._replies: set[Future[Result]] = set()
-        self._done: deque[Iterable[bytes]] = deque()
+        self._done: deque[tuple[Iterable[bytes], int]] = deque()
+        """Messages to write, and how many bytes they have."""
+        self._reply_bytes = reply_bytes
+        self._unwritten = 0
+        """Bytes of the replies that are not written."""
+        self._held = 0
+        """As how many bytes they count: none, as long as they are few."""
         self._wake_writer = asyncio.Event()
         self._wake_reader = asyncio.Event()
         self._is_read = False
@@ -113,12 +137,15 @@ class Stream(Generic[Request, Result]):
             for reply in tuple(self._replies):
                 reply.cancel()
             self._in_flight, self._is_over = 0, True
+            self._unwritten = 0
+            self._settle()
             self._wake_reader.set()
             if not reader.done():
                 # The call is over here; grpcio ends the read by itself, and that frees its memory.
-                reader.add_done_callback(_ignore)
+                reader.add_done_callback(ignore_outcome)
         if self._is_draining and not self._is_read:
-            raise UnavailableError("the server is draining; open the stream at another one")
+            message = "the server is draining; open the stream at another one"
+            raise UnavailableError(message, retry_after_s=DRAIN_RETRY_S)
 
     async def _read(self, deadline: float) -> None:
         while True:
@@ -138,6 +165,8 @@ class Stream(Generic[Request, Result]):
         """Submit one request; its reply, or its error, reaches the writer."""
         began = time.monotonic()
         self._in_flight += 1
+        if self._record is not None:
+            self._record.bytes_in += len(data)
         try:
             request = self._messages.decode(data)
             reply = self._submit(request, began, deadline, self._connection)
@@ -157,24 +186,74 @@ class Stream(Generic[Request, Result]):
                 return
             error = reply.exception()
             if error is None:
-                self._finish(self._messages.encode(request, reply.result()), OK, began)
+                self._answer(request, reply.result(), began)
             else:
                 self._fail(request.id, error if isinstance(error, SamplerdError) else InternalError(), began)
 
         reply.add_done_callback(finish)
 
-    def _fail(self, request_id: int, error: SamplerdError, began: float) -> None:
-        self._finish((self._messages.encode_error(request_id, error),), error.code, began)
+    def _answer(self, request: Request, result: Result, began: float) -> None:
+        size = self._messages.size_bytes(result)
+        try:
+            self._hold(size)
+        except SamplerdError as error:
+            self._fail(request.id, error, began)
+            return
+        self._finish(self._messages.encode(request, result), OK, began, size)
 
-    def _finish(self, messages: Iterable[bytes], code: Code, began: float) -> None:
-        self._done.append(messages)
+    def _hold(self, size: int) -> None:
+        """Count a reply until it is written.
+
+        Raises:
+            OverloadedError: too many bytes of replies wait to be read.
+            ReplyTooLargeError: the reply alone is larger than all that may wait.
+
+        """
+        if self._is_over:
+            return
+        self._unwritten += size
+        try:
+            self._settle(size)
+        except SamplerdError:
+            self._unwritten -= size
+            raise
+
+    def _give(self, size: int) -> None:
+        self._unwritten -= size
+        if self._held:
+            self._settle()
+
+    def _settle(self, reply: int = 0) -> None:
+        """Let the replies that are not written count together, since a stream has many: small ones add up."""
+        held = self._unwritten if self._unwritten >= LEAST_BYTES else 0
+        if held > self._held:
+            self._reply_bytes.take(self._connection, held - self._held, reply=reply)
+        elif held < self._held:
+            self._reply_bytes.give(self._connection, self._held - held)
+        self._held = held
+
+    def _fail(self, request_id: int, error: SamplerdError, began: float) -> None:
+        if self._log_refusal is not None:
+            self._log_refusal(self._call.rpc, error, self._context)
+        message = self._messages.encode_error(request_id, error, self._call.request_id)
+        self._finish((message,), error.code, began)
+
+    def _finish(self, messages: Iterable[bytes], code: Code, began: float, size: int = 0) -> None:
+        self._done.append((messages, size))
         self._wake_writer.set()
         self._count(code, began)
 
-    def put(self, messages: Iterable[bytes]) -> None:
-        """Send messages as the next part of a reply that is not complete yet."""
+    def put(self, messages: Iterable[bytes], size: int) -> None:
+        """Send messages of so many bytes as the next part of a reply that is not complete yet.
+
+        Raises:
+            OverloadedError: too many bytes of replies wait to be read.
+            ReplyTooLargeError: these alone are larger than all that may wait.
+
+        """
+        self._hold(size)
         self._in_flight += 1
-        self._done.append(messages)
+        self._done.append((messages, size))
         self._wake_writer.set()
 
     def _count(self, code: Code, began: float) -> None:
@@ -183,8 +262,12 @@ class Stream(Generic[Request, Result]):
     async def _write(self, reader: asyncio.Task[None]) -> None:
         while True:
             while self._done:
-                for message in self._done.popleft():
+                messages, size = self._done.popleft()
+                for message in messages:
                     await self._context.write(message)
+                    if self._record is not None:
+                        self._record.bytes_out += len(message)
+                self._give(size)
                 self._in_flight -= 1
                 self._wake_reader.set()
             if self._in_flight == 0 and (self._is_read or self._is_draining):
@@ -195,7 +278,7 @@ class Stream(Generic[Request, Result]):
             await self._wake_writer.wait()
 
 
-def _ignore(task: asyncio.Task[None]) -> None:
+def ignore_outcome(task: asyncio.Task[None]) -> None:
     """Retrieve the exception of a reader that outlived its call: asyncio warns of one that nobody retrieves."""
     if not task.cancelled():
         task.exception()

@@ -10,8 +10,10 @@ if TYPE_CHECKING:
     from asyncio import Future
     from collections.abc import Callable
 
+    from samplerd_server.core.errors import SamplerdError
     from samplerd_server.metrics.metrics import Metrics
     from samplerd_server.transport.rpc.call import Call
+    from samplerd_server.transport.rpc.reply_bytes import ReplyBytes
     from samplerd_server.transport.rpc.stream import Messages, Request, Result
 
 __all__ = ["Streams"]
@@ -20,9 +22,19 @@ __all__ = ["Streams"]
 class Streams:
     """Opens and runs streams with the limits of this server."""
 
-    def __init__(self, metrics: Metrics, *, max_requests: int) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        replies: ReplyBytes,
+        *,
+        max_requests: int,
+        log_refusal: Callable[[str, SamplerdError, Any], None] | None = None,
+    ) -> None:
         self._metrics = metrics
+        self.replies = replies
+        """The bytes of large replies that are being sent."""
         self._max_requests = max_requests
+        self._log_refusal = log_refusal
         self._open: set[Stream[Any, Any]] = set()
 
     def __len__(self) -> int:
@@ -36,7 +48,15 @@ class Streams:
         call: Call,
     ) -> Stream[Request, Result]:
         """Make the stream of a call; `submit` takes a request, its arrival, its deadline and its connection."""
-        return Stream(call, messages=messages, submit=submit, metrics=self._metrics, limit=self._max_requests)
+        return Stream(
+            call,
+            messages=messages,
+            submit=submit,
+            metrics=self._metrics,
+            reply_bytes=self.replies,
+            limit=self._max_requests,
+            log_refusal=self._log_refusal,
+        )
 
     async def run(self, stream: Stream[Any, Any]) -> None:
         """Read and write until the client is done, or the server drains.

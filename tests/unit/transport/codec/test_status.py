@@ -23,17 +23,26 @@ from tests.support.requests import request
 
 DETAILS = {
     cls.DESCRIPTOR.full_name: cls
-    for cls in (error_details_pb2.ErrorInfo, error_details_pb2.BadRequest, error_details_pb2.RetryInfo)
+    for cls in (
+        error_details_pb2.ErrorInfo,
+        error_details_pb2.BadRequest,
+        error_details_pb2.RetryInfo,
+        error_details_pb2.RequestInfo,
+    )
 }
 
 
 def details(error: SamplerdError) -> list:
-    """The details as messages, by way of the trailer's bytes."""
-    status = status_pb2.Status.FromString(dict(trailers_of(error))["grpc-status-details-bin"])
-    assert status == status_of(error)
+    """The details as messages but the last, which is the request id, by way of the trailer's bytes."""
+    trailers = dict(trailers_of(error, "an-id"))
+    assert trailers["x-request-id"] == "an-id"
+    status = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
+    assert status == status_of(error, "an-id")
     # Go's clients take the details only where code and message are those of the call.
     assert (status.code, status.message) == (error.code, error.message)
-    return [DETAILS[detail.TypeName()].FromString(detail.value) for detail in status.details]
+    *found, request = [DETAILS[detail.TypeName()].FromString(detail.value) for detail in status.details]
+    assert request == error_details_pb2.RequestInfo(request_id="an-id")
+    return found
 
 
 OVERLOADED = OverloadedError("full", reason="queue_rows", retry_after_s=0.25)
@@ -65,15 +74,26 @@ def test_bad_requests_name_their_field():
 def test_overload_says_when_to_come_back():
     _, retry = details(OVERLOADED)
     assert retry.retry_delay.ToMilliseconds() == 250
-    assert dict(trailers_of(OVERLOADED))["grpc-retry-pushback-ms"] == "250"
+    assert dict(trailers_of(OVERLOADED, "x"))["grpc-retry-pushback-ms"] == "250"
     soon = OverloadedError("full", reason="queue_rows", retry_after_s=1e-6)
     # 0 would be at once, and a negative number never.
-    assert dict(trailers_of(soon))["grpc-retry-pushback-ms"] == "1"
+    assert dict(trailers_of(soon, "x"))["grpc-retry-pushback-ms"] == "1"
 
 
 @pytest.mark.parametrize("error", [error for error in ALL if error is not OVERLOADED], ids=lambda e: type(e).__name__)
 def test_only_overload_pushes_back(error):
-    assert "grpc-retry-pushback-ms" not in dict(trailers_of(error))
+    assert "grpc-retry-pushback-ms" not in dict(trailers_of(error, "x"))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [errors.FullError("full"), errors.MessageTooLargeError("it", 5), errors.ReplyTooLargeError(6, 5)],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_is_refused_for_good_forbids_another_attempt(error):
+    """Without a hint clients try RESOURCE_EXHAUSTED again."""
+    assert len(details(error)) == 1
+    assert dict(trailers_of(error, "x"))["grpc-retry-pushback-ms"] == "-1"
 
 
 def test_the_text_of_an_internal_error_is_fixed():
@@ -110,16 +130,16 @@ def test_details_fit_the_8_kib_of_trailers_that_clients_take():
         check_any_row_drawn(request(np.zeros((4096, 2))), failed(4096, "x" * 256))
     _, bad = details(caught.value)
     assert len(bad.field_violations) == 16
-    in_base64 = len(dict(trailers_of(caught.value))["grpc-status-details-bin"]) * 4 // 3
+    in_base64 = len(dict(trailers_of(caught.value, "~" * 128))["grpc-status-details-bin"]) * 4 // 3
     assert in_base64 + len(caught.value.message) < 8192
 
 
 def test_every_error_has_a_code_of_its_own_and_only_the_hopeful_are_retryable():
     classes = [cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, SamplerdError)]
     leaves = [cls for cls in classes if cls is not SamplerdError]
-    # A store that is full and a message that is too large are no busy server: they say RESOURCE_EXHAUSTED too, and are
-    # not worth asking again.
-    exhausted = {errors.FullError, errors.MessageTooLargeError}
+    # A store that is full and a message or reply that is too large are no busy server: they say RESOURCE_EXHAUSTED too,
+    # and are not worth asking again.
+    exhausted = {errors.FullError, errors.MessageTooLargeError, errors.ReplyTooLargeError}
     assert len({cls.code for cls in leaves if cls not in exhausted}) == len(leaves) - len(exhausted)
     assert {cls.code for cls in exhausted} == {OverloadedError.code}
     assert {cls for cls in leaves if cls.retryable} == {OverloadedError, UnavailableError}

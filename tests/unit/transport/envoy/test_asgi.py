@@ -8,6 +8,7 @@ import gzip
 import json
 import struct
 import threading
+import time
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +21,7 @@ from samplerd_server.core.errors import Code
 from samplerd_server.transport.envoy import asgi_watch, proto_json, reply_body
 from samplerd_server.transport.envoy.asgi import AsgiApp
 from samplerd_server.transport.envoy.frames import frame
+from samplerd_server.transport.rpc.arrival import ARRIVED
 from tests.support.asgi import Client, framed
 
 LIMIT = 1 << 16
@@ -425,3 +427,23 @@ async def test_json_is_converted_wherever_it_is_long(monkeypatch, body, status, 
     assert (told.get("id"), told.get("samples")) == (("7", list(range(9))) if status == 200 else (None, None))
     assert len(threads) == (2 if status == 200 else 1)
     assert {own is threading.main_thread() for own in threads} == {bool(long_bytes)}
+
+
+async def test_the_arrival_that_envoy_tells_is_noted_and_not_shown_to_handlers():
+    seen = []
+
+    async def look(_message, context):
+        seen.append((time.monotonic() - ARRIVED.get().time, dict(context.invocation_metadata())))
+        return b""
+
+    method = grpc.unary_unary_rpc_method_handler(look)
+    app = AsgiApp([grpc.method_handlers_generic_handler("test", {"look": method})], max_message_bytes=LIMIT)
+    for ago_s in (5.0, -5.0):
+        client = Client("/test/look", framed(b""), (b"x-samplerd-arrival", f"{time.time() - ago_s:.6f}".encode()))
+        client.close()
+        await asyncio.create_task(app(client.scope, client.receive, client.send))
+    [(waited_s, metadata), (of_the_future_s, _)] = seen
+    assert 5.0 <= waited_s < 6.0
+    assert 0.0 <= of_the_future_s < 1.0
+    assert "x-samplerd-arrival" not in metadata
+    assert app.running == 0

@@ -10,12 +10,16 @@ import pytest
 
 from samplerd_server.config import ConfigError, ServerConfig, TransportConfig
 from samplerd_server.core.errors import BindError
+from samplerd_server.transport.envoy.intake import Intake
 from samplerd_server.transport.http.server import HttpServer
+from tests.support.asgi import Client
 from tests.support.tools import need_http
 
 
 def server(listen: str) -> HttpServer:
-    return HttpServer(dataclasses.replace(ServerConfig(), transport=TransportConfig(http_listen=listen)), ())
+    return HttpServer(
+        dataclasses.replace(ServerConfig(), transport=TransportConfig(http_listen=listen)), (), Intake(1 << 30, None)
+    )
 
 
 async def test_it_is_off_unless_an_address_is_given():
@@ -50,6 +54,15 @@ async def test_it_starts_and_stops_without_a_client():
     await own.stop()
     with pytest.raises(OSError, match="refused"):
         socket.create_connection((host, int(port)))
+
+
+async def test_a_client_cannot_say_when_its_call_arrived():
+    """Only Envoy can; here the header is a client's, and may hold anything."""
+    client = Client("/v2/health/live", b"", (b"x-samplerd-arrival", b"soon"))
+    client.scope["headers"] = [pair for pair in client.scope["headers"] if pair[0] == b"x-samplerd-arrival"]
+    client.close()
+    await server("")._answer(client.scope, client.receive, client.send)
+    assert client.sent[0]["status"] == 405  # as without it: health is asked for by GET
 
 
 def test_envoy_serves_it_on_its_own_addresses():

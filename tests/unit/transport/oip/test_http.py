@@ -146,6 +146,9 @@ def test_what_is_wrong_is_named(body, rest, text):
     [
         b"",
         b"{",
+        b'{"inputs": [], "id": "\\ud800"}',
+        b'{"inputs": [], "id": "\\uDC00 \\ud83d"}',
+        b'{"inputs": [], "id": "\xed\xa0\x80"}',
         b"\xff",
         b"[" * 60_000,
         b'{"a": [' + b"[]," * 70_000 + b"[]]}",
@@ -156,6 +159,11 @@ def test_what_is_wrong_is_named(body, rest, text):
 def test_what_is_no_json_is_refused(body):
     with pytest.raises(InvalidRequestError):
         read_request(INFER, body, None)
+
+
+def test_a_character_of_two_escapes_is_one():
+    message, _ = read({"inputs": [], "id": "\U0001f600 \\ud800"})
+    assert message.id == "\U0001f600 \\ud800"
 
 
 @pytest.mark.parametrize("length", ["-1", "x", "3", "1" * 20, "²"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from types import SimpleNamespace
 
+import grpc.aio
 import pytest
 
 from samplerd.v1 import sampler_pb2 as pb
@@ -14,6 +15,7 @@ from samplerd_server.transport.rpc.binding import bind
 from samplerd_server.transport.rpc.contract import SAMPLER
 from samplerd_server.transport.rpc.descriptor import rpcs_of
 from samplerd_server.transport.rpc.observer import RpcObserver
+from samplerd_server.transport.rpc.reply_bytes import LEAST_BYTES, ReplyBytes
 
 SERVICE = "samplerd.v1.SamplerService"
 
@@ -25,11 +27,25 @@ class AbortedError(Exception):
 class Context:
     """The transport's side of a call, which has half a second left."""
 
+    is_gone = False
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.waiting = []
+
     def time_remaining(self) -> float:
         return 0.5
 
+    def add_done_callback(self, callback) -> None:
+        self.waiting.append(callback)
+
     def peer(self) -> str:
         return "ipv4:127.0.0.1:1"
+
+    async def write(self, message: bytes) -> None:
+        if self.is_gone:
+            raise grpc.aio.InternalError("the client has gone")
+        self.written.append(message)
 
     async def abort(self, code, message, trailers) -> None:
         self.status = (code.name, message)
@@ -37,16 +53,19 @@ class Context:
 
 
 class Owner:
-    """Answers two RPCs, and fails them as it is told to."""
+    """Answers three RPCs, and fails them as it is told to."""
 
     failure: BaseException | None = None
+    asked = 0
+    has_ended = False
+    name: str | None = None
 
     @SAMPLER.unary("GetDistribution", pb.GetDistributionRequest, pb.GetDistributionResponse)
     async def get(self, request, call):
         self.call = call
         if self.failure is not None:
             raise self.failure
-        return pb.GetDistributionResponse(distribution=pb.Distribution(name=request.name))
+        return pb.GetDistributionResponse(distribution=pb.Distribution(name=self.name or request.name))
 
     @SAMPLER.bidi_stream("SampleStream", pb.SampleRequest, pb.SampleResponse)
     async def stream(self, call):
@@ -54,13 +73,25 @@ class Owner:
         if self.failure is not None:
             raise self.failure
 
+    @SAMPLER.server_stream("SampleDistribution", pb.SampleRequest, pb.SampleResponse)
+    async def replies(self, data, call):
+        self.call = call
+        try:
+            for self.asked in range(1, 4):
+                yield data * self.asked
+            if self.failure is not None:
+                raise self.failure
+        finally:
+            self.has_ended = True
+
 
 class Bound:
     """An owner whose handlers are called as a transport calls them."""
 
     def __init__(self) -> None:
         self.metrics = Metrics(rpc.labels for rpc in rpcs_of(Owner))
-        self.observer = RpcObserver(self.metrics)
+        self.held = ReplyBytes(1 << 20, self.metrics.shed)
+        self.observer = RpcObserver(self.metrics, self.held)
         self.owner = Owner()
         self.context = Context()
         self.generic = bind([self.owner], self.observer)
@@ -73,6 +104,9 @@ class Bound:
 
     async def stream(self) -> None:
         await self.handler("SampleStream").stream_stream(None, self.context)
+
+    async def replies(self, data: bytes) -> None:
+        await self.handler("SampleDistribution").unary_stream(data, self.context)
 
     def handled(self) -> dict[str, float]:
         """Calls that ended, by code."""
@@ -135,8 +169,37 @@ async def test_a_cancellation_passes_and_is_counted():
     assert bound.handled() == {"Cancelled": 1}
 
 
+async def test_many_messages_answer_one():
+    bound = Bound()
+    await bound.replies(b"a")
+    assert bound.context.written == [b"a", b"aa", b"aaa"]
+    assert bound.owner.call.deadline == bound.owner.call.arrival + 0.5
+    assert bound.handled() == {"OK": 1}
+    (requests,) = [own for own in bound.metrics.collect() if own.name == "samplerd_requests"]
+    assert [own.value for own in requests.samples if own.labels["rpc"] == "SampleDistribution" and own.value] == [1]
+
+
+async def test_a_failure_after_some_replies_is_the_status():
+    bound = Bound()
+    bound.owner.failure = NotFoundError("no such thing")
+    with pytest.raises(AbortedError):
+        await bound.replies(b"a")
+    assert (len(bound.context.written), bound.context.status) == (3, ("NOT_FOUND", "no such thing"))
+    assert bound.handled() == {"NotFound": 1}
+
+
+async def test_no_reply_is_made_for_a_client_that_has_gone():
+    bound = Bound()
+    bound.context.is_gone = True
+    with pytest.raises(asyncio.CancelledError):
+        await bound.replies(b"a")
+    assert (bound.owner.asked, bound.owner.has_ended) == (1, True)
+    assert bound.handled() == {"Cancelled": 1}
+    assert bound.observer.in_flight == 0
+
+
 async def test_whoever_waits_for_the_last_call_is_told_by_it():
-    observer = RpcObserver(Metrics(rpc.labels for rpc in rpcs_of(Owner)))
+    observer = Bound().observer
     await observer.wait_idle()
     for _ in range(2):
         observer.begin("GetDistribution")
@@ -150,4 +213,27 @@ async def test_whoever_waits_for_the_last_call_is_told_by_it():
 
 
 async def test_an_object_without_rpcs_adds_none():
-    assert bind([object()], RpcObserver(Metrics())) == {}
+    assert bind([object()], Bound().observer) == {}
+
+
+async def test_a_large_reply_counts_until_the_transport_is_done_with_its_call():
+    bound = Bound()
+    bound.owner.name = "a" * (LEAST_BYTES - 100)
+    await bound.get(b"")
+    assert (bound.held.bytes, bound.context.waiting) == (0, [])
+    bound.owner.name = "a" * LEAST_BYTES
+    size = len(await bound.get(b""))
+    assert bound.held.bytes == size
+    bound.owner.name = "a" * (1 << 18)
+    with pytest.raises(AbortedError):
+        await bound.get(b"")
+    assert bound.context.status == (
+        "RESOURCE_EXHAUSTED",
+        f"{size} bytes of your replies wait to be read, {1 << 18} are the most",
+    )
+    assert bound.metrics.shed.value("reply_bytes") == 1
+    assert bound.held.bytes == size
+    (over,) = bound.context.waiting
+    over(bound.context)
+    assert bound.held.bytes == 0
+    assert bound.observer.in_flight == 0

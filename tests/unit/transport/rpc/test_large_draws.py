@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from samplerd.v1 import sampler_pb2 as pb
-from samplerd_server.core.errors import DeadlineError
+from samplerd_server.core.errors import DeadlineError, OverloadedError
 from samplerd_server.core.params import SamplingParams
 from samplerd_server.core.result import SampleResult, Timing
 from samplerd_server.transport.rpc.large_draws import LargeDraws, parts
@@ -62,6 +63,7 @@ class Reader:
         self.drawn = 0
         self.admitted: list[bool] = []
         self.messages: list = []
+        self.sizes: list[int] = []
 
     def submit(self, part, deadline, connection, *, is_first):
         assert (deadline, connection) == (7.0, "a")
@@ -75,12 +77,20 @@ class Reader:
         )
         return reply
 
+    def put(self, messages, size):
+        self.messages.append(messages)
+        self.sizes.append(size)
+
     async def write(self, count: int) -> list[pb.SampleResponse]:
         written = []
         for _ in range(count):
             await settle()
             written += [pb.SampleResponse.FromString(message) for message in self.messages.pop(0)]
         return written
+
+
+def put_into(sink: list, messages, size) -> None:
+    sink.append((messages, size))
 
 
 async def settle() -> None:
@@ -90,7 +100,7 @@ async def settle() -> None:
 
 async def test_chunks_are_drawn_as_they_are_written():
     reader, whole = Reader(), large(1, 100)
-    task = asyncio.create_task(LargeDraws(reader.submit, 10).run(whole, reader.messages.append, 7.0, "a"))
+    task = asyncio.create_task(LargeDraws(reader.submit, 10).run(whole, reader.put, 7.0, "a"))
     await settle()
     assert reader.drawn == 2
     replies = await reader.write(3)
@@ -103,11 +113,89 @@ async def test_chunks_are_drawn_as_they_are_written():
     assert [reply.HasField("timing") for reply in replies] == [True] + [False] * 9
     assert [token for reply in replies for token in reply.samples] == draw_indexed(whole).tolist()
     assert reader.admitted == [True] + [False] * 9
+    assert reader.sizes == [reply.ByteSize() for reply in replies]
+
+
+async def test_a_chunk_without_room_waits_for_the_one_before_it():
+    reader, whole = Reader(), large(1, 30)
+
+    def put(messages, size):
+        if reader.messages:
+            raise OverloadedError("full", reason="reply_bytes", retry_after_s=1.0)
+        reader.put(messages, size)
+
+    task = asyncio.create_task(LargeDraws(reader.submit, 10).run(whole, put, 7.0, "a"))
+    replies = await reader.write(3)
+    await task
+    assert [token for reply in replies for token in reply.samples] == draw_indexed(whole).tolist()
+
+
+@pytest.mark.parametrize("accepted", [0, 1])
+async def test_a_draw_fails_where_others_hold_the_room(accepted):
+    reader, whole = Reader(), large(1, 30)
+
+    def put(messages, size):
+        if len(reader.sizes) == accepted:
+            raise OverloadedError("full", reason="reply_bytes", retry_after_s=1.0)
+        reader.put(messages, size)
+
+    task = asyncio.create_task(LargeDraws(reader.submit, 10).run(whole, put, 7.0, "a"))
+    await reader.write(accepted)
+    with pytest.raises(OverloadedError):
+        await task
+
+
+async def test_a_chunk_is_drawn_when_it_is_asked_for():
+    reader, whole = Reader(), large(1, 35)
+    chunks = LargeDraws(reader.submit, 10).chunks(whole, 7.0, "a")
+    replies = []
+    for drawn in (1, 2, 3, 4):
+        replies.append(pb.SampleResponse.FromString(await anext(chunks)))
+        await settle()
+        assert reader.drawn == drawn
+    assert await anext(chunks, None) is None
+    assert [(reply.chunk, reply.final, len(reply.samples)) for reply in replies] == [
+        *((at, False, 10) for at in range(3)),
+        (3, True, 5),
+    ]
+    assert [token for reply in replies for token in reply.samples] == draw_indexed(whole).tolist()
+    assert reader.admitted == [True, False, False, False]
+
+
+async def test_chunks_that_nobody_asks_for_hold_no_turn():
+    reader = Reader()
+    draws = LargeDraws(reader.submit, 10)
+    paused = [draws.chunks(large(1, 40), 7.0, "a") for _ in range(5)]
+    for chunks in paused:
+        await anext(chunks)
+    assert len([chunk async for chunk in draws.chunks(large(1, 40), 7.0, "a")]) == 4
+    for chunks in paused:
+        await chunks.aclose()
+
+
+async def test_a_cancelled_wait_for_a_chunk_gives_its_turn_back():
+    waiting: list[asyncio.Future] = []
+
+    def submit(part, deadline, connection, *, is_first):
+        waiting.append(asyncio.get_running_loop().create_future())
+        return waiting[-1]
+
+    draws = LargeDraws(submit, 10)
+    tasks = [asyncio.create_task(anext(draws.chunks(large(1, 40), 7.0, "a"))) for _ in range(3)]
+    await settle()
+    assert len(waiting) == 2
+    tasks[0].cancel()
+    await settle()
+    assert waiting[0].cancelled()
+    assert len(waiting) == 3
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
 
 
 async def test_nothing_more_is_drawn_once_it_is_cancelled():
     reader = Reader()
-    task = asyncio.create_task(LargeDraws(reader.submit, 10).run(large(1, 100), reader.messages.append, 7.0, "a"))
+    task = asyncio.create_task(LargeDraws(reader.submit, 10).run(large(1, 100), reader.put, 7.0, "a"))
     await settle()
     task.cancel()
     await asyncio.wait({task})
@@ -127,7 +215,8 @@ async def test_many_large_draws_take_turns():
     draws = LargeDraws(submit, 10)
     sinks: list[list] = [[] for _ in range(4)]
     tasks = [
-        asyncio.create_task(draws.run(replace(large(1, 40), seed=at), sinks[at].append, 7.0, "a")) for at in range(4)
+        asyncio.create_task(draws.run(replace(large(1, 40), seed=at), partial(put_into, sinks[at]), 7.0, "a"))
+        for at in range(4)
     ]
     order = []
     for _ in range(8):
@@ -153,4 +242,6 @@ async def test_a_part_that_fails_ends_the_draw():
         return reply
 
     with pytest.raises(DeadlineError):
-        await LargeDraws(submit, 10).run(large(1, 40), lambda _: None, 7.0, "a")
+        await anext(LargeDraws(submit, 10).chunks(large(1, 40), 7.0, "a"))
+    with pytest.raises(DeadlineError):
+        await LargeDraws(submit, 10).run(large(1, 40), lambda *_: None, 7.0, "a")

@@ -7,15 +7,18 @@ module Samplerd
   # and no other is made. Rule 3: it is made in a thread of its own, which nobody interrupts: a thread that is taken out
   # of a call (Timeout.timeout, Thread#kill) leaves events behind, at which gRPC's C core may abort the process.
   class Call
-    # timeout: in seconds. The block begins an attempt: it is given a deadline (Time), and returns gRPC's operation.
-    # convert: makes the value of the reply.
-    def initialize(timeout:, policy:, repeat_unavailable: true, convert: ->(reply) { reply }, &attempt)
+    # timeout: in seconds. budget: the client's RetryBudget. The block begins an attempt: it is given a deadline (Time), and returns gRPC's operation.
+    # convert: makes the value of the reply. open: tells whether the client has not been closed.
+    def initialize(timeout:, policy:, budget:, repeat_unavailable: true, convert: ->(reply) { reply },
+                   open: -> { true }, &attempt)
       raise ArgumentError, "the timeout must be more than 0, got #{timeout}" unless timeout.positive?
 
       @timeout = timeout
       @policy = policy
+      @budget = budget
       @repeat_unavailable = repeat_unavailable
       @convert = convert
+      @open = open
       @attempt = attempt
       @mutex = Mutex.new
       @changed = ConditionVariable.new
@@ -63,11 +66,13 @@ module Samplerd
 
     def attempts(ends)
       (1..).each do |number|
-        return attempt(ends)
+        reply = attempt(ends)
+        @budget.deposit
+        return reply
       rescue Error => e
         pushback = e.pushback
         wait = @policy.delay(attempt: number, pushback:, remaining: ends - now, uniform: rand) if may_repeat?(e)
-        raise unless wait
+        raise unless wait && @budget.withdraw
 
         pause(wait)
       end
@@ -75,7 +80,14 @@ module Samplerd
 
     # An upload whose connection broke may have been done; a refused one was not.
     def may_repeat?(error)
+      return foreign_cancel? && @repeat_unavailable if error.is_a?(CancelledError)
+
       error.retryable? && (@repeat_unavailable || !error.is_a?(UnavailableError))
+    end
+
+    # Whether somebody other than the caller cancelled it, as a server does that ends its connections.
+    def foreign_cancel?
+      @mutex.synchronize { !@cancelled } && @open.call
     end
 
     def attempt(ends)

@@ -1,29 +1,46 @@
 # frozen_string_literal: true
 
 module Samplerd
-  # A connection to a samplerd. Any number of threads may share one.
+  # Connections to a samplerd, or to several. Any number of threads may share one.
   #
   # Whatever waits raises Error when the call fails. A call has a timeout in seconds, retries included; Timeout.timeout,
   # Thread#kill or Call#cancel end it, and the server frees its work.
   class Client
-    # Connects; the connection is made by the first call.
+    # Connects; the connections are made by the first calls.
     #
-    # target::              "host:port", "unix:/path"
+    # target::              "host:port", "unix:/path"; or an array of these, all of one kind (IPv4, IPv6, Unix sockets),
+    #                       which get the calls in turn as long as they are healthy: one that starts, drains or is gone
+    #                       gets none
+    # balance::             the same for a name that stands for several addresses ("dns:///host:port")
+    # connections::         connections to each server, on which calls take turns. With 1, the clients of a process share
+    #                       one. A server with several workers gives a connection to one of them
     # tls::                 a TlsConfig; nil: plain text
     # token::               sent as "authorization: Bearer"
     # timeout::             seconds, of each call with all its attempts
     # retry_policy::        a RetryPolicy
     # max_message_bytes::   the largest reply that is taken; requests are bounded by the server
     #
+    # metadata::            sent with every call, by lower-case keys. Calls about an uploaded distribution carry its name as
+    #                       x-samplerd-distribution in any case, by which a proxy can choose the server
+    #
     # Raises ArgumentError if the token would cross the network in plain text, unless allow_plaintext_token.
     def initialize(target, tls: nil, token: nil, timeout: 30.0, retry_policy: RetryPolicy.new,
-                   max_message_bytes: Connection::MAX_MESSAGE_BYTES, allow_plaintext_token: false)
-      @metadata =
-        Connection.metadata(target, token: token, tls: tls, allow_plaintext_token: allow_plaintext_token)
+                   max_message_bytes: Connection::MAX_MESSAGE_BYTES, allow_plaintext_token: false, metadata: {},
+                   balance: target.is_a?(Array), connections: 1)
+      raise ArgumentError, "connections must be at least 1, got #{connections}" if connections < 1
+
+      targets = Array(target)
+      own = Connection.metadata(targets, token: token, tls: tls, allow_plaintext_token: allow_plaintext_token)
+      @metadata = metadata.merge(own)
+      @closed = false
       @timeout = timeout
       @retry_policy = retry_policy
-      @channel = Connection.open(target, tls: tls, max_message_bytes: max_message_bytes)
-      @stub = V1::SamplerService::Stub.new(target, nil, channel_override: @channel)
+      @budget = RetryBudget.new(retry_policy)
+      @channels = Array.new(connections) do
+        Connection.open(targets, tls: tls, max_message_bytes: max_message_bytes, balance: balance, own: connections > 1)
+      end
+      @stubs = @channels.map { |channel| V1::SamplerService::Stub.new(targets.first, nil, channel_override: channel) }
+      @turn = Mutex.new
     end
 
     # The same, given to a block and closed after it.
@@ -124,13 +141,19 @@ module Samplerd
       end
     end
 
-    # Ends the connection; calls in flight fail.
+    # Ends the connections; calls in flight fail.
     def close
-      @channel.close
+      @closed = true
+      @channels.each(&:close)
       nil
     end
 
     private
+
+    # That of the connection whose turn it is; a stream stays on the one that it began on.
+    def stub
+      @turn.synchronize { @stubs.rotate!.first }
+    end
 
     def sample_call(request, timeout)
       unary(:sample, request, timeout, ->(response) { Result.new(request, response) })
@@ -138,14 +161,17 @@ module Samplerd
 
     def unary(rpc, request, timeout, convert = ->(reply) { reply })
       repeat = rpc != :create_distribution
-      Call.new(timeout: timeout, policy: @retry_policy, repeat_unavailable: repeat, convert: convert) do |deadline|
-        @stub.public_send(rpc, request, deadline: deadline, metadata: @metadata.dup, return_op: true)
+      open = -> { !@closed }
+      Call.new(
+        timeout: timeout, policy: @retry_policy, budget: @budget, repeat_unavailable: repeat, convert: convert, open: open
+      ) do |deadline|
+        stub.public_send(rpc, request, deadline: deadline, metadata: @metadata.merge(Connection.about(request)), return_op: true)
       end
     end
 
     def with_stream(kind, rpc, max_in_flight, wrap)
       stream = kind.new(max_in_flight: max_in_flight, close_timeout: @timeout, wrap: wrap) do |requests|
-        @stub.public_send(rpc, requests, metadata: @metadata.dup, return_op: true)
+        stub.public_send(rpc, requests, metadata: @metadata.dup, return_op: true)
       end
       return stream unless block_given?
 

@@ -30,6 +30,18 @@ module Samplerd
       tensor(rows, :DTYPE_BF16) { |flat| narrow(flat, *FORMATS.fetch(:bf16)) }
     end
 
+    # Rows that are binary16 or bfloat16 already (:f16, :bf16): a String of their bytes, little-endian, row after row. Ruby
+    # has no numbers of 16 bits; a library of tensors gives such a String. Nothing is converted.
+    def bits(data, dtype, rows: 1)
+      numbers = data.bytesize / 2
+      raise ArgumentError, "no such dtype of 16 bits: #{dtype}" unless FORMATS.key?(dtype)
+      if data.bytesize.odd? || rows < 1 || numbers.zero? || !(numbers % rows).zero?
+        raise ArgumentError, "#{data.bytesize} bytes are not #{rows} rows"
+      end
+
+      V1::Tensor.new(dtype: :"DTYPE_#{dtype.upcase}", rows: rows, vocab_size: numbers / rows, data: data)
+    end
+
     # Rows in a format named :f32, :f16, :bf16 or :f64.
     def encode(rows, dtype)
       raise ArgumentError, "no such dtype: #{dtype}" unless %i[f32 f16 bf16 f64].include?(dtype)

@@ -1109,8 +1109,9 @@ class SampleRequest(_message.Message):
     id: _builtins.int
     """Chosen by the client and echoed in the reply; on a stream, what matches replies to requests."""
     num_samples: _builtins.int
-    """Samples drawn from each row, S. 0 means 1; rows x S at most limits.max_samples_per_request. From a distribution, on
-    a stream, up to limits.max_stream_samples: they are drawn chunk by chunk, as the client reads them.
+    """Samples drawn from each row, S. 0 means 1; rows x S at most limits.max_samples_per_request. From a distribution, by
+    SampleDistribution or SampleStream, up to limits.max_stream_samples: they are drawn chunk by chunk, as the client
+    reads them.
     """
     seed: _builtins.int
     """Key of the noise. Absent: the server draws one at random and says which in SampleResponse.seed. Not together with
@@ -2031,8 +2032,8 @@ class Limits(_message.Message):
     The server's flag is --max-ids-per-list.
     """
     max_stream_samples: _builtins.int
-    """Most samples (rows x num_samples) in a SampleStream request for a distribution that can be drawn chunk by chunk: with
-    replacement, with fixed parameters or a temperature alone, without XTC and without outputs per row.
+    """Most samples (rows x num_samples) in a SampleDistribution or SampleStream request for a distribution that can be drawn
+    chunk by chunk: with replacement, with fixed parameters or a temperature alone, without XTC and without outputs per row.
     """
     max_distributions: _builtins.int
     """Most uploaded distributions; one more is refused with RESOURCE_EXHAUSTED."""

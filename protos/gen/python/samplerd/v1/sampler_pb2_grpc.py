@@ -65,6 +65,11 @@ class SamplerServiceStub(object):
                 request_serializer=samplerd_dot_v1_dot_sampler__pb2.ListDistributionsRequest.SerializeToString,
                 response_deserializer=samplerd_dot_v1_dot_sampler__pb2.ListDistributionsResponse.FromString,
                 _registered_method=True)
+        self.SampleDistribution = channel.unary_stream(
+                '/samplerd.v1.SamplerService/SampleDistribution',
+                request_serializer=samplerd_dot_v1_dot_sampler__pb2.SampleRequest.SerializeToString,
+                response_deserializer=samplerd_dot_v1_dot_sampler__pb2.SampleResponse.FromString,
+                _registered_method=True)
         self.VerifyDraft = channel.unary_unary(
                 '/samplerd.v1.SamplerService/VerifyDraft',
                 request_serializer=samplerd_dot_v1_dot_sampler__pb2.VerifyDraftRequest.SerializeToString,
@@ -139,6 +144,23 @@ class SamplerServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SampleDistribution(self, request, context):
+        """Draws any number of samples from an uploaded distribution: one request, and its chunks in order, the last one marked
+        final. Joined, they are exactly what Sample would draw with the same seed. The server draws a chunk once the one
+        before it was sent, so the draw takes the memory of one chunk, whatever its size, and waits for a client that does
+        not read. To stop, cancel the call.
+
+        The source must be `distribution`; any other is INVALID_ARGUMENT. A failure ends the call with its status, and `error`
+        is never set. A call that was broken off goes on with the seed of its chunks and, of one row, a draw_offset that is
+        larger by the samples that have arrived.
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+        buf:lint:ignore RPC_REQUEST_STANDARD_NAME
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def VerifyDraft(self, request, context):
         """Accepts or corrects the drafted tokens of one sequence (speculative decoding): the tokens that it returns follow the
         target model's distribution exactly (Leviathan et al., 2023; Chen et al., 2023). The draft is a chain of tokens, or a
@@ -198,6 +220,11 @@ def add_SamplerServiceServicer_to_server(servicer, server):
                     servicer.ListDistributions,
                     request_deserializer=samplerd_dot_v1_dot_sampler__pb2.ListDistributionsRequest.FromString,
                     response_serializer=samplerd_dot_v1_dot_sampler__pb2.ListDistributionsResponse.SerializeToString,
+            ),
+            'SampleDistribution': grpc.unary_stream_rpc_method_handler(
+                    servicer.SampleDistribution,
+                    request_deserializer=samplerd_dot_v1_dot_sampler__pb2.SampleRequest.FromString,
+                    response_serializer=samplerd_dot_v1_dot_sampler__pb2.SampleResponse.SerializeToString,
             ),
             'VerifyDraft': grpc.unary_unary_rpc_method_handler(
                     servicer.VerifyDraft,
@@ -378,6 +405,33 @@ class SamplerService(object):
             '/samplerd.v1.SamplerService/ListDistributions',
             samplerd_dot_v1_dot_sampler__pb2.ListDistributionsRequest.SerializeToString,
             samplerd_dot_v1_dot_sampler__pb2.ListDistributionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SampleDistribution(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/samplerd.v1.SamplerService/SampleDistribution',
+            samplerd_dot_v1_dot_sampler__pb2.SampleRequest.SerializeToString,
+            samplerd_dot_v1_dot_sampler__pb2.SampleResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -69,6 +69,19 @@ class SamplerServiceStub:
     """Frees one uploaded distribution; requests that have begun still finish. NOT_FOUND when there is none of that name."""
     ListDistributions: _grpc.UnaryUnaryMultiCallable[_sampler_pb2.ListDistributionsRequest, _sampler_pb2.ListDistributionsResponse]
     """Lists the uploaded distributions, ordered by name."""
+    SampleDistribution: _grpc.UnaryStreamMultiCallable[_sampler_pb2.SampleRequest, _sampler_pb2.SampleResponse]
+    """Draws any number of samples from an uploaded distribution: one request, and its chunks in order, the last one marked
+    final. Joined, they are exactly what Sample would draw with the same seed. The server draws a chunk once the one
+    before it was sent, so the draw takes the memory of one chunk, whatever its size, and waits for a client that does
+    not read. To stop, cancel the call.
+
+    The source must be `distribution`; any other is INVALID_ARGUMENT. A failure ends the call with its status, and `error`
+    is never set. A call that was broken off goes on with the seed of its chunks and, of one row, a draw_offset that is
+    larger by the samples that have arrived.
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    buf:lint:ignore RPC_REQUEST_STANDARD_NAME
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+    """
     VerifyDraft: _grpc.UnaryUnaryMultiCallable[_sampler_pb2.VerifyDraftRequest, _sampler_pb2.VerifyDraftResponse]
     """Accepts or corrects the drafted tokens of one sequence (speculative decoding): the tokens that it returns follow the
     target model's distribution exactly (Leviathan et al., 2023; Chen et al., 2023). The draft is a chain of tokens, or a
@@ -115,6 +128,19 @@ class SamplerServiceAsyncStub(SamplerServiceStub):
     """Frees one uploaded distribution; requests that have begun still finish. NOT_FOUND when there is none of that name."""
     ListDistributions: _aio.UnaryUnaryMultiCallable[_sampler_pb2.ListDistributionsRequest, _sampler_pb2.ListDistributionsResponse]  # type: ignore[assignment]
     """Lists the uploaded distributions, ordered by name."""
+    SampleDistribution: _aio.UnaryStreamMultiCallable[_sampler_pb2.SampleRequest, _sampler_pb2.SampleResponse]  # type: ignore[assignment]
+    """Draws any number of samples from an uploaded distribution: one request, and its chunks in order, the last one marked
+    final. Joined, they are exactly what Sample would draw with the same seed. The server draws a chunk once the one
+    before it was sent, so the draw takes the memory of one chunk, whatever its size, and waits for a client that does
+    not read. To stop, cancel the call.
+
+    The source must be `distribution`; any other is INVALID_ARGUMENT. A failure ends the call with its status, and `error`
+    is never set. A call that was broken off goes on with the seed of its chunks and, of one row, a draw_offset that is
+    larger by the samples that have arrived.
+    buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+    buf:lint:ignore RPC_REQUEST_STANDARD_NAME
+    buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+    """
     VerifyDraft: _aio.UnaryUnaryMultiCallable[_sampler_pb2.VerifyDraftRequest, _sampler_pb2.VerifyDraftResponse]  # type: ignore[assignment]
     """Accepts or corrects the drafted tokens of one sequence (speculative decoding): the tokens that it returns follow the
     target model's distribution exactly (Leviathan et al., 2023; Chen et al., 2023). The draft is a chain of tokens, or a
@@ -194,6 +220,25 @@ class SamplerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_sampler_pb2.ListDistributionsResponse, _abc.Awaitable[_sampler_pb2.ListDistributionsResponse]]:
         """Lists the uploaded distributions, ordered by name."""
+
+    @_abc_1.abstractmethod
+    def SampleDistribution(
+        self,
+        request: _sampler_pb2.SampleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_sampler_pb2.SampleResponse], _abc.AsyncIterator[_sampler_pb2.SampleResponse]]:
+        """Draws any number of samples from an uploaded distribution: one request, and its chunks in order, the last one marked
+        final. Joined, they are exactly what Sample would draw with the same seed. The server draws a chunk once the one
+        before it was sent, so the draw takes the memory of one chunk, whatever its size, and waits for a client that does
+        not read. To stop, cancel the call.
+
+        The source must be `distribution`; any other is INVALID_ARGUMENT. A failure ends the call with its status, and `error`
+        is never set. A call that was broken off goes on with the seed of its chunks and, of one row, a draw_offset that is
+        larger by the samples that have arrived.
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+        buf:lint:ignore RPC_REQUEST_STANDARD_NAME
+        buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
+        """
 
     @_abc_1.abstractmethod
     def VerifyDraft(

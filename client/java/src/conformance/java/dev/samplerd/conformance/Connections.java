@@ -19,7 +19,7 @@ import java.util.EnumSet;
 import java.util.Set;
 import java.util.concurrent.CompletableFuture;
 
-/** How calls are made: limits, deadline, cancel, retry, tls, token. */
+/** How calls are made: limits, deadline, cancel, retry, metadata, tls, token. */
 final class Connections {
   private static final int LARGE_ROW = 3_000_000;
   private static final int LARGE_DRAW = 2_000_000;
@@ -97,12 +97,23 @@ final class Connections {
 
   String retry() {
     try (SamplerClient client = SamplerClient.connect(flags.get("--retry-target"))) {
-      int[] samples = Samples.flat(client.sample(refused(1)));
-      expect(Arrays.equals(samples, new int[] {7}), "answered with " + Arrays.toString(samples));
+      for (int id : new int[] {1, 4}) {
+        int[] samples = Samples.flat(client.sample(refused(id)));
+        expect(Arrays.equals(samples, new int[] {7}), "answered with " + Arrays.toString(samples));
+      }
       fails(() -> client.sample(refused(2)), EnumSet.of(Code.RESOURCE_EXHAUSTED));
       fails(() -> client.sample(refused(3)), EnumSet.of(Code.INVALID_ARGUMENT));
     }
     return "tried again twice";
+  }
+
+  String metadata() {
+    SamplerClientBuilder builder = SamplerClient.builder(flags.get("--retry-target"));
+    try (SamplerClient client = builder.metadata("x-tenant", "conformance").build()) {
+      int[] samples = Samples.flat(client.sample(SampleRequest.newBuilder().setDistribution("prior").build()));
+      expect(Arrays.equals(samples, new int[] {7}), "answered with " + Arrays.toString(samples));
+    }
+    return "and the distribution's name";
   }
 
   private static SampleRequest refused(int id) {

@@ -14,11 +14,14 @@ import dev.samplerd.client.Samples;
 import dev.samplerd.client.Tensors;
 import dev.samplerd.v1.CreateDistributionRequest;
 import dev.samplerd.v1.DeleteDistributionRequest;
+import dev.samplerd.v1.Dtype;
 import dev.samplerd.v1.SampleRequest;
 import dev.samplerd.v1.SampleResponse;
 import dev.samplerd.v1.SamplingParams;
 import dev.samplerd.v1.Tensor;
 import dev.samplerd.v1.VerifyDraftRequest;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Base64;
@@ -107,6 +110,27 @@ final class Draws {
     return cases.size() + " arrays";
   }
 
+  String halves() {
+    int tried = 0;
+    try (SamplerClient client = connect()) {
+      for (JsonElement each : vectors.getAsJsonArray("arrays")) {
+        JsonObject array = each.getAsJsonObject();
+        String dtype = array.get("dtype").getAsString();
+        if (!dtype.equals("F32")) {
+          tried++;
+          int rows = array.getAsJsonArray("rows").size();
+          ByteBuffer data = ByteBuffer.wrap(bytes(array, "data")).order(ByteOrder.LITTLE_ENDIAN);
+          short[] bits = new short[data.remaining() / Short.BYTES];
+          data.asShortBuffer().get(bits);
+          boolean isF16 = dtype.equals("F16");
+          checkSamples(client, array, isF16 ? Tensors.f16Bits(bits, rows) : Tensors.bf16Bits(bits, rows));
+          checkSamples(client, array, Tensors.wrap(isF16 ? Dtype.DTYPE_F16 : Dtype.DTYPE_BF16, data, rows));
+        }
+      }
+    }
+    return tried + " arrays";
+  }
+
   private static void checkArray(SamplerClient client, JsonObject array) {
     String name = array.get("name").getAsString();
     JsonArray rows = array.getAsJsonArray("rows");
@@ -123,6 +147,10 @@ final class Draws {
           default -> throw new MismatchException(name + ": dtype " + array.get("dtype"));
         };
     expect(Arrays.equals(tensor.getData().toByteArray(), bytes(array, "data")), name + ": other bytes");
+    checkSamples(client, array, tensor);
+  }
+
+  private static void checkSamples(SamplerClient client, JsonObject array, Tensor tensor) {
     SampleRequest request =
         SampleRequest.newBuilder()
             .setTensor(tensor)
@@ -131,7 +159,7 @@ final class Draws {
             .setNumSamples(array.get("num_samples").getAsInt())
             .build();
     int[] samples = Samples.flat(client.sample(request));
-    expect(Arrays.equals(samples, ints(array.get("samples"))), name + ": drew " + Arrays.toString(samples));
+    expect(Arrays.equals(samples, ints(array.get("samples"))), array.get("name") + ": drew " + Arrays.toString(samples));
   }
 
   String frequencies() throws Exception {

@@ -7,7 +7,7 @@ import java.util.Set;
 /** What the runner is started with. */
 record Flags(Map<String, String> values) {
   private static final Set<String> KNOWN =
-      Set.of("--target", "--vectors", "--retry-target", "--tls-target", "--ca", "--token");
+      Set.of("--target", "--vectors", "--retry-target", "--servers", "--unix-target", "--tls-target", "--ca", "--token");
 
   static Flags parse(String[] arguments) {
     Map<String, String> values = new HashMap<>();

@@ -28,10 +28,12 @@ public final class Runner {
     Draws draws = new Draws(flags, vectors);
     Requests requests = new Requests(flags, vectors);
     Connections connections = new Connections(flags, vectors);
+    Servers servers = new Servers(flags, vectors);
     Map<String, Feature> features = new LinkedHashMap<>();
     features.put("calls", draws::calls);
     features.put("parameters", requests::parameters);
     features.put("arrays", draws::arrays);
+    features.put("halves", draws::halves);
     features.put("guidance", requests::guidance);
     features.put("drafts", requests::drafts);
     features.put("frequencies", draws::frequencies);
@@ -40,6 +42,11 @@ public final class Runner {
     features.put("deadline", connections::deadline);
     features.put("cancel", connections::cancel);
     features.put("retry", connections::retry);
+    features.put("budget", servers::budget);
+    features.put("metadata", connections::metadata);
+    features.put("servers", servers::servers);
+    features.put("connections", servers::connections);
+    features.put("unix", servers::unix);
     features.put("tls", connections::tls);
     features.put("token", connections::token);
     int failed = 0;
@@ -52,6 +59,9 @@ public final class Runner {
   private static boolean hasPassed(String name, Feature feature) {
     try {
       System.out.println(name + "\tpass\t" + feature.run());
+      return true;
+    } catch (UnsupportedOperationException error) {
+      System.out.println(name + "\tunsupported\t" + error.getMessage());
       return true;
     } catch (Exception error) { // whatever it is, the other features are tried
       System.err.println(name + ": " + error);

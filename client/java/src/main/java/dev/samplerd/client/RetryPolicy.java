@@ -6,15 +6,19 @@ import java.util.Optional;
 /**
  * How often, and after how long, a call is tried again.
  *
- * <p>Only RESOURCE_EXHAUSTED and UNAVAILABLE are, and never past the deadline. Where the server says when to come back
+ * <p>Only RESOURCE_EXHAUSTED and UNAVAILABLE are, and CANCELLED that the caller did not ask for, as of a server that ends
+ * its connections; never past the deadline. Where the server says when to come back
  * (the trailer {@code grpc-retry-pushback-ms}), that is when; a hint that is negative or no number means never. Where it
  * does not, the wait is uniform between 0 and an upper end that doubles with each attempt (full jitter).
  *
  * @param maxAttempts attempts in all; 1 means never again
  * @param initialBackoff upper end of the first wait
  * @param maxBackoff upper end of the longest wait
+ * @param budget retries that a client may make in a burst, over all its calls; each uses up one
+ * @param budgetRefill retries that each successful call gives back: with 0.1, at most one for ten such calls in the long run
  */
-public record RetryPolicy(int maxAttempts, Duration initialBackoff, Duration maxBackoff) {
+public record RetryPolicy(
+    int maxAttempts, Duration initialBackoff, Duration maxBackoff, double budget, double budgetRefill) {
   /** Four attempts; waits of at most 50 ms, 100 ms, ... 2 s. */
   public static final RetryPolicy DEFAULT = new RetryPolicy(4, Duration.ofMillis(50), Duration.ofSeconds(2));
 
@@ -27,8 +31,10 @@ public record RetryPolicy(int maxAttempts, Duration initialBackoff, Duration max
    * @param maxAttempts attempts in all; 1 means never again
    * @param initialBackoff upper end of the first wait
    * @param maxBackoff upper end of the longest wait
+   * @param budget retries that a client may make in a burst
+   * @param budgetRefill retries that each successful call gives back
    * @throws IllegalArgumentException unless maxAttempts is at least 1 and 0 is at most initialBackoff, and that at most
-   *     maxBackoff
+   *     maxBackoff, and budget and budgetRefill are at least 0
    */
   public RetryPolicy {
     if (maxAttempts < 1) {
@@ -37,6 +43,20 @@ public record RetryPolicy(int maxAttempts, Duration initialBackoff, Duration max
     if (initialBackoff.isNegative() || initialBackoff.compareTo(maxBackoff) > 0) {
       throw new IllegalArgumentException("expected 0 <= initialBackoff <= maxBackoff");
     }
+    if (!(budget >= 0 && budgetRefill >= 0)) {
+      throw new IllegalArgumentException("expected budget >= 0, budgetRefill >= 0");
+    }
+  }
+
+  /**
+   * With the default budget: 20 retries, a tenth of one given back by each success.
+   *
+   * @param maxAttempts attempts in all; 1 means never again
+   * @param initialBackoff upper end of the first wait
+   * @param maxBackoff upper end of the longest wait
+   */
+  public RetryPolicy(int maxAttempts, Duration initialBackoff, Duration maxBackoff) {
+    this(maxAttempts, initialBackoff, maxBackoff, 20, 0.1);
   }
 
   /**

@@ -16,7 +16,6 @@ import dev.samplerd.v1.VerifyDraftRequest;
 import dev.samplerd.v1.VerifyDraftResponse;
 import io.grpc.Context;
 import io.grpc.Deadline;
-import io.grpc.ManagedChannel;
 import io.grpc.MethodDescriptor;
 import java.time.Duration;
 import java.util.ArrayList;
@@ -26,7 +25,7 @@ import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
 
 /**
- * A connection to a samplerd. Any number of threads may share one.
+ * Connections to a samplerd, or to several. Any number of threads may share one.
  *
  * <p>Every method that waits throws {@link SamplerdException} when the call fails; a future fails with it. A call has
  * the client's timeout, retries included, or the deadline of the current {@link Context} if that is sooner. Interrupting
@@ -36,17 +35,19 @@ public final class SamplerClient implements AutoCloseable {
   private static final Duration CLOSE_TIMEOUT = Duration.ofSeconds(5);
   private static final int MAX_IN_FLIGHT = 64;
 
-  private final ManagedChannel channel;
+  private final Connections channel;
   private final Duration timeout;
   private final RetryPolicy retry;
+  private final RetryBudget budget;
 
-  SamplerClient(ManagedChannel channel, Duration timeout, RetryPolicy retry) {
+  SamplerClient(Connections channel, Duration timeout, RetryPolicy retry, RetryBudget budget) {
     if (timeout.isNegative() || timeout.isZero()) {
       throw new IllegalArgumentException("the timeout must be more than 0, got " + timeout);
     }
     this.channel = channel;
     this.timeout = timeout;
     this.retry = retry;
+    this.budget = budget;
   }
 
   /**
@@ -62,11 +63,22 @@ public final class SamplerClient implements AutoCloseable {
   /**
    * For TLS, tokens, and other limits than the default ones.
    *
-   * @param target {@code host:port}
+   * @param target {@code host:port}, or {@code unix:/path} where netty has its native transport
    * @return what makes the client
    */
   public static SamplerClientBuilder builder(String target) {
-    return new SamplerClientBuilder(target);
+    return new SamplerClientBuilder(List.of(target));
+  }
+
+  /**
+   * For several servers, which get the calls in turn as long as they are healthy: one that starts, drains or is gone gets
+   * none.
+   *
+   * @param targets each {@code host:port}; at least one
+   * @return what makes the client
+   */
+  public static SamplerClientBuilder builder(List<String> targets) {
+    return new SamplerClientBuilder(targets);
   }
 
   /**
@@ -76,17 +88,17 @@ public final class SamplerClient implements AutoCloseable {
    * @return a client
    */
   public SamplerClient withTimeout(Duration timeout) {
-    return new SamplerClient(channel, timeout, retry);
+    return new SamplerClient(channel, timeout, retry, budget);
   }
 
   /**
-   * The same connection with another way to try again. Closing either closes both.
+   * The same connection with another way to try again, and a budget of its own. Closing either closes both.
    *
    * @param retry how often, and after how long
    * @return a client
    */
   public SamplerClient withRetry(RetryPolicy retry) {
-    return new SamplerClient(channel, timeout, retry);
+    return new SamplerClient(channel, timeout, retry, new RetryBudget(retry));
   }
 
   /**
@@ -246,21 +258,13 @@ public final class SamplerClient implements AutoCloseable {
     Deadline own = Deadline.after(timeout.toNanos(), TimeUnit.NANOSECONDS);
     Deadline outer = Context.current().getDeadline();
     Deadline deadline = outer == null ? own : own.minimum(outer);
-    return new UnaryCall<>(channel, method, request, retry, deadline).start();
+    return new UnaryCall<>(channel, method, request, retry, budget, deadline).start();
   }
 
-  /** Ends the connection; calls in flight have five seconds to finish. */
+  /** Ends the connections; calls in flight have five seconds to finish. */
   @Override
   public void close() {
-    channel.shutdown();
-    try {
-      if (channel.awaitTermination(CLOSE_TIMEOUT.toSeconds(), TimeUnit.SECONDS)) {
-        return;
-      }
-    } catch (InterruptedException error) {
-      Thread.currentThread().interrupt();
-    }
-    channel.shutdownNow();
+    channel.close(CLOSE_TIMEOUT.toSeconds());
   }
 
   private static <R> R await(CompletableFuture<R> future) {

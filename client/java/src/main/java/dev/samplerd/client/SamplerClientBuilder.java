@@ -3,6 +3,7 @@ package dev.samplerd.client;
 import io.grpc.ChannelCredentials;
 import io.grpc.Grpc;
 import io.grpc.InsecureChannelCredentials;
+import io.grpc.ManagedChannel;
 import io.grpc.ManagedChannelBuilder;
 import io.grpc.Metadata;
 import io.grpc.TlsChannelCredentials;
@@ -11,7 +12,8 @@ import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.file.Path;
 import java.time.Duration;
-import java.util.Objects;
+import java.util.ArrayList;
+import java.util.List;
 import java.util.concurrent.TimeUnit;
 import java.util.regex.Pattern;
 
@@ -26,7 +28,7 @@ public final class SamplerClientBuilder {
   private static final Pattern LOOPBACK =
       Pattern.compile("(dns:///)?(localhost|127(\\.\\d{1,3}){3}|\\[::1])(:\\d+)?");
 
-  private final String target;
+  private final List<String> targets;
   private ChannelCredentials credentials = InsecureChannelCredentials.create();
   private boolean isPlaintext = true;
   private String token;
@@ -35,9 +37,42 @@ public final class SamplerClientBuilder {
   private int maxMessageBytes = MAX_MESSAGE_BYTES;
   private Duration timeout = Duration.ofSeconds(30);
   private RetryPolicy retry = RetryPolicy.DEFAULT;
+  private final Metadata headers = new Metadata();
+  private boolean isBalanced;
+  private int connections = 1;
 
-  SamplerClientBuilder(String target) {
-    this.target = Objects.requireNonNull(target, "target");
+  SamplerClientBuilder(List<String> targets) {
+    if (targets.isEmpty()) {
+      throw new IllegalArgumentException("no servers were given");
+    }
+    this.targets = List.copyOf(targets);
+    isBalanced = targets.size() > 1;
+  }
+
+  /**
+   * Sends calls in turn to every healthy address of the target, for a name that stands for several ({@code
+   * dns:///host:port}). A client of several targets always does.
+   *
+   * @return this
+   */
+  public SamplerClientBuilder balance() {
+    isBalanced = true;
+    return this;
+  }
+
+  /**
+   * Opens this many connections to each server, on which calls take turns; 1 by default. A server with several workers
+   * gives a connection to one of them.
+   *
+   * @param connections at least 1
+   * @return this
+   */
+  public SamplerClientBuilder connections(int connections) {
+    if (connections < 1) {
+      throw new IllegalArgumentException("connections must be at least 1, got " + connections);
+    }
+    this.connections = connections;
+    return this;
   }
 
   /**
@@ -124,6 +159,19 @@ public final class SamplerClientBuilder {
   }
 
   /**
+   * Sends this with every call. Calls about an uploaded distribution carry its name as {@code
+   * x-samplerd-distribution} in any case, by which a proxy can choose the server.
+   *
+   * @param key lower-case, not ending in {@code -bin}
+   * @param value visible ASCII characters
+   * @return this
+   */
+  public SamplerClientBuilder metadata(String key, String value) {
+    headers.put(Metadata.Key.of(key, Metadata.ASCII_STRING_MARSHALLER), value);
+    return this;
+  }
+
+  /**
    * The largest reply that is taken; 256 MiB by default. Requests are bounded by the server.
    *
    * @param bytes at least 1
@@ -157,17 +205,28 @@ public final class SamplerClientBuilder {
   }
 
   /**
-   * Makes the client; the connection is made by the first call.
+   * Makes the client; the connections are made by the first calls.
    *
    * @return the client, to be closed
    * @throws IllegalStateException if a token would cross the network in plain text
    */
   public SamplerClient build() {
-    boolean isExposed = token != null && isPlaintext && !isLoopback(target);
+    boolean isExposed = token != null && isPlaintext && !targets.stream().allMatch(SamplerClientBuilder::isLoopback);
     if (isExposed && !allowsPlaintextToken) {
       throw new IllegalStateException(
-          "the token would cross the network to " + target + " in plain text: use tls(), or allowPlaintextToken()");
+          "the token would cross the network to "
+              + String.join(", ", targets)
+              + " in plain text: use tls(), or allowPlaintextToken()");
     }
+    List<ManagedChannel> channels = new ArrayList<>();
+    for (int i = 0; i < connections; i++) {
+      channels.add(open());
+    }
+    return new SamplerClient(new Connections(channels), timeout, retry, new RetryBudget(retry));
+  }
+
+  private ManagedChannel open() {
+    String target = targets.size() == 1 ? targets.get(0) : ServerList.target(targets);
     ManagedChannelBuilder<?> channel =
         Grpc.newChannelBuilder(target, credentials)
             .userAgent("samplerd-java/0.1.0")
@@ -176,18 +235,23 @@ public final class SamplerClientBuilder {
             // Five minutes is the shortest ping interval that a server with default settings tolerates.
             .keepAliveTime(5, TimeUnit.MINUTES)
             .disableRetry(); // they would multiply with ours
+    if (isBalanced) {
+      HealthyRoundRobin.register();
+      channel.defaultLoadBalancingPolicy(HealthyRoundRobin.POLICY);
+    }
     if (serverName != null) {
       channel.overrideAuthority(serverName);
     }
+    Metadata sent = new Metadata();
+    sent.merge(headers);
     if (token != null) {
-      Metadata headers = new Metadata();
-      headers.put(Metadata.Key.of("authorization", Metadata.ASCII_STRING_MARSHALLER), "Bearer " + token);
-      channel.intercept(MetadataUtils.newAttachHeadersInterceptor(headers));
+      sent.put(Metadata.Key.of("authorization", Metadata.ASCII_STRING_MARSHALLER), "Bearer " + token);
     }
-    return new SamplerClient(channel.build(), timeout, retry);
+    channel.intercept(MetadataUtils.newAttachHeadersInterceptor(sent));
+    return channel.build();
   }
 
   static boolean isLoopback(String target) {
-    return LOOPBACK.matcher(target).matches();
+    return target.startsWith("unix:") || LOOPBACK.matcher(target).matches();
   }
 }

@@ -97,6 +97,58 @@ public final class Tensors {
   }
 
   /**
+   * Rows that are binary16 already, given by their bits, as {@code Float.floatToFloat16} of Java 20 gives them. Copied once,
+   * as a {@code ByteString} cannot view an array of shorts.
+   *
+   * @param bits short[rows x V], row-major
+   * @param rows how many rows it holds; at least 1
+   * @return the rows, 2 bytes a number
+   */
+  public static Tensor f16Bits(short[] bits, int rows) {
+    return bits(Dtype.DTYPE_F16, bits, rows);
+  }
+
+  /**
+   * Rows that are bfloat16 already, given by their bits: see {@link #f16Bits}.
+   *
+   * @param bits short[rows x V], row-major
+   * @param rows how many rows it holds; at least 1
+   * @return the rows, 2 bytes a number
+   */
+  public static Tensor bf16Bits(short[] bits, int rows) {
+    return bits(Dtype.DTYPE_BF16, bits, rows);
+  }
+
+  /**
+   * Rows that lie in a buffer as the wire has them, little-endian: not copied, so leave them unchanged until the call has
+   * returned.
+   *
+   * @param dtype what the numbers are
+   * @param data what is left of it (from position to limit) is taken; its position stays where it is
+   * @param rows how many rows it holds; at least 1
+   * @return the rows
+   */
+  public static Tensor wrap(Dtype dtype, ByteBuffer data, int rows) {
+    int width =
+        switch (dtype) {
+          case DTYPE_F16, DTYPE_BF16 -> Short.BYTES;
+          case DTYPE_F32 -> Float.BYTES;
+          case DTYPE_F64 -> Double.BYTES;
+          default -> throw new IllegalArgumentException("no such dtype: " + dtype);
+        };
+    if (data.remaining() % width != 0) {
+      throw new IllegalArgumentException(data.remaining() + " bytes are not whole numbers");
+    }
+    return tensor(dtype, data, data.remaining() / width, rows);
+  }
+
+  private static Tensor bits(Dtype dtype, short[] bits, int rows) {
+    ByteBuffer data = allocate(bits.length, Short.BYTES);
+    data.asShortBuffer().put(bits);
+    return tensor(dtype, data, bits.length, rows);
+  }
+
+  /**
    * The nearest binary16, ties to even. NaN stays NaN; 65520 and more become infinite.
    *
    * @param value any number
@@ -144,7 +196,7 @@ public final class Tensors {
     if (rows < 1 || size < 1 || size % rows != 0) {
       throw new IllegalArgumentException(size + " numbers are not " + rows + " rows");
     }
-    ByteString bytes = UnsafeByteOperations.unsafeWrap(data); // ours alone: nobody can change it any more
+    ByteString bytes = UnsafeByteOperations.unsafeWrap(data); // ours alone, but for wrap, which says so
     return Tensor.newBuilder().setDtype(dtype).setRows(rows).setVocabSize(size / rows).setData(bytes).build();
   }
 }

@@ -1,15 +1,21 @@
 package dev.samplerd.client;
 
+import dev.samplerd.v1.CreateDistributionRequest;
+import dev.samplerd.v1.DeleteDistributionRequest;
+import dev.samplerd.v1.GetDistributionRequest;
+import dev.samplerd.v1.SampleRequest;
 import dev.samplerd.v1.SamplerServiceGrpc;
 import io.grpc.CallOptions;
 import io.grpc.Channel;
 import io.grpc.ClientCall;
+import io.grpc.ClientInterceptors;
 import io.grpc.Context;
 import io.grpc.Deadline;
 import io.grpc.Metadata;
 import io.grpc.MethodDescriptor;
 import io.grpc.Status;
 import io.grpc.stub.ClientCalls;
+import io.grpc.stub.MetadataUtils;
 import io.grpc.stub.StreamObserver;
 import java.util.Optional;
 import java.util.concurrent.CompletableFuture;
@@ -28,20 +34,31 @@ final class UnaryCall<Q, R> {
   private static final Metadata.Key<String> PUSHBACK =
       Metadata.Key.of("grpc-retry-pushback-ms", Metadata.ASCII_STRING_MARSHALLER);
 
+  private static final Metadata.Key<String> DISTRIBUTION =
+      Metadata.Key.of("x-samplerd-distribution", Metadata.ASCII_STRING_MARSHALLER);
+
   private final Channel channel;
   private final MethodDescriptor<Q, R> method;
   private final Q request;
   private final RetryPolicy policy;
+  private final RetryBudget budget;
   private final Deadline deadline;
   private final CompletableFuture<R> result = new CompletableFuture<>();
   private final Context context = Context.current();
   private volatile ClientCall<Q, R> current;
 
-  UnaryCall(Channel channel, MethodDescriptor<Q, R> method, Q request, RetryPolicy policy, Deadline deadline) {
+  UnaryCall(
+      Channel channel,
+      MethodDescriptor<Q, R> method,
+      Q request,
+      RetryPolicy policy,
+      RetryBudget budget,
+      Deadline deadline) {
     this.channel = channel;
     this.method = method;
     this.request = request;
     this.policy = policy;
+    this.budget = budget;
     this.deadline = deadline;
   }
 
@@ -55,7 +72,7 @@ final class UnaryCall<Q, R> {
     if (result.isDone()) {
       return;
     }
-    ClientCall<Q, R> call = channel.newCall(method, CallOptions.DEFAULT.withDeadline(deadline));
+    ClientCall<Q, R> call = about(request).newCall(method, CallOptions.DEFAULT.withDeadline(deadline));
     current = call;
     try {
       ClientCalls.asyncUnaryCall(call, request, new Outcome(number));
@@ -65,6 +82,26 @@ final class UnaryCall<Q, R> {
     if (result.isDone()) { // cancelled while this attempt began: the callback has seen the one before
       cancelCurrent();
     }
+  }
+
+  /** Adds the name of the distribution that the request is about, if any; the server refuses names with other characters. */
+  private Channel about(Q asked) {
+    String name = "";
+    if (asked instanceof SampleRequest sample) {
+      name = sample.getDistribution();
+    } else if (asked instanceof CreateDistributionRequest create) {
+      name = create.getName();
+    } else if (asked instanceof GetDistributionRequest get) {
+      name = get.getName();
+    } else if (asked instanceof DeleteDistributionRequest delete) {
+      name = delete.getName();
+    }
+    if (!name.matches("[\\x21-\\x7e]+")) {
+      return channel;
+    }
+    Metadata headers = new Metadata();
+    headers.put(DISTRIBUTION, name);
+    return ClientInterceptors.intercept(channel, MetadataUtils.newAttachHeadersInterceptor(headers));
   }
 
   private void cancelCurrent() {
@@ -81,7 +118,7 @@ final class UnaryCall<Q, R> {
     long remaining = deadline.timeRemaining(TimeUnit.NANOSECONDS);
     double uniform = ThreadLocalRandom.current().nextDouble();
     Optional<Long> delay = policy.nextDelayNanos(number, mayRepeat(error), pushback, remaining, uniform);
-    if (delay.isEmpty()) {
+    if (delay.isEmpty() || !budget.withdraw()) {
       result.completeExceptionally(error);
       return;
     }
@@ -93,7 +130,11 @@ final class UnaryCall<Q, R> {
   /** An upload whose connection broke may have been done; a refused one was not. */
   private boolean mayRepeat(SamplerdException error) {
     boolean isUpload = method == (Object) SamplerServiceGrpc.getCreateDistributionMethod();
-    return error.isRetryable() && !(isUpload && error.code() == Status.Code.UNAVAILABLE);
+    boolean isForeignCancel = error.code() == Status.Code.CANCELLED && !result.isDone() && !context.isCancelled();
+    if (isUpload && (isForeignCancel || error.code() == Status.Code.UNAVAILABLE)) {
+      return false;
+    }
+    return error.isRetryable() || isForeignCancel;
   }
 
   /** Takes what comes of one attempt. */
@@ -119,6 +160,7 @@ final class UnaryCall<Q, R> {
     @Override
     public void onCompleted() {
       current = null;
+      budget.deposit();
       result.complete(reply); // it came before, or gRPC would have called onError
     }
   }

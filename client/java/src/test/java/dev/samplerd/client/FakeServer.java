@@ -37,8 +37,9 @@ final class FakeServer extends SamplerServiceGrpc.SamplerServiceImplBase impleme
   }
 
   static SamplerClient client(String name) {
-    return new SamplerClient(
-        InProcessChannelBuilder.forName(name).build(), Duration.ofSeconds(10), RetryPolicy.DEFAULT);
+    Connections channel = new Connections(List.of(InProcessChannelBuilder.forName(name).build()));
+    RetryBudget budget = new RetryBudget(RetryPolicy.DEFAULT);
+    return new SamplerClient(channel, Duration.ofSeconds(10), RetryPolicy.DEFAULT, budget);
   }
 
   static SampleRequest request(long id) {

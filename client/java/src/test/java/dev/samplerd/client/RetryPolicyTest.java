@@ -48,11 +48,30 @@ public class RetryPolicyTest {
     assertFalse(RetryPolicy.NEVER.nextDelayNanos(1, true, null, HOUR, 0).isPresent());
   }
 
+  /** Retries of all calls are bounded; successes give some back, up to the budget. */
+  @Test
+  public void budget() {
+    RetryBudget budget = new RetryBudget(new RetryPolicy(4, Duration.ZERO, Duration.ZERO, 2, 0.5));
+    assertTrue(budget.withdraw() && budget.withdraw());
+    assertFalse(budget.withdraw());
+    budget.deposit();
+    assertFalse(budget.withdraw());
+    budget.deposit();
+    assertTrue(budget.withdraw());
+    for (int i = 0; i < 10; i++) {
+      budget.deposit();
+    }
+    assertTrue(budget.withdraw() && budget.withdraw());
+    assertFalse(budget.withdraw());
+  }
+
   /** Numbers that make no sense. */
   @Test
   public void checked() {
     assertThrows(IllegalArgumentException.class, () -> new RetryPolicy(0, Duration.ZERO, Duration.ZERO));
     assertThrows(
         IllegalArgumentException.class, () -> new RetryPolicy(2, Duration.ofSeconds(2), Duration.ofSeconds(1)));
+    assertThrows(
+        IllegalArgumentException.class, () -> new RetryPolicy(2, Duration.ZERO, Duration.ZERO, Double.NaN, 0));
   }
 }

@@ -93,4 +93,18 @@ public class TensorsTest {
     assertThrows(IllegalArgumentException.class, () -> Tensors.f32(new float[0]));
     assertThrows(IllegalArgumentException.class, () -> Tensors.f16(new float[2], 0));
   }
+
+  /** What is 16 bits wide already is sent as it is. */
+  @Test
+  public void bits() {
+    short[] bits = {0x3c00, 0, 0x7bff, 1};
+    byte[] bytes = {0, 0x3c, 0, 0, (byte) 0xff, 0x7b, 1, 0};
+    assertEquals(com.google.protobuf.ByteString.copyFrom(bytes), Tensors.f16Bits(bits, 2).getData());
+    assertEquals(dev.samplerd.v1.Dtype.DTYPE_BF16, Tensors.bf16Bits(bits, 2).getDtype());
+    java.nio.ByteBuffer buffer = java.nio.ByteBuffer.wrap(bytes);
+    dev.samplerd.v1.Tensor wrapped = Tensors.wrap(dev.samplerd.v1.Dtype.DTYPE_F16, buffer, 2);
+    bytes[0] = 5;
+    assertEquals(5, wrapped.getData().byteAt(0)); // not copied
+    assertEquals(2, wrapped.getVocabSize());
+  }
 }

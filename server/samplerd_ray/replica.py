@@ -1,0 +1,161 @@
+"""A replica: one samplerd, and what Ray Serve asks of it. An actor of Ray runs it, on the actor's event loop.
+
+Rule 1: it is listed once its samplerd holds every kept distribution, unless samplerd says that it is not ready. Rule
+2: where samplerd has ended by itself, the replica ends too, and Ray Serve starts another one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import os
+import sys
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Protocol
+
+from samplerd_ray.autoscaling import Load
+from samplerd_ray.directory import TELL_S, Place
+from samplerd_ray.server_process import ServerProcess, command_of
+from samplerd_ray.uploads import Uploads
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Directory", "Replica"]
+
+_ENDED = 3
+
+
+class Directory(Protocol):
+    """The directory as a replica calls it, from another process: `directory.Directory` says what each does."""
+
+    async def tell(
+        self, place: dict[str, Any], held: dict[str, int], refused: dict[str, tuple[int, str]], *, is_ready: bool
+    ) -> tuple[dict[str, tuple[int, list[Any]]], list[str]]:
+        """Take note of a replica, and say what it lacks and what it is to delete."""
+
+    async def fetch(self, stored: list[Any]) -> bytes:
+        """Bring the bytes of an upload to this node."""
+
+    async def leave(self, replica: str) -> None:
+        """Take a replica out that is about to end."""
+
+
+class Replica:
+    """Starts on `start`, ends on `stop`."""
+
+    def __init__(self, name: str, node: str, host: str, directory: Directory) -> None:
+        self._name, self._node, self._host = name, node, host
+        self._directory = directory
+        self._server: ServerProcess | None = None
+        self._uploads: Uploads | None = None
+        self._load = Load(1.0)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self, program: str | None, cpus: float, flags: Sequence[str]) -> None:
+        """Start samplerd, and tell the directory once it serves.
+
+        Raises:
+            StartError: it does not start.
+
+        """
+        self._server = ServerProcess(command_of(program, self._host, max(1, math.floor(cpus)), flags))
+        await self._server.start()
+        self._uploads = Uploads(self._server.socket)
+        self._load = Load(cpus)
+        self._tasks = [asyncio.create_task(self._keep_telling()), asyncio.create_task(self._watch())]
+
+    @property
+    def server(self) -> ServerProcess:
+        """Its samplerd."""
+        assert self._server is not None, "the replica was not started. This is a bug."
+        return self._server
+
+    async def _keep_telling(self) -> None:
+        place = Place(
+            replica=self._name,
+            address=self.server.address,
+            metrics=self.server.metrics,
+            node=self._node,
+            actor_pid=os.getpid(),
+            samplerd_pid=self.server.pid,
+        )
+        is_complete = False
+        sync: asyncio.Task[None] | None = None
+        while True:
+            # One that is too busy to answer stays in the list: if it hangs, its health check fails.
+            is_ready = is_complete and await self.server.is_well("/readyz") is not False
+            try:
+                if not is_ready:
+                    await self._directory.leave(self._name)
+                lacking, gone = await self._directory.tell(
+                    asdict(place), dict(self.uploads.held), dict(self.uploads.refused), is_ready=is_ready
+                )
+            except Exception as error:  # noqa: BLE001  # the directory is away, and comes back
+                _say(f"the directory does not answer: {error!r}")
+                await asyncio.sleep(TELL_S)
+                continue
+            # A long upload must not keep the replica from telling that it is there.
+            if sync is None or sync.done():
+                is_complete |= not lacking
+                sync = asyncio.create_task(self._bring_up_to_date(lacking, gone)) if lacking or gone else None
+            await asyncio.sleep(TELL_S)
+
+    @property
+    def uploads(self) -> Uploads:
+        """What its samplerd holds for all replicas."""
+        assert self._uploads is not None, "the replica was not started. This is a bug."
+        return self._uploads
+
+    async def _bring_up_to_date(self, lacking: dict[str, tuple[int, list[Any]]], gone: list[str]) -> None:
+        """Create what samplerd lacks, and delete what was forgotten; what fails is tried again after the next tell."""
+        try:
+            for name in gone:
+                await self.uploads.delete(name)
+            for name, (version, stored) in lacking.items():
+                # It may have come while the directory was told otherwise.
+                if self.uploads.held.get(name) != version:
+                    await self.uploads.create(name, version, await self._directory.fetch(stored))
+        except Exception as error:  # noqa: BLE001  # whatever it is, there is another try
+            _say(f"a distribution did not come: {error!r}")
+
+    async def _watch(self) -> None:
+        """Read the log, which must not fill its pipe; end where samplerd has ended."""
+        while await self.server.read_log():
+            pass
+        _say(f"samplerd {self.server.pid} has ended; so does its replica")
+        with contextlib.suppress(Exception):
+            await asyncio.wait_for(self._directory.leave(self._name), 1.0)
+        os._exit(_ENDED)
+
+    async def load(self) -> float:
+        """Measure its load since the last call: `autoscaling` says what that is."""
+        return self._load.of(await self.server.metrics_page(), time.monotonic())
+
+    async def check_health(self) -> None:
+        """Do nothing if samplerd lives.
+
+        Raises:
+            RuntimeError: it does not answer, or says that it must be replaced.
+
+        """
+        if not await self.server.is_well("/livez"):
+            raise RuntimeError("samplerd does not answer /livez, or says that it should be started again")
+
+    async def stop(self) -> None:
+        """Leave the directory, let samplerd drain, and end."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        with contextlib.suppress(Exception):
+            await self._directory.leave(self._name)
+        if self._uploads is not None:
+            await self._uploads.aclose()
+        if self._server is not None:
+            await self._server.stop()
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"samplerd-ray: {text}\n")

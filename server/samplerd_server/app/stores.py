@@ -1,0 +1,66 @@
+"""What holds rows that are not in a message: uploaded distributions, and regions of shared memory."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from samplerd_server.distributions.folder import FolderStore
+from samplerd_server.distributions.segment import SegmentDecoder
+from samplerd_server.distributions.store import MemoryStore
+from samplerd_server.transport.codec.by_distribution import decode_fixed_params
+from samplerd_server.transport.shared_memory.reader import SharedMemoryReader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from samplerd_server.config import ServerConfig
+    from samplerd_server.distributions.store import Store
+    from samplerd_server.metrics.metrics import Metrics
+    from samplerd_server.sampling.cdf_index.builder import CdfIndexBuilder
+    from samplerd_server.transport.codec.decode import Decoder
+
+__all__ = ["make_regions", "make_store", "steady_time"]
+
+_EPOCH_S = time.time() - time.monotonic()
+
+
+def steady_time(epoch_s: float = _EPOCH_S) -> float:
+    """Give the seconds since 1970 as of the start of the server, and as many more as have passed: it never jumps.
+
+    Args:
+        epoch_s: the time at which the system's monotonic clock was 0, as it was known at the start, in seconds.
+
+    """
+    return epoch_s + time.monotonic()
+
+
+def make_store(config: ServerConfig, *, builder: CdfIndexBuilder | None, decoder: Decoder, metrics: Metrics) -> Store:
+    """Make the store of distributions; a worker's lies in the folder that all workers share."""
+    segment_decoder = SegmentDecoder(
+        params=lambda description: decode_fixed_params(description, decoder),
+        cdf_index=None if builder is None else builder.open,
+    )
+    make: Callable[..., Store] = MemoryStore
+    clock: Callable[[], float] = steady_time
+    if config.worker is not None and config.worker.distributions:
+        make = partial(FolderStore, Path(config.worker.distributions))
+        # Its files have times that other workers compare, also those that start after the system clock was set.
+        clock = partial(steady_time, config.worker.epoch_s)
+    return make(
+        max_count=config.distributions.max_count,
+        max_bytes=config.distributions.max_bytes,
+        clock=clock,
+        events=metrics.distribution_events,
+        segment_decoder=segment_decoder,
+    )
+
+
+def make_regions(config: ServerConfig, metrics: Metrics) -> SharedMemoryReader | None:
+    """Make what reads shared memory; None = the server takes none."""
+    prefix = config.transport.shared_memory_prefix
+    # The limit of a message: copying the rows then blocks the event loop no longer than receiving them would.
+    limit = config.transport.max_message_bytes
+    return SharedMemoryReader(prefix, max_bytes=limit, metrics=metrics) if prefix else None

@@ -1,0 +1,101 @@
+"""Compiles the kernels for GPUs without one: machine code and assembly of each architecture, from the same source.
+
+Rule 1: no contraction. `enable_fp_fusion=False` keeps `a * b + c` two roundings, in the compiler and in the assembler.
+Rule 2: the process is one that does not interpret: see `interpreter.py`, rule 1.
+"""
+
+# mypy: disable-error-code="no-untyped-call"
+
+from __future__ import annotations
+
+from typing import Any
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from samplerd_server.sampling.cuda.keep import keep, name
+from samplerd_server.sampling.cuda.measure import measure
+from samplerd_server.sampling.cuda.pick import pick
+
+__all__ = ["ARCHITECTURES", "KERNELS", "build"]
+
+ARCHITECTURES = (80, 86, 89, 90, 100, 120)
+"""Compute capabilities, ten times: A100, GeForce 30 and A10, GeForce 40 and L4, H100 and H200, B200, GeForce 50."""
+
+KERNELS: dict[str, tuple[Any, dict[str, str], int]] = {
+    "measure": (
+        measure,
+        {"records": "*i64", "tasks": "*i32", "maxima": "*fp32", "bits": "*i32", "sums": "*fp64"},
+        1,
+    ),
+    "keep": (
+        keep,
+        {
+            "records": "*i64",
+            "maxima": "*fp32",
+            "bits": "*i32",
+            "numbers": "*fp32",
+            "positions": "*i32",
+            "masses": "*i64",
+            "next_records": "*i64",
+            "reasons": "*i32",
+            "details": "*i64",
+        },
+        4,
+    ),
+    "name": (
+        name,
+        {
+            "records": "*i64",
+            "tasks": "*i64",
+            "positions": "*i32",
+            "reasons": "*i32",
+            "details": "*i64",
+            "samples": "*i32",
+            "status": "*i32",
+            "detail": "*i64",
+        },
+        1,
+    ),
+    "pick": (
+        pick,
+        {
+            "records": "*i64",
+            "tasks": "*i64",
+            "maxima": "*fp32",
+            "bits": "*i32",
+            "sums": "*fp64",
+            "scales": "*fp64",
+            "ends": "*fp64",
+            "spare": "*fp64",
+            "samples": "*i32",
+            "status": "*i32",
+            "detail": "*i64",
+        },
+        1,
+    ),
+}
+"""Each kernel with the types of its arguments and its warps."""
+
+
+def build(kernel_name: str, architecture: int) -> dict[str, Any]:
+    """Compile one kernel.
+
+    Returns what the compiler made by name: ``ptx`` is the assembly, as text, and ``cubin`` the machine code.
+
+    Raises:
+        RuntimeError: the process interprets kernels.
+
+    """
+    if triton.knobs.runtime.interpret:
+        message = "kernels cannot be compiled where TRITON_INTERPRET is set"
+        raise RuntimeError(message)
+    kernel, signature, warps = KERNELS[kernel_name]
+    compiled = triton.compile(
+        ASTSource(fn=kernel, signature=signature, constexprs={}),
+        target=GPUTarget("cuda", architecture, 32),
+        options={"num_warps": warps, "enable_fp_fusion": False},
+    )
+    asm: dict[str, Any] = compiled.asm
+    return asm

@@ -1,0 +1,54 @@
+"""Triton's interpreter, made exact: it runs the kernels' source on the CPU, a program at a time, with numpy.
+
+Rule 1: `TRITON_INTERPRET` must be 1 in the environment before triton is imported anywhere in the process, since its own
+functions are decorated then. Rule 2: `fma` of triton 3.7 rounds twice in the interpreter, as numpy's
+x * y + z does; `make_exact` puts one instruction of the processor in its place.
+"""
+
+# mypy: disable-error-code="no-untyped-call"
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numba
+import numpy as np
+import triton
+from triton.runtime import interpreter
+
+from samplerd_server.sampling.kernels.compile import fma32, fma64
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["launch", "make_exact"]
+
+
+@cache
+def make_exact() -> None:
+    """Let the interpreter's `fma` round once.
+
+    Raises:
+        RuntimeError: triton was imported to compile, not to interpret.
+
+    """
+    if not triton.knobs.runtime.interpret:
+        message = "set TRITON_INTERPRET=1 before triton is imported: its interpreter is not on"
+        raise RuntimeError(message)
+    single = numba.vectorize(["float32(float32, float32, float32)"])(lambda x, y, z: fma32(x, y, z))  # noqa: PLW0108  # an intrinsic is no function
+    double = numba.vectorize(["float64(float64, float64, float64)"])(lambda x, y, z: fma64(x, y, z))  # noqa: PLW0108
+
+    def create_fma(_builder: Any, x: Any, y: Any, z: Any) -> Any:
+        fused: Callable[..., Any] = single if x.data.dtype == np.float32 else double
+        return interpreter.TensorHandle(fused(x.data, y.data, z.data), z.dtype.scalar)
+
+    interpreter.InterpreterBuilder.create_fma = create_fma
+
+
+def launch(kernel: Any, programs: int, *arguments: Any) -> None:
+    """Run the programs of a kernel, one after the other; what a row may hold makes numpy warn, and is meant to."""
+    make_exact()
+    if programs:
+        with np.errstate(all="ignore"):
+            kernel[(programs,)](*arguments)

@@ -1,0 +1,116 @@
+"""A sampler whose plain rows and those with top_k are drawn by kernels for a GPU, interpreted; others by the CPU's.
+
+It serves tests, and developers who have no GPU: `--device interpret`. A draw takes some tenths of a second. Both give
+the same bits, so that nobody can tell which of them drew a row. Device thread.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from samplerd_server.sampling.cuda.filtered import draw_filtered, is_filtered
+from samplerd_server.sampling.cuda.interpreter import launch, make_exact
+from samplerd_server.sampling.cuda.plain import draw_plain, is_plain
+from samplerd_server.sampling.kernels import NumbaSampler
+from samplerd_server.sampling.rows import new_results
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from samplerd_server.core.rows import DenseRows
+    from samplerd_server.sampling.resumed import ResumedDraft, ResumedDraw
+    from samplerd_server.sampling.rows import DraftVerdict, RowBatch, RowResults
+
+__all__ = ["InterpretedSampler"]
+
+_MOST_DRAWS = 64
+"""Draws of a row that are interpreted at most: each takes some 50 ms."""
+
+_T = TypeVar("_T", np.int32, np.int64, np.float32)
+
+
+class InterpretedSampler:
+    """See `sampling.sampler.Sampler`."""
+
+    def __init__(self, threads: int = 1) -> None:
+        self._others = NumbaSampler(threads)
+
+    @property
+    def name(self) -> str:
+        """As GetServerInfo and the log show it."""
+        return "triton-interpreter + numba"
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """Fields of the contract that work."""
+        return self._others.capabilities
+
+    @property
+    def most_draws(self) -> int:
+        """As the CPU's, which makes all draws without replacement."""
+        return self._others.most_draws
+
+    def warm_up(self) -> None:
+        """Make the interpreter exact, and load or compile the CPU's kernels."""
+        make_exact()
+        self._others.warm_up()
+
+    def sample(self, batch: RowBatch) -> RowResults:
+        """Draw from every row of the batch; a row's failure is its own status."""
+        are_few = batch.rows["num_samples"] <= _MOST_DRAWS
+        plain, filtered = are_few & is_plain(batch.rows), are_few & is_filtered(batch.rows)
+        others = ~(plain | filtered)
+        if others.all():
+            return self._others.sample(batch)
+        results = new_results(batch)
+        if others.any():
+            results = _spread(self._others.sample(replace(batch, rows=batch.rows[others])), results, others)
+        for where, draw in ((plain, draw_plain), (filtered, draw_filtered)):
+            if where.any():
+                own = replace(results, status=results.status[where], detail=results.detail[where])
+                draw(batch.rows[where], own, launch)
+                results.status[where], results.detail[where] = own.status, own.detail
+        return results
+
+    def verify(
+        self, target: RowBatch, draft_ids: NDArray[np.int32], parents: NDArray[np.int32], draft: DenseRows | None
+    ) -> DraftVerdict:
+        """Accept or correct the drafted tokens of one sequence."""
+        return self._others.verify(target, draft_ids, parents, draft)
+
+    def resume(self, draw: ResumedDraw) -> RowResults | None:
+        """Make some of the draws of one row without replacement."""
+        return self._others.resume(draw)
+
+    def resume_draft(self, own: ResumedDraft) -> DraftVerdict | None:
+        """Try the tokens of one draft."""
+        return self._others.resume_draft(own)
+
+    def close(self) -> None:
+        """Nothing to stop."""
+        self._others.close()
+
+
+def _spread(others: RowResults, results: RowResults, where: NDArray[np.bool_]) -> RowResults:
+    """Take the outputs by sample of some of the rows as they are, and put those by row where the rows are: bool[B]."""
+
+    def by_row(some: NDArray[_T], of_all: NDArray[_T]) -> NDArray[_T]:
+        of_all[where] = some
+        return of_all
+
+    kept_count, kept_mass = results.kept_count, results.kept_mass
+    if others.kept_count is not None and kept_count is not None:
+        kept_count = by_row(others.kept_count, kept_count)
+    if others.kept_mass is not None and kept_mass is not None:
+        kept_mass = by_row(others.kept_mass, kept_mass)
+    return replace(
+        others,
+        status=by_row(others.status, results.status),
+        detail=by_row(others.detail, results.detail),
+        entropy={kind: by_row(some, results.entropy[kind]) for kind, some in others.entropy.items()},
+        kept_count=kept_count,
+        kept_mass=kept_mass,
+    )

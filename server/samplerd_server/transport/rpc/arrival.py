@@ -1,0 +1,69 @@
+"""When the transport had a call, which is before its handler begins, and by which id the call is found again.
+
+A busy event loop leaves calls waiting between the two. The transport sets it in the context of the call's task; what
+times, logs or ends the call reads it.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+from samplerd_server.transport.rpc.request_id import make_request_id
+
+if TYPE_CHECKING:
+    from samplerd_server.transport.rpc.call_record import CallRecord
+
+__all__ = ["ARRIVED", "Arrival", "current_record", "current_request_id", "note_begin"]
+
+
+class Arrival:
+    """What the transport knows of a call."""
+
+    __slots__ = ("_made_id", "has_begun", "has_ended", "record", "sent_id", "time")
+
+    def __init__(self, time: float, sent_id: str = "") -> None:
+        self.time = time
+        """When it had the call, in seconds on the monotonic clock."""
+        self.has_begun = False
+        """Whether a handler has begun, which for a unary call has the whole message."""
+        self.has_ended = False
+        """Whether the transport has sent all of the reply, or given it up."""
+        self.sent_id = sent_id
+        """The request id that the client sent; empty = none that can be used."""
+        self._made_id = ""
+        self.record: CallRecord | None = None
+        """What is noted of the call for the access log; None = nothing."""
+
+    @property
+    def request_id(self) -> str:
+        """The request id: the client's, or one that is made when it is first asked for."""
+        if self.sent_id:
+            return self.sent_id
+        if not self._made_id:
+            self._made_id = make_request_id()
+        return self._made_id
+
+
+ARRIVED: ContextVar[Arrival] = ContextVar("ARRIVED")
+"""Not set: the transport knows nothing earlier than the handler, as in tests without one."""
+
+
+def note_begin() -> Arrival | None:
+    """Take note that the call of this task is answered, whatever becomes of its message; returns its arrival."""
+    arrival = ARRIVED.get(None)
+    if arrival is not None:
+        arrival.has_begun = True
+    return arrival
+
+
+def current_record() -> CallRecord | None:
+    """Give the record of the call of this task; None = nothing is noted of it."""
+    arrival = ARRIVED.get(None)
+    return None if arrival is None else arrival.record
+
+
+def current_request_id() -> str:
+    """Give the request id of the call of this task."""
+    arrival = ARRIVED.get(None)
+    return make_request_id() if arrival is None else arrival.request_id

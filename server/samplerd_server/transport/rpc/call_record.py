@@ -1,0 +1,59 @@
+"""What is noted of one call while it is answered, for the access log and for traces. On the event loop.
+
+Most calls have no record: `Recorder` makes one for a call that is logged or traced.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from asyncio import Future
+
+    from grpc.aio import ServicerContext
+
+    from samplerd_server.batching.ticket import Ticket
+    from samplerd_server.transport.rpc.call_trace import CallTrace
+
+__all__ = ["CallRecord"]
+
+
+class CallRecord:
+    """The sums over all requests of one call."""
+
+    __slots__ = ("bytes_in", "bytes_out", "compute_s", "context", "requests", "rows", "samples", "trace", "wait_s")
+
+    def __init__(self, context: ServicerContext[bytes, bytes]) -> None:
+        self.context = context
+        """The transport's side."""
+        self.trace: CallTrace | None = None
+        """None = the call is not traced."""
+        self.bytes_in = 0
+        """Bytes of the messages that came, without frames."""
+        self.bytes_out = 0
+        """Bytes of the messages that were sent."""
+        self.requests = 0
+        """Requests that were queued."""
+        self.rows = 0
+        self.samples = 0
+        self.wait_s = 0.0
+        """Seconds in the queue."""
+        self.compute_s = 0.0
+        """Seconds of the batches in which rows of the call were computed."""
+
+    def queued(self, ticket: Ticket) -> None:
+        """Take note of a request of the call that was queued."""
+        request = ticket.request
+        self.samples += request.samples
+        if not getattr(request, "drawn", 0):  # otherwise an earlier part of the request had the row
+            self.rows += ticket.rows
+        self.requests += 1
+        if self.trace is not None:
+            self.trace.queued(ticket)
+        ticket.reply.add_done_callback(self._answered)
+
+    def _answered(self, reply: Future[Any]) -> None:
+        if not reply.cancelled() and reply.exception() is None:
+            timing = reply.result().timing
+            self.wait_s += timing.queue_s
+            self.compute_s += timing.compute_s

@@ -1,0 +1,201 @@
+"""The folders of kustomize and the chart of Helm: their objects are Kubernetes' own, agree, and fit the server."""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from samplerd import __version__
+from tests.deploy.kubernetes import CHART, ROOT, Objects, helm, kustomize, of_kind
+
+pytestmark = pytest.mark.deploy
+
+FOLDER = ROOT / "deploy" / "kubernetes"
+ALWAYS = {"Deployment", "NetworkPolicy", "PodDisruptionBudget", "Service"}
+COMPONENTS = {
+    "hpa": "HorizontalPodAutoscaler",
+    "keda": "ScaledObject",
+    "podmonitor": "PodMonitor",
+    "grpcroute": "GRPCRoute",
+}
+EVERYTHING: dict[str, Any] = {
+    "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+    "grpcRoute": {"enabled": True, "hostnames": ["sampler.example"]},
+    "tls": {"secret": "tls", "clientCertificates": True},
+    "tokens": {"secret": "tokens"},
+    "args": ["--workers", "2"],
+    "settings": {"MAX_BATCH_ROWS": 512, "REFLECTION": True},
+}
+LEAST_S = 15
+"""What workers need beyond the drain to end (process/workers/pool.py)."""
+
+
+@pytest.fixture(scope="module")
+def kustomized(tmp_path_factory) -> Objects:
+    """The base with every component but hpa, which excludes keda."""
+    return with_components(tmp_path_factory.mktemp("kustomize"), "keda", "podmonitor", "grpcroute")
+
+
+@pytest.fixture(scope="module")
+def charted() -> Objects:
+    objects, problems = helm()
+    assert not problems, problems
+    return objects
+
+
+def with_components(folder: Path, *names: str) -> Objects:
+    shutil.copytree(FOLDER, folder / "kubernetes")
+    lines = ["resources: [kubernetes/base]", "components:", *(f"  - kubernetes/components/{name}" for name in names)]
+    (folder / "kustomization.yaml").write_text("\n".join(lines))
+    objects, problems = kustomize(folder)
+    assert not problems, problems
+    return objects
+
+
+def test_the_base_with_its_components(kustomized: Objects, tmp_path: Path) -> None:
+    kinds = {own["kind"] for own in kustomized}
+    assert kinds == ALWAYS | {COMPONENTS[name] for name in ("keda", "podmonitor", "grpcroute")}
+    scaled = with_components(tmp_path, "hpa")
+    assert {own["kind"] for own in scaled} == ALWAYS | {"HorizontalPodAutoscaler"}
+    for objects in (kustomized, scaled):
+        assert "replicas" not in of_kind(objects, "Deployment")["spec"], "what scales it decides"
+    assert of_kind(kustomize(FOLDER / "base")[0], "Deployment")["spec"]["replicas"] == 3
+
+
+@pytest.mark.parametrize("scaling", ["autoscaling", "keda"])
+def test_the_chart_with_all_its_parts(scaling: str) -> None:
+    objects, problems = helm(**EVERYTHING, **{scaling: {"enabled": True}})
+    assert not problems, problems
+    scaler = {"autoscaling": "HorizontalPodAutoscaler", "keda": "ScaledObject"}[scaling]
+    assert {own["kind"] for own in objects} == ALWAYS | {scaler, "PodMonitor", "GRPCRoute"}
+    assert "replicas" not in of_kind(objects, "Deployment")["spec"]
+    assert {own["metadata"]["name"] for own in objects} == {"release-samplerd"}
+
+
+@pytest.mark.parametrize("source", ["kustomized", "charted"])
+def test_the_pods_settings_are_ones_that_samplerd_takes(source: str, request) -> None:
+    checked = check_config(container(request.getfixturevalue(source)))
+    assert checked.returncode == 0, checked.stderr
+    assert '"0.0.0.0:50051"' in checked.stdout
+
+
+def test_so_are_those_of_the_chart_with_all_its_parts(tmp_path: Path) -> None:
+    objects, _ = helm(**EVERYTHING | {"tls": {}, "tokens": {}})
+    checked = check_config(container(objects))
+    assert checked.returncode == 0, checked.stderr
+    assert "max_batch_rows = 512" in checked.stdout
+    assert "workers = 2" in checked.stdout
+
+
+def container(objects: Objects) -> dict[str, Any]:
+    [found] = of_kind(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
+    return dict(found)
+
+
+def check_config(pod: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+    given = {own["name"]: own["value"] for own in pod["env"]}
+    others = {name: value for name, value in os.environ.items() if not name.startswith("SAMPLERD_")}
+    command = [sys.executable, "-m", "samplerd_server", "--check-config", *pod.get("args", [])]
+    return subprocess.run(command, env=others | given, capture_output=True, text=True, check=False)
+
+
+def test_both_start_the_same_pods(kustomized: Objects, charted: Objects) -> None:
+    deployments = copy.deepcopy([of_kind(own, "Deployment") for own in (kustomized, charted)])
+    ours, theirs = (own["spec"]["template"]["spec"] for own in deployments)
+    for spec in (ours, theirs):
+        for spread in spec["topologySpreadConstraints"]:
+            del spread["labelSelector"]
+    theirs["containers"][0].pop("imagePullPolicy")
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("source", ["kustomized", "charted"])
+def test_every_selector_finds_the_pods(source: str, request) -> None:
+    objects = request.getfixturevalue(source)
+    deployment = of_kind(objects, "Deployment")["spec"]
+    labels = deployment["template"]["metadata"]["labels"].items()
+    selectors = [
+        deployment["selector"]["matchLabels"],
+        deployment["template"]["spec"]["topologySpreadConstraints"][0]["labelSelector"]["matchLabels"],
+        of_kind(objects, "Service")["spec"]["selector"],
+        of_kind(objects, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
+        of_kind(objects, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
+    ]
+    for selector in selectors:
+        assert selector
+        assert selector.items() <= labels
+
+
+@pytest.mark.parametrize("source", ["kustomized", "charted"])
+def test_ports_and_probes_are_those_of_the_server(source: str, request) -> None:
+    objects = request.getfixturevalue(source)
+    pod = container(objects)
+    assert {own["name"]: own["containerPort"] for own in pod["ports"]} == {"grpc": 50051, "metrics": 9464}
+    probes = {name: pod[f"{name}Probe"]["httpGet"] for name in ("startup", "liveness", "readiness")}
+    assert {name: own["path"] for name, own in probes.items()} == {
+        "startup": "/readyz",
+        "liveness": "/livez",
+        "readiness": "/readyz",
+    }
+    assert {own["port"] for own in probes.values()} == {"metrics"}
+    assert of_kind(objects, "Service")["spec"]["clusterIP"] == "None"
+
+
+@pytest.mark.parametrize("source", ["kustomized", "charted"])
+def test_the_grace_of_termination_covers_the_drain(source: str, request) -> None:
+    objects = request.getfixturevalue(source)
+    given = {own["name"]: own["value"] for own in container(objects)["env"]}
+    drain_s = sum(int(given[f"SAMPLERD_DRAIN_{name}"].removesuffix("s")) for name in ("DELAY", "GRACE"))
+    grace_s = of_kind(objects, "Deployment")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+    assert grace_s >= drain_s + LEAST_S
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        ({"replica": 2}, "replica"),
+        ({"settings": {"max-batch-rows": 2}}, "max-batch-rows"),
+        ({"autoscaling": {"enabled": True}, "keda": {"enabled": True}}, "exclude each other"),
+        ({"autoscaling": {"enabled": True, "waitingCalls": 0, "cpuPercent": 0}}, "must be more than 0"),
+        ({"networkPolicy": {"callers": [{"podSelectr": {}}]}}, "podSelectr"),
+        ({"podMonitor": {"enabled": True, "interval": "soon"}}, "interval"),
+        ({"grpcRoute": {"enabled": True, "parentRefs": [{"name": 7}]}}, "name"),
+    ],
+)
+def test_values_that_cannot_be_meant_are_refused(values: dict[str, Any], complaint: str) -> None:
+    _, problems = helm(**values)
+    assert any(complaint in problem for problem in problems), problems
+
+
+@pytest.mark.parametrize(
+    ("file", "word"),
+    [
+        ("base/deployment.yaml", "failureThreshold"),
+        ("components/keda/scaledobject.yaml", "cooldownPeriod"),
+        ("components/podmonitor/podmonitor.yaml", "scrapeTimeout"),
+    ],
+)
+def test_a_key_that_kubernetes_does_not_know_is_found(tmp_path: Path, file: str, word: str) -> None:
+    shutil.copytree(FOLDER, tmp_path / "kubernetes")
+    changed = tmp_path / "kubernetes" / file
+    changed.write_text(changed.read_text().replace(word, f"{word}x"))
+    component = file.split("/")[1] if file.startswith("components") else "hpa"
+    (tmp_path / "kustomization.yaml").write_text(
+        f"resources: [kubernetes/base]\ncomponents: [kubernetes/components/{component}]"
+    )
+    _, problems = kustomize(tmp_path)
+    assert any(f"{word}x" in problem for problem in problems), problems
+
+
+def test_the_version_of_the_chart_is_that_of_samplerd() -> None:
+    chart = (CHART / "Chart.yaml").read_text(encoding="utf-8")
+    assert f'appVersion: "{__version__}"' in chart
+    assert f"version: {__version__}" in chart
+    assert f'newTag: "{__version__}"' in (FOLDER / "base" / "kustomization.yaml").read_text(encoding="utf-8")

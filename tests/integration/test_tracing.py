@@ -1,0 +1,143 @@
+"""Traces of real servers, as a collector gets them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+
+import grpc
+import pytest
+
+from samplerd.v1 import sampler_pb2 as pb
+from tests.support.collector import Collector, values
+from tests.support.daemon import Daemon
+from tests.support.served import connect, failure, stub
+from tests.support.web import post
+
+GOOD = pb.SampleRequest(values=pb.Values(row=[pb.Values.Row(values=[1, 2, 3])] * 2), num_samples=5)
+BAD = pb.SampleRequest(tensor=pb.Tensor(vocab_size=2, data=b"123"))
+SAMPLE = "samplerd.v1.SamplerService/Sample"
+
+
+@pytest.fixture(scope="module")
+def collector():
+    with Collector() as collector:
+        yield collector
+
+
+@pytest.fixture(scope="module", params=["grpcio", "envoy"])
+def server(request, collector):
+    http = ("--http-listen", "127.0.0.1:0") if request.param == "grpcio" else ()
+    environment = {**os.environ, "OTEL_BSP_SCHEDULE_DELAY": "100", "OTEL_RESOURCE_ATTRIBUTES": "team=red"}
+    flags = ("--trace-endpoint", collector.url, "--trace-sample", "0", "--workers", "2")
+    with Daemon("--transport", request.param, *flags, *http, env=environment) as daemon:
+        yield daemon
+
+
+def parent(number: int, flags: str = "01") -> tuple[tuple[str, str], ...]:
+    return (("traceparent", f"00-{number:032x}-{number:016x}-{flags}"), ("tracestate", "vendor=value"))
+
+
+def of_trace(number: int):
+    return lambda span: span.trace_id == number.to_bytes(16, "big")
+
+
+async def test_a_call_is_a_span_of_its_callers_trace_with_its_stages(server, collector):
+    number = 0x1001 if server.transport == "grpcio" else 0x1002
+    began = time.time_ns()
+    async with connect(server.address) as channel:
+        await stub(channel).Sample(GOOD, metadata=(*parent(number), ("x-request-id", f"traced-{number}")))
+    ended = time.time_ns()
+    resource, span = await asyncio.to_thread(collector.find, of_trace(number))
+    assert resource["service.name"] == "samplerd"
+    assert resource["team"] == "red"
+    assert resource["service.instance.id"].count(":") == 2, "host, process and worker"
+    assert (span.name, span.kind) == (SAMPLE, span.SPAN_KIND_SERVER)
+    assert span.parent_span_id == number.to_bytes(8, "big")
+    assert span.trace_state == "vendor=value"
+    found = values(span.attributes)
+    expected = {
+        "rpc.system": "grpc",
+        "rpc.service": "samplerd.v1.SamplerService",
+        "rpc.method": "Sample",
+        "rpc.grpc.status_code": 0,
+        "samplerd.rows": 2,
+        "samplerd.samples": 10,
+        "samplerd.vocabulary": 3,
+        "samplerd.request_id": f"traced-{number}",
+        "samplerd.protocol": "grpc",
+        "samplerd.requests": 1,
+    }
+    assert found == expected
+    assert [event.name for event in span.events] == ["wait", "batch", "compute", "encode"]
+    moments = [span.start_time_unix_nano, *(event.time_unix_nano for event in span.events), span.end_time_unix_nano]
+    assert began - 50_000_000 < moments[0], "the clocks of one machine, read one after the other"
+    assert moments[-1] < ended + 50_000_000
+    assert moments == sorted(moments)
+
+    [link] = span.links
+    _, batch = await asyncio.to_thread(collector.find, lambda own: own.span_id == link.span_id)
+    assert (batch.name, batch.trace_id, batch.parent_span_id) == ("batch", link.trace_id, b"")
+    about = values(batch.attributes)
+    assert (about["samplerd.batch.rows"], about["samplerd.batch.callers"], about["samplerd.device"]) == (2, 1, "cpu")
+    assert batch.start_time_unix_nano < batch.end_time_unix_nano
+    assert collector.paths == {"/v1/traces"}
+
+
+async def test_who_decides_is_the_caller(server, collector):
+    numbers = [0x2001, 0x2002, 0x2003] if server.transport == "grpcio" else [0x3001, 0x3002, 0x3003]
+    async with connect(server.address) as channel:
+        await stub(channel).Sample(GOOD, metadata=parent(numbers[0], "00"))
+        await stub(channel).Sample(GOOD)
+        await stub(channel).Sample(GOOD, metadata=(("traceparent", "00-nonsense"),))
+        error = await failure(stub(channel).Sample(BAD, metadata=parent(numbers[1])))
+        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+        stream = stub(channel).SampleStream(iter([GOOD] * 3), metadata=parent(numbers[2]))
+        assert len([reply async for reply in stream]) == 3
+    _, failed = await asyncio.to_thread(collector.find, of_trace(numbers[1]))
+    assert values(failed.attributes)["rpc.grpc.status_code"] == 3
+    assert failed.status.code == failed.status.STATUS_CODE_UNSET, "the caller is to blame"
+    _, streamed = await asyncio.to_thread(collector.find, of_trace(numbers[2]))
+    assert values(streamed.attributes)["samplerd.requests"] == 3
+    assert sorted(event.name for event in streamed.events) == sorted(["wait", "batch", "compute", "encode"] * 3)
+    assert len(streamed.links) == 3
+    traces = {span.trace_id for _, span in collector.spans if span.name != "batch"}
+    assert not any(of_trace(numbers[0])(span) for _, span in collector.spans)
+    assert all(int.from_bytes(trace, "big") < 0x10000 for trace in traces), "a call without a decision was traced"
+
+
+def test_http_carries_it_too(server, collector):
+    first = 0x4001 if server.transport == "grpcio" else 0x5001
+    infer = {"inputs": [{"name": "logits", "datatype": "FP32", "shape": [1, 2], "data": [1, 2]}]}
+    for number, protocol, path, body in [
+        (first, "connect", f"/{SAMPLE}", {"values": {"row": [{"values": [1, 2]}]}}),
+        (first + 1, "http", "/v2/models/sampler/infer", infer),
+    ]:
+        status, _, _ = post(server.http_address, json.dumps(body), path=path, **dict(parent(number)))
+        assert status == 200
+        _, span = collector.find(of_trace(number))
+        assert values(span.attributes)["samplerd.protocol"] == protocol
+        assert [event.name for event in span.events] == ["wait", "batch", "compute", "encode"]
+        post(server.http_address, "{", path=path, **dict(parent(number + 0x10)))
+        _, unread = collector.find(of_trace(number + 0x10))
+        assert values(unread.attributes)["samplerd.protocol"] == protocol
+        assert values(unread.attributes)["rpc.grpc.status_code"] == 3
+
+
+def test_spans_that_wait_are_sent_before_the_end():
+    with Collector() as collector:  # of its own: here every call is traced
+        environment = {**os.environ, "OTEL_BSP_SCHEDULE_DELAY": "600000", "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
+
+        async def ask(address: str) -> None:
+            async with connect(address) as channel:
+                await stub(channel).Sample(GOOD, metadata=(("x-request-id", "last"),))
+
+        with Daemon("--trace-sample", "1", env=environment) as daemon:
+            asyncio.run(ask(daemon.address))
+            assert not [
+                span for _, span in collector.spans if values(span.attributes).get("samplerd.request_id") == "last"
+            ]
+        _, span = collector.find(lambda span: values(span.attributes).get("samplerd.request_id") == "last")
+        assert span.parent_span_id == b""
