@@ -99,7 +99,7 @@ def _run(config: ServerConfig) -> int:
 
 
 async def _serve(config: ServerConfig) -> None:
-    """Serve in this process: listen at once, then import torch and everything else, which takes seconds."""
+    """Serve in this process: listen at once, then import everything else and load the kernels."""
     lifecycle = Lifecycle(config)
     lifecycle.watch()
     # Read first, so that an unusable file is reported at once.

@@ -6,11 +6,9 @@ import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-import torch
-
 from samplerd_server.core.errors import DeviceError
 from samplerd_server.engine.compile_child import compiled_ahead
-from samplerd_server.engine.device import choose_device, choose_threads
+from samplerd_server.engine.device import choose_device, choose_threads, torch_version
 from samplerd_server.engine.device_thread import DeviceThread, Outcome
 from samplerd_server.sampling.choose import choose_cdf_index_builder, choose_sampler
 
@@ -46,7 +44,7 @@ class Engine:
         self.event_loop_draw_limit_s = config.event_loop_draw_limit_s if self.device.name == "cpu" else 0.0
         """A batch predicted to take fewer seconds than this should be run by the caller, with `run`; 0 = none
         should."""
-        self.torch_version = str(torch.__version__)
+        self.torch_version = torch_version()
 
     def warm_up(self, spare: Path | None = None) -> float:
         """Compile and allocate everything that the first batch needs; returns the seconds it took.
@@ -56,7 +54,6 @@ class Engine:
 
         """
         began = time.monotonic()
-        torch.set_num_threads(self.threads)
         with compiled_ahead(spare) if self.sampler.name == "numba" else nullcontext():
             self.sampler.warm_up()
             if self.cdf_index_builder is not None:

@@ -19,9 +19,9 @@ allows no more."""
 def tune_memory() -> None:
     """Make memory ready for a long series of requests. Call it once, when the start is over.
 
-    What the start has made is hidden from the garbage collector: some 265,000 objects, most of them torch's and
-    numba's, that live as long as the process. A full collection would look at each of them and stop the event loop for
-    160 ms.
+    What the start has made is hidden from the garbage collector: a hundred thousand objects and more,
+    those of imported libraries, that live as long as the process. A full collection would look at each of them and stop
+    the event loop; with torch it took 160 ms.
     """
     gc.collect()
     gc.freeze()

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+import torch
 
 from samplerd_server.sampling.cuda.filtered import draw_filtered, is_filtered
 from samplerd_server.sampling.cuda.interpreter import launch, make_exact
@@ -36,6 +37,7 @@ class InterpretedSampler:
     """See `sampling.sampler.Sampler`."""
 
     def __init__(self, threads: int = 1) -> None:
+        self._threads = threads
         self._others = NumbaSampler(threads)
 
     @property
@@ -55,6 +57,7 @@ class InterpretedSampler:
 
     def warm_up(self) -> None:
         """Make the interpreter exact, and load or compile the CPU's kernels."""
+        torch.set_num_threads(self._threads)
         make_exact()
         self._others.warm_up()
 

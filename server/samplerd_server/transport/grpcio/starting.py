@@ -1,6 +1,6 @@
 """What answers while the server starts: health is NOT_SERVING, and every other call is UNAVAILABLE.
 
-Importing torch takes seconds and compiling kernels a minute; a port that refuses connections for so long looks like a
+Importing may take seconds and compiling kernels a minute; a port that refuses connections for so long looks like a
 crash to whoever probes it. Rule 1: this needs neither torch nor numba, so it answers within a second. Rule 2: the real
 server shares the port and begins to listen before this one stops, so that no connection is refused between them. Rule
 3: only TCP, since a Unix socket's path can not be shared; one is served once the server is ready.
