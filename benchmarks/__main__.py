@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from grpc import RpcError
 
-from benchmarks import plots
+from benchmarks import history, plots
 from benchmarks.load import LoadError
 from benchmarks.peers.peer import PEERS
 from benchmarks.report import ROOT, Console, machine, text_table, write_json
@@ -23,7 +23,7 @@ from benchmarks.servers import ServerError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-TARGETS = ["target", "promised", "measured", ""]
+RESULTS = ROOT / "benchmarks" / "results"
 
 
 class StaleResultError(ValueError):
@@ -72,7 +72,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if unknown := [name for name in args.names if name not in known]:
         parser.error(f"unknown scenario {', '.join(unknown)}; there are {', '.join(known)}")
     if args.output is None:
-        args.output = ROOT / ("build/benchmarks" if args.quick else "benchmarks/results")
+        args.output = ROOT / "build/benchmarks" if args.quick else RESULTS
     if not args.names:
         args.names = [name for name in known if args.report or name not in ON_REQUEST]
     args.options = Options(
@@ -116,6 +116,15 @@ def show(name: str, result: Result, output: Path) -> tuple[str, list[Target]]:
     return "\n".join(lines), targets
 
 
+def against_all_runs(name: str, result: Result, targets: list[Target], args: argparse.Namespace) -> list[list[str]]:
+    """Give a scenario's rows in the table of targets; a run whose result is stored joins all stored runs."""
+    path = RESULTS / history.NAME
+    if args.output.resolve().is_relative_to(RESULTS):
+        history.record(path, name, result.get("machine", machine()), targets)
+    known = history.spreads(path, name)
+    return [history.cells(target, known.get(target.what)) for target in targets]
+
+
 def main() -> int:
     """Run the command."""
     args = parse_args()
@@ -126,7 +135,7 @@ def main() -> int:
     if not args.report and about["load_average_1m"] > 0.5 * about["cores"]:
         progress(f"this machine is busy (load average {about['load_average_1m']}): expect figures to be off")
     tables: list[str] = []
-    targets: list[Target] = []
+    promises: list[list[str]] = []
     failed: list[str] = []
     for name in args.names:
         try:
@@ -137,7 +146,8 @@ def main() -> int:
                 result = json.loads(path.read_text())
             else:
                 result = measure(name, args.options, args.output, progress)
-            table, promised = show(name, result, args.output)
+            table, targets = show(name, result, args.output)
+            promises += against_all_runs(name, result, targets, args)
         except FAILURES as error:
             print(f"{name} failed: {error}", file=sys.stderr)
             failed.append(name)
@@ -145,13 +155,14 @@ def main() -> int:
         if args.report:
             table += f"\n(of {result['machine']['date']}, commit {result['machine']['commit'][:12]})"
         tables.append(table)
-        targets += promised
     packages = ", ".join(f"{package} {version}" for package, version in about["packages"].items() if version)
     print(f"\n{about['cores']} cores of {about['cpu_model']}, {packages}, commit {about['commit'][:12] or 'unknown'}")
     print("\n".join(tables))
-    if targets:
-        print("\ntargets\n\n" + text_table(TARGETS, [target.cells() for target in targets]))
-        print(f"{sum(target.is_met for target in targets)} of {len(targets)} met")
+    if promises:
+        print("\ntargets\n\n" + text_table(history.HEADER, promises))
+        print(
+            f"{sum(cells[-1] == 'met' for cells in promises)} of {len(promises)} met, by the median of all stored runs"
+        )
     if args.quick:
         print("quick: these figures show that everything runs; do not quote them")
     if failed:

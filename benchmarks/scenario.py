@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import importlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -59,21 +59,35 @@ class Target:
     """The value may not exceed the bound; otherwise it may not fall below."""
     unit: str = "x"
     """Behind both numbers: "x" for a ratio."""
+    empty: float | None = None
+    """What the same run measured of a handler that does nothing, which a server on top of it can hardly better."""
 
     @property
     def is_met(self) -> bool:
         """Whether the promise holds; a value that is not a number meets none."""
         return self.value <= self.bound if self.at_most else self.value >= self.bound
 
+    def verdict(self, value: float) -> str:
+        """Say whether a value in place of the measured one meets the promise."""
+        return "met" if replace(self, value=value).is_met else "MISSED"
+
+    def written(self, value: float) -> str:
+        """Write a value with the unit of the promise."""
+        return f"{value:,.2f}{self._behind}"
+
+    @property
+    def _behind(self) -> str:
+        return self.unit if self.unit in {"x", "%"} else f" {self.unit}"
+
     def cells(self) -> list[str]:
-        """Give what stands in the table of targets: what, promise, measured, verdict."""
+        """Give what stands in a table: what, promise, measured, verdict."""
         sign = "<=" if self.at_most else ">="
-        gap = "" if self.unit in {"x", "%"} else " "
+        beside = "" if self.empty is None else f" (empty handler {self.written(self.empty)})"
         return [
-            self.what,
-            f"{sign} {self.bound:g}{gap}{self.unit}",
-            f"{self.value:,.2f}{gap}{self.unit}",
-            "met" if self.is_met else "MISSED",
+            self.what + beside,
+            f"{sign} {self.bound:g}{self._behind}",
+            self.written(self.value),
+            self.verdict(self.value),
         ]
 
 

@@ -104,19 +104,17 @@ def targets(result: Result) -> Iterator[Target]:
         name = f"{curve['transport']}, V = {curve['vocab_size']:,}"
         few, many = curve["in_flight"][0], curve["in_flight"][-1]
         yield Target(
-            what=f"{name}, lowest over highest rate, {few} to {many} in flight{_beside(floor, 'lowest_over_highest')}",
+            what=f"{name}, lowest over highest rate, {few} to {many} in flight",
+            empty=floor and floor["lowest_over_highest"],
             value=curve["lowest_over_highest"],
             bound=0.9,
         )
         yield Target(
-            what=f"{name}, rate with {many} in flight over the highest{_beside(floor, 'last_over_highest')}",
+            what=f"{name}, rate with {many} in flight over the highest",
+            empty=floor and floor["last_over_highest"],
             value=curve["last_over_highest"],
             bound=0.9,
         )
-
-
-def _beside(floor: Result | None, key: str) -> str:
-    return "" if floor is None else f" (empty handler {floor[key]:.2f}x)"
 
 
 def figure(result: Result) -> Figure:

@@ -153,10 +153,11 @@ def targets(result: Result) -> Iterator[Target]:
                     bound=_MANY_BOUNDS[name],
                 )
         if shape["rows"] == 1 and size == 131_072:
-            beside = {"grpcio": f" (empty handler {ratio(shape['measured'], 'empty bf16', 'empty f32'):.2f}x)"}
+            beside = {"grpcio": ratio(shape["measured"], "empty bf16", "empty f32")}
             for name in transports:
                 yield Target(
-                    what=f"{name}, bf16 rows over f32 rows, V = {size:,}{beside.get(name, '')}",
+                    what=f"{name}, bf16 rows over f32 rows, V = {size:,}",
+                    empty=beside.get(name),
                     value=shape["bf16_over_f32"][name],
                     bound=_BF16_BOUND,
                 )

@@ -142,9 +142,11 @@ def targets(result: Result) -> Iterable[Target]:
     """Hold every ratio against the promise."""
     for size in result["sizes"]:
         for name, over in size["ratios"].items():
-            beside = f" (empty handler {size['empty'][name]:.2f}x)" if "empty" in size else ""
             yield Target(
-                what=f"shared memory over the wire, {_title(size)}, {name}{beside}", value=over, bound=PROMISED
+                what=f"shared memory over the wire, {_title(size)}, {name}",
+                empty=size["empty"][name] if "empty" in size else None,
+                value=over,
+                bound=PROMISED,
             )
 
 

@@ -267,14 +267,14 @@ def test_targets_of_latency_growth_idleness_and_load() -> None:
 
 
 def test_a_target_names_what_the_empty_handler_reaches() -> None:
-    def floors(module: ModuleType, result: dict[str, Any]) -> list[str]:
-        return [target.what.rpartition(" (")[2] for target in module.SCENARIO.targets(result)]
+    def floors(module: ModuleType, result: dict[str, Any]) -> list[float | None]:
+        return [target.empty for target in module.SCENARIO.targets(result)]
 
-    assert floors(concurrency, concurrency_result()) == ["empty handler 0.50x)", "empty handler 0.95x)"]
-    assert floors(served, served_result())[3] == "empty handler 1.20x)"
+    assert floors(concurrency, concurrency_result()) == [0.5, 0.95]
+    assert floors(served, served_result())[3] == pytest.approx(1.2)
     cells = latency_result()["cells"]
     cells.append({**cells[-1], "name": "empty envoy", "share": 0.5, "p99_over_p50": 2.5})
-    assert floors(latency, {"cells": cells})[-1] == "empty handler 2.5x)"
+    assert floors(latency, {"cells": cells})[-1] == 2.5
 
 
 def test_a_ratio_is_the_median_of_each_rounds_own() -> None:
