@@ -91,7 +91,7 @@ def _stages(service: SamplerService, engine: Engine, data: bytes, batch: int, re
     tickets = [Ticket(request, 0.0, NO_DEADLINE, "a", loop.create_future()) for _ in range(batch)]
     queue, cost_model, metrics, device = TicketQueue(), CostModel(), Metrics(rpc.labels for rpc in RPCS), DeviceState()
     slicer = Slicer(config.batching, cost_model=cost_model, metrics=metrics)
-    admission = Admission(config.admission, queue, slicer, cost_model)
+    admission = Admission(config.admission, queue=queue, slicer=slicer, device=device, cost_model=cost_model)
     ticket_batch = TicketBatch(tickets)
     packed = ticket_batch.pack()
     results = engine.sampler.sample(packed)  # type: ignore[arg-type]  # tickets with rows pack to a RowBatch

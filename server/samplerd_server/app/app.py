@@ -125,7 +125,9 @@ class App:
         recorder = Recorder(config, self._tracing)
         self.observer = RpcObserver(self.metrics, self.replies, recorder)
         self.intake = Intake(config.admission.incoming_bytes, self.metrics.shed)
-        admission = Admission(config.admission, self.queue, slicer, cost_model)
+        admission = Admission(
+            config.admission, queue=self.queue, slicer=slicer, device=self.batcher.device, cost_model=cost_model
+        )
         self._sweeper = Sweeper(self.batcher, loop)
         submitter = Submitter(admission, self.batcher, self._sweeper, self.metrics, loop, has_records=recorder.is_on)
         streams = Streams(

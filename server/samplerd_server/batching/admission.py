@@ -18,6 +18,7 @@ from samplerd_server.core.errors import (
 
 if TYPE_CHECKING:
     from samplerd_server.batching.cost_model import CostModel
+    from samplerd_server.batching.policy import DeviceState
     from samplerd_server.batching.queue import TicketQueue
     from samplerd_server.batching.slicer import Slicer
     from samplerd_server.batching.ticket import Ticket
@@ -32,8 +33,17 @@ _RETRY_LOW_S, _RETRY_HIGH_S = 0.005, 5.0
 class Admission:
     """Admits requests to the queue, or refuses them."""
 
-    def __init__(self, config: AdmissionConfig, queue: TicketQueue, slicer: Slicer, cost_model: CostModel) -> None:
+    def __init__(
+        self,
+        config: AdmissionConfig,
+        *,
+        queue: TicketQueue,
+        slicer: Slicer,
+        device: DeviceState,
+        cost_model: CostModel,
+    ) -> None:
         self._config = config
+        self._device = device
         self._queue = queue
         self._slicer = slicer
         self._cost_model = cost_model
@@ -87,10 +97,10 @@ class Admission:
             raise InvalidRequestError("source", f"{size} bytes are more than the queue holds")
         waiting = self._queue.rows + self._slicer.rows
         if waiting + rows > self._config.queue_rows:
-            raise self._overloaded("queue_rows", f"the queue is full: {waiting} rows wait")
+            raise self._overloaded("queue_rows", f"the queue is full: {waiting} rows wait", now)
         waiting = self._queue.bytes + self._slicer.bytes
         if waiting + size > self._config.queue_bytes:
-            raise self._overloaded("queue_bytes", f"the queue is full: {waiting} bytes wait")
+            raise self._overloaded("queue_bytes", f"the queue is full: {waiting} bytes wait", now)
         if ticket.deadline != NO_DEADLINE or self._config.max_queue_wait_s:
             self._check_time(ticket, now)
 
@@ -99,17 +109,18 @@ class Admission:
         work, is_waited_for = float(self._queue.work), len(self._queue) > 0
         if self._slicer.is_long(ticket):
             work, is_waited_for = work + self._slicer.work, is_waited_for or len(self._slicer) > 0
-        # An empty queue admits any request: a wrong prediction is then corrected by the batch instead of refusing for
-        # ever.
-        if not is_waited_for:
-            return
         limit_s = self._config.max_queue_wait_s
-        if limit_s and (wait := self._cost_model.predict(work)) > limit_s:
-            raise self._overloaded("queue_wait", f"the queue is full: it takes {wait:.3f} s")
-        wait = self._cost_model.predict(work + ticket.work)
-        if now + wait > ticket.deadline:
-            raise self._overloaded("deadline", f"the queue takes {wait:.3f} s, which is past the deadline")
+        device_s = self._device.left_s(now)
+        wait_s = device_s + (self._cost_model.predict(work) if is_waited_for else 0.0)
+        if limit_s and wait_s > limit_s:
+            raise self._overloaded("queue_wait", f"the queue is full: it takes {wait_s:.3f} s", now)
+        # What the request itself takes does not count in an empty queue: its batch then corrects a wrong prediction,
+        # which would otherwise refuse such requests for ever. What is on the device ends in any case.
+        if is_waited_for:
+            wait_s = device_s + self._cost_model.predict(work + ticket.work)
+        if now + wait_s > ticket.deadline:
+            raise self._overloaded("deadline", f"the queue takes {wait_s:.3f} s, which is past the deadline", now)
 
-    def _overloaded(self, reason: str, message: str) -> OverloadedError:
-        drained = self._cost_model.predict(self._queue.work + self._slicer.work)
-        return OverloadedError(message, reason=reason, retry_after_s=min(max(drained, _RETRY_LOW_S), _RETRY_HIGH_S))
+    def _overloaded(self, reason: str, message: str, now: float) -> OverloadedError:
+        drained_s = self._device.left_s(now) + self._cost_model.predict(self._queue.work + self._slicer.work)
+        return OverloadedError(message, reason=reason, retry_after_s=min(max(drained_s, _RETRY_LOW_S), _RETRY_HIGH_S))

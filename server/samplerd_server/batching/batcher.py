@@ -76,7 +76,8 @@ class Batcher:
         self._engine = engine
         self._metrics = metrics
         self._loop = loop
-        self._device = DeviceState()
+        self.device = DeviceState()
+        """Batches on the device. Nobody else changes it."""
         self._tickets = 0
         self._running: set[TicketBatch] = set()
         self.finished = 0
@@ -95,7 +96,7 @@ class Batcher:
     @property
     def is_computing(self) -> bool:
         """Whether the device has a batch to compute."""
-        return self._device.batches > 0
+        return self.device.batches > 0
 
     def sweep(self, now: float) -> None:
         """Drop the queued tickets that nobody waits for: cancelled ones, and those whose deadline has passed."""
@@ -130,7 +131,7 @@ class Batcher:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        device = self._device
+        device = self.device
         while True:
             now = time.monotonic()
             if self._slicer and is_slice_next(self._queue, device):
@@ -154,11 +155,13 @@ class Batcher:
         own = self._slicer.cut(now)
         if own is None:
             return False
-        device, rows = self._device, len(own.packed)
+        device, rows = self.device, len(own.packed)
         device.batches, device.rows, device.is_slicing = 1, rows, True
+        device.begin(now, 0.0)  # admission lets nobody wait for long requests
 
         def deliver(outcome: Outcome) -> None:
             device.batches, device.rows, device.is_slicing = 0, 0, False
+            device.finish(time.monotonic())
             self.finished += 1
             device.credit_s = outcome.compute_s * max(1, self._queue.connections)
             if self._queue.rows or self._slicer:
@@ -189,7 +192,7 @@ class Batcher:
 
     def _run(self, batch: TicketBatch, reason: str, now: float) -> None:
         """Run a batch: on the event loop if the device is idle and the batch is predicted short, else on its thread."""
-        tickets, device = batch.tickets, self._device
+        tickets, device = batch.tickets, self.device
         try:
             packed = batch.pack()
         except Exception:  # noqa: BLE001  # a bug in samplerd fails this batch and nothing else
@@ -211,6 +214,7 @@ class Batcher:
             self._running.discard(batch)
             device.batches -= 1
             device.rows -= rows
+            device.finish(time.monotonic())
             device.credit_s -= outcome.compute_s
             self._tickets -= len(tickets)
             if self._queue.rows or self._slicer:
@@ -220,8 +224,10 @@ class Batcher:
                 self._tracing.end_batch(span, outcome.began_s, outcome.compute_s)
             self._deliver(batch, outcome, formed=now, rows=rows)
 
+        predicted_s = self._cost_model.predict(work)
+        device.begin(now, predicted_s)
         limit_s = self._engine.event_loop_draw_limit_s
-        if device.batches == 1 and self._cost_model.knows and self._cost_model.predict(work) < limit_s:
+        if device.batches == 1 and self._cost_model.knows and predicted_s < limit_s:
             deliver(self._engine.run(packed))
         else:
             self._engine.submit(packed, deliver)

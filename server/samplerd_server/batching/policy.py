@@ -11,6 +11,7 @@ times the connections that waited then; so each connection has an even share of 
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, get_args
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Queue(Protocol):
 class DeviceState:
     """Batches on the device. Owned and changed by the batcher."""
 
-    __slots__ = ("batches", "credit_s", "is_slicing", "rows")
+    __slots__ = ("_began", "_predicted_s", "batches", "credit_s", "is_slicing", "rows")
 
     def __init__(self, batches: int = 0, rows: int = 0) -> None:
         self.batches = batches
@@ -52,6 +53,28 @@ class DeviceState:
         """Whether the running one is a slice of a long request."""
         self.credit_s = 0.0
         """Seconds that batches may still run before the next slice."""
+        self._predicted_s: deque[float] = deque()
+        """Seconds that each of the batches was predicted to take; the running one is first."""
+        self._began = 0.0
+
+    def begin(self, now: float, predicted_s: float) -> None:
+        """Note that a batch, which is predicted to take this long, runs after those before it."""
+        if not self._predicted_s:
+            self._began = now
+        self._predicted_s.append(predicted_s)
+
+    def finish(self, now: float) -> None:
+        """Note that the running batch has finished, and the next one begins."""
+        self._predicted_s.popleft()
+        self._began = now
+
+    def left_s(self, now: float) -> float:
+        """Predict the seconds until the device has finished what it was given."""
+        predicted_s = self._predicted_s
+        if not predicted_s:
+            return 0.0
+        # A batch that takes longer than predicted may end at any moment.
+        return sum(predicted_s) - min(predicted_s[0], now - self._began)
 
 
 class Close(NamedTuple):

@@ -82,8 +82,8 @@ class AdmissionConfig:
         0.0,
         Setting(
             flag="max-queue-wait",
-            help="longest predicted time that the requests in the queue take; while they would take longer, another "
-            "is refused with RESOURCE_EXHAUSTED; 0 = any time",
+            help="longest predicted wait for the device: what it still has to finish and what the requests in the "
+            "queue take; while that is longer, another request is refused with RESOURCE_EXHAUSTED; 0 = any time",
             parse=bounded_duration(86_400),
             show=format_duration,
             value="TIME",

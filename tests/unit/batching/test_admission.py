@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from samplerd_server.batching.admission import Admission
 from samplerd_server.batching.cost_model import CostModel
+from samplerd_server.batching.policy import DeviceState
 from samplerd_server.batching.queue import TicketQueue
 from samplerd_server.batching.slicer import Slicer
 from samplerd_server.config import AdmissionConfig, BatchingConfig
@@ -33,9 +36,19 @@ def slicer(cost_model):
 
 
 @pytest.fixture
-def admission(queue, slicer, cost_model):
+def device():
+    return DeviceState()
+
+
+@pytest.fixture
+def make_admission(queue, slicer, device, cost_model):
+    return partial(Admission, queue=queue, slicer=slicer, device=device, cost_model=cost_model)
+
+
+@pytest.fixture
+def admission(make_admission):
     # Tickets of these tests have four numbers a row: 16 bytes.
-    return Admission(AdmissionConfig(queue_rows=10, queue_bytes=1600), queue, slicer, cost_model)
+    return make_admission(AdmissionConfig(queue_rows=10, queue_bytes=1600))
 
 
 def overload(admission, one) -> OverloadedError:
@@ -89,8 +102,8 @@ def test_an_empty_queue_lets_in_what_is_predicted_late_so_that_the_prediction_ca
     admission.check(ticket(vocab_size=250, deadline=NOW + 1.0), NOW)
 
 
-def test_a_queue_that_takes_longer_than_it_may_turns_all_away(queue, slicer, cost_model):
-    admission = Admission(AdmissionConfig(max_queue_wait_s=0.5), queue, slicer, cost_model)
+def test_a_queue_that_takes_longer_than_it_may_turns_all_away(make_admission, queue, cost_model):
+    admission = make_admission(AdmissionConfig(max_queue_wait_s=0.5))
     for work in (100, 1000) * 10:
         cost_model.learn(work, work * 1e-3)
     admission.check(ticket(vocab_size=1000), NOW)  # an empty queue takes any request
@@ -101,6 +114,34 @@ def test_a_queue_that_takes_longer_than_it_may_turns_all_away(queue, slicer, cos
     assert error.reason == "queue_wait"
     assert error.message.startswith("the queue is full: it takes 0.")
     assert error.retry_after_s == pytest.approx(0.8, rel=0.1)
+
+
+def test_what_the_device_still_has_to_finish_counts_as_a_wait(make_admission, queue, device, cost_model):
+    admission = make_admission(AdmissionConfig(max_queue_wait_s=0.5))
+    for work in (100, 1000) * 10:
+        cost_model.learn(work, work * 1e-3)
+    device.begin(NOW - 0.3, 0.4)
+    device.begin(NOW - 0.2, 0.3)  # 0.1 s of the first are left
+    admission.check(ticket(), NOW)
+    queue.add(ticket(vocab_size=50))  # 0.2 s
+    error = overload(admission, ticket())
+    assert (error.reason, error.message) == ("queue_wait", "the queue is full: it takes 0.600 s")
+    assert error.retry_after_s == pytest.approx(0.6, rel=0.01)
+    device.finish(NOW)
+    admission.check(ticket(), NOW)
+
+
+def test_a_request_that_is_due_before_the_device_is_free_is_turned_away(admission, device):
+    device.begin(NOW - 1.0, 3.0)
+    admission.check(ticket(deadline=NOW + 2.1), NOW)
+    error = overload(admission, ticket(deadline=NOW + 1.9))
+    assert (error.reason, error.retry_after_s) == ("deadline", pytest.approx(2.0))
+    admission.check(ticket(), NOW)
+
+
+def test_a_batch_that_takes_longer_than_predicted_may_end_at_any_moment(admission, device):
+    device.begin(NOW - 5.0, 3.0)
+    admission.check(ticket(deadline=NOW + 1e-3), NOW)
 
 
 def test_the_hint_is_bounded(admission, queue, cost_model):

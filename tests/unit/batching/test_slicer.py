@@ -287,7 +287,9 @@ def test_an_idle_device_that_waits_for_a_batch_to_fill_runs_slices_meanwhile(mon
 @pytest.fixture
 def admission(bench):
     config = AdmissionConfig(queue_rows=100, queue_bytes=1 << 20)
-    return Admission(config, bench.queue, bench.slicer, bench.cost_model)
+    return Admission(
+        config, queue=bench.queue, slicer=bench.slicer, device=bench.batcher.device, cost_model=bench.cost_model
+    )
 
 
 def test_long_requests_that_wait_fill_the_queue_and_those_that_run_do_not(bench, admission):

@@ -103,7 +103,7 @@ class AsgiContext(IdentifiedCall):
         timeout = headers.get(b"grpc-timeout")
         if timeout is not None:
             try:
-                self._deadline = time.monotonic() + parse_timeout(timeout)
+                self._deadline = self.arrival.time + parse_timeout(timeout)
             except FrameError as error:
                 self.problem = error
 

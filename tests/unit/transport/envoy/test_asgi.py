@@ -378,6 +378,19 @@ async def test_a_deadline_that_passes_while_the_client_does_not_read_is_answered
     assert client.status[b"grpc-status"] == b"4"
 
 
+async def test_a_deadline_counts_from_when_envoy_had_the_call(handlers):
+    ago = b"%.6f" % (time.time() - 5.0)
+    for timeout, status in ((b"4S", b"4"), (b"60S", b"0")):
+        client = Client("/test/unary", framed(b"abc"), (b"grpc-timeout", timeout), (b"x-samplerd-arrival", ago))
+        client.close()
+        if status == b"0":
+            handlers.gate.set()
+        await serve(handlers.app(), client)
+        assert client.status[b"grpc-status"] == status
+    (*_, remaining_s) = handlers.seen[-1]
+    assert 50.0 < remaining_s <= 55.0
+
+
 async def test_a_deadline_of_nothing_is_passed_at_once(handlers):
     client = Client("/test/unary", framed(b"abc"), (b"grpc-timeout", b"0n"))
     client.close()
