@@ -22,8 +22,8 @@ from samplerd_server.sampling.kernels.compile import (
     kernel,
     load_i32,
 )
-from samplerd_server.sampling.kernels.exp2 import exp
 from samplerd_server.sampling.kernels.held import PREPARE, WHOLE
+from samplerd_server.sampling.kernels.kept import write_kept
 from samplerd_server.sampling.kernels.light import is_light, light_view
 from samplerd_server.sampling.kernels.memory import Noise, cut_scratch
 from samplerd_server.sampling.kernels.outputs import (
@@ -39,7 +39,7 @@ from samplerd_server.sampling.kernels.plain import draw_view
 from samplerd_server.sampling.kernels.positions import from_source, to_source
 from samplerd_server.sampling.kernels.ranks import find_ranks
 from samplerd_server.sampling.kernels.references import reference
-from samplerd_server.sampling.kernels.shapes import is_shaped, prepare_shaped
+from samplerd_server.sampling.kernels.shapes import prepare_shaped
 from samplerd_server.sampling.kernels.work import disown
 
 __all__ = ["Outputs", "draw_full"]
@@ -147,49 +147,6 @@ def _write_kind(row, kept, k, positions, out, work, scratch):
 
 
 @jit
-def _write_kept(i, row, kept, positions, out, work, scratch):
-    """Write how many the filters kept, and their mass in the scaled distribution."""
-    scaled, final = kept.scaled, kept.final
-    if row.temperature == 0:
-        count = np.int64(row.num_samples) if row.without else 1
-        top, whole = normaliser(scaled, False, scratch)
-        mass = 0.0
-        for d in range(count):
-            mass += exp(relative(scaled, to_source(kept, _PROCESSED, work, positions[d]), top) - whole)
-        out.kept_count[i] = count
-        out.kept_mass[i] = np.nan if np.isnan(scaled.rest) else min(mass, 1.0)
-        return
-    if final.rest != -np.inf:
-        out.kept_count[i] = 0
-        out.kept_mass[i] = 1.0 if not kept.is_filtered else np.nan
-        return
-    if kept.is_filtered:
-        out.kept_count[i] = final.numbers.width
-    else:
-        least = np.float32(1e-45) if final.numbers.is_weights else np.float32(-3.4028234663852886e38)
-        count = np.int64(0)
-        for at in range(final.numbers.width):
-            count += load_number(final.numbers, at) >= least
-        out.kept_count[i] = count
-    if not kept.is_filtered:
-        out.kept_mass[i] = 1.0
-    elif np.isnan(scaled.rest):
-        out.kept_mass[i] = np.nan
-    elif final.temperature == 0:
-        out.kept_mass[i] = 1.0 if np.int64(work.at[final.first]) == scaled.first else 0.0
-    elif row.smoothing_factor > 0 or is_shaped(row):  # what is drawn from has other logits than what is scaled
-        top, whole = normaliser(scaled, False, scratch)
-        mass = 0.0
-        for at in range(final.numbers.width):
-            mass += exp(relative(scaled, np.int64(work.at[at]), top) - whole)
-        out.kept_mass[i] = min(mass, 1.0)
-    else:
-        top, whole = normaliser(scaled, False, scratch)
-        own_top, own = normaliser(final, False, scratch)
-        out.kept_mass[i] = min(exp((own_top - top) + (own - whole)), 1.0)
-
-
-@jit
 def _write_unshaped(row, kept, positions, out, work):
     """Write the probability of each draw before adaptive-p: work.mass holds the masses of what was kept."""
     is_certain, total = kept.final.temperature == 0, np.int64(0)
@@ -264,7 +221,7 @@ def _describe(i, row, kept, own, out, work, scratch):
             is_known = k == _PROCESSED and has_scaled and _is_same(kept.scaled, kept.final)
             out.entropy[k][i] = out.entropy[k - 1][i] if is_known else entropy_view(_kind_of(kept, k), scratch)
     if row.output_flags & _KEPT:
-        _write_kept(i, row, kept, own, out, work, scratch)
+        write_kept(i, row, kept, own, out, work, scratch)
     draws, at = np.int64(row.num_samples), row.sample_at
     for d in range(draws):
         own[d] = to_source(kept, _PROCESSED, work, own[d])

@@ -18,7 +18,17 @@ from samplerd_server.core.enums import Dtype
 from samplerd_server.sampling.kernels.compile import as_bits, as_float, jit, load_bf16, load_f16, load_f32, load_f64
 from samplerd_server.sampling.kernels.exp2 import exp2, exp2_32, log2
 
-__all__ = ["BLOCK", "FLAT", "TINY", "block_maximum", "load_block", "sum_block", "weigh_block", "weigh_powers"]
+__all__ = [
+    "BLOCK",
+    "FLAT",
+    "TINY",
+    "block_maximum",
+    "load_block",
+    "sum_block",
+    "sum_half",
+    "weigh_block",
+    "weigh_powers",
+]
 
 BLOCK = 512
 """Numbers in a block: 2 KiB, so that a block, its masses and its partial sums stay in the first-level cache."""
@@ -96,6 +106,12 @@ def sum_block(mass, half):
     """Sum mass: float32[BLOCK] as float64, by halving; half is float64[BLOCK / 2] scratch."""
     for i in range(256):
         half[i] = np.float64(mass[i]) + np.float64(mass[256 + i])
+    return sum_half(half)
+
+
+@jit
+def sum_half(half):
+    """Sum half: float64[BLOCK / 2], in which number i and number 256 + i of a block were added; it is overwritten."""
     for i in range(128):
         half[i] += half[128 + i]
     for i in range(64):

@@ -17,7 +17,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from samplerd_server.core.enums import Dtype, InputKind, LogprobKind
-from samplerd_server.sampling.kernels.blocks import BLOCK, FLAT, TINY, block_maximum, load_block, sum_block, weigh_block
+from samplerd_server.sampling.kernels.blocks import (
+    BLOCK,
+    FLAT,
+    TINY,
+    block_maximum,
+    load_block,
+    sum_block,
+    sum_half,
+    weigh_block,
+)
 from samplerd_server.sampling.kernels.compile import jit, load_bf16, load_f16, load_f32, load_f64
 from samplerd_server.sampling.kernels.exp2 import LOG2_E, exp, exp2, ln, log_add
 from samplerd_server.sampling.kernels.measure import measure_view
@@ -133,17 +142,35 @@ def logprobs_of_light(row, view, top, total, positions, out, scratch):
 
 
 @jit
-def _add_powers(x, temperature, top, moment, terms):
-    """Add e^gap gap of weights x: float32[BLOCK / 2] to `moment`, one after the other; gap: their exponent less `top`.
+def _power_term(x, temperature, top):
+    """Compute e^gap gap of a weight; gap: its exponent less `top`."""
+    gap = max(ln(np.float64(x)) / temperature - top, _FARTHEST)
+    return exp2(gap * LOG2_E) * gap
 
-    terms is float64[BLOCK / 2] scratch.
-    """
+
+@jit
+def _sum_powers(x, temperature, top, half):
+    """Sum e^gap gap of weights x: float32[BLOCK], by halving; half is float64[BLOCK / 2] scratch."""
     for i in range(BLOCK // 2):
-        gap = max(ln(np.float64(x[i])) / temperature - top, _FARTHEST)
-        terms[i] = exp2(gap * LOG2_E) * gap
+        half[i] = _power_term(x[i], temperature, top)
     for i in range(BLOCK // 2):
-        moment += terms[i]
-    return moment
+        half[i] += _power_term(x[BLOCK // 2 + i], temperature, top)
+    return sum_half(half)
+
+
+@jit
+def _flat_term(x, mass, maximum, temperature):
+    """Compute a logit's mass times its gap below the maximum, where c is below FLAT; 0 for what cannot be drawn."""
+    return np.float64(mass) * ((np.float64(x) - np.float64(maximum)) / temperature) if x > -np.inf else 0.0
+
+
+@jit
+def _sum_flat(x, mass, maximum, temperature, half):
+    """Sum masses times gaps of logits x: float32[BLOCK] of masses float32[BLOCK], by halving, where c is below FLAT."""
+    for i in range(BLOCK // 2):
+        first = _flat_term(x[i], mass[i], maximum, temperature)
+        half[i] = first + _flat_term(x[BLOCK // 2 + i], mass[BLOCK // 2 + i], maximum, temperature)
+    return sum_half(half)
 
 
 @jit
@@ -161,20 +188,15 @@ def entropy_view(kind, scratch):
     for b in range((numbers.width + BLOCK - 1) // BLOCK):
         load_block(numbers.address, numbers.dtype, b * BLOCK, min(BLOCK, numbers.width - b * BLOCK), fill, scratch.x)
         if numbers.is_weights:
-            for low in range(0, BLOCK, BLOCK // 2):
-                moment = _add_powers(scratch.x[low : low + BLOCK // 2], kind.temperature, top, moment, scratch.half)
+            moment += _sum_powers(scratch.x, kind.temperature, top, scratch.half)
             continue
         maximum, _ = block_maximum(scratch.x)
         if maximum == -np.inf:
             continue
         weigh_block(scratch.x, maximum, c, scratch.mass)
         own = sum_block(scratch.mass, scratch.half)
-        gaps = 0.0
         if c < FLAT:
-            for i in range(BLOCK):
-                if scratch.x[i] > -np.inf:
-                    gap = (np.float64(scratch.x[i]) - np.float64(maximum)) / kind.temperature
-                    gaps += np.float64(scratch.mass[i]) * gap
+            gaps = _sum_flat(scratch.x, scratch.mass, maximum, kind.temperature, scratch.half)
         else:
             for i in range(BLOCK):
                 scratch.mass[i] *= max(scratch.x[i] - maximum, np.float32(-1e30))

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from samplerd_server.core.enums import Dtype
+from samplerd_server.sampling.kernels.blocks import BLOCK, sum_half
 from samplerd_server.sampling.kernels.compile import jit, kernel
 from samplerd_server.sampling.kernels.exp2 import exp
 from samplerd_server.sampling.kernels.memory import Noise, View, cut_scratch
@@ -90,19 +91,33 @@ def _q(draft, source):
 
 
 @jit
-def _reject(law, draft, work):
-    """Fill work.residual with max(p - q, 0). Returns the law from then on: the same if none is positive."""
+def _fill_residual(law, draft, at, width, work):
+    """Write max(p - q, 0) of a position to work.residual. Returns it; 0 past the end."""
+    if at >= width:
+        return 0.0
+    left = max(_p(law, at, work) - _q(draft, to_source(law.kept, _FINAL, work, at)), 0.0)
+    work.residual[at] = left
+    return left
+
+
+@jit
+def _reject(law, draft, work, scratch):
+    """Fill work.residual with max(p - q, 0). Returns the law from then on: the same if none is positive.
+
+    Its sum is by halving within blocks, then in order of blocks.
+    """
     width = law.kept.final.numbers.width
     first = np.int64(0)  # the old residual is overwritten only once the new one is known to be positive somewhere
     while first < width and _p(law, first, work) <= _q(draft, to_source(law.kept, _FINAL, work, first)):
         first += 1
     if first == width:
         return law
-    total = 0.0
-    for at in range(width):
-        left = max(_p(law, at, work) - _q(draft, to_source(law.kept, _FINAL, work, at)), 0.0)
-        work.residual[at] = left
-        total += left
+    total, half = 0.0, scratch.half
+    for low in range(0, width, BLOCK):
+        for i in range(low, low + BLOCK // 2):
+            left = _fill_residual(law, draft, i, width, work)
+            half[i - low] = left + _fill_residual(law, draft, i + BLOCK // 2, width, work)
+        total += sum_half(half)
     return _Law(law.kept, law.top, law.whole, total)
 
 
@@ -169,7 +184,7 @@ def verify_rows(
             accepted, node = accepted + 1, j + 1
             law = _enter(rows[node], memory, scratch)
         else:
-            law = _reject(law, own, memory)
+            law = _reject(law, own, memory, scratch)
     if law.kept.status:
         return accepted, node, law.kept.status, law.kept.detail, 0, -1
     status, detail, last = _draw(law, rows[node], node, memory, scratch, one)

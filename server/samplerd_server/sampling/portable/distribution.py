@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from samplerd_server.sampling.portable.tree import MassTree
+from samplerd_server.sampling.portable.tree import MassTree, sum_blocks
 
 __all__ = ["SHALLOW", "Distribution", "certainty"]
 
@@ -78,7 +78,7 @@ class Distribution:
         exponents = self._kept_exponents()
         masses = exponents.exp()
         surprise = torch.where(masses > 0, masses * exponents, 0.0)
-        entropy = (self.total.log() - MassTree(surprise).total / self.total).clamp_(min=0.0)
+        entropy = (self.total.log() - sum_blocks(surprise) / self.total).clamp_(min=0.0)
         return entropy if self._rest is None else torch.where(self._rest == 0, entropy, float("nan"))
 
     def remove(self, positions: Tensor) -> None:

@@ -17,7 +17,7 @@ from samplerd_server.sampling.portable.processed import process
 from samplerd_server.sampling.portable.records import upload
 from samplerd_server.sampling.portable.row_groups import group_rows
 from samplerd_server.sampling.portable.staging import decode_rows
-from samplerd_server.sampling.portable.tree import MassTree
+from samplerd_server.sampling.portable.tree import MassTree, sum_blocks
 from samplerd_server.sampling.rows import DraftVerdict
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _odds(p: Tensor, q: Tensor, draft_ids: NDArray[np.int32], parents: NDArray[n
 def _reject(law: Tensor, q: Tensor) -> Tensor:
     """Compute the law after a token of q was rejected: max(law - q, 0), renormalised; the same if that is all 0."""
     residual = (law - q).clamp_(min=0.0)
-    total = MassTree(residual).total
+    total = sum_blocks(residual)
     return torch.where(total > 0, residual / total, law)
 
 
