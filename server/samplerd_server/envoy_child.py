@@ -29,6 +29,7 @@ from samplerd_server.transport.envoy.active_calls import ActiveCalls
 from samplerd_server.transport.envoy.admin import Admin
 from samplerd_server.transport.envoy.asgi import AsgiApp
 from samplerd_server.transport.envoy.bootstrap import remove_sockets
+from samplerd_server.transport.envoy.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -102,16 +103,20 @@ class Child:
         self._app = App(config, engine, loop)
         tune_memory()
         await self._app.start()
+        turns = Turns(loop)
         self._asgi = AsgiApp(
             self._app.handlers.generic,
             max_message_bytes=config.transport.max_message_bytes,
             refuse=self._app.observer.refuse,
             intake=self._app.intake,
+            turns=turns,
             origins=config.envoy.cors_allow_origin,
         )
         asgi = self._asgi
         # A scrape must not wait for long.
-        calls = ActiveCalls(Admin(path.parent, config.envoy.admin, _SCRAPE_S), running=lambda: asgi.running)
+        calls = ActiveCalls(
+            Admin(path.parent, config.envoy.admin, _SCRAPE_S), running=lambda: asgi.running - turns.waiting
+        )
         self._app.metrics.transport_waiting_calls.watch(calls.waiting)
         self._app.metrics.worker_connections.watch(calls.connections, worker_label(config))
         self._control = await asyncio.start_unix_server(self._serve_control, str(path.with_suffix(".control")))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import time
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -19,27 +18,24 @@ import grpc
 from samplerd_server.core.errors import Code, InternalError, SamplerdError, cut
 from samplerd_server.transport.envoy.asgi_context import AsgiContext
 from samplerd_server.transport.envoy.asgi_errors import Aborted
+from samplerd_server.transport.envoy.asgi_headers import is_grpc, note_arrival
 from samplerd_server.transport.envoy.asgi_watch import Watch
-from samplerd_server.transport.envoy.bootstrap import ARRIVAL_HEADER
 from samplerd_server.transport.envoy.cors import Origins
 from samplerd_server.transport.envoy.frames import FrameError
 from samplerd_server.transport.envoy.inference_http import InferenceContext
 from samplerd_server.transport.envoy.reply_body import Replies
 from samplerd_server.transport.envoy.web import refuse, web_call
 from samplerd_server.transport.oip.http_routes import is_inference_path
-from samplerd_server.transport.rpc.arrival import ARRIVED, Arrival
-from samplerd_server.transport.rpc.request_id import REQUEST_ID, accept
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from samplerd_server.transport.envoy.intake import Intake
+    from samplerd_server.transport.envoy.turns import Turns
 
 __all__ = ["AsgiApp"]
 
 _LOG = logging.getLogger("samplerd.transport")
-_CONTENT_TYPES = {b"application/grpc", b"application/grpc+proto"}
-_ARRIVAL_HEADER, _ID_HEADER = ARRIVAL_HEADER.encode(), REQUEST_ID.encode()
 _LATE = "the deadline passed"
 _NO_TRAILERS = "te: trailers is missing; does a proxy on the way drop trailers?"
 
@@ -60,12 +56,14 @@ class AsgiApp:
         max_message_bytes: int,
         refuse: Callable[[str, BaseException, Any], None] | None = None,
         intake: Intake | None = None,
+        turns: Turns | None = None,
         origins: Sequence[str] = (),
     ) -> None:
         self._generic = tuple(generic)
         self._origins = Origins(origins)
         self._max_message_bytes = max_message_bytes
         self._intake = intake
+        self._turns = turns
         self._on_refusal = refuse
         self._methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
         self._watch = Watch()
@@ -94,8 +92,8 @@ class AsgiApp:
         send: Callable[[Mapping[str, Any]], Awaitable[None]],
     ) -> None:
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        _note_arrival(headers)
-        if scope["method"] != "POST" or not _is_grpc(headers):
+        note_arrival(headers)
+        if scope["method"] != "POST" or not is_grpc(headers):
             await self._answer_web(scope, headers, receive, send)
             return
         context = AsgiContext(scope, headers, receive, send, self._max_message_bytes)
@@ -113,7 +111,8 @@ class AsgiApp:
             await context.fail(context.problem)
         else:
             context.intake = self._intake
-            await _Call(context, handler, self._watch, self.replies, partial(self._refuse, path, context)).run()
+            refuse = partial(self._refuse, path, context)
+            await _Call(context, handler, self._watch, self.replies, refuse, turns=self._turns).run()
 
     def _refuse(self, path: str, context: AsgiContext, error: BaseException) -> None:
         """Count a call whose message could not be read."""
@@ -162,26 +161,11 @@ class AsgiApp:
         return None
 
 
-def _note_arrival(headers: dict[bytes, bytes]) -> None:
-    """Take out when Envoy had the call, and note it on this process's clock, with the request id."""
-    now, came, sent_id = time.monotonic(), headers.pop(_ARRIVAL_HEADER, None), headers.get(_ID_HEADER)
-    if came is not None:
-        # Clocks of the same machine; an adjustment of it between the two readings is not taken for a wait.
-        now -= max(0.0, time.time() - float(came))
-    ARRIVED.set(Arrival(now, "" if sent_id is None else accept(sent_id)))
-
-
-def _is_grpc(headers: Mapping[bytes, bytes]) -> bool:
-    """Whether the content type is that of gRPC, with or without parameters, and not that of gRPC-Web."""
-    content_type = headers.get(b"content-type", b"")
-    return content_type in _CONTENT_TYPES or content_type.partition(b";")[0].strip().lower() in _CONTENT_TYPES
-
-
 class _Call:
     """Runs one handler, and cancels it when its client disconnects or its deadline passes."""
 
     __slots__ = (
-        *("_answer", "_context", "_handler", "_is_late", "_refuse", "_replies", "_task", "_watch"),
+        *("_answer", "_context", "_handler", "_is_late", "_refuse", "_replies", "_task", "_turns", "_watch"),
         *("pause_s", "poll_at"),
     )
 
@@ -192,12 +176,15 @@ class _Call:
         watch: Watch,
         replies: Replies,
         refuse: Callable[[BaseException], None],
+        *,
+        turns: Turns | None,
     ) -> None:
         self._context = context
         self._handler = handler
         self._watch = watch
         self._replies = replies
         self._refuse = refuse
+        self._turns = turns
         self._task: asyncio.Task[Any] | None = None
         self._answer: asyncio.Task[None] | None = None
         self._is_late = False
@@ -261,9 +248,12 @@ class _Call:
         await context.end(Code.OK)
 
     async def _read_only(self) -> Any:
-        """Read the only message, or count why it could not be read."""
+        """Read the only message when it is this call's turn, or count why it could not be read."""
         try:
-            message = await self._context.read_only()
+            if self._turns is None:
+                message = await self._context.read_only()
+            else:
+                message = await self._turns.run(self._context.peer(), self._context.read_only)
         except BaseException as error:
             self._refuse(error)
             raise
