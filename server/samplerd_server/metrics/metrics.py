@@ -15,8 +15,9 @@ from prometheus_client.registry import Collector
 
 from samplerd_server.core.errors import OK, Code
 from samplerd_server.metrics.definition import definitions_of
-from samplerd_server.metrics.instruments import Counter
+from samplerd_server.metrics.instruments import Counter, Gauge
 from samplerd_server.metrics.labels import SECONDS
+from samplerd_server.metrics.pieces import GAUGE, SERIES, rest
 from samplerd_server.metrics.rpc_labels import camel_case
 from samplerd_server.metrics.series import Family, Layout, Snapshot
 from samplerd_server.metrics.table import ServerTable, SupervisorTable
@@ -62,11 +63,15 @@ class _Instruments(Collector):
 
     def read(self) -> Snapshot:
         """Read all series. On the thread that scrapes."""
-        shape, values = [], list[float]()
+        shape, values, done = [], list[float](), 0
         for instrument in self._shown.values():
+            if done >= SERIES:
+                rest()
+                done = 0
             keys, own = instrument.read()
             shape.append(keys)
             values += own
+            done += len(own) * (GAUGE if isinstance(instrument, Gauge) else 1)
         before, layout = self._last
         if not before or not all(map(is_, shape, before)):
             shown = zip(self._shown.values(), shape, strict=True)

@@ -12,6 +12,8 @@ from weakref import WeakKeyDictionary
 
 from prometheus_client.utils import floatToGoString
 
+from samplerd_server.metrics.pieces import pieces, rested
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -30,7 +32,9 @@ def write(snapshot: Snapshot, *, is_open_metrics: bool) -> str:
     prefixes = known.get(snapshot.layout)
     if prefixes is None:
         prefixes = known[snapshot.layout] = _prefixes(snapshot.layout, is_open_metrics=is_open_metrics)
-    lines = list(map(add, prefixes, map(_number, snapshot.values)))
+    lines: list[str] = []
+    for piece in pieces(len(prefixes)):
+        lines += map(add, prefixes[piece], map(_number, snapshot.values[piece]))
     end = "# EOF\n" if is_open_metrics else ""
     return "\n".join([*lines, end]) if lines else end
 
@@ -45,7 +49,7 @@ def _number(value: float) -> str:
 
 def _prefixes(layout: Layout, *, is_open_metrics: bool) -> list[str]:
     prefixes = []
-    for family in layout.families:
+    for family in rested(layout.families, [len(family.keys) for family in layout.families]):
         head = _head(family, is_open_metrics=is_open_metrics)
         for key in family.keys:
             prefixes.append(f"{head}{_series(key)} ")
