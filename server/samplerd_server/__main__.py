@@ -15,7 +15,7 @@ from samplerd_server.config.credentials import check_security
 from samplerd_server.config.environment import silence_forks
 from samplerd_server.config.flags import parse
 from samplerd_server.config.sources import render
-from samplerd_server.process.extras import complaint_of_missing_packages
+from samplerd_server.process.extras import complaint_of_missing_packages, without_missing_traces
 from samplerd_server.process.lifecycle import Lifecycle, leave, tell
 from samplerd_server.process.log import set_up
 from samplerd_server.process.standard_streams import open_standard_streams
@@ -42,20 +42,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = parse(argv)
     except ConfigError as error:
         return _fail(error)
-    config = command.config
+    config, untraced = without_missing_traces(command.config, command.offered_by)
+    warnings = [*command.warnings, *untraced]
     if command.check_only:
         try:
             check_security(config.security)
         except ConfigError as error:
             return _fail(error)
-        sys.stderr.writelines(f"samplerd: {warning}\n" for warning in command.warnings)
+        sys.stderr.writelines(f"samplerd: {warning}\n" for warning in warnings)
         sys.stdout.write(render(config))
         return 0
     if (complaint := complaint_of_missing_packages(is_traced=bool(config.tracing.endpoint))) is not None:
         sys.stderr.write(f"samplerd: {complaint}\n")
         return 2
     set_up(config.log, config.worker.index if config.worker else None)
-    for warning in command.warnings:
+    for warning in warnings:
         _LOG.warning(warning)
     return _run(config)
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import time
+from typing import Any
 
 import grpc
 import pytest
@@ -16,7 +17,8 @@ from tests.support.daemon import Daemon
 from tests.support.served import connect, failure, stub
 from tests.support.web import post
 
-GOOD = pb.SampleRequest(values=pb.Values(row=[pb.Values.Row(values=[1, 2, 3])] * 2), num_samples=5)
+FIELDS: dict[str, Any] = {"values": pb.Values(row=[pb.Values.Row(values=[1, 2, 3])] * 2), "num_samples": 5}
+GOOD = pb.SampleRequest(**FIELDS)
 BAD = pb.SampleRequest(tensor=pb.Tensor(vocab_size=2, data=b"123"))
 SAMPLE = "samplerd.v1.SamplerService/Sample"
 
@@ -94,18 +96,58 @@ async def test_who_decides_is_the_caller(server, collector):
         await stub(channel).Sample(GOOD, metadata=(("traceparent", "00-nonsense"),))
         error = await failure(stub(channel).Sample(BAD, metadata=parent(numbers[1])))
         assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
-        stream = stub(channel).SampleStream(iter([GOOD] * 3), metadata=parent(numbers[2]))
+        asked = [pb.SampleRequest(id=1, **FIELDS), pb.SampleRequest(id=2**63, **FIELDS), pb.SampleRequest(id=3)]
+        stream = stub(channel).SampleStream(iter(asked), metadata=parent(numbers[2]))
         assert len([reply async for reply in stream]) == 3
     _, failed = await asyncio.to_thread(collector.find, of_trace(numbers[1]))
     assert values(failed.attributes)["rpc.grpc.status_code"] == 3
     assert failed.status.code == failed.status.STATUS_CODE_UNSET, "the caller is to blame"
-    _, streamed = await asyncio.to_thread(collector.find, of_trace(numbers[2]))
-    assert values(streamed.attributes)["samplerd.requests"] == 3
-    assert sorted(event.name for event in streamed.events) == sorted(["wait", "batch", "compute", "encode"] * 3)
-    assert len(streamed.links) == 3
+    await check_stream(collector, numbers[2])
     traces = {span.trace_id for _, span in collector.spans if span.name != "batch"}
     assert not any(of_trace(numbers[0])(span) for _, span in collector.spans)
     assert all(int.from_bytes(trace, "big") < 0x10000 for trace in traces), "a call without a decision was traced"
+
+
+async def check_stream(collector: Collector, number: int) -> None:
+    """A stream has a span, and each of its requests has one below it, with its own moments and its own batch."""
+
+    def of_stream(span, **about):
+        return of_trace(number)(span) and about.items() <= values(span.attributes).items()
+
+    _, stream = await asyncio.to_thread(collector.find, lambda span: of_stream(span, **{"samplerd.requests": 2}))
+    assert (stream.name, stream.kind) == (f"{SAMPLE}Stream", stream.SPAN_KIND_SERVER)
+    assert stream.parent_span_id == number.to_bytes(8, "big")
+    assert values(stream.attributes)["samplerd.rows"] == 4
+    assert (list(stream.events), list(stream.links)) == ([], [])
+    for request_id, code in [(1, 0), (2**63, 0), (3, 3)]:
+        about = {"samplerd.request.id": str(request_id)}
+        _, span = await asyncio.to_thread(collector.find, lambda span, about=about: of_stream(span, **about))
+        assert (span.name, span.parent_span_id) == ("request", stream.span_id)
+        assert values(span.attributes)["rpc.grpc.status_code"] == code
+        assert values(span.attributes)["samplerd.samples"] == (10 if code == 0 else 0)
+        names = [event.name for event in span.events]
+        assert names == (["wait", "batch", "compute", "encode"] if code == 0 else [])
+        moments = [span.start_time_unix_nano, *(own.time_unix_nano for own in span.events), span.end_time_unix_nano]
+        assert moments == sorted(moments)
+        assert len(span.links) == len(names) // 4
+        for link in span.links:
+            _, batch = await asyncio.to_thread(collector.find, lambda own, link=link: own.span_id == link.span_id)
+            assert batch.name == "batch"
+
+
+async def test_a_large_draw_on_a_stream_has_the_moments_of_its_parts(server, collector):
+    number = 0x6001 if server.transport == "grpcio" else 0x6002
+    rows = pb.CreateDistributionRequest(name="traced", values=FIELDS["values"])
+    asked = pb.SampleRequest(id=9, distribution="traced", num_samples=200_000)
+    async with connect(server.address) as channel:
+        await stub(channel).CreateDistribution(rows)
+        stream = stub(channel).SampleStream(iter([asked]), metadata=parent(number))
+        replies = [reply async for reply in stream]
+        await stub(channel).DeleteDistribution(pb.DeleteDistributionRequest(name="traced"))
+    assert len(replies) > 1
+    _, span = await asyncio.to_thread(collector.find, lambda own: of_trace(number)(own) and own.name == "request")
+    assert values(span.attributes)["samplerd.samples"] == 400_000
+    assert [event.name for event in span.events].count("encode") == len(replies)
 
 
 def test_http_carries_it_too(server, collector):
@@ -134,10 +176,12 @@ def test_spans_that_wait_are_sent_before_the_end():
             async with connect(address) as channel:
                 await stub(channel).Sample(GOOD, metadata=(("x-request-id", "last"),))
 
-        with Daemon("--trace-sample", "1", env=environment) as daemon:
+        with Daemon("--trace-sample", "1", "--access-log", env=environment) as daemon:
             asyncio.run(ask(daemon.address))
+            told = daemon.wait_event("call")["trace_id"]
             assert not [
                 span for _, span in collector.spans if values(span.attributes).get("samplerd.request_id") == "last"
             ]
         _, span = collector.find(lambda span: values(span.attributes).get("samplerd.request_id") == "last")
         assert span.parent_span_id == b""
+        assert span.trace_id.hex() == told

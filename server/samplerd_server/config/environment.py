@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["environment", "interpret_kernels", "interpreter_environment", "silence_forks", "take_service_manager"]
+__all__ = [
+    "environment",
+    "interpret_kernels",
+    "interpreter_environment",
+    "offered_collector",
+    "silence_forks",
+    "take_service_manager",
+]
 
 _SERVICE_LINK = re.compile(r"SAMPLERD_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)")
 """Variables that Kubernetes sets in every container of a namespace with a Service named samplerd."""
@@ -17,31 +24,44 @@ _SERVICE_LINK = re.compile(r"SAMPLERD_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_[0-9]+_(
 _EMBEDDING = frozenset({"LD_PRELOAD", "PYTHONHOME"})
 """Variables that make Python run inside Envoy."""
 
+_PROTOCOL = "http/protobuf"
+
 _CLIENTS = frozenset({"SAMPLERD_SERVER", "SAMPLERD_TOKEN"})
 """The variables of samplerctl, which may be set on the machine of a server."""
 
 
 def environment() -> Mapping[str, str]:
-    """Give the variables that begin with ``SAMPLERD_``, except those of Kubernetes' service links and of samplerctl.
-
-    OpenTelemetry's own variables for a collector's address stand for SAMPLERD_TRACE_ENDPOINT where that is not set.
-    """
-    own = {
+    """Give the variables that begin with ``SAMPLERD_``, except those of Kubernetes' service links and of samplerctl."""
+    return {
         name: value
         for name, value in os.environ.items()
         if name.startswith("SAMPLERD_") and name not in _CLIENTS and not _SERVICE_LINK.fullmatch(name)
     }
-    return _trace_endpoint() | own
 
 
-def _trace_endpoint() -> dict[str, str]:
-    """Read the variables of OpenTelemetry's specification (OTLP Exporter); nothing if they ask for another protocol."""
-    protocol = os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "")
-    if os.environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", protocol) not in {"", "http/protobuf"}:
-        return {}
-    exact, base = (os.environ.get(f"OTEL_EXPORTER_OTLP_{part}ENDPOINT", "") for part in ("TRACES_", ""))
-    url = exact or (f"{base.rstrip('/')}/v1/traces" if base else "")
-    return {"SAMPLERD_TRACE_ENDPOINT": url} if url else {}
+def offered_collector() -> tuple[str, str]:
+    """Read the variables of OpenTelemetry's specification (OTLP Exporter), which many programs of a machine read.
+
+    Returns:
+        The name of the variable that names a collector, and its URL as --trace-endpoint takes it; twice "" if none
+        does.
+
+    Raises:
+        ValueError: they name a collector, and ask for a protocol that samplerd does not speak.
+
+    """
+    found = [
+        (name, url.rstrip("/") + path if path else url)
+        for name, path in (("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", ""), ("OTEL_EXPORTER_OTLP_ENDPOINT", "/v1/traces"))
+        if (url := os.environ.get(name, ""))
+    ]
+    for name in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL") if found else ():
+        protocol = os.environ.get(name, "")
+        if protocol not in {"", _PROTOCOL}:
+            raise ValueError(f"{name} is {protocol[:40]!r}, and samplerd speaks {_PROTOCOL}")
+        if protocol:
+            break
+    return found[0] if found else ("", "")
 
 
 def interpreter_environment() -> dict[str, str]:

@@ -11,17 +11,20 @@ from samplerd import __version__
 from samplerd_client.command_line.completion import SHELLS, completion_script
 from samplerd_client.command_line.parser import LineParser
 from samplerd_server.config import SECTIONS
-from samplerd_server.config.environment import environment
+from samplerd_server.config.environment import environment, offered_collector
 from samplerd_server.config.handoff import read_handoff
+from samplerd_server.config.setting import key_of, variable_of
 from samplerd_server.config.sources import all_settings, read_file, resolve
+from samplerd_server.config.tracing import parse_endpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from samplerd_server.config import ServerConfig
 
 __all__ = ["Command", "build_parser", "parse"]
 
+_ENDPOINT = "trace-endpoint"
 _EPILOG = """\
 N is a whole number; SIZE a number of bytes, such as 65536 or 64MiB; TIME a number of seconds, such as 0.5, 10ms or 2m.
 
@@ -33,14 +36,18 @@ resulting configuration in the form of that file."""
 class Command:
     """The command line, parsed."""
 
-    __slots__ = ("check_only", "config", "warnings")
+    __slots__ = ("check_only", "config", "offered_by", "warnings")
 
-    def __init__(self, config: ServerConfig, *, check_only: bool, warnings: Sequence[str] = ()) -> None:
+    def __init__(
+        self, config: ServerConfig, *, check_only: bool, warnings: Sequence[str] = (), offered_by: str = ""
+    ) -> None:
         self.config = config
         self.check_only = check_only
         """Print the configuration instead of serving."""
         self.warnings = tuple(warnings)
-        """One line for each deprecated name in use."""
+        """One line for each deprecated name in use, and for what cannot be used of what was only offered."""
+        self.offered_by = offered_by
+        """The variable of OpenTelemetry's that alone turned tracing on; "" = it is off, or was asked for."""
 
 
 def parse(argv: Sequence[str] | None = None) -> Command:
@@ -61,8 +68,29 @@ def parse(argv: Sequence[str] | None = None) -> Command:
     variables = environment()
     path = arguments["config"] or variables.get("SAMPLERD_CONFIG", "")
     warnings: list[str] = []
-    config = resolve(arguments, variables, read_file(path) if path else {}, path, warn=warnings.append)
-    return Command(config, check_only=arguments["check_config"], warnings=warnings)
+    file = read_file(path) if path else {}
+    offered_by, url = ("", "") if _names_collector(arguments, variables, file) else _offer(warnings)
+    if url:
+        variables = {**variables, variable_of(_ENDPOINT): url}
+    config = resolve(arguments, variables, file, path, warn=warnings.append)
+    return Command(config, check_only=arguments["check_config"], warnings=warnings, offered_by=offered_by)
+
+
+def _names_collector(flags: Mapping[str, Any], variables: Mapping[str, str], file: Mapping[str, Any]) -> bool:
+    """Whether samplerd itself was told where traces go, or that none are wanted."""
+    in_file = key_of(_ENDPOINT) in file.get("tracing", {})
+    return flags[_ENDPOINT] is not None or variable_of(_ENDPOINT) in variables or in_file
+
+
+def _offer(warnings: list[str]) -> tuple[str, str]:
+    """Give the variable of OpenTelemetry's that names a collector, and its URL; a bad one costs a warning, no start."""
+    name = ""
+    try:
+        name, url = offered_collector()
+        return name, parse_endpoint(url)
+    except ValueError as error:
+        warnings.append(f"no traces are sent: {name and f'{name}: its value is not allowed: '}{error}")
+        return "", ""
 
 
 def build_parser() -> LineParser:

@@ -10,13 +10,18 @@ from urllib.parse import urlsplit
 from samplerd_server.config.parsers import or_off, share
 from samplerd_server.config.setting import Setting, setting
 
-__all__ = ["TracingConfig"]
+__all__ = ["TracingConfig", "parse_endpoint"]
 
 _URL = re.compile(r"https?://[^/\s]+(/\S*)?")
 
 
-def _endpoint(value: object) -> str:
-    """Read a URL; empty for off."""
+def parse_endpoint(value: object) -> str:
+    """Read a URL; empty for off.
+
+    Raises:
+        ValueError: it is neither.
+
+    """
     if value in ("", "off"):
         return ""
     if isinstance(value, str) and _URL.fullmatch(value):
@@ -37,7 +42,7 @@ class TracingConfig:
             flag="trace-endpoint",
             help="URL of a collector that takes OTLP over HTTP, such as http://127.0.0.1:4318, or off "
             "(pip install 'samplerd[otel]'); the OTEL_* variables of OpenTelemetry hold beside it (docs/tracing.md)",
-            parse=_endpoint,
+            parse=parse_endpoint,
             show=or_off,
             value="URL",
         ),

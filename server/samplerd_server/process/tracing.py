@@ -139,6 +139,32 @@ class Tracing:
         batch.span.add_event("compute", {"seconds": compute_s}, self._ns(began_s))
         batch.span.end(self._ns(time.monotonic()))
 
+    def begin_stream(self, parent: Parent, began_s: float) -> Any:
+        """Begin the span of a stream whose call the transport had at a time; `call` ends it."""
+        context = self._context_of(parent)
+        kind = self._api.SpanKind.SERVER
+        return self._tracer.start_span("stream", context, kind=kind, start_time=self._ns(began_s))
+
+    def streamed(
+        self,
+        stream: Any,
+        attributes: dict[str, Any],
+        *,
+        began_s: float,
+        events: Sequence[Event],
+        batches: Sequence[Any],
+        is_error: bool,
+    ) -> None:
+        """Make the span of a request of a stream that has ended just now; `stream` is that of `begin_stream`."""
+        span = self._tracer.start_span(
+            "request",
+            self._api.set_span_in_context(stream),
+            attributes=attributes,
+            links=self._links(batches),
+            start_time=self._ns(began_s),
+        )
+        self._end(span, events, is_error=is_error)
+
     def call(
         self,
         path: str,
@@ -149,7 +175,8 @@ class Tracing:
         events: Sequence[Event],
         batches: Sequence[Any],
         is_error: bool,
-    ) -> None:
+        stream: Any = None,
+    ) -> str:
         """Make the span of a call that has ended just now.
 
         Args:
@@ -160,8 +187,31 @@ class Tracing:
             events: in order.
             batches: the spans to link, of `begin_batch`.
             is_error: whether the server is to blame.
+            stream: the span that was begun for a stream; None = the call is none, or nothing was asked in it.
+
+        Returns:
+            The id of its trace, in 32 hexadecimal digits.
 
         """
+        _, service, method = path.split("/")
+        attributes = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": method, **attributes}
+        if stream is None:
+            span = self._tracer.start_span(
+                path[1:],
+                self._context_of(parent),
+                kind=self._api.SpanKind.SERVER,
+                attributes=attributes,
+                links=self._links(batches),
+                start_time=self._ns(began_s),
+            )
+        else:
+            span = stream
+            span.update_name(path[1:])
+            span.set_attributes(attributes)
+        self._end(span, events, is_error=is_error)
+        return f"{span.get_span_context().trace_id:032x}"
+
+    def _context_of(self, parent: Parent) -> Any:
         api = self._api
         above = api.INVALID_SPAN
         if parent.trace_id:
@@ -169,19 +219,16 @@ class Tracing:
             above = api.NonRecordingSpan(
                 api.SpanContext(parent.trace_id, parent.span_id, True, api.TraceFlags(_SAMPLED), state)  # noqa: FBT003  # is_remote
             )
-        _, service, method = path.split("/")
-        span = self._tracer.start_span(
-            path[1:],
-            api.set_span_in_context(above),
-            kind=api.SpanKind.SERVER,
-            attributes={"rpc.system": "grpc", "rpc.service": service, "rpc.method": method, **attributes},
-            links=[api.Link(batch.span.get_span_context()) for batch in batches],
-            start_time=self._ns(began_s),
-        )
+        return api.set_span_in_context(above)
+
+    def _links(self, batches: Sequence[Any]) -> list[Any]:
+        return [self._api.Link(batch.span.get_span_context()) for batch in batches]
+
+    def _end(self, span: Any, events: Sequence[Event], *, is_error: bool) -> None:
         for event in events:
             span.add_event(event.name, event.values, self._ns(event.time_s))
         if is_error:
-            span.set_status(api.StatusCode.ERROR)
+            span.set_status(self._api.StatusCode.ERROR)
         span.end(self._ns(time.monotonic()))
 
     def _ns(self, monotonic_s: float) -> int:

@@ -12,7 +12,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from samplerd_server.config import ConfigError
+from samplerd_server import __main__ as daemon
+from samplerd_server.config import ConfigError, ServerConfig
 from samplerd_server.config.flags import parse
 from samplerd_server.process import extras
 from samplerd_server.process import tracing as process_tracing
@@ -110,20 +111,90 @@ def endpoint(*flags: str) -> str:
     return parse(flags).config.tracing.endpoint
 
 
-def test_variables_of_opentelemetry_name_the_collector(monkeypatch):
+@pytest.fixture
+def no_variables(monkeypatch):
     for name in ("ENDPOINT", "TRACES_ENDPOINT", "PROTOCOL", "TRACES_PROTOCOL"):
         monkeypatch.delenv(f"OTEL_EXPORTER_OTLP_{name}", raising=False)
+
+
+@pytest.mark.usefixtures("no_variables")
+def test_variables_of_opentelemetry_name_the_collector(monkeypatch, tmp_path):
     assert endpoint() == ""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:4318/")
     assert endpoint() == "http://a:4318/v1/traces"
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://b/exact")
     assert endpoint() == "http://b/exact"
+    (tmp_path / "file").write_text('[tracing]\ntrace_endpoint = "off"\n')
+    assert endpoint("--config", str(tmp_path / "file")) == ""
     monkeypatch.setenv("SAMPLERD_TRACE_ENDPOINT", "http://c")
     assert endpoint() == "http://c"
     assert endpoint("--trace-endpoint", "off") == ""
     monkeypatch.delenv("SAMPLERD_TRACE_ENDPOINT")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
     assert endpoint() == ""
+
+
+@pytest.mark.usefixtures("no_variables")
+def test_a_variable_of_opentelemetry_that_is_no_url_costs_a_warning(monkeypatch):
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318")
+    command = parse([])
+    assert (command.config.tracing.endpoint, command.offered_by) == ("", "")
+    [warning] = command.warnings
+    assert warning.startswith(
+        "no traces are sent: OTEL_EXPORTER_OTLP_ENDPOINT: its value is not allowed: expected a URL"
+    )
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "grpc")
+    assert parse([]).warnings == (
+        "no traces are sent: OTEL_EXPORTER_OTLP_TRACES_PROTOCOL is 'grpc', and samplerd speaks http/protobuf",
+    )
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/protobuf")
+    assert parse([]).offered_by == "OTEL_EXPORTER_OTLP_ENDPOINT"
+    monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT")
+    monkeypatch.delenv("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL")
+    assert parse([]).warnings == (), "nothing was asked for"
+
+
+def start(monkeypatch, capsys, *flags: str) -> tuple[int, ServerConfig | None, str]:
+    """Start the daemon without OpenTelemetry: its exit code, the settings that it serves with, and what it says."""
+    served: list[ServerConfig] = []
+    monkeypatch.setattr(extras, "_TRACING", ("opentelemetry.no_such.exporter",))
+    monkeypatch.setattr(daemon, "set_up", lambda *_: None)
+    monkeypatch.setattr(daemon._LOG, "warning", lambda text: sys.stderr.write(f"{text}\n"))
+    monkeypatch.setattr(daemon, "_run", lambda config: served.append(config) or 0)
+    status = daemon.main(flags)
+    return status, served[0] if served else None, capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("no_variables")
+@pytest.mark.parametrize("variable", ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"])
+def test_a_collector_that_is_only_offered_keeps_no_server_from_starting(monkeypatch, capsys, variable):
+    monkeypatch.setenv(variable, "http://a:4318")
+    status, config, told = start(monkeypatch, capsys)
+    assert status == 0
+    assert config is not None
+    assert config.tracing.endpoint == ""
+    assert (
+        told == f"{variable} is set, but no traces are sent: OpenTelemetry is missing (pip install 'samplerd[otel]')\n"
+    )
+
+
+@pytest.mark.usefixtures("no_variables")
+@pytest.mark.parametrize("way", ["flag", "variable", "file"])
+def test_a_collector_that_was_asked_for_is_not_left_out(monkeypatch, capsys, tmp_path, way):
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:4318")
+    flags = []
+    if way == "flag":
+        flags = ["--trace-endpoint", "http://b"]
+    elif way == "variable":
+        monkeypatch.setenv("SAMPLERD_TRACE_ENDPOINT", "http://b")
+    else:
+        (tmp_path / "file").write_text('[tracing]\ntrace_endpoint = "http://b"\n')
+        flags = ["--config", str(tmp_path / "file")]
+    status, config, told = start(monkeypatch, capsys, *flags)
+    assert (status, config) == (2, None)
+    assert told == "samplerd: --trace-endpoint needs OpenTelemetry: pip install 'samplerd[otel]'\n"
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,6 @@ class AsgiContext(IdentifiedCall):
         "_deadline",
         "_has_read_all",
         "_has_started",
-        "_headers",
         "_is_over",
         "_is_waiting",
         "_limit",
@@ -78,8 +77,7 @@ class AsgiContext(IdentifiedCall):
         send: Callable[[Mapping[str, Any]], Awaitable[None]],
         max_message_bytes: int,
     ) -> None:
-        super().__init__(scope)
-        self._headers = headers
+        super().__init__(scope, headers)
         self._receive = receive
         self._send = send
         self._limit = max_message_bytes

@@ -21,7 +21,10 @@ __all__ = ["CallRecord"]
 class CallRecord:
     """The sums over all requests of one call."""
 
-    __slots__ = ("bytes_in", "bytes_out", "compute_s", "context", "requests", "rows", "samples", "trace", "wait_s")
+    __slots__ = (
+        *("_first", "bytes_in", "bytes_out", "compute_s", "context", "is_stream", "requests", "rows", "samples"),
+        *("trace", "wait_s"),
+    )
 
     def __init__(self, context: ServicerContext[bytes, bytes]) -> None:
         self.context = context
@@ -40,6 +43,10 @@ class CallRecord:
         """Seconds in the queue."""
         self.compute_s = 0.0
         """Seconds of the batches in which rows of the call were computed."""
+        self.is_stream = False
+        """Whether many requests may come, so that no reply is kept."""
+        self._first: Future[Any] | None = None
+        """The reply to the only request of most calls: to look at it in the end costs less than a callback."""
 
     def queued(self, ticket: Ticket) -> None:
         """Take note of a request of the call that was queued."""
@@ -50,7 +57,16 @@ class CallRecord:
         self.requests += 1
         if self.trace is not None:
             self.trace.queued(ticket)
-        ticket.reply.add_done_callback(self._answered)
+        if self.requests == 1 and not self.is_stream:
+            self._first = ticket.reply
+        else:
+            ticket.reply.add_done_callback(self._answered)
+
+    def settle(self) -> None:
+        """Add what the first request took, because the call has ended."""
+        first, self._first = self._first, None
+        if first is not None and first.done():
+            self._answered(first)
 
     def _answered(self, reply: Future[Any]) -> None:
         if not reply.cancelled() and reply.exception() is None:

@@ -11,7 +11,7 @@ import random
 from typing import TYPE_CHECKING
 
 from samplerd_server.config.credentials import ANONYMOUS
-from samplerd_server.core.errors import OK, Code
+from samplerd_server.core.errors import OK
 from samplerd_server.process.log import access_event
 from samplerd_server.transport.rpc.arrival import ARRIVED, Arrival
 from samplerd_server.transport.rpc.call_record import CallRecord
@@ -19,18 +19,19 @@ from samplerd_server.transport.rpc.call_trace import CallTrace
 from samplerd_server.transport.rpc.caller import CALLER
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from grpc.aio import ServicerContext
 
     from samplerd_server.config import ServerConfig
+    from samplerd_server.core.errors import Code
     from samplerd_server.process.tracing import Parent, Tracing
+
+    TraceContext = Callable[[], tuple[str, str]]
 
 __all__ = ["Recorder"]
 
 _MS = 1e3
-_SERVER_ERRORS = frozenset(
-    {Code.UNKNOWN, Code.DEADLINE_EXCEEDED, Code.UNIMPLEMENTED, Code.INTERNAL, Code.UNAVAILABLE, Code.DATA_LOSS}
-)
-"""The codes that mark the span of a server as an error, by OpenTelemetry's conventions for gRPC."""
 
 
 class Recorder:
@@ -52,16 +53,20 @@ class Recorder:
         arrival = ARRIVED.get(None)
         if arrival is None:
             return None
-        parent = None if self._tracing is None else self._decide(self._tracing, context)
+        tracing = self._tracing
+        parent = None if tracing is None else self._decide(tracing, context)
         if parent is None and not self._log.access:
             return None
         arrival.record = record = CallRecord(context)
-        if parent is not None:
-            record.trace = CallTrace(parent)
+        if tracing is not None and parent is not None:
+            record.trace = CallTrace(tracing, parent, arrival.time)
         return record
 
     @staticmethod
     def _decide(tracing: Tracing, context: ServicerContext[bytes, bytes]) -> Parent | None:
+        own: TraceContext | None = getattr(context, "trace_context", None)
+        if own is not None:
+            return tracing.decide(*own())
         traceparent = tracestate = ""
         for key, value in context.invocation_metadata() or ():
             if key == "traceparent":
@@ -83,13 +88,14 @@ class Recorder:
         record = arrival.record
         if record is None:
             return
-        if record.trace is not None:
-            self._trace(arrival, record, record.trace, path, code)
+        trace_id = "" if record.trace is None else self._trace(arrival, record, record.trace, path, code)
         if not self._log.access or not self._is_chosen(code):
             return
         context = record.context
+        record.settle()
         values: dict[str, object] = {
             "request_id": arrival.request_id,
+            **({"trace_id": trace_id} if trace_id else {}),
             "method": path,
             "code": code.name,
             "caller": CALLER.get() or ANONYMOUS,
@@ -108,26 +114,16 @@ class Recorder:
         }
         access_event(values)
 
-    def _trace(self, arrival: Arrival, record: CallRecord, trace: CallTrace, path: str, code: Code) -> None:
-        assert self._tracing is not None, "a trace without tracing. This is a bug."
+    def _trace(self, arrival: Arrival, record: CallRecord, trace: CallTrace, path: str, code: Code) -> str:
+        """Make the span of a call; returns the id of its trace."""
         attributes = {
-            "rpc.grpc.status_code": int(code),
             "samplerd.request_id": arrival.request_id,
             "samplerd.protocol": getattr(record.context, "protocol", "grpc"),
             "samplerd.requests": record.requests,
             "samplerd.rows": record.rows,
             "samplerd.samples": record.samples,
-            "samplerd.vocabulary": trace.vocabulary,
         }
-        self._tracing.call(
-            path,
-            trace.parent,
-            attributes,
-            began_s=arrival.time,
-            events=trace.events,
-            batches=trace.batches,
-            is_error=code in _SERVER_ERRORS,
-        )
+        return trace.end(path, attributes, code)
 
     def _is_chosen(self, code: Code) -> bool:
         if code is not OK and self._log.access_errors == "all":

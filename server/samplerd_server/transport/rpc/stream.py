@@ -13,7 +13,8 @@ import asyncio
 import logging
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 
 import grpc.aio
 
@@ -27,6 +28,7 @@ from samplerd_server.core.errors import (
 )
 from samplerd_server.transport.rpc.arrival import current_record
 from samplerd_server.transport.rpc.reply_bytes import LEAST_BYTES
+from samplerd_server.transport.rpc.stream_messages import Request, Result
 
 if TYPE_CHECKING:
     from asyncio import Future
@@ -34,46 +36,23 @@ if TYPE_CHECKING:
 
     from samplerd_server.metrics.metrics import Metrics
     from samplerd_server.transport.rpc.call import Call
+    from samplerd_server.transport.rpc.call_trace import StreamedRequest
     from samplerd_server.transport.rpc.reply_bytes import ReplyBytes
+    from samplerd_server.transport.rpc.stream_messages import Messages
 
-__all__ = ["Messages", "Request", "Result", "Stream", "ignore_outcome"]
-
-
-class _Identified(Protocol):
-    """A request with an id."""
-
-    @property
-    def id(self) -> int: ...
+__all__ = ["Stream", "ignore_outcome"]
 
 
-Request = TypeVar("Request", bound=_Identified)
-Result = TypeVar("Result")
-_Result_contra = TypeVar("_Result_contra", contravariant=True)
 _LOG = logging.getLogger("samplerd.transport")
 
 
-class Messages(Protocol[Request, _Result_contra]):
-    """How the messages of one streaming RPC are read and written."""
+class _Asked(NamedTuple):
+    """A request that came."""
 
-    def decode(self, data: bytes) -> Request:
-        """Parse and check one request."""
-        ...
-
-    def identify(self, data: bytes) -> int:
-        """Read the id of a request that could not be decoded; 0 if not even that can be read."""
-        ...
-
-    def encode(self, request: Request, result: _Result_contra) -> Iterable[bytes]:
-        """Encode a result as one or more messages."""
-        ...
-
-    def encode_error(self, request_id: int, error: SamplerdError, call_id: str) -> bytes:
-        """Encode the failure of one request of the call with this request id."""
-        ...
-
-    def size_bytes(self, result: _Result_contra) -> int:
-        """Count the bytes of a result in memory, as far as it may be large."""
-        ...
+    began: float
+    """When, in seconds on the monotonic clock."""
+    trace: StreamedRequest | None
+    """None = its call is not traced."""
 
 
 class Stream(Generic[Request, Result]):
@@ -98,11 +77,13 @@ class Stream(Generic[Request, Result]):
         self._limit = limit
         self._log_refusal = log_refusal
         self._record = current_record()
+        if self._record is not None:
+            self._record.is_stream = True
         self._connection = call.connection
         self._in_flight = 0
         self._replies: set[Future[Result]] = set()
-        self._done: deque[tuple[Iterable[bytes], int]] = deque()
-        """Messages to write, and how many bytes they have."""
+        self._done: deque[tuple[Iterable[bytes], int, Callable[[], None] | None]] = deque()
+        """Messages to write, how many bytes they have, and what is called once they are written."""
         self._reply_bytes = reply_bytes
         self._unwritten = 0
         """Bytes of the replies that are not written."""
@@ -139,6 +120,9 @@ class Stream(Generic[Request, Result]):
             self._in_flight, self._is_over = 0, True
             self._unwritten = 0
             self._settle()
+            for *_, written in self._done:
+                if written is not None:
+                    written()
             self._wake_reader.set()
             if not reader.done():
                 # The call is over here; grpcio ends the read by itself, and that frees its memory.
@@ -165,17 +149,24 @@ class Stream(Generic[Request, Result]):
         """Submit one request; its reply, or its error, reaches the writer."""
         began = time.monotonic()
         self._in_flight += 1
+        trace = None
         if self._record is not None:
             self._record.bytes_in += len(data)
+            if self._record.trace is not None:
+                trace = self._record.trace.streamed(began)
+        asked = _Asked(began, trace)
         try:
             request = self._messages.decode(data)
-            reply = self._submit(request, began, deadline, self._connection)
+            if trace is None:
+                reply = self._submit(request, began, deadline, self._connection)
+            else:
+                reply = trace.submit(self._submit, request, began, deadline, self._connection)
         except SamplerdError as error:
-            self._fail(self._messages.identify(data), error, began)
+            self._fail(self._messages.identify(data), error, asked)
             return
         except Exception:  # noqa: BLE001  # a bug fails this request and not the stream
             _LOG.exception("a request of a stream raised")
-            self._fail(self._messages.identify(data), InternalError(), began)
+            self._fail(self._messages.identify(data), InternalError(), asked)
             return
         self._replies.add(reply)
 
@@ -183,23 +174,25 @@ class Stream(Generic[Request, Result]):
             self._replies.discard(reply)
             if reply.cancelled():
                 self._count(Code.CANCELLED, began)
+                if trace is not None:
+                    trace.end(request.id, Code.CANCELLED)
                 return
             error = reply.exception()
             if error is None:
-                self._answer(request, reply.result(), began)
+                self._answer(request, reply.result(), asked)
             else:
-                self._fail(request.id, error if isinstance(error, SamplerdError) else InternalError(), began)
+                self._fail(request.id, error if isinstance(error, SamplerdError) else InternalError(), asked)
 
         reply.add_done_callback(finish)
 
-    def _answer(self, request: Request, result: Result, began: float) -> None:
+    def _answer(self, request: Request, result: Result, asked: _Asked) -> None:
         size = self._messages.size_bytes(result)
         try:
             self._hold(size)
         except SamplerdError as error:
-            self._fail(request.id, error, began)
+            self._fail(request.id, error, asked)
             return
-        self._finish(self._messages.encode(request, result), OK, began, size)
+        self._finish(request.id, self._messages.encode(request, result), OK, asked, size)
 
     def _hold(self, size: int) -> None:
         """Count a reply until it is written.
@@ -232,16 +225,17 @@ class Stream(Generic[Request, Result]):
             self._reply_bytes.give(self._connection, self._held - held)
         self._held = held
 
-    def _fail(self, request_id: int, error: SamplerdError, began: float) -> None:
+    def _fail(self, request_id: int, error: SamplerdError, asked: _Asked) -> None:
         if self._log_refusal is not None:
             self._log_refusal(self._call.rpc, error, self._context)
         message = self._messages.encode_error(request_id, error, self._call.request_id)
-        self._finish((message,), error.code, began)
+        self._finish(request_id, (message,), error.code, asked)
 
-    def _finish(self, messages: Iterable[bytes], code: Code, began: float, size: int = 0) -> None:
-        self._done.append((messages, size))
+    def _finish(self, request_id: int, messages: Iterable[bytes], code: Code, asked: _Asked, size: int = 0) -> None:
+        written = None if asked.trace is None else partial(asked.trace.end, request_id, code)
+        self._done.append((messages, size, written))
         self._wake_writer.set()
-        self._count(code, began)
+        self._count(code, asked.began)
 
     def put(self, messages: Iterable[bytes], size: int) -> None:
         """Send messages of so many bytes as the next part of a reply that is not complete yet.
@@ -253,7 +247,7 @@ class Stream(Generic[Request, Result]):
         """
         self._hold(size)
         self._in_flight += 1
-        self._done.append((messages, size))
+        self._done.append((messages, size, None))
         self._wake_writer.set()
 
     def _count(self, code: Code, began: float) -> None:
@@ -262,11 +256,15 @@ class Stream(Generic[Request, Result]):
     async def _write(self, reader: asyncio.Task[None]) -> None:
         while True:
             while self._done:
-                messages, size = self._done.popleft()
-                for message in messages:
-                    await self._context.write(message)
-                    if self._record is not None:
-                        self._record.bytes_out += len(message)
+                messages, size, written = self._done.popleft()
+                try:
+                    for message in messages:
+                        await self._context.write(message)
+                        if self._record is not None:
+                            self._record.bytes_out += len(message)
+                finally:
+                    if written is not None:
+                        written()
                 self._give(size)
                 self._in_flight -= 1
                 self._wake_reader.set()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from samplerd_server.metrics.metrics import Metrics
     from samplerd_server.transport.rpc.call import Call
     from samplerd_server.transport.rpc.reply_bytes import ReplyBytes
-    from samplerd_server.transport.rpc.stream import Messages, Request, Result
+    from samplerd_server.transport.rpc.stream_messages import Messages, Request, Result
 
 __all__ = ["Streams"]
 
