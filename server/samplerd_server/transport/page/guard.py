@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -18,13 +20,43 @@ if TYPE_CHECKING:
 __all__ = ["Guard"]
 
 
+_ETC = Path("/etc")
+
+
+def names_of_machine(host: str, etc: Path) -> set[str]:
+    """Give the names of this machine that its own files tell: a resolver would be asked over the network, and may hang.
+
+    Args:
+        host: its name.
+        etc: the folder of `hosts`, where a line may have further names of it, and of `resolv.conf`, which names the
+            domains of its network.
+
+    """
+    names = {host}
+    for line in _lines(etc / "hosts"):
+        _, *told = line.partition("#")[0].split() or [""]
+        if host in told:
+            names.update(told)
+    for line in _lines(etc / "resolv.conf"):
+        keyword, *domains = line.split() or [""]
+        if keyword in {"search", "domain"}:
+            names.update(f"{host}.{domain.strip('.')}" for domain in domains if domain.strip("."))
+    return names
+
+
+def _lines(path: Path) -> list[str]:
+    with suppress(OSError, UnicodeDecodeError):
+        return path.read_text(encoding="utf-8").splitlines()
+    return []
+
+
 class Guard:
     """Knows under which names the page may be asked for."""
 
     def __init__(self, listen: str) -> None:
         """Take the address of ``--metrics-listen``."""
         own = listen.rpartition(":")[0].strip("[]")
-        self._names = {name.lower() for name in ("localhost", own, socket.gethostname(), socket.getfqdn())}
+        self._names = {name.lower() for name in ("localhost", own, *names_of_machine(socket.gethostname(), _ETC))}
 
     def complaint(self, environment: WSGIEnvironment) -> str:
         """Say why a request is not answered; empty if it is."""

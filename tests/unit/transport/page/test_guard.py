@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from samplerd_server.transport.page.guard import Guard
+from samplerd_server.transport.page.guard import Guard, names_of_machine
 
 JSON = {"CONTENT_TYPE": "application/json"}
 
@@ -20,6 +20,21 @@ def complaint(method: str = "GET", host: str = "127.0.0.1:9464", listen: str = "
 )
 def test_a_name_of_this_machine_is_answered(host):
     assert complaint(host=host) == ""
+
+
+def test_the_names_of_a_machine_come_from_its_own_files(tmp_path):
+    assert names_of_machine("box", tmp_path) == {"box"}
+    (tmp_path / "hosts").write_text("\n127.0.1.1 box.lan box # other\n10.0.0.1 far\nbox alone\n::1 localhost\n")
+    (tmp_path / "resolv.conf").write_text(
+        "# search no.test\nsearch corp.test. .\ndomain old.test\nnameserver 10.0.0.2\n\n"
+    )
+    assert names_of_machine("box", tmp_path) == {"box", "box.lan", "box.corp.test", "box.old.test"}
+
+
+def test_no_name_is_asked_of_a_resolver(monkeypatch):
+    for name in ("getfqdn", "gethostbyaddr", "gethostbyname", "getaddrinfo", "getnameinfo"):
+        monkeypatch.setattr(socket, name, lambda *_, name=name: pytest.fail(f"{name} may hang"))
+    assert complaint() == ""
 
 
 def test_the_name_in_metrics_listen_is_answered():
