@@ -213,8 +213,8 @@ def _overload() -> str:
     for transport in ("grpcio", "envoy"):
         result = stored_result(f"trust/overload_{transport}/overload")
         rows += [target.cells() for target in load_scenario("overload").targets(result)]
-        origins.append(origin_of(result))
-    return f"{markdown(['', 'aim', 'measured', ''], rows)}\n\n" + "\n".join(origins)
+        origins.append(f"{transport}: {origin_of(result)}")
+    return f"{markdown(['what is promised', 'aim', 'measured', 'kept'], rows)}\n\n" + "\n\n".join(origins)
 
 
 def _listed(texts: Iterable[str]) -> str:

@@ -119,27 +119,36 @@ def waits() -> str:
 
 
 def fleets() -> str:
-    """Spread the calls that fill ten replicas over more of them: what a call costs and waits."""
+    """Spread the calls that fill ten replicas over more of them: what a call costs and waits. A line for each fleet."""
+    served = [own for own in _curves() if "empty" not in own["transport"]]
     rows = []
-    for curve in (own for own in _curves() if "empty" not in own["transport"]):
+    for curve in served:
         own = _fit(curve)
         total = _FLEETS[0] * _FULL * own.capacity
-        cells = []
         for replicas in _FLEETS:
-            times, calls = own.sojourn(total / replicas)
-            cells.append(
-                f"{1e6 * own.service_s(calls):,.0f} us, {calls:.1f} a turn, p99 {1e3 * times.p99_s:.1f} ms, "
-                f"{total / replicas * times.mean_s:.1f} in flight"
+            rate = total / replicas
+            times, calls = own.sojourn(rate)
+            rows.append(
+                [
+                    _title(curve, curve["transport"]),
+                    f"{total:,.0f}",
+                    f"{replicas:,}",
+                    f"{100 * rate / own.capacity:.2g} %",
+                    f"{1e6 * own.service_s(calls):,.0f}",
+                    f"{calls:.1f}",
+                    f"{1e3 * times.p99_s:.1f}",
+                    f"{rate * times.mean_s:.2g}",
+                ]
             )
-        rows.append([_title(curve, curve["transport"]), f"{total:,.0f}", *cells])
-    header = ["", "calls/s", *(f"on {replicas:,}" for replicas in _FLEETS)]
-    served = [own for own in _curves() if "empty" not in own["transport"]]
+    header = ["rows and transport", "calls/s of all", "replicas", "how full each is"]
+    header += ["us of a server a call", "calls a turn", "p99, ms", "calls in flight at each"]
     few, many = served[0]["in_flight"][0], served[0]["in_flight"][-1]
-    dearer = ", ".join(f"{_few_over_many(own):.1f} ({_title(own, own['transport'])})" for own in served)
+    dearer = [[_title(own, own["transport"]), f"{_few_over_many(own):.1f}"] for own in served]
     return (
-        f"{markdown(header, rows)}\n\nTime of the server a call, computed in turns. "
+        f"{markdown(header, rows)}\n\nComputed with the model in turns from what was measured. "
         f"{origin_of(stored_result('concurrency'))}\n\n"
-        f"Processor time of a call with {few} in flight over that with {many}, measured: {dearer}."
+        f"What a call takes of a server is only partly processor time. What was measured of that alone:\n\n"
+        f"{markdown(['rows and transport', f'processor time a call: {few} in flight over {many}'], dearer)}"
     )
 
 
