@@ -283,6 +283,27 @@ def test_a_served_reply_is_replayed_without_a_server(
     assert capsys.readouterr().out.startswith("ok: ")
 
 
+@pytest.mark.parametrize(
+    "flags", [["--top-p", "0.9", "--temperature", "0.7"], ["--logprobs", "raw", "--output", "jsonl"]]
+)
+def test_what_sample_saves_is_replayed(
+    flags: list[str], address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(tmp_path / "drawn.json")
+    asked = ["--logits", "1,2,0.5,1.5;0,1,0,1", "-n", "7", "--server", address, "--save", path]
+    assert main(["sample", *asked, *flags]) == 0
+    capsys.readouterr()
+    assert main(["replay", path]) == 0
+    assert "2 rows x 7 samples" in capsys.readouterr().out
+    saved = json.loads((tmp_path / "drawn.json").read_text())
+    drawn = saved["reply"]["samples"]
+    saved["reply"]["samples"] = [(own + 1) % 4 for own in drawn]
+    (tmp_path / "drawn.json").write_text(json.dumps(saved))
+    assert main(["replay", path]) == 4
+    assert main(["sample", *asked[:-1], str(tmp_path)]) == 2
+    assert f"--save: cannot write {tmp_path}" in capsys.readouterr().err
+
+
 def test_a_row_that_fails_is_told(address: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sample", "--logits", "1,2;nan,1", "--output", "jsonl", "--server", address]) == 1
     streams = capsys.readouterr()

@@ -321,3 +321,19 @@ def test_json_that_is_nested_too_deeply_is_refused(tmp_path: Path, capsys: pytes
     deep.write_text('{"values":' * 20_000)
     assert main(["replay", str(deep), str(deep)]) == 2
     assert "nested too deeply" in capsys.readouterr().err
+
+
+def test_one_file_must_be_one_that_sample_saved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    request = example(seed=1)
+    both = {"request": json.loads(MessageToJson(request)), "reply": json.loads(MessageToJson(reply_to(request)))}
+    saved = tmp_path / "saved"
+    saved.write_text(json.dumps(both))
+    assert main(["replay", str(saved)]) == 0
+    assert main(["replay", write(tmp_path, "q", request)]) == 2
+    assert "was not written by samplerctl sample --save: give REQUEST_FILE and REPLY_FILE" in capsys.readouterr().err
+    saved.write_text(json.dumps({**both, "request": {"valeus": {}}}))
+    assert main(["replay", str(saved)]) == 2
+    assert (
+        f'{saved}: request is no SampleRequest: Message type "samplerd.v1.SampleRequest" has no field named "valeus"'
+        in (capsys.readouterr().err)
+    )

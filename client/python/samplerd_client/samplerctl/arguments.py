@@ -134,6 +134,9 @@ def _add_sample(commands: Any) -> None:
         "that was asked for, as named arrays (default table)",
     )
     output.add_argument("-o", "--output-file", metavar="FILE", help="write to this file, not to standard output")
+    output.add_argument(
+        "--save", metavar="FILE", help="write request and reply to this file too, for samplerctl replay FILE"
+    )
     output.add_argument("--show", type=positive, metavar="N", help="show at most N ids and N rows in the table (20)")
     output.add_argument(
         "--logprobs",

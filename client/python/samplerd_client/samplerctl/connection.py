@@ -18,7 +18,12 @@ __all__ = ["client_of"]
 
 
 def client_of(
-    args: argparse.Namespace, *, target: str | None = None, retry: RetryPolicy | None = None, coalesce: bool = False
+    args: argparse.Namespace,
+    *,
+    target: str | None = None,
+    retry: RetryPolicy | None = None,
+    coalesce: bool = False,
+    kind: type[SamplerClient] = SamplerClient,
 ) -> SamplerClient:
     """Return the client, not connected yet. Without `coalesce` each call is a request of its own."""
     files = {"ca": args.tls_ca, "certificate": args.tls_cert, "key": args.tls_key}
@@ -26,7 +31,7 @@ def client_of(
     paths = {name: Path(value) if value else None for name, value in files.items()}
     tls = TlsConfig(**paths, server_name=args.tls_server_name) if wants_tls else None
     servers = (target or args.server).split(",")
-    return SamplerClient(
+    return kind(
         servers if len(servers) > 1 else servers[0],
         balance=args.balance or None,
         connections=args.connections,

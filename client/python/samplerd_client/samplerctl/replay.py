@@ -64,8 +64,11 @@ async def run(args: argparse.Namespace) -> int:
     """Replay and print; `FAILED` when something differs."""
     if [args.request, args.reply, args.upload].count("-") > 1:
         raise InputError("standard input can be only one of REQUEST_FILE, REPLY_FILE and --upload")
-    requests = replay_messages.read(args.request, pb.SampleRequest)
-    replies = replay_messages.read(args.reply, pb.SampleResponse)
+    if args.reply is None:
+        requests, replies = replay_messages.read_saved(args.request)
+    else:
+        requests = replay_messages.read(args.request, pb.SampleRequest)
+        replies = replay_messages.read(args.reply, pb.SampleResponse)
     uploads = [] if args.upload is None else replay_messages.read(args.upload, pb.CreateDistributionRequest)
     if len(uploads) > 1:
         raise InputError(f"{args.upload} holds {len(uploads)} messages: give the one of the distribution")

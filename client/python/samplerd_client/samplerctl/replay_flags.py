@@ -13,7 +13,7 @@ def add_replay(commands: Any) -> None:
     """Add the command to the parser's commands."""
     replay = commands.add_parser(
         "replay",
-        usage="samplerctl replay REQUEST_FILE REPLY_FILE [flags]",
+        usage="samplerctl replay FILE [flags]; samplerctl replay REQUEST_FILE REPLY_FILE [flags]",
         help="draw a saved request again, without a server, and compare every draw with its reply",
         description="Draw again what a server drew, from the request, the seed in the reply and the float64 reference; "
         "no server is asked. Prints for each draw the counter of its random number, the number itself, the interval of "
@@ -21,8 +21,15 @@ def add_replay(commands: Any) -> None:
         "grpcurl, buf and curl write it, or binary; several in JSON are matched by id, and chunks are joined. Fails "
         "(status 4) when a draw, a row error or an output differs. The times in a reply are not compared.",
     )
-    replay.add_argument("request", metavar="REQUEST_FILE", help="file with the SampleRequest; - = standard input")
-    replay.add_argument("reply", metavar="REPLY_FILE", help="file with its SampleResponse; - = standard input")
+    replay.add_argument(
+        "request",
+        metavar="REQUEST_FILE",
+        help="file with the SampleRequest, or, without REPLY_FILE, one that samplerctl sample --save wrote; - = "
+        "standard input",
+    )
+    replay.add_argument(
+        "reply", nargs="?", metavar="REPLY_FILE", help="file with its SampleResponse; - = standard input"
+    )
     replay.add_argument(
         "--upload",
         metavar="FILE",

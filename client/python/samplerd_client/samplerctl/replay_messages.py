@@ -17,7 +17,7 @@ from samplerd_client.samplerctl.flag_values import InputError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["join", "pair", "read", "self_contained"]
+__all__ = ["join", "pair", "read", "read_saved", "self_contained"]
 
 _Message = TypeVar("_Message", pb.SampleRequest, pb.SampleResponse, pb.CreateDistributionRequest)
 
@@ -32,17 +32,40 @@ def read(path: str, kind: type[_Message]) -> list[_Message]:
         InputError: it cannot be read, or holds something else; the message names the field that is not known.
 
     """
-    name = "standard input" if path == "-" else path
-    try:
-        data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
+    name, data = _contents(path)
     objects = _objects(data)
     if objects is None:
         return [_from_bytes(data, kind, name)]
     if not objects:
         raise InputError(f"{name} is empty: expected a {kind.DESCRIPTOR.name}")
     return [_from_object(value, kind, name) for value in objects]
+
+
+def read_saved(path: str) -> tuple[list[pb.SampleRequest], list[pb.SampleResponse]]:
+    """Return the requests and the replies of a file that ``samplerctl sample --save`` wrote, or of several in a row.
+
+    Raises:
+        InputError: it cannot be read, or is something else.
+
+    """
+    name, data = _contents(path)
+    objects = _objects(data)
+    if not objects or any(own.keys() != {"request", "reply"} for own in objects):
+        raise InputError(f"{name} was not written by samplerctl sample --save: give REQUEST_FILE and REPLY_FILE")
+    return (
+        [_from_object(own["request"], pb.SampleRequest, f"{name}: request") for own in objects],
+        [_from_object(own["reply"], pb.SampleResponse, f"{name}: reply") for own in objects],
+    )
+
+
+def _contents(path: str) -> tuple[str, bytes]:
+    """Return the name of a file, for messages, and what it holds."""
+    try:
+        if path == "-":
+            return "standard input", sys.stdin.buffer.read()
+        return path, Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
 
 
 def _objects(data: bytes) -> list[Any] | None:

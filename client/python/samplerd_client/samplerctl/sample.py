@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from samplerd_client.client import SamplerClient
 from samplerd_client.errors import NotImplementedFieldError
 from samplerd_client.replay import masses
 from samplerd_client.samplerctl import inputs, render
@@ -19,6 +20,7 @@ from samplerd_client.samplerctl.connection import client_of
 from samplerd_client.samplerctl.sample_options import sample_options
 from samplerd_client.samplerctl.sample_outputs import arrays_of, records_of
 from samplerd_client.samplerctl.sampling_flags import sampling_options
+from samplerd_client.samplerctl.saved import KeepingClient, save
 from samplerd_client.samplerctl.statistics import chi_square_fit
 
 if TYPE_CHECKING:
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from samplerd_client.client import SamplerClient
     from samplerd_client.options import SampleOptions
     from samplerd_client.result import SampleResult
 
@@ -50,8 +51,10 @@ async def run(args: argparse.Namespace) -> int:
     options = sample_options(args)
     options["guidance"] = inputs.read_guidance(args)
     wants_expected = args.output == "table" and rows is not None
-    async with client_of(args) as client:
+    async with client_of(args, kind=SamplerClient if args.save is None else KeepingClient) as client:
         result, expected = await _draw(client, rows, options, args, wants_expected=wants_expected)
+    if args.save is not None:
+        save(client, args.save)
     if args.output == "npy":
         buffer = io.BytesIO()
         np.save(buffer, result.samples)
