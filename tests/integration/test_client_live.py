@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
 import json
 import math
@@ -296,12 +297,29 @@ def test_what_sample_saves_is_replayed(
     assert main(["replay", path]) == 0
     assert "2 rows x 7 samples" in capsys.readouterr().out
     saved = json.loads((tmp_path / "drawn.json").read_text())
-    drawn = saved["reply"]["samples"]
-    saved["reply"]["samples"] = [(own + 1) % 4 for own in drawn]
+    drawn = np.frombuffer(base64.b64decode(saved["reply"]["rawSamples"]), "<i4")
+    saved["reply"]["rawSamples"] = base64.b64encode(((drawn + 1) % 4).astype("<i4").tobytes()).decode()
     (tmp_path / "drawn.json").write_text(json.dumps(saved))
     assert main(["replay", path]) == 4
     assert main(["sample", *asked[:-1], str(tmp_path)]) == 2
     assert f"--save: cannot write {tmp_path}" in capsys.readouterr().err
+
+
+def test_a_served_verdict_is_replayed(address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    numbers = np.random.default_rng(3)
+    target, weights = numbers.normal(size=(4, 50)).astype("<f4"), numbers.random(size=(3, 50)).astype("<f4")
+    request = pb.VerifyDraftRequest(
+        params=pb.SamplingParams(temperature=0.7, top_p=0.9),
+        draft_ids=target[:3].argmax(axis=1).tolist(),
+        draft=pb.Tensor(rows=3, vocab_size=50, data=weights.tobytes()),
+        target=pb.Tensor(rows=4, vocab_size=50, data=target.tobytes()),
+    )
+    with grpc.insecure_channel(address) as channel:
+        reply = sampler_pb2_grpc.SamplerServiceStub(channel).VerifyDraft(request)
+    (tmp_path / "request").write_bytes(request.SerializeToString())
+    (tmp_path / "reply").write_text(MessageToJson(reply))
+    assert main(["replay", "--draft", str(tmp_path / "request"), str(tmp_path / "reply")]) == 0
+    assert capsys.readouterr().out.startswith("ok: the verdict follows")
 
 
 def test_a_row_that_fails_is_told(address: str, capsys: pytest.CaptureFixture[str]) -> None:

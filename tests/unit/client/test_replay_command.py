@@ -217,7 +217,7 @@ def test_fields_of_another_message_or_version_are_refused(tmp_path: Path, capsys
     assert main(["replay", str(tmp_path / "draft"), reply]) == 2
     error = capsys.readouterr().err
     assert '"draftIds"' in error
-    assert "VerifyDraft are not replayed" in error
+    assert "--draft is for those of VerifyDraft" in error
     newer = example(seed=1).SerializeToString() + b"\xc8\x3e\x01"  # field 1001, a varint
     (tmp_path / "newer").write_bytes(newer)
     assert main(["replay", str(tmp_path / "newer"), reply]) == 2

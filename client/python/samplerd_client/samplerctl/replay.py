@@ -21,6 +21,7 @@ from samplerd_client.samplerctl.reference import (
     filters_on,
     replay,
 )
+from samplerd_client.samplerctl.replay_draft import replay_draft, write
 from samplerd_client.samplerctl.replay_outputs import TOLERANCE, compare, from_raw
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class _Replay:
 
 async def run(args: argparse.Namespace) -> int:
     """Replay and print; `FAILED` when something differs."""
+    if args.draft:
+        return _run_drafts(args)
     if [args.request, args.reply, args.upload].count("-") > 1:
         raise InputError("standard input can be only one of REQUEST_FILE, REPLY_FILE and --upload")
     if args.reply is None:
@@ -82,6 +85,24 @@ async def run(args: argparse.Namespace) -> int:
         else:
             sys.stdout.write("\n".join(_report(own, args.show)) + "\n")
     return 0 if all(own.is_ok for own in done) else FAILED
+
+
+def _run_drafts(args: argparse.Namespace) -> int:
+    """Verify saved drafts again."""
+    if args.reply is None or args.upload is not None:
+        raise InputError("--draft takes REQUEST_FILE and REPLY_FILE, and no --upload")
+    if args.request == args.reply == "-":
+        raise InputError("standard input can be only one of REQUEST_FILE and REPLY_FILE")
+    requests = replay_messages.read(args.request, pb.VerifyDraftRequest)
+    replies = {reply.id: reply for reply in replay_messages.read(args.reply, pb.VerifyDraftResponse)}
+    missing = [request.id for request in requests if request.id not in replies]
+    if missing or len(replies) != len(requests):
+        raise InputError(
+            f"id: {len(requests)} requests and {len(replies)} replies do not match; without a reply: {missing}"
+        )
+    done = [replay_draft(request, replies[request.id]) for request in requests]
+    write(done, as_json=args.json)
+    return FAILED if any(own.wrong for own in done) else 0
 
 
 def _replay(

@@ -36,6 +36,9 @@ def add_replay(commands: Any) -> None:
         help="the CreateDistributionRequest that uploaded the rows, for a request that names a distribution",
     )
     replay.add_argument(
+        "--draft", action="store_true", help="the files hold a VerifyDraftRequest and its VerifyDraftResponse"
+    )
+    replay.add_argument(
         "--show",
         type=positive,
         default=20,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["join", "pair", "read", "read_saved", "self_contained"]
 
-_Message = TypeVar("_Message", pb.SampleRequest, pb.SampleResponse, pb.CreateDistributionRequest)
+_Message = TypeVar("_Message", bound=Message)
 
 _DRAFT_FIELDS = {"draftIds", "draft_ids", "target", "accepted"}
 """Fields of the messages of VerifyDraft in JSON."""
@@ -99,7 +99,7 @@ def _from_object(value: Any, kind: type[_Message], name: str) -> _Message:
     try:
         ParseDict(value, message)
     except (ParseError, AttributeError, TypeError) as error:
-        hint = "; drafts of VerifyDraft are not replayed" if _DRAFT_FIELDS & value.keys() else ""
+        hint = "; --draft is for those of VerifyDraft" if _DRAFT_FIELDS & value.keys() else ""
         text = str(error).partition("\n")[0]
         raise InputError(f"{name} is no {kind.DESCRIPTOR.name}: {text}{hint}") from None
     return message

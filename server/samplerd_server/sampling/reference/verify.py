@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from samplerd_server.core.request import SampleRequest
     from samplerd_server.core.rows import DenseRows
 
-__all__ = ["Verdict", "verify"]
+__all__ = ["Verdict", "draft_row", "probabilities", "verify"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,19 +77,19 @@ def verify(target: SampleRequest, draft_ids: Sequence[int], parents: Sequence[in
     rows = reference.sample(target)
     path: list[int] = []
     node = -1
-    p = _probabilities(rows[0])
+    p = probabilities(rows[0])
     for j, token in enumerate(draft_ids):  # children have larger indices than their parent, so that one pass meets all
         if rows[node + 1].reason != RowErrorReason.NONE:
             break
         if parents[j] != node:
             continue
-        q = _draft_row(draft, j, token, target.source.vocab_size)
+        q = draft_row(draft, j, token, target.source.vocab_size)
         if isinstance(q, tuple):
             return replace(_failed(draft_ids, path, *q), failed_draft=j)
         if uniform(target.seed, target.draw_offset, j, Purpose.ACCEPT) * q[token] < p[token]:
             path.append(j)
             node = j
-            p = _probabilities(rows[j + 1])
+            p = probabilities(rows[j + 1])
         else:
             residual = np.maximum(p - q, 0.0)
             p = residual / residual.sum() if residual.any() else p
@@ -105,7 +105,7 @@ def _failed(draft_ids: Sequence[int], path: list[int], reason: RowErrorReason, d
     return Verdict(samples=samples, path=tuple(path), failed_row=row, reason=reason, detail=detail)
 
 
-def _draft_row(
+def draft_row(
     draft: DenseRows | None, j: int, token: int, vocab_size: int
 ) -> NDArray[np.float64] | tuple[RowErrorReason, int]:
     """Normalise q of one drafted token, or say why its row is bad."""
@@ -124,7 +124,7 @@ def _draft_row(
     return q
 
 
-def _probabilities(row: reference.RowOutcome) -> NDArray[np.float64]:
+def probabilities(row: reference.RowOutcome) -> NDArray[np.float64]:
     """Spread the processed distribution over all V ids; none of a row that failed."""
     if row.reason != RowErrorReason.NONE:
         return np.empty(0)
