@@ -22,7 +22,7 @@ __all__ = ["ON_REQUEST", "TRANSPORTS", "Options", "Result", "Scenario", "Table",
 
 FOLDER = Path(__file__).parent / "scenarios"
 TRANSPORTS = ("grpcio", "envoy")
-ON_REQUEST = frozenset({"peers", "perf_analyzer"})
+ON_REQUEST = frozenset({"engines", "peers", "perf_analyzer"})
 """Run only where they are named: they need more than the project installs."""
 
 Result: TypeAlias = dict[str, Any]

@@ -89,6 +89,12 @@ ENVIRONMENTS: dict[str, Environment] = {
             *("jax==0.10.2", "ml_dtypes==0.6.0", "onnxruntime==1.32.0", "pyarrow==26.0.1", "tensorflow-cpu==2.21.0"),
             *("googleapis-common-protos==1.76.0", "grpcio==1.85.3", "numpy==2.4.6", "protobuf==7.36.2"),
         ),
+        # Not a client either: an engine, whose `generate` has samplerd draw. torch is the project's own.
+        python(
+            "transformers",
+            *("torch==2.13.0", "transformers==5.24.0", "numpy==2.4.6"),
+            *("googleapis-common-protos==1.76.0", "grpcio==1.85.3", "protobuf==7.36.2"),
+        ),
         python("tritonclient", "tritonclient[grpc,http]==2.73.0", "numpy==2.4.6"),
         python("kserve", "kserve==0.21.0"),
         python(

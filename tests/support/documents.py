@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = (
     "README.md",
     "docs/distributions.md",
+    "docs/engines.md",
     "docs/from_numpy_torch_jax.md",
     "docs/noise.md",
     "docs/tutorial_batches.md",
