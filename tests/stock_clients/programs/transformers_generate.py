@@ -29,7 +29,7 @@ LAWS = {
 GREEDY = {
     "nothing": {},
     "repetition_penalty": {"repetition_penalty": 1.3},
-    "no_repeat_ngram_size": {"no_repeat_ngram_size": 2},
+    "no_repeat_ngram_size": {"no_repeat_ngram_size": 1},
     "bad_words_ids": {"bad_words_ids": "first and second"},
     "sequence_bias": {"sequence_bias": "first and second"},
     "suppress_tokens": {"suppress_tokens": "first"},
