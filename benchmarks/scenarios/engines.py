@@ -113,7 +113,7 @@ def _work(asked: dict[str, object]) -> Result:
 def _figures(batch: int, rounds: dict[str, list[list[float]]]) -> Result:
     """Make the figures of one batch size: a ratio is taken within each round, then its median."""
     median_s = {name: [statistics.median(steps) for steps in every] for name, every in rounds.items()}
-    ways = {}
+    ways: dict[str, Result] = {}
     for name, every in rounds.items():
         steps = [step for steps in every for step in steps]
         over = [1 - base / own for own, base in zip(median_s[name], median_s["argmax"], strict=True)]
