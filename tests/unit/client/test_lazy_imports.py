@@ -37,6 +37,12 @@ def test_a_name_brings_its_module_and_no_more() -> None:
     assert not loaded & {"samplerd_client.client", "samplerd_client.sync", *HEAVY}
 
 
+def test_the_package_of_engines_brings_none_of_them() -> None:
+    loaded = modules_after("import samplerd_client.integrations\nimport samplerd_client.integrations.rows")
+    assert "samplerd_client.integrations.rows" in loaded
+    assert not loaded & {"torch", "transformers", "samplerd_client.integrations.transformers"}
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["sample", "--help"], ["--version"], ["sample", "--nonsense"]])
 def test_what_samplerctl_says_of_itself_needs_neither_grpc_nor_numpy(arguments: list[str]) -> None:
     code = f"""
