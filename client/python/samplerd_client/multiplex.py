@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections import deque
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, Self, TypeVar
 
 import grpc
@@ -63,20 +64,26 @@ Response = TypeVar("Response", bound=_Response)
 class PendingRequest(Generic[Response]):
     """A request in flight, with the replies to it that its caller has not taken yet."""
 
-    __slots__ = ("_replies", "body", "is_abandoned")
+    __slots__ = ("_replies", "_waiter", "body", "is_abandoned")
 
     def __init__(self, body: bytes) -> None:
         self.body = body
-        self._replies: asyncio.Queue[Response | SamplerdError] = asyncio.Queue()  # bounded by what the caller asked for
+        self._replies: deque[Response | SamplerdError] = deque()  # bounded by what the caller asked for
+        self._waiter: asyncio.Future[None] | None = None
         self.is_abandoned = False
 
     def put(self, reply: Response | SamplerdError) -> None:
         """Queue a reply, or the failure, for the caller."""
-        self._replies.put_nowait(reply)
+        self._replies.append(reply)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     async def take(self) -> Response:
-        """Return the next reply, or raise the failure."""
-        reply = await self._replies.get()
+        """Return the next reply, or raise the failure. One caller at a time."""
+        while not self._replies:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        reply = self._replies.popleft()
         if isinstance(reply, SamplerdError):
             raise reply
         return reply
@@ -148,23 +155,41 @@ class MultiplexedStream(ABC, Generic[Response]):
             ConnectionLostError: the stream broke before the last reply came.
 
         """
-
-        async def attempt(left_s: float | None) -> list[Response]:
-            replies: list[Response] = []
-            try:
-                async with asyncio.timeout(left_s):
-                    pending = await self._submit(request)
-                    try:
-                        while not replies or not self._is_last(replies[-1]):
-                            replies.append(await pending.take())
-                    finally:
-                        pending.is_abandoned = True
-            except TimeoutError:
-                raise DeadlineError("the time given to the request is over") from None
+        deadline = Deadline.after(self._default_timeout(timeout_s), self._clock)
+        failed: SamplerdError | None = None
+        # The first attempt, which is the last of nearly all requests, without the coroutines that a second one needs.
+        try:
+            replies = await self._attempt(request, deadline.remaining_s())
+        except SamplerdError as error:
+            failed = error
+        else:
+            self._budget.deposit()
             return replies
 
-        deadline = Deadline.after(self._default_timeout(timeout_s), self._clock)
-        return await with_retries(attempt, policy=self._policy, budget=self._budget, deadline=deadline)
+        async def attempt(left_s: float | None) -> list[Response]:
+            return await self._attempt(request, left_s)
+
+        try:
+            return await with_retries(
+                attempt, policy=self._policy, budget=self._budget, deadline=deadline, failed=failed
+            )
+        finally:
+            del failed  # it holds this frame, which would hold it
+
+    async def _attempt(self, request: Encodable, left_s: float | None) -> list[Response]:
+        """Send a request once and return all replies to it."""
+        replies: list[Response] = []
+        try:
+            async with asyncio.timeout(left_s):
+                pending = await self._submit(request)
+                try:
+                    while not replies or not self._is_last(replies[-1]):
+                        replies.append(await pending.take())
+                finally:
+                    pending.is_abandoned = True
+        except TimeoutError:
+            raise DeadlineError("the time given to the request is over") from None
+        return replies
 
     def _default_timeout(self, timeout_s: float | None) -> float | None:
         """Return the seconds that a caller gave, or else the stream's."""

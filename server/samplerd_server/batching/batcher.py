@@ -282,7 +282,7 @@ class Batcher:
             if ticket.reply.done():
                 gone += 1
             else:
-                ticket.reply.set_result(answer)  # type: ignore[arg-type]  # a kind of request takes its kind of result
+                ticket.reply.set_result(answer)
         self._count_gone(gone)
 
     def _count_gone(self, tickets: int) -> None:

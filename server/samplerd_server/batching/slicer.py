@@ -174,4 +174,4 @@ class Slicer:
         if ticket.is_cancelled:
             self._metrics.cancelled.add(1, "computed")
         else:
-            ticket.reply.set_result(answer)  # type: ignore[arg-type]  # a kind of request takes its kind of result
+            ticket.reply.set_result(answer)

@@ -1,18 +1,17 @@
-"""A ticket: a request in the queue, with the future that becomes its reply."""
+"""A ticket: a request in the queue, with what becomes its reply."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from asyncio import Future
+    from collections.abc import Callable
 
     from samplerd_server.batching.batch_spans import BatchSpan
     from samplerd_server.core.request import SampleRequest, VerifyRequest
-    from samplerd_server.core.result import SampleResult, VerifyResult
 
-__all__ = ["AGING_S", "HORIZON_S", "NO_DEADLINE", "Ticket"]
+__all__ = ["AGING_S", "HORIZON_S", "NO_DEADLINE", "Reply", "Ticket"]
 
 NO_DEADLINE = math.inf
 HORIZON_S = 10.0
@@ -23,6 +22,38 @@ AGING_S = 0.1
 
 _EARLY_S = 2e-3
 """Timers of the event loop count whole milliseconds, and the clocks of transports differ by less than one."""
+
+
+class Reply(Protocol):
+    """What a ticket resolves: a future, or something of which this part is like a future."""
+
+    def done(self) -> bool:
+        """Whether it has a result or an exception, or is cancelled."""
+        ...
+
+    def cancelled(self) -> bool:
+        """Whether nobody waits for it any more."""
+        ...
+
+    def result(self) -> Any:
+        """Give the result, or raise the exception, once it is done."""
+        ...
+
+    def exception(self) -> BaseException | None:
+        """Give the exception once it is done; None = it has a result."""
+        ...
+
+    def set_result(self, result: Any, /) -> None:
+        """Resolve it. Only while it is not done."""
+        ...
+
+    def set_exception(self, exception: Any, /) -> None:
+        """Resolve it with an error. Only while it is not done."""
+        ...
+
+    def add_done_callback(self, callback: Callable[[Any], object], /) -> None:
+        """Call something with it once it is done."""
+        ...
 
 
 class Ticket:
@@ -53,7 +84,7 @@ class Ticket:
         arrival: float,
         deadline: float,
         connection: str,
-        reply: Future[SampleResult] | Future[VerifyResult],
+        reply: Reply,
     ) -> None:
         self.request = request
         self.rows = request.rows

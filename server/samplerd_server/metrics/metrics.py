@@ -91,7 +91,6 @@ class _Rpc:
         "path",
         "request_ok",
         "request_seconds",
-        "timed_as",
     )
 
     def __init__(self, metrics: Metrics, rpc: RpcLabels) -> None:
@@ -102,7 +101,6 @@ class _Rpc:
         self.grpc_ok = metrics.grpc_server_handled.cell(*self.grpc_labels, "OK")
         self.request_ok = metrics.requests.cell(rpc.method, OK.name)
         self.request_seconds = metrics.request_seconds.series(rpc.timed_as)
-        self.timed_as = rpc.timed_as
 
 
 class Metrics(ServerTable, _Instruments):
@@ -162,8 +160,13 @@ class Metrics(ServerTable, _Instruments):
 
     def request_answered(self, rpc: str, code: Code, seconds: float) -> None:
         """Count a request that was answered; a stream counts each of its own."""
-        self.requests.add(1, rpc, code.name)
-        self.request_seconds.observe(seconds, self._rpcs[rpc].timed_as)
+        own = self._rpcs[rpc]
+        own.request_seconds[bisect_left(_BOUNDS, seconds)] += 1
+        own.request_seconds[-1] += seconds
+        if code is OK:
+            own.request_ok.value += 1
+        else:
+            self.requests.add(1, rpc, code.name)
 
 
 class SupervisorMetrics(SupervisorTable, _Instruments):

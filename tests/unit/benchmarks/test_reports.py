@@ -133,7 +133,7 @@ def served_result() -> dict[str, Any]:
 
 def stream_result() -> dict[str, Any]:
     measured = {"empty": side(9000.0), "envoy": side(6000.0)}
-    size = {"vocab_size": 1_024, "measured": measured, "ratios": {"envoy": 2 / 3}}
+    size = {"vocab_size": 1_024, "measured": measured, "ratios": {"envoy": 2 / 3}, "over_unary": {"envoy": 1.3}}
     return {"transports": ["envoy"], "sizes": [size]}
 
 
@@ -264,6 +264,15 @@ def test_targets_of_latency_growth_idleness_and_load() -> None:
     assert verdicts(idle, idle_result()) == [False, True]
     assert verdicts(coalescing, coalescing_result()) == [True, False]
     assert verdicts(concurrency, concurrency_result()) == [False, True]
+
+
+def test_targets_of_streams() -> None:
+    assert verdicts(stream, stream_result()) == [True]  # 1.3 of 1.2
+    grpcio = {"vocab_size": 32_768, "ratios": {"grpcio": 0.94}, "over_unary": {"grpcio": 0.5}}
+    assert verdicts(stream, {"sizes": [grpcio]}) == [False]  # 0.94 of 0.95; unary calls hold envoy alone
+    before = stream_result()["sizes"][0]
+    del before["over_unary"]
+    assert verdicts(stream, {"sizes": [before]}) == []
 
 
 def test_a_target_names_what_the_empty_handler_reaches() -> None:

@@ -49,6 +49,11 @@ class ConnectStreamContext(ConnectContext):
         message = await self.read_message()
         return message if message is grpc.aio.EOF else await self._decode(message)
 
+    async def read_many(self, most: int) -> list[bytes]:  # noqa: ARG002  # JSON takes longer than the call
+        """Read the next message alone; otherwise as `AsgiContext.read_many`."""
+        message = await self.read()
+        return [] if message is grpc.aio.EOF else [message]
+
     async def reply(self, message: Any) -> None:
         """Send the only message and end the call with OK."""
         await WebContext.reply(self, message)

@@ -82,6 +82,8 @@ class FrameReader:
         if self._announced is None:
             if self._size < _PREFIX.size:
                 return None
+            if (message := self.next_plain()) is not None:
+                return 0, message
             self._announced = _read_prefix(self._take(_PREFIX.size), self._limit)
         flags, size = self._announced
         if self._size < size:
@@ -89,6 +91,28 @@ class FrameReader:
         message = self._take(size)
         self._announced = None
         return flags, message
+
+    def next_plain(self) -> bytes | None:
+        """Give the message of the next frame if that lies whole in one chunk and is plain, as most are; else None.
+
+        Frames that it does not give are `next_frame`'s, and so is the refusal of a message over the limit.
+        """
+        if self._announced is not None or not self._chunks:
+            return None
+        first, begin = self._chunks[0], self._at + _PREFIX.size
+        if len(first) < begin:
+            return None
+        flags, size = _PREFIX.unpack_from(first, self._at)
+        end = begin + size
+        if flags or size > self._limit or end > len(first):
+            return None
+        self._size -= _PREFIX.size + size
+        if end == len(first):
+            self._chunks.popleft()
+            self._at = 0
+        else:
+            self._at = end
+        return first[begin:end]
 
     def _take(self, size: int) -> bytes:
         """Take the next bytes, which have been received. Each byte is copied once, from however many chunks."""

@@ -88,6 +88,12 @@ class WebContext(AsgiContext):
             raise DisconnectedError
         await self._put(b"", await self._frame(message))
 
+    async def write_many(self, messages: list[bytes]) -> None:
+        """Send messages in one go; otherwise as `write`."""
+        if self._is_over:
+            raise DisconnectedError
+        await self._put(b"", b"".join([await self._frame(message) for message in messages]))
+
     async def reply(self, message: Any) -> None:
         """Send the only message and end the call with OK."""
         await self.write(message)

@@ -18,9 +18,9 @@ from samplerd_server.transport.oip.replies import reply_to
 from samplerd_server.transport.oip.translate import Translator
 
 if TYPE_CHECKING:
-    from asyncio import Future
     from collections.abc import Iterable
 
+    from samplerd_server.batching.ticket import Reply
     from samplerd_server.core.result import SampleResult
     from samplerd_server.metrics.metrics import Metrics
     from samplerd_server.transport.codec.decode import Decoder
@@ -57,7 +57,8 @@ class InferenceService:
     async def model_infer(self, request: oip.ModelInferRequest, call: Call) -> oip.ModelInferResponse:
         """Draw from the rows of one request."""
         inference = self._translator.translate(request)
-        result = await self._submit(inference, call.arrival, call.deadline, call.connection)
+        deadline = _deadline(inference, call.arrival, call.deadline)
+        result = await self._submitter.submit(inference.sample, call.arrival, deadline, call.connection)
         check_any_row_drawn(inference.sample, result)
         return reply_to(inference, result, self._regions)
 
@@ -65,12 +66,11 @@ class InferenceService:
     async def model_stream_infer(self, call: Call) -> None:
         """Draw for each request of a stream."""
         messages = _StreamMessages(self._translator, self._regions)
-        await self._streams.run(self._streams.new(messages, self._submit, call))
+        await self._streams.run(self._streams.new(messages, self._submit_to, call))
 
-    def _submit(self, inference: Inference, arrival: float, deadline: float, connection: str) -> Future[SampleResult]:
-        if inference.timeout_s is not None:
-            deadline = min(deadline, arrival + inference.timeout_s)
-        return self._submitter.submit(inference.sample, arrival, deadline, connection)
+    def _submit_to(self, reply: Reply, inference: Inference, arrival: float, deadline: float, connection: str) -> None:
+        deadline = _deadline(inference, arrival, deadline)
+        self._submitter.submit_to(reply, inference.sample, arrival, deadline, connection)
 
     @INFERENCE.unary("ServerLive", oip.ServerLiveRequest, oip.ServerLiveResponse, is_health=True)
     async def server_live(self, _request: oip.ServerLiveRequest, _call: Call) -> oip.ServerLiveResponse:
@@ -110,6 +110,11 @@ class InferenceService:
         if request.name:
             check_model(request.name, request.version)
         return oip.ModelStatisticsResponse(model_stats=[statistics(self._metrics)])
+
+
+def _deadline(inference: Inference, arrival: float, deadline: float) -> float:
+    """Give when a request is due: its own timeout may end before the call's."""
+    return deadline if inference.timeout_s is None else min(deadline, arrival + inference.timeout_s)
 
 
 class _StreamMessages:

@@ -5,14 +5,12 @@ Most calls have no record: `Recorder` makes one for a call that is logged or tra
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from asyncio import Future
-
     from grpc.aio import ServicerContext
 
-    from samplerd_server.batching.ticket import Ticket
+    from samplerd_server.batching.ticket import Reply, Ticket
     from samplerd_server.transport.rpc.call_trace import CallTrace
 
 __all__ = ["CallRecord"]
@@ -45,7 +43,7 @@ class CallRecord:
         """Seconds of the batches in which rows of the call were computed."""
         self.is_stream = False
         """Whether many requests may come, so that no reply is kept."""
-        self._first: Future[Any] | None = None
+        self._first: Reply | None = None
         """The reply to the only request of most calls: to look at it in the end costs less than a callback."""
 
     def queued(self, ticket: Ticket) -> None:
@@ -68,7 +66,7 @@ class CallRecord:
         if first is not None and first.done():
             self._answered(first)
 
-    def _answered(self, reply: Future[Any]) -> None:
+    def _answered(self, reply: Reply) -> None:
         if not reply.cancelled() and reply.exception() is None:
             timing = reply.result().timing
             self.wait_s += timing.queue_s

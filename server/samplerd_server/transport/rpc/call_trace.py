@@ -16,11 +16,10 @@ from samplerd_server.core.errors import Code
 from samplerd_server.process.tracing import Event
 
 if TYPE_CHECKING:
-    from asyncio import Future
     from collections.abc import Callable
 
     from samplerd_server.batching.batch_spans import BatchSpan
-    from samplerd_server.batching.ticket import Ticket
+    from samplerd_server.batching.ticket import Reply, Ticket
     from samplerd_server.process.tracing import Parent, Tracing
 
 __all__ = ["CallTrace", "RequestTrace", "StreamedRequest"]
@@ -30,7 +29,7 @@ _SERVER_ERRORS = frozenset(
 )
 """The codes that mark the span of a server as an error, by OpenTelemetry's conventions for gRPC."""
 _MAX_PARTS = 32
-_Reply = TypeVar("_Reply")
+_Task = TypeVar("_Task")
 
 
 class RequestTrace:
@@ -62,7 +61,7 @@ class RequestTrace:
         self.events.append(Event("wait", time.monotonic(), {}))
         ticket.reply.add_done_callback(lambda reply: self._answered(ticket, reply))
 
-    def _answered(self, ticket: Ticket, reply: Future[Any]) -> None:
+    def _answered(self, ticket: Ticket, reply: Reply) -> None:
         if reply.cancelled() or reply.exception() is not None:
             return
         timing = reply.result().timing
@@ -87,7 +86,7 @@ class StreamedRequest(RequestTrace):
         self._stream = stream
         self._began_s = began_s
 
-    def submit(self, submit: Callable[..., Future[_Reply]], *arguments: Any) -> Future[_Reply]:
+    def submit(self, submit: Callable[..., _Task], *arguments: Any) -> _Task:
         """Submit the request, and take what is queued meanwhile, or later by a task that this starts, for its own."""
         before = _STREAMED.set(self)
         try:

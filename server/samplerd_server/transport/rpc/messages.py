@@ -9,6 +9,7 @@ from google.protobuf.message import DecodeError
 
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.transport.codec.encode import (
+    encode,
     encode_chunks,
     encode_draft_error,
     encode_error,
@@ -46,7 +47,11 @@ class SampleMessages:
 
     def encode(self, request: SampleRequest, result: SampleResult | None) -> Iterable[bytes]:
         """Encode a result as one or more chunks; None = its parts have been sent already."""
-        return () if result is None else encode_chunks(request, result, self.chunk_samples)
+        if result is None:
+            return ()
+        if len(result.samples) <= self.chunk_samples:
+            return (encode(request, result),)
+        return encode_chunks(request, result, self.chunk_samples)
 
     def encode_error(self, request_id: int, error: SamplerdError, call_id: str) -> bytes:
         """Encode the failure of one request of the call with this request id."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
     from collections.abc import AsyncGenerator
 
+    from samplerd_server.batching.ticket import Reply
     from samplerd_server.config.workload import LimitsConfig
     from samplerd_server.core.request import SampleRequest
     from samplerd_server.transport.codec.decode import Decoder
@@ -75,11 +76,14 @@ class SamplerService:
         """Draw for each request of a stream; a large draw from a distribution is sent while it is drawn."""
         messages = SampleMessages(decoder=self._stream_decoder, chunk_samples=self._chunk_samples)
 
-        def submit(request: SampleRequest, arrival: float, deadline: float, connection: str) -> Future[Any]:
+        def submit(
+            reply: Reply, request: SampleRequest, arrival: float, deadline: float, connection: str
+        ) -> Future[Any] | None:
             if request.is_divisible and request.samples > self._chunk_samples:
                 draw = self._large_draws.run(request, stream.put, deadline, connection)
                 return self._loop.create_task(draw, name="samplerd-large-draw")
-            return self._submitter.submit(request, arrival, deadline, connection)
+            self._submitter.submit_to(reply, request, arrival, deadline, connection)
+            return None
 
         stream = self._streams.new(messages, submit, call)
         await self._streams.run(stream)
@@ -114,7 +118,7 @@ class SamplerService:
     async def verify_draft_stream(self, call: Call) -> None:
         """Verify each draft of a stream."""
         messages = DraftMessages(decoder=self._draft_decoder)
-        await self._streams.run(self._streams.new(messages, self._submitter.submit_draft, call))
+        await self._streams.run(self._streams.new(messages, self._submitter.submit_draft_to, call))
 
     @SAMPLER.unary("GetServerInfo", pb.GetServerInfoRequest, pb.GetServerInfoResponse)
     async def get_server_info(self, _request: pb.GetServerInfoRequest, _call: Call) -> pb.GetServerInfoResponse:
@@ -127,5 +131,6 @@ class SamplerService:
 
     def drain(self) -> None:
         """Refuse new requests, and end every stream once what it has in flight is answered."""
+        self._streams.submit_gathered()
         self._submitter.close()
         self._streams.drain()

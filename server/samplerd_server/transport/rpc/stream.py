@@ -4,7 +4,12 @@ The reader takes requests as long as fewer than `limit` are in flight; a request
 written, so the requests of a client that reads no replies are no longer read. The writer sends whatever is done. A
 request that fails is answered with its error, and the stream goes on.
 
-Rule 1: neither task is ever cancelled while it reads or writes, unless the whole call is: grpcio leaks otherwise.
+Both take what is there in one go, if the transport can: its context then has `read_many` and `write_many` beside the
+interface of grpcio. Otherwise small requests that are read while replies are being written are gathered, and submitted
+together once one reply is left to write: nothing could be written earlier, and their rows share a batch.
+
+Rule 1: neither task is ever cancelled while it reads or writes, unless the whole call is: grpcio leaks otherwise. Rule
+2: a reply is settled by whoever resolves it, in the middle of a batch: nothing of that waits or raises.
 """
 
 from __future__ import annotations
@@ -12,9 +17,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
+from contextvars import copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic
 
 import grpc.aio
 
@@ -27,32 +32,29 @@ from samplerd_server.core.errors import (
     UnavailableError,
 )
 from samplerd_server.transport.rpc.arrival import current_record
-from samplerd_server.transport.rpc.reply_bytes import LEAST_BYTES
+from samplerd_server.transport.rpc.outbox import Outbox
 from samplerd_server.transport.rpc.stream_messages import Request, Result
+from samplerd_server.transport.rpc.stream_reply import StreamReply
 
 if TYPE_CHECKING:
     from asyncio import Future
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from samplerd_server.metrics.metrics import Metrics
     from samplerd_server.transport.rpc.call import Call
     from samplerd_server.transport.rpc.call_trace import StreamedRequest
     from samplerd_server.transport.rpc.reply_bytes import ReplyBytes
     from samplerd_server.transport.rpc.stream_messages import Messages
+    from samplerd_server.transport.rpc.stream_reply import Submit
 
 __all__ = ["Stream", "ignore_outcome"]
 
 
 _LOG = logging.getLogger("samplerd.transport")
-
-
-class _Asked(NamedTuple):
-    """A request that came."""
-
-    began: float
-    """When, in seconds on the monotonic clock."""
-    trace: StreamedRequest | None
-    """None = its call is not traced."""
+_MOST_GATHERED = 8
+"""Requests that are submitted together at the latest: half of what a batch can save is saved by four."""
+_SMALL_BYTES = 1 << 14
+"""Requests of more bytes are submitted at once: their rows take longer to draw than a batch takes to be formed."""
 
 
 class Stream(Generic[Request, Result]):
@@ -63,7 +65,7 @@ class Stream(Generic[Request, Result]):
         call: Call,
         *,
         messages: Messages[Request, Result],
-        submit: Callable[[Request, float, float, str], Future[Result]],
+        submit: Submit[Request],
         metrics: Metrics,
         reply_bytes: ReplyBytes,
         limit: int,
@@ -80,17 +82,16 @@ class Stream(Generic[Request, Result]):
         if self._record is not None:
             self._record.is_stream = True
         self._connection = call.connection
+        self._own_context = copy_context()
+        """In which errors are logged and encoded: a batch settles its replies in the context of another call."""
         self._in_flight = 0
-        self._replies: set[Future[Result]] = set()
-        self._done: deque[tuple[Iterable[bytes], int, Callable[[], None] | None]] = deque()
-        """Messages to write, how many bytes they have, and what is called once they are written."""
-        self._reply_bytes = reply_bytes
-        self._unwritten = 0
-        """Bytes of the replies that are not written."""
-        self._held = 0
-        """As how many bytes they count: none, as long as they are few."""
-        self._wake_writer = asyncio.Event()
-        self._wake_reader = asyncio.Event()
+        self._replies: set[StreamReply[Request]] = set()
+        self._deadline = call.deadline
+        self._read_many: Any = getattr(call.context, "read_many", None)
+        self._gathered: list[StreamReply[Request]] = []
+        """Requests that are read and not submitted."""
+        self._outbox = Outbox(call, reply_bytes, self._on_written)
+        self._reader_waits: Future[None] | None = None
         self._is_read = False
         self._is_draining = False
         self._is_over = False
@@ -98,7 +99,7 @@ class Stream(Generic[Request, Result]):
     def drain(self) -> None:
         """End the call once everything in flight is answered."""
         self._is_draining = True
-        self._wake_writer.set()
+        self._outbox.wake()
 
     async def run(self) -> None:
         """Read and write until the client is done, or the server drains.
@@ -107,23 +108,21 @@ class Stream(Generic[Request, Result]):
             UnavailableError: the server drains; the client should go elsewhere.
 
         """
-        reader = asyncio.create_task(self._read(self._call.deadline), name="samplerd-stream-reader")
-        reader.add_done_callback(lambda _: self._wake_writer.set())
+        reader = asyncio.create_task(self._read(), name="samplerd-stream-reader")
+        reader.add_done_callback(lambda _: self._outbox.wake())
         try:
             await self._write(reader)
         except grpc.aio.InternalError as error:
             # grpcio raises this if the client goes away while a message is being written.
             raise asyncio.CancelledError from error
         finally:
+            self._is_over = True
+            self._gathered.clear()
             for reply in tuple(self._replies):
                 reply.cancel()
-            self._in_flight, self._is_over = 0, True
-            self._unwritten = 0
-            self._settle()
-            for *_, written in self._done:
-                if written is not None:
-                    written()
-            self._wake_reader.set()
+            self._in_flight = 0
+            self._outbox.close()
+            self._wake_reader()
             if not reader.done():
                 # The call is over here; grpcio ends the read by itself, and that frees its memory.
                 reader.add_done_callback(ignore_outcome)
@@ -131,22 +130,35 @@ class Stream(Generic[Request, Result]):
             message = "the server is draining; open the stream at another one"
             raise UnavailableError(message, retry_after_s=DRAIN_RETRY_S)
 
-    async def _read(self, deadline: float) -> None:
+    async def _read(self) -> None:
+        read, read_many = self._context.read, self._read_many
         while True:
-            data: object = await self._context.read()
-            if not isinstance(data, bytes):
-                break  # grpc.aio.EOF
-            self._accept(data, deadline)
+            if read_many is None:
+                data: object = await read()
+                if not isinstance(data, bytes):
+                    break  # grpc.aio.EOF
+                self._accept(data)
+            else:
+                arrived: list[bytes] = await read_many(self._limit - self._in_flight)
+                if not arrived:
+                    break
+                for message in arrived:
+                    self._accept(message)
             while self._in_flight >= self._limit:
-                self._wake_reader.clear()
-                await self._wake_reader.wait()
+                self._reader_waits = asyncio.get_running_loop().create_future()
+                await self._reader_waits
             if self._is_over:
                 return
         self._is_read = True
-        self._wake_writer.set()
+        self._outbox.wake()
 
-    def _accept(self, data: bytes, deadline: float) -> None:
-        """Submit one request; its reply, or its error, reaches the writer."""
+    def _wake_reader(self) -> None:
+        waiter = self._reader_waits
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _accept(self, data: bytes) -> None:
+        """Take one request in; its reply, or its error, reaches the writer."""
         began = time.monotonic()
         self._in_flight += 1
         trace = None
@@ -154,88 +166,77 @@ class Stream(Generic[Request, Result]):
             self._record.bytes_in += len(data)
             if self._record.trace is not None:
                 trace = self._record.trace.streamed(began)
-        asked = _Asked(began, trace)
         try:
             request = self._messages.decode(data)
-            if trace is None:
-                reply = self._submit(request, began, deadline, self._connection)
-            else:
-                reply = trace.submit(self._submit, request, began, deadline, self._connection)
         except SamplerdError as error:
-            self._fail(self._messages.identify(data), error, asked)
+            self._fail(self._messages.identify(data), error, began, trace)
             return
         except Exception:  # noqa: BLE001  # a bug fails this request and not the stream
             _LOG.exception("a request of a stream raised")
-            self._fail(self._messages.identify(data), InternalError(), asked)
+            self._fail(self._messages.identify(data), InternalError(), began, trace)
             return
+        reply = StreamReply(request, began, self._settle, trace)
         self._replies.add(reply)
+        self._gathered.append(reply)
+        # Parts of long replies may be without end: a request does not wait for them.
+        is_small = self._read_many is None and len(data) <= _SMALL_BYTES
+        is_kept = is_small and len(self._outbox) > 1 and not self._outbox.parts
+        if not is_kept or len(self._gathered) >= _MOST_GATHERED:
+            self.submit_gathered()
 
-        def finish(reply: Future[Result]) -> None:
-            self._replies.discard(reply)
-            if reply.cancelled():
-                self._count(Code.CANCELLED, began)
-                if trace is not None:
-                    trace.end(request.id, Code.CANCELLED)
-                return
-            error = reply.exception()
-            if error is None:
-                self._answer(request, reply.result(), asked)
+    def submit_gathered(self) -> None:
+        """Submit the requests that are read and not submitted."""
+        gathered, self._gathered = self._gathered, []
+        for reply in gathered:
+            submit = self._submit if reply.trace is None else partial(reply.trace.submit, self._submit)
+            try:
+                task = submit(reply, reply.request, reply.began, self._deadline, self._connection)
+            except Exception as error:  # noqa: BLE001  # a bug fails this request and not the stream
+                if not isinstance(error, SamplerdError):
+                    _LOG.exception("a request of a stream raised")
+                reply.set_exception(error)
             else:
-                self._fail(request.id, error if isinstance(error, SamplerdError) else InternalError(), asked)
+                if task is not None:
+                    reply.follow(task)
 
-        reply.add_done_callback(finish)
-
-    def _answer(self, request: Request, result: Result, asked: _Asked) -> None:
-        size = self._messages.size_bytes(result)
-        try:
-            self._hold(size)
-        except SamplerdError as error:
-            self._fail(request.id, error, asked)
+    def _settle(self, reply: StreamReply[Request]) -> None:
+        """Pass a reply that is done on to the writer."""
+        self._replies.discard(reply)
+        if reply.cancelled():
+            self._count(Code.CANCELLED, reply.began)
+            if reply.trace is not None:
+                reply.trace.end(reply.request.id, Code.CANCELLED)
             return
-        self._finish(request.id, self._messages.encode(request, result), OK, asked, size)
+        error, size = reply.exception(), 0
+        if error is None:
+            size = self._messages.size_bytes(reply.result())
+            try:
+                self._outbox.hold(size)
+            except SamplerdError as refusal:
+                error = refusal
+        if error is None:
+            written = None if reply.trace is None else partial(reply.trace.end, reply.request.id, OK)
+            self._outbox.add(self._encoded(reply), size, written=written)
+            self._count(OK, reply.began)
+        else:
+            known = error if isinstance(error, SamplerdError) else InternalError()
+            self._own_context.run(self._fail, reply.request.id, known, reply.began, reply.trace)
 
-    def _hold(self, size: int) -> None:
-        """Count a reply until it is written.
-
-        Raises:
-            OverloadedError: too many bytes of replies wait to be read.
-            ReplyTooLargeError: the reply alone is larger than all that may wait.
-
-        """
-        if self._is_over:
-            return
-        self._unwritten += size
+    def _encoded(self, reply: StreamReply[Request]) -> Iterator[bytes]:
+        """Encode a reply when it is written."""
+        request = reply.request
         try:
-            self._settle(size)
-        except SamplerdError:
-            self._unwritten -= size
-            raise
+            yield from self._messages.encode(request, reply.result())
+        except Exception:  # noqa: BLE001  # a bug fails this request and not the stream
+            _LOG.exception("a reply of a stream could not be encoded")
+            yield self._messages.encode_error(request.id, InternalError(), self._call.request_id)
 
-    def _give(self, size: int) -> None:
-        self._unwritten -= size
-        if self._held:
-            self._settle()
-
-    def _settle(self, reply: int = 0) -> None:
-        """Let the replies that are not written count together, since a stream has many: small ones add up."""
-        held = self._unwritten if self._unwritten >= LEAST_BYTES else 0
-        if held > self._held:
-            self._reply_bytes.take(self._connection, held - self._held, reply=reply)
-        elif held < self._held:
-            self._reply_bytes.give(self._connection, self._held - held)
-        self._held = held
-
-    def _fail(self, request_id: int, error: SamplerdError, asked: _Asked) -> None:
+    def _fail(self, request_id: int, error: SamplerdError, began: float, trace: StreamedRequest | None) -> None:
         if self._log_refusal is not None:
             self._log_refusal(self._call.rpc, error, self._context)
         message = self._messages.encode_error(request_id, error, self._call.request_id)
-        self._finish(request_id, (message,), error.code, asked)
-
-    def _finish(self, request_id: int, messages: Iterable[bytes], code: Code, asked: _Asked, size: int = 0) -> None:
-        written = None if asked.trace is None else partial(asked.trace.end, request_id, code)
-        self._done.append((messages, size, written))
-        self._wake_writer.set()
-        self._count(code, asked.began)
+        self._outbox.add((message,), written=None if trace is None else partial(trace.end, request_id, error.code))
+        self._count(error.code, began)
 
     def put(self, messages: Iterable[bytes], size: int) -> None:
         """Send messages of so many bytes as the next part of a reply that is not complete yet.
@@ -245,35 +246,31 @@ class Stream(Generic[Request, Result]):
             ReplyTooLargeError: these alone are larger than all that may wait.
 
         """
-        self._hold(size)
+        self._outbox.hold(size)
+        if self._gathered:
+            self.submit_gathered()
         self._in_flight += 1
-        self._done.append((messages, size, None))
-        self._wake_writer.set()
+        self._outbox.add(messages, size, is_part=True)
 
     def _count(self, code: Code, began: float) -> None:
         self._metrics.request_answered(self._call.rpc, code, time.monotonic() - began)
 
+    def _on_written(self, replies: int) -> None:
+        """Let the reader go on. While replies are being written it waits until half of the requests are answered."""
+        self._in_flight -= replies
+        if self._gathered and len(self._outbox) <= 1:
+            self.submit_gathered()
+        if self._reader_waits is not None and (not self._outbox or self._in_flight <= self._limit // 2):
+            self._wake_reader()
+
     async def _write(self, reader: asyncio.Task[None]) -> None:
         while True:
-            while self._done:
-                messages, size, written = self._done.popleft()
-                try:
-                    for message in messages:
-                        await self._context.write(message)
-                        if self._record is not None:
-                            self._record.bytes_out += len(message)
-                finally:
-                    if written is not None:
-                        written()
-                self._give(size)
-                self._in_flight -= 1
-                self._wake_reader.set()
+            await self._outbox.flush()
             if self._in_flight == 0 and (self._is_read or self._is_draining):
                 return
             if reader.done() and not self._is_read:
                 reader.result()  # raises what ended it
-            self._wake_writer.clear()
-            await self._wake_writer.wait()
+            await self._outbox.wait()
 
 
 def ignore_outcome(task: asyncio.Task[None]) -> None:

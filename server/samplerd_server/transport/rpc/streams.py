@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from samplerd_server.transport.rpc.stream import Stream
 
 if TYPE_CHECKING:
-    from asyncio import Future
     from collections.abc import Callable
 
     from samplerd_server.core.errors import SamplerdError
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from samplerd_server.transport.rpc.call import Call
     from samplerd_server.transport.rpc.reply_bytes import ReplyBytes
     from samplerd_server.transport.rpc.stream_messages import Messages, Request, Result
+    from samplerd_server.transport.rpc.stream_reply import Submit
 
 __all__ = ["Streams"]
 
@@ -44,10 +44,10 @@ class Streams:
     def new(
         self,
         messages: Messages[Request, Result],
-        submit: Callable[[Request, float, float, str], Future[Result]],
+        submit: Submit[Request],
         call: Call,
     ) -> Stream[Request, Result]:
-        """Make the stream of a call; `submit` takes a request, its arrival, its deadline and its connection."""
+        """Make the stream of a call."""
         return Stream(
             call,
             messages=messages,
@@ -70,6 +70,11 @@ class Streams:
             await stream.run()
         finally:
             self._open.discard(stream)
+
+    def submit_gathered(self) -> None:
+        """Submit every request that is read and not submitted, before a drain refuses new ones."""
+        for stream in self._open:
+            stream.submit_gathered()
 
     def drain(self) -> None:
         """End every stream once what it has in flight is answered."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from samplerd_server.batching.admission import Admission
     from samplerd_server.batching.batcher import Batcher
     from samplerd_server.batching.sweeper import Sweeper
+    from samplerd_server.batching.ticket import Reply
     from samplerd_server.core.request import SampleRequest, VerifyRequest
     from samplerd_server.core.result import SampleResult, VerifyResult
     from samplerd_server.metrics.metrics import Metrics
@@ -76,12 +77,21 @@ class Submitter:
 
         """
         reply: Future[SampleResult] = self._loop.create_future()
+        self.submit_to(reply, request, arrival, deadline, connection)
+        return reply
+
+    def submit_to(self, reply: Reply, request: SampleRequest, arrival: float, deadline: float, connection: str) -> None:
+        """Admit a request and queue it; `reply` is resolved to its result.
+
+        Raises:
+            SamplerdError: it was not admitted, or its rows could not be brought in.
+
+        """
         ticket = Ticket(request, arrival, deadline, connection, reply)
         self._admit(ticket)
         if request.load is not None:
             request.load()
         self._enqueue(ticket)
-        return reply
 
     def submit_part(
         self, part: SampleRequest, deadline: float, connection: str, *, is_first: bool
@@ -109,10 +119,21 @@ class Submitter:
 
         """
         reply: Future[VerifyResult] = self._loop.create_future()
+        self.submit_draft_to(reply, request, arrival, deadline, connection)
+        return reply
+
+    def submit_draft_to(
+        self, reply: Reply, request: VerifyRequest, arrival: float, deadline: float, connection: str
+    ) -> None:
+        """Admit a draft and queue it; `reply` is resolved to its verdict.
+
+        Raises:
+            SamplerdError: it was not admitted.
+
+        """
         ticket = Ticket(request, arrival, deadline, connection, reply)
         self._admit(ticket)
         self._enqueue(ticket)
-        return reply
 
     def _enqueue(self, ticket: Ticket) -> None:
         self._batcher.enqueue(ticket)
@@ -120,7 +141,7 @@ class Submitter:
             record.queued(ticket)
         ticket.reply.add_done_callback(self._on_done)
 
-    def _on_done(self, reply: Future[SampleResult] | Future[VerifyResult]) -> None:
+    def _on_done(self, reply: Reply) -> None:
         """Give a cancelled ticket's place in the queue back."""
         if reply.cancelled():
             self._sweeper.soon()

@@ -46,6 +46,7 @@ class Handlers:
             "unary": grpc.unary_unary_rpc_method_handler(self.recorded(self.unary)),
             "stream": grpc.stream_stream_rpc_method_handler(self.recorded(self.stream)),
             "flood": grpc.unary_stream_rpc_method_handler(self.recorded(self.flood)),
+            "together": grpc.stream_stream_rpc_method_handler(self.recorded(self.together)),
             "generated": grpc.stream_stream_rpc_method_handler(self.generated),
             "sum": grpc.stream_unary_rpc_method_handler(self.sum),
             "abort": grpc.unary_unary_rpc_method_handler(self.abort),
@@ -75,6 +76,11 @@ class Handlers:
         while isinstance(message := await context.read(), bytes):
             await context.write(message)
         await self.gate.wait()
+
+    async def together(self, _messages: Any, context: Any) -> None:
+        while messages := await context.read_many(3):
+            self.seen.append(messages)
+            await context.write_many(messages)
 
     async def flood(self, message: bytes, context: Any) -> None:
         for _ in range(1000):
@@ -198,6 +204,36 @@ async def test_a_stream_answers_before_it_has_all(handlers):
     client.close()
     await serving
     assert client.status == {b"grpc-status": b"0"}
+
+
+async def test_messages_that_come_together_are_read_and_written_together(handlers):
+    client = Client("/test/together", framed(b"a", b"", b"ccc", b"d") + framed(b"later")[:7])
+    serving = asyncio.create_task(serve(handlers.app(), client))
+    await client.replied(framed(b"d"))
+    client.feed(framed(b"later")[7:])
+    await client.replied(framed(b"later"))
+    client.close()
+    await serving
+    assert handlers.seen == [[b"a", b"", b"ccc"], [b"d"], [b"later"]]
+    sent = [event["body"] for event in client.sent if event["type"] == "http.response.body"]
+    assert sent == [framed(b"a", b"", b"ccc"), framed(b"d"), framed(b"later"), b""]
+    assert client.status == {b"grpc-status": b"0"}
+
+
+async def test_what_comes_before_a_message_that_is_refused_is_answered(handlers):
+    client = Client("/test/together", framed(b"a", b"b") + struct.pack(">BI", 0, LIMIT + 1))
+    await serve(handlers.app(), client)
+    assert handlers.seen == [[b"a", b"b"]]
+    assert client.replies == framed(b"a", b"b")
+    assert client.status[b"grpc-status"] == b"%d" % Code.RESOURCE_EXHAUSTED
+
+
+async def test_a_message_in_compressed_frames_is_read_in_its_place(handlers):
+    body = framed(b"a") + frame(ZIPPED, 1) + framed(b"b", b"c")
+    client = Client("/test/together", body, GZIP)
+    client.close()
+    await serve(handlers.app(), client)
+    assert handlers.seen == [[b"a"], [b"abc", b"b", b"c"]]
 
 
 async def test_an_abort_is_a_status_with_its_trailers(handlers):

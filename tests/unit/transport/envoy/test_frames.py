@@ -42,6 +42,25 @@ def test_however_a_body_is_cut_its_messages_are_the_same(messages, cuts):
     reader.check_ended()
 
 
+@given(messages=st.lists(st.binary(max_size=50), max_size=8), cut=st.integers(0, 400), flags=st.integers(0, 1))
+def test_plain_messages_in_one_chunk_are_given_and_others_are_left(messages, cut, flags):
+    """Whatever mixture of both ways is read, no message is lost, doubled or given before another."""
+    body = b"".join(frame(message, flags if at == 2 else 0) for at, message in enumerate(messages))
+    reader, seen = FrameReader(LIMIT), []
+    for chunk in (body[:cut], body[cut:]):
+        reader.feed(chunk)
+        while True:
+            if (plain := reader.next_plain()) is not None:
+                seen.append((0, plain))
+            elif (found := reader.next_frame()) is not None:
+                seen.append(found)
+            else:
+                break
+    assert seen == [(flags if at == 2 else 0, message) for at, message in enumerate(messages)]
+    reader.check_ended()
+    assert reader.size == 0
+
+
 def test_many_small_messages_in_one_chunk_are_not_copied_time_and_again():
     count = 200_000  # with a copy of the rest for each message this would take minutes
     reader = FrameReader(LIMIT)

@@ -1,0 +1,339 @@
+"""A streaming call between a played transport and a played queue: what goes together, and in which order."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import grpc
+import pytest
+
+from samplerd_server.core.errors import InvalidRequestError, OverloadedError, UnavailableError
+from samplerd_server.metrics.metrics import Metrics
+from samplerd_server.metrics.rpc_labels import RpcLabels
+from samplerd_server.transport.rpc.reply_bytes import LEAST_BYTES, ReplyBytes
+from samplerd_server.transport.rpc.stream import Stream
+
+WAIT_S = 10.0
+RPC = "SampleStream"
+
+
+class Transport:
+    """A context of grpcio: one message a read, one a write. What the test wants to hold back waits for `gate`."""
+
+    def __init__(self) -> None:
+        self.arrived: asyncio.Queue[Any] = asyncio.Queue()
+        self.written: list[list[bytes]] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.reads = 0
+
+    async def read(self) -> Any:
+        message = await self.arrived.get()
+        self.reads += 1
+        return message
+
+    async def write(self, message: bytes) -> None:
+        await self._write([message])
+
+    async def _write(self, messages: list[bytes]) -> None:
+        self.written.append(messages)
+        await self.gate.wait()
+
+    def send(self, *messages: Any) -> None:
+        for message in messages:
+            self.arrived.put_nowait(message)
+
+    def close(self) -> None:
+        self.send(grpc.aio.EOF)
+
+
+class Together(Transport):
+    """A context of Envoy, which reads and writes many messages in one go."""
+
+    async def read_many(self, most: int) -> list[bytes]:
+        messages = [await self.read()]
+        while len(messages) < most and not self.arrived.empty():
+            messages.append(await self.read())
+        return [message for message in messages if isinstance(message, bytes)]
+
+    async def write_many(self, messages: list[bytes]) -> None:
+        await self._write(messages)
+
+
+class Codec:
+    """A request is its number, and a reply says it, or what the result lists."""
+
+    def decode(self, data: bytes) -> Any:
+        if data == b"bad":
+            raise InvalidRequestError("id", "is bad")
+        return SimpleNamespace(id=int(data.lstrip(b"0") or b"0"))
+
+    def identify(self, data: bytes) -> int:
+        return 99
+
+    def encode(self, request: Any, result: Any) -> list[bytes]:
+        if result == "bug":
+            raise RuntimeError("the secret cause")
+        return result if isinstance(result, list) else [b"%d" % request.id]
+
+    def encode_error(self, request_id: int, error: Any, call_id: str) -> bytes:
+        return b"%d failed: %s" % (request_id, error.reason.encode())
+
+    def size_bytes(self, result: Any) -> int:
+        return len(result) if isinstance(result, bytes) else 0
+
+
+class Bench:
+    """A stream, and the queue behind it: `replies` are those that nobody has resolved."""
+
+    def __init__(self, transport: Transport, limit: int, max_bytes: int = 1 << 30) -> None:
+        self.transport = transport
+        self.replies: dict[int, Any] = {}
+        self.metrics = Metrics([RpcLabels("samplerd.v1.SamplerService", RPC, "bidi_stream")])
+        self.refused: list[str] = []
+        self.submitted: list[int] = []
+        call = SimpleNamespace(rpc=RPC, context=transport, connection="a", deadline=9.0, request_id="id", arrival=0.0)
+        self.stream: Stream[Any, Any] = Stream(
+            call,
+            messages=Codec(),
+            submit=self.submit,
+            metrics=self.metrics,
+            reply_bytes=ReplyBytes(max_bytes, self.metrics.shed),
+            limit=limit,
+            log_refusal=lambda rpc, error, context: self.refused.append(error.reason),
+        )
+        self.running = asyncio.create_task(self.stream.run())
+
+    def submit(self, reply: Any, request: Any, arrival: float, deadline: float, connection: str) -> None:
+        assert (deadline, connection) == (9.0, "a")
+        self.replies[request.id] = reply
+        self.submitted.append(request.id)
+
+    def draw(self, *numbers: int, result: Any = None) -> None:
+        """Resolve some replies within one callback, as a batch does."""
+        for number in numbers:
+            self.replies.pop(number).set_result(result)
+
+    def answered(self, code: str) -> int:
+        return int(self.metrics.requests.value(RPC, code))
+
+    async def until(self, condition: Any) -> None:
+        async with asyncio.timeout(WAIT_S):
+            while not condition():  # noqa: ASYNC110  # turns of the loop, not time
+                await asyncio.sleep(0)
+
+    async def end(self) -> None:
+        self.transport.close()
+        await asyncio.wait_for(self.running, WAIT_S)
+
+
+@pytest.fixture(params=[Transport, Together])
+def transport(request) -> Transport:
+    return request.param()
+
+
+async def test_replies_are_written_in_the_order_of_completion(transport):
+    bench = Bench(transport, limit=16)
+    transport.send(b"1", b"2", b"3")
+    await bench.until(lambda: len(bench.replies) == 3)
+    bench.draw(2)
+    await bench.until(lambda: transport.written)
+    bench.draw(3, 1)
+    await bench.end()
+    assert [message for batch in transport.written for message in batch] == [b"2", b"3", b"1"]
+    assert bench.answered("OK") == 3
+
+
+async def test_what_a_transport_can_take_together_is_taken_together():
+    transport = Together()
+    bench = Bench(transport, limit=4)
+    transport.send(*[b"%d" % number for number in range(6)])
+    await bench.until(lambda: len(bench.replies) == 4)
+    bench.draw(0, 1, 2)
+    await bench.until(lambda: transport.written)
+    assert transport.written == [[b"0", b"1", b"2"]]
+    await bench.until(lambda: len(bench.replies) == 3)
+    bench.draw(3, 4, 5)
+    await bench.end()
+    assert transport.written == [[b"0", b"1", b"2"], [b"3", b"4", b"5"]]
+
+
+async def test_a_long_reply_is_written_in_several_goes():
+    transport = Together()
+    bench = Bench(transport, limit=4)
+    transport.send(b"1", b"2")
+    await bench.until(lambda: len(bench.replies) == 2)
+    bench.draw(1, result=[bytes(20_000)] * 5)
+    bench.draw(2)
+    await bench.end()
+    assert [len(batch) for batch in transport.written] == [4, 1, 1]
+
+
+async def test_no_more_requests_than_the_limit_are_in_flight_until_their_replies_are_written(transport):
+    bench = Bench(transport, limit=2)
+    transport.gate.clear()
+    transport.send(b"1", b"2", b"3", b"4")
+    await bench.until(lambda: len(bench.replies) == 2)
+    bench.draw(1, 2)
+    await bench.until(lambda: transport.written)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert transport.reads == 2, "a client that reads no replies is read"
+    transport.gate.set()
+    await bench.until(lambda: len(bench.replies) == 2)
+    bench.draw(3, 4)
+    await bench.end()
+
+
+async def test_one_answer_lets_the_next_request_in_while_the_others_wait(transport):
+    """A request that takes long holds up no more than its own place."""
+    bench = Bench(transport, limit=4)
+    transport.send(b"1", b"2", b"3", b"4", b"5")
+    await bench.until(lambda: len(bench.replies) == 4)
+    bench.draw(4)
+    await bench.until(lambda: 5 in bench.replies)
+    bench.draw(1, 2, 3, 5)
+    await bench.end()
+
+
+async def test_small_requests_that_are_read_while_replies_are_written_are_submitted_together():
+    transport = Transport()
+    bench = Bench(transport, limit=16)
+    transport.gate.clear()
+    transport.send(b"1", b"2", b"3", b"4")
+    await bench.until(lambda: len(bench.replies) == 4)
+    bench.draw(1, 2, 3, 4)
+    await bench.until(lambda: transport.written)
+    transport.send(b"5", b"6", b"7")
+    await bench.until(lambda: transport.reads == 7)
+    assert not bench.replies  # three replies are left to write
+    transport.send(b"0" * (1 << 15) + b"8")
+    await bench.until(lambda: len(bench.replies) == 4)
+    assert bench.submitted[4:] == [5, 6, 7, 8]  # a large one waits for nothing, and nobody overtakes
+    transport.gate.set()
+    bench.draw(5, 6, 7, 8)
+    await bench.end()
+    assert bench.answered("OK") == 8
+
+
+async def test_what_was_gathered_is_submitted_once_one_reply_is_left_or_enough_have_come():
+    transport = Transport()
+    bench = Bench(transport, limit=32)
+    transport.gate.clear()
+    transport.send(*[b"%d" % number for number in range(4)])
+    await bench.until(lambda: len(bench.replies) == 4)
+    bench.draw(0, 1, 2, 3)
+    await bench.until(lambda: transport.written)
+    transport.send(*[b"%d" % number for number in range(4, 14)])
+    await bench.until(lambda: transport.reads == 14)
+    assert bench.submitted == list(range(12))  # eight at the latest, though nothing was written
+    transport.gate.set()
+    await bench.until(lambda: len(bench.replies) == 10)
+    bench.draw(*range(4, 14))
+    await bench.end()
+
+
+async def test_a_drain_and_a_long_reply_submit_what_was_gathered():
+    transport = Transport()
+    bench = Bench(transport, limit=16)
+    transport.gate.clear()
+    transport.send(b"1", b"2", b"3")
+    await bench.until(lambda: len(bench.replies) == 3)
+    bench.draw(1, 2, 3)
+    await bench.until(lambda: transport.written)
+    transport.send(b"4")
+    await bench.until(lambda: transport.reads == 4)
+    assert not bench.replies
+    bench.stream.submit_gathered()  # as a drain does before it closes the queue
+    assert list(bench.replies) == [4]
+    transport.send(b"5")
+    await bench.until(lambda: transport.reads == 5)
+    assert list(bench.replies) == [4]
+    bench.stream.put([b"part"], 4)
+    assert list(bench.replies) == [4, 5]
+    transport.send(b"6")
+    await bench.until(lambda: 6 in bench.replies)  # parts may be without end
+    transport.gate.set()
+    bench.draw(4, 5, 6)
+    await bench.end()
+
+
+async def test_a_failure_answers_its_own_request_and_no_other(transport, caplog):
+    bench = Bench(transport, limit=16)
+    transport.send(b"1", b"bad", b"2", b"3", b"4")
+    await bench.until(lambda: len(bench.replies) == 4)
+    bench.replies.pop(1).set_exception(OverloadedError("full", reason="queue_rows", retry_after_s=1.0))
+    bench.replies.pop(2).set_exception(RuntimeError("the secret cause"))
+    bench.draw(3, result="bug")
+    bench.draw(4)
+    await bench.end()
+    written = [message for batch in transport.written for message in batch]
+    assert written[0].startswith(b"99 failed")
+    assert written[1].startswith(b"1 failed")
+    assert written[2:] == [b"2 failed: INTERNAL", b"3 failed: INTERNAL", b"4"]
+    assert b"secret" not in b"".join(written)
+    assert "could not be encoded" in caplog.text
+    assert (bench.answered("INVALID_ARGUMENT"), bench.answered("RESOURCE_EXHAUSTED")) == (1, 1)
+
+
+async def test_a_reply_beyond_the_bound_is_refused_in_its_place(transport):
+    bench = Bench(transport, limit=16, max_bytes=4 * LEAST_BYTES)
+    transport.gate.clear()
+    transport.send(b"1", b"2")
+    await bench.until(lambda: len(bench.replies) == 2)
+    bench.draw(1, result=bytes(2 * LEAST_BYTES))
+    bench.draw(2, result=bytes(3 * LEAST_BYTES))
+    transport.gate.set()
+    await bench.end()
+    written = [message for batch in transport.written for message in batch]
+    assert written[0] == b"1"
+    assert written[1].startswith(b"2 failed")
+    assert bench.metrics.shed.value("reply_bytes") == 1
+    assert len(bench.refused) == 1
+
+
+async def test_what_is_in_flight_when_the_call_ends_is_cancelled(transport):
+    bench = Bench(transport, limit=16)
+    transport.send(b"1", b"2")
+    await bench.until(lambda: len(bench.replies) == 2)
+    seen: list[Any] = []
+    bench.replies[1].add_done_callback(seen.append)
+    bench.running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await bench.running
+    assert all(reply.cancelled() for reply in bench.replies.values())
+    assert seen == [bench.replies[1]]
+    assert bench.answered("CANCELLED") == 2
+    transport.close()  # as grpcio does, so that the reader ends
+
+
+async def test_a_drain_answers_what_is_in_flight_and_ends_the_stream(transport):
+    bench = Bench(transport, limit=16)
+    transport.send(b"1")
+    await bench.until(lambda: bench.replies)
+    bench.stream.drain()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not bench.running.done()
+    bench.draw(1)
+    with pytest.raises(UnavailableError):
+        await asyncio.wait_for(bench.running, WAIT_S)
+    assert transport.written == [[b"1"]]
+    transport.close()
+
+
+async def test_a_bug_of_one_reply_does_not_reach_the_others_of_its_batch(transport, caplog):
+    bench = Bench(transport, limit=16)
+    transport.send(b"1", b"2")
+    await bench.until(lambda: len(bench.replies) == 2)
+
+    def fail(_reply: Any) -> None:
+        raise RuntimeError("a bug")
+
+    bench.replies[1].add_done_callback(fail)
+    bench.draw(1, 2)
+    await bench.end()
+    assert [message for batch in transport.written for message in batch] == [b"1", b"2"]
+    assert "could not be passed on" in caplog.text
