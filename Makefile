@@ -9,6 +9,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+# CI sets it to --again: a test that starts processes, which other work can disturb, is run once more and listed.
+AGAIN ?=
+APT_GET := DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 -o Acquire::Retries=5
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 STUBS := protos/gen/python
 PROTO := samplerd/v1/sampler.proto samplerd/oip/grpc_service.proto
@@ -39,7 +42,7 @@ tools:
 	@for tool in h2load:nghttp2-client openssl:openssl curl:curl zsh:zsh fish:fish \
 		promtool:prometheus; do \
 		command -v "$${tool%%:*}" >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null \
-			|| { apt-get update -qq && apt-get install -y -qq --no-install-recommends "$${tool##*:}"; }; \
+			|| { $(APT_GET) update && $(APT_GET) install -y --no-install-recommends "$${tool##*:}"; }; \
 	done
 
 # Triton's load generator, which runs with the libraries of another Debian release: where there is no apt, its test skips.
@@ -61,7 +64,7 @@ run: $(VENV)/.server ## Serve on 127.0.0.1:50051, metrics on 127.0.0.1:9464 (ARG
 # Two processes: one for the tests that start servers, and one for all others (tests/conftest.py).
 .PHONY: test
 test: $(VENV)/.dev tools $(PERF_ANALYZER) ## Run the tests (ARGS="-k name")
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(AGAIN) $(ARGS)
 
 # Nothing is installed, downloaded or served: what a contributor runs after each edit.
 .PHONY: unit
@@ -99,7 +102,7 @@ test-stock-clients: $(VENV)/.dev tools ## Run the clients that others publish, u
 .PHONY: test-ranges
 test-ranges: $(VENV)/.dev tools ## Test both ends of the ranges of dependencies, installed under build/ranges
 	$(BIN)/python -m tests.ranges.environments
-	$(BIN)/python -m pytest --ranges tests/ranges -rA $(ARGS)
+	$(BIN)/python -m pytest --ranges tests/ranges -rA $(AGAIN) $(ARGS)
 
 # Two Ray nodes on this machine, with samplerds that are killed under load. Ray and what it needs are half a gigabyte.
 .PHONY: test-ray
@@ -204,7 +207,7 @@ test-clients: clients ## Hold every client against live servers, over both trans
 .PHONY: check-packages
 check-packages: clients ## Build what would be published of each client, and use it from an empty project
 	for client in $(CLIENTS); do $(MAKE) --no-print-directory -C client/$$client package; done
-	$(BIN)/python -m pytest --package tests/packages $(ARGS)
+	$(BIN)/python -m pytest --package tests/packages $(AGAIN) $(ARGS)
 
 # The checkers of what is in deploy/: systemd's own from Debian, the others in an environment of their own.
 DEPLOY := build/deploy
@@ -213,18 +216,18 @@ $(DEPLOY)/.installed: tests/deploy/requirements.txt
 	$(DEPLOY)/bin/pip install --quiet --disable-pip-version-check --requirement tests/deploy/requirements.txt
 	npm install --silent --no-audit --no-fund --no-save --prefix $(DEPLOY) @kubernetes-models/gateway-api@2.0.0
 	command -v systemd-analyze >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null \
-		|| { apt-get update -qq && apt-get install -y -qq --no-install-recommends systemd; }
+		|| { $(APT_GET) update && $(APT_GET) install -y --no-install-recommends systemd; }
 	touch $@
 
 .PHONY: test-page
 test-page: $(VENV)/.dev ## Use the page of --http-ui in Debian's Chromium (ARGS="-k keyboard")
 	command -v chromedriver >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null \
-		|| { apt-get update -qq && apt-get install -y -qq chromium chromium-driver; }
-	$(BIN)/python -m pytest --page tests/page $(ARGS)
+		|| { $(APT_GET) update && $(APT_GET) install -y chromium chromium-driver; }
+	$(BIN)/python -m pytest --page tests/page $(AGAIN) $(ARGS)
 
 .PHONY: check-deploy
 check-deploy: $(VENV)/.dev tools $(DEPLOY)/.installed ## Hold what is in deploy/ against systemd, Kubernetes, Helm, Compose and Prometheus
-	$(BIN)/python -m pytest --deploy tests/deploy tests/integration/test_service_manager.py $(ARGS)
+	$(BIN)/python -m pytest --deploy tests/deploy tests/integration/test_service_manager.py $(AGAIN) $(ARGS)
 
 .PHONY: release
 release: check-packages ## Build what would be published into dist/, check it, and say what it is made of

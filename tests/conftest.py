@@ -30,9 +30,18 @@ SERVERS = Path(__file__).parent / "integration"
 """The tests that start servers run one after the other in one process of pytest, beside all others in the second."""
 
 
+PROCESSES = tuple(Path(__file__).parent / folder for folder in ("deploy", "integration", "packages", "page", "ranges"))
+"""The tests that start processes and wait for answers through sockets, which other work on the machine can disturb."""
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     for marker, text in ASKED_FOR.items():
         parser.addoption(f"--{marker}", action="store_true", help=text)
+    parser.addoption(
+        "--again",
+        action="store_true",
+        help="run a test that starts processes once more if it fails, and list it: the machine may have disturbed it",
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -40,6 +49,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.path.is_relative_to(SERVERS):
             item.add_marker(pytest.mark.xdist_group("servers"))
+        if config.getoption("--again") and any(map(item.path.is_relative_to, PROCESSES)):
+            item.add_marker(pytest.mark.flaky(reruns=1))
     unasked = [marker for marker in ASKED_FOR if not config.getoption(f"--{marker}")]
     kept: list[pytest.Item] = []
     left_out: list[pytest.Item] = []

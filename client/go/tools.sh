@@ -16,9 +16,9 @@ fail() {
 
 apt_install() {
   [ "$(id -u)" = 0 ] || fail "install $* first"
-  apt-get -qq -o DPkg::Lock::Timeout=300 update
+  apt-get -qq -o DPkg::Lock::Timeout=300 -o Acquire::Retries=5 update
   DEBIAN_FRONTEND=noninteractive \
-    apt-get -qq -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "$@" >/dev/null
+    apt-get -qq -o DPkg::Lock::Timeout=300 -o Acquire::Retries=5 install -y --no-install-recommends "$@" >/dev/null
 }
 
 need_protoc() {

@@ -23,8 +23,8 @@ system_packages() {
     # Debian 12's own rustc is 1.63; rustc-web is the one that its browsers are built with, kept current.
     has_cargo || missing+=(cargo-web rustc-web)
     if [ ${#missing[@]} -gt 0 ]; then
-        apt-get -o DPkg::Lock::Timeout=300 -qq update
-        DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 -qq -y --no-install-recommends \
+        apt-get -o DPkg::Lock::Timeout=300 -o Acquire::Retries=5 -qq update
+        DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 -o Acquire::Retries=5 -qq -y --no-install-recommends \
             install "${missing[@]}" > /dev/null
     fi
 }
