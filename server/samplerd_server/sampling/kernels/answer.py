@@ -22,8 +22,8 @@ from samplerd_server.sampling.kernels.compile import (
     kernel,
     load_i32,
 )
+from samplerd_server.sampling.kernels.filter_outputs import write_kept
 from samplerd_server.sampling.kernels.held import PREPARE, WHOLE
-from samplerd_server.sampling.kernels.kept import write_kept
 from samplerd_server.sampling.kernels.light import is_light, light_view
 from samplerd_server.sampling.kernels.memory import Noise, cut_scratch
 from samplerd_server.sampling.kernels.outputs import (
