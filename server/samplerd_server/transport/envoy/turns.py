@@ -120,8 +120,9 @@ class Turns:
             if not turn.done():
                 self._begin(line, call)
                 turn.set_result(None)
-        if not line.begun and not line.waiting:
-            self._lines.pop(connection, None)
+        # A call that has lost its place may end when the connection has another line already.
+        if not line.begun and not line.waiting and self._lines.get(connection) is line:
+            del self._lines[connection]
 
     def _free_stale(self) -> None:
         """Take the places of calls whose messages do not come, where others wait for them."""

@@ -136,6 +136,26 @@ async def test_calls_whose_messages_do_not_come_hold_up_the_others_of_their_conn
     await calls.end()
 
 
+async def test_a_call_that_lost_its_place_leaves_the_calls_that_came_later_alone(calls):
+    await calls.send("polite")
+    await calls.send("greedy", PLACES + 1)
+    calls.now += 3600.0
+    calls.turns._timer.cancel()
+    calls.turns._free_stale()
+    await turn()
+    await calls.read(PLACES + 1)  # the only one that has a place; the line of the connection ends
+    await calls.send("polite")
+    await calls.send("greedy", PLACES + 3)
+    await calls.read(1)  # one of those that have lost theirs
+    assert calls.turns.waiting == 3
+    calls.now += 3600.0
+    calls.turns._timer.cancel()
+    calls.turns._free_stale()
+    await turn()
+    assert calls.turns.waiting == 0
+    await calls.end()
+
+
 async def test_a_call_that_is_cancelled_while_it_waits_leaves_nothing_behind(calls):
     await calls.send("polite")
     await calls.send("greedy", PLACES + 2)
