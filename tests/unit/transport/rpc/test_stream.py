@@ -9,9 +9,10 @@ from typing import Any
 import grpc
 import pytest
 
-from samplerd_server.core.errors import InvalidRequestError, OverloadedError, UnavailableError
+from samplerd_server.core.errors import Code, InvalidRequestError, OverloadedError, UnavailableError
 from samplerd_server.metrics.metrics import Metrics
 from samplerd_server.metrics.rpc_labels import RpcLabels
+from samplerd_server.transport.rpc.arrival import ARRIVED
 from samplerd_server.transport.rpc.reply_bytes import LEAST_BYTES, ReplyBytes
 from samplerd_server.transport.rpc.stream import Stream
 
@@ -321,6 +322,52 @@ async def test_a_drain_answers_what_is_in_flight_and_ends_the_stream(transport):
     with pytest.raises(UnavailableError):
         await asyncio.wait_for(bench.running, WAIT_S)
     assert transport.written == [[b"1"]]
+    transport.close()
+
+
+class Traced:
+    """The record of a call that is traced: what ended, with which code, once how many writes were begun."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+        self.trace = self
+        self.is_stream = False
+        self.bytes_in = self.bytes_out = 0
+        self.ended: list[tuple[int, Code, int]] = []
+
+    def streamed(self, began_s: float) -> Any:
+        return SimpleNamespace(
+            submit=lambda submit, *arguments: submit(*arguments),
+            end=lambda request_id, code: self.ended.append((request_id, code, len(self.transport.written))),
+        )
+
+
+async def test_the_span_of_each_request_ends_when_its_reply_is_written_or_nobody_reads_it(transport):
+    record = Traced(transport)
+    before = ARRIVED.set(SimpleNamespace(record=record))
+    try:
+        bench = Bench(transport, limit=16)
+    finally:
+        ARRIVED.reset(before)
+    assert record.is_stream
+    transport.send(b"1", b"bad", b"2", b"3", b"4")
+    await bench.until(lambda: len(bench.replies) == 4)
+    await bench.until(lambda: transport.written)
+    bench.draw(1)
+    await bench.until(lambda: len(record.ended) == 2)
+    assert [own[:2] for own in record.ended] == [(99, Code.INVALID_ARGUMENT), (1, Code.OK)]
+    assert record.ended[1][2] == 2
+    assert record.bytes_out == sum(len(message) for batch in transport.written for message in batch)
+    transport.gate.clear()
+    bench.draw(2)
+    await bench.until(lambda: len(transport.written) == 3)
+    bench.draw(3)
+    assert len(record.ended) == 2  # one is being written, one waits, one is drawn
+    bench.running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await bench.running
+    ended = {request_id: code for request_id, code, _ in record.ended[2:]}
+    assert ended == {2: Code.OK, 3: Code.OK, 4: Code.CANCELLED}
     transport.close()
 
 
