@@ -77,23 +77,26 @@ def connect(address: str) -> None:
     """Connect to a cluster, or start one on this machine for as long as this process runs.
 
     Raises:
-        ConnectionError: there is none.
+        ConnectionError: there is none, or none could be started.
 
     """
     ray.logger.setLevel("WARNING")
+    own: dict[str, Any] = {}
     if address == "local":
-        ray.init(
-            address="local",
-            namespace=NAMESPACE,
-            include_dashboard=False,
+        own = {
+            "include_dashboard": False,
             # Ray takes 127.0.0.1 for a name of the address that other machines know.
-            _node_ip_address="127.0.0.2",
-            object_store_memory=_OBJECT_STORE_BYTES,
-            log_to_driver=False,
-            configure_logging=False,
-        )
-    else:
-        ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, configure_logging=False)
+            "_node_ip_address": "127.0.0.2",
+            "object_store_memory": _OBJECT_STORE_BYTES,
+        }
+    try:
+        ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, configure_logging=False, **own)
+    except ConnectionError:
+        raise
+    except Exception as error:  # Ray raises many kinds, and bare ones
+        # It waits for 30 s for its own processes, which may be too little on a busy machine.
+        why = " ".join(str(error).split())[:_LONGEST]
+        raise ConnectionError(f"Ray did not {'start' if own else f'answer at {address}'}: {why}") from error
 
 
 class NotStartedError(ValueError):

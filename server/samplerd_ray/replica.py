@@ -1,7 +1,9 @@
 """A replica: one samplerd, and what Ray Serve asks of it. An actor of Ray runs it, on the actor's event loop.
 
 Rule 1: it is listed once its samplerd holds every kept distribution, unless samplerd says that it is not ready. Rule
-2: where samplerd has ended by itself, the replica ends too, and Ray Serve starts another one.
+2: where samplerd has ended by itself, the replica starts another one at once, which takes a fraction of the time that
+Ray needs for another replica. Where that one does not start, or has ended soon, the replica ends too, and Ray Serve
+starts another one, perhaps elsewhere, and more and more slowly.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from samplerd_ray.autoscaling import Load
 from samplerd_ray.directory import TELL_S, Place
-from samplerd_ray.server_process import ServerProcess, command_of
+from samplerd_ray.server_process import ServerProcess, StartError, command_of
 from samplerd_ray.uploads import Uploads
 
 if TYPE_CHECKING:
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
 __all__ = ["Directory", "Replica"]
 
 _ENDED = 3
+_START_S = 120.0
+"""A samplerd that is started again must serve within this time: its kernels were compiled at the first start."""
+_SOON_S = 30.0
+"""A samplerd that ends within this time of its start would end again and again: it is left to Ray Serve."""
 
 
 class Directory(Protocol):
@@ -51,7 +57,13 @@ class Replica:
         self._directory = directory
         self._server: ServerProcess | None = None
         self._uploads: Uploads | None = None
+        self._command: list[str] = []
         self._load = Load(1.0)
+        self._started = 0.0
+        """When samplerd began to serve, in seconds on the monotonic clock."""
+        self._is_starting = False
+        """Whether samplerd has ended and another one is being started."""
+        self._telling: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self, program: str | None, cpus: float, flags: Sequence[str]) -> None:
@@ -61,11 +73,22 @@ class Replica:
             StartError: it does not start.
 
         """
-        self._server = ServerProcess(command_of(program, self._host, max(1, math.floor(cpus)), flags))
-        await self._server.start()
-        self._uploads = Uploads(self._server.socket)
+        self._command = command_of(program, self._host, max(1, math.floor(cpus)), flags)
         self._load = Load(cpus)
-        self._tasks = [asyncio.create_task(self._keep_telling()), asyncio.create_task(self._watch())]
+        await self._start_server()
+        self._tasks = [asyncio.create_task(self._watch())]
+
+    async def _start_server(self) -> None:
+        """Start samplerd, and tell of it from then on."""
+        began = time.monotonic()
+        self._server = ServerProcess(self._command)
+        await self._server.start()
+        self._started = time.monotonic()
+        self._uploads = Uploads(self._server.socket)
+        self._load = Load(self._load.cpus)
+        self._telling = asyncio.create_task(self._keep_telling())
+        took_s = self._started - began
+        _say(f"samplerd {self._server.pid} serves on {self._server.address}, {took_s:.1f} s after its start")
 
     @property
     def server(self) -> ServerProcess:
@@ -84,24 +107,30 @@ class Replica:
         )
         is_complete = False
         sync: asyncio.Task[None] | None = None
-        while True:
-            # One that is too busy to answer stays in the list: if it hangs, its health check fails.
-            is_ready = is_complete and await self.server.is_well("/readyz") is not False
-            try:
-                if not is_ready:
-                    await self._directory.leave(self._name)
-                lacking, gone = await self._directory.tell(
-                    asdict(place), dict(self.uploads.held), dict(self.uploads.refused), is_ready=is_ready
-                )
-            except Exception as error:  # noqa: BLE001  # the directory is away, and comes back
-                _say(f"the directory does not answer: {error!r}")
+        try:
+            while True:
+                # One that is too busy to answer stays in the list: if it hangs, its health check fails.
+                is_ready = is_complete and await self.server.is_well("/readyz") is not False
+                try:
+                    if not is_ready:
+                        await self._directory.leave(self._name)
+                    lacking, gone = await self._directory.tell(
+                        asdict(place), dict(self.uploads.held), dict(self.uploads.refused), is_ready=is_ready
+                    )
+                except Exception as error:  # noqa: BLE001  # the directory is away, and comes back
+                    _say(f"the directory does not answer: {error!r}")
+                    await asyncio.sleep(TELL_S)
+                    continue
+                # A long upload must not keep the replica from telling that it is there.
+                if sync is None or sync.done():
+                    was_complete, is_complete = is_complete, is_complete or not lacking
+                    sync = asyncio.create_task(self._bring_up_to_date(lacking, gone)) if lacking or gone else None
+                    if is_complete and not was_complete:
+                        continue
                 await asyncio.sleep(TELL_S)
-                continue
-            # A long upload must not keep the replica from telling that it is there.
-            if sync is None or sync.done():
-                is_complete |= not lacking
-                sync = asyncio.create_task(self._bring_up_to_date(lacking, gone)) if lacking or gone else None
-            await asyncio.sleep(TELL_S)
+        finally:
+            if sync is not None:
+                sync.cancel()
 
     @property
     def uploads(self) -> Uploads:
@@ -122,13 +151,34 @@ class Replica:
             _say(f"a distribution did not come: {error!r}")
 
     async def _watch(self) -> None:
-        """Read the log, which must not fill its pipe; end where samplerd has ended."""
-        while await self.server.read_log():
-            pass
-        _say(f"samplerd {self.server.pid} has ended; so does its replica")
+        """Read the log, which must not fill its pipe; where samplerd has ended, start another, or end."""
+        while True:
+            await self.server.watch()
+            self._is_starting = True
+            lived_s = time.monotonic() - self._started
+            _say(f"samplerd {self.server.pid} has ended after {lived_s:.0f} s")
+            await self._stop_telling()
+            if lived_s < _SOON_S:
+                break
+            try:
+                await self.server.stop()
+                await asyncio.wait_for(self._start_server(), _START_S)
+            except (OSError, StartError, TimeoutError) as error:
+                _say(f"samplerd does not start again: {error!r}")
+                break
+            self._is_starting = False
+        _say("the replica ends, since samplerd would not stay")
+        os._exit(_ENDED)
+
+    async def _stop_telling(self) -> None:
+        """Take samplerd out of the directory."""
+        if self._telling is not None:
+            self._telling.cancel()
+            await asyncio.gather(self._telling, return_exceptions=True)
         with contextlib.suppress(Exception):
             await asyncio.wait_for(self._directory.leave(self._name), 1.0)
-        os._exit(_ENDED)
+        if self._uploads is not None:
+            await self._uploads.aclose()
 
     async def load(self) -> float:
         """Measure its load since the last call: `autoscaling` says what that is."""
@@ -141,18 +191,20 @@ class Replica:
             RuntimeError: it does not answer, or says that it must be replaced.
 
         """
-        if not await self.server.is_well("/livez"):
+        if not self._is_starting and not await self._lives():
             raise RuntimeError("samplerd does not answer /livez, or says that it should be started again")
+
+    async def _lives(self) -> bool:
+        """Whether samplerd says that it lives, or has ended, which `_watch` sees by itself."""
+        server = self.server
+        return bool(await server.is_well("/livez")) or server.has_ended
 
     async def stop(self) -> None:
         """Leave the directory, let samplerd drain, and end."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        with contextlib.suppress(Exception):
-            await self._directory.leave(self._name)
-        if self._uploads is not None:
-            await self._uploads.aclose()
+        await self._stop_telling()
         if self._server is not None:
             await self._server.stop()
 

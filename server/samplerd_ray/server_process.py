@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import json
+import os
+import select
 import signal
 import sys
 import tempfile
@@ -21,6 +24,8 @@ __all__ = ["ServerProcess", "StartError", "command_of"]
 _PR_SET_PDEATHSIG = 1
 _DRAIN_DELAY_S = 3
 """Longer than two of the health checks of deploy/envoy, so that calls go elsewhere before they are refused."""
+_LAST_LINES_S = 1.0
+"""How long the log is read on after the end of the process: children of it may hold the pipe."""
 _ANSWER_S = 4.0
 """Less than Ray Serve waits for a health check."""
 
@@ -77,6 +82,8 @@ class ServerProcess:
         """A second address of it, for calls from this node alone."""
         self._command = [*command, "--listen", self.socket]
         self._process: Process | None = None
+        self._pidfd: int | None = None
+        """Becomes readable when the process ends, whoever else holds its log."""
         self.address = ""
         """host:port of gRPC, once it has started."""
         self.metrics = ""
@@ -106,6 +113,8 @@ class ServerProcess:
             stderr=asyncio.subprocess.PIPE,
             preexec_fn=_end_with_parent,
         )
+        with contextlib.suppress(OSError):  # Linux has it from 5.3 on; without it the end of the log tells
+            self._pidfd = os.pidfd_open(self._process.pid)
         last = "it said nothing"
         while line := await self.read_log():
             last = line
@@ -114,7 +123,7 @@ class ServerProcess:
                 self.address, self.metrics = said["listen"].partition(",")[0], said["metrics"]
                 return
         status = await self._process.wait()
-        self._folder.cleanup()
+        self._close()
         raise StartError(f"samplerd ended with status {status} before it served: {last}")
 
     async def read_log(self) -> str:
@@ -124,6 +133,44 @@ class ServerProcess:
         line = (await self._process.stderr.readline()).decode(errors="replace")
         sys.stderr.write(line)
         return line.rstrip("\n") or ("\n" if line else "")
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process has ended."""
+        if self._pidfd is None:
+            return self.status is not None
+        return bool(select.select([self._pidfd], [], [], 0)[0])
+
+    async def watch(self) -> None:
+        """Copy the log until the process has ended."""
+        if self._pidfd is None:
+            await self._copy_log()
+            return
+        loop = asyncio.get_running_loop()
+        has_ended = asyncio.Event()
+        reading = asyncio.create_task(self._copy_log())
+        loop.add_reader(self._pidfd, has_ended.set)
+        try:
+            await has_ended.wait()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(reading, _LAST_LINES_S)
+        finally:
+            loop.remove_reader(self._pidfd)
+            reading.cancel()
+
+    async def _copy_log(self) -> None:
+        while await self.read_log():
+            pass
+
+    def _close(self) -> None:
+        self._folder.cleanup()
+        # A child may hold the log for longer, and asyncio has no public way to let go of a pipe.
+        transport = getattr(self._process, "_transport", None)
+        if transport is not None:
+            transport.close()
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+            self._pidfd = None
 
     async def is_well(self, page: str) -> bool | None:
         """Return what /livez or /readyz says; None if it does not answer in time."""
@@ -146,9 +193,12 @@ class ServerProcess:
 
     async def stop(self) -> None:
         """Let it drain and end."""
-        if self._process is not None and self._process.returncode is None:
-            self._process.terminate()
-            while await self.read_log():  # or it would wait for room in the pipe
-                pass
-            await self._process.wait()
-        self._folder.cleanup()
+        process = self._process
+        if process is not None and process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):  # it has ended just now
+                process.terminate()
+            await self.watch()  # without a reader it would wait for room in the pipe
+            with contextlib.suppress(TimeoutError):  # newer versions of Python wait for the end of the pipe, too
+                await asyncio.wait_for(process.wait(), _LAST_LINES_S)
+        self._close()
+        await asyncio.sleep(0)  # the pipe is closed in the loop's next turn

@@ -138,7 +138,7 @@ class Pages(http.server.BaseHTTPRequestHandler):
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 print("a warning", file=sys.stderr)
 print(json.dumps(dict(message="starting")), file=sys.stderr)
-if "--fail" in sys.argv:
+if "--fail" in sys.argv or os.path.exists(os.path.join({folder!r}, "fails")):
     sys.exit("no such device")
 server = http.server.HTTPServer(("127.0.0.1", 0), Pages)
 where = "127.0.0.1:%d" % server.server_port
@@ -201,16 +201,96 @@ async def test_a_replica_tells_of_itself_while_it_is_ready(program: str, tmp_pat
     assert told.places == {}
 
 
-async def test_a_replica_whose_samplerd_has_ended_ends(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_replica_whose_samplerd_does_not_stay_ends(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ended = asyncio.get_running_loop().create_future()
     monkeypatch.setattr(replica_module.os, "_exit", ended.set_result)
+    monkeypatch.setattr(replica_module, "_SOON_S", 3600.0)
     told = Told()
     own = Replica("r", "n", "127.0.0.1", told)
     await own.start(program, 1, [])
     await told.wait(lambda: "r" in told.places)
     os.kill(own.server.pid, 9)
     assert await asyncio.wait_for(ended, 60) != 0
+    assert told.places == {}
     await own.stop()
+
+
+async def test_a_samplerd_that_has_ended_is_replaced_at_once_with_what_it_held(
+    program: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replica_module, "Uploads", FakeUploads)
+    monkeypatch.setattr(FakeUploads, "may_create_at_once", True)
+    monkeypatch.setattr(replica_module, "_SOON_S", 0.0)
+    told = Told()
+    version = told.directory.keep("words", b"request")
+    own = Replica("r", "n", "127.0.0.1", told)
+    await own.start(program, 1, [])
+    await told.wait(lambda: "r" in told.places)
+    first = own.server.pid
+    held = own.uploads
+    os.kill(first, 9)
+    await told.wait(lambda: told.places.get("r", {}).get("samplerd_pid", first) != first)
+    await own.check_health()
+    assert own.uploads is not held
+    assert own.uploads.held == {"words": version}
+    assert told.places["r"]["samplerd_pid"] == own.server.pid
+    await own.stop()
+    assert told.places == {}
+
+
+async def test_a_replica_ends_whose_samplerd_does_not_start_again(
+    program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = asyncio.get_running_loop().create_future()
+    monkeypatch.setattr(replica_module.os, "_exit", ended.set_result)
+    monkeypatch.setattr(replica_module, "_SOON_S", 0.0)
+    told = Told()
+    own = Replica("r", "n", "127.0.0.1", told)
+    await own.start(program, 1, [])
+    (tmp_path / "fails").touch()
+    os.kill(own.server.pid, 9)
+    await own.check_health()
+    assert await asyncio.wait_for(ended, 60) != 0
+    await own.stop()
+
+
+async def test_where_linux_is_old_the_end_of_the_log_tells(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_pid: int) -> int:
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr("samplerd_ray.server_process.os.pidfd_open", refuse)
+    server = ServerProcess([program])
+    await server.start()
+    assert not server.has_ended
+    os.kill(server.pid, 9)
+    await asyncio.wait_for(server.watch(), 60)
+    await server.stop()
+    assert server.has_ended
+
+
+_HOLDER = """\
+#!/bin/sh
+# A child of it holds its log when it has ended.
+trap '' TERM
+sleep 600 &
+echo $! > {folder}/child
+echo '{{"message": "serving", "listen": "127.0.0.1:1", "metrics": "127.0.0.1:1"}}' >&2
+exec sleep 600
+"""
+
+
+async def test_the_end_is_seen_while_a_child_holds_the_log(tmp_path: Path) -> None:
+    path = tmp_path / "holder"
+    path.write_text(_HOLDER.format(folder=tmp_path))
+    path.chmod(0o755)
+    server = ServerProcess([str(path)])
+    await server.start()
+    try:
+        os.kill(server.pid, 9)
+        await asyncio.wait_for(server.watch(), 60)
+        await asyncio.wait_for(server.stop(), 60)
+    finally:
+        os.kill(int((tmp_path / "child").read_text()), 9)
 
 
 async def test_a_samplerd_that_does_not_start_says_why(program: str) -> None:
@@ -235,10 +315,14 @@ def test_places_are_plain_json() -> None:
 class FakeUploads:
     """What a samplerd holds."""
 
+    may_create_at_once = False
+
     def __init__(self, _: str) -> None:
         self.held: dict[str, int] = {}
         self.refused: dict[str, tuple[int, str]] = {}
         self.may_create = asyncio.Event()
+        if self.may_create_at_once:
+            self.may_create.set()
 
     async def create(self, name: str, version: int, request: bytes) -> None:
         await self.may_create.wait()
