@@ -24,7 +24,15 @@ def model_of(vocab_size: int, layers: int) -> Any:
     """Return a model with random weights."""
     torch.manual_seed(1)
     config = Qwen3Config(vocab_size=vocab_size, hidden_size=1024, intermediate_size=3072, num_hidden_layers=layers)
-    config.update({"num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128, "eos_token_id": None})
+    config.update(
+        {
+            "tie_word_embeddings": True,
+            "num_attention_heads": 16,
+            "num_key_value_heads": 8,
+            "head_dim": 128,
+            "eos_token_id": None,
+        }
+    )
     return Qwen3ForCausalLM(config).eval()
 
 
