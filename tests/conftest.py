@@ -7,10 +7,15 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from samplerd_server.sampling.kernels import linked
+
 # Other work on the machine must not make an example look slow.
 settings.register_profile("samplerd", deadline=None)
 settings.load_profile("samplerd")
 
+
+# In this process kernels are numba's, parts of which tests call by themselves; servers that they start use linked ones.
+linked.use = lambda: False
 
 ASKED_FOR = {
     "deploy": "run the tests of deploy/, which need tools installed under build/deploy; without those they fail",

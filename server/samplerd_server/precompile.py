@@ -24,6 +24,7 @@ import numpy as np
 try:
     from samplerd_server.sampling.cdf_index.builder import CdfIndexBuilder
     from samplerd_server.sampling.kernels import NumbaSampler
+    from samplerd_server.sampling.kernels.linking import save_linked
     from samplerd_server.sampling.kernels.partition import share_out
     from samplerd_server.sampling.kernels.progress import tell_progress
     from samplerd_server.sampling.kernels.warm_up import batches
@@ -71,6 +72,7 @@ def main() -> None:
     CdfIndexBuilder().warm_up()
     compiled_scan()
     compiled_varints()
+    save_linked()
     logging.getLogger("samplerd.kernels").info("all kernels are compiled, after %.1f s", time.monotonic() - began)
 
 

@@ -111,7 +111,7 @@ def arrows(folder: Path, package: tuple[str, ...]) -> set[tuple[str, str]]:
 @pytest.mark.parametrize(
     ("folder", "package", "ranks", "max_rooms", "max_arrows"),
     [
-        (SERVER, ("samplerd_server",), RANKS, 14, 45),
+        (SERVER, ("samplerd_server",), RANKS, 14, 46),
         (SERVER / "transport", ("samplerd_server", "transport"), TRANSPORT_RANKS, 8, 12),
     ],
     ids=["server", "transport"],

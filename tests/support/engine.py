@@ -106,6 +106,9 @@ class StubEngine:
     def warm_up(self, _spare: Path | None = None) -> float:
         return 0.0
 
+    def link_kernels(self) -> None:
+        pass
+
     def start(self, loop: AbstractEventLoop) -> None:
         self._thread.start(loop)
 

@@ -223,6 +223,7 @@ class App:
             BindError: an address cannot be listened on.
 
         """
+        await self._loop.run_in_executor(None, self._engine.link_kernels)
         self._engine.start(self._loop)
         self._expiry_timer.start()
         self._descriptors.start()

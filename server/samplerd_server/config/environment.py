@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 __all__ = [
+    "compiler_is_configured",
     "environment",
     "interpret_kernels",
     "interpreter_environment",
+    "kernel_folders",
     "offered_collector",
     "silence_forks",
     "take_service_manager",
@@ -73,6 +76,27 @@ def interpreter_environment() -> dict[str, str]:
     return {
         name: value for name, value in os.environ.items() if not name.startswith("SAMPLERD_") and name not in embedding
     }
+
+
+def compiler_is_configured() -> bool:
+    """Tell whether numba is told how to compile, so that its machine code may be another than by default."""
+    harmless = {"NUMBA_CACHE_DIR", "NUMBA_NUM_THREADS"}
+    is_told = any(name.startswith("NUMBA_") and name not in harmless for name in os.environ)
+    return is_told or Path(".numba_config.yaml").exists()
+
+
+def kernel_folders(beside: Path) -> Iterator[Path]:
+    """Give the folders of linked kernels: where numba keeps what it compiles, in the same order.
+
+    Args:
+        beside: the folder of the installation itself.
+
+    """
+    own = os.environ.get("NUMBA_CACHE_DIR", "")
+    caches = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    for folder in (Path(own, "samplerd_linked") if own else None, beside, Path(caches, "numba", "samplerd_linked")):
+        if folder is not None and folder.is_absolute():
+            yield folder
 
 
 def interpret_kernels() -> None:

@@ -11,6 +11,7 @@ from samplerd_server.engine.compile_child import compiled_ahead
 from samplerd_server.engine.device import choose_device, choose_threads, torch_version
 from samplerd_server.engine.device_thread import DeviceThread, Outcome
 from samplerd_server.sampling.choose import choose_cdf_index_builder, choose_sampler
+from samplerd_server.sampling.kernels import linked
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -34,6 +35,8 @@ class Engine:
     def __init__(self, config: EngineConfig) -> None:
         self.device = choose_device(config.device)
         self.threads = choose_threads(config.threads)
+        if self.device.name != "interpret":  # the interpreter compiles with numba
+            linked.use()
         try:
             self.sampler = choose_sampler(self.device.name, config.kernel, self.threads)  # type: ignore[arg-type]  # checked
         except ValueError as error:
@@ -54,11 +57,19 @@ class Engine:
 
         """
         began = time.monotonic()
-        with compiled_ahead(spare) if self.sampler.name == "numba" else nullcontext():
+        compiles = self.sampler.name == "numba" and not linked.is_used()
+        with compiled_ahead(spare) if compiles else nullcontext():
             self.sampler.warm_up()
             if self.cdf_index_builder is not None:
                 self.cdf_index_builder.warm_up()
         return time.monotonic() - began
+
+    def link_kernels(self) -> None:
+        """Let the next start do without the compiler, where this one had to import it."""
+        if self.sampler.name == "numba" and not linked.is_used():
+            from samplerd_server.sampling.kernels.linking import save_linked  # noqa: PLC0415  # it imports numba
+
+            save_linked()
 
     def start(self, loop: AbstractEventLoop) -> None:
         """Start the device thread; outcomes are delivered on `loop`."""

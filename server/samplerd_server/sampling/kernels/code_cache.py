@@ -37,6 +37,7 @@ from numba.core.caching import (
 from numba.core.registry import cpu_target
 
 from samplerd_server.sampling.kernels.code_digest import digest
+from samplerd_server.sampling.kernels.object_code import note_object, object_of
 from samplerd_server.sampling.kernels.shared_parts import load, needed_by
 
 if TYPE_CHECKING:
@@ -160,19 +161,22 @@ class _Implementation(CompileResultCacheImpl):
     def __init__(self, kernel: Dispatcher, stamp: str, locator: Any) -> None:
         function = kernel.py_func
         self._locator = locator
+        self._kernel, self._stamp = kernel, stamp
         self._lineno = function.__code__.co_firstlineno
         name = f"{Path(inspect.getfile(function)).stem}.{function.__qualname__}".replace("<", "").replace(">", "")
         self._filename_base = f"{name}-{stamp[:_DIGITS]}.{_python()}"
 
     def reduce(self, compiled: Any) -> Any:
-        """Give what is saved: the code, and the shared parts that it calls."""
-        return needed_by(compiled.library), super().reduce(compiled)
+        """Give what is saved: the code, the shared parts that it calls, and what it is linked from (linked.py)."""
+        return needed_by(compiled.library), super().reduce(compiled), object_of(self._kernel, compiled, self._stamp)
 
     def rebuild(self, target_context: Any, payload: Any) -> Any:
         """Load what was saved, and before it the shared parts that it calls."""
-        symbols, compiled = payload
+        symbols, compiled, own = payload
         load(symbols)
-        return super().rebuild(target_context, compiled)
+        rebuilt = super().rebuild(target_context, compiled)
+        note_object(rebuilt.library, own)
+        return rebuilt
 
 
 class _Folder(FunctionCache):

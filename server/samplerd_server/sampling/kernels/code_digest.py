@@ -3,7 +3,7 @@
 Numba keys a function's machine code by the file that the function is in, which says nothing of the parts that it calls
 from other files. Here the key is a digest of everything that the compiler reads: the bytecode of the kernel and of each
 part that it calls, in turn; the values of the constants that they name; the compiler's options; the versions of numba,
-llvmlite and numpy; and the sources of compiler.py and shared_parts.py. So an edit recompiles the kernels that it
+llvmlite and numpy; and the sources of the compiler. So an edit recompiles the kernels that it
 changes and no others; an edit of a comment or a docstring recompiles nothing; and times of files do not count: a fresh
 checkout, or another installation of the same version, uses what is in the cache. The types of the arguments and the
 processor are in numba's own index (code_cache.py).
@@ -34,7 +34,9 @@ from numba.core.extending import _Intrinsic as Intrinsic
 
 __all__ = ["digest"]
 
-_COMPILER = tuple(Path(__file__).with_name(name) for name in ("compiler.py", "shared_parts.py"))
+_COMPILER = tuple(
+    Path(__file__).with_name(name) for name in ("compiler.py", "shared_parts.py", "object_code.py", "python_entry.py")
+)
 _LIBRARIES = ("numba", "numpy", "llvmlite", "builtins", "math")
 """What these define is told by its name: their versions are in the digest."""
 

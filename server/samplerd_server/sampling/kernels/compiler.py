@@ -183,6 +183,8 @@ class PartDispatcher(CPUDispatcher):
 class SharedDispatcher(PartDispatcher):
     """A part with machine code of its own, which kernels call: shared_parts.py."""
 
+    is_shared = True
+
     def __init__(self, function: Any, options: dict[str, Any]) -> None:
         super().__init__(function, targetoptions=options, pipeline_class=KernelCompiler)
         self._cache = KernelCache(self, "part")

@@ -5,41 +5,15 @@ writes all of them down. A kernel that writes them once and passes where they li
 reference is used while the function that made it runs, and kept nowhere.
 """
 
-# Numba's compiler has annotations here and there only.
-# mypy: disable-error-code="no-untyped-call"
-
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from numba.core import cgutils, types
-from numba.extending import intrinsic
+from samplerd_server.sampling.kernels.linked import is_used
 
-if TYPE_CHECKING:
-    from llvmlite import ir
+if TYPE_CHECKING or not is_used():
+    from samplerd_server.sampling.kernels.numba_references import dereference, reference
+else:
+    from samplerd_server.sampling.kernels.not_compiled import dereference, reference
 
 __all__ = ["dereference", "reference"]
-
-
-def _reference(_context: Any, value: Any) -> Any:
-    """Write a record down in the frame of the function that calls this, and give where it lies."""
-
-    def code(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        place = cgutils.alloca_once_value(builder, args[0])
-        return builder.bitcast(place, context.get_value_type(signature.return_type))
-
-    return types.CPointer(value)(value), code
-
-
-def _dereference(_context: Any, place: Any) -> Any:
-    """Give the record that lies there."""
-
-    def code(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        kind = context.get_value_type(signature.return_type)
-        return builder.load(builder.bitcast(args[0], kind.as_pointer()))
-
-    return place.dtype(place), code
-
-
-reference: Any = intrinsic(_reference)
-dereference: Any = intrinsic(_dereference)

@@ -22,7 +22,17 @@ from weakref import WeakKeyDictionary
 
 from llvmlite import binding
 
-__all__ = ["Symbol", "add_part", "all_parts", "load", "needed_by", "note_needed", "publish", "symbol_of"]
+__all__ = [
+    "Symbol",
+    "add_part",
+    "all_parts",
+    "load",
+    "needed_by",
+    "note_needed",
+    "publish",
+    "symbol_name",
+    "symbol_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +80,15 @@ def publish(dispatcher: Any, arguments: tuple[Any, ...], digest: str) -> None:
     if compiled.library in _published:
         return
     own_name = compiled.fndesc.mangled_name
-    types = hashlib.sha256(repr(arguments).encode()).hexdigest()
-    symbol = Symbol(_name_of(dispatcher), arguments, f"{_name_of(dispatcher)}.{digest[:32]}.{types[:16]}")
+    symbol = Symbol(_name_of(dispatcher), arguments, symbol_name(dispatcher, arguments, digest))
     binding.add_symbol(symbol.name, compiled.library.get_pointer_to_function(own_name))
     _published[compiled.library] = _Published(own_name, symbol)
+
+
+def symbol_name(dispatcher: Any, arguments: tuple[Any, ...], digest: str) -> str:
+    """Give the name by which kernels call a shared part that is compiled for these arguments."""
+    types = hashlib.sha256(repr(arguments).encode()).hexdigest()
+    return f"{_name_of(dispatcher)}.{digest[:32]}.{types[:16]}"
 
 
 def symbol_of(library: Any) -> tuple[str, Symbol] | None:
