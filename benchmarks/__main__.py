@@ -61,6 +61,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--peer", action="append", choices=list(PEERS), help="measure this peer; repeat for more (default: all)"
     )
+    parser.add_argument(
+        "--against", type=Path, default=None, metavar="FOLDER", help="idle: compare with the checkout in this folder"
+    )
     parser.add_argument("--report", action="store_true", help="measure nothing: show and draw what the folder holds")
     parser.add_argument(
         "--output",
@@ -80,6 +83,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         transports=tuple(args.transport or TRANSPORTS),
         memory_requests=args.memory_requests or (20_000 if args.quick else 1_000_000),
         peers=tuple(args.peer or ()),
+        against=args.against,
     )
     return args
 

@@ -41,6 +41,8 @@ class Options:
     """Which of samplerd's transports to measure."""
     memory_requests: int = 1_000_000
     """How many calls the scenario `memory` sends, to each transport."""
+    against: Path | None = None
+    """Another checkout, whose servers the scenario `idle` starts in turns with ours; None = none."""
     peers: tuple[str, ...] = ()
     """Which peers the scenario `peers` measures; none named: all."""
 

@@ -197,13 +197,28 @@ class ServerProcess:
 class SamplerServer(ServerProcess):
     """samplerd itself, with its metrics."""
 
-    def __init__(self, *flags: str, transport: str = "grpcio", socket_path: Path | None = None) -> None:
+    def __init__(
+        self,
+        *flags: str,
+        transport: str = "grpcio",
+        socket_path: Path | None = None,
+        checkout: Path | None = None,
+    ) -> None:
+        """Prepare it.
+
+        Args:
+            flags: of the command line.
+            transport: its transport.
+            socket_path: a Unix socket that it listens on beside its port; None = none.
+            checkout: the folder whose sources it runs; None = those of this process.
+
+        """
         port, metrics_port = free_ports(2)
         command = [sys.executable, "-m", "samplerd_server", "--transport", transport]
         command += ["--listen", f"127.0.0.1:{port}", "--metrics-listen", f"127.0.0.1:{metrics_port}", *flags]
         if socket_path is not None:
             command += ["--listen", f"unix:{socket_path}"]
-        super().__init__(command, port, lambda: _is_serving(port))
+        super().__init__(command, port, lambda: _is_serving(port), _environment_of(checkout))
         self.transport = transport
         self.metrics_url = f"http://127.0.0.1:{metrics_port}/metrics"
 
@@ -247,6 +262,14 @@ class EmptyEnvoyServer(ServerProcess):
 
 EMPTY: dict[str, type[EmptyServer | EmptyEnvoyServer]] = {"grpcio": EmptyServer, "envoy": EmptyEnvoyServer}
 """What a transport takes at least, by its name."""
+
+
+def _environment_of(checkout: Path | None) -> dict[str, str] | None:
+    """Give the variables with which Python finds the packages of a checkout; None = those of this process."""
+    if checkout is None:
+        return None
+    folders = (checkout.resolve() / own for own in ("server", "client/python", "protos/gen/python"))
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))}
 
 
 def _read(path: Path) -> str:
