@@ -93,7 +93,8 @@ def kernel_folders(beside: Path) -> Iterator[Path]:
 
     """
     own = os.environ.get("NUMBA_CACHE_DIR", "")
-    caches = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    # Without a home it stays "~", and is left out.
+    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111
     for folder in (Path(own, "samplerd_linked") if own else None, beside, Path(caches, "numba", "samplerd_linked")):
         if folder is not None and folder.is_absolute():
             yield folder

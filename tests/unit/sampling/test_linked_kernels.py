@@ -241,3 +241,10 @@ def test_the_folders_are_those_of_numba(monkeypatch: pytest.MonkeyPatch, tmp_pat
     folders = [path.parent for path in linked_file.paths()]
     beside = Path(linked.__file__).parent / "__pycache__"
     assert folders == [tmp_path / "own" / "samplerd_linked", beside, tmp_path / "home" / "numba" / "samplerd_linked"]
+
+
+def test_a_user_without_a_home_has_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", "~")
+    assert [path.parent for path in linked_file.paths()] == [Path(linked.__file__).parent / "__pycache__"]
