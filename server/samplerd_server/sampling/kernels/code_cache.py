@@ -168,7 +168,9 @@ class _Implementation(CompileResultCacheImpl):
 
     def reduce(self, compiled: Any) -> Any:
         """Give what is saved: the code, the shared parts that it calls, and what it is linked from (linked.py)."""
-        return needed_by(compiled.library), super().reduce(compiled), object_of(self._kernel, compiled, self._stamp)
+        is_ours = self._kernel.py_func.__module__.startswith("samplerd_server.")
+        own = object_of(self._kernel, compiled, self._stamp) if is_ours else None
+        return needed_by(compiled.library), super().reduce(compiled), own
 
     def rebuild(self, target_context: Any, payload: Any) -> Any:
         """Load what was saved, and before it the shared parts that it calls."""
