@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numba.core.dispatcher import Dispatcher
 
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.batching.pack import pack
@@ -248,3 +250,19 @@ def test_a_user_without_a_home_has_no_folder(monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", "~")
     assert [path.parent for path in linked_file.paths()] == [Path(linked.__file__).parent / "__pycache__"]
+
+
+def test_the_file_depends_on_every_source_that_kernels_are_made_of() -> None:
+    """A module that defines a kernel or a part of one, and is not among the sources, would change nothing."""
+    linked_path()
+    sources = {path for pattern in linked_file._SOURCES for path in linked_file._ROOT.glob(pattern)}
+    names = [name for name in sys.modules if name.startswith("samplerd_server.")]
+    defining = {
+        Path(str(sys.modules[name].__file__))
+        for name in names
+        if any(
+            isinstance(own, Dispatcher) and own.py_func.__module__ == name for own in vars(sys.modules[name]).values()
+        )
+    }
+    assert len(defining) > 20
+    assert defining <= sources
