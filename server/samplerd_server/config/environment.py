@@ -95,7 +95,7 @@ def kernel_folders(beside: Path) -> Iterator[Path]:
     own = os.environ.get("NUMBA_CACHE_DIR", "")
     # Without a home it stays "~", and is left out.
     caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111
-    for folder in (Path(own, "samplerd_linked") if own else None, beside, Path(caches, "numba", "samplerd_linked")):
+    for folder in (Path(own, "linked_kernels") if own else None, beside, Path(caches, "numba", "linked_kernels")):
         if folder is not None and folder.is_absolute():
             yield folder
 

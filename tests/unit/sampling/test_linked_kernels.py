@@ -242,7 +242,7 @@ def test_the_folders_are_those_of_numba(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     folders = [path.parent for path in linked_file.paths()]
     beside = Path(linked.__file__).parent / "__pycache__"
-    assert folders == [tmp_path / "own" / "samplerd_linked", beside, tmp_path / "home" / "numba" / "samplerd_linked"]
+    assert folders == [tmp_path / "own" / "linked_kernels", beside, tmp_path / "home" / "numba" / "linked_kernels"]
 
 
 def test_a_user_without_a_home_has_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:

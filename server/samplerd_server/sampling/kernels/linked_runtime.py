@@ -2,7 +2,7 @@
 
 Rule 1: a block and the head before it are one allocation. Numba's lists keep their items in a block of their own; the
 kernels have lists of numbers only (a sort's stack), which neither grow nor need a destructor.
-Source: numba/core/runtime/nrt.cpp, and MemInfo in numba/core/runtime/nrtdynmod.py.
+Source: the C code of numba.core.runtime, and MemInfo in numba.core.runtime.nrtdynmod.
 """
 
 # Numba's compiler has annotations here and there only.
