@@ -17,7 +17,7 @@ import triton.language as tl
 
 from samplerd_server.sampling.kernels.exp2 import LN_2, LOG2_E
 
-__all__ = ["exp2", "exp2_32", "log2", "uniform"]
+__all__ = ["exp", "exp2", "exp2_32", "ln", "log2", "uniform"]
 
 _SINGLE = [float(np.float32(math.log(2) ** k / math.factorial(k))) for k in range(1, 8)]
 _S1, _S2, _S3, _S4, _S5, _S6, _S7 = (tl.constexpr(value) for value in _SINGLE)
@@ -32,7 +32,7 @@ _ROUND_64 = tl.constexpr(1.5 * 2.0**52)
 _SQRT2_BITS = tl.constexpr(0x6A09E667F3BCD)
 _LEAST_NORMAL = tl.constexpr(2.2250738585072014e-308)
 _BELOW_1 = tl.constexpr(1.0 - 2.0**-53)
-_LN_2 = tl.constexpr(LN_2)
+_LN_2, _LOG2_E = tl.constexpr(LN_2), tl.constexpr(LOG2_E)
 
 
 @triton.jit
@@ -102,6 +102,18 @@ def log2(x):
     p = _step(p, z, _A10)
     p = _step(p, z, _A11)
     return tl.where(x > 0.0, tl.fma(p, s, n.to(tl.float64)), float("-inf"))
+
+
+@triton.jit
+def exp(x):
+    """Compute e^x as float64; see `kernels.exp2.exp`."""
+    return tl.where(x > -745.0, exp2(x * _LOG2_E), 0.0)
+
+
+@triton.jit
+def ln(x):
+    """Compute the natural logarithm as float64; see `kernels.exp2.ln`."""
+    return log2(x) * _LN_2
 
 
 @triton.jit

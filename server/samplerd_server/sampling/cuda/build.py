@@ -14,9 +14,12 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from samplerd_server.sampling.cuda.keep import keep, name
+from samplerd_server.sampling.cuda.adjust import adjust
+from samplerd_server.sampling.cuda.describe import describe
 from samplerd_server.sampling.cuda.measure import measure
+from samplerd_server.sampling.cuda.moments import moments
 from samplerd_server.sampling.cuda.pick import pick
+from samplerd_server.sampling.cuda.select import select
 
 __all__ = ["ARCHITECTURES", "KERNELS", "build"]
 
@@ -29,32 +32,54 @@ KERNELS: dict[str, tuple[Any, dict[str, str], int]] = {
         {"records": "*i64", "tasks": "*i32", "maxima": "*fp32", "bits": "*i32", "sums": "*fp64"},
         1,
     ),
-    "keep": (
-        keep,
+    "adjust": (
+        adjust,
         {
             "records": "*i64",
+            "changes": "*i64",
             "maxima": "*fp32",
             "bits": "*i32",
-            "numbers": "*fp32",
-            "positions": "*i32",
-            "masses": "*i64",
-            "next_records": "*i64",
             "reasons": "*i32",
             "details": "*i64",
         },
         4,
     ),
-    "name": (
-        name,
+    "select": (
+        select,
         {
             "records": "*i64",
             "tasks": "*i64",
+            "maxima": "*fp32",
+            "bits": "*i32",
+            "numbers": "*fp32",
+            "positions": "*i32",
+            "masses": "*i64",
+            "keys": "*i64",
+            "reasons": "*i32",
+            "details": "*i64",
+        },
+        8,
+    ),
+    "moments": (moments, {"records": "*i64", "tasks": "*i32", "maxima": "*fp32", "terms": "*fp64"}, 1),
+    "describe": (
+        describe,
+        {
+            "records": "*i64",
+            "tasks": "*i64",
+            "maxima": "*fp32",
+            "sums": "*fp64",
+            "terms": "*fp64",
+            "scales": "*fp64",
+            "ends": "*fp64",
+            "left": "*fp32",
+            "spare": "*fp64",
             "positions": "*i32",
             "reasons": "*i32",
             "details": "*i64",
             "samples": "*i32",
             "status": "*i32",
             "detail": "*i64",
+            "outputs": "*i64",
         },
         1,
     ),

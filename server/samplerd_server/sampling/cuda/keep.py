@@ -7,31 +7,28 @@ are not read.
 """
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
-# ruff: noqa: PLR0915, PLR0917 -- kernels have no keywords, and branch where a row does
+# ruff: noqa: PLR0917 -- kernels have no keywords, and branch where a row does
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
 
-from samplerd_server.core.enums import RowErrorReason
 from samplerd_server.sampling.cuda.masses import mass_of
-from samplerd_server.sampling.cuda.pick import survey
-from samplerd_server.sampling.cuda.rows import BLOCK_SIZE, PITCH, Field, load_numbers
+from samplerd_server.sampling.cuda.rows import BLOCK_SIZE, Field, load_numbers
 from samplerd_server.sampling.masses import PART
 
-__all__ = ["MOST", "keep", "name"]
+__all__ = ["MOST", "keep_few"]
 
 MOST = 1024
 """Most numbers that are kept of a row: two blocks."""
 
-_MOST, _PITCH, _LANES = tl.constexpr(MOST), tl.constexpr(PITCH), tl.constexpr(128)
+_MOST = tl.constexpr(MOST)
 _ADDRESS, _WIDTH, _DTYPE = tl.constexpr(Field.ADDRESS), tl.constexpr(Field.WIDTH), tl.constexpr(Field.DTYPE)
-_IS_WEIGHTS, _FIRST_BLOCK = tl.constexpr(Field.IS_WEIGHTS), tl.constexpr(Field.FIRST_BLOCK)
-_SAMPLE_AT, _TOP_K = tl.constexpr(Field.SAMPLE_AT), tl.constexpr(Field.TOP_K)
+_IS_WEIGHTS, _TOP_K = tl.constexpr(Field.IS_WEIGHTS), tl.constexpr(Field.TOP_K)
 _TOP_P, _MIN_P = tl.constexpr(Field.TOP_P), tl.constexpr(Field.MIN_P)
 _TEMPERATURE, _SHIFT = tl.constexpr(Field.TEMPERATURE), tl.constexpr(Field.SHIFT)
-_NOTHING, _PART = tl.constexpr(int(RowErrorReason.NOTHING_TO_DRAW)), tl.constexpr(PART)
+_PART = tl.constexpr(PART)
 
 
 @triton.jit
@@ -93,88 +90,58 @@ def _ceil(x):
 
 
 @triton.jit
-def keep(records, maxima, bits, numbers, positions, masses, next_records, reasons, details):
-    """Find what is kept of each row of records: int64[B, PITCH], which `measure` has measured.
+def keep_few(record, top, maxima, numbers, positions, masses):
+    """List what top_k, and top_p and min_p after it, keep of a row of which `top` is the largest number.
 
-    numbers: float32[B, MOST] and positions: int32[B, MOST] are what is kept; masses: int64[B, MOST] is scratch. The
-    width of next_records becomes how many they are, 0 in a row that failed, whose reason and detail are written.
+    Returns how many. maxima, numbers: float32, positions: int32 and masses: int64 scratch are the row's own.
     """
-    row = tl.program_id(0).to(tl.int64)
-    record = records + row * _PITCH
     address, width = tl.load(record + _ADDRESS), tl.load(record + _WIDTH).to(tl.int32)
     dtype, is_weights = tl.load(record + _DTYPE).to(tl.int32), tl.load(record + _IS_WEIGHTS).to(tl.int32)
-    first_block, k = tl.load(record + _FIRST_BLOCK), tl.load(record + _TOP_K).to(tl.int32)
+    k, shift = tl.load(record + _TOP_K).to(tl.int32), tl.load(record + _SHIFT)
     temperature = tl.load(record + _TEMPERATURE).to(tl.float64, bitcast=True)
     p, share = (
         tl.load(record + _TOP_P).to(tl.float64, bitcast=True),
         tl.load(record + _MIN_P).to(tl.float64, bitcast=True),
     )
-    shift = tl.load(record + _SHIFT)
     blocks = (width + BLOCK_SIZE - 1) // BLOCK_SIZE
-    maxima, bits = maxima + first_block, bits + first_block
-    numbers, positions, masses = numbers + row * _MOST, positions + row * _MOST, masses + row * _MOST
     fill = tl.where(is_weights != 0, 0.0, float("-inf"))
-    reason, where, top = survey(address, dtype, width, maxima, bits, blocks, is_weights)
-    count = blocks * 0
-    if reason == 0:
-        # The least key whose number can be drawn: that of the smallest positive weight, or of the least finite logit.
-        lowest = tl.where(is_weights != 0, 1, -2139095040)
-        key = lowest
-        if _count(address, dtype, width, maxima, blocks, fill, lowest) > k:
-            high = _key(top)
-            low = lowest
-            while low < high:  # the largest key that k numbers have at least
-                middle = (low.to(tl.int64) + (high.to(tl.int64) - low.to(tl.int64) + 1) // 2).to(tl.int32)
-                is_reached = _count(address, dtype, width, maxima, blocks, fill, middle) >= k
-                low = tl.where(is_reached, middle, low)
-                high = tl.where(is_reached, high, middle - 1)
-            key = low
-        above = _count(address, dtype, width, maxima, blocks, fill, key + 1)
-        count = _gather(address, dtype, width, maxima, blocks, fill, key, k - above, numbers, positions)
+    # The least key whose number can be drawn: that of the smallest positive weight, or of the least finite logit.
+    lowest = tl.where(is_weights != 0, 1, -2139095040)
+    key = lowest
+    if _count(address, dtype, width, maxima, blocks, fill, lowest) > k:
+        high = _key(top)
+        low = lowest
+        while low < high:  # the largest key that k numbers have at least
+            middle = (low.to(tl.int64) + (high.to(tl.int64) - low.to(tl.int64) + 1) // 2).to(tl.int32)
+            is_reached = _count(address, dtype, width, maxima, blocks, fill, middle) >= k
+            low = tl.where(is_reached, middle, low)
+            high = tl.where(is_reached, high, middle - 1)
+        key = low
+    above = _count(address, dtype, width, maxima, blocks, fill, key + 1)
+    count = _gather(address, dtype, width, maxima, blocks, fill, key, k - above, numbers, positions)
+    tl.debug_barrier()
+    if (p < 1) | (share > 0):
+        lane = tl.arange(0, _MOST)
+        own = lane < count
+        y = tl.load(numbers + lane, mask=own, other=fill)
+        at = tl.load(positions + lane, mask=own, other=0)
+        mass = tl.where(own, mass_of(tl.where(own, y, top), top, temperature, shift, is_weights), 0)
+        tl.store(masses + lane, mass)
         tl.debug_barrier()
-        if (p < 1) | (share > 0):
-            lane = tl.arange(0, _MOST)
-            own = lane < count
-            y = tl.load(numbers + lane, mask=own, other=fill)
-            at = tl.load(positions + lane, mask=own, other=0)
-            mass = tl.where(own, mass_of(tl.where(own, y, top), top, temperature, shift, is_weights), 0)
-            tl.store(masses + lane, mass)
-            tl.debug_barrier()
-            rank, before = _precede(numbers, masses, y, lane, count)
-            length = count
-            if p < 1:
-                needed = _ceil(tl.sum(mass, axis=0).to(tl.float64) * p)
-                is_needed = own & ((rank == 0) | (before + (mass >> _PART) < needed))
-                length = tl.sum(is_needed.to(tl.int32), axis=0)
-            if share > 0:
-                needed = _ceil(share * tl.max(mass, axis=0).to(tl.float64))
-                is_reached = own & (rank < length) & (mass + (mass >> _PART) >= needed)
-                length = tl.maximum(tl.sum(is_reached.to(tl.int32), axis=0), 1)
-            is_kept = own & (rank < length)
-            place = tl.cumsum(is_kept.to(tl.int32), axis=0) - 1
-            tl.debug_barrier()
-            tl.store(numbers + place, y, mask=is_kept)
-            tl.store(positions + place, at, mask=is_kept)
-            count = length
-    tl.store(next_records + row * _PITCH + _WIDTH, count.to(tl.int64))
-    tl.store(reasons + row, reason)
-    tl.store(details + row, where.to(tl.int64))
-
-
-@triton.jit
-def name(records, tasks, positions, reasons, details, samples, status, detail):
-    """Turn samples, positions among what is kept, into ids; tasks: int64[P, 4] are those of `pick`.
-
-    A row that failed before gets its reason and detail.
-    """
-    task = tasks + 4 * tl.program_id(0)
-    row, first, count = tl.load(task), tl.load(task + 1), tl.load(task + 2)
-    out = samples + tl.load(records + row * _PITCH + _SAMPLE_AT) + first
-    reason = tl.load(reasons + row)
-    if reason != 0:
-        if first == 0:
-            tl.store(status + row, reason)
-            tl.store(detail + row, tl.load(details + row))
-    else:
-        for d in range(count):
-            tl.store(out + d, tl.load(positions + row * _MOST + tl.load(out + d)))
+        rank, before = _precede(numbers, masses, y, lane, count)
+        length = count
+        if p < 1:
+            needed = _ceil(tl.sum(mass, axis=0).to(tl.float64) * p)
+            is_needed = own & ((rank == 0) | (before + (mass >> _PART) < needed))
+            length = tl.sum(is_needed.to(tl.int32), axis=0)
+        if share > 0:
+            needed = _ceil(share * tl.max(mass, axis=0).to(tl.float64))
+            is_reached = own & (rank < length) & (mass + (mass >> _PART) >= needed)
+            length = tl.maximum(tl.sum(is_reached.to(tl.int32), axis=0), 1)
+        is_kept = own & (rank < length)
+        place = tl.cumsum(is_kept.to(tl.int32), axis=0) - 1
+        tl.debug_barrier()
+        tl.store(numbers + place, y, mask=is_kept)
+        tl.store(positions + place, at, mask=is_kept)
+        count = length
+    return count

@@ -13,12 +13,12 @@ import triton.language as tl
 from samplerd_server.sampling.arithmetic import _ATANH, _Q, _SQRT_HALF, LOG2_E
 from samplerd_server.sampling.masses import LOWEST
 
-__all__ = ["mass_of"]
+__all__ = ["exp_of", "exponents_of", "log2_of", "mass_of", "power_of_two", "round_off"]
 
 _Q0, _Q1, _Q2, _Q3, _Q4, _Q5, _Q6, _Q7, _Q8, _Q9 = (tl.constexpr(value) for value in _Q)
 _A0, _A1, _A2, _A3, _A4, _A5, _A6, _A7, _A8, _A9, _A10, _A11 = (tl.constexpr(value) for value in _ATANH)
 _LOW, _LEAST, _LOG2_E = tl.constexpr(_SQRT_HALF), tl.constexpr(LOWEST), tl.constexpr(LOG2_E)
-_ROUND = tl.constexpr(1.5 * 2.0**52)
+_ROUND, _WHOLE = tl.constexpr(1.5 * 2.0**52), tl.constexpr(2.0**51)
 
 
 @triton.jit
@@ -38,7 +38,26 @@ def _exp2(t):
 
 
 @triton.jit
-def _log2(x):
+def exp_of(x):
+    """Compute e^x as float64 for abs(x) <= 690."""
+    return _exp2(x * _LOG2_E)
+
+
+@triton.jit
+def power_of_two(n):
+    """Make 2^n as float64 of an int64."""
+    return ((n + 1023) << 52).to(tl.float64, bitcast=True)
+
+
+@triton.jit
+def round_off(x):
+    """Round float64 numbers of 0 to 2^62 to the nearest int64, ties to even."""
+    return tl.where(x < _WHOLE, (x + _ROUND) - _ROUND, x).to(tl.int64)
+
+
+@triton.jit
+def log2_of(x):
+    """Compute log2 x as float64 for x >= 2^-1022; see `sampling.arithmetic`."""
     bits = x.to(tl.int64, bitcast=True)
     n = ((bits >> 52) - 1022).to(tl.float64)
     m = ((bits & 0xFFFFFFFFFFFFF) | (0x3FE << 52)).to(tl.float64, bitcast=True)
@@ -62,22 +81,28 @@ def _log2(x):
 
 
 @triton.jit
+def _clip(t):
+    t = tl.where(t > _LEAST, t, _LEAST)
+    return tl.where(t < 0.0, t, 0.0)
+
+
+@triton.jit
+def exponents_of(y, top, temperature, is_weights):
+    """Compute log2 of the masses of numbers relative to the largest, at least LOWEST; see `kernels.units.exponent`."""
+    wide, largest, judged = y.to(tl.float64), top.to(tl.float64), tl.maximum(temperature, 1e-300)
+    if is_weights != 0:
+        t = _clip(log2_of(wide / largest) / judged)
+    else:
+        t = _clip((wide - largest) * tl.minimum(tl.full((), _LOG2_E, tl.float64) / judged, 1e300))
+    return t
+
+
+@triton.jit
 def mass_of(y, top, temperature, shift, is_weights):
     """Compute masses, int64, of numbers y that can be drawn, the largest of the row being `top`; T > 0."""
     unit = (tl.full((), 1, tl.int64) << shift).to(tl.float64)
-    judged = tl.maximum(temperature, 1e-300)
-    wide, largest = y.to(tl.float64), top.to(tl.float64)
-    if is_weights != 0:
-        parts = wide / largest
-        if judged == 1:
-            m = parts
-        else:
-            t = _log2(parts) / judged
-            t = tl.where(t > _LEAST, t, _LEAST)
-            m = _exp2(tl.where(t < 0.0, t, 0.0))
+    if (is_weights != 0) & (temperature == 1):
+        m = y.to(tl.float64) / top.to(tl.float64)
     else:
-        t = (wide - largest) * tl.minimum(tl.full((), _LOG2_E, tl.float64) / judged, 1e300)
-        t = tl.where(t > _LEAST, t, _LEAST)
-        m = _exp2(tl.where(t < 0.0, t, 0.0))
-    scaled = m * unit
-    return ((scaled + _ROUND) - _ROUND).to(tl.int64)
+        m = _exp2(exponents_of(y, top, temperature, is_weights))
+    return round_off(m * unit)

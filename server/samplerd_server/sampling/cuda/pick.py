@@ -19,7 +19,7 @@ from samplerd_server.sampling.cuda.rows import BLOCK_SIZE, PITCH, Field, is_bad,
 from samplerd_server.sampling.kernels.exp2 import LN_2
 from samplerd_server.sampling.kernels.philox import DRAW
 
-__all__ = ["SPARE", "pick", "survey"]
+__all__ = ["SPARE", "accumulate", "pick", "survey", "top_of"]
 
 SPARE = 32
 """float64 numbers of scratch of each program: the sums of a block's groups."""
@@ -30,7 +30,7 @@ _ADDRESS, _WIDTH, _DTYPE = tl.constexpr(Field.ADDRESS), tl.constexpr(Field.WIDTH
 _IS_WEIGHTS, _INVERSE = tl.constexpr(Field.IS_WEIGHTS), tl.constexpr(Field.INVERSE)
 _FIRST_BLOCK, _SEED = tl.constexpr(Field.FIRST_BLOCK), tl.constexpr(Field.SEED)
 _DRAW_OFFSET, _ROW_INDEX = tl.constexpr(Field.DRAW_OFFSET), tl.constexpr(Field.ROW_INDEX)
-_SAMPLE_AT = tl.constexpr(Field.SAMPLE_AT)
+_SAMPLE_AT, _ROW = tl.constexpr(Field.SAMPLE_AT), tl.constexpr(Field.ROW)
 _NAN, _INFINITE = tl.constexpr(int(RowErrorReason.NAN)), tl.constexpr(int(RowErrorReason.POSITIVE_INFINITY))
 _NEGATIVE, _NOTHING = (
     tl.constexpr(int(RowErrorReason.NEGATIVE_WEIGHT)),
@@ -53,6 +53,16 @@ def _survey_blocks(maxima, bits, blocks, is_weights):
         first_bad = tl.minimum(first_bad, tl.min(tl.where(bad, b, blocks), axis=0))
         top = tl.maximum(top, tl.max(tl.where(bad, float("-inf"), maximum), axis=0))
     return first_bad, top
+
+
+@triton.jit
+def top_of(maxima, blocks):
+    """Find the largest maximum of a row without fault."""
+    top = tl.full((), float("-inf"), tl.float32)
+    for low in range(0, blocks, _LANES):
+        b = low + tl.arange(0, _LANES)
+        top = tl.maximum(top, tl.max(tl.load(maxima + b, mask=b < blocks, other=float("-inf")), axis=0))
+    return top
 
 
 @triton.jit
@@ -97,7 +107,7 @@ def _largest(record, maxima, blocks, top):
 
 
 @triton.jit
-def _accumulate(maxima, sums, scales, ends, blocks, top, c, is_weights):
+def accumulate(maxima, sums, scales, ends, blocks, top, c, is_weights):
     """Bring the sums of all blocks to the scale of the largest maximum, and cumulate. Returns the total."""
     for low in range(0, blocks, _LANES):
         b = low + tl.arange(0, _LANES)
@@ -215,9 +225,9 @@ def _draw(record, spare, maxima, scales, ends, blocks, total, d):
 def pick(records, tasks, maxima, bits, sums, scales, ends, spare, samples, status, detail):
     """Draw from rows that were measured.
 
-    records: int64[B, PITCH]; tasks: int64[P, 4]: of each program the row, its first draw, how many it makes, and where
-    its share of scales and ends, float64, begins; spare: float64[P, SPARE]. Writes samples: int32, flat, positions, or
-    -1 in a row that failed, and status: int32[B], detail: int64[B], as `kernels.plain.draw_view` does.
+    records: int64[R, PITCH]; tasks: int64[P, 4]: of each program the record, its first draw, how many it makes, and
+    where its share of scales and ends, float64, begins; spare: float64[P, SPARE]. Writes samples: int32, flat,
+    positions, or -1 in a row that failed, and status: int32[B], detail: int64[B], as `kernels.plain.draw_view` does.
     """
     program = tl.program_id(0)
     task = tasks + 4 * program
@@ -241,9 +251,10 @@ def pick(records, tasks, maxima, bits, sums, scales, ends, spare, samples, statu
         for d in range(count):
             tl.store(out + d, largest)
     else:
-        total = _accumulate(maxima, sums, scales, ends, blocks, top, c, is_weights)
+        total = accumulate(maxima, sums, scales, ends, blocks, top, c, is_weights)
         for d in range(count):
             tl.store(out + d, _draw(record, spare, maxima, scales, ends, blocks, total, first + d))
     if first == 0:
-        tl.store(status + row, reason)
-        tl.store(detail + row, where.to(tl.int64))
+        in_batch = tl.load(record + _ROW)
+        tl.store(status + in_batch, reason)
+        tl.store(detail + in_batch, where.to(tl.int64))

@@ -19,7 +19,7 @@ from samplerd_server.sampling.cuda.arithmetic import exp2, exp2_32, log2
 from samplerd_server.sampling.kernels.blocks import BLOCK, FLAT, STEEP
 from samplerd_server.sampling.kernels.exp2 import LN_2
 
-__all__ = ["BLOCK_SIZE", "PITCH", "Field", "is_bad", "load_numbers", "sum_block", "weigh"]
+__all__ = ["BLOCK_SIZE", "PITCH", "Field", "is_bad", "load_numbers", "sum_block", "sum_terms", "weigh"]
 
 
 class Field(IntEnum):
@@ -42,12 +42,53 @@ class Field(IntEnum):
     """The bits of a float64, as of the two that follow."""
     MIN_P = 12
     TEMPERATURE = 13
+    """The distribution's; 0 = certainty of the first of the largest."""
     SHIFT = 14
     """See `masses.shift_of`."""
+    ROW = 15
+    """The row's place in the batch."""
+    FLAGS = 16
+    """`core.outputs.OutputFlags`."""
+    RAW = 17
+    """The record of the row as it was sent at T = 1; -1 = no output needs it."""
+    SCALED = 18
+    """That of the distribution before the filters; -1 = no output needs it."""
+    FINAL = 19
+    """That of what is drawn from."""
+    LIST_AT = 20
+    """Where the row's list of what is kept begins; -1 = it has no filter."""
+    TOP_N = 21
+    TOP_AT = 22
+    NAMED = 23
+    """The address of int32[NAMED_LEN]."""
+    NAMED_LEN = 24
+    NAMED_AT = 25
+    STEPS = 26
+    """Four bits for each step of the row's order, the first lowest: see `kernels.filter_table.step_at`."""
+    STEPS_LEN = 27
+    FIRST_STEP = 28
+    """The place of the first filter that is on."""
+    FILTERS = 29
+    """A bit for each filter that is on."""
+    TIES = 30
+    """Two bits for each filter: its rule about equals."""
+    LEAST = 31
+    """How many a filter keeps at least."""
+    IS_EXACT = 32
+    JUDGED = 33
+    """The bits of a float64, as of all that follow: the temperature at which the first filter judges."""
+    TOP_N_SIGMA = 34
+    TOP_A = 35
+    TYPICAL_P = 36
+    EPSILON = 37
+    ETA = 38
+    TOP_H = 39
+    XTC_PROBABILITY = 40
+    XTC_THRESHOLD = 41
 
 
-PITCH = 16
-"""Whole numbers in a record: 128 bytes, a line of the cache."""
+PITCH = 48
+"""Whole numbers in a record: 384 bytes, three lines of the cache."""
 BLOCK_SIZE = tl.constexpr(BLOCK)
 _F16, _BF16, _F64 = (tl.constexpr(int(dtype)) for dtype in (Dtype.F16, Dtype.BF16, Dtype.F64))
 _FLAT, _STEEP, _LN_2 = tl.constexpr(FLAT), tl.constexpr(STEEP), tl.constexpr(LN_2)
@@ -105,9 +146,9 @@ def _halve(sums, n: tl.constexpr):
 
 
 @triton.jit
-def sum_block(mass):
-    """Sum a block's masses, float32[512], as float64, by halving."""
-    sums = _halve(mass.to(tl.float64), 512)
+def sum_terms(terms):
+    """Sum float64[512] by halving."""
+    sums = _halve(terms, 512)
     sums = _halve(sums, 256)
     sums = _halve(sums, 128)
     sums = _halve(sums, 64)
@@ -116,6 +157,12 @@ def sum_block(mass):
     sums = _halve(sums, 8)
     sums = _halve(sums, 4)
     return tl.sum(sums, axis=0)
+
+
+@triton.jit
+def sum_block(mass):
+    """Sum a block's masses, float32[512], as float64, by halving."""
+    return sum_terms(mass.to(tl.float64))
 
 
 @triton.jit

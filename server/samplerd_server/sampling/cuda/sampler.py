@@ -1,4 +1,4 @@
-"""A sampler whose plain rows and those with top_k are drawn by kernels for a GPU, interpreted; others by the CPU's.
+"""A sampler that draws what `scope.py` says by kernels for a GPU, interpreted, and other rows by the CPU's kernels.
 
 It serves tests, and developers who have no GPU: `--device interpret`. A draw takes some tenths of a second. Both give
 the same bits, so that nobody can tell which of them drew a row. Device thread.
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import torch
 
-from samplerd_server.sampling.cuda.filtered import draw_filtered, is_filtered
+from samplerd_server.sampling.cuda.draw import draw
 from samplerd_server.sampling.cuda.interpreter import launch, make_exact
-from samplerd_server.sampling.cuda.plain import draw_plain, is_plain
+from samplerd_server.sampling.cuda.scope import is_drawn
 from samplerd_server.sampling.kernels import NumbaSampler
 from samplerd_server.sampling.rows import new_results
 
@@ -63,20 +63,15 @@ class InterpretedSampler:
 
     def sample(self, batch: RowBatch) -> RowResults:
         """Draw from every row of the batch; a row's failure is its own status."""
-        are_few = batch.rows["num_samples"] <= _MOST_DRAWS
-        plain, filtered = are_few & is_plain(batch.rows), are_few & is_filtered(batch.rows)
-        others = ~(plain | filtered)
-        if others.all():
+        own = (batch.rows["num_samples"] <= _MOST_DRAWS) & is_drawn(batch.rows)
+        if not own.any():
             return self._others.sample(batch)
         results = new_results(batch)
-        if others.any():
-            results = _spread(self._others.sample(replace(batch, rows=batch.rows[others])), results, others)
-        for where, draw in ((plain, draw_plain), (filtered, draw_filtered)):
-            if where.any():
-                own = replace(results, status=results.status[where], detail=results.detail[where])
-                draw(batch.rows[where], own, launch)
-                results.status[where], results.detail[where] = own.status, own.detail
-        return results
+        if not own.all():
+            results = _spread(self._others.sample(replace(batch, rows=batch.rows[~own])), results, ~own)
+        some = _choose(results, own)
+        draw(batch.rows[own], some, launch)
+        return _spread(some, results, own)
 
     def verify(
         self, target: RowBatch, draft_ids: NDArray[np.int32], parents: NDArray[np.int32], draft: DenseRows | None
@@ -95,6 +90,19 @@ class InterpretedSampler:
     def close(self) -> None:
         """Nothing to stop."""
         self._others.close()
+
+
+def _choose(results: RowResults, where: NDArray[np.bool_]) -> RowResults:
+    """Copy the outputs by row of some rows: bool[B]; outputs by sample are those of all."""
+    kept_count, kept_mass = results.kept_count, results.kept_mass
+    return replace(
+        results,
+        status=results.status[where],
+        detail=results.detail[where],
+        entropy={kind: of_all[where] for kind, of_all in results.entropy.items()},
+        kept_count=None if kept_count is None else kept_count[where],
+        kept_mass=None if kept_mass is None else kept_mass[where],
+    )
 
 
 def _spread(others: RowResults, results: RowResults, where: NDArray[np.bool_]) -> RowResults:

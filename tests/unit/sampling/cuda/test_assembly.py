@@ -47,13 +47,19 @@ def check(made: dict[str, str], folder) -> None:
     used = subprocess.run(
         [knobs.nvidia.cuobjdump.path, "-res-usage", cubin], capture_output=True, text=True, check=True, timeout=60
     ).stdout
-    assert re.findall(r"STACK:(\d+)", used) == ["0"], used
+    [stack] = re.findall(r"STACK:(\d+)", used)
+    assert int(stack) <= 16, used  # what the call of a division keeps; registers that are spilled take more
     assert re.findall(r"LOCAL:(\d+)", used) == ["0"], used
     sass = subprocess.run(
         [knobs.nvidia.nvdisasm.path, cubin], capture_output=True, text=True, check=True, timeout=60
     ).stdout
-    if made["kernel"] in {"measure", "pick"}:  # their law has fused operations, that of masses has none
-        assert "FFMA" in sass
+    if made["kernel"] in {
+        "measure",
+        "pick",
+        "moments",
+        "describe",
+    }:  # their law has fused operations, that of filters none
+        assert "FFMA" in sass or "DFMA" in sass
         assert "llvm.fma" in made["llir"]
     else:
         assert "fma" not in ptx
@@ -62,7 +68,7 @@ def check(made: dict[str, str], folder) -> None:
 
 def test_one_architecture(tmp_path) -> None:
     made = compile_for(90)
-    assert len(made) == 4
+    assert len(made) == 6
     for own in made:
         check(own, tmp_path)
 

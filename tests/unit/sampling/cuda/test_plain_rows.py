@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 from samplerd_server.batching.pack import pack
 from samplerd_server.core.enums import Dtype, InputKind, LogprobKind
+from samplerd_server.sampling.cuda.draw import Drawn, draw
 from samplerd_server.sampling.cuda.interpreter import launch
-from samplerd_server.sampling.cuda.plain import Measured, draw_plain, is_plain
 from samplerd_server.sampling.cuda.sampler import InterpretedSampler
+from samplerd_server.sampling.cuda.scope import is_drawn
 from samplerd_server.sampling.kernels import NumbaSampler
 from samplerd_server.sampling.kernels.blocks import BLOCK
 from samplerd_server.sampling.rows import new_results
@@ -35,11 +36,11 @@ def ask(x: Any, temperature: float = 1.0, dtype: Dtype = Dtype.F32, kind: InputK
     return request(x, dtype, kind=kind, params=params(temperature=temperature), **own)
 
 
-def interpret(*asked: Any) -> tuple[Any, Measured, Any]:
+def interpret(*asked: Any) -> tuple[Any, Drawn, Any]:
     batch = pack(asked)
-    assert is_plain(batch.rows).all()
+    assert is_drawn(batch.rows).all()
     results = new_results(batch)
-    return results, draw_plain(batch.rows, results, launch), batch
+    return results, draw(batch.rows, results, launch), batch
 
 
 def compare(*asked: Any) -> None:
@@ -55,15 +56,15 @@ def compare(*asked: Any) -> None:
         at += own.num_samples
         if got.status[row]:
             continue
-        low, high = measured.first_block[row : row + 2]
-        blocks, room = high - low, len(scratch.taken) * 64 // BLOCK
+        low = measured.first_block[row]
+        blocks = -(-int(batch.rows["width"][row]) // BLOCK)
+        high, room = low + blocks, len(scratch.taken) * 64 // BLOCK
         maxima = scratch.small32[2 * BLOCK : 2 * BLOCK + blocks]
         assert measured.maxima[low:high].numpy().tobytes() == maxima.tobytes()
         if batch.rows["temperature"][row] > 0:
             sums, ends = (scratch.small64[BLOCK // 2 + k * room :][:blocks] for k in (0, 2))
             assert measured.sums[low:high].numpy().tobytes() == sums.tobytes()
-            program = int(np.flatnonzero(measured.rows == row)[0])
-            begin = measured.ends_at[program]
+            begin = measured.ends_at[row]
             assert measured.ends[begin : begin + blocks].numpy().tobytes() == ends.tobytes()
 
 
@@ -176,7 +177,7 @@ def test_a_batch_is_two_launches_without_a_tensor_of_its_size() -> None:
         ]
         batch = pack([*asked, ask(np.zeros(60_000), dtype=Dtype.BF16), ask(np.ones(50_000), kind=WEIGHTS)])
         launches.clear()
-        draw_plain(batch.rows, new_results(batch), count)
+        draw(batch.rows, new_results(batch), count)
         assert len(launches) == 2
         assert max(size for _, size in launches) < batch.rows["width"].sum() * 4 / 10
 

@@ -1,0 +1,74 @@
+"""What is changed of rows before the temperature, as `adjust` takes it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from samplerd_server.sampling.cuda.adjust import CHANGES_PITCH, Change
+from samplerd_server.sampling.parameters import has_token_penalties
+from samplerd_server.sampling.scope import first_in_scope
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["are_changed", "become_logits", "make_changes"]
+
+_ADDRESSES = {
+    Change.BITMASK: "token_bitmask",
+    Change.ALLOWED: "allowed_tokens",
+    Change.BIAS_IDS: "bias_ids",
+    Change.BIAS_VALUES: "bias_values",
+    Change.HISTORY: "history",
+}
+_SCOPES = {
+    Change.REPETITION_FROM: "repetition_scope",
+    Change.FREQUENCY_FROM: "frequency_scope",
+    Change.PRESENCE_FROM: "presence_scope",
+}
+_PENALTIES = {
+    Change.REPETITION: "repetition_penalty",
+    Change.FREQUENCY: "frequency_penalty",
+    Change.PRESENCE: "presence_penalty",
+}
+
+
+def _are_penalised(rows: NDArray[np.void]) -> NDArray[np.bool_]:
+    own: NDArray[np.bool_] = (rows["history_len"] > 0) & has_token_penalties(rows.view(np.recarray))
+    return own
+
+
+def become_logits(rows: NDArray[np.void]) -> NDArray[np.bool_]:
+    """Tell which rows, ROW[B], are logits once they are changed, if they were weights: bool[B]."""
+    own: NDArray[np.bool_] = (rows["bias_ids_len"] > 0) | _are_penalised(rows)
+    return own
+
+
+def are_changed(rows: NDArray[np.void]) -> NDArray[np.bool_]:
+    """Tell which rows, ROW[B], have a mask, a bias or penalties: bool[B]."""
+    own: NDArray[np.bool_] = become_logits(rows) | (rows["has_token_bitmask"] != 0) | (rows["has_allowed_tokens"] != 0)
+    return own
+
+
+def make_changes(rows: NDArray[np.void], some: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Write what is changed of some rows: int64[N], as int64[N, CHANGES_PITCH]; the places of records are left 0."""
+    own = rows[some]
+    changes = np.zeros((len(some), CHANGES_PITCH), np.int64)
+    for place, name in _ADDRESSES.items():
+        changes[:, place] = own[name].astype(np.uint64).view(np.int64)
+    has_bitmask, has_list = own["has_token_bitmask"] != 0, own["has_allowed_tokens"] != 0
+    changes[:, Change.BITMASK_LEN] = np.where(has_bitmask, own["token_bitmask_len"], -1)
+    changes[:, Change.ALLOWED_LEN] = np.where(has_list & ~has_bitmask, own["allowed_tokens_len"], -1)
+    changes[:, Change.BIAS_LEN] = own["bias_ids_len"]
+    changes[:, Change.HISTORY_LEN] = np.where(_are_penalised(own), own["history_len"], 0)
+    for place, name in _SCOPES.items():
+        changes[:, place] = [
+            first_in_scope(
+                int(row["history_len"]), int(row[name]), int(row["prompt_length"]), int(row["penalty_range"])
+            )
+            for row in own
+        ]
+    for place, name in _PENALTIES.items():
+        changes[:, place] = own[name].astype(np.float64).view(np.int64)
+    return changes

@@ -1,0 +1,157 @@
+"""Rows that the kernels draw from: the launches of a batch, whatever mix of parameters its rows have.
+
+Plain rows are two launches, `measure` and `pick`. Masks, biases and penalties add `adjust` and a `measure` of what was
+changed; filters add `select` and a `measure` of what is kept; entropies add `moments`, and any of this or other outputs
+`describe`: eight at most, each only if any row needs it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from samplerd_server.core.enums import LogprobKind
+from samplerd_server.core.outputs import OutputFlags
+from samplerd_server.sampling.cuda.adjust import adjust
+from samplerd_server.sampling.cuda.describe import SPARE as DESCRIBE_SPARE
+from samplerd_server.sampling.cuda.describe import describe
+from samplerd_server.sampling.cuda.kinds import Output
+from samplerd_server.sampling.cuda.measure import measure
+from samplerd_server.sampling.cuda.moments import moments
+from samplerd_server.sampling.cuda.pick import SPARE, pick
+from samplerd_server.sampling.cuda.plan import make_plan
+from samplerd_server.sampling.cuda.records import blocks_of, place_blocks, share_blocks, share_draws
+from samplerd_server.sampling.cuda.rows import Field
+from samplerd_server.sampling.cuda.select import select
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from samplerd_server.sampling.rows import RowResults
+
+__all__ = ["Drawn", "draw"]
+
+_KINDS = (Field.RAW, Field.SCALED, Field.FINAL)
+_ENTROPIES = [int(OutputFlags.ENTROPY_RAW) << kind for kind in range(3)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawn:
+    """What the launches leave behind beside the answers: tests compare it, bit by bit."""
+
+    first_block: NDArray[np.int64]
+    """int64[B]: where the blocks of each row, as it was sent, begin."""
+    maxima: Tensor
+    """float32[blocks]."""
+    sums: Tensor
+    """float64[blocks]."""
+    ends: Tensor
+    """float64: cumulative sums of the blocks of each program of `pick`."""
+    ends_at: NDArray[np.int64]
+    """int64[B]: where those of a row's first program begin."""
+    kept: NDArray[np.int64]
+    """int64[B]: how many numbers each row was drawn from."""
+    lists: list[NDArray[np.int32]]
+    """Of each row that has filters the positions of what is kept; of others none."""
+
+
+def draw(rows: NDArray[np.void], results: RowResults, launch: Callable[..., None], *, is_locked: bool = False) -> Drawn:
+    """Draw from rows, ROW[B], of which `scope.is_drawn` is true, and write what they ask for into `results` of B rows.
+
+    launch takes a kernel, the number of its programs, and its arguments. is_locked: whether all memory beside the rows
+    and the results is page-locked, which a GPU can address.
+    """
+    room = partial(torch.empty, pin_memory=is_locked)
+
+    def place(array: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(array).pin_memory() if is_locked else torch.from_numpy(array)
+
+    plan = make_plan(rows)
+    count, total = len(rows), place_blocks(plan.records)
+    final = plan.records[:count, Field.FINAL]
+    flags, blocks = rows["output_flags"].astype(np.int64), blocks_of(plan.records)
+    kinds = np.stack([plan.records[:count, kind] for kind in _KINDS], axis=1)
+    most = np.where(kinds >= 0, blocks[np.maximum(kinds, 0)], 0).max(axis=1)
+    picks, shares = share_draws(rows["num_samples"].astype(np.int64), final, most)
+    own, tasks = place(plan.records), place(picks)
+    records = own.numpy()  # kernels write how wide lists are
+    maxima, bits = room(total), room(total, dtype=torch.int32)
+    sums = room(total, dtype=torch.float64)
+    numbers, positions = room(plan.lists), room(plan.lists, dtype=torch.int32)
+    copies = room(plan.copied)
+    scales, ends = room(shares, dtype=torch.float64), room(shares, dtype=torch.float64)
+    reasons, details = room(count, dtype=torch.int32).zero_(), room(count, dtype=torch.int64).zero_()
+    answers = [torch.from_numpy(part) for part in (results.samples, results.status, results.detail)]
+    records[plan.copies, Field.ADDRESS] = copies.data_ptr() + 4 * plan.copy_at[plan.copies]
+    records[plan.listed, Field.ADDRESS] = numbers.data_ptr() + 4 * records[plan.listed, Field.LIST_AT]
+    asked = [kinds[(flags & own_flag) != 0, kind] for kind, own_flag in enumerate(_ENTROPIES)]
+    entropies = np.unique(np.concatenate(asked))
+    # Shares of lists are those of full ones: nobody waits here until it is known how long they are.
+    as_sent, changed, listed, described = (
+        place(share_blocks(records, some)) for some in (plan.as_sent, plan.copies, plan.listed, entropies)
+    )
+    launch(measure, len(as_sent), own, as_sent, maxima, bits, sums)
+    if len(plan.changes):
+        launch(adjust, len(plan.changes), own, place(plan.changes), maxima, bits, reasons, details)
+        launch(measure, len(changed), own, changed, maxima, bits, sums)
+    if len(plan.selected):
+        scratch = (room(plan.lists, dtype=torch.int64), room(plan.wide_lists, dtype=torch.int64))
+        of_lists = (numbers, positions, *scratch, reasons, details)
+        launch(select, len(plan.selected), own, place(plan.selected), maxima, bits, *of_lists)
+        launch(measure, len(listed), own, listed, maxima, bits, sums)
+    spare = room(len(picks) * SPARE, dtype=torch.float64)
+    launch(pick, len(picks), own, tasks, maxima, bits, sums, scales, ends, spare, *answers)
+    cumulated = ends.clone()
+    terms = room(total, dtype=torch.float64)
+    if len(described):
+        launch(moments, len(described), own, described, maxima, terms)
+    if len(plan.selected) or len(plan.changes) or flags.any():
+        left, more = room(shares), room(len(picks) * DESCRIBE_SPARE, dtype=torch.float64)
+        blocks_of_all = (maxima, sums, terms, scales, ends, left, more)
+        outputs = place(_addresses(results))
+        launch(describe, len(picks), own, tasks, *blocks_of_all, positions, reasons, details, *answers, outputs)
+    widths = records[final, Field.WIDTH]
+    first = np.flatnonzero(picks[:, 1] == 0)
+    begin = records[:count, Field.LIST_AT]
+    return Drawn(
+        first_block=records[:count, Field.FIRST_BLOCK],
+        maxima=maxima,
+        sums=sums,
+        ends=cumulated,
+        ends_at=picks[first, 3],
+        kept=widths,
+        lists=[
+            positions.numpy()[at : at + n] if at >= 0 else np.empty(0, np.int32)
+            for at, n in zip(begin, widths, strict=True)
+        ],
+    )
+
+
+def _addresses(results: RowResults) -> NDArray[np.int64]:
+    """List where the outputs lie; 0 = no row asks for it."""
+    places = np.zeros(max(Output) + 1, np.int64)
+    by_kind = (
+        (Output.LOGPROBS, results.logprobs),
+        (Output.TOP_IDS, results.top_ids),
+        (Output.TOP_LOGPROBS, results.top_logprobs),
+        (Output.NAMED, results.named),
+        (Output.ENTROPY, results.entropy),
+    )
+    for place, some in by_kind:
+        for kind in LogprobKind:
+            if kind in some:
+                places[place + kind - 1] = some[kind].ctypes.data
+    for own, values in (
+        (Output.RANKS, results.ranks),
+        (Output.KEPT_COUNT, results.kept_count),
+        (Output.KEPT_MASS, results.kept_mass),
+    ):
+        places[own] = 0 if values is None else values.ctypes.data
+    return places

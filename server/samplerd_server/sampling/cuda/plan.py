@@ -1,0 +1,115 @@
+"""What a batch is before it is launched: its records, which rows are changed, and which have lists."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from samplerd_server.core.enums import Dtype
+from samplerd_server.core.outputs import OutputFlags
+from samplerd_server.sampling.cuda.adjust import Change
+from samplerd_server.sampling.cuda.changes import are_changed, become_logits, make_changes
+from samplerd_server.sampling.cuda.keep import MOST
+from samplerd_server.sampling.cuda.records import make_records, set_temperature
+from samplerd_server.sampling.cuda.rows import Field
+from samplerd_server.sampling.cuda.scope import are_few
+from samplerd_server.sampling.cuda.steps import early_rows, write_steps
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Plan", "make_plan"]
+
+_RAW = int(OutputFlags.RAW | OutputFlags.ENTROPY_RAW)
+_SCALED = int(OutputFlags.SCALED | OutputFlags.ENTROPY_SCALED | OutputFlags.RANK | OutputFlags.KEPT)
+"""The flags of outputs that need the raw, and the scaled distribution."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The records of a batch of B rows, and what is done with them. Addresses of copies and lists are left open."""
+
+    records: NDArray[np.int64]
+    """int64[R, PITCH]: of rows as they were sent, then of other distributions."""
+    as_sent: NDArray[np.int64]
+    """The records that lie in the memory of the batch, and are measured first."""
+    copies: NDArray[np.int64]
+    """The records of changed copies."""
+    copy_at: NDArray[np.int64]
+    """int64[R]: where the copy of each begins among all."""
+    copied: int
+    """The length of all copies."""
+    changes: NDArray[np.int64]
+    """int64[N, CHANGES_PITCH]."""
+    selected: NDArray[np.int64]
+    """The records from which lists are made."""
+    listed: NDArray[np.int64]
+    """The records of these lists, in the same order."""
+    wide_lists: int
+    """The length of those lists that `narrow` makes; they come first."""
+    lists: int
+    """The length of all lists."""
+
+
+def _numbered(where: NDArray[np.bool_], begin: int) -> tuple[NDArray[np.int64], int]:
+    """Give some of the rows numbers from `begin` on, and the others -1: int64[B]; and return the next number."""
+    return np.where(where, begin + np.cumsum(where) - 1, -1), begin + int(where.sum())
+
+
+def make_plan(rows: NDArray[np.void]) -> Plan:
+    """Plan a batch of rows, ROW[B]."""
+    base, count = make_records(rows), len(rows)
+    temperature, flags = rows["temperature"], rows["output_flags"].astype(np.int64)
+    needs_raw, needs_scaled = (flags & _RAW) != 0, (flags & _SCALED) != 0
+    is_changed, is_few, is_cold = are_changed(rows), are_few(rows), temperature == 0
+    is_filtered, is_early = early_rows(rows)
+    is_wide = is_filtered & ~is_few & (is_early | ~is_cold)
+    # Records: as sent, changed, changed at T = 1, as sent at T = 1, and lists.
+    sent = np.arange(count)
+    changed, end = _numbered(is_changed, count)
+    changed_at_one, end = _numbered(is_changed & is_cold & needs_scaled, end)
+    at_one, end = _numbered(~is_changed & (temperature != 1) & (needs_raw | (is_cold & needs_scaled)), end)
+    lists, end = _numbered(is_few | is_wide, end)
+    own = np.where(is_changed, changed, sent)
+    base[:, Field.RAW] = np.where(needs_raw, np.where(at_one >= 0, at_one, sent), -1)
+    hot = np.where(is_cold, np.where(is_changed, changed_at_one, at_one), own)
+    base[:, Field.SCALED] = np.where(needs_scaled, hot, -1)
+    base[:, Field.FINAL] = np.where(lists >= 0, lists, own)
+    widths = rows["width"].astype(np.int64)
+    wide, few = np.flatnonzero(is_wide), np.flatnonzero(is_few)
+    wide_lists = int(widths[wide].sum())
+    base[wide, Field.LIST_AT] = np.cumsum(widths[wide]) - widths[wide]
+    base[few, Field.LIST_AT] = wide_lists + MOST * np.arange(len(few))
+    write_steps(base, rows, wide)
+    parts = [sent, *(np.flatnonzero(numbers >= 0) for numbers in (changed, changed_at_one, at_one, lists))]
+    of_row = np.concatenate(parts)
+    records = base[of_row]
+    is_one = np.isin(np.arange(end), np.concatenate([own_at[own_at >= 0] for own_at in (changed_at_one, at_one)]))
+    is_one[np.flatnonzero(is_changed)] = True  # a changed row as it was sent is its raw distribution
+    copies = np.concatenate([changed[changed >= 0], changed_at_one[changed_at_one >= 0]])
+    is_copy = np.isin(np.arange(end), copies)
+    is_list = np.arange(end) >= end - int((lists >= 0).sum())
+    is_logits = (is_copy | (is_list & is_changed[of_row])) & become_logits(rows)[of_row]
+    records[is_logits, Field.IS_WEIGHTS] = 0
+    records[is_copy | is_list, Field.DTYPE] = Dtype.F32
+    records[is_list & is_few[of_row], Field.WIDTH] = MOST
+    set_temperature(records, np.where(is_one, 1.0, temperature[of_row]))
+    lengths = np.where(is_changed, widths, 0)
+    changes = make_changes(rows, np.flatnonzero(is_changed))
+    changes[:, Change.SOURCE], changes[:, Change.FIRST] = sent[is_changed], changed[is_changed]
+    changes[:, Change.SECOND] = changed_at_one[is_changed]
+    some = np.concatenate([wide, few])
+    return Plan(
+        records=records,
+        as_sent=np.concatenate([sent, at_one[at_one >= 0]]),
+        copies=copies,
+        copy_at=(np.cumsum(lengths) - lengths)[of_row],
+        copied=int(lengths.sum()),
+        changes=changes,
+        selected=own[some],
+        listed=lists[some],
+        wide_lists=wide_lists,
+        lists=wide_lists + MOST * len(few),
+    )

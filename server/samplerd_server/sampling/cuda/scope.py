@@ -1,0 +1,56 @@
+"""Which rows the kernels draw from; the others are drawn by the compiled kernels of the CPU, to the same bits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from samplerd_server.core.outputs import OutputFlags
+from samplerd_server.sampling.cuda.keep import MOST
+from samplerd_server.sampling.rows import COLD_DEFAULT, HOT, ROW
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["are_few", "is_drawn"]
+
+_DEFAULT = np.frombuffer(bytes(HOT.size) + COLD_DEFAULT, ROW)[0]
+_NAMES = ROW.names or ()
+_OUTPUTS = {"named", "named_len", "named_at", "top_n", "top_at"}
+_NARROW = {
+    *("top_n_sigma", "top_a", "typical_p", "epsilon_cutoff", "eta_cutoff", "top_h", "xtc_probability", "xtc_threshold"),
+    *("order", "steps", "steps_len", "ties", "min_tokens_to_keep", "top_k_is_exact"),
+}
+"""The parameters of filters that `narrow` alone knows of."""
+_FILTERS = {"top_k", "top_p", "min_p", *_NARROW}
+_CHANGES = {
+    *("token_bitmask", "token_bitmask_len", "has_token_bitmask"),
+    *("allowed_tokens", "allowed_tokens_len", "has_allowed_tokens"),
+    *("bias_ids", "bias_ids_len", "bias_values", "bias_values_len", "history", "history_len", "prompt_length"),
+    *("repetition_penalty", "frequency_penalty", "presence_penalty", "penalty_range"),
+    *("repetition_scope", "frequency_scope", "presence_scope"),
+}
+_OTHERS = sorted(set(_NAMES[_NAMES.index("plain") + 1 :]) - _OUTPUTS - _FILTERS - _CHANGES)
+"""The fields of parameters that must be absent."""
+
+
+def is_drawn(rows: NDArray[np.void]) -> NDArray[np.bool_]:
+    """Tell which rows, ROW[B], these kernels draw from: bool[B].
+
+    They are drawn with replacement, and have no parameters but a mask of tokens, a bias, penalties without DRY, a
+    temperature, and filters without tokens that are exempt from XTC. They may ask for any output but the state of
+    adaptive-p.
+    """
+    own: NDArray[np.bool_] = (rows["without"] == 0) & ((rows["output_flags"] & int(OutputFlags.ADAPTIVE)) == 0)
+    for field in _OTHERS:
+        own &= rows[field] == _DEFAULT[field]
+    return own
+
+
+def are_few(rows: NDArray[np.void]) -> NDArray[np.bool_]:
+    """Tell which rows have a top_k of at most `MOST`, and no filter but top_p and min_p after it: `keep` does these."""
+    own: NDArray[np.bool_] = (rows["top_k"] > 0) & (rows["top_k"] <= MOST) & (rows["temperature"] > 0)
+    for field in _NARROW:
+        own &= rows[field] == _DEFAULT[field]
+    return own

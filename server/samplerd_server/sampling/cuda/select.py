@@ -1,0 +1,52 @@
+"""What is kept of rows with filters: a list of numbers and their positions, which is then drawn from as a plain row.
+
+A program takes a row: `keep.py` lists at most 1,024 numbers in scratch of that length, `narrow.py` whatever there is.
+"""
+
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
+# ruff: noqa: PLR0917 -- kernels have no keywords
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from samplerd_server.sampling.cuda.keep import keep_few
+from samplerd_server.sampling.cuda.narrow import narrow
+from samplerd_server.sampling.cuda.pick import survey
+from samplerd_server.sampling.cuda.rows import BLOCK_SIZE, PITCH, Field
+
+__all__ = ["select"]
+
+_PITCH = tl.constexpr(PITCH)
+_ADDRESS, _WIDTH, _DTYPE = tl.constexpr(Field.ADDRESS), tl.constexpr(Field.WIDTH), tl.constexpr(Field.DTYPE)
+_IS_WEIGHTS, _FIRST_BLOCK = tl.constexpr(Field.IS_WEIGHTS), tl.constexpr(Field.FIRST_BLOCK)
+_LIST_AT, _FINAL, _ROW = tl.constexpr(Field.LIST_AT), tl.constexpr(Field.FINAL), tl.constexpr(Field.ROW)
+_STEPS_LEN = tl.constexpr(Field.STEPS_LEN)
+
+
+@triton.jit
+def select(records, tasks, maxima, bits, numbers, positions, masses, keys, reasons, details):
+    """Find what is kept of rows that `measure` has measured.
+
+    records: int64[R, PITCH]; tasks: int64[P], the record of each program. numbers: float32 and positions: int32 are the
+    lists of what is kept; masses and keys: int64 are scratch as long, the keys of rows for `narrow` alone. The width of
+    the row's final record becomes how many they are, 0 in a row that failed, whose reason and detail are written.
+    """
+    record = records + tl.load(tasks + tl.program_id(0)) * _PITCH
+    width, dtype = tl.load(record + _WIDTH).to(tl.int32), tl.load(record + _DTYPE).to(tl.int32)
+    is_weights, first_block = tl.load(record + _IS_WEIGHTS).to(tl.int32), tl.load(record + _FIRST_BLOCK)
+    list_at, in_batch = tl.load(record + _LIST_AT), tl.load(record + _ROW)
+    blocks = (width + BLOCK_SIZE - 1) // BLOCK_SIZE
+    maxima, bits, numbers, positions = maxima + first_block, bits + first_block, numbers + list_at, positions + list_at
+    count = tl.full((), 0, tl.int64)
+    reason, where, top = survey(tl.load(record + _ADDRESS), dtype, width, maxima, bits, blocks, is_weights)
+    is_new = tl.load(reasons + in_batch) == 0  # else the row failed before
+    if reason == 0:
+        if tl.load(record + _STEPS_LEN) == 0:
+            count = keep_few(record, top, maxima, numbers, positions, masses + list_at).to(tl.int64)
+        else:
+            count = narrow(record, top, maxima, numbers, positions, masses + list_at, keys + list_at)
+    tl.store(records + tl.load(record + _FINAL) * _PITCH + _WIDTH, count)
+    tl.store(reasons + in_batch, reason, mask=is_new)
+    tl.store(details + in_batch, where.to(tl.int64), mask=is_new)

@@ -1,0 +1,89 @@
+"""Steps 6 and 7 of rows as `narrow` takes them: which filters are on, in which order, and by which rules.
+
+Law: `kernels/filter_table.py`, whose numbers of filters these are.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from samplerd_server.core.enums import FilterStep, Order, TieRule
+from samplerd_server.sampling.cuda.rows import Field
+from samplerd_server.sampling.decode import read_bytes
+from samplerd_server.sampling.parameters import FILTERS, ORDERS, rule_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["early_rows", "write_steps"]
+
+_TEMPERATURE = len(FILTERS)
+_NUMBERS = {own.name: at for at, own in enumerate(FILTERS)} | {"temperature": _TEMPERATURE}
+_TIES = [
+    sum(int(rule_of(TieRule(rule), own.name)) << (2 * at) for at, own in enumerate(FILTERS)) if rule else 0
+    for rule in range(1 + max(TieRule))
+]
+_DOUBLES = {
+    Field.TOP_N_SIGMA: "top_n_sigma",
+    Field.TOP_A: "top_a",
+    Field.TYPICAL_P: "typical_p",
+    Field.EPSILON: "epsilon_cutoff",
+    Field.ETA: "eta_cutoff",
+    Field.TOP_H: "top_h",
+    Field.XTC_PROBABILITY: "xtc_probability",
+    Field.XTC_THRESHOLD: "xtc_threshold",
+}
+
+
+def _filters_on(rows: NDArray[np.void]) -> NDArray[np.int64]:
+    """Make a bit for each filter that is on: int64[B]."""
+    own = rows.view(np.recarray)
+    bits = np.zeros(len(rows), np.int64)
+    for at, one in enumerate(FILTERS):
+        bits |= np.asarray(one.is_on(own)).astype(np.int64) << at
+    return bits
+
+
+def _numbers_of(row: np.void) -> list[int]:
+    """List the numbers of a row's steps, first to last."""
+    if row["steps_len"]:
+        listed = read_bytes(int(row["steps"]), 4 * int(row["steps_len"])).view(np.int32)
+        return [_NUMBERS[FilterStep(step).name.lower()] for step in listed.tolist()]
+    return [_NUMBERS[name] for name in ORDERS[Order(int(row["order"]))]]
+
+
+def _first_on(steps: list[int], filters: int) -> int:
+    """Find the place of the first filter that is on; how many steps there are if none is."""
+    return next((place for place, number in enumerate(steps) if (filters >> number) & 1), len(steps))
+
+
+def early_rows(rows: NDArray[np.void]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Tell which of rows, ROW[B], have a filter on, and which have one before the temperature: bool[B] each."""
+    on = _filters_on(rows)
+    is_filtered, is_early = np.zeros(len(rows), bool), np.zeros(len(rows), bool)
+    for at in np.flatnonzero(on).tolist():
+        steps = _numbers_of(rows[at])
+        first = _first_on(steps, int(on[at]))
+        is_filtered[at] = first < len(steps)
+        is_early[at] = is_filtered[at] and _TEMPERATURE not in steps[:first]
+    return is_filtered, is_early
+
+
+def write_steps(records: NDArray[np.int64], rows: NDArray[np.void], some: NDArray[np.int64]) -> None:
+    """Write what `narrow` reads into the records of some rows: int64[N]."""
+    on = _filters_on(rows)
+    for place, name in _DOUBLES.items():
+        records[some, place] = rows[name][some].astype(np.float64).view(np.int64)
+    records[some, Field.FILTERS] = on[some]
+    records[some, Field.LEAST] = np.maximum(rows["min_tokens_to_keep"][some], 1)
+    records[some, Field.IS_EXACT] = rows["top_k_is_exact"][some]
+    for at in some.tolist():
+        steps = _numbers_of(rows[at])
+        first = _first_on(steps, int(on[at]))
+        records[at, Field.STEPS] = sum(number << (4 * place) for place, number in enumerate(steps))
+        records[at, Field.STEPS_LEN], records[at, Field.FIRST_STEP] = len(steps), first
+        records[at, Field.TIES] = _TIES[int(rows["ties"][at])]
+        judged = 1.0 if _TEMPERATURE not in steps[:first] else float(rows["temperature"][at])
+        records[at, Field.JUDGED] = np.float64(judged).view(np.int64)
