@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from benchmarks.report import Progress
 
-__all__ = ["SCENARIO"]
+__all__ = ["SCENARIO", "await_all"]
 
 VOCAB_SIZES = (1_024, 32_768)
 LOAD = Load(connections=16, streams=8)
@@ -45,7 +45,7 @@ def run(progress: Progress, options: Options) -> Result:
                 for count in counts
             }
             for count, server in servers.items():
-                _await_all(server, count)
+                await_all(server, count)
             for vocab_size in VOCAB_SIZES:
                 progress(f"{transport}, V = {vocab_size:,}, workers: {', '.join(map(str, counts))}")
                 request = sample_request(vocab_size)
@@ -74,7 +74,7 @@ def _counts(cores: int) -> tuple[int, ...]:
     return tuple(count for count in (1, 2, 4, 8, 16, 32) if count <= max(2, cores))
 
 
-def _await_all(server: SamplerServer, count: int) -> None:
+def await_all(server: SamplerServer, count: int) -> None:
     """Wait until all workers answer: the health of one is not that of all."""
     give_up = time.monotonic() + _UP_S
     while count > 1 and read_metrics(server.metrics_url).total("samplerd_worker_up") < count:

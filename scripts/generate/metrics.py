@@ -18,8 +18,9 @@ _HEAD = """\
 # Metrics
 
 What `/metrics` (`--metrics-listen`) shows. Every series whose labels can be known exists from the start, at zero. With
-`--workers` 2 or more the supervisor shows one page for all workers; the column "workers" says how it merges their
-values. Counters and histograms keep what a worker that has ended had counted, so none of them goes backwards.
+`--workers` 2 or more, or with `--doors`, the supervisor shows one page for all processes; the column "workers" says how
+it merges their values. Counters and histograms keep what a worker that has ended had counted, so none of them goes
+backwards.
 
 The column "set by" names the file below `server/samplerd_server/` that counts the metric, or that holds what a scrape
 reads. A histogram is shown as three series, with `_bucket`, `_sum` and `_count` after its name.
@@ -41,7 +42,7 @@ def page() -> str:
     parts = [
         _HEAD,
         *_section("Of every server", server),
-        *_section("Of the supervisor, with `--workers` 2 or more", supervisor),
+        *_section("Of the supervisor, with `--workers` 2 or more, or with `--doors`", supervisor),
         *_section("Of the process", PROCESS, "The supervisor's own process is included."),
         *_labels([*server, *supervisor]),
         *_buckets([*server, *supervisor]),

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from samplerd import __version__
-from samplerd_server.config import ConfigError
+from samplerd_server.config import DOOR, ENGINE, WORKER, ConfigError
 from samplerd_server.config.credentials import check_security
 from samplerd_server.config.environment import silence_forks
 from samplerd_server.config.flags import parse
@@ -29,6 +29,12 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _LOG = logging.getLogger("samplerd")
+_MODULES = {
+    WORKER: "samplerd_server.app.serve",
+    DOOR: "samplerd_server.app.serve_door",
+    ENGINE: "samplerd_server.app.engine_app",
+}
+"""What serves in a process of each role."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if (complaint := complaint_of_missing_packages(is_traced=bool(config.tracing.endpoint))) is not None:
         sys.stderr.write(f"samplerd: {complaint}\n")
         return 2
-    set_up(config.log, config.worker.index if config.worker else None)
+    set_up(config.log, config.worker)
     for warning in warnings:
         _LOG.warning(warning)
     return _run(config)
@@ -74,13 +80,13 @@ def _run(config: ServerConfig) -> int:
             check_http(config.transport.http_listen, shares_port=False)
         except expected as error:
             return _fail(error)
-    if config.workers.count > 1 and config.worker is None:
+    if config.has_several_processes and config.worker is None:
         from samplerd_server.process.workers.supervisor import PortError, WorkersError, serve_workers  # noqa: PLC0415
         from samplerd_server.transport.page.routes import offer_page  # noqa: PLC0415
 
         expected += (PortError, WorkersError)
         main: Coroutine[None, None, None] = serve_workers(config, partial(_starting, are_held=True), offer_page)
-    elif config.transport.transport == "envoy":
+    elif config.transport.transport == "envoy" and not (config.worker and config.worker.role == ENGINE):
         from samplerd_server.transport.envoy.supervisor import EnvoyError, serve_envoy  # noqa: PLC0415
 
         expected += (EnvoyError,)
@@ -116,7 +122,9 @@ async def _serve(config: ServerConfig) -> None:
             lifecycle.starting(
                 version=__version__, listen=",".join(starting.addresses), metrics=config.metrics.listen or "off"
             )
-        importing = asyncio.get_running_loop().run_in_executor(None, import_module, "samplerd_server.app.serve")
+        importing = asyncio.get_running_loop().run_in_executor(
+            None, import_module, _MODULES[config.worker.role if config.worker else WORKER]
+        )
         if not await lifecycle.unless_stopped(importing):
             lifecycle.stopped(is_clean=True)
             leave()

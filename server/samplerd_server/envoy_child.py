@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samplerd_server.app.app import App
+from samplerd_server.app.core import facts_of
 from samplerd_server.app.gauges import worker_label
+from samplerd_server.app.serve_door import connect
+from samplerd_server.config import DOOR
 from samplerd_server.config.environment import environment
 from samplerd_server.config.handoff import read_handoff
-from samplerd_server.engine.engine import Engine
 from samplerd_server.process.log import event, set_up
 from samplerd_server.process.memory import tune_memory
 from samplerd_server.transport.envoy.active_calls import ActiveCalls
@@ -35,6 +37,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from samplerd_server.config import EngineConfig, ServerConfig
+    from samplerd_server.core.engine_facts import EngineFacts
+    from samplerd_server.engine.engine import Engine
+    from samplerd_server.transport.doors.link import Link
 
 __all__ = ["Child", "application"]
 
@@ -49,7 +54,7 @@ _LOG = logging.getLogger("samplerd")
 class Child:
     """The ASGI application: it starts the server with the lifespan, then answers calls."""
 
-    def __init__(self, build_engine: Callable[[EngineConfig], Engine] = Engine) -> None:
+    def __init__(self, build_engine: Callable[[EngineConfig], Engine] | None = None) -> None:
         self._build_engine = build_engine
         self._app: App | None = None
         self._asgi: AsgiApp | None = None
@@ -94,12 +99,11 @@ class Child:
     async def _start(self) -> None:
         path = Path(environment()["SAMPLERD_CONFIG"])
         config = read_handoff(path)
-        set_up(config.log, config.worker.index if config.worker else None)
+        set_up(config.log, config.worker)
         self._grace_s = config.transport.drain_grace_s
         loop = asyncio.get_running_loop()
         loop.add_reader(_STDIN, self._notice_orphaning, loop, config, path.parent)
-        engine = self._build_engine(config.engine)
-        warm_up_s = await loop.run_in_executor(None, engine.warm_up, config.spare_kernels)
+        engine, facts = await self._make_engine(config, loop)
         self._app = App(config, engine, loop)
         tune_memory()
         await self._app.start()
@@ -124,12 +128,29 @@ class Child:
             _LOG,
             logging.INFO,
             "ready",
-            device=engine.device.name,
-            kernel=engine.sampler.name,
-            threads=engine.threads,
+            device=facts.device,
+            kernel=facts.kernel,
+            threads=facts.threads,
             metrics=self._app.exporting.address,
-            warm_up=f"{warm_up_s:.2f}s",
+            warm_up=f"{facts.warm_up_s:.2f}s",
         )
+
+    async def _make_engine(
+        self, config: ServerConfig, loop: asyncio.AbstractEventLoop
+    ) -> tuple[Engine | Link, EngineFacts]:
+        """Warm an engine up, or connect to the one that several doors share."""
+        if config.worker is not None and config.worker.role == DOOR:
+            link = await connect(config)
+            return link, link.facts
+        build = self._build_engine
+        if build is None:
+            # Imports torch, which a door does without.
+            from samplerd_server.engine.engine import Engine  # noqa: PLC0415
+
+            build = Engine
+        engine = build(config.engine)
+        warm_up_s = await loop.run_in_executor(None, engine.warm_up, config.spare_kernels)
+        return engine, facts_of(engine, warm_up_s)
 
     async def _serve_control(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve the supervisor: send the metrics address, which also is a sign of life, then answer its commands."""

@@ -45,7 +45,9 @@ def daemon(request, tmp_path_factory):
         *("--max-rows-per-request", "4096", "--queue-rows", "16384"),
         *("--shared-memory-prefix", PREFIX, "--transport", request.param),
     )
-    with Daemon(*flags, unix=tmp_path_factory.mktemp("daemon") / "samplerd.sock") as daemon:
+    doors = request.config.getoption("--doors")
+    unix = tmp_path_factory.mktemp("daemon") / "samplerd.sock" if doors == "0" else None
+    with Daemon(*flags, "--doors", doors, unix=unix) as daemon:
         yield daemon
 
 

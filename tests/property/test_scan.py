@@ -17,6 +17,7 @@ from samplerd_server.core.rows import DenseRows
 from samplerd_server.metrics.metrics import Metrics
 from samplerd_server.sampling.kernels import NumbaSampler
 from samplerd_server.transport.codec.decode import Decoder, _without_rows
+from samplerd_server.transport.codec.plain_scan import plain_scan
 from samplerd_server.transport.codec.scan import scan
 from samplerd_server.transport.shared_memory.reader import SharedMemoryReader
 from tests.fuzz.wire import LENGTH, field, varint
@@ -65,6 +66,7 @@ shared = st.none() | st.builds(
 def rebuild(data: bytes) -> pb.SampleRequest | None:
     """Put the message together again from what the scan told; None if it left it to upb."""
     found = scan(data)
+    assert_found_without_compiler(data)
     if not found.is_done:
         return None
     request = pb.SampleRequest.FromString(_without_rows(data, found))
@@ -101,6 +103,13 @@ def rebuild(data: bytes) -> pb.SampleRequest | None:
         )
     )
     return request
+
+
+def assert_found_without_compiler(data: bytes) -> None:
+    """The scan in Python finds what the compiled one finds."""
+    compiled, plain = scan(data), plain_scan(data)
+    assert plain.is_done == compiled.is_done
+    assert not plain.is_done or plain == compiled
 
 
 def text(request: pb.SampleRequest) -> bytes:
@@ -183,7 +192,7 @@ def test_a_tag_or_a_length_is_as_long_as_upb_lets_it_be(padding: int) -> None:
 
 @given(st.binary(max_size=400))
 def test_arbitrary_bytes_never_raise(data: bytes) -> None:
-    scan(data)
+    assert_found_without_compiler(data)
 
 
 LIMITS = LimitsConfig()

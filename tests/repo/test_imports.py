@@ -29,7 +29,8 @@ RANKS = {
     "core": 1,
 }
 # The same within the transport: by which protocol a call comes is above what it asks for.
-TRANSPORT_RANKS = {"http": 7, "envoy": 6, "grpcio": 5, "oip": 4, "rpc": 3, "codec": 2, "page": 1, "shared_memory": 1}
+TRANSPORT_RANKS = {"http": 7, "envoy": 6, "grpcio": 5, "oip": 4, "doors": 4, "rpc": 3, "codec": 2}
+TRANSPORT_RANKS |= {"page": 1, "shared_memory": 1}
 # Third-party packages that only these places may import.
 ONLY_IN = {
     "torch": {"engine", "sampling"},
@@ -112,7 +113,7 @@ def arrows(folder: Path, package: tuple[str, ...]) -> set[tuple[str, str]]:
     ("folder", "package", "ranks", "max_rooms", "max_arrows"),
     [
         (SERVER, ("samplerd_server",), RANKS, 14, 46),
-        (SERVER / "transport", ("samplerd_server", "transport"), TRANSPORT_RANKS, 8, 12),
+        (SERVER / "transport", ("samplerd_server", "transport"), TRANSPORT_RANKS, 9, 14),
     ],
     ids=["server", "transport"],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -32,14 +33,16 @@ def worker_processes(daemon: Daemon) -> list[list[int]]:
 class Crowd:
     """Stubs, each with a connection of its own, of which every worker has got some."""
 
-    def __init__(self, daemon: Daemon) -> None:
+    def __init__(self, daemon: Daemon, processes_of: Callable[[Daemon], list[list[int]]] = worker_processes) -> None:
+        """Take the server, and what gives the processes of each of its workers."""
         self._daemon = daemon
+        self._processes_of = processes_of
         self._stack = AsyncExitStack()
         self.stubs: list[Any] = []
 
     async def __aenter__(self) -> Crowd:
         port = int(self._daemon.address.rpartition(":")[2])
-        workers = worker_processes(self._daemon)
+        workers = self._processes_of(self._daemon)
         # Some of the test before may be closing still, so what is counted alone would not do.
         while len(self.stubs) < LEAST or not all(connections(pids, port) for pids in workers):
             assert len(self.stubs) < MOST, "one worker gets no connection"

@@ -14,15 +14,12 @@ import time
 from typing import TYPE_CHECKING
 
 from samplerd import __version__
+from samplerd_server.app.core import LocalCore, facts_of
 from samplerd_server.app.exporting import Exporting
-from samplerd_server.app.gauges import watch_gauges
+from samplerd_server.app.gauges import watch_front
+from samplerd_server.app.remote_core import RemoteCore
 from samplerd_server.app.stores import make_regions, make_store
-from samplerd_server.batching.admission import Admission
-from samplerd_server.batching.batcher import Batcher
-from samplerd_server.batching.cost_model import CostModel
-from samplerd_server.batching.queue import TicketQueue
-from samplerd_server.batching.slicer import Slicer
-from samplerd_server.batching.sweeper import Sweeper
+from samplerd_server.config import WORKER
 from samplerd_server.core.errors import UnavailableError
 from samplerd_server.distributions.expiry_timer import ExpiryTimer
 from samplerd_server.metrics.metrics import Metrics
@@ -31,9 +28,10 @@ from samplerd_server.process.lifecycle import leave, tell
 from samplerd_server.process.log import close_background, event
 from samplerd_server.process.probes import Probes
 from samplerd_server.process.tracing import make_tracing
-from samplerd_server.process.watchdog import STALLED, Progress, Watchdog
-from samplerd_server.transport.codec.compiled import compiled_scan, compiled_varints
+from samplerd_server.process.watchdog import STALLED, Watchdog
+from samplerd_server.transport.codec.compiled import compiled_scan, compiled_varints, forgo_compiler
 from samplerd_server.transport.codec.decode import Decoder
+from samplerd_server.transport.doors.link import Link
 from samplerd_server.transport.envoy.intake import Intake
 from samplerd_server.transport.grpcio.certificates import Certificates
 from samplerd_server.transport.grpcio.server import GrpcServer
@@ -55,6 +53,9 @@ from samplerd_server.transport.rpc.submitter import Submitter
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from samplerd_server.app.core import Core
+    from samplerd_server.batching.batcher import Batcher
+    from samplerd_server.batching.queue import TicketQueue
     from samplerd_server.config import ServerConfig
     from samplerd_server.engine.engine import Engine
     from samplerd_server.metrics.exporter import Exporter
@@ -70,8 +71,6 @@ _BLOCKED_S = 5.0
 """An event loop that has not turned for so long is not live; while it does, it turns ten times a second."""
 _FLUSH_S = 0.2
 """Seconds in which the transport writes the last replies before a stalled process ends."""
-_ABANDON_AFTER_S = 2.0
-"""How long to wait for a batch that is still running after the drain, whose results no caller wants."""
 
 
 class App:
@@ -80,7 +79,7 @@ class App:
     def __init__(
         self,
         config: ServerConfig,
-        engine: Engine,
+        engine: Engine | Link,
         loop: asyncio.AbstractEventLoop,
         starting: StartingServer | None = None,
         *,
@@ -92,7 +91,7 @@ class App:
 
         Args:
             config: the settings.
-            engine: draws; it is warm.
+            engine: draws, and is warm; or the link to the engine that several doors share.
             loop: the event loop.
             starting: answers for this server until it is ready; None = nobody does.
             exporter: what listens for scrapers and probes already; None = one is made, if one is configured.
@@ -101,85 +100,70 @@ class App:
 
         """
         self._config = config
-        self._engine = engine
         self._loop = loop
         refusals = refusals_of(config.security)
         self.metrics = Metrics(rpc.labels._replace(refusals=refusals) for rpc in RPCS)
-        self._tracing = make_tracing(config, __version__, engine.device.name)
-        self.queue = TicketQueue()
-        cost_model = CostModel()
-        self.slicer = slicer = Slicer(
-            config.batching, cost_model=cost_model, metrics=self.metrics, most_draws=engine.sampler.most_draws
-        )
-        self.batcher = Batcher(
-            config.batching,
-            queue=self.queue,
-            slicer=slicer,
-            cost_model=cost_model,
-            engine=engine,
-            metrics=self.metrics,
-            loop=loop,
-            tracing=self._tracing,
-        )
+        is_door = isinstance(engine, Link)
+        facts = engine.facts if isinstance(engine, Link) else facts_of(engine)
+        self._facts = facts
+        self._tracing = make_tracing(config, __version__, facts.device)
+        self.core: Core
+        """The queue, the batcher and the device, or the way to them."""
+        if isinstance(engine, Link):
+            self.core = RemoteCore(engine, loop)
+        else:
+            self.core = LocalCore(config, engine, loop, metrics=self.metrics, tracing=self._tracing)
         self.replies = ReplyBytes(config.admission.reply_bytes, self.metrics.shed)
         recorder = Recorder(config, self._tracing)
         self.observer = RpcObserver(self.metrics, self.replies, recorder)
         self.intake = Intake(config.admission.incoming_bytes, self.metrics.shed)
-        admission = Admission(
-            config.admission, queue=self.queue, slicer=slicer, device=self.batcher.device, cost_model=cost_model
-        )
-        self._sweeper = Sweeper(self.batcher, loop)
-        submitter = Submitter(admission, self.batcher, self._sweeper, self.metrics, loop, has_records=recorder.is_on)
+        self._gate = self.core.entry.gate
+        submitter = Submitter(self.core.entry, loop, has_records=recorder.is_on)
         streams = Streams(
             self.metrics,
             self.replies,
             max_requests=config.transport.max_stream_requests,
             log_refusal=self.observer.log_refusal,
         )
-        regions = make_regions(config, self.metrics)
+        regions = make_regions(config, self.metrics, engine.arena if isinstance(engine, Link) else None)
+        if is_door:
+            forgo_compiler()
         compiled_varints()  # replies are encoded with it
-        decoder = Decoder(
-            limits=config.limits,
-            capabilities=engine.sampler.capabilities,
-            scan=compiled_scan(),
-            regions=regions,
-        )
-        self.store = make_store(config, builder=engine.cdf_index_builder, decoder=decoder, metrics=self.metrics)
-        self._admission = admission
+        decoder = Decoder(limits=config.limits, capabilities=facts.capabilities, scan=compiled_scan(), regions=regions)
+        builder = None if isinstance(engine, Link) else engine.cdf_index_builder
+        self.store = make_store(config, builder=builder, decoder=decoder, metrics=self.metrics)
         self._watchdog = Watchdog(
             config.engine.stall_limit_s,
-            event_loop=lambda: Progress(self._sweeper.beats, is_busy=True),
-            device=lambda: Progress(self.batcher.finished, is_busy=self.batcher.is_computing),
+            event_loop=lambda: self.core.loop_progress,
+            device=lambda: self.core.device_progress,
             on_device_stall=lambda *own: loop.call_soon_threadsafe(self._fail_all, *own),
             leave=self._leave_stalled,
             service_manager=service_manager,
         )
         self._expiry_timer = ExpiryTimer(self.store, loop)
         self._descriptors = DescriptorWatch(loop)
-        self._distributions = DistributionService(
-            config.distributions,
-            store=self.store,
-            cdf_index_builder=engine.cdf_index_builder,
-            decoder=decoder,
-            submitter=submitter,
-            loop=loop,
-        )
+        distributions = DistributionService(self.store, self.core.make_uploads(self.store, decoder, submitter))
         service = SamplerService(
             config.limits,
             decoder=decoder,
             submitter=submitter,
             streams=streams,
-            distributions=self._distributions,
-            info=describe(config, engine, RPCS),
+            distributions=distributions,
+            info=describe(config, facts, RPCS),
             loop=loop,
         )
         inference = open_inference(
-            decoder=decoder, submitter=submitter, streams=streams, regions=regions, metrics=self.metrics
+            decoder=decoder,
+            submitter=submitter,
+            streams=streams,
+            regions=regions,
+            metrics=self.metrics,
+            drawn=self.core.drawn,
         )
         self._access = Access(config.security, self.metrics, methods_of(RPCS))
         self.handlers = Handlers(
             service,
-            self._distributions,
+            distributions,
             *inference,
             has_reflection=config.transport.reflection,
             observer=self.observer,
@@ -200,21 +184,36 @@ class App:
         self.exporting = Exporting(config, self.metrics, self.probes, exporter)
         self.has_ended = False
         """Whether the device thread has ended, so that the process can exit normally."""
-        watch_gauges(
+        watch_front(
             self.metrics,
             config,
-            batcher=self.batcher,
-            engine=engine,
+            facts,
             intake=self.intake,
-            queue=self.queue,
             regions=regions,
             replies=self.replies,
-            slicer=slicer,
             store=self.store,
             server=self.server,
             http=self.http,
             observer=self.observer,
         )
+        if isinstance(engine, Link):
+            engine.watch(self._on_engine, self.metrics)
+
+    def _on_engine(self, *, is_there: bool) -> None:
+        """Take note that the engine behind this door has ended, or is there again."""
+        self.handlers.health.set_serving(is_serving=is_there)
+
+    @property
+    def queue(self) -> TicketQueue:
+        """The queue of this process; a door has none."""
+        assert isinstance(self.core, LocalCore), "a door has no queue. This is a bug."
+        return self.core.queue
+
+    @property
+    def batcher(self) -> Batcher:
+        """The batcher of this process; a door has none."""
+        assert isinstance(self.core, LocalCore), "a door has no batcher. This is a bug."
+        return self.core.batcher
 
     async def start(self) -> None:
         """Start everything, in order.
@@ -223,11 +222,9 @@ class App:
             BindError: an address cannot be listened on.
 
         """
-        await self._loop.run_in_executor(None, self._engine.link_kernels)
-        self._engine.start(self._loop)
+        await self.core.start()
         self._expiry_timer.start()
         self._descriptors.start()
-        self._sweeper.start()
         self._watchdog.start()
         if self._config.transport.transport == "grpcio":
             await self.server.start()
@@ -240,19 +237,19 @@ class App:
 
     def _watch_probes(self) -> None:
         self.probes.watch("event loop", self._reason_of_loop, is_live=True)
-        self.probes.watch("device", lambda: self._admission.stalled, is_live=True)
-        self.probes.watch("drain", lambda: "" if self._admission.is_ready else "health is NOT_SERVING for good")
+        self.probes.watch("device", lambda: self._gate.stalled, is_live=True)
+        self.probes.watch("drain", lambda: "" if self._gate.is_ready else "health is NOT_SERVING for good")
         self.probes.stage("")
 
     def _reason_of_loop(self) -> str:
-        blocked_s = time.monotonic() - self._sweeper.swept_at
+        blocked_s = time.monotonic() - self.core.turned_at
         return f"it has not turned for {blocked_s:.1f} s" if blocked_s > _BLOCKED_S else ""
 
     def _fail_all(self, why: str, answered: Callable[[], None]) -> None:
         """Fail every request because the device has stalled, and call `answered` once their callers have been told."""
-        self._admission.stall(why)
+        self._gate.stall(why)
         self.handlers.health.end()
-        self.batcher.fail_all(UnavailableError(f"{why}; ask another server", reason="DEVICE_STALLED"))
+        self.core.fail_all(UnavailableError(f"{why}; ask another server", reason="DEVICE_STALLED"))
         telling = self._loop.create_task(self.observer.wait_idle())
         # The replies are written by the transport after their handlers have ended.
         telling.add_done_callback(lambda _: self._loop.call_later(_FLUSH_S, answered))
@@ -265,8 +262,8 @@ class App:
 
     def _warn(self) -> None:
         """Warn, in the first worker only, that several workers share one CUDA device."""
-        worker, device = self._config.worker, self._engine.device.name
-        if worker is not None and worker.index == 0 and device != "cpu":
+        worker, device = self._config.worker, self._facts.device
+        if worker is not None and worker.role == WORKER and worker.index == 0 and device != "cpu":
             event(_LOG, logging.WARNING, "several workers share one device", device=device, workers=worker.count)
 
     async def drain(self) -> bool:
@@ -288,9 +285,8 @@ class App:
         self._expiry_timer.stop()
         self._descriptors.stop()
         self._watchdog.stop()
-        self._sweeper.stop()
-        self._distributions.close()
-        self.has_ended = await self._loop.run_in_executor(None, self._engine.stop, _ABANDON_AFTER_S)
+        self.core.begin_stop()
+        self.has_ended = await self.core.stop()
         self.exporting.stop()
         for refusals in (self.observer.refusals, self._access.refusals):
             refusals.close()

@@ -1,15 +1,15 @@
-"""Serve: warm up, start, wait for a signal, drain, stop."""
+"""Serve as a whole server: warm up, and run."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
 
-from samplerd import __version__
 from samplerd_server.app.app import App
+from samplerd_server.app.core import facts_of
+from samplerd_server.app.run import run
 from samplerd_server.engine.engine import Engine
 from samplerd_server.process.lifecycle import leave
-from samplerd_server.process.memory import tune_memory
 
 if TYPE_CHECKING:
     from samplerd_server.config import ServerConfig
@@ -59,28 +59,4 @@ async def serve(
         probes=probes,
         service_manager=lifecycle.service_manager,
     )
-    tune_memory()
-    if not await lifecycle.may_listen():
-        lifecycle.stopped(is_clean=True)
-        leave()
-    try:
-        await app.start()
-        lifecycle.serving(
-            version=__version__,
-            listen=",".join(app.server.addresses),
-            http=app.http.address,
-            metrics=app.exporting.address,
-            device=engine.device.name,
-            kernel=engine.sampler.name,
-            threads=engine.threads,
-            warm_up=f"{warming_up.result():.2f}s",
-        )
-        await lifecycle.stop.wait()
-        app.handlers.leave()
-        lifecycle.draining(in_flight=app.batcher.in_flight)
-        await lifecycle.delay()
-    finally:
-        is_clean = await app.stop()
-    lifecycle.stopped(is_clean=is_clean)
-    if not app.has_ended:
-        leave()
+    await run(app, facts_of(engine, warming_up.result()), lifecycle)

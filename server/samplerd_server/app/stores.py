@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from samplerd_server.config import ENGINE
+from samplerd_server.distributions.by_file import FileStore
 from samplerd_server.distributions.folder import FolderStore
 from samplerd_server.distributions.segment import SegmentDecoder
 from samplerd_server.distributions.store import MemoryStore
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from samplerd_server.metrics.metrics import Metrics
     from samplerd_server.sampling.cdf_index.builder import CdfIndexBuilder
     from samplerd_server.transport.codec.decode import Decoder
+    from samplerd_server.transport.shared_memory.reader import Buffers
 
 __all__ = ["make_regions", "make_store", "steady_time"]
 
@@ -46,7 +49,7 @@ def make_store(config: ServerConfig, *, builder: CdfIndexBuilder | None, decoder
     make: Callable[..., Store] = MemoryStore
     clock: Callable[[], float] = steady_time
     if config.worker is not None and config.worker.distributions:
-        make = partial(FolderStore, Path(config.worker.distributions))
+        make = partial(FileStore if config.worker.role == ENGINE else FolderStore, Path(config.worker.distributions))
         # Its files have times that other workers compare, also those that start after the system clock was set.
         clock = partial(steady_time, config.worker.epoch_s)
     return make(
@@ -58,9 +61,9 @@ def make_store(config: ServerConfig, *, builder: CdfIndexBuilder | None, decoder
     )
 
 
-def make_regions(config: ServerConfig, metrics: Metrics) -> SharedMemoryReader | None:
-    """Make what reads shared memory; None = the server takes none."""
+def make_regions(config: ServerConfig, metrics: Metrics, buffers: Buffers | None = None) -> SharedMemoryReader | None:
+    """Make what reads shared memory, into these buffers, or into some of its own; None = the server takes none."""
     prefix = config.transport.shared_memory_prefix
     # The limit of a message: copying the rows then blocks the event loop no longer than receiving them would.
     limit = config.transport.max_message_bytes
-    return SharedMemoryReader(prefix, max_bytes=limit, metrics=metrics) if prefix else None
+    return SharedMemoryReader(prefix, max_bytes=limit, metrics=metrics, buffers=buffers) if prefix else None

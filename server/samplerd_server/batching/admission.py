@@ -7,14 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from samplerd_server.batching.gate import RETRY_HIGH_S, Gate
 from samplerd_server.batching.ticket import NO_DEADLINE
-from samplerd_server.core.errors import (
-    DRAIN_RETRY_S,
-    DeadlineError,
-    InvalidRequestError,
-    OverloadedError,
-    UnavailableError,
-)
+from samplerd_server.core.errors import DeadlineError, InvalidRequestError, OverloadedError
 
 if TYPE_CHECKING:
     from samplerd_server.batching.cost_model import CostModel
@@ -26,8 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Admission"]
 
-_RETRY_LOW_S, _RETRY_HIGH_S = 0.005, 5.0
-"""Bounds of the retry hint: a client that retries sooner finds the same batch still running."""
+_RETRY_LOW_S = 0.005
+"""The shortest hint when to try again: a client that retries sooner finds the same batch still running."""
 
 
 class Admission:
@@ -47,29 +42,8 @@ class Admission:
         self._queue = queue
         self._slicer = slicer
         self._cost_model = cost_model
-        self.is_open = True
-        """Whether new requests are admitted."""
-        self._closed_at = 0.0
-        self._is_leaving = False
-        self.stalled = ""
-        """Why the device makes no progress; empty = it does."""
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether new callers should come here."""
-        return self.is_open and not self._is_leaving
-
-    def leave(self) -> None:
-        """Say that the server is not ready, because it drains soon."""
-        self._is_leaving = True
-
-    def stall(self, why: str) -> None:
-        """Refuse every new request from now on, because the device makes no progress."""
-        self.is_open, self.stalled = False, why
-
-    def close(self, now: float) -> None:
-        """Refuse every new request from now on, because the server drains."""
-        self.is_open, self._closed_at = False, now
+        self.gate = Gate()
+        """Whether new requests are taken at all."""
 
     def check(self, ticket: Ticket, now: float) -> None:
         """Return if a ticket may enter the queue; raise otherwise.
@@ -82,13 +56,7 @@ class Admission:
 
         """
         rows, size = ticket.rows, ticket.held_bytes
-        if self.stalled:
-            raise UnavailableError(f"{self.stalled}; ask another server", reason="DEVICE_STALLED")
-        if not self.is_open:
-            # Connections close once what is in flight is answered, which nobody knows beforehand. So that a client's
-            # four attempts outlast a long drain, and a short one costs it little, the hint grows with the drain.
-            retry_after_s = min(_RETRY_HIGH_S, DRAIN_RETRY_S + 2 * (now - self._closed_at))
-            raise UnavailableError("the server is draining; ask another one", retry_after_s=retry_after_s)
+        self.gate.check(now)
         if ticket.is_expired(now):
             raise DeadlineError("the deadline had passed on arrival")
         if rows > self._config.queue_rows:
@@ -123,4 +91,4 @@ class Admission:
 
     def _overloaded(self, reason: str, message: str, now: float) -> OverloadedError:
         drained_s = self._device.left_s(now) + self._cost_model.predict(self._queue.work + self._slicer.work)
-        return OverloadedError(message, reason=reason, retry_after_s=min(max(drained_s, _RETRY_LOW_S), _RETRY_HIGH_S))
+        return OverloadedError(message, reason=reason, retry_after_s=min(max(drained_s, _RETRY_LOW_S), RETRY_HIGH_S))

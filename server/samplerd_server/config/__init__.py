@@ -7,7 +7,16 @@ One name serves everywhere: the flag ``--max-batch-rows`` is ``max_batch_rows`` 
 ``SAMPLERD_MAX_BATCH_ROWS`` in the environment. Inside, the section is the prefix: ``config.batching.max_rows``.
 """
 
-from samplerd_server.config.process import EngineConfig, LogConfig, MetricsConfig, WorkerConfig, WorkersConfig
+from samplerd_server.config.process import (
+    DOOR,
+    ENGINE,
+    WORKER,
+    EngineConfig,
+    LogConfig,
+    MetricsConfig,
+    WorkerConfig,
+    WorkersConfig,
+)
 from samplerd_server.config.security import SecurityConfig
 from samplerd_server.config.server import SECTIONS, ServerConfig
 from samplerd_server.config.setting import ConfigError, Setting
@@ -16,7 +25,10 @@ from samplerd_server.config.transport import EnvoyConfig, TransportConfig
 from samplerd_server.config.workload import AdmissionConfig, BatchingConfig, DistributionsConfig, LimitsConfig
 
 __all__ = [
+    "DOOR",
+    "ENGINE",
     "SECTIONS",
+    "WORKER",
     "AdmissionConfig",
     "BatchingConfig",
     "ConfigError",

@@ -8,7 +8,11 @@ from samplerd_server.config.parsers import bounded_duration, choice, device, int
 from samplerd_server.config.setting import Setting, setting
 from samplerd_server.core.units import format_duration
 
-__all__ = ["EngineConfig", "LogConfig", "MetricsConfig", "WorkerConfig", "WorkersConfig"]
+__all__ = ["DOOR", "ENGINE", "WORKER", "EngineConfig", "LogConfig", "MetricsConfig", "WorkerConfig", "WorkersConfig"]
+
+
+WORKER, DOOR, ENGINE = "worker", "door", "engine"
+"""The roles of the processes that a supervisor starts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +81,15 @@ class WorkersConfig:
             flag="workers",
             help="server processes that share the addresses, each with its own queue and device (docs/workers.md)",
             parse=integer(1, 256),
+        ),
+    )
+    doors: int = setting(
+        0,
+        Setting(
+            flag="doors",
+            help="front processes that share the addresses and one more process, the engine, which has the only queue "
+            "and the device (docs/doors.md); 0 = one process does both",
+            parse=integer(0, 256),
         ),
     )
 
@@ -171,3 +184,12 @@ class WorkerConfig:
     """Folder with the uploaded distributions of all workers; empty = each worker keeps its own in memory."""
     folder: str = ""
     """The supervisor's temporary folder, which the workers remove if the supervisor has died; empty = none."""
+    role: str = WORKER
+    """What the process is: a whole server, a door, or the engine behind the doors."""
+    engine_socket: str = ""
+    """Path of the Unix socket on which the engine waits for doors; empty = there are no doors."""
+
+    @property
+    def name(self) -> str:
+        """What the process is called in metrics: its number, or ``engine``."""
+        return ENGINE if self.role == ENGINE else str(self.index)

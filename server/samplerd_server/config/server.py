@@ -43,6 +43,11 @@ class ServerConfig:
         """Folder for compiled kernels that workers share where no other can be written; None = not a worker."""
         return Path(self.worker.folder, "kernels") if self.worker is not None and self.worker.folder else None
 
+    @property
+    def has_several_processes(self) -> bool:
+        """Whether a supervisor starts the processes that serve."""
+        return self.workers.count > 1 or self.workers.doors > 0
+
     def __post_init__(self) -> None:
         """Check what concerns several sections.
 
@@ -62,14 +67,26 @@ class ServerConfig:
             raise ConfigError("--incoming-bytes must be at least --max-message-bytes, or no such message could arrive")
         if self.metrics.http_ui and not self.metrics.listen:
             raise ConfigError("--http-ui serves its page on --metrics-listen, which is off")
-        if self.workers.count > 1 and unix:
-            message = "a Unix socket belongs to one server; listen on host:port, or use --workers 1"
-            raise ConfigError(f"--workers {self.workers.count}: cannot share {unix[0]}: {message}")
-        if self.workers.count > 1 and self.envoy.admin:
-            message = "each worker has an Envoy of its own; leave it off, or use --workers 1"
+        if self.workers.count > 1 and self.workers.doors:
             raise ConfigError(
-                f"--workers {self.workers.count}: cannot share --envoy-admin {self.envoy.admin}: {message}"
+                f"--workers {self.workers.count} and --doors {self.workers.doors}: the processes are whole servers or "
+                "doors of one engine, not both; leave one of the two out"
             )
+        self._check_shared(unix)
+
+    def _check_shared(self, unix: list[str]) -> None:
+        """Check that processes which share the addresses can share them; `unix`: those that are Unix sockets."""
+        several = f"--workers {self.workers.count}" if self.workers.count > 1 else f"--doors {self.workers.doors}"
+        alone = "--workers 1" if self.workers.count > 1 else "--doors 0"
+        if not self.has_several_processes:
+            return
+        if unix:
+            message = f"a Unix socket belongs to one server; listen on host:port, or use {alone}"
+            raise ConfigError(f"{several}: cannot share {unix[0]}: {message}")
+        if self.envoy.admin:
+            what = "worker" if self.workers.count > 1 else "door"
+            message = f"each {what} has an Envoy of its own; leave it off, or use {alone}"
+            raise ConfigError(f"{several}: cannot share --envoy-admin {self.envoy.admin}: {message}")
 
 
 SECTIONS: Mapping[str, type] = {

@@ -122,6 +122,8 @@ class StoredRows:
     """Address of `data`."""
     first: int = 0
     """The first of these rows within the distribution and its CDF index."""
+    file: int = 0
+    """Inode number of the file that holds them, which other processes may map too; 0 = memory of this process."""
 
     @property
     def size_bytes(self) -> int:

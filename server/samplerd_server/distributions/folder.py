@@ -22,6 +22,7 @@ import os
 import secrets
 import weakref
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from samplerd_server.core.errors import FullError
@@ -40,9 +41,9 @@ if TYPE_CHECKING:
     from samplerd_server.distributions.segment import Segment, SegmentDecoder
     from samplerd_server.metrics.instruments import Counter
 
-__all__ = ["FolderStore"]
+__all__ = ["GONE", "FolderStore"]
 
-_NAMED, _MAKING, _GONE = "n-", "t-", "x-"
+_NAMED, _MAKING, GONE = "n-", "t-", "x-"
 
 
 class _Mapped:
@@ -51,6 +52,7 @@ class _Mapped:
     __slots__ = ("inode", "segment")
 
     def __init__(self, segment: Segment, inode: int) -> None:
+        segment.rows = replace(segment.rows, file=inode)
         self.segment = segment
         self.inode = inode
         """Inode number: no other file can have it while this one is mapped."""
@@ -230,20 +232,21 @@ class FolderStore:
             status = self._path(name).stat()
             if mapped is None or mapped.inode != status.st_ino:
                 self._mapped.pop(name, None)
-                mapped = self._mapped[name] = self._map_named(name)
+                mapped = self._mapped[name] = self._map_path(self._path(name))
                 status = self._path(name).stat()
         except FileNotFoundError:
             self._mapped.pop(name, None)
             return None, 0.0
         return mapped, status.st_mtime
 
-    def _map_named(self, name: str) -> _Mapped:
-        descriptor = os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC)
+    def _map_path(self, path: Path) -> _Mapped:
+        """Map a file, and lock it for as long as it is mapped."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH)
             # The file is locked from here on, but it may have been unlinked before.
             inode = os.fstat(descriptor).st_ino
-            if self._path(name).stat().st_ino != inode:
+            if path.stat().st_ino != inode:
                 raise FileNotFoundError
             return _Mapped(open_segment(map_file(descriptor, mmap.ACCESS_READ), self._segment_decoder), inode)
         finally:
@@ -263,11 +266,11 @@ class FolderStore:
     def _retire(self, name: str) -> None:
         """Rename the file of a distribution, so that its name is free again. Under the lock."""
         self._mapped.pop(name, None)
-        self._path(name).rename(self._folder / (_GONE + secrets.token_hex(8)))
+        self._path(name).rename(self._folder / (GONE + secrets.token_hex(8)))
 
     def _collect(self) -> None:
         """Unlink the files of unnamed distributions that no process maps."""
-        nameless = [entry.path for entry in os.scandir(self._folder) if entry.name.startswith((_GONE, _MAKING))]
+        nameless = [entry.path for entry in os.scandir(self._folder) if entry.name.startswith((GONE, _MAKING))]
         if not nameless:
             return
         with self._lock():  # so that no file is unlinked between its creation and its first lock

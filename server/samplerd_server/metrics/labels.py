@@ -60,6 +60,7 @@ SHED = Label(
         "reply_bytes": "replies of `--reply-bytes` waited to be read already, or the caller had its share of them",
         "deadline": "the queue would have taken longer than the request's deadline",
         "draining": "the server was shutting down",
+        "engine_gone": "with `--doors`, the engine had ended and was not there again",
         "message_bytes": "the message had more than `--max-message-bytes`; those that grpcio refuses itself are among "
         "`samplerd_unread_calls_total`",
     },
@@ -130,4 +131,4 @@ FILTER = Label(
         "guidance": "",
     },
 )
-WORKER = Label("worker", {}, others="the number of the worker, from 0; `0` without workers")
+WORKER = Label("worker", {}, others="the number of the worker or door, from 0, or `engine`; `0` without workers")

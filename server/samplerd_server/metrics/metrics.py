@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from prometheus_client.registry import Collector
 
+from samplerd_server.core.drawn import Drawn
 from samplerd_server.core.errors import OK, Code
 from samplerd_server.metrics.definition import definitions_of
 from samplerd_server.metrics.instruments import Counter, Gauge
@@ -158,6 +159,17 @@ class Metrics(ServerTable, _Instruments):
             if own.is_request:
                 self.requests.add(1, rpc, code.name)
 
+    def drawn(self) -> Drawn:
+        """Sum up what was drawn."""
+        waits, wait_s = self.queue_wait_seconds.summary()
+        return Drawn(
+            rows=int(self.rows.total()),
+            batches=int(self.batches.total()),
+            waits=waits,
+            wait_s=wait_s,
+            compute_s=self.compute_seconds.summary()[1],
+        )
+
     def request_answered(self, rpc: str, code: Code, seconds: float) -> None:
         """Count a request that was answered; a stream counts each of its own."""
         own = self._rpcs[rpc]
@@ -172,10 +184,11 @@ class Metrics(ServerTable, _Instruments):
 class SupervisorMetrics(SupervisorTable, _Instruments):
     """What the supervisor of workers counts itself. On its event loop."""
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: Iterable[str]) -> None:
+        """Take the names of the workers."""
         _Instruments.__init__(self)
-        for index in range(workers):
-            self.worker_restarts.cell(str(index))
+        for name in workers:
+            self.worker_restarts.cell(name)
 
 
 _GRPC_CODES = {code: camel_case(code.name) for code in Code}

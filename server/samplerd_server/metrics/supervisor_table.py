@@ -15,7 +15,7 @@ _AGGREGATOR = "process/workers/aggregator.py"
 
 @dataclass(init=False, eq=False, repr=False, slots=True)
 class SupervisorTable:
-    """What the supervisor adds with `--workers` 2 or more."""
+    """What the supervisor adds with `--workers` 2 or more, or with `--doors`."""
 
     worker_up: Gauge = metric(
         Gauge,

@@ -24,7 +24,7 @@ __all__ = ["BY_NAME", "PROCESS", "ServerTable", "SupervisorTable"]
 _GAUGES = "app/gauges.py"
 _BATCHER, _OBSERVER, _STORE = "batching/batcher.py", "transport/rpc/observer.py", "distributions/store.py"
 _READER = "transport/shared_memory/reader.py"
-_SUBMITTER, _WORKLOAD = "transport/rpc/submitter.py", "transport/rpc/workload.py"
+_SUBMITTER, _WORKLOAD = "transport/rpc/queue_entry.py", "transport/rpc/workload.py"
 
 
 @dataclass(init=False, eq=False, repr=False, slots=True)

@@ -62,9 +62,10 @@ class Lifecycle:
         self._may_listen = asyncio.Event()
         self._delay_s = config.transport.drain_delay_s if config.worker is None else 0.0
         self._ended_at = 0.0
-        self._is_orphan = False
         self.service_manager = ServiceManager() if config.worker else ServiceManager.of_environment()
         """What started this process; nothing is told to it by a worker, which the supervisor started."""
+        self.is_orphan = False
+        """Whether the supervisor has died, which ends the server too."""
         self.stop = asyncio.Event()
         """Set once the server must drain."""
         self.hurry = asyncio.Event()
@@ -99,7 +100,7 @@ class Lifecycle:
             self._obey(line)
         if not message:
             asyncio.get_running_loop().remove_reader(control)
-            self._is_orphan = True
+            self.is_orphan = True
             self.stop.set()
 
     def _obey(self, message: bytes) -> None:
@@ -171,7 +172,7 @@ class Lifecycle:
         self._report("stopped", {"finished_in_grace": is_clean}, logging.INFO if is_clean else logging.WARNING)
         if self._worker is not None:
             tell(self._worker, "stopped", is_clean=is_clean)
-            if self._is_orphan and self._worker.folder:
+            if self.is_orphan and self._worker.folder:
                 # It may hold much memory, and nobody else is left to remove it. Files that are open stay readable.
                 shutil.rmtree(self._worker.folder, ignore_errors=True)
 
@@ -180,4 +181,4 @@ class Lifecycle:
         if self._worker is None:
             event(_LOG, level, message, **values)
         else:
-            event(_LOG, level, f"worker {message}", pid=os.getpid(), **values)
+            event(_LOG, level, f"{self._worker.role} {message}", pid=os.getpid(), **values)

@@ -14,10 +14,11 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+from samplerd_server.config import ENGINE
 from samplerd_server.process.background_log import BackgroundLog
 
 if TYPE_CHECKING:
-    from samplerd_server.config import LogConfig
+    from samplerd_server.config import LogConfig, WorkerConfig
 
 __all__ = ["access_event", "background_event", "close_background", "dropped_lines", "event", "set_up"]
 
@@ -62,17 +63,17 @@ def dropped_lines() -> int:
     return 0 if _background is None else _background.dropped
 
 
-def set_up(config: LogConfig, worker: int | None = None) -> None:
+def set_up(config: LogConfig, worker: WorkerConfig | None = None) -> None:
     """Send all logs to standard error in the configured format. Called once, at start-up.
 
     Args:
         config: format and lowest severity.
-        worker: number of the worker, added to each of its lines; None = not a worker.
+        worker: says which worker or door it is, as each of its lines does; None = none.
 
     """
     global _background  # noqa: PLW0603  # there is one standard error
     handler = _Handler(sys.stderr)
-    own = {} if worker is None else {"worker": worker}
+    own = {} if worker is None or worker.role == ENGINE else {worker.role: worker.index}
     formatter = _Json(own) if config.format == "json" else _Text(own)
     handler.setFormatter(formatter)
     _background = BackgroundLog(_FILE, formatter.format)

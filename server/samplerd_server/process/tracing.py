@@ -122,6 +122,7 @@ class Tracing:
 
     def begin_batch(self, rows: int, callers: int, closed: str, formed_s: float) -> BatchSpan:
         """Begin the span of a batch, which is the root of a trace of its own: its calls are of many traces."""
+        self._set_clock()
         attributes = {
             "samplerd.batch.rows": rows,
             "samplerd.batch.callers": callers,

@@ -152,7 +152,7 @@ def test_the_hint_is_bounded(admission, queue, cost_model):
 
 
 def test_four_attempts_of_a_refused_client_span_what_may_finish_first(admission):
-    admission.close(NOW)
+    admission.gate.close(NOW)
     waited = 0.0
     for _ in range(3):
         with pytest.raises(UnavailableError) as caught:
@@ -166,7 +166,7 @@ def test_four_attempts_of_a_refused_client_span_what_may_finish_first(admission)
 
 def test_draining_turns_everything_away(admission):
     admission.check(ticket(), NOW)
-    admission.close(NOW)
+    admission.gate.close(NOW)
     with pytest.raises(UnavailableError, match="draining"):
         admission.check(ticket(), NOW)
     # Even what is expired or too large: another server is to say so.

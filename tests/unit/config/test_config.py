@@ -158,6 +158,7 @@ BAD = [
     ("shared-memory-prefix", "a..b", "expected at most 64 of"),
     ("shared-memory-prefix", "a" * 65, "expected at most 64 of"),
     ("workers", "0", "expected an integer from 1 to 256"),
+    ("doors", "257", "expected an integer from 0 to 256"),
     ("workers", "257", "expected an integer from 1 to 256"),
     ("log-level", "loud", "expected one of debug, info, warning, error"),
     ("log-format", "xml", "expected one of text, json"),
@@ -288,6 +289,22 @@ def test_workers_cannot_share_a_unix_socket(address):
         f"--workers 2: cannot share {address}: a Unix socket belongs to one server"
     )
     assert parse(["--workers=1", f"--listen={address}"]).config.workers.count == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--listen=unix:/s"], "--doors 2: cannot share unix:/s: a Unix socket belongs to one server"),
+        (["--envoy-admin=127.0.0.1:1"], "--doors 2: cannot share --envoy-admin 127.0.0.1:1: each door has an Envoy"),
+        (
+            ["--workers=3"],
+            "--workers 3 and --doors 2: the processes are whole servers or doors of one engine, not both",
+        ),
+    ],
+)
+def test_doors_exclude_what_they_cannot_share(flags, message):
+    assert refused(["--doors=2", *flags]).startswith(message)
+    assert parse(["--doors=0", *flags]).config.workers.doors == 0
 
 
 def test_workers_cannot_share_envoys_admin_interface():

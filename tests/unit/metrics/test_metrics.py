@@ -134,7 +134,7 @@ def test_zero_series_of_every_label_are_there():
     assert label_values["samplerd_cancelled"] == {("queued",), ("computed",), ("expired",)}
     bounds = {("queue_rows",), ("queue_bytes",), ("incoming_bytes",), ("queue_wait",), ("reply_bytes",)}
     bounds |= {("message_bytes",)}
-    assert label_values["samplerd_shed"] == bounds | {("deadline",), ("draining",)}
+    assert label_values["samplerd_shed"] == bounds | {("deadline",), ("draining",), ("engine_gone",)}
     assert label_values["samplerd_row_errors"] == {(reason.name.lower(),) for reason in RowErrorReason if reason}
     rpcs = {sample.labels["rpc"] for sample in families["samplerd_requests"].samples}
     assert rpcs == {"Sample", "SampleStream", "ModelInfer"}
@@ -207,7 +207,7 @@ def test_a_renamed_instrument_shows_what_is_set_later(instrument):
 
 
 def test_the_supervisor_has_a_series_for_each_worker():
-    metrics = SupervisorMetrics(2)
+    metrics = SupervisorMetrics(["0", "1"])
     metrics.worker_up.watch(lambda: 1.0, "0")
     metrics.worker_restarts.add(4, "1")
     families = scrape(metrics)

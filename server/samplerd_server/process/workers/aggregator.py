@@ -20,6 +20,7 @@ from samplerd_server.metrics.snapshot import decode, last_counts
 from samplerd_server.process.workers.merge import keep_counts, merge
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 __all__ = ["MetricsAggregator"]
@@ -48,20 +49,22 @@ class _Slot:
 class MetricsAggregator:
     """The metrics of all workers, past and present, and those of the supervisor."""
 
-    def __init__(self, workers: int) -> None:
-        self._slots = [_Slot() for _ in range(workers)]
+    def __init__(self, names: Sequence[str]) -> None:
+        """Take the names of the workers, by which their series are told apart."""
+        self._names = tuple(names)
+        self._slots = [_Slot() for _ in names]
         self._past = _NOTHING
         self._process = ProcessMetrics()
-        self._own = SupervisorMetrics(workers)
-        for index, slot in enumerate(self._slots):
-            self._own.worker_up.watch(lambda slot=slot: float(slot.is_up), str(index))  # type: ignore[misc]  # mypy cannot infer a lambda's default
+        self._own = SupervisorMetrics(names)
+        for name, slot in zip(self._names, self._slots, strict=True):
+            self._own.worker_up.watch(lambda slot=slot: float(slot.is_up), name)  # type: ignore[misc]  # mypy cannot infer a lambda's default
         self._questions = count(1)
 
     def started(self, index: int, path: Path) -> None:
         """Take note that a worker was started, and answers on this socket."""
         slot = self._slots[index]
         if slot.has_run:
-            self._own.worker_restarts.add(1, str(index))
+            self._own.worker_restarts.add(1, self._names[index])
         slot.path, slot.has_run = path, True
 
     def ended(self, index: int) -> None:

@@ -15,7 +15,7 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
-from samplerd_server.config import WorkerConfig
+from samplerd_server.config import DOOR, ENGINE, WORKER, WorkerConfig
 from samplerd_server.config.handoff import write_handoff
 from samplerd_server.process.log import event
 from samplerd_server.process.watchdog import Progress, StallDetector
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from samplerd_server.config import ServerConfig
     from samplerd_server.process.workers.aggregator import MetricsAggregator
 
-__all__ = ["WorkerPool", "WorkersError"]
+__all__ = ["WorkerPool", "WorkersError", "roles_of"]
 
 _LOG = logging.getLogger("samplerd")
 _TRIES = 3
@@ -49,14 +49,20 @@ class WorkersError(Exception):
 
 
 class _Slot:
-    """One worker: the process that runs now, and what is known of those before it."""
+    """One worker, door or engine: the process that runs now, and what is known of those before it."""
 
-    def __init__(self, index: int) -> None:
+    def __init__(self, index: int, role: str) -> None:
         self.index = index
+        self.role = role
+        self.title = "the engine" if role == ENGINE else f"{role} {index}"
+        self.labels = {} if role == ENGINE else {role: index}
+        """What tells it apart in the log."""
         self.process = WorkerProcess(index)
         self.starts = 0
         self.failures = 0
         """Starts in a row that ended before they served."""
+        self.task: asyncio.Task[None] | None = None
+        """Runs it; None = it was not started."""
         self.was_warm = asyncio.Event()
         self.has_served = asyncio.Event()
 
@@ -74,7 +80,10 @@ class WorkerPool:
         self._environment = environment
         self._started_at_s = time.time()
         self._epoch_s = self._started_at_s - time.monotonic()
-        self._slots = [_Slot(index) for index in range(config.workers.count)]
+        self._slots = [_Slot(index, role) for index, role in enumerate(roles_of(config))]
+        self._fronts = [slot for slot in self._slots if slot.role != ENGINE]
+        """Those that callers connect to."""
+        self._behind = [slot for slot in self._slots if slot.role == ENGINE]
         self._tasks: list[asyncio.Task[None]] = []
         self._may_listen = asyncio.Event()
         self._has_started = False
@@ -88,7 +97,10 @@ class WorkerPool:
 
         """
         self._distributions.mkdir(mode=0o700)
-        first, *others = self._slots
+        for slot in self._behind:
+            self._run_in_background(slot)
+            await self._wait_for(slot.has_served)
+        first, *others = self._fronts
         # The first starts alone: it compiles kernels for all if they must be, and it alone reports that none can start.
         self._run_in_background(first)
         await self._wait_for(first.was_warm)
@@ -105,11 +117,12 @@ class WorkerPool:
         """Say why no request is answered; empty = a worker serves."""
         if self._draining.is_set():
             return "draining"
-        processes = [slot.process for slot in self._slots]
-        if any(process.is_serving.is_set() and not process.has_ended.is_set() for process in processes):
-            return ""
         why = "" if self._has_started else "; kernels that no cache holds are compiled first, which takes minutes"
-        return f"none of {len(processes)} workers serves{why}"
+        if not all(_serves(slot) for slot in self._behind):
+            return f"the engine does not serve{why}"
+        if any(map(_serves, self._fronts)):
+            return ""
+        return f"none of {len(self._fronts)} {self._fronts[0].role}s serves{why}"
 
     async def watch(self) -> None:
         """Wait for a slot's task to fail, which is a bug: its exception is raised here."""
@@ -117,10 +130,12 @@ class WorkerPool:
 
     def serves(self) -> dict[str, object]:
         """Give what the first worker reported when it began to serve; the others are like it."""
-        return dict(self._slots[0].process.serves)
+        return dict(self._fronts[0].process.serves)
 
     async def drain(self, hurry: asyncio.Event) -> bool:
         """Drain all workers at once; returns whether every request in flight finished within the grace.
+
+        Doors end first, then the engine.
 
         A worker that had ended before has no requests in flight: it is none of those that are drained.
 
@@ -130,10 +145,10 @@ class WorkerPool:
         """
         self._draining.set()
         ended_before = {slot.process for slot in self._slots if slot.process.has_ended.is_set()}
-        for slot in self._slots:
+        for slot in self._fronts:
             slot.process.drain()
         hurry_set = asyncio.ensure_future(hurry.wait())
-        ended = asyncio.ensure_future(self._wait_for_tasks())
+        ended = asyncio.ensure_future(self._wait_for_ends())
         transport = self._config.transport
         timeout_s = transport.drain_delay_s + transport.drain_grace_s + _STOP_S
         await asyncio.wait({ended, hurry_set}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
@@ -144,12 +159,16 @@ class WorkerPool:
         drained = {slot.process for slot in self._slots} - ended_before
         return all(process.is_clean or not process.is_serving.is_set() for process in drained)
 
-    async def _wait_for_tasks(self) -> None:
+    async def _wait_for_ends(self) -> None:
         # Their exceptions are not raised here: `start` raises the first, and the others say the same.
+        await asyncio.gather(*(slot.task for slot in self._fronts if slot.task), return_exceptions=True)
+        for slot in self._behind:
+            slot.process.drain()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _run_in_background(self, slot: _Slot) -> None:
-        self._tasks.append(asyncio.create_task(self._run(slot)))
+        slot.task = asyncio.create_task(self._run(slot))
+        self._tasks.append(slot.task)
 
     async def _wait_for(self, happened: asyncio.Event) -> None:
         """Wait for an event, or raise what a slot's task raises before it."""
@@ -170,6 +189,7 @@ class WorkerPool:
             await _any(process.is_warm, process.has_ended)
             if process.is_warm.is_set():
                 slot.was_warm.set()
+            if process.is_warm.is_set() and slot.role != ENGINE:  # the engine begins as soon as it is warm
                 await _any(self._may_listen, process.has_ended)
                 process.go()
                 await _any(process.is_serving, process.has_ended)
@@ -219,13 +239,15 @@ class WorkerPool:
     def _describe(self, slot: _Slot, control: socket.socket, metrics: Path) -> WorkerConfig:
         return WorkerConfig(
             index=slot.index,
-            count=len(self._slots),
+            count=len(self._fronts),
             control=control.fileno(),
             metrics_socket=str(metrics) if self._config.metrics.listen else "",
             started_at_s=self._started_at_s,
             epoch_s=self._epoch_s,
             distributions=str(self._distributions),
             folder=str(self._folder),
+            role=slot.role,
+            engine_socket=str(self._folder / "engine.sock") if self._behind else "",
         )
 
     def _report_end(self, slot: _Slot, wait_s: float) -> None:
@@ -240,12 +262,23 @@ class WorkerPool:
         if not process.is_serving.is_set():
             slot.failures += 1
             if not self._has_started and process.exit_code == _EXPECTED:
-                raise WorkersError(f"worker {slot.index} cannot start: {why}")
+                raise WorkersError(f"{slot.title} cannot start: {why}")
             if not self._has_started and slot.failures == _TRIES:
-                raise WorkersError(f"worker {slot.index} ended {_TRIES} times before it served: {why}")
+                raise WorkersError(f"{slot.title} ended {_TRIES} times before it served: {why}")
         # Exit code 0 was requested from outside: a warning only.
         level = logging.ERROR if process.exit_code else logging.WARNING
-        event(_LOG, level, "worker ended", worker=slot.index, why=why, starts_again_in=f"{wait_s:g}s")
+        event(_LOG, level, f"{slot.role} ended", **slot.labels, why=why, starts_again_in=f"{wait_s:g}s")
+
+
+def roles_of(config: ServerConfig) -> tuple[str, ...]:
+    """Give the role of each process: workers, or doors and the engine behind them."""
+    if config.workers.doors:
+        return (*[DOOR] * config.workers.doors, ENGINE)
+    return (WORKER,) * config.workers.count
+
+
+def _serves(slot: _Slot) -> bool:
+    return slot.process.is_serving.is_set() and not slot.process.has_ended.is_set()
 
 
 def _exit(code: int) -> str:

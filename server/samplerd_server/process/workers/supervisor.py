@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from samplerd import __version__
+from samplerd_server.config import ENGINE
 from samplerd_server.config.credentials import check_security
 from samplerd_server.metrics.exporter import Exporter
 from samplerd_server.process.cpu_quota import usable_cores
@@ -26,8 +27,8 @@ from samplerd_server.process.log import event
 from samplerd_server.process.probes import Probes
 from samplerd_server.process.temporary_folder import make_temporary_folder
 from samplerd_server.process.workers.aggregator import MetricsAggregator
-from samplerd_server.process.workers.cores import thread_variables, threads_per_worker
-from samplerd_server.process.workers.pool import WorkerPool, WorkersError
+from samplerd_server.process.workers.cores import thread_variables, threads_beside_doors, threads_per_worker
+from samplerd_server.process.workers.pool import WorkerPool, WorkersError, roles_of
 from samplerd_server.process.workers.ports import PortError, Ports
 from samplerd_server.process.workers.source import MergedSource
 
@@ -70,11 +71,13 @@ async def serve_workers(
         WorkersError: the workers cannot start.
 
     """
+    if config.workers.doors and not hasattr(os, "memfd_create"):
+        raise WorkersError(f"--doors {config.workers.doors}: doors need memfd_create(2), which this system lacks")
     lifecycle = Lifecycle(config)
     lifecycle.watch()
     # Before any worker starts, so that an error is reported at once.
     check_security(config.security)
-    aggregator = MetricsAggregator(config.workers.count)
+    aggregator = MetricsAggregator([role if role == ENGINE else str(at) for at, role in enumerate(roles_of(config))])
     ports = Ports()
     exporter = Exporter(config.metrics.listen, MergedSource(aggregator, asyncio.get_running_loop()))
     probes = Probes("starting workers")
@@ -110,14 +113,15 @@ async def _run_pool(
 ) -> bool:
     """Run the pool from its start to its end; returns whether every request in flight finished within the grace."""
     beating = None
+    counts = {"doors": config.workers.doors} if config.workers.doors else {"workers": config.workers.count}
     try:
         if await lifecycle.unless_stopped(pool.start()):
             await starting.stop()
-            served = pool.serves() | {"metrics": metrics, "workers": config.workers.count}
+            served = pool.serves() | {"metrics": metrics} | counts
             lifecycle.serving(**served)
             beating = asyncio.create_task(lifecycle.service_manager.beat(_turns))
             await lifecycle.unless_stopped(pool.watch())
-        lifecycle.draining(workers=config.workers.count)
+        lifecycle.draining(**counts)
     finally:
         await starting.stop()
         is_clean = await pool.drain(lifecycle.hurry)
@@ -133,9 +137,12 @@ async def _turns() -> bool:
 
 def _share(config: ServerConfig, ports: Ports) -> ServerConfig:
     """Give the configuration of a worker: the exact addresses, which it reserves, and its share of the cores."""
-    workers, cores = config.workers.count, usable_cores()
-    if workers > cores:
-        event(_LOG, logging.WARNING, "more workers than cores", workers=workers, cores=cores)
+    workers, doors, cores = config.workers.count, config.workers.doors, usable_cores()
+    if max(workers, doors) > cores:
+        what = {"doors": doors} if doors else {"workers": workers}
+        event(_LOG, logging.WARNING, f"more {next(iter(what))} than cores", **what, cores=cores)
+    threads = config.engine.threads
+    threads = threads_beside_doors(threads, doors, cores) if doors else threads_per_worker(threads, workers, cores)
     return dataclasses.replace(
         config,
         transport=dataclasses.replace(
@@ -143,7 +150,7 @@ def _share(config: ServerConfig, ports: Ports) -> ServerConfig:
             listen=ports.hold(config.transport.listen),
             http_listen="".join(ports.hold([config.transport.http_listen] if config.transport.http_listen else [])),
         ),
-        engine=dataclasses.replace(config.engine, threads=threads_per_worker(config.engine.threads, workers, cores)),
+        engine=dataclasses.replace(config.engine, threads=threads),
     )
 
 

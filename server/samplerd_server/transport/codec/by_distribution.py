@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from samplerd_server.distributions.segment import Description
     from samplerd_server.transport.codec.decode import Decoder
 
-__all__ = ["DistributionDecoder", "check_name", "decode_fixed_params"]
+__all__ = ["DistributionDecoder", "check_name", "decode_fixed_params", "with_cdf_index"]
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 
@@ -95,20 +95,10 @@ class DistributionDecoder:
                 f"{request.samples} samples are more than {self.max_undivided}: so many can only be drawn with "
                 "replacement, by fixed parameters or a temperature alone, without XTC and without outputs per row",
             )
-        cdf_index = (
-            rows.cdf_index if _can_use_cdf_index(request, params, has_fixed_params=rows.params is not None) else None
-        )
-        return replace(
-            request,
-            kind=rows.kind,
-            params=params,
-            cdf_index=cdf_index,
-            is_divisible=is_divisible,
-            greedy_rows=request.greedy_rows if rows.params is None else rows.rows * params[0].is_greedy,
-            work=request.samples * INDEXED_DRAW
-            if cdf_index is not None
-            else work_of(rows, request.num_samples, params, rows.kind, request.with_replacement, request.outputs),
-        )
+        greedy_rows = request.greedy_rows if rows.params is None else rows.rows * params[0].is_greedy
+        whole = replace(request, kind=rows.kind, params=params, is_divisible=is_divisible, greedy_rows=greedy_rows)
+        work = work_of(rows, request.num_samples, params, rows.kind, request.with_replacement, request.outputs)
+        return with_cdf_index(replace(whole, work=work), rows)
 
     @staticmethod
     def _params(message: pb.SampleRequest, rows: StoredRows, request: SampleRequest) -> tuple[SamplingParams, ...]:
@@ -120,6 +110,15 @@ class DistributionDecoder:
                     field, f"the parameters of distribution {rows.name} were fixed at its upload: send none"
                 )
         return (rows.params,)
+
+
+def with_cdf_index(request: SampleRequest, rows: StoredRows) -> SampleRequest:
+    """Let a request draw from the CDF index of its rows, if there is one that has the law and the outputs it wants."""
+    if rows.cdf_index is None:
+        return request
+    if not _can_use_cdf_index(request, request.params, has_fixed_params=rows.params is not None):
+        return request
+    return replace(request, cdf_index=rows.cdf_index, work=request.samples * INDEXED_DRAW)
 
 
 def _is_divisible(request: SampleRequest, params: tuple[SamplingParams, ...], *, has_fixed_params: bool) -> bool:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from samplerd_server.core.params import SamplingParams
     from samplerd_server.core.rows import CandidateRows, DenseRows, StoredRows
     from samplerd_server.transport.codec.decode_ids import ParamsContext
-    from samplerd_server.transport.codec.scan import Scanned
+    from samplerd_server.transport.codec.scanned import Scanned
 
 __all__ = [
     "DEFAULT",

@@ -8,19 +8,39 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from samplerd_server.transport.codec.plain_scan import plain_scan
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    from samplerd_server.transport.codec.scan import Scanned
+    from samplerd_server.transport.codec.scanned import Scanned
 
-__all__ = ["compiled_scan", "compiled_varints"]
+__all__ = ["compiled_scan", "compiled_varints", "forgo_compiler"]
+
+_forgoes = False
+"""Whether this process does without compiled loops although it could have them."""
+
+
+def forgo_compiler() -> None:
+    """Load nothing that is compiled from now on: the compiler takes more memory and time than a door has use for."""
+    global _forgoes  # noqa: PLW0603  # a property of the process
+    _forgoes = True
+
+
+def _has_compiler() -> bool:
+    return not _forgoes and find_spec("numba") is not None
 
 
 def compiled_scan() -> Callable[[bytes], Scanned] | None:
-    """Load the scan of requests, or compile it; None where numba is not installed."""
-    if find_spec("numba") is None:
+    """Load the scan of requests, or compile it; None where numba is not installed.
+
+    A process that does without the compiler gets a scan in Python, which takes longer and finds the same.
+    """
+    if _forgoes:
+        return plain_scan
+    if not _has_compiler():
         return None
     from samplerd_server.transport.codec.scan import scan  # noqa: PLC0415  # it imports numba
 
@@ -31,7 +51,7 @@ def compiled_scan() -> Callable[[bytes], Scanned] | None:
 @cache
 def compiled_varints() -> Callable[[NDArray[np.int32]], NDArray[np.uint8]] | None:
     """Load the loop that writes varints, or compile it; None where numba is not installed."""
-    if find_spec("numba") is None:
+    if not _has_compiler():
         return None
     from samplerd_server.transport.codec.varints import varints  # noqa: PLC0415  # it imports numba
 

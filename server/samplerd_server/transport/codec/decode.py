@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from samplerd_server.core.request import SampleRequest
     from samplerd_server.core.rows import CandidateRows, StoredRows
     from samplerd_server.transport.codec.decode_guidance import GuidanceRows
-    from samplerd_server.transport.codec.scan import Scanned
+    from samplerd_server.transport.codec.scanned import Scanned
     from samplerd_server.transport.shared_memory.reader import SharedMemoryReader
 
 __all__ = ["Decoder"]

@@ -16,13 +16,12 @@ Source: the encoding guide of Protocol Buffers.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from samplerd_server.sampling.kernels.compile import jit, short_kernel
+from samplerd_server.transport.codec.scanned import Scanned
 
-__all__ = ["Scanned", "scan"]
+__all__ = ["scan"]
 
 _U64 = np.uint64
 _ZERO = np.uint64(0)
@@ -36,44 +35,6 @@ _ID, _PARAMS, _NUM_SAMPLES, _SEED, _REPLACEMENT, _KIND, _OUTPUTS, _DRAW_OFFSET, 
 _ROW_PARAMS, _ROW_SEEDS, _SHARED_MEMORY, _GUIDANCE, _TENSOR = 10, 11, 15, 16, 100
 # Fields of Tensor.
 _DTYPE, _ROWS, _VOCAB_SIZE, _DATA = 1, 2, 3, 4
-
-
-class Scanned(NamedTuple):
-    """The fields of a message, 0 where absent; positions count bytes from its begin."""
-
-    is_done: bool
-    """False: the scan gave up, and nothing here is valid."""
-    is_simple: bool
-    """True: the message has no other fields; False: only the positions and the fields of the source are valid."""
-    is_shared: bool
-    """The source is shared memory, of whose message only the position is known; otherwise it is a tensor."""
-    id: int
-    num_samples: int
-    has_seed: bool
-    seed: int
-    replacement: int
-    kind: int
-    draw_offset: int
-    priority: int
-    params_at: int
-    """Where the content of params begins; 0 = absent."""
-    params_end: int
-    outputs_at: int
-    outputs_end: int
-    guidance_tag: int
-    """Where the field guidance begins, with its tag."""
-    guidance_at: int
-    """Where its content begins; 0 = absent. With it a message is not simple."""
-    guidance_end: int
-    source_tag: int
-    """Where the field of the source begins, with its tag."""
-    source_end: int
-    dtype: int
-    rows: int
-    vocab_size: int
-    data_at: int
-    """Where the numbers begin; for shared memory, where its message begins."""
-    data_end: int
 
 
 @jit

@@ -12,6 +12,7 @@ from samplerd_server.transport.oip.echo import shown
 from samplerd_server.transport.oip.parameters import PARAMETERS
 
 if TYPE_CHECKING:
+    from samplerd_server.core.drawn import Drawn
     from samplerd_server.metrics.metrics import Metrics
 
 __all__ = [
@@ -105,15 +106,12 @@ def config(max_rows: int) -> oip.ModelConfig:
     )
 
 
-def statistics(metrics: Metrics) -> oip.ModelStatistics:
-    """Count the work since the start, of both protocols."""
+def statistics(metrics: Metrics, drawn: Drawn) -> oip.ModelStatistics:
+    """Count the work since the start, of both protocols: the requests of these metrics, and what was drawn."""
     outcomes = [(code, metrics.requests.value(rpc, code.name)) for rpc in _DRAWING for code in Code]
     succeeded = int(sum(count for code, count in outcomes if code is Code.OK))
     failed = int(sum(count for code, count in outcomes if code is not Code.OK))
     seconds = sum(metrics.request_seconds.summary(rpc)[1] for rpc in _DRAWING)
-    batches, rows = int(metrics.batches.total()), int(metrics.rows.total())
-    queue_count, queue_s = metrics.queue_wait_seconds.summary()
-    _, compute_s = metrics.compute_seconds.summary()
 
     def duration(count: int, seconds: float) -> oip.StatisticDuration:
         return oip.StatisticDuration(count=count, ns=round(seconds * _NS))
@@ -121,14 +119,14 @@ def statistics(metrics: Metrics) -> oip.ModelStatistics:
     return oip.ModelStatistics(
         name=MODEL,
         version=VERSION,
-        inference_count=rows,
-        execution_count=batches,
+        inference_count=drawn.rows,
+        execution_count=drawn.batches,
         inference_stats=oip.InferStatistics(
             success=duration(succeeded, seconds),
             fail=duration(failed, 0.0),
-            queue=duration(queue_count, queue_s),
-            compute_input=duration(batches, 0.0),
-            compute_infer=duration(batches, compute_s),
-            compute_output=duration(batches, 0.0),
+            queue=duration(drawn.waits, drawn.wait_s),
+            compute_input=duration(drawn.batches, 0.0),
+            compute_infer=duration(drawn.batches, drawn.compute_s),
+            compute_output=duration(drawn.batches, 0.0),
         ),
     )

@@ -18,9 +18,10 @@ from samplerd_server.transport.oip.replies import reply_to
 from samplerd_server.transport.oip.translate import Translator
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from samplerd_server.batching.ticket import Reply
+    from samplerd_server.core.drawn import Drawn
     from samplerd_server.core.result import SampleResult
     from samplerd_server.metrics.metrics import Metrics
     from samplerd_server.transport.codec.decode import Decoder
@@ -45,6 +46,7 @@ class InferenceService:
         regions: SharedMemoryRegistry | None,
         max_rows: int,
         metrics: Metrics,
+        drawn: Callable[[], Awaitable[Drawn]],
     ) -> None:
         self._submitter = submitter
         self._streams = streams
@@ -52,6 +54,7 @@ class InferenceService:
         self._translator = Translator(decoder=decoder, regions=regions)
         self._max_rows = max_rows
         self._metrics = metrics
+        self._drawn = drawn
 
     @INFERENCE.unary("ModelInfer", oip.ModelInferRequest, oip.ModelInferResponse)
     async def model_infer(self, request: oip.ModelInferRequest, call: Call) -> oip.ModelInferResponse:
@@ -109,7 +112,7 @@ class InferenceService:
         """Count the work since the start."""
         if request.name:
             check_model(request.name, request.version)
-        return oip.ModelStatisticsResponse(model_stats=[statistics(self._metrics)])
+        return oip.ModelStatisticsResponse(model_stats=[statistics(self._metrics, await self._drawn())])
 
 
 def _deadline(inference: Inference, arrival: float, deadline: float) -> float:

@@ -9,6 +9,9 @@ from samplerd_server.transport.oip.registry import SharedMemoryRegistry
 from samplerd_server.transport.oip.service import InferenceService
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from samplerd_server.core.drawn import Drawn
     from samplerd_server.metrics.metrics import Metrics
     from samplerd_server.transport.codec.decode import Decoder
     from samplerd_server.transport.rpc.streams import Streams
@@ -28,8 +31,9 @@ def open_inference(
     streams: Streams,
     regions: SharedMemoryReader | None,
     metrics: Metrics,
+    drawn: Callable[[], Awaitable[Drawn]],
 ) -> tuple[InferenceService, ManagementService]:
-    """Build them."""
+    """Build them; `drawn` gives what was drawn since the start."""
     registry = None if regions is None else SharedMemoryRegistry(regions)
     inference = InferenceService(
         decoder=decoder,
@@ -38,5 +42,6 @@ def open_inference(
         regions=registry,
         max_rows=decoder.limits.max_rows,
         metrics=metrics,
+        drawn=drawn,
     )
     return inference, ManagementService(submitter=submitter, regions=registry)

@@ -1,83 +1,42 @@
-"""The RPCs about distributions: uploading rows, describing, listing and deleting them.
-
-Uploaded rows go through the queue like a request for one sample of each row: that bounds how many may wait, keeps
-deadlines, and finds every row that cannot be drawn from. Then one thread copies them into the store and builds their
-CDF index, while the event loop and the device go on. A distribution can be found by its name only when all of it is
-in the store.
-"""
+"""The RPCs about distributions: uploading rows, describing, listing and deleting them."""
 
 from __future__ import annotations
 
-import math
-import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from samplerd.v1 import sampler_pb2 as pb
-from samplerd_server.batching.pack import pack
-from samplerd_server.core.errors import InvalidRequestError, NotFoundError, SamplerdError
-from samplerd_server.core.rows import DenseRows
-from samplerd_server.distributions.segment import size_of, write_segment
+from samplerd_server.core.errors import NotFoundError
 from samplerd_server.transport.codec.by_distribution import DistributionDecoder, check_name
-from samplerd_server.transport.codec.decode_distribution import (
-    decode_new,
-    decode_page,
-    encode_distribution,
-    encode_page_token,
-)
+from samplerd_server.transport.codec.decode_distribution import decode_page, encode_distribution, encode_page_token
 from samplerd_server.transport.rpc.contract import SAMPLER
 
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop
     from collections.abc import Callable, Iterator, Sequence
 
-    from samplerd_server.config import DistributionsConfig
-    from samplerd_server.core.enums import InputKind
-    from samplerd_server.core.params import SamplingParams
     from samplerd_server.core.request import SampleRequest
-    from samplerd_server.distributions.segment import CdfIndexPlan
     from samplerd_server.distributions.store import Store
-    from samplerd_server.sampling.rows import RowBatch
     from samplerd_server.transport.codec.decode import Decoder
-    from samplerd_server.transport.codec.decode_distribution import NewDistribution
     from samplerd_server.transport.rpc.call import Call
-    from samplerd_server.transport.rpc.submitter import Submitter
 
-__all__ = ["DistributionService", "PlansCdfIndexes"]
+__all__ = ["CreatesDistributions", "DistributionService"]
 
 
-class PlansCdfIndexes(Protocol):
-    """The part of the engine that builds CDF indexes: sampling.cdf_index.builder.CdfIndexBuilder."""
+class CreatesDistributions(Protocol):
+    """What takes uploads: `rpc.uploads.Uploads`, or in a door the engine that does."""
 
-    def plan(self, batch: RowBatch, kind: InputKind, params: SamplingParams) -> CdfIndexPlan | None:
-        """Work out the size of the CDF index of rows; None for rows that cannot have one."""
+    async def create(self, data: bytes, arrival: float, deadline: float, connection: str) -> bytes:
+        """Check uploaded rows and keep them in the store; see `Uploads`."""
         ...
 
 
 class DistributionService:
     """Answers the RPCs about distributions."""
 
-    def __init__(
-        self,
-        config: DistributionsConfig,
-        *,
-        store: Store,
-        cdf_index_builder: PlansCdfIndexes | None,
-        decoder: Decoder,
-        submitter: Submitter,
-        loop: AbstractEventLoop,
-    ) -> None:
-        self._default_ttl_s = config.ttl_s or math.inf
+    def __init__(self, store: Store, uploads: CreatesDistributions) -> None:
         self._store = store
-        self._cdf_index_builder = cdf_index_builder
-        self._decoder = decoder
-        self._submitter = submitter
-        self._loop = loop
-        self._arriving_bytes = 0
-        """Bytes of rows that are being uploaded: their messages are in memory beside the copies."""
-        self._thread = ThreadPoolExecutor(1, "samplerd-cdf-index")
+        self._uploads = uploads
 
     def request_decoder(self, decoder: Decoder, max_samples: int) -> Callable[[pb.SampleRequest], SampleRequest]:
         """Give the function that decodes requests which name a distribution, for at most `max_samples` samples each."""
@@ -86,46 +45,10 @@ class DistributionService:
             decoder=whole, find=self._store.find, max_undivided=decoder.limits.max_samples
         ).decode
 
-    def close(self) -> None:
-        """Start no further upload, and do not wait for those that are running."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
-
     @SAMPLER.unary_bytes("CreateDistribution", pb.CreateDistributionRequest, pb.CreateDistributionResponse)
     async def create(self, data: bytes, call: Call) -> bytes:
         """Check uploaded rows and keep them in the store."""
-        new = decode_new(data, self._decoder, now=time.time(), default_ttl_s=self._default_ttl_s)
-        size = new.request.size_bytes
-        self._store.check(new.description.name, size_of(new.description, None) + self._arriving_bytes)
-        self._arriving_bytes += size
-        try:
-            result = await self._submitter.submit(new.request, call.arrival, call.deadline, call.connection)
-            if result.row_errors:
-                first = result.row_errors[0]
-                raise InvalidRequestError(new.field, f"row {first.row}: {first.message}")
-            return await self._make(new)
-        finally:
-            self._arriving_bytes -= size
-
-    async def _make(self, new: NewDistribution) -> bytes:
-        """Copy checked rows into the store; if the caller has gone, their memory is freed."""
-        rows = new.request.source
-        assert isinstance(rows, DenseRows), "an upload of candidates. This is a bug."
-        plan = await self._loop.run_in_executor(self._thread, self._plan, new)
-        memory = self._store.allocate(size_of(new.description, plan))
-        await self._loop.run_in_executor(self._thread, write_segment, memory, new.description, rows, plan)
-        try:
-            message = encode_distribution(*self._store.publish(memory))
-        except SamplerdError as error:
-            # The frames of its traceback would keep the memory.
-            error.__traceback__ = None
-            del memory
-            raise
-        return pb.CreateDistributionResponse(distribution=message).SerializeToString()
-
-    def _plan(self, new: NewDistribution) -> CdfIndexPlan | None:
-        if self._cdf_index_builder is None:
-            return None
-        return self._cdf_index_builder.plan(pack([new.request]), new.request.kind, new.request.params[0])
+        return await self._uploads.create(data, call.arrival, call.deadline, call.connection)
 
     @SAMPLER.unary("GetDistribution", pb.GetDistributionRequest, pb.GetDistributionResponse)
     async def get(self, request: pb.GetDistributionRequest, _call: Call) -> pb.GetDistributionResponse:

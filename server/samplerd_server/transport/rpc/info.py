@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from samplerd_server.config import ServerConfig
-    from samplerd_server.engine.engine import Engine
+    from samplerd_server.core.engine_facts import EngineFacts
     from samplerd_server.transport.rpc.descriptor import Rpc
 
 __all__ = ["describe"]
@@ -27,13 +27,13 @@ def _optional(config: ServerConfig) -> frozenset[str]:
     return frozenset(shared_memory if config.transport.shared_memory_prefix else ())
 
 
-def describe(config: ServerConfig, engine: Engine, rpcs: Iterable[Rpc]) -> pb.GetServerInfoResponse:
+def describe(config: ServerConfig, facts: EngineFacts, rpcs: Iterable[Rpc]) -> pb.GetServerInfoResponse:
     """Describe this server, its capabilities and its limits; `rpcs` are those that it serves."""
     info = pb.GetServerInfoResponse(
         version=__version__,
-        device=engine.device.name,
-        device_name=engine.device.description,
-        kernel=engine.sampler.name,
+        device=facts.device,
+        device_name=facts.device_description,
+        kernel=facts.kernel,
         rng=RNG,
         limits=pb.Limits(
             max_message_bytes=config.transport.max_message_bytes,
@@ -54,10 +54,10 @@ def describe(config: ServerConfig, engine: Engine, rpcs: Iterable[Rpc]) -> pb.Ge
         capabilities=[
             *(rpc.capability for rpc in rpcs if rpc.capability),
             *_FIELDS,
-            *sorted(engine.sampler.capabilities | _optional(config)),
+            *sorted(facts.capabilities | _optional(config)),
         ],
-        torch_version=engine.torch_version,
-        threads=engine.threads,
+        torch_version=facts.torch_version,
+        threads=facts.threads,
     )
     if config.worker is None:
         info.start_time.GetCurrentTime()

@@ -1,73 +1,71 @@
-"""Submits requests to the queue: each is admitted or refused, and gets a ticket that carries its reply. Event loop."""
+"""Submits requests to the queue: each gets a ticket that carries its reply. Event loop.
+
+The queue is that of this process, or of the engine that several doors share; what differs is its entry.
+"""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from samplerd_server.batching.ticket import Ticket
-from samplerd_server.core.errors import OverloadedError, UnavailableError
 from samplerd_server.transport.rpc.arrival import current_record
 from samplerd_server.transport.rpc.caller import CALLER
-from samplerd_server.transport.rpc.workload import Workload
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
 
-    from samplerd_server.batching.admission import Admission
-    from samplerd_server.batching.batcher import Batcher
-    from samplerd_server.batching.sweeper import Sweeper
+    from samplerd_server.batching.gate import Gate
     from samplerd_server.batching.ticket import Reply
     from samplerd_server.core.request import SampleRequest, VerifyRequest
     from samplerd_server.core.result import SampleResult, VerifyResult
-    from samplerd_server.metrics.metrics import Metrics
 
-__all__ = ["Submitter"]
+__all__ = ["Entry", "Submitter"]
+
+
+class Entry(Protocol):
+    """Where tickets go: `rpc.queue_entry.QueueEntry`, or `doors.link.Link` in a door."""
+
+    @property
+    def gate(self) -> Gate:
+        """What refuses every request once the server drains."""
+        ...
+
+    def take(self, ticket: Ticket, identity: str, *, is_admitted: bool = False) -> None:
+        """Admit a ticket and queue it; see `QueueEntry`."""
+        ...
 
 
 class Submitter:
-    """Admits requests and queues them.
+    """Makes tickets of requests, and queues them.
 
     Every method takes when the request arrived and when it is due, in seconds on the monotonic clock, and whose fair
     share of the queue it counts against. Cancel the future that it returns when nobody waits any more.
     """
 
-    def __init__(
-        self,
-        admission: Admission,
-        batcher: Batcher,
-        sweeper: Sweeper,
-        metrics: Metrics,
-        loop: AbstractEventLoop,
-        *,
-        has_records: bool = False,
-    ) -> None:
+    def __init__(self, entry: Entry, loop: AbstractEventLoop, *, has_records: bool = False) -> None:
         """Take what it needs; `has_records`: calls may have records, in which their requests are noted."""
-        self._has_records = has_records
-        self._admission = admission
-        self._batcher = batcher
-        self._sweeper = sweeper
-        self._metrics = metrics
-        self._workload = Workload(metrics)
+        self._entry = entry
         self._loop = loop
+        self._has_records = has_records
 
     @property
     def is_open(self) -> bool:
         """Whether new requests are taken: they are until the server drains."""
-        return self._admission.is_open
+        return self._entry.gate.is_open
 
     @property
     def is_ready(self) -> bool:
         """Whether new callers should come: they should until the server ends."""
-        return self._admission.is_ready
+        return self._entry.gate.is_ready
 
     def leave(self) -> None:
         """Say that the server is not ready, and admit requests all the same."""
-        self._admission.leave()
+        self._entry.gate.leave()
 
     def close(self) -> None:
         """Refuse new requests."""
-        self._admission.close(time.monotonic())
+        self._entry.gate.close(time.monotonic())
 
     def submit(self, request: SampleRequest, arrival: float, deadline: float, connection: str) -> Future[SampleResult]:
         """Admit a request and queue it; the future resolves to its result.
@@ -87,11 +85,7 @@ class Submitter:
             SamplerdError: it was not admitted, or its rows could not be brought in.
 
         """
-        ticket = Ticket(request, arrival, deadline, connection, reply)
-        self._admit(ticket)
-        if request.load is not None:
-            request.load()
-        self._enqueue(ticket)
+        self._take(Ticket(request, arrival, deadline, connection, reply))
 
     def submit_part(
         self, part: SampleRequest, deadline: float, connection: str, *, is_first: bool
@@ -103,10 +97,7 @@ class Submitter:
 
         """
         reply: Future[SampleResult] = self._loop.create_future()
-        ticket = Ticket(part, time.monotonic(), deadline, connection, reply)
-        if is_first:
-            self._admit(ticket)
-        self._enqueue(ticket)
+        self._take(Ticket(part, time.monotonic(), deadline, connection, reply), is_admitted=not is_first)
         return reply
 
     def submit_draft(
@@ -131,32 +122,9 @@ class Submitter:
             SamplerdError: it was not admitted.
 
         """
-        ticket = Ticket(request, arrival, deadline, connection, reply)
-        self._admit(ticket)
-        self._enqueue(ticket)
+        self._take(Ticket(request, arrival, deadline, connection, reply))
 
-    def _enqueue(self, ticket: Ticket) -> None:
-        self._batcher.enqueue(ticket)
+    def _take(self, ticket: Ticket, *, is_admitted: bool = False) -> None:
+        self._entry.take(ticket, CALLER.get(), is_admitted=is_admitted)
         if self._has_records and (record := current_record()) is not None:
             record.queued(ticket)
-        ticket.reply.add_done_callback(self._on_done)
-
-    def _on_done(self, reply: Reply) -> None:
-        """Give a cancelled ticket's place in the queue back."""
-        if reply.cancelled():
-            self._sweeper.soon()
-
-    def _admit(self, ticket: Ticket) -> None:
-        try:
-            self._admission.check(ticket, time.monotonic())
-        except OverloadedError as error:
-            self._metrics.shed.add(1, error.reason)
-            if identity := CALLER.get():
-                self._metrics.identity_refusals.add(1, self._metrics.identity_label(identity), error.code.name)
-            raise
-        except UnavailableError:
-            self._metrics.shed.add(1, "draining")
-            raise
-        self._workload.count(ticket.request)
-        if identity := CALLER.get():
-            self._metrics.identity_rows.add(ticket.request.rows, self._metrics.identity_label(identity))

@@ -29,10 +29,14 @@ class BufferPool:
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
         self._idle: OrderedDict[int, list[_Block]] = OrderedDict()
-        self.idle_bytes = 0
-        """Bytes of all idle blocks: at most the bound."""
+        self._idle_bytes = 0
 
-    def take(self, size: int) -> memoryview:
+    @property
+    def idle_bytes(self) -> int:
+        """Bytes of all idle blocks: at most the bound."""
+        return self._idle_bytes
+
+    def lease(self, size: int) -> memoryview:
         """Give `size` bytes with arbitrary content; they return to the pool when the last view of them is gone."""
         if size < _WORTH_KEEPING:
             return np.empty(size, np.uint8).data
@@ -47,19 +51,19 @@ class BufferPool:
 
     def give_back(self, block: _Block) -> None:
         """Put a block back; to make room, blocks of the least recently used size are freed."""
-        # Must not wait for the lock: the garbage collector may call this anywhere, even inside `take`.
+        # Must not wait for the lock: the garbage collector may call this anywhere, even inside `lease`.
         if len(block) > self._max_bytes or not self._lock.acquire(blocking=False):
             return
         try:
             size = len(block)
-            while self.idle_bytes + size > self._max_bytes:
+            while self._idle_bytes + size > self._max_bytes:
                 oldest = next(iter(self._idle), size)
                 if oldest == size:
                     return
                 self._pop(oldest)
             self._idle.setdefault(size, []).append(block)
             self._idle.move_to_end(size)
-            self.idle_bytes += size
+            self._idle_bytes += size
         finally:
             self._lock.release()
 
@@ -67,7 +71,7 @@ class BufferPool:
         blocks = self._idle.get(size)
         if blocks is None:
             return None
-        self.idle_bytes -= size
+        self._idle_bytes -= size
         block = blocks.pop()
         if not blocks:
             del self._idle[size]

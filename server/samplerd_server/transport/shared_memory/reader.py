@@ -16,7 +16,7 @@ import os
 import re
 import stat
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from samplerd_server.core.errors import (
     InvalidRequestError,
@@ -30,7 +30,7 @@ from samplerd_server.transport.shared_memory.buffer_pool import BufferPool
 if TYPE_CHECKING:
     from samplerd_server.metrics.metrics import Metrics
 
-__all__ = ["SharedMemoryReader"]
+__all__ = ["Buffers", "SharedMemoryReader"]
 
 FOLDER = "/dev/shm/"  # noqa: S108  # where Linux keeps what shm_open(3) makes: no temporary file of ours
 """The folder whose files are the regions."""
@@ -43,15 +43,28 @@ _SYSTEM_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """Errors of the system that the request did not cause."""
 
 
+class Buffers(Protocol):
+    """Memory to copy rows into."""
+
+    @property
+    def idle_bytes(self) -> int:
+        """Bytes of free buffers kept for the next rows."""
+        ...
+
+    def lease(self, size: int) -> memoryview:
+        """Give memory with arbitrary content; it is free again when the last view of it is gone."""
+        ...
+
+
 class SharedMemoryReader:
     """Reads and writes the regions whose key begins with a prefix."""
 
-    def __init__(self, prefix: str, *, max_bytes: int, metrics: Metrics) -> None:
+    def __init__(self, prefix: str, *, max_bytes: int, metrics: Metrics, buffers: Buffers | None = None) -> None:
         self._prefix = prefix
         self.max_bytes = max_bytes
         """Most bytes that one request may name: bounds how long a copy blocks the event loop."""
         self._metrics = metrics
-        self._buffers = BufferPool(IDLE_BYTES)
+        self._buffers: Buffers = BufferPool(IDLE_BYTES) if buffers is None else buffers
 
     @property
     def idle_bytes(self) -> int:
@@ -60,7 +73,7 @@ class SharedMemoryReader:
 
     def allocate(self, size: int) -> memoryview:
         """Give memory to read into, with arbitrary content."""
-        return self._buffers.take(size)
+        return self._buffers.lease(size)
 
     def resolve(self, key: str, path: str) -> str:
         """Check a key; returns the name of its file. `path` is the field of the request, for error messages.

@@ -17,7 +17,7 @@ def of_worker(name, index):
 
 @pytest.mark.asyncio
 async def test_workers_that_end_stay_counted_and_their_restarts_are_shown(tmp_path):
-    aggregator = MetricsAggregator(2)
+    aggregator = MetricsAggregator(["0", "1"])
     metrics = Metrics()
     metrics.rows.add(5, "greedy")
     first = SnapshotServer(str(tmp_path / "0.0"), metrics)
@@ -43,7 +43,7 @@ async def test_workers_that_end_stay_counted_and_their_restarts_are_shown(tmp_pa
 
 @pytest.mark.asyncio
 async def test_what_was_counted_after_the_last_answer_outlives_a_worker_that_ends_by_itself(tmp_path):
-    aggregator, metrics, path = MetricsAggregator(1), Metrics(), tmp_path / "0.0"
+    aggregator, metrics, path = MetricsAggregator(["0"]), Metrics(), tmp_path / "0.0"
     worker = SnapshotServer(str(path), metrics)
     worker.start()
     aggregator.started(0, path)
@@ -58,7 +58,7 @@ async def test_what_was_counted_after_the_last_answer_outlives_a_worker_that_end
 
 @pytest.mark.asyncio
 async def test_a_worker_that_was_killed_while_it_wrote_its_last_counts_stays_counted_with_its_last_answer(tmp_path):
-    aggregator, metrics, path = MetricsAggregator(1), Metrics(), tmp_path / "0.0"
+    aggregator, metrics, path = MetricsAggregator(["0"]), Metrics(), tmp_path / "0.0"
     worker = SnapshotServer(str(path), metrics)
     worker.start()
     aggregator.started(0, path)

@@ -8,14 +8,14 @@ import pytest
 
 from samplerd_server.config import ServerConfig, WorkersConfig
 from samplerd_server.process.workers.aggregator import MetricsAggregator
-from samplerd_server.process.workers.pool import WorkerPool
+from samplerd_server.process.workers.pool import WorkerPool, roles_of
 from samplerd_server.process.workers.process import WorkerProcess
 
 
 @pytest.mark.parametrize(("has_ended", "is_clean"), [(True, True), (False, False)], ids=["before the drain", "in it"])
 async def test_a_worker_that_ended_before_the_drain_is_not_held_against_it(has_ended, is_clean, tmp_path):
     config = ServerConfig(workers=WorkersConfig(count=2))
-    pool = WorkerPool(config, MetricsAggregator(2), tmp_path, {})
+    pool = WorkerPool(config, MetricsAggregator(["0", "1"]), tmp_path, {})
     killed, well = (slot.process for slot in pool._slots)
     for process in (killed, well):
         process.is_serving.set()
@@ -23,6 +23,11 @@ async def test_a_worker_that_ended_before_the_drain_is_not_held_against_it(has_e
     if has_ended:
         killed.has_ended.set()
     assert await pool.drain(asyncio.Event()) is is_clean
+
+
+def test_doors_come_before_the_engine_in_the_numbering():
+    assert roles_of(ServerConfig(workers=WorkersConfig(doors=2))) == ("door", "door", "engine")
+    assert roles_of(ServerConfig(workers=WorkersConfig(count=2))) == ("worker", "worker")
 
 
 def test_a_worker_that_ended_is_told_nothing():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from samplerd_server.metrics.metrics import Metrics
+from samplerd_server.transport.rpc.queue_entry import QueueEntry
 from samplerd_server.transport.rpc.submitter import Submitter
 from tests.support.requests import request
 
@@ -17,13 +18,13 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 async def test_the_queue_is_swept_for_a_cancelled_request_and_for_no_other():
     tickets, swept = [], []
-    submitter = Submitter(
+    entry = QueueEntry(
         SimpleNamespace(check=lambda *_: None),
         SimpleNamespace(enqueue=tickets.append),
         SimpleNamespace(soon=lambda: swept.append(len(swept))),
         Metrics(),
-        asyncio.get_running_loop(),
     )
+    submitter = Submitter(entry, asyncio.get_running_loop())
     one = request(np.zeros((1, 4)))
     replies = [submitter.submit(one, 0.0, 1.0, "a"), submitter.submit_part(one, 1.0, "a", is_first=False)]
     for ticket in tickets:

@@ -21,7 +21,7 @@ def address(buffer) -> int:
 
 @pytest.mark.parametrize("size", [1, 100, 65535, 65536, 65537, LARGE, LARGE + 1])
 def test_a_buffer_has_the_size_that_was_asked_for_and_can_be_written(size):
-    buffer = BufferPool(1 << 20).take(size)
+    buffer = BufferPool(1 << 20).lease(size)
     assert (len(buffer), buffer.nbytes, buffer.itemsize, buffer.readonly) == (size, size, 1, False)
     buffer[:] = bytes([7]) * size
     assert bytes(buffer) == bytes([7]) * size
@@ -29,37 +29,37 @@ def test_a_buffer_has_the_size_that_was_asked_for_and_can_be_written(size):
 
 def test_what_is_freed_is_used_again_and_what_is_held_is_not():
     pool = BufferPool(1 << 20)
-    first = pool.take(LARGE)
+    first = pool.lease(LARGE)
     held = address(first)
-    second = pool.take(LARGE)
+    second = pool.lease(LARGE)
     assert address(second) != held
     view = np.frombuffer(first, np.float32)[10:20]  # as a batch holds it
     del first
     assert pool.idle_bytes == 0
     del view
     assert pool.idle_bytes == LARGE
-    again = pool.take(LARGE - 1)  # a little less shares the block
+    again = pool.lease(LARGE - 1)  # a little less shares the block
     assert (address(again), len(again), pool.idle_bytes) == (held, LARGE - 1, 0)
-    again = pool.take(2 * LARGE)
+    again = pool.lease(2 * LARGE)
     assert pool.idle_bytes == LARGE
 
 
 def test_no_more_is_kept_than_allowed():
     pool = BufferPool(4 * LARGE)
-    buffers = [pool.take(LARGE) for _ in range(10)]
+    buffers = [pool.lease(LARGE) for _ in range(10)]
     buffers.clear()
     assert pool.idle_bytes == 4 * LARGE
-    pool.take(8 * LARGE)
+    pool.lease(8 * LARGE)
     assert pool.idle_bytes == 4 * LARGE, "larger than the bound: not kept, and nothing made room for it"
 
 
 def test_the_size_that_was_used_longest_ago_makes_room():
     pool = BufferPool(4 * LARGE)
-    buffers = [pool.take(2 * LARGE), pool.take(2 * LARGE)]
+    buffers = [pool.lease(2 * LARGE), pool.lease(2 * LARGE)]
     buffers.clear()
-    pool.take(LARGE)
+    pool.lease(LARGE)
     assert pool.idle_bytes == 3 * LARGE
-    kept = pool.take(2 * LARGE)
+    kept = pool.lease(2 * LARGE)
     assert pool.idle_bytes == LARGE
     del kept
     assert pool.idle_bytes == 3 * LARGE
@@ -67,14 +67,14 @@ def test_the_size_that_was_used_longest_ago_makes_room():
 
 def test_small_buffers_are_the_allocators():
     pool = BufferPool(1 << 20)
-    pool.take(1000)
+    pool.lease(1000)
     assert pool.idle_bytes == 0
 
 
 def test_a_buffer_freed_while_the_pool_is_at_work_is_not_waited_for():
     # The collector may free one at any point, even inside the pool itself.
     pool = BufferPool(1 << 20)
-    buffer = pool.take(LARGE)
+    buffer = pool.lease(LARGE)
     with pool._lock:
         del buffer
     assert pool.idle_bytes == 0
@@ -92,7 +92,7 @@ def test_threads_that_free_and_one_that_takes():
     for turn in range(60):
         threads = []
         for number in range(4):
-            buffer = pool.take(LARGE)
+            buffer = pool.lease(LARGE)
             buffer[:] = bytes([number + turn]) * LARGE
             threads.append(threading.Thread(target=use, args=(number + turn, buffer)))
             del buffer
@@ -114,7 +114,7 @@ class Pool(RuleBasedStateMachine):
 
     @rule(size=st.integers(0, 20).map(lambda n: n * 50_000))
     def take(self, size):
-        buffer = self.pool.take(size)
+        buffer = self.pool.lease(size)
         self.next = (self.next + 1) % 256
         buffer[:] = bytes([self.next]) * size
         self.held.append((self.next, buffer))
