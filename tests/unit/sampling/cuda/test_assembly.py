@@ -22,6 +22,9 @@ for architecture in map(int, sys.argv[1:]):
 ROUNDED_ANYHOW = r"\b(?:add|sub|mul|mad|fma)\.(?:ftz\.)?f(?:32|64)(?:x2)?\b|\.ftz|\.approx|div\.full"
 """An operation that does not say that it rounds to the nearest, may be contracted, or flushes subnormal numbers."""
 
+STACK_BYTES = {"adjust": 24}
+"""Where registers may be kept in memory: a few numbers of `adjust` wait for the rare path of a division by a penalty."""
+
 
 def compile_for(*architectures: int) -> list[dict[str, str]]:
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
@@ -48,7 +51,7 @@ def check(made: dict[str, str], folder) -> None:
         [knobs.nvidia.cuobjdump.path, "-res-usage", cubin], capture_output=True, text=True, check=True, timeout=60
     ).stdout
     [stack] = re.findall(r"STACK:(\d+)", used)
-    assert int(stack) <= 16, used  # what the call of a division keeps; registers that are spilled take more
+    assert int(stack) <= STACK_BYTES.get(made["kernel"], 0), used
     assert re.findall(r"LOCAL:(\d+)", used) == ["0"], used
     sass = subprocess.run(
         [knobs.nvidia.nvdisasm.path, cubin], capture_output=True, text=True, check=True, timeout=60
