@@ -14,21 +14,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from samplerd_server.core.enums import Dtype
-from samplerd_server.sampling.cuda.build import KERNELS
-from samplerd_server.sampling.cuda.draw import draw
-from samplerd_server.sampling.cuda.scope import is_drawn
 from samplerd_server.sampling.decode import read_bytes
 from samplerd_server.sampling.parameters.record import LISTS
 from tests.support.gpu_rows import FEW, KEPT, MIXED, STEPS, changed_rows, compare, rows, some_outputs
 
 pytestmark = pytest.mark.gpu
 
-WARPS = {kernel: warps for kernel, _, warps in KERNELS.values()}
-
 
 def launch(kernel: Any, programs: int, *arguments: Any) -> None:
+    from samplerd_server.sampling.cuda.build import KERNELS  # noqa: PLC0415  # see draw_on_device
+
+    warps = {own: number for own, _, number in KERNELS.values()}
     if programs:
-        kernel[(programs,)](*arguments, num_warps=WARPS[kernel], enable_fp_fusion=False)
+        kernel[(programs,)](*arguments, num_warps=warps[kernel], enable_fp_fusion=False)
         torch.cuda.synchronize()
 
 
@@ -48,6 +46,10 @@ def copy_back(to: Any, own: Any) -> None:
 
 
 def draw_on_device(rows: Any, results: Any) -> None:
+    # Not before a device is asked for: Triton decides on its first import whether this process interprets.
+    from samplerd_server.sampling.cuda.draw import draw  # noqa: PLC0415
+    from samplerd_server.sampling.cuda.scope import is_drawn  # noqa: PLC0415
+
     assert is_drawn(rows).all()
     own, memory = rows.copy(), []
     for at in range(len(rows)):

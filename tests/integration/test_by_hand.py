@@ -18,7 +18,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "by_hand.md"
 SCRIPTS, BLOCKS = [], []
 """Blocks whose lines need each other, by way of files, and those whose lines stand for themselves."""
 for found in re.findall(r"```sh\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
-    (SCRIPTS if " > " in found else BLOCKS).append(found)
+    (SCRIPTS if " > " in found or "--save" in found else BLOCKS).append(found)
 LINES = [line for block in BLOCKS for line in block.replace("\\\n", "").splitlines()]
 SAMPLES = [1, 3, 3, 2, 1]
 """Of [1, 2, 0.5, 1.5] at T = 0.7 with the seed 42."""
@@ -59,8 +59,9 @@ def test_every_line_runs(line, address):
     assert ended.stdout or ended.stderr
 
 
-def test_a_saved_reply_is_replayed(address, tmp_path):
-    [script] = SCRIPTS
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_saved_reply_is_replayed(script, address, tmp_path):
+    assert "samplerctl replay" in script
     tools = {Path(need(tool)).parent for tool in ("grpcurl", "samplerctl")}
     path = os.pathsep.join([*map(str, tools), os.environ["PATH"]])
     ended = subprocess.run(

@@ -103,7 +103,7 @@ async def test_a_stream_that_the_client_has_closed_ends_well_during_a_drain(serv
 
 
 async def test_a_drain_beyond_its_grace_ends_anyway_and_says_so(monkeypatch):
-    monkeypatch.setattr("samplerd_server.app.app._ABANDON_AFTER_S", 0.05)
+    monkeypatch.setattr("samplerd_server.app.core._ABANDON_AFTER_S", 0.05)
     async with Served(transport={"drain_grace_s": 0.05}) as served:
         call = served.stub.Sample(ask(1))
         await served.entered()

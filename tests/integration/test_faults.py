@@ -158,7 +158,7 @@ async def test_a_client_that_does_not_read_is_not_read_and_holds_nobody_up(serve
             reply = await asyncio.wait_for(served.stub.Sample(ask(number)), WAIT_S)
             assert list(reply.samples) == [number]
         assert state._in_flight <= limit
-        assert len(state._done) <= limit
+        assert len(state._outbox) <= limit
         computed = served.metrics.samples.value() / draws
         assert computed < 40, "the whole stream was computed for a client that reads nothing"
         # Once it reads, it gets everything.

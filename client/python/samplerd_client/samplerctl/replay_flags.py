@@ -13,7 +13,7 @@ def add_replay(commands: Any) -> None:
     """Add the command to the parser's commands."""
     replay = commands.add_parser(
         "replay",
-        usage="samplerctl replay FILE [flags]; samplerctl replay REQUEST_FILE REPLY_FILE [flags]",
+        usage="samplerctl replay FILE [REPLY_FILE] [flags]",
         help="draw a saved request again, without a server, and compare every draw with its reply",
         description="Draw again what a server drew, from the request, the seed in the reply and the float64 reference; "
         "no server is asked. Prints for each draw the counter of its random number, the number itself, the interval of "

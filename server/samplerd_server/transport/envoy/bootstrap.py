@@ -149,6 +149,9 @@ def _fill_manager(manager: dict[str, Any], config: ServerConfig) -> None:
         "initial_connection_window_size": 4 * _WINDOW_BYTES,
         # The other codec closes connections with more than 33 cancelled calls a second; see _RUNTIME.
         "use_oghttp2_codec": True,
+        # One frame holds hundreds of small replies of a stream, and a client may open its window again after each of
+        # them. Envoy closes connections that do so more than ten times for each frame that it has sent.
+        "max_inbound_window_update_frames_per_data_frame_sent": 2048,
     }
     if transport.keepalive_s:
         http2["connection_keepalive"] = {"interval": _seconds(transport.keepalive_s), "timeout": _KEEPALIVE_TIMEOUT}
