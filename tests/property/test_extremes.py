@@ -186,6 +186,15 @@ def messages(draw_from, width: int) -> pb.SamplingParams:
     return message
 
 
+def test_smoothed_logits_order_what_has_the_same_logprob(sampler):
+    """The first is smoothed to -1e-40: as likely as the other in float64, and behind it."""
+    biased = {"bias_ids": np.array([0], np.int32), "bias_values": np.array([LOWEST], np.float32)}
+    own = params(**biased, smoothing_factor=1e-100)
+    [outcome] = check(sampler, request([0.0, 0.0], params=own, outputs=outputs(*KINDS, top_n=3), num_samples=1))
+    for kind in (LogprobKind.SCALED, LogprobKind.PROCESSED):
+        assert outcome.top(kind, 3)[0] == [1, 0, -1]
+
+
 @settings(max_examples=200)
 @given(st.data(), st.sampled_from(InputKind), st.sampled_from(Dtype), st.integers(0, 2**40), st.booleans())
 def test_every_sampler_draws_from_any_row_under_any_parameters(data, kind, dtype, seed, without):

@@ -91,7 +91,9 @@ class RowOutcome:
         own = self.distributions[kind]
         order = self.raw_order if kind == LogprobKind.RAW else self.order
         if kind == LogprobKind.PROCESSED and self.is_reordered:
-            order = own.ids[np.lexsort((own.ids, -own.logprobs))]
+            # Logits tell apart what has the same log-probability in float64.
+            finer = own.logprobs if own.logits is None else own.logits
+            order = own.ids[np.lexsort((own.ids, -finer, -own.logprobs))]
         ids = [int(token) for token in order if own.of(int(token)) != -math.inf][:n]
         beyond = -math.inf if own.rest == 0 else math.nan
         missing = n - len(ids)
