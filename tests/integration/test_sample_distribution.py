@@ -92,16 +92,15 @@ async def test_whoever_does_not_read_is_not_drawn_for(service, daemon, address, 
 
 
 async def test_the_rows_of_a_deleted_one_are_given_back_when_the_call_ends(service, daemon):
-    before = daemon.metrics()["samplerd_distribution_bytes"]
     await service.CreateDistribution(pb.CreateDistributionRequest(name="gone", tensor=tensor(ROWS)))
     call = service.SampleDistribution(ask(distribution="gone", num_samples=ENDLESS))
     await call.read()
     await service.DeleteDistribution(pb.DeleteDistributionRequest(name="gone"))
-    assert daemon.metrics()["samplerd_distribution_bytes"] > before
+    assert daemon.metrics()["samplerd_distribution_bytes"] > 0
     assert (await call.read()).chunk == 1
     call.cancel()
     async with asyncio.timeout(WAIT_S):
-        while daemon.metrics()["samplerd_distribution_bytes"] > before:
+        while daemon.metrics()["samplerd_distribution_bytes"]:
             await service.GetServerInfo(pb.GetServerInfoRequest())
 
 

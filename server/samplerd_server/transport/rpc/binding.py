@@ -66,6 +66,7 @@ def _unary(
             if len(reply) >= LEAST_BYTES:
                 _hold(observer.replies, call, len(reply))
         except BaseException as error:
+            del data  # this frame may be kept for a while: see `_forget_frames` in observer.py
             await observer.fail(name, context, arrival, error)
             raise
         if record is not None:
@@ -85,6 +86,7 @@ def _server_stream(
             record = current_record()
             if record is not None:
                 record.bytes_in = len(data)
+            del data  # as above
             async for message in messages:
                 try:
                     await context.write(message)

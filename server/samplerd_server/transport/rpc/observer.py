@@ -168,11 +168,13 @@ class RpcObserver:
                 code = error.code
                 self._count(error)
                 self.log_refusal(rpc, error, context)
+                _forget_frames(error)
                 await _abort(context, error)
             elif isinstance(error, Exception):
                 values = {"rpc": rpc, "request_id": current_request_id()}
                 _LOG.error("a handler raised", exc_info=error, extra={"values": values})
                 code = Code.INTERNAL
+                _forget_frames(error)
                 await _abort(context, InternalError())
             else:
                 # grpcio cancels a handler both when its client does and when its deadline passes.
@@ -207,17 +209,30 @@ class _Observed:
         if self._observer.recorder is not None:
             self._observer.recorder.begin(self._context)
 
-    async def __aexit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+    async def __aexit__(self, _kind: object, error: BaseException | None, traceback: object) -> None:
         """Count the outcome; an error becomes the status of the call.
 
         Raises:
             AbortError: see `RpcObserver.fail`.
 
         """
+        del traceback  # this frame may be kept for a while: see `_forget_frames`
         if error is None:
             self._observer.succeed(self._rpc, self._context, time.monotonic() - self._began)
         else:
             await self._observer.fail(self._rpc, self._context, self._began, error)
+
+
+def _forget_frames(error: BaseException) -> None:
+    """Let go of the frames of an error that has been told.
+
+    grpcio keeps what `abort` raises with the call, in a circle that only the garbage collector opens; through its
+    tracebacks it would keep the request and its rows for as long.
+    """
+    link: BaseException | None = error
+    while link is not None and link.__traceback__ is not None:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
 
 
 async def _abort(context: ServicerContext[bytes, bytes], error: SamplerdError) -> None:

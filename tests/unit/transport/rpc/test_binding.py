@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from types import SimpleNamespace
 
 import grpc.aio
@@ -237,3 +239,63 @@ async def test_a_large_reply_counts_until_the_transport_is_done_with_its_call():
     over(bound.context)
     assert bound.held.bytes == 0
     assert bound.observer.in_flight == 0
+
+
+class Rows:
+    """What a handler has at hand when it fails."""
+
+
+class Failing:
+    """Answers three RPCs with an error, while it has rows."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error, self.rows = error, []
+
+    def fail(self):
+        rows = Rows()
+        self.rows.append(weakref.ref(rows))
+        try:
+            int("no number")
+        except ValueError as cause:
+            raise self.error from cause
+
+    @SAMPLER.unary("GetDistribution", pb.GetDistributionRequest, pb.GetDistributionResponse)
+    async def get(self, request, call):
+        return self.fail()
+
+    @SAMPLER.server_stream("SampleDistribution", pb.SampleRequest, pb.SampleResponse)
+    async def draw(self, data, call):
+        self.fail()
+        yield b""
+
+    @SAMPLER.bidi_stream("SampleStream", pb.SampleRequest, pb.SampleResponse)
+    async def stream(self, call):
+        self.fail()
+
+
+class Keeps(Context):
+    """Keeps what it raises with the call, in a circle, as grpcio 1.85.1 does (`RPCState.abort_exception`)."""
+
+    async def abort(self, code, message, trailers) -> None:
+        self.raised = AbortedError()
+        self.raised.call = self
+        raise self.raised
+
+
+@pytest.mark.parametrize("error", [NotFoundError, RuntimeError])
+@pytest.mark.parametrize("rpc", ["GetDistribution", "SampleDistribution", "SampleStream"])
+async def test_a_failed_call_gives_its_rows_back_before_the_garbage_collector_runs(rpc, error, monkeypatch):
+    monkeypatch.setattr("samplerd_server.transport.rpc.observer._LOG.error", lambda *_, **__: None)  # pytest keeps it
+    owner, context, metrics = Failing(error("nothing")), Keeps(), Metrics(own.labels for own in rpcs_of(Owner))
+    details = SimpleNamespace(method=f"/{SERVICE}/{rpc}", invocation_metadata=())
+    found = bind([owner], RpcObserver(metrics, ReplyBytes(1 << 20, metrics.shed)))[SERVICE].service(details)
+    [function] = filter(None, (found.unary_unary, found.unary_stream, found.stream_stream))
+    gc.disable()
+    try:
+        task = asyncio.ensure_future(function(b"", context))
+        await asyncio.wait([task])
+        [rows] = owner.rows
+        assert context.raised.__traceback__ is not None, "it no longer holds any frame: this test shows nothing"
+        assert rows() is None
+    finally:
+        gc.enable()
