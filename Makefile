@@ -9,7 +9,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
-# CI sets it to --again: a test that starts processes, which other work can disturb, is run once more and listed.
+# CI sets it to --again: if a test fails that may start processes or threads, it is run once more and listed.
 AGAIN ?=
 APT_GET := DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 -o Acquire::Retries=5
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt

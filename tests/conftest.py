@@ -35,8 +35,8 @@ SERVERS = Path(__file__).parent / "integration"
 """The tests that start servers run one after the other in one process of pytest, beside all others in the second."""
 
 
-PROCESSES = tuple(Path(__file__).parent / folder for folder in ("deploy", "integration", "packages", "page", "ranges"))
-"""The tests that start processes and wait for answers through sockets, which other work on the machine can disturb."""
+DISTURBED = ("deploy", "integration", "packages", "page", "ranges", "unit")
+"""Folders of tests of which some start processes or threads and wait for them, which other work can disturb."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -45,17 +45,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--again",
         action="store_true",
-        help="run a test that starts processes once more if it fails, and list it: the machine may have disturbed it",
+        help="run a test that may start processes or threads once more if it fails, and list it: it may be disturbed",
     )
     parser.addoption("--doors", default="0", help="doors of the server that most tests of integration/ share; 0 = none")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what no option asks for, whatever -m says: -m 'not slow' must not bring in tests that need a GPU."""
+    here = Path(__file__).parent
     for item in items:
         if item.path.is_relative_to(SERVERS):
             item.add_marker(pytest.mark.xdist_group("servers"))
-        if config.getoption("--again") and any(map(item.path.is_relative_to, PROCESSES)):
+        if config.getoption("--again") and any(map(item.path.is_relative_to, map(here.joinpath, DISTURBED))):
             item.add_marker(pytest.mark.flaky(reruns=1))
     unasked = [marker for marker in ASKED_FOR if not config.getoption(f"--{marker}")]
     kept: list[pytest.Item] = []

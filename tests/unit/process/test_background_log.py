@@ -47,8 +47,13 @@ def test_a_reader_that_stops_costs_lines_and_no_time(pipe, monkeypatch, is_block
         log.put("a", logging.INFO, "x" * 1000, {})
     assert log.dropped > 2000
 
-    parts = []
-    reading = threading.Thread(target=lambda: parts.extend(iter(lambda: os.read(reader, 1 << 16), b"end\n")))
+    parts = [b""]
+
+    def read() -> None:
+        while not parts[-1].endswith(b"end\n"):  # which may come together with what is before it
+            parts.append(os.read(reader, 1 << 16))
+
+    reading = threading.Thread(target=read)
     reading.start()
     while log._lines.qsize():
         threading.Event().wait(0.01)
@@ -56,6 +61,7 @@ def test_a_reader_that_stops_costs_lines_and_no_time(pipe, monkeypatch, is_block
     os.set_blocking(writer, True)
     os.write(writer, b"end\n")
     reading.join(60)
+    assert not reading.is_alive()
     text = b"".join(parts).decode()
     written = text.count("x" * 1000)
     assert written + log.dropped == 3000
