@@ -56,10 +56,11 @@ def draw_on_device(rows: Any, results: Any) -> None:
         lists = [(own_list.name, f"{own_list.name}_len", 4) for own_list in LISTS if own_list.name != "steps"]
         for address, length, size in (
             ("data", "width", Dtype(int(rows["dtype"][at])).itemsize),
+            ("guidance", "width", Dtype(int(rows["guidance_dtype"][at]) or 1).itemsize),
             ("named", "named_len", 4),
             *lists,
         ):
-            if rows[length][at]:
+            if rows[address][at] and rows[length][at]:
                 memory.append(lock(read_bytes(int(rows[address][at]), size * int(rows[length][at]))))
                 own[address][at] = memory[-1].ctypes.data
     locked = dataclasses.replace(results, **{name: lock(getattr(results, name)) for name in results.__slots__})
@@ -96,5 +97,5 @@ def test_rows_with_steps_of_their_own(batch) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(changed_rows(most=4))
-def test_rows_with_masks_biases_and_penalties(batch) -> None:
+def test_rows_with_guidance_masks_biases_and_penalties(batch) -> None:
     compare(draw_on_device, *(row.ask() for row in batch))

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from samplerd_server.batching.pack import pack
 from samplerd_server.core.enums import Dtype, FilterStep, InputKind, LogprobKind, Order, PenaltyScope, TieRule
 from samplerd_server.core.outputs import NO_OUTPUTS
+from samplerd_server.core.params import Dry
 from samplerd_server.sampling.rows import new_results
-from tests.support.samplers import make_sampler, outputs, params, request
+from tests.support.samplers import encode, make_sampler, outputs, params, request, sequence_lists
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,21 +54,25 @@ class Row:
     parameters: Any = ()
     """Pairs of names and values."""
     with_replacement: bool = True
+    guidance: tuple[Dtype, float | None] | None = None
+    """The dtype of a guidance row, and what is wrong with it."""
 
-    def numbers(self) -> NDArray[np.float64]:
-        rng = np.random.default_rng(self.seed)
+    def numbers(self, seed: int = 0, fault: float | None = None) -> NDArray[np.float64]:
+        rng = np.random.default_rng([self.seed, seed] if seed else self.seed)
         x = rng.normal(scale=self.scale, size=self.width)
         if self.has_ties:
             x = np.round(x * 2) / 2
         if self.kind is WEIGHTS:
             x = np.abs(x)
         x[rng.random(self.width) < self.never] = 0.0 if self.kind is WEIGHTS else NEVER
-        if self.fault is not None:
-            x[rng.integers(self.width)] = self.fault
+        fault = fault if seed else self.fault
+        if fault is not None:
+            x[rng.integers(self.width)] = fault
         return x
 
     def ask(self) -> SampleRequest:
         own = params(temperature=self.temperature, **dict(self.parameters))
+        by = None if self.guidance is None else encode(self.numbers(1, self.guidance[1]), self.guidance[0])
         return request(
             self.numbers(),
             self.dtype,
@@ -77,6 +82,7 @@ class Row:
             num_samples=self.draws,
             seed=self.seed,
             with_replacement=self.with_replacement,
+            guidance=by,
         )
 
 
@@ -184,6 +190,33 @@ def _mixed(some: Any) -> Any:
 MIXED = st.lists(st.sampled_from(EACH), min_size=1, max_size=3).flatmap(_mixed)
 
 
+def _sequences(width: int) -> st.SearchStrategy[list[list[int]]]:
+    return st.lists(st.lists(st.integers(0, width - 1), min_size=1, max_size=3), max_size=4)
+
+
+def _words(width: int) -> st.SearchStrategy[dict[str, Any]]:
+    """Bad words, or none."""
+    return st.tuples(_sequences(width), st.sampled_from(tuple(PenaltyScope))).map(
+        lambda own: {**sequence_lists("bad_words", own[0]), "bad_words_scope": own[1]}
+    )
+
+
+def _repeats(width: int) -> st.SearchStrategy[dict[str, Any]]:
+    """What is done about what a history repeats."""
+    breakers = st.lists(st.integers(0, width - 1), max_size=2).map(lambda own: np.array(own, np.int32))
+    dry = st.builds(
+        lambda longer, **own: Dry(**own, **sequence_lists("breaker_sequences", longer)),
+        longer=_sequences(width),
+        multiplier=st.sampled_from((0.0, 0.8, 1e300)),
+        base=st.sampled_from((1.0, 1.75)),
+        allowed_length=st.integers(0, 3),
+        range=st.sampled_from((0, 0, 7)),
+        sequence_breakers=breakers,
+        allow_no_repeat=st.booleans(),
+    )
+    return st.builds(lambda own, size: {"dry": own, "no_repeat_ngram_size": size}, dry, st.sampled_from((0, 0, 1, 3)))
+
+
 @st.composite
 def changes(draw: Any, width: int) -> Any:
     """Draw a mask, a bias and penalties for rows of this width, or none of some: pairs of names and values."""
@@ -199,6 +232,8 @@ def changes(draw: Any, width: int) -> Any:
         amounts = st.sampled_from((1.5, -2.0, NEVER, 3e38, -3e38))
         own["bias_values"] = np.array([draw(amounts) for _ in own["bias_ids"]], np.float32)
     if draw(st.booleans()):
+        own |= draw(_words(width))
+    if draw(st.booleans()):
         own["history"] = np.resize(draw(ids), draw(st.sampled_from((0, 3, 150)))).astype(np.int32)
         own["repetition_penalty"] = draw(st.sampled_from((1.0, 1.3, 0.7)))
         own["frequency_penalty"] = draw(st.sampled_from((0.0, 0.1, -2.0)))
@@ -206,16 +241,24 @@ def changes(draw: Any, width: int) -> Any:
         own["prompt_length"], own["penalty_range"] = draw(st.sampled_from((0, 2, 50))), draw(st.sampled_from((0, 0, 5)))
         for name in ("repetition_scope", "frequency_scope", "presence_scope"):
             own[name] = draw(st.sampled_from(tuple(PenaltyScope)))
+        own |= draw(_repeats(width))
     return tuple(own.items())
 
 
 def changed_rows(*, most: int = 2, **own: Any) -> st.SearchStrategy[list[Row]]:
     """Batches of rows with masks, biases and penalties, and some of them with filters."""
-    usual = {"wanted": some_outputs(), "filters": st.one_of(st.just(()), FEW, MIXED), **own}
+    guidance = st.tuples(st.sampled_from(tuple(Dtype)), st.sampled_from((None,) * 6 + (math.nan, math.inf)))
+    usual = {
+        "wanted": some_outputs(),
+        "filters": st.one_of(st.just(()), FEW, MIXED),
+        "guidance": st.one_of(st.none(), guidance),
+        **own,
+    }
     filters = usual.pop("filters")
 
     def of_width(width: int) -> st.SearchStrategy[list[Row]]:
-        both = st.tuples(changes(width), filters).map(lambda pair: (*pair[0], *pair[1]))
+        scale = st.sampled_from((0.0, 1.0, 1.5, -3e38)).map(lambda value: ("guidance_scale", value))
+        both = st.tuples(changes(width), filters, scale).map(lambda three: (*three[0], *three[1], three[2]))
         return rows(most=1, width=st.just(width), parameters=both, **usual)
 
     one = st.sampled_from((1, 5, 30, 40, 513)).flatmap(of_width)

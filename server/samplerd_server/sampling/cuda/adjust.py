@@ -1,7 +1,8 @@
-"""Steps 2 to 4: rows with a mask, a bias or penalties are copied, and changed in the copy.
+"""Steps 1 to 4: rows with guidance, a mask, a bias or penalties are copied, and changed in the copy.
 
-Law: `kernels/adjust.py`, to the bit. A program takes a row that `measure` has found without fault. The tokens of
-history are counted by comparing each with all, so that no memory as long as the row is cleared for them.
+Law: `kernels/adjust.py`, to the bit. A program takes a row that `measure` has measured. The tokens of history are
+counted by comparing each with all, so that no memory as long as the row is cleared for them. What bad words, n-grams
+and DRY need of the order of history is found on the host, in linear time: see `changes.py`.
 """
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
@@ -9,53 +10,17 @@ history are counted by comparing each with all, so that no memory as long as the
 
 from __future__ import annotations
 
-from enum import IntEnum
-
 import triton
 import triton.language as tl
 
 from samplerd_server.core.enums import RowErrorReason, Step
-from samplerd_server.sampling.arithmetic import LN_2
-from samplerd_server.sampling.cuda.masses import log2_of
+from samplerd_server.sampling.cuda.change_record import CHANGES_PITCH, Change
+from samplerd_server.sampling.cuda.copying import copy_row, largest_of_copy, survey_guidance
 from samplerd_server.sampling.cuda.pick import survey
-from samplerd_server.sampling.cuda.rows import BLOCK_SIZE, PITCH, Field, load_numbers
+from samplerd_server.sampling.cuda.rows import BLOCK_SIZE, PITCH, Field
 
-__all__ = ["CHANGES_PITCH", "Change", "adjust"]
+__all__ = ["adjust"]
 
-
-class Change(IntEnum):
-    """Places in what is said of a row's changes, int64[CHANGES_PITCH]."""
-
-    SOURCE = 0
-    """The record of the row as it was sent."""
-    FIRST = 1
-    """The record of the changed row, which says where its copy begins."""
-    SECOND = 2
-    """Another record of the copy, at another temperature; -1 = there is none."""
-    BITMASK = 3
-    """The address of int32[BITMASK_LEN]."""
-    BITMASK_LEN = 4
-    """-1 = there is none."""
-    ALLOWED = 5
-    ALLOWED_LEN = 6
-    BIAS_IDS = 7
-    BIAS_VALUES = 8
-    """The address of float32[BIAS_LEN]."""
-    BIAS_LEN = 9
-    HISTORY = 10
-    HISTORY_LEN = 11
-    """0 where nothing is penalised."""
-    REPETITION_FROM = 12
-    """The first token of history that the repetition penalty looks at."""
-    FREQUENCY_FROM = 13
-    PRESENCE_FROM = 14
-    REPETITION = 15
-    """The bits of a float64, as of the two that follow."""
-    FREQUENCY = 16
-    PRESENCE = 17
-
-
-CHANGES_PITCH = 18
 
 _PITCH, _CHANGES, _LANES = tl.constexpr(PITCH), tl.constexpr(CHANGES_PITCH), tl.constexpr(128)
 _OTHERS = tl.constexpr(8)
@@ -67,8 +32,12 @@ _IS_WEIGHTS, _FIRST_BLOCK, _ROW = (
     tl.constexpr(Field.ROW),
 )
 _SOURCE, _FIRST, _SECOND = tl.constexpr(Change.SOURCE), tl.constexpr(Change.FIRST), tl.constexpr(Change.SECOND)
-_BITMASK, _BITMASK_LEN = tl.constexpr(Change.BITMASK), tl.constexpr(Change.BITMASK_LEN)
-_ALLOWED, _ALLOWED_LEN = tl.constexpr(Change.ALLOWED), tl.constexpr(Change.ALLOWED_LEN)
+_GUIDANCE, _BECOMES_LOGITS = tl.constexpr(Change.GUIDANCE), tl.constexpr(Change.BECOMES_LOGITS)
+_LOWERED, _LOSSES, _LOWERED_LEN = (
+    tl.constexpr(Change.LOWERED),
+    tl.constexpr(Change.LOSSES),
+    tl.constexpr(Change.LOWERED_LEN),
+)
 _BIAS_IDS, _BIAS_VALUES, _BIAS_LEN = (
     tl.constexpr(Change.BIAS_IDS),
     tl.constexpr(Change.BIAS_VALUES),
@@ -86,51 +55,12 @@ _REPETITION, _FREQUENCY, _PRESENCE = (
     tl.constexpr(Change.PRESENCE),
 )
 _NOTHING = tl.constexpr(int(RowErrorReason.NOTHING_TO_DRAW))
-_MASK_STEP, _BIAS_STEP = tl.constexpr(int(Step.MASK)), tl.constexpr(int(Step.BIAS))
-_LARGEST, _LN_2 = tl.constexpr(3.4028234663852886e38), tl.constexpr(LN_2)
+_BIAS_STEP, _LARGEST = tl.constexpr(int(Step.BIAS)), tl.constexpr(3.4028234663852886e38)
 
 
 @triton.jit
 def _clamp(x):
     return tl.minimum(tl.maximum(x, -_LARGEST), _LARGEST)
-
-
-@triton.jit
-def _to_numbers(x, is_converted):
-    """Turn weights into logits where biases or penalties follow."""
-    if is_converted:
-        wide = x.to(tl.float64)
-        x = tl.where(wide > 0, log2_of(wide) * _LN_2, float("-inf")).to(tl.float32)
-    return x
-
-
-@triton.jit
-def _copy(change, address, dtype, width, never, is_converted, copy):
-    """Copy a row, with its mask. Returns the largest number of the copy, -inf where nothing is allowed."""
-    words, words_len = tl.load(change + _BITMASK).to(tl.pointer_type(tl.int32)), tl.load(change + _BITMASK_LEN)
-    allowed, allowed_len = tl.load(change + _ALLOWED).to(tl.pointer_type(tl.int32)), tl.load(change + _ALLOWED_LEN)
-    top = tl.full((), float("-inf"), tl.float32)
-    for low in range(0, width, BLOCK_SIZE):
-        at = low + tl.arange(0, BLOCK_SIZE)
-        x = load_numbers(address, dtype, at, width, never)
-        if words_len >= 0:
-            word = tl.load(words + (at >> 5), mask=(at >> 5) < words_len, other=0)
-            x = tl.where(((word >> (at & 31)) & 1) != 0, x, never)
-        if allowed_len >= 0:
-            x = tl.where(at < 0, x, never)
-        x = _to_numbers(x, is_converted)
-        tl.store(copy + at, x, mask=at < width)
-        top = tl.maximum(top, tl.max(tl.where(at < width, x, float("-inf")), axis=0))
-    tl.debug_barrier()
-    for low in range(0, tl.maximum(allowed_len, 0), _LANES):
-        at = low + tl.arange(0, _LANES)
-        own = at < allowed_len
-        token = tl.load(allowed + at, mask=own, other=0)
-        x = _to_numbers(load_numbers(address, dtype, token, width, never), is_converted)
-        tl.store(copy + token, x, mask=own)
-        top = tl.maximum(top, tl.max(tl.where(own, x, float("-inf")), axis=0))
-    tl.debug_barrier()
-    return top
 
 
 @triton.jit
@@ -149,12 +79,17 @@ def _add_bias(change, copy):
 
 
 @triton.jit
-def _largest(copy, width):
-    top = tl.full((), float("-inf"), tl.float32)
-    for low in range(0, width, BLOCK_SIZE):
-        at = low + tl.arange(0, BLOCK_SIZE)
-        top = tl.maximum(top, tl.max(tl.load(copy + at, mask=at < width, other=float("-inf")), axis=0))
-    return top
+def _lower(change, copy):
+    """Lower the tokens that would continue a repetition."""
+    ids = tl.load(change + _LOWERED).to(tl.pointer_type(tl.int32))
+    losses, count = tl.load(change + _LOSSES).to(tl.pointer_type(tl.float64)), tl.load(change + _LOWERED_LEN)
+    for low in range(0, count, _LANES):
+        at = low + tl.arange(0, _LANES)
+        token = tl.load(ids + at, mask=at < count, other=0)
+        x = tl.load(copy + token, mask=at < count, other=0.0).to(tl.float64)
+        x = x - tl.load(losses + at, mask=at < count, other=0.0)
+        tl.store(copy + token, tl.where(x == float("-inf"), x, _clamp(x)).to(tl.float32), mask=at < count)
+    tl.debug_barrier()
 
 
 @triton.jit
@@ -207,20 +142,22 @@ def adjust(records, changes, maxima, bits, reasons, details):
     blocks = (width + BLOCK_SIZE - 1) // BLOCK_SIZE
     first = tl.load(change + _FIRST)
     copy = tl.load(records + first * _PITCH + _ADDRESS).to(tl.pointer_type(tl.float32))
-    reason, where, _ = survey(address, dtype, width, maxima + first_block, bits + first_block, blocks, is_weights)
+    reason, where, top = survey(address, dtype, width, maxima + first_block, bits + first_block, blocks, is_weights)
+    is_guided, by_top = tl.load(change + _GUIDANCE) >= 0, top
+    if is_guided:
+        reason, where, by_top = survey_guidance(records, change, maxima, bits, width, is_weights, reason, where)
     if reason == 0:
         has_bias, has_penalties = tl.load(change + _BIAS_LEN) > 0, tl.load(change + _HISTORY_LEN) > 0
-        is_converted = (is_weights != 0) & (has_bias | has_penalties)
-        never = tl.where(is_weights != 0, 0.0, float("-inf"))
-        top = _copy(change, address, dtype, width, never, is_converted, copy)
-        if top <= tl.where(is_converted, float("-inf"), never):
-            reason, where = reason * 0 + _NOTHING, where * 0 + _MASK_STEP
+        is_converted = (is_weights != 0) & (tl.load(change + _BECOMES_LOGITS) != 0)
+        reason, where = copy_row(records, change, address, dtype, width, is_weights, is_converted, top, by_top, copy)
         if has_bias & (reason == 0):
             _add_bias(change, copy)
-            if _largest(copy, width) == float("-inf"):
+            if largest_of_copy(copy, width) == float("-inf"):
                 reason, where = reason * 0 + _NOTHING, where * 0 + _BIAS_STEP
         if has_penalties & (reason == 0):
             _penalise(change, copy)
+        if reason == 0:
+            _lower(change, copy)
     if reason != 0:
         second = tl.load(change + _SECOND)
         tl.store(records + first * _PITCH + _WIDTH, first * 0)

@@ -1,4 +1,8 @@
-"""What is changed of rows before the temperature, as `adjust` takes it."""
+"""What is changed of rows before the temperature, as `adjust` takes it.
+
+What follows from the order of tokens in history (bad words, n-grams, repeats) is found here, on the host, which has
+the history: in linear time and by the text of the portable sampler. A GPU would compare each token with each.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from samplerd_server.sampling.cuda.adjust import CHANGES_PITCH, Change
+from samplerd_server.sampling.cuda.change_record import CHANGES_PITCH, Change
+from samplerd_server.sampling.cuda.history import forbidden_tokens, has_bans, lowered_tokens
+from samplerd_server.sampling.masses import shift_of
 from samplerd_server.sampling.parameters import has_token_penalties
 from samplerd_server.sampling.scope import first_in_scope
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from numpy.typing import NDArray
 
 __all__ = ["are_changed", "become_logits", "make_changes"]
@@ -41,18 +50,24 @@ def _are_penalised(rows: NDArray[np.void]) -> NDArray[np.bool_]:
 
 def become_logits(rows: NDArray[np.void]) -> NDArray[np.bool_]:
     """Tell which rows, ROW[B], are logits once they are changed, if they were weights: bool[B]."""
-    own: NDArray[np.bool_] = (rows["bias_ids_len"] > 0) | _are_penalised(rows)
+    own: NDArray[np.bool_] = (rows["guidance"] != 0) | (rows["bias_ids_len"] > 0) | _are_penalised(rows)
+    own |= (rows["history_len"] > 0) & (rows["dry_multiplier"] > 0)
     return own
 
 
 def are_changed(rows: NDArray[np.void]) -> NDArray[np.bool_]:
-    """Tell which rows, ROW[B], have a mask, a bias or penalties: bool[B]."""
+    """Tell which rows, ROW[B], have guidance, a mask, a bias or penalties: bool[B]."""
     own: NDArray[np.bool_] = become_logits(rows) | (rows["has_token_bitmask"] != 0) | (rows["has_allowed_tokens"] != 0)
-    return own
+    return own | has_bans(rows)
 
 
-def make_changes(rows: NDArray[np.void], some: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Write what is changed of some rows: int64[N], as int64[N, CHANGES_PITCH]; the places of records are left 0."""
+def make_changes(
+    rows: NDArray[np.void], some: NDArray[np.int64], hold: Callable[[NDArray[Any]], int]
+) -> NDArray[np.int64]:
+    """Write what is changed of some rows: int64[N], as int64[N, CHANGES_PITCH]; the places of records are left 0.
+
+    hold: puts an array where kernels can read it while the batch lasts, and returns its address.
+    """
     own = rows[some]
     changes = np.zeros((len(some), CHANGES_PITCH), np.int64)
     for place, name in _ADDRESSES.items():
@@ -71,4 +86,14 @@ def make_changes(rows: NDArray[np.void], some: NDArray[np.int64]) -> NDArray[np.
         ]
     for place, name in _PENALTIES.items():
         changes[:, place] = own[name].astype(np.float64).view(np.int64)
+    changes[:, Change.BECOMES_LOGITS] = become_logits(own)
+    changes[:, Change.GUIDANCE_SCALE] = own["guidance_scale"].astype(np.float64).view(np.int64)
+    changes[:, Change.GUIDANCE_SHIFT] = [shift_of(width) for width in own["width"].tolist()]
+    for at in np.flatnonzero(has_bans(own)).tolist():
+        forbidden = forbidden_tokens(own[at])
+        changes[at, Change.FORBIDDEN], changes[at, Change.FORBIDDEN_LEN] = hold(forbidden), len(forbidden)
+    for at in np.flatnonzero((own["history_len"] > 0) & (own["dry_multiplier"] > 0)).tolist():
+        lowered, losses = lowered_tokens(own[at])
+        changes[at, Change.LOWERED], changes[at, Change.LOSSES] = hold(lowered), hold(losses)
+        changes[at, Change.LOWERED_LEN] = len(lowered)
     return changes

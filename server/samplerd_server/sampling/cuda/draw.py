@@ -73,7 +73,13 @@ def draw(rows: NDArray[np.void], results: RowResults, launch: Callable[..., None
     def place(array: NDArray[Any]) -> Tensor:
         return torch.from_numpy(array).pin_memory() if is_locked else torch.from_numpy(array)
 
-    plan = make_plan(rows)
+    held: list[Tensor] = []
+
+    def hold(array: NDArray[Any]) -> int:
+        held.append(place(array))
+        return held[-1].data_ptr()
+
+    plan = make_plan(rows, hold)
     count, total = len(rows), place_blocks(plan.records)
     final = plan.records[:count, Field.FINAL]
     flags, blocks = rows["output_flags"].astype(np.int64), blocks_of(plan.records)

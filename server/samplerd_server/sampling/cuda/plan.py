@@ -9,7 +9,7 @@ import numpy as np
 
 from samplerd_server.core.enums import Dtype
 from samplerd_server.core.outputs import OutputFlags
-from samplerd_server.sampling.cuda.adjust import Change
+from samplerd_server.sampling.cuda.change_record import Change
 from samplerd_server.sampling.cuda.changes import are_changed, become_logits, make_changes
 from samplerd_server.sampling.cuda.keep import MOST
 from samplerd_server.sampling.cuda.records import make_records, set_temperature
@@ -18,6 +18,9 @@ from samplerd_server.sampling.cuda.scope import are_few
 from samplerd_server.sampling.cuda.steps import early_rows, write_steps
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from numpy.typing import NDArray
 
 __all__ = ["Plan", "make_plan"]
@@ -58,19 +61,20 @@ def _numbered(where: NDArray[np.bool_], begin: int) -> tuple[NDArray[np.int64], 
     return np.where(where, begin + np.cumsum(where) - 1, -1), begin + int(where.sum())
 
 
-def make_plan(rows: NDArray[np.void]) -> Plan:
-    """Plan a batch of rows, ROW[B]."""
+def make_plan(rows: NDArray[np.void], hold: Callable[[NDArray[Any]], int]) -> Plan:
+    """Plan a batch of rows, ROW[B]; hold: see `make_changes`."""
     base, count = make_records(rows), len(rows)
     temperature, flags = rows["temperature"], rows["output_flags"].astype(np.int64)
     needs_raw, needs_scaled = (flags & _RAW) != 0, (flags & _SCALED) != 0
     is_changed, is_few, is_cold = are_changed(rows), are_few(rows), temperature == 0
     is_filtered, is_early = early_rows(rows)
     is_wide = is_filtered & ~is_few & (is_early | ~is_cold)
-    # Records: as sent, changed, changed at T = 1, as sent at T = 1, and lists.
+    # Records: as sent, changed, changed at T = 1, as sent at T = 1, guidance rows, and lists.
     sent = np.arange(count)
     changed, end = _numbered(is_changed, count)
     changed_at_one, end = _numbered(is_changed & is_cold & needs_scaled, end)
     at_one, end = _numbered(~is_changed & (temperature != 1) & (needs_raw | (is_cold & needs_scaled)), end)
+    guidance, end = _numbered(rows["guidance"] != 0, end)
     lists, end = _numbered(is_few | is_wide, end)
     own = np.where(is_changed, changed, sent)
     base[:, Field.RAW] = np.where(needs_raw, np.where(at_one >= 0, at_one, sent), -1)
@@ -83,7 +87,7 @@ def make_plan(rows: NDArray[np.void]) -> Plan:
     base[wide, Field.LIST_AT] = np.cumsum(widths[wide]) - widths[wide]
     base[few, Field.LIST_AT] = wide_lists + MOST * np.arange(len(few))
     write_steps(base, rows, wide)
-    parts = [sent, *(np.flatnonzero(numbers >= 0) for numbers in (changed, changed_at_one, at_one, lists))]
+    parts = [sent, *(np.flatnonzero(numbers >= 0) for numbers in (changed, changed_at_one, at_one, guidance, lists))]
     of_row = np.concatenate(parts)
     records = base[of_row]
     is_one = np.isin(np.arange(end), np.concatenate([own_at[own_at >= 0] for own_at in (changed_at_one, at_one)]))
@@ -95,15 +99,19 @@ def make_plan(rows: NDArray[np.void]) -> Plan:
     records[is_logits, Field.IS_WEIGHTS] = 0
     records[is_copy | is_list, Field.DTYPE] = Dtype.F32
     records[is_list & is_few[of_row], Field.WIDTH] = MOST
+    guided = guidance[guidance >= 0]
+    records[guided, Field.ADDRESS] = rows["guidance"][guidance >= 0].astype(np.uint64).view(np.int64)
+    records[guided, Field.DTYPE] = rows["guidance_dtype"][guidance >= 0]
     set_temperature(records, np.where(is_one, 1.0, temperature[of_row]))
+    records[guided, Field.INVERSE] = np.float64(-1.0).view(np.int64)  # their sums are not asked for
     lengths = np.where(is_changed, widths, 0)
-    changes = make_changes(rows, np.flatnonzero(is_changed))
+    changes = make_changes(rows, np.flatnonzero(is_changed), hold)
     changes[:, Change.SOURCE], changes[:, Change.FIRST] = sent[is_changed], changed[is_changed]
-    changes[:, Change.SECOND] = changed_at_one[is_changed]
+    changes[:, Change.SECOND], changes[:, Change.GUIDANCE] = changed_at_one[is_changed], guidance[is_changed]
     some = np.concatenate([wide, few])
     return Plan(
         records=records,
-        as_sent=np.concatenate([sent, at_one[at_one >= 0]]),
+        as_sent=np.concatenate([sent, at_one[at_one >= 0], guided]),
         copies=copies,
         copy_at=(np.cumsum(lengths) - lengths)[of_row],
         copied=int(lengths.sum()),

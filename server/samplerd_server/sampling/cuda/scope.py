@@ -30,6 +30,10 @@ _CHANGES = {
     *("bias_ids", "bias_ids_len", "bias_values", "bias_values_len", "history", "history_len", "prompt_length"),
     *("repetition_penalty", "frequency_penalty", "presence_penalty", "penalty_range"),
     *("repetition_scope", "frequency_scope", "presence_scope"),
+    *("no_repeat_ngram_size", "bad_words_scope", "bad_words_ids", "bad_words_ids_len"),
+    *("bad_words_ends", "bad_words_ends_len"),
+    *(name for name in _NAMES if name.startswith("dry_")),
+    *("guidance", "guidance_dtype", "guidance_scale"),
 }
 _OTHERS = sorted(set(_NAMES[_NAMES.index("plain") + 1 :]) - _OUTPUTS - _FILTERS - _CHANGES)
 """The fields of parameters that must be absent."""
@@ -38,9 +42,9 @@ _OTHERS = sorted(set(_NAMES[_NAMES.index("plain") + 1 :]) - _OUTPUTS - _FILTERS 
 def is_drawn(rows: NDArray[np.void]) -> NDArray[np.bool_]:
     """Tell which rows, ROW[B], these kernels draw from: bool[B].
 
-    They are drawn with replacement, and have no parameters but a mask of tokens, a bias, penalties without DRY, a
-    temperature, and filters without tokens that are exempt from XTC. They may ask for any output but the state of
-    adaptive-p.
+    They are drawn with replacement, and have no parameters but guidance, a mask of tokens, tokens that history or bad
+    words forbid, a bias, penalties, a temperature, and filters without tokens that are exempt from XTC. They may ask
+    for any output but the state of adaptive-p.
     """
     own: NDArray[np.bool_] = (rows["without"] == 0) & ((rows["output_flags"] & int(OutputFlags.ADAPTIVE)) == 0)
     for field in _OTHERS:

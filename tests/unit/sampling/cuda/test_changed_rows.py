@@ -1,4 +1,4 @@
-"""Masks, biases and penalties by the kernels for a GPU in Triton's interpreter: the bits of the compiled kernels."""
+"""Rows changed before the temperature, by kernels for a GPU in the interpreter: the bits of the compiled kernels."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from hypothesis import given, settings
 
 from samplerd_server.batching.pack import pack
 from samplerd_server.core.enums import Dtype, PenaltyScope
+from samplerd_server.core.params import Dry
 from samplerd_server.sampling.cuda.draw import draw
 from samplerd_server.sampling.cuda.interpreter import launch
 from samplerd_server.sampling.cuda.scope import is_drawn
 from samplerd_server.sampling.rows import new_results
-from tests.support.gpu_rows import KINDS, NEVER, WEIGHTS, changed_rows, compare
-from tests.support.samplers import outputs, params, request
+from tests.support.gpu_rows import KINDS, LOGITS, NEVER, WEIGHTS, changed_rows, compare
+from tests.support.samplers import encode, outputs, params, request, sequence_lists
 
 EVERYTHING = outputs(*KINDS, top_n=4, named=[0, 2], rank=True, entropy=KINDS, kept=True)
 
@@ -69,11 +70,64 @@ def test_hard_rows() -> None:
     )
 
 
+def test_rows_that_history_forbids_or_lowers() -> None:
+    """Bad words, n-grams and DRY, alone and with what they forbid everything by."""
+
+    def ask(x: Any, dtype: Dtype = Dtype.F32, **own: Any) -> Any:
+        kind = {"kind": own.pop("kind")} if "kind" in own else {}
+        return request(x, dtype, seed=4, params=params(**own), outputs=EVERYTHING, **kind)
+
+    x, weights = [1.0, 2.0, -1.0, 0.5], [0.5, 0.0, 0.2, 0.3]
+    words = sequence_lists("bad_words", [[1], [2, 0], [3, 3, 3]])
+    dry = Dry(
+        multiplier=0.8, allowed_length=1, sequence_breakers=ids(3), **sequence_lists("breaker_sequences", [[0, 1]])
+    )
+    history = ids(1, 2, 0, 1, 2, 2, 1, 2)
+    check(
+        *(ask(x, dtype, history=history, dry=dry, **words) for dtype in Dtype),
+        ask(weights, kind=WEIGHTS, history=history, no_repeat_ngram_size=2, top_k=2),
+        ask(weights, kind=WEIGHTS, history=history, dry=dry, temperature=0.7),
+        ask(weights, kind=WEIGHTS, history=ids(), dry=dry, temperature=0.7),
+        ask(x, history=history, bad_words_scope=PenaltyScope.OUTPUT, prompt_length=7, **words),
+        ask(x, history=ids(0, 1, 2, 3), no_repeat_ngram_size=1),
+        ask(x, history=ids(0, 0, 0, 0), dry=Dry(multiplier=1e300, allow_no_repeat=True), temperature=0.0),
+        ask(x, allowed_tokens=ids(1), **words),
+        ask(x, dry=dry, history=np.resize(ids(1, 1, 2), 300), bias_ids=ids(1), bias_values=np.ones(1, np.float32)),
+    )
+
+
+def test_guided_rows() -> None:
+    """Guidance of every dtype and kind, what it leaves nothing of, and faults in either row: the row's come first."""
+
+    def ask(x: Any, y: Any, dtype: Dtype = Dtype.F32, kind: Any = LOGITS, scale: float = 1.5, **own: Any) -> Any:
+        own_params = params(guidance_scale=scale, **own)
+        return request(x, seed=4, kind=kind, guidance=encode(y, dtype), params=own_params, outputs=EVERYTHING)
+
+    x, y = [1.0, 2.0, -1.0, NEVER], [0.5, NEVER, 0.25, 1.0]
+    wide = np.random.default_rng(1).normal(scale=3.0, size=(2, 1_100))
+    check(
+        *(ask(x, y, dtype, temperature=0.7) for dtype in Dtype),
+        *(ask(wide[0], wide[1], dtype, scale=scale) for dtype, scale in ((Dtype.F16, -2.0), (Dtype.F64, 3e38))),
+        ask([0.5, 0.0, 0.2], [0.1, 0.3, 0.0], kind=WEIGHTS, top_k=2),
+        ask([0.5, 0.0, 0.2], [0.1, 0.3, 0.0], kind=WEIGHTS, temperature=0.0),
+        ask(x, y, allowed_tokens=ids(1, 3)),
+        ask(x, y, bias_ids=ids(0), bias_values=np.ones(1, np.float32), history=ids(0, 2), repetition_penalty=1.3),
+        ask([1.0, NEVER], [NEVER, 1.0]),
+        ask([1.0, NEVER], [NEVER, NEVER]),
+        ask([NEVER, NEVER], [NEVER, NEVER]),
+        ask([NEVER, NEVER], [1.0, np.nan]),
+        ask([1.0, np.nan], [np.inf, 1.0]),
+        ask([1.0, 2.0], [1.0, np.inf]),
+        ask([0.5, 0.2], [0.1, -0.5], kind=WEIGHTS),
+    )
+
+
 def test_a_batch_with_changes_is_eight_launches() -> None:
     launches: list[str] = []
     asked = [
         request(np.zeros(700), params=params(top_p=0.5, allowed_tokens=ids(1)), outputs=EVERYTHING, seed=1),
         request(np.zeros(600), params=params(top_k=5), seed=2),
+        request(np.zeros(6), params=params(guidance_scale=2.0), guidance=encode(np.ones(6)), seed=2),
         request(np.zeros(500), params=params(temperature=0.0, history=ids(1), presence_penalty=1.0), seed=2),
     ]
     batch = pack(asked)

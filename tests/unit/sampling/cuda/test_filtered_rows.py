@@ -128,7 +128,7 @@ def test_a_batch_of_any_mix_is_eight_launches_at_most() -> None:
 
 def test_other_parameters_are_left_to_the_compiled_kernels() -> None:
     others: tuple[dict[str, Any], ...] = (
-        *({"dynamic_temperature_range": 0.5}, {"smoothing_factor": 0.2}, {"skew": 0.5}, {"no_repeat_ngram_size": 2}),
+        *({"dynamic_temperature_range": 0.5}, {"smoothing_factor": 0.2}, {"skew": 0.5}),
         {"xtc_probability": 1.0, "xtc_exempt_ids": np.array([0], np.int32), "xtc_exemption": XtcExemption.ROW},
     )
     asked = [request([1.0, 2.0], seed=1, params=params(top_k=5, top_p=0.9, **other)) for other in ({}, *others)]
