@@ -57,6 +57,7 @@ def draw_on_device(rows: Any, results: Any) -> None:
         for address, length, size in (
             ("data", "width", Dtype(int(rows["dtype"][at])).itemsize),
             ("guidance", "width", Dtype(int(rows["guidance_dtype"][at]) or 1).itemsize),
+            ("candidate_ids", "width", 4),
             ("named", "named_len", 4),
             *lists,
         ):

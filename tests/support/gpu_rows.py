@@ -18,7 +18,7 @@ from samplerd_server.core.enums import Dtype, FilterStep, InputKind, LogprobKind
 from samplerd_server.core.outputs import NO_OUTPUTS
 from samplerd_server.core.params import Dry
 from samplerd_server.sampling.rows import new_results
-from tests.support.samplers import encode, make_sampler, outputs, params, request, sequence_lists
+from tests.support.samplers import encode, make_sampler, outputs, params, request, sequence_lists, sparse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from samplerd_server.core.outputs import Outputs
+    from samplerd_server.core.params import SamplingParams
     from samplerd_server.core.request import SampleRequest
     from samplerd_server.sampling.rows import RowResults
 
@@ -56,6 +57,8 @@ class Row:
     with_replacement: bool = True
     guidance: tuple[Dtype, float | None] | None = None
     """The dtype of a guidance row, and what is wrong with it."""
+    is_sparse: bool = False
+    """Whether some of the numbers are sent as candidates, and there is no rest; then they are float32 logits."""
 
     def numbers(self, seed: int = 0, fault: float | None = None) -> NDArray[np.float64]:
         rng = np.random.default_rng([self.seed, seed] if seed else self.seed)
@@ -72,6 +75,8 @@ class Row:
 
     def ask(self) -> SampleRequest:
         own = params(temperature=self.temperature, **dict(self.parameters))
+        if self.is_sparse:
+            return self._ask_candidates(own)
         by = None if self.guidance is None else encode(self.numbers(1, self.guidance[1]), self.guidance[0])
         return request(
             self.numbers(),
@@ -83,6 +88,22 @@ class Row:
             seed=self.seed,
             with_replacement=self.with_replacement,
             guidance=by,
+        )
+
+    def _ask_candidates(self, own: SamplingParams) -> SampleRequest:
+        x = dataclasses.replace(self, kind=LOGITS).numbers()
+        ids = np.flatnonzero(np.random.default_rng(self.seed).random(self.width) < 0.6)
+        ids = ids if len(ids) else np.arange(1)
+        return sparse(
+            ids.tolist(),
+            x[ids].tolist(),
+            NEVER,
+            self.width,
+            params=own,
+            outputs=self.wanted,
+            num_samples=self.draws,
+            seed=self.seed,
+            with_replacement=self.with_replacement,
         )
 
 
@@ -252,6 +273,7 @@ def changed_rows(*, most: int = 2, **own: Any) -> st.SearchStrategy[list[Row]]:
         "wanted": some_outputs(),
         "filters": st.one_of(st.just(()), FEW, MIXED),
         "guidance": st.one_of(st.none(), guidance),
+        "is_sparse": st.sampled_from((False, False, True)),
         **own,
     }
     filters = usual.pop("filters")

@@ -115,7 +115,7 @@ def _penalise(change, copy):
             is_repeated += tl.sum(same * (other_at >= from_repetition).to(tl.int32)[None, :], axis=1)
             is_present += tl.sum(same * (other_at >= from_presence).to(tl.int32)[None, :], axis=1)
             later += tl.sum(same * (other_at[None, :] > at[:, None]).to(tl.int32), axis=1)
-        own = (at < length) & (later == 0)
+        own = (at < length) & (later == 0) & (token >= 0)  # -1: a candidate that was not sent
         number = tl.load(copy + token, mask=own, other=0.0)
         logit = number.to(tl.float64)
         factor = tl.where(is_repeated > 0, repetition, 1.0)

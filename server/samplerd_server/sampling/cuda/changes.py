@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from samplerd_server.sampling.cuda.candidates import find_tokens, place_changes
 from samplerd_server.sampling.cuda.change_record import CHANGES_PITCH, Change
 from samplerd_server.sampling.cuda.history import forbidden_tokens, has_bans, lowered_tokens
 from samplerd_server.sampling.masses import shift_of
@@ -90,10 +91,15 @@ def make_changes(
     changes[:, Change.GUIDANCE_SCALE] = own["guidance_scale"].astype(np.float64).view(np.int64)
     changes[:, Change.GUIDANCE_SHIFT] = [shift_of(width) for width in own["width"].tolist()]
     for at in np.flatnonzero(has_bans(own)).tolist():
-        forbidden = forbidden_tokens(own[at])
+        forbidden = find_tokens(own[at], forbidden_tokens(own[at]))
+        forbidden = forbidden[forbidden >= 0]
         changes[at, Change.FORBIDDEN], changes[at, Change.FORBIDDEN_LEN] = hold(forbidden), len(forbidden)
     for at in np.flatnonzero((own["history_len"] > 0) & (own["dry_multiplier"] > 0)).tolist():
-        lowered, losses = lowered_tokens(own[at])
+        tokens, losses = lowered_tokens(own[at])
+        lowered = find_tokens(own[at], tokens)
+        lowered, losses = lowered[lowered >= 0], losses[lowered >= 0]
         changes[at, Change.LOWERED], changes[at, Change.LOSSES] = hold(lowered), hold(losses)
         changes[at, Change.LOWERED_LEN] = len(lowered)
+    for at in np.flatnonzero(own["candidate_ids"]).tolist():
+        place_changes(changes[at], own[at], hold)
     return changes

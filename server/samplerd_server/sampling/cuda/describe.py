@@ -31,6 +31,7 @@ _WIDTH, _INVERSE = tl.constexpr(Field.WIDTH), tl.constexpr(Field.INVERSE)
 _FIRST_BLOCK, _TEMPERATURE = tl.constexpr(Field.FIRST_BLOCK), tl.constexpr(Field.TEMPERATURE)
 _SAMPLE_AT, _ROW, _FLAGS = tl.constexpr(Field.SAMPLE_AT), tl.constexpr(Field.ROW), tl.constexpr(Field.FLAGS)
 _RAW, _SCALED, _FINAL = tl.constexpr(Field.RAW), tl.constexpr(Field.SCALED), tl.constexpr(Field.FINAL)
+_IDS = tl.constexpr(Field.IDS)
 _LIST_AT, _TOP_N = tl.constexpr(Field.LIST_AT), tl.constexpr(Field.TOP_N)
 _OF_LOGPROBS, _OF_ENTROPY = tl.constexpr(Output.LOGPROBS), tl.constexpr(Output.ENTROPY)
 _OF_RANKS = tl.constexpr(Output.RANKS)
@@ -182,7 +183,13 @@ def describe(
         if list_at >= 0:
             for d in range(count):
                 tl.store(out + d, tl.load(positions + tl.load(out + d)))
+            tl.debug_barrier()
         if flags & _RANK != 0:
             scaled = records + tl.load(record + _SCALED) * _PITCH
             for d in range(count):
                 tl.store(whole_numbers(outputs, _OF_RANKS) + sample_at + d, _rank(scaled, tl.load(out + d)))
+        if tl.load(record + _IDS) != 0:
+            ids = tl.load(record + _IDS).to(tl.pointer_type(tl.int32))
+            tl.debug_barrier()
+            for d in range(count):
+                tl.store(out + d, tl.load(ids + tl.load(out + d)))

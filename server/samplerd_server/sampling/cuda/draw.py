@@ -118,7 +118,7 @@ def draw(rows: NDArray[np.void], results: RowResults, launch: Callable[..., None
     terms = room(total, dtype=torch.float64)
     if len(described):
         launch(moments, len(described), own, described, maxima, terms)
-    if len(plan.selected) or len(plan.changes) or flags.any():
+    if len(plan.selected) or len(plan.changes) or flags.any() or rows["candidate_ids"].any():
         left, more = room(shares), room(len(picks) * DESCRIBE_SPARE, dtype=torch.float64)
         blocks_of_all = (maxima, sums, terms, scales, ends, left, more)
         outputs = place(_addresses(results))

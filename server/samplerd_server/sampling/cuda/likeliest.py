@@ -16,6 +16,7 @@ __all__ = ["write_named", "write_top"]
 
 _LANES = tl.constexpr(512)
 _FIRST_BLOCK, _TOP_N, _TOP_AT = tl.constexpr(Field.FIRST_BLOCK), tl.constexpr(Field.TOP_N), tl.constexpr(Field.TOP_AT)
+_IDS = tl.constexpr(Field.IDS)
 _NAMED, _NAMED_LEN, _NAMED_AT = (
     tl.constexpr(Field.NAMED),
     tl.constexpr(Field.NAMED_LEN),
@@ -64,6 +65,7 @@ def _next_largest(kind, left, blocks, value, at):
 def write_top(record, kind, k, listed, maxima, left, spare, outputs):
     """Write the most likely n of one kind; listed: the positions of its numbers in the row, if they are a list."""
     _, _, width, is_weights, temperature = load_kind(kind)
+    tokens = tl.load(record + _IDS)
     n, out = tl.load(record + _TOP_N).to(tl.int32), tl.load(record + _TOP_AT)
     ids = whole_numbers(outputs, _OF_TOP_IDS + k) + out
     logprobs = singles(outputs, _OF_TOP_LOGPROBS + k) + out
@@ -86,6 +88,8 @@ def write_top(record, kind, k, listed, maxima, left, spare, outputs):
                 own = at
                 if listed != 0:
                     own = tl.load(listed.to(tl.pointer_type(tl.int32)) + at)
+                if tokens != 0:
+                    own = tl.load(tokens.to(tl.pointer_type(tl.int32)) + own)
                 tl.store(ids + d, own)
                 logprob = tl.full((), 0.0, tl.float64)
                 if temperature > 0:

@@ -9,8 +9,10 @@ import numpy as np
 
 from samplerd_server.core.enums import Dtype
 from samplerd_server.core.outputs import OutputFlags
+from samplerd_server.sampling.cuda.candidates import find_tokens
 from samplerd_server.sampling.cuda.change_record import Change
 from samplerd_server.sampling.cuda.changes import are_changed, become_logits, make_changes
+from samplerd_server.sampling.cuda.history import read_ids
 from samplerd_server.sampling.cuda.keep import MOST
 from samplerd_server.sampling.cuda.records import make_records, set_temperature
 from samplerd_server.sampling.cuda.rows import Field
@@ -77,6 +79,8 @@ def make_plan(rows: NDArray[np.void], hold: Callable[[NDArray[Any]], int]) -> Pl
     guidance, end = _numbered(rows["guidance"] != 0, end)
     lists, end = _numbered(is_few | is_wide, end)
     own = np.where(is_changed, changed, sent)
+    for at in np.flatnonzero((rows["candidate_ids"] != 0) & (rows["named_len"] > 0)).tolist():
+        base[at, Field.NAMED] = hold(find_tokens(rows[at], read_ids(rows[at], "named", "named_len")))
     base[:, Field.RAW] = np.where(needs_raw, np.where(at_one >= 0, at_one, sent), -1)
     hot = np.where(is_cold, np.where(is_changed, changed_at_one, at_one), own)
     base[:, Field.SCALED] = np.where(needs_scaled, hot, -1)

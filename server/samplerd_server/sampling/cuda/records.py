@@ -34,7 +34,13 @@ _SINGLES = {
     Field.NAMED_LEN: "named_len",
     Field.NAMED_AT: "named_at",
 }
-_UNSIGNED = {Field.ADDRESS: "data", Field.SEED: "seed", Field.DRAW_OFFSET: "draw_offset", Field.NAMED: "named"}
+_UNSIGNED = {
+    Field.ADDRESS: "data",
+    Field.SEED: "seed",
+    Field.DRAW_OFFSET: "draw_offset",
+    Field.NAMED: "named",
+    Field.IDS: "candidate_ids",
+}
 _DOUBLES = {Field.TOP_P: "top_p", Field.MIN_P: "min_p"}
 
 

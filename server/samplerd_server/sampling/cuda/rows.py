@@ -76,7 +76,7 @@ class Field(IntEnum):
     """How many a filter keeps at least."""
     IS_EXACT = 32
     JUDGED = 33
-    """The bits of a float64, as of all that follow: the temperature at which the first filter judges."""
+    """The bits of a float64, as of the eight that follow: the temperature at which the first filter judges."""
     TOP_N_SIGMA = 34
     TOP_A = 35
     TYPICAL_P = 36
@@ -85,6 +85,8 @@ class Field(IntEnum):
     TOP_H = 39
     XTC_PROBABILITY = 40
     XTC_THRESHOLD = 41
+    IDS = 42
+    """The address of the ids of candidates, int32[WIDTH of the row]; 0 = positions are ids."""
 
 
 PITCH = 48

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from samplerd_server.core.outputs import OutputFlags
+from samplerd_server.sampling.cuda.candidates import are_ascending
 from samplerd_server.sampling.cuda.keep import MOST
 from samplerd_server.sampling.rows import COLD_DEFAULT, HOT, ROW
 
@@ -33,7 +34,7 @@ _CHANGES = {
     *("no_repeat_ngram_size", "bad_words_scope", "bad_words_ids", "bad_words_ids_len"),
     *("bad_words_ends", "bad_words_ends_len"),
     *(name for name in _NAMES if name.startswith("dry_")),
-    *("guidance", "guidance_dtype", "guidance_scale"),
+    *("guidance", "guidance_dtype", "guidance_scale", "candidate_ids"),
 }
 _OTHERS = sorted(set(_NAMES[_NAMES.index("plain") + 1 :]) - _OUTPUTS - _FILTERS - _CHANGES)
 """The fields of parameters that must be absent."""
@@ -42,11 +43,13 @@ _OTHERS = sorted(set(_NAMES[_NAMES.index("plain") + 1 :]) - _OUTPUTS - _FILTERS 
 def is_drawn(rows: NDArray[np.void]) -> NDArray[np.bool_]:
     """Tell which rows, ROW[B], these kernels draw from: bool[B].
 
-    They are drawn with replacement, and have no parameters but guidance, a mask of tokens, tokens that history or bad
+    They are dense, or candidates beside which there is no rest, in order of their ids as the decoder leaves them. They
+    are drawn with replacement, and have no parameters but guidance, a mask of tokens, tokens that history or bad
     words forbid, a bias, penalties, a temperature, and filters without tokens that are exempt from XTC. They may ask
     for any output but the state of adaptive-p.
     """
     own: NDArray[np.bool_] = (rows["without"] == 0) & ((rows["output_flags"] & int(OutputFlags.ADAPTIVE)) == 0)
+    own &= are_ascending(rows)
     for field in _OTHERS:
         own &= rows[field] == _DEFAULT[field]
     return own

@@ -16,7 +16,7 @@ from samplerd_server.sampling.cuda.interpreter import launch
 from samplerd_server.sampling.cuda.scope import is_drawn
 from samplerd_server.sampling.rows import new_results
 from tests.support.gpu_rows import KINDS, LOGITS, NEVER, WEIGHTS, changed_rows, compare
-from tests.support.samplers import encode, outputs, params, request, sequence_lists
+from tests.support.samplers import encode, outputs, params, request, sequence_lists, sparse
 
 EVERYTHING = outputs(*KINDS, top_n=4, named=[0, 2], rank=True, entropy=KINDS, kept=True)
 
@@ -120,6 +120,35 @@ def test_guided_rows() -> None:
         ask([1.0, 2.0], [1.0, np.inf]),
         ask([0.5, 0.2], [0.1, -0.5], kind=WEIGHTS),
     )
+
+
+def test_candidates() -> None:
+    """Candidates without a rest: tokens that were not sent are named by masks, biases, histories and outputs."""
+
+    def ask(tokens: Any, x: Any, vocab_size: int = 90, **own: Any) -> Any:
+        return sparse(tokens, x, NEVER, vocab_size, seed=4, num_samples=2, params=params(**own), outputs=EVERYTHING)
+
+    x = [1.0, NEVER, 2.0, 0.5]
+    words = sequence_lists("bad_words", [[2], [40, 41], [5]])
+    bias = {"bias_ids": ids(2, 3, 40), "bias_values": np.array([1.0, 2.0, 0.5], np.float32)}
+    history = {"history": ids(40, 3, 2, 41, 40, 3), "repetition_penalty": 1.2, "presence_penalty": 0.1}
+    check(
+        ask([0, 2, 40, 89], x, temperature=0.7),
+        ask([0, 2, 40, 89], x, temperature=0.0, top_k=2),
+        ask([5], [0.25]),
+        ask([0, 2, 40, 89], x, token_bitmask=b"\x01\x00\x00\x00\x00\x01\x00\x00"),
+        ask([0, 2, 40, 89], x, allowed_tokens=ids(40, 41, 40)),
+        ask([0, 2, 40, 89], x, allowed_tokens=ids(41)),
+        ask([0, 2, 40, 89], x, **bias, top_p=0.8),
+        ask([0, 2, 40, 89], x, **history, **words, no_repeat_ngram_size=2),
+        ask([0, 2, 40, 89], x, history=ids(40, 2, 3, 40, 2), dry=Dry(multiplier=0.5, allow_no_repeat=True), min_p=0.2),
+        ask([0, 2, 40, 89], x, **bias, **history, typical_p=0.7),
+        ask([1, 2], [NEVER, NEVER]),
+        ask([1, 2], [1.0, np.nan]),
+    )
+    unsorted = sparse([3, 1], [0.0, 1.0], NEVER, 9, seed=1)
+    with_a_rest = sparse([1, 3], [0.0, 1.0], 0.5, 9, seed=1)
+    assert not is_drawn(pack([unsorted, with_a_rest]).rows).any()
 
 
 def test_a_batch_with_changes_is_eight_launches() -> None:
