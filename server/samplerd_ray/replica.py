@@ -3,7 +3,7 @@
 Rule 1: it is listed once its samplerd holds every kept distribution, unless samplerd says that it is not ready. Rule
 2: where samplerd has ended by itself, the replica starts another one at once, which takes a fraction of the time that
 Ray needs for another replica. Where that one does not start, or has ended soon, the replica ends too, and Ray Serve
-starts another one, perhaps elsewhere, and more and more slowly.
+starts another replica, perhaps elsewhere, and more and more slowly.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from samplerd_ray.uploads import Uploads
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Directory", "Replica"]
+__all__ = ["Directory", "Replica", "until_next_tell"]
 
 _ENDED = 3
 _START_S = 120.0
 """A samplerd that is started again must serve within this time: its kernels were compiled at the first start."""
 _SOON_S = 30.0
-"""A samplerd that ends within this time of its start would end again and again: it is left to Ray Serve."""
+"""A samplerd that was started again and ends within this time would end again and again: it is left to Ray Serve."""
 
 
 class Directory(Protocol):
@@ -59,8 +59,8 @@ class Replica:
         self._uploads: Uploads | None = None
         self._command: list[str] = []
         self._load = Load(1.0)
-        self._started = 0.0
-        """When samplerd began to serve, in seconds on the monotonic clock."""
+        self._began = self._started = 0.0
+        """When samplerd was started, and when it began to serve, in seconds on the monotonic clock."""
         self._is_starting = False
         """Whether samplerd has ended and another one is being started."""
         self._telling: asyncio.Task[None] | None = None
@@ -75,19 +75,28 @@ class Replica:
         """
         self._command = command_of(program, self._host, max(1, math.floor(cpus)), flags)
         self._load = Load(cpus)
-        await self._start_server()
+        greeting = asyncio.create_task(self._greet())
+        try:
+            await self._start_server()
+        finally:
+            greeting.cancel()
         self._tasks = [asyncio.create_task(self._watch())]
+
+    async def _greet(self) -> None:
+        """Call the directory once: the first call connects, which may take a second, while samplerd starts."""
+        with contextlib.suppress(Exception):
+            await self._directory.leave(self._name)
 
     async def _start_server(self) -> None:
         """Start samplerd, and tell of it from then on."""
-        began = time.monotonic()
+        self._began = time.monotonic()
         self._server = ServerProcess(self._command)
         await self._server.start()
         self._started = time.monotonic()
         self._uploads = Uploads(self._server.socket)
         self._load = Load(self._load.cpus)
         self._telling = asyncio.create_task(self._keep_telling())
-        took_s = self._started - began
+        took_s = self._started - self._began
         _say(f"samplerd {self._server.pid} serves on {self._server.address}, {took_s:.1f} s after its start")
 
     @property
@@ -105,8 +114,8 @@ class Replica:
             actor_pid=os.getpid(),
             samplerd_pid=self.server.pid,
         )
-        is_complete = False
-        sync: asyncio.Task[None] | None = None
+        is_complete = is_listed = False
+        sync: asyncio.Task[bool] | None = None
         try:
             while True:
                 # One that is too busy to answer stays in the list: if it hangs, its health check fails.
@@ -121,13 +130,16 @@ class Replica:
                     _say(f"the directory does not answer: {error!r}")
                     await asyncio.sleep(TELL_S)
                     continue
+                if is_ready and not is_listed:
+                    is_listed = True
+                    _say(f"listed {time.monotonic() - self._began:.1f} s after the start of samplerd")
                 # A long upload must not keep the replica from telling that it is there.
                 if sync is None or sync.done():
                     was_complete, is_complete = is_complete, is_complete or not lacking
                     sync = asyncio.create_task(self._bring_up_to_date(lacking, gone)) if lacking or gone else None
                     if is_complete and not was_complete:
                         continue
-                await asyncio.sleep(TELL_S)
+                await until_next_tell(sync)
         finally:
             if sync is not None:
                 sync.cancel()
@@ -138,8 +150,8 @@ class Replica:
         assert self._uploads is not None, "the replica was not started. This is a bug."
         return self._uploads
 
-    async def _bring_up_to_date(self, lacking: dict[str, tuple[int, list[Any]]], gone: list[str]) -> None:
-        """Create what samplerd lacks, and delete what was forgotten; what fails is tried again after the next tell."""
+    async def _bring_up_to_date(self, lacking: dict[str, tuple[int, list[Any]]], gone: list[str]) -> bool:
+        """Create what samplerd lacks, delete what was forgotten; False = it failed, and another try must come."""
         try:
             for name in gone:
                 await self.uploads.delete(name)
@@ -149,17 +161,21 @@ class Replica:
                     await self.uploads.create(name, version, await self._directory.fetch(stored))
         except Exception as error:  # noqa: BLE001  # whatever it is, there is another try
             _say(f"a distribution did not come: {error!r}")
+            return False
+        return True
 
     async def _watch(self) -> None:
         """Read the log, which must not fill its pipe; where samplerd has ended, start another, or end."""
+        was_started_again = False
         while True:
             await self.server.watch()
             self._is_starting = True
             lived_s = time.monotonic() - self._started
             _say(f"samplerd {self.server.pid} has ended after {lived_s:.0f} s")
             await self._stop_telling()
-            if lived_s < _SOON_S:
+            if was_started_again and lived_s < _SOON_S:
                 break
+            was_started_again = True
             try:
                 await self.server.stop()
                 await asyncio.wait_for(self._start_server(), _START_S)
@@ -207,6 +223,20 @@ class Replica:
         await self._stop_telling()
         if self._server is not None:
             await self._server.stop()
+
+
+async def until_next_tell(sync: asyncio.Task[bool] | None) -> None:
+    """Wait for `TELL_S`, or until all that samplerd lacked has come, which is told at once.
+
+    Args:
+        sync: brings what it lacks; its result says whether all has come.
+
+    """
+    if sync is not None:
+        done, _ = await asyncio.wait([sync], timeout=TELL_S)
+        if not done or sync.result():
+            return
+    await asyncio.sleep(TELL_S)
 
 
 def _say(text: str) -> None:

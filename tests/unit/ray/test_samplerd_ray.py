@@ -20,7 +20,7 @@ from samplerd_ray.autoscaling import Load, wanted
 from samplerd_ray.command_line import OWNED, build_parser
 from samplerd_ray.directory import SILENT_S, Directory
 from samplerd_ray.endpoints import endpoints_text, replace_file, servers_text
-from samplerd_ray.replica import Replica
+from samplerd_ray.replica import Replica, until_next_tell
 from samplerd_ray.server_process import ServerProcess, StartError, command_of
 from samplerd_ray.uploads import read_upload
 from samplerd_server.metrics.definition import definitions_of
@@ -209,9 +209,29 @@ async def test_a_replica_whose_samplerd_does_not_stay_ends(program: str, monkeyp
     own = Replica("r", "n", "127.0.0.1", told)
     await own.start(program, 1, [])
     await told.wait(lambda: "r" in told.places)
+    first = own.server.pid
+    os.kill(first, 9)
+    await told.wait(lambda: told.places.get("r", {}).get("samplerd_pid", first) != first)
+    assert not ended.done()
     os.kill(own.server.pid, 9)
     assert await asyncio.wait_for(ended, 60) != 0
     assert told.places == {}
+    await own.stop()
+
+
+async def test_a_samplerd_that_has_stayed_may_be_started_again_and_again(
+    program: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replica_module, "_SOON_S", 0.0)
+    told = Told()
+    own = Replica("r", "n", "127.0.0.1", told)
+    await own.start(program, 1, [])
+    seen = set()
+    for _ in range(3):
+        await told.wait(lambda: told.places.get("r", {}).get("samplerd_pid") not in {None, *seen})
+        seen.add(own.server.pid)
+        os.kill(own.server.pid, 9)
+    await told.wait(lambda: told.places.get("r", {}).get("samplerd_pid") not in {None, *seen})
     await own.stop()
 
 
@@ -220,7 +240,6 @@ async def test_a_samplerd_that_has_ended_is_replaced_at_once_with_what_it_held(
 ) -> None:
     monkeypatch.setattr(replica_module, "Uploads", FakeUploads)
     monkeypatch.setattr(FakeUploads, "may_create_at_once", True)
-    monkeypatch.setattr(replica_module, "_SOON_S", 0.0)
     told = Told()
     version = told.directory.keep("words", b"request")
     own = Replica("r", "n", "127.0.0.1", told)
@@ -243,7 +262,6 @@ async def test_a_replica_ends_whose_samplerd_does_not_start_again(
 ) -> None:
     ended = asyncio.get_running_loop().create_future()
     monkeypatch.setattr(replica_module.os, "_exit", ended.set_result)
-    monkeypatch.setattr(replica_module, "_SOON_S", 0.0)
     told = Told()
     own = Replica("r", "n", "127.0.0.1", told)
     await own.start(program, 1, [])
@@ -333,6 +351,34 @@ class FakeUploads:
 
     async def aclose(self) -> None:
         pass
+
+
+async def test_a_replica_is_listed_as_soon_as_it_holds_all(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replica_module, "Uploads", FakeUploads)
+    monkeypatch.setattr(FakeUploads, "may_create_at_once", True)
+    monkeypatch.setattr(replica_module, "TELL_S", 3600.0)
+    told = Told()
+    told.directory.keep("words", b"request")
+    own = Replica("r", "n", "127.0.0.1", told)
+    await own.start(program, 1, [])
+    await told.wait(lambda: "r" in told.places)
+    assert told.places["r"]["distributions"] == ["words"]
+    await own.stop()
+
+
+@pytest.mark.parametrize(("has_come", "waits"), [(True, False), (False, True)])
+async def test_what_did_not_come_is_tried_again_later(
+    monkeypatch: pytest.MonkeyPatch, *, has_come: bool, waits: bool
+) -> None:
+    monkeypatch.setattr(replica_module, "TELL_S", 3600.0)
+
+    async def bring() -> bool:
+        return has_come
+
+    waiting = asyncio.create_task(until_next_tell(asyncio.create_task(bring())))
+    done, _ = await asyncio.wait([waiting], timeout=0.1 if waits else 60)
+    assert (not done) is waits
+    waiting.cancel()
 
 
 async def test_a_replica_fetches_before_it_is_listed_and_deletes(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
