@@ -24,12 +24,14 @@ from samplerd_client import (
     Candidates,
     Health,
     InvalidRequestError,
+    RetryPolicy,
     RowErrorReason,
     RowsFailedError,
     SamplerClient,
     SamplingParams,
     SharedMemoryRegion,
     SyncSamplerClient,
+    UnavailableError,
 )
 from samplerd_client.replay import replay
 from samplerd_client.samplerctl import main
@@ -504,6 +506,36 @@ async def test_a_server_from_before_the_rpc_draws_by_a_stream() -> None:
     await server.stop(None)
     assert asked == [("words", 3)]
     assert [(chunk.offset, chunk.samples.tolist()) for chunk in chunks] == [(0, [1, 2]), (2, [3])]
+
+
+async def test_a_large_draw_is_tried_again_until_its_first_chunk() -> None:
+    asked: list[str] = []
+
+    async def draw(request: Any, context: Any) -> Any:
+        asked.append(request.distribution)
+        if request.distribution == "busy" and len(asked) <= 2:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "full")
+        yield pb.SampleResponse(samples=[1], chunk=0)
+        if request.distribution == "broken":
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
+        yield pb.SampleResponse(samples=[2], chunk=1, final=True)
+
+    server = grpc.aio.server()
+    serializers = (pb.SampleRequest.FromString, pb.SampleResponse.SerializeToString)
+    handlers = {"SampleDistribution": grpc.unary_stream_rpc_method_handler(draw, *serializers)}
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("samplerd.v1.SamplerService", handlers)])
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    policy = RetryPolicy(initial_backoff_s=0.001, max_backoff_s=0.001)
+    async with SamplerClient(f"127.0.0.1:{port}", retry=policy) as client:
+        busy = [chunk.samples.tolist() async for chunk in client.draw_chunks(distribution="busy")]
+        broken = client.draw_chunks(distribution="broken")
+        assert (await anext(broken)).samples.tolist() == [1]
+        with pytest.raises(UnavailableError):
+            await anext(broken)
+    await server.stop(None)
+    assert busy == [[1], [2]]
+    assert asked == ["busy", "busy", "busy", "broken"]
 
 
 def test_large_draws_of_the_synchronous_client(address: str) -> None:

@@ -16,7 +16,7 @@ from samplerd_client.arrays import ArrayLike, as_rows
 from samplerd_client.errors import ConnectionLostError, DeadlineError, NotImplementedFieldError
 from samplerd_client.request import build
 from samplerd_client.result import SampleChunk, decode_chunk
-from samplerd_client.retry import RetryPolicy
+from samplerd_client.retry import RetryPolicy, with_retries
 from samplerd_client.status import error_from_rpc, error_from_status
 from samplerd_client.wire import with_tensor
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from samplerd_client.options import SampleOptions
     from samplerd_client.params import SamplingParams, SharedMemory
+    from samplerd_client.retry import Deadline, RetryBudget
     from samplerd_client.shared_memory import Slot
 
 __all__ = ["Distribution", "DistributionCalls"]
@@ -170,12 +171,13 @@ class DistributionCalls:
     ) -> AsyncGenerator[SampleChunk, None]:
         """Draw any number of samples from a distribution in bounded memory; yields the parts in order.
 
-        The draw has a call of its own and is never tried again: the server draws as the parts are taken, and stops when
-        the iterator is closed (``contextlib.aclosing``). What was broken off can be continued: with the same seed and,
-        for one row, a `draw_offset` that is larger by the samples taken.
+        The draw has a call of its own: the server draws as the parts are taken, and stops when the iterator is closed
+        (``contextlib.aclosing``). It is tried again as other calls are until the first part comes, and not after it.
+        What was broken off can be continued: with the same seed and, for one row, a `draw_offset` that is larger by the
+        samples taken.
 
         Args:
-            timeout_s: seconds to wait for each part; None = the client's.
+            timeout_s: seconds to wait for each part, for the first one with all attempts; None = the client's.
             options: as for `sample`, with the name as `distribution`; limits.max_stream_samples bounds the draw.
 
         Raises:
@@ -200,21 +202,44 @@ class DistributionCalls:
         self, body: bytes, name: str | None, wait_s: float | None
     ) -> AsyncGenerator[pb.SampleResponse, None]:
         """Yield the replies to a draw; a server from before SampleDistribution draws the same by SampleStream."""
-        for rpc in ("SampleDistribution", "SampleStream"):
+        try:
+            call, response = await self._begin_draw("SampleDistribution", body, name, wait_s)
+        except NotImplementedFieldError as error:
+            if error.name:
+                raise
+            call, response = await self._begin_draw("SampleStream", body, name, wait_s)
+        try:
+            while response is not None:
+                yield response
+                response = await _read(call, wait_s)
+        finally:
+            call.cancel()
+
+    async def _begin_draw(
+        self, rpc: str, body: bytes, name: str | None, wait_s: float | None
+    ) -> tuple[_Draw, pb.SampleResponse | None]:
+        """Begin a draw and wait for its first reply, trying again as other calls do."""
+
+        async def attempt(left_s: float | None) -> tuple[_Draw, pb.SampleResponse | None]:
             call = self._open_draw(rpc, body, name)
             try:
-                while (response := await _read(call, wait_s)) is not None:
-                    yield response
-            except NotImplementedFieldError as error:
-                if error.name or rpc == "SampleStream":
-                    raise
-            else:
-                return
-            finally:
+                return call, await _read(call, left_s)
+            except BaseException:
                 call.cancel()
+                raise
+
+        return await with_retries(attempt, policy=self._policy, budget=self._budget, deadline=self._deadline(wait_s))
 
     _timeout_s: float | None
+    """How long a call may take, unless it says otherwise."""
+    _policy: RetryPolicy
     """The client's retry policy."""
+    _budget: RetryBudget
+    """The retries that are left to the client."""
+
+    def _deadline(self, timeout_s: float | None) -> Deadline:
+        """Return the end of a call that begins now; the client does."""
+        raise NotImplementedError
 
     def _open_draw(self, rpc: str, body: bytes, distribution: str | None) -> _Draw:
         """Begin a call that one request opens and many replies answer; the client does."""
