@@ -46,6 +46,7 @@ def vectors() -> dict[str, Any]:
         "arrays": list(_arrays()),
         "guidance": list(own_requests.guidance()),
         "drafts": list(own_requests.drafts()),
+        "chunks": own_requests.chunks(),
         "frequencies": list(_frequencies()),
         "slow": _SLOW,
     }

@@ -15,7 +15,7 @@ from samplerd.v1 import sampler_pb2 as pb
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["drafts", "guidance", "parameters"]
+__all__ = ["chunks", "drafts", "guidance", "parameters"]
 
 _SEED, _NUM_SAMPLES = 1234, 64
 """So many draws tell most parameters from none."""
@@ -46,6 +46,20 @@ def parameters() -> dict[str, Any]:
             }
         )
     return {"tables": tables, "seed": _SEED, "num_samples": _NUM_SAMPLES, "cases": tried}
+
+
+def chunks() -> dict[str, Any]:
+    """Give the rows of a distribution, and draws from it that are larger than a chunk."""
+    rows = _rows(2, 40, seed=3)
+    cases: list[dict[str, Any]] = [
+        {"name": "cut rows", "seed": 77, "draw_offset": 0, "temperature": 1.0, "num_samples": 1100},
+        {"name": "whole rows", "seed": 78, "draw_offset": 1000, "temperature": 0.5, "num_samples": 600},
+    ]
+    for case in cases:
+        own = {name: case[name] for name in ("seed", "draw_offset", "num_samples")}
+        params = pb.SamplingParams(temperature=case["temperature"])
+        case["samples"] = list(sample_reply(pb.SampleRequest(tensor=_tensor(rows), params=params, **own)).samples)
+    return {"rows": rows.tolist(), "cases": cases}
 
 
 def _is_plain(request: pb.SampleRequest) -> bool:

@@ -37,6 +37,8 @@ _NO_PROXY_THERE = dict.fromkeys(("http_proxy", "https_proxy", "grpc_proxy", "HTT
 }
 """A proxy that is not there: no client may use it for a server on its own machine."""
 _FREE_S = 60.0
+_NO_CHUNKS = "the client has no call for it yet, only the generated method"
+_LEFT = 'samplerd_requests_total{code="CANCELLED",rpc="SampleDistribution"}'
 
 
 class Servers:
@@ -46,7 +48,9 @@ class Servers:
         ca, flags = certificate(folder)
         self.transport = transport
         unix = f"unix:{folder / 'samplerd.sock'}"
-        self.plain: Samplerd = stack.enter_context(samplerd("--transport", transport, "--listen", unix))
+        self.plain: Samplerd = stack.enter_context(
+            samplerd("--transport", transport, "--listen", unix, "--chunk-samples", "1000")
+        )
         self.socket = stack.enter_context(NamesOnSocket(folder, unix))
         self._tls: Samplerd = stack.enter_context(samplerd("--transport", transport, *flags))
         self._ca = ca
@@ -62,9 +66,11 @@ class Servers:
 def run_language(language: str, servers: Servers) -> Outcomes:
     """Run a language's runner and its example."""
     freed_before = servers.plain.total("samplerd_cancelled_total")
+    left_before = servers.plain.total(_LEFT)
     with RefusingServer() as refusing, Fleet() as fleet:
         status, printed, told = _make(language, "conformance", servers.flags(refusing, fleet))
         outcomes = {line.split("\t")[0]: Outcome(*_pair(line)) for line in printed.splitlines() if "\t" in line}
+        outcomes.setdefault("chunks", Outcome("unsupported", _NO_CHUNKS))
         for feature in FEATURES[:-1]:
             outcomes.setdefault(feature, Outcome("fail", "the runner did not say"))
         _judge(outcomes, "retry", refusing.complaint())
@@ -73,9 +79,12 @@ def run_language(language: str, servers: Servers) -> Outcomes:
         _judge(outcomes, "connections", refusing.missing_connections())
         _judge(outcomes, "servers", fleet.complaint())
         _judge(outcomes, "unix", servers.socket.complaint())
+        _judge(outcomes, "chunks", refusing.large.complaint())
     _judge(outcomes, "cancel", _was_freed(servers.plain, freed_before))
     if status != 0 and all(outcome.state != "fail" for outcome in outcomes.values()):
         outcomes["calls"] = Outcome("fail", f"the runner ended with {status}")
+    if outcomes["chunks"].state == "pass":
+        _judge(outcomes, "chunks", _was_left(servers.plain, left_before))
     status, printed, more = _make(language, "example", ["--target", servers.plain.target])
     told += more
     outcomes["example"] = (
@@ -103,6 +112,16 @@ def _was_freed(server: Samplerd, before: float) -> str:
     while server.total("samplerd_cancelled_total") <= before:
         if time.monotonic() > give_up:
             return "the server did not notice that its caller had gone"
+        time.sleep(0.1)
+    return ""
+
+
+def _was_left(server: Samplerd, before: float) -> str:
+    """Wait for the end of the large draw that was stopped early; says what is wrong if anything of it is left."""
+    give_up = time.monotonic() + _FREE_S
+    while server.total(_LEFT) <= before or server.total("samplerd_distribution_bytes"):
+        if time.monotonic() > give_up:
+            return "the server still holds the rows of the draw that was stopped"
         time.sleep(0.1)
     return ""
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import grpc
 
+from client.conformance.large_draws import LargeDraws
 from samplerd.v1 import sampler_pb2 as pb
 
 if TYPE_CHECKING:
@@ -164,13 +165,17 @@ class RefusingServer:
         """Attempts about the distribution ``outage``, all of them refused."""
         self.peers: set[str] = set()
         """Addresses that drew from the distribution ``connections``."""
+        self.large = LargeDraws()
+        """What is drawn in chunks."""
         self._server = grpc.server(ThreadPoolExecutor(4))
         handler = grpc.unary_unary_rpc_method_handler(
             self._sample,
             request_deserializer=pb.SampleRequest.FromString,
             response_serializer=pb.SampleResponse.SerializeToString,
         )
-        generic = grpc.method_handlers_generic_handler("samplerd.v1.SamplerService", {"Sample": handler})
+        generic = grpc.method_handlers_generic_handler(
+            "samplerd.v1.SamplerService", {"Sample": handler, "SampleDistribution": self.large.handler}
+        )
         self._server.add_generic_rpc_handlers((generic,))
         self.target = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
 
@@ -185,6 +190,8 @@ class RefusingServer:
         if request.distribution == "prior":
             self.metadata = {key: str(value) for key, value in context.invocation_metadata()}
             return pb.SampleResponse(id=request.id, samples=[7], final=True)
+        if request.distribution == "left":
+            return self.large.wait_until_left(request, context)
         if request.distribution == "outage":
             self.outage += 1
             context.set_trailing_metadata((("grpc-retry-pushback-ms", "1"),))

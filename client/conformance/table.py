@@ -32,6 +32,7 @@ FEATURES = (
     "drafts",
     "frequencies",
     "stream",
+    "chunks",
     "limits",
     "deadline",
     "cancel",

@@ -88,9 +88,9 @@ func (c *Client) Do(ctx context.Context, request *pb.SampleRequest) (*Result, er
 	return newResult(request, reply), nil
 }
 
-// Chunks draws over a call of its own and yields the reply piece by piece, so that any number of samples can be drawn
-// from an uploaded distribution in bounded memory. The server draws as it is read. Leaving the loop ends the call. A
-// failure is yielded last, with a nil chunk; it is not tried again.
+// Chunks draws from rows of any kind over a stream of its own and yields the reply piece by piece. Leaving the loop ends
+// the call. A failure is yielded last, with a nil chunk; it is not tried again. From an uploaded distribution
+// [Client.DrawChunks] is the better one.
 func (c *Client) Chunks(ctx context.Context, request *pb.SampleRequest) iter.Seq2[*pb.SampleResponse, error] {
 	return func(yield func(*pb.SampleResponse, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)

@@ -100,12 +100,12 @@ func exampleDistribution(ctx context.Context, client *samplerd.Client, logits []
 		return err
 	}
 	defer client.DeleteDistribution(ctx, made.GetName())
-	request := samplerd.FromDistribution(made.GetName(), samplerd.NumSamples(10_000_000))
-	for chunk, err := range client.Chunks(ctx, request) { // any number, in bounded memory
+	request := samplerd.FromDistribution(made.GetName(), samplerd.NumSamples(10_000_000), samplerd.Seed(1), samplerd.Raw())
+	for chunk, err := range client.DrawChunks(ctx, 5*time.Second, request) { // 5 s for each chunk at most
 		if err != nil {
 			return err
 		}
-		fmt.Println(chunk.GetChunk(), len(chunk.GetSamples()))
+		fmt.Println(chunk.Offset, len(chunk.IDs())) // where its first id is in the whole draw
 	}
 	return nil
 }

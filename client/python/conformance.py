@@ -16,6 +16,7 @@ import numpy as np
 from google.protobuf.json_format import MessageToDict
 from google.rpc import error_details_pb2, status_pb2
 
+from conformance_chunks import try_chunks
 from conformance_requests import MismatchError, RequestFeatures, expect
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd.v1 import sampler_pb2_grpc as pb_grpc
@@ -42,8 +43,8 @@ REQUESTS: dict[str, type[Message]] = {
     "DeleteDistribution": pb.DeleteDistributionRequest,
 }
 FEATURES = (
-    *("calls", "parameters", "arrays", "halves", "guidance", "drafts", "frequencies", "stream", "limits", "deadline"),
-    *("cancel", "retry", "budget", "metadata", "servers", "connections", "unix", "tls", "token"),
+    *("calls", "parameters", "arrays", "halves", "guidance", "drafts", "frequencies", "stream", "chunks", "limits"),
+    *("deadline", "cancel", "retry", "budget", "metadata", "servers", "connections", "unix", "tls", "token"),
 )
 IGNORED = {"timing", "message"}
 """What is the server's own: where the time went, and texts for people."""
@@ -176,6 +177,10 @@ class Runner(RequestFeatures):
             expect(not reply.HasField("error"), f"{case['name']}: {reply.error}")
             self._compare(case["name"], reply, {**case["reply"], "id": str(reply.id)})
         expect(not asked, f"{len(asked)} requests were not answered")
+
+    async def chunks(self) -> str:
+        """Draw from distributions, chunk by chunk."""
+        return await try_chunks(self._target, self._retry_target, self._vectors["chunks"])
 
     async def limits(self) -> str:
         """Send and receive messages larger than gRPC takes by default."""

@@ -84,6 +84,69 @@ def test_a_budget_and_connections_are_counted():
         assert server.missing_connections() == ""
 
 
+def draw_large(target, *names, named=True):
+    """Draw from these distributions, leaving each after its first chunk, and ask whether the last one has ended."""
+    with grpc.insecure_channel(target) as channel:
+        service = pb_grpc.SamplerServiceStub(channel)
+        for name in names:
+            metadata = (("x-samplerd-distribution", name),) if named else ()
+            call = service.SampleDistribution(pb.SampleRequest(distribution=name), timeout=20, metadata=metadata)
+            with contextlib.suppress(grpc.RpcError):
+                next(call)
+            call.cancel()
+        if names[-1] == "endless":
+            return list(service.Sample(pb.SampleRequest(distribution="left"), timeout=40).samples)
+    return []
+
+
+BEGUN = ("broken", "cut", "slow", "silent", "endless")
+
+
+def test_a_client_that_draws_in_chunks_as_it_is_told():
+    with RefusingServer() as server:
+        draw_large(server.target, "busy", "busy", "busy")
+        server.large.asked["busy"] = [0.0, 0.1, 0.2]
+        assert draw_large(server.target, *BEGUN) == [7]
+        assert server.large.complaint() == ""
+
+
+@pytest.mark.parametrize(
+    ("names", "waits", "complaint"),
+    [
+        (("busy", *BEGUN), 0.2, "came 1 times, not 3"),
+        (("busy", "busy", "busy", *BEGUN), 0.01, "before the pushback"),
+        (("busy", "busy", "busy", "broken", *BEGUN), 0.1, "broken, did not come exactly once"),
+        (("busy", "busy", "busy", "slow", "silent", "endless"), 0.1, "broken, cut, did not come exactly once"),
+        (("busy", "busy", "busy", "endless", *BEGUN[:-1]), 0.1, "nobody asked whether"),
+    ],
+)
+def test_a_client_that_draws_in_chunks_wrongly_is_told(names, waits, complaint):
+    with RefusingServer() as server:
+        draw_large(server.target, *names)
+        server.large.asked["busy"] = [number * waits for number in range(names.count("busy"))]
+        assert complaint in server.large.complaint()
+
+
+def test_a_client_that_does_not_name_the_distribution_of_a_large_draw_is_told():
+    with RefusingServer() as server:
+        draw_large(server.target, "busy", "busy", "busy")
+        server.large.asked["busy"] = [0.0, 0.1, 0.2]
+        draw_large(server.target, *BEGUN, named=False)
+        assert "5 draws did not carry x-samplerd-distribution" in server.large.complaint()
+
+
+def test_a_large_draw_that_nobody_reads_is_told(monkeypatch):
+    monkeypatch.setattr("client.conformance.large_draws._END_S", 0.1)
+    with RefusingServer() as server, grpc.insecure_channel(server.target) as channel:
+        service = pb_grpc.SamplerServiceStub(channel)
+        endless = service.SampleDistribution(pb.SampleRequest(distribution="endless"))
+        assert next(endless).chunk == 0
+        with pytest.raises(grpc.RpcError) as caught:
+            service.Sample(pb.SampleRequest(distribution="left"), timeout=20)
+        assert "still in flight" in caught.value.details()
+        endless.cancel()
+
+
 @pytest.mark.parametrize(
     ("draws", "complaint"),
     [

@@ -51,8 +51,8 @@ func (r *runner) run() bool {
 		try  func(context.Context) (string, error)
 	}{
 		{"calls", r.calls}, {"parameters", r.parameters}, {"arrays", r.arrays}, {"halves", r.halves},
-		{"guidance", r.guidance}, {"drafts", r.drafts}, {"frequencies", r.frequencies}, {"stream", r.stream}, {"limits", r.limits},
-		{"deadline", r.deadline}, {"cancel", r.cancel}, {"retry", r.retry}, {"budget", r.budget},
+		{"guidance", r.guidance}, {"drafts", r.drafts}, {"frequencies", r.frequencies}, {"stream", r.stream}, {"chunks", r.chunks},
+		{"limits", r.limits}, {"deadline", r.deadline}, {"cancel", r.cancel}, {"retry", r.retry}, {"budget", r.budget},
 		{"metadata", r.metadata}, {"servers", r.severalServers}, {"connections", r.connections}, {"unix", r.unix}, {"tls", r.tls}, {"token", r.tokens},
 	}
 	passed := true

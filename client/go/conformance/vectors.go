@@ -27,7 +27,11 @@ type vectors struct {
 	Guidance    []guidance  `json:"guidance"`
 	Drafts      []draft     `json:"drafts"`
 	Frequencies []frequency `json:"frequencies"`
-	Slow        struct {
+	Chunks      struct {
+		Rows  [][]float32 `json:"rows"`
+		Cases []chunked   `json:"cases"`
+	} `json:"chunks"`
+	Slow struct {
 		VocabSize  int `json:"vocab_size"`
 		Modulus    int `json:"modulus"`
 		NumSamples int `json:"num_samples"`
@@ -43,6 +47,15 @@ type call struct {
 		Code   uint32   `json:"code"`
 		Fields []string `json:"fields"`
 	} `json:"error"`
+}
+
+type chunked struct {
+	Name        string  `json:"name"`
+	Seed        uint64  `json:"seed"`
+	DrawOffset  uint64  `json:"draw_offset"`
+	Temperature float64 `json:"temperature"`
+	NumSamples  int     `json:"num_samples"`
+	Samples     []int32 `json:"samples"`
 }
 
 type parameter struct {

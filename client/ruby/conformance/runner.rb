@@ -5,6 +5,7 @@
 require "json"
 require "optparse"
 require "samplerd/client"
+require_relative "chunks"
 require_relative "connections"
 require_relative "draws"
 require_relative "replies"
@@ -17,14 +18,15 @@ class Mismatch < StandardError; end
 # Tries the features one after the other, and prints a line for each.
 class Runner
   include Draws
+  include Chunks
   include OwnRequests
   include Connections
   include Servers
 
   FLAGS = %w[target vectors retry-target servers unix-target tls-target ca token].freeze
   FEATURES = %i[
-    calls parameters arrays halves guidance drafts frequencies stream limits deadline cancel retry budget metadata servers
-    connections unix tls token
+    calls parameters arrays halves guidance drafts frequencies stream chunks limits deadline cancel retry budget metadata
+    servers connections unix tls token
   ].freeze
 
   def initialize(arguments)

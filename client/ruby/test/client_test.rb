@@ -94,6 +94,31 @@ class ClientTest < Minitest::Test
     stream.close
   end
 
+  def test_chunks_come_in_order_after_refusals
+    got = @client.draw_chunks(distribution: "busy", num_samples: 6).map { |each| [each.offset, each.flat_samples] }
+    assert_equal [[0, [0, 9]], [2, [1, 9]], [4, [2, 9]]], got
+    assert_equal 3, @fake.attempts.size
+  end
+
+  def test_a_draw_that_has_begun_is_not_tried_again
+    %w[broken cut].each do |name|
+      got = []
+      assert_raises(Samplerd::UnavailableError) { @client.draw_chunks(distribution: name) { |each| got << each.chunk } }
+      assert_equal [0], got
+    end
+    assert_equal 2, @fake.attempts.size
+  end
+
+  def test_a_chunk_that_is_late_and_a_block_that_is_left
+    got = []
+    assert_raises(Samplerd::DeadlineError) do
+      @client.draw_chunks(distribution: "silent", timeout: 0.2) { |each| got << each.chunk }
+    end
+    assert_equal [0], got
+    assert_raises(KeyError) { @client.draw_chunks(distribution: "silent") { raise KeyError } }
+    assert_equal(:left, @client.draw_chunks(distribution: "silent") { break :left })
+  end
+
   def test_sample_each
     requests = Array.new(6) { |i| request(0, num_samples: i + 1) }
     sizes = @client.sample_each(requests, max_in_flight: 64).map { |_, result| result.flat_samples.size }

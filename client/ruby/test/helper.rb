@@ -44,7 +44,28 @@ class FakeServer < Samplerd::V1::SamplerService::Service
     requests.each_slice(3).lazy.flat_map { |group| group.reverse.flat_map { |request| chunks(request) } }
   end
 
+  # Large draws by the name of the distribution: three chunks, the first two attempts refused or not; one chunk, and
+  # then a failure, an early end, or nothing more until the client goes.
+  def sample_distribution(request, call)
+    attempts << request.distribution
+    refuse("5") if request.distribution == "busy" && attempts.size <= 2
+    large(request, call)
+  end
+
   private
+
+  def large(request, _call)
+    Enumerator.new do |replies|
+      3.times do |i|
+        replies << Samplerd::V1::SampleResponse.new(samples: [i, 9], chunk: i, final: i == 2)
+        case request.distribution
+        when "broken" then raise GRPC::Unavailable, "gone"
+        when "cut" then break
+        when "silent" then @release.pop
+        end
+      end
+    end
+  end
 
   def chunks(request)
     return [Samplerd::V1::SampleResponse.new(id: request.id, error: wrong, final: true)] if request.id == WRONG

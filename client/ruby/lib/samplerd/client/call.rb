@@ -8,9 +8,11 @@ module Samplerd
   # of a call (Timeout.timeout, Thread#kill) leaves events behind, at which gRPC's C core may abort the process.
   class Call
     # timeout: in seconds. budget: the client's RetryBudget. The block begins an attempt: it is given a deadline (Time), and returns gRPC's operation.
-    # convert: makes the value of the reply. open: tells whether the client has not been closed.
+    # convert: makes the value of the reply. open: tells whether the client has not been closed. execute: brings what an
+    # operation gives. repeatable: tells whether nothing of it has been used. ended: called when no attempt follows.
     def initialize(timeout:, policy:, budget:, repeat_unavailable: true, convert: ->(reply) { reply },
-                   open: -> { true }, &attempt)
+                   open: -> { true }, execute: ->(operation) { operation.execute }, repeatable: -> { true },
+                   ended: -> {}, &attempt)
       raise ArgumentError, "the timeout must be more than 0, got #{timeout}" unless timeout.positive?
 
       @timeout = timeout
@@ -19,6 +21,9 @@ module Samplerd
       @repeat_unavailable = repeat_unavailable
       @convert = convert
       @open = open
+      @execute = execute
+      @repeatable = repeatable
+      @ended = ended
       @attempt = attempt
       @mutex = Mutex.new
       @changed = ConditionVariable.new
@@ -30,7 +35,11 @@ module Samplerd
     # Begins it.
     def start
       ends = now + @timeout
-      @thread = Thread.new { @convert.call(attempts(ends)) }
+      @thread = Thread.new do
+        @convert.call(attempts(ends))
+      ensure
+        @ended.call
+      end
       @thread.report_on_exception = false # whoever asks for the value is told
       self
     end
@@ -51,6 +60,13 @@ module Samplerd
     # Whether value would not wait.
     def done?
       !@thread.alive?
+    end
+
+    # Waits for its end, no longer than this many seconds (nil: as long as it takes), whatever it brings.
+    def wait(seconds = nil)
+      @thread.join(seconds)
+    rescue Error
+      @thread # its value raises it
     end
 
     # Ends it; its value raises CancelledError, unless it was there already.
@@ -80,6 +96,7 @@ module Samplerd
 
     # An upload whose connection broke may have been done; a refused one was not.
     def may_repeat?(error)
+      return false unless @repeatable.call
       return foreign_cancel? && @repeat_unavailable if error.is_a?(CancelledError)
 
       error.retryable? && (@repeat_unavailable || !error.is_a?(UnavailableError))
@@ -95,7 +112,7 @@ module Samplerd
         raise_if_cancelled
         @operation = @attempt.call(Time.now + (ends - now))
       end
-      operation.execute
+      @execute.call(operation)
     rescue GRPC::BadStatus => e
       raise Error.from_grpc(e)
     end

@@ -66,6 +66,28 @@ module Samplerd
       sample_call(Requests.sample(rows, **options), timeout).start
     end
 
+    # Draws any number of samples from a distribution (distribution:) in bounded memory: yields each Chunk in order, or
+    # returns an Enumerator. Options are those of sample. The server draws as the chunks are taken; leaving the block
+    # (break, an exception, Timeout.timeout) ends the call.
+    #
+    # timeout bounds the wait for each chunk, for the first one with all attempts: until it comes the call is tried again
+    # as others are, and not after it. What was broken off can be continued with the same seed: and, for one row, a
+    # draw_offset: that is larger by the ids taken.
+    #
+    # Raises NotFoundError, DeadlineError for a chunk that took too long, UnavailableError if the call ended before the
+    # last chunk.
+    def draw_chunks(request = nil, timeout: @timeout, **options, &block)
+      return enum_for(:draw_chunks, request, timeout: timeout, **options) unless block
+
+      request = Requests.sample(request, **options)
+      metadata = @metadata.merge(Connection.about(request))
+      draw = Draw.new(request, timeout: timeout, policy: @retry_policy, budget: @budget, open: -> { !@closed }) do
+        stub.sample_distribution(request, metadata: metadata, return_op: true)
+      end
+      draw.each(&block)
+      nil
+    end
+
     # Accepts or corrects the drafted tokens of one sequence; returns a V1::VerifyDraftResponse. See Requests.verify.
     def verify_draft(target, draft_ids = nil, draft = nil, timeout: @timeout, **options)
       call(:verify_draft, Requests.verify(target, draft_ids, draft, **options), timeout: timeout)
