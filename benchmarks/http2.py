@@ -17,7 +17,7 @@ from benchmarks.load import LoadError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Connection", "header_block"]
+__all__ = ["Connection", "header", "header_block"]
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
@@ -47,6 +47,11 @@ def header_block(path: str, authority: str) -> bytes:
             b"\x00" + _literal(b"te") + _literal(b"trailers"),
         ]
     )
+
+
+def header(name: str, value: str) -> bytes:
+    """Encode one more header, to follow a block."""
+    return b"\x00" + _literal(name.encode()) + _literal(value.encode())
 
 
 def _frame(kind: int, flags: int, stream: int, payload: bytes = b"", *, length: int | None = None) -> bytes:
@@ -95,8 +100,8 @@ class Connection:
             [_PREFACE, _frame(_SETTINGS, 0, 0, settings), _frame(_WINDOW_UPDATE, 0, 0, window)]
         )
         self._in = bytearray()
-        self._waiting: deque[int] = deque()
-        """Calls that were submitted and have no stream yet."""
+        self._waiting: deque[tuple[int, bytes]] = deque()
+        """Calls that were submitted and have no stream yet, and the headers that each has besides."""
         self._sending: deque[_Call] = deque()
         self._open: dict[int, _Call] = {}
         self._next_stream = 1
@@ -118,9 +123,9 @@ class Connection:
         """Whether bytes are left that the system did not take."""
         return bool(self._out)
 
-    def submit(self, number: int) -> None:
-        """Make a call as soon as the server's limits allow."""
-        self._waiting.append(number)
+    def submit(self, number: int, headers: bytes = b"") -> None:
+        """Make a call as soon as the server's limits allow, with headers of its own besides (`header`)."""
+        self._waiting.append((number, headers))
 
     def send(self) -> None:
         """Hand over to the system as much as it and the server's windows take now."""
@@ -167,10 +172,11 @@ class Connection:
     def _fill(self) -> None:
         """Write frames, as long as the windows allow and few of them wait for the system."""
         while self._waiting and len(self._open) < self._max_streams:
-            call = _Call(self._waiting.popleft(), self._next_stream, 0, self._initial_window)
+            number, headers = self._waiting.popleft()
+            call = _Call(number, self._next_stream, 0, self._initial_window)
             self._next_stream += 2
             self._open[call.stream] = call
-            self._out.append(_frame(_HEADERS, _END_HEADERS, call.stream, self._block))
+            self._out.append(_frame(_HEADERS, _END_HEADERS, call.stream, self._block + headers))
             self._sending.append(call)
         stuck = 0
         while self._window > 0 and stuck < len(self._sending) and len(self._out) < _MAX_PIECES:

@@ -20,6 +20,8 @@ from benchmarks.http2 import Connection, header_block
 from benchmarks.load import CONNECTIONS, SAMPLE_PATH, LoadError, frame, percentiles_s
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
 __all__ = ["Outcome", "even", "poisson", "send_on_schedule"]
@@ -39,6 +41,8 @@ class Outcome:
     """From each call's intended start until the generator turned to it."""
     is_answered: NDArray[np.bool_]
     """Whether each call got a message and not only a status."""
+    began_s: float
+    """When the schedule began, on `time.perf_counter`."""
     elapsed_s: float
     """From the first intended start to the last reply."""
 
@@ -71,8 +75,17 @@ def send_on_schedule(
     *,
     connections: int = CONNECTIONS,
     path: str = SAMPLE_PATH,
+    headers: Mapping[int, bytes] | None = None,
 ) -> Outcome:
     """Make one call at each of these moments, over connections in turn, and wait for all replies.
+
+    Args:
+        port: of 127.0.0.1.
+        message: what each call sends.
+        starts_s: when each call is due, in seconds from the beginning of the schedule.
+        connections: how many.
+        path: the RPC.
+        headers: what calls send besides (`benchmarks.http2.header`), by their places in the schedule; None = nothing.
 
     Raises:
         LoadError: the server reset a call, or did not answer all long after the last was due.
@@ -84,14 +97,14 @@ def send_on_schedule(
     ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
     gc.disable()
     try:
-        return _drive(links, starts_s)
+        return _drive(links, starts_s, headers or {})
     finally:
         gc.enable()
         for link in links:
             link.close()
 
 
-def _drive(links: list[Connection], starts_s: NDArray[np.float64]) -> Outcome:
+def _drive(links: list[Connection], starts_s: NDArray[np.float64], headers: Mapping[int, bytes]) -> Outcome:
     clock = time.perf_counter
     _settle(links)
     began = clock() + 0.01
@@ -106,7 +119,7 @@ def _drive(links: list[Connection], starts_s: NDArray[np.float64]) -> Outcome:
             raise LoadError(f"{total - done} of {total} calls were not answered {_PATIENCE_S:g} s after the last")
         while next_up < total and intended[next_up] <= now:
             turned[next_up] = now
-            links[next_up % len(links)].submit(next_up)
+            links[next_up % len(links)].submit(next_up, headers.get(next_up, b""))
             next_up += 1
         for link in links:
             link.send()
@@ -127,6 +140,7 @@ def _drive(links: list[Connection], starts_s: NDArray[np.float64]) -> Outcome:
         latencies_s=np.array(ended) - due,
         lags_s=np.array(turned) - due,
         is_answered=is_answered,
+        began_s=began,
         elapsed_s=max(ended) - began,
     )
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import open_loop
-from benchmarks.http2 import Connection
+from benchmarks.http2 import Connection, header
 from benchmarks.load import LoadError
 from benchmarks.open_loop import Outcome, even, poisson, send_on_schedule
 from benchmarks.servers import EmptyServer
@@ -49,7 +49,7 @@ class StalledLink:
     def wants_to_write(self) -> bool:
         return False
 
-    def submit(self, number: int) -> None:
+    def submit(self, number: int, headers: bytes = b"") -> None:
         self._made.append(number)
         if len(self._made) == self._total:
             self._theirs.send(b"!")
@@ -88,7 +88,11 @@ def test_calls_that_are_never_answered_end_the_wait(monkeypatch: pytest.MonkeyPa
 
 def test_an_outcome_is_a_rate_and_percentiles() -> None:
     outcome = Outcome(
-        latencies_s=np.arange(1, 101) / 100, lags_s=np.zeros(100), is_answered=np.ones(100, bool), elapsed_s=4.0
+        latencies_s=np.arange(1, 101) / 100,
+        lags_s=np.zeros(100),
+        is_answered=np.ones(100, bool),
+        began_s=0.0,
+        elapsed_s=4.0,
     )
     assert outcome.rate == 25
     assert outcome.percentiles_s()["p90"] == 0.9
@@ -153,6 +157,15 @@ def peer() -> Iterator[Peer]:
 
 def setting(name: int, value: int) -> bytes:
     return struct.pack(">HI", name, value)
+
+
+def test_a_call_can_have_headers_of_its_own(peer: Peer) -> None:
+    peer.link.submit(1, header("traceparent", "00-1-2-01"))
+    peer.link.submit(2)
+    peer.link.send()
+    # RFC 7541, 6.2.2: a literal field that is not indexed, its name and its value each behind their length.
+    assert peer.read() == (HEADERS, 4, 1, b"headers\x00\x0btraceparent\x0900-1-2-01")
+    assert peer.read() == (HEADERS, 4, 3, b"headers")
 
 
 def test_a_stream_waits_for_its_window(peer: Peer) -> None:
