@@ -21,6 +21,7 @@ import {
   toBf16,
   toF16,
 } from "../src/index.js";
+import { type ChunkVectors, drawChunks, refuseChunks } from "./chunks.js";
 import { difference, type Json } from "./compare.js";
 import { expect, type RequestVectors, requestFeatures } from "./requests.js";
 
@@ -56,6 +57,7 @@ interface Vectors extends RequestVectors {
   calls: Call[];
   arrays: Arrays[];
   frequencies: Frequencies[];
+  chunks: ChunkVectors;
   slow: { vocab_size: number; modulus: number; num_samples: number };
 }
 
@@ -237,6 +239,12 @@ const features: Record<string, () => Promise<string>> = {
       await stream.close();
       return `${asked.length} requests in flight`;
     }),
+
+  chunks: async () => {
+    await onTarget((client) => drawChunks(client, vectors.chunks, refused));
+    await using(flags["retry-target"], {}, (client) => refuseChunks(client, refused));
+    return `${vectors.chunks.cases.length} draws`;
+  },
 
   limits: () =>
     onTarget(async (client) => {

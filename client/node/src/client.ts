@@ -15,6 +15,7 @@ import {
   type SampleResponse,
   SamplerService,
 } from "#proto/samplerd/v1/sampler_pb.js";
+import { chunksOf, Replies, type SampleChunk } from "./chunks.js";
 import { errorFrom } from "./errors.js";
 import { DEFAULT_RETRY, RetryBudget, type RetryPolicy, withRetries } from "./retry.js";
 import { Servers } from "./servers.js";
@@ -106,6 +107,46 @@ export class SamplerClient {
    */
   async sample(request: Init<typeof SamplerService.method.sample>, options: CallOptions = {}): Promise<SampleResponse> {
     return await this.call(SamplerService.method.sample, request, options);
+  }
+
+  /**
+   * Draws any number of samples from an uploaded distribution in bounded memory, and gives the parts in order. The server
+   * draws as they are taken; leaving the loop ends the call, and so does the signal.
+   *
+   * `timeoutMs` bounds the wait for each part, for the first one with all attempts: until it comes the call is tried again
+   * as others are, and not after it. What was broken off can be continued with the same seed and, for one row, a
+   * `drawOffset` that is larger by the samples taken.
+   *
+   * @throws SamplerdError NOT_FOUND: there is no such distribution; DEADLINE_EXCEEDED: a part took too long; UNAVAILABLE:
+   * the call ended before the last part; or what the server refuses.
+   */
+  async *drawChunks(
+    request: Init<typeof SamplerService.method.sampleDistribution>,
+    options: CallOptions = {},
+  ): AsyncGenerator<SampleChunk, void, undefined> {
+    const method = SamplerService.method.sampleDistribution;
+    const waitMs = options.timeoutMs ?? this.#timeoutMs;
+    const deadline = Date.now() + waitMs;
+    const message = create(method.input, request);
+    const attempt = async () => {
+      const client = await this.#servers.next(deadline, options.signal);
+      const call = client.makeServerStreamRequest<SampleRequest, SampleResponse>(
+        `/${method.parent.typeName}/${method.name}`,
+        (asked) => bytesOf(toBinary(method.input, asked)),
+        (bytes) => fromBinary(method.output, bytes),
+        message,
+        this.#about(message),
+      );
+      const replies = new Replies(call, options.signal);
+      try {
+        return { replies, first: await replies.next(deadline - Date.now()) };
+      } catch (error) {
+        replies.close();
+        throw error;
+      }
+    };
+    const { replies, first } = await withRetries(attempt, this.#retry, this.#budget, deadline, options.signal);
+    yield* chunksOf(replies, first, waitMs);
   }
 
   /**

@@ -122,7 +122,7 @@ final class Requests {
     expect(isDue, one.get("name").getAsString() + ": " + Arrays.toString(samples) + " by " + Arrays.toString(path));
   }
 
-  private static Tensor rows(JsonArray rows) {
+  static Tensor rows(JsonArray rows) {
     int size = rows.get(0).getAsJsonArray().size();
     float[] values = new float[rows.size() * size];
     for (int row = 0; row < rows.size(); row++) {

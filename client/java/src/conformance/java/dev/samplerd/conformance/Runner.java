@@ -27,6 +27,7 @@ public final class Runner {
     JsonObject vectors = JsonParser.parseString(Files.readString(Path.of(flags.get("--vectors")))).getAsJsonObject();
     Draws draws = new Draws(flags, vectors);
     Requests requests = new Requests(flags, vectors);
+    Chunks chunks = new Chunks(flags, vectors);
     Connections connections = new Connections(flags, vectors);
     Servers servers = new Servers(flags, vectors);
     Map<String, Feature> features = new LinkedHashMap<>();
@@ -38,6 +39,7 @@ public final class Runner {
     features.put("drafts", requests::drafts);
     features.put("frequencies", draws::frequencies);
     features.put("stream", draws::stream);
+    features.put("chunks", chunks::chunks);
     features.put("limits", connections::limits);
     features.put("deadline", connections::deadline);
     features.put("cancel", connections::cancel);

@@ -135,6 +135,21 @@ public final class SamplerClient implements AutoCloseable {
   }
 
   /**
+   * Draws any number of samples from an uploaded distribution in bounded memory, and waits for the first part. The server
+   * draws as the parts are taken.
+   *
+   * <p>The client's timeout bounds the wait for each part, for the first one with all attempts: until it comes the call is
+   * tried again as others are, and not after it. What was broken off can be continued with the same seed and, for one row,
+   * a draw_offset that is larger by the samples taken.
+   *
+   * @param request whose source is a distribution; NOT_FOUND if there is none of that name
+   * @return the parts in order, to be closed
+   */
+  public SampleChunks drawChunks(SampleRequest request) {
+    return new SampleChunks(channel, request, retry, budget, timeout);
+  }
+
+  /**
    * Accepts or corrects the drafted tokens of one sequence.
    *
    * @param request n drafted tokens, n + 1 rows of the target, and, unless the draft was greedy, n of the draft

@@ -31,7 +31,7 @@ import java.util.concurrent.TimeUnit;
  * caller who cancels it) ends the call: the attempt in flight is cancelled, and a waiting one is not made.
  */
 final class UnaryCall<Q, R> {
-  private static final Metadata.Key<String> PUSHBACK =
+  static final Metadata.Key<String> PUSHBACK =
       Metadata.Key.of("grpc-retry-pushback-ms", Metadata.ASCII_STRING_MARSHALLER);
 
   private static final Metadata.Key<String> DISTRIBUTION =
@@ -72,7 +72,7 @@ final class UnaryCall<Q, R> {
     if (result.isDone()) {
       return;
     }
-    ClientCall<Q, R> call = about(request).newCall(method, CallOptions.DEFAULT.withDeadline(deadline));
+    ClientCall<Q, R> call = about(channel, request).newCall(method, CallOptions.DEFAULT.withDeadline(deadline));
     current = call;
     try {
       ClientCalls.asyncUnaryCall(call, request, new Outcome(number));
@@ -85,7 +85,7 @@ final class UnaryCall<Q, R> {
   }
 
   /** Adds the name of the distribution that the request is about, if any; the server refuses names with other characters. */
-  private Channel about(Q asked) {
+  static Channel about(Channel channel, Object asked) {
     String name = "";
     if (asked instanceof SampleRequest sample) {
       name = sample.getDistribution();

@@ -107,6 +107,30 @@ final class FakeServer extends SamplerServiceGrpc.SamplerServiceImplBase impleme
     };
   }
 
+  /** Answers in three chunks, unless the name of the distribution says otherwise. */
+  @Override
+  public void sampleDistribution(SampleRequest request, StreamObserver<SampleResponse> replies) {
+    String name = request.getDistribution();
+    int attempt = attempts.incrementAndGet();
+    io.grpc.Context.current().addListener(context -> cancelled.countDown(), Runnable::run);
+    if (name.equals("busy") && attempt <= 2) {
+      replies.onError(Status.UNAVAILABLE.asRuntimeException());
+      return;
+    }
+    for (int i = 0; i < 3; i++) {
+      replies.onNext(SampleResponse.newBuilder().addSamples(i).addSamples(9).setChunk(i).setFinal(i == 2).build());
+      if (name.equals("silent")) {
+        return;
+      } else if (name.equals("broken")) {
+        replies.onError(Status.UNAVAILABLE.asRuntimeException());
+        return;
+      } else if (name.equals("cut")) {
+        break;
+      }
+    }
+    replies.onCompleted();
+  }
+
   private static List<SampleResponse> chunksOf(SampleRequest request) {
     SampleResponse.Builder reply = SampleResponse.newBuilder().setId(request.getId());
     if (request.getId() == WRONG) {
