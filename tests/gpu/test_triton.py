@@ -100,3 +100,17 @@ def test_rows_with_steps_of_their_own(batch) -> None:
 @given(changed_rows(most=4))
 def test_rows_with_guidance_masks_biases_and_penalties(batch) -> None:
     compare(draw_on_device, *(row.ask() for row in batch))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    rows(
+        wanted=some_outputs(),
+        parameters=st.one_of(st.just(()), FEW, MIXED),
+        width=st.sampled_from((1, 40, 1_000, 32_768)),
+        draws=st.sampled_from((1, 5, 100)),
+        with_replacement=st.just(False),
+    )
+)
+def test_rows_without_replacement(batch) -> None:
+    compare(draw_on_device, *(row.ask() for row in batch))

@@ -16,8 +16,8 @@ import triton.language as tl
 from samplerd_server.core.enums import RowErrorReason, Step
 from samplerd_server.sampling.cuda.change_record import CHANGES_PITCH, Change
 from samplerd_server.sampling.cuda.copying import copy_row, largest_of_copy, survey_guidance
-from samplerd_server.sampling.cuda.pick import survey
 from samplerd_server.sampling.cuda.rows import BLOCK_SIZE, PITCH, Field
+from samplerd_server.sampling.cuda.survey import survey
 
 __all__ = ["adjust"]
 

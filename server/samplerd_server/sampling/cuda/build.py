@@ -20,6 +20,7 @@ from samplerd_server.sampling.cuda.measure import measure
 from samplerd_server.sampling.cuda.moments import moments
 from samplerd_server.sampling.cuda.pick import pick
 from samplerd_server.sampling.cuda.select import select
+from samplerd_server.sampling.cuda.without import draw_left
 
 __all__ = ["ARCHITECTURES", "KERNELS", "build"]
 
@@ -51,6 +52,7 @@ KERNELS: dict[str, tuple[Any, dict[str, str], int]] = {
             "tasks": "*i64",
             "maxima": "*fp32",
             "bits": "*i32",
+            "sums": "*fp64",
             "numbers": "*fp32",
             "positions": "*i32",
             "masses": "*i64",
@@ -73,6 +75,7 @@ KERNELS: dict[str, tuple[Any, dict[str, str], int]] = {
             "ends": "*fp64",
             "left": "*fp32",
             "spare": "*fp64",
+            "trees": "*i64",
             "positions": "*i32",
             "reasons": "*i32",
             "details": "*i64",
@@ -82,6 +85,21 @@ KERNELS: dict[str, tuple[Any, dict[str, str], int]] = {
             "outputs": "*i64",
         },
         1,
+    ),
+    "draw_left": (
+        draw_left,
+        {
+            "records": "*i64",
+            "tasks": "*i64",
+            "maxima": "*fp32",
+            "bits": "*i32",
+            "sums": "*fp64",
+            "trees": "*i64",
+            "samples": "*i32",
+            "status": "*i32",
+            "detail": "*i64",
+        },
+        4,
     ),
     "pick": (
         pick,

@@ -15,8 +15,8 @@ from samplerd_server.core.enums import RowErrorReason, Step
 from samplerd_server.sampling.arithmetic import LN_2
 from samplerd_server.sampling.cuda.change_record import Change
 from samplerd_server.sampling.cuda.masses import log2_of, mass_of
-from samplerd_server.sampling.cuda.pick import survey
 from samplerd_server.sampling.cuda.rows import BLOCK_SIZE, PITCH, Field, load_numbers
+from samplerd_server.sampling.cuda.survey import survey
 
 __all__ = ["copy_row", "largest_of_copy", "survey_guidance"]
 

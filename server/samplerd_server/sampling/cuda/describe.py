@@ -14,11 +14,13 @@ import triton.language as tl
 
 from samplerd_server.core.outputs import OutputFlags
 from samplerd_server.sampling.cuda.arithmetic import exp, ln
+from samplerd_server.sampling.cuda.conditional import position_of, write_conditional
 from samplerd_server.sampling.cuda.kinds import Output, load_kind, relative, singles, whole_numbers
 from samplerd_server.sampling.cuda.likeliest import write_named, write_top
 from samplerd_server.sampling.cuda.moments import exponent_of
-from samplerd_server.sampling.cuda.pick import accumulate, top_of
+from samplerd_server.sampling.cuda.pick import accumulate
 from samplerd_server.sampling.cuda.rows import BLOCK_SIZE, PITCH, Field, load_numbers
+from samplerd_server.sampling.cuda.survey import top_of
 
 __all__ = ["SPARE", "describe"]
 
@@ -31,7 +33,7 @@ _WIDTH, _INVERSE = tl.constexpr(Field.WIDTH), tl.constexpr(Field.INVERSE)
 _FIRST_BLOCK, _TEMPERATURE = tl.constexpr(Field.FIRST_BLOCK), tl.constexpr(Field.TEMPERATURE)
 _SAMPLE_AT, _ROW, _FLAGS = tl.constexpr(Field.SAMPLE_AT), tl.constexpr(Field.ROW), tl.constexpr(Field.FLAGS)
 _RAW, _SCALED, _FINAL = tl.constexpr(Field.RAW), tl.constexpr(Field.SCALED), tl.constexpr(Field.FINAL)
-_IDS = tl.constexpr(Field.IDS)
+_IDS, _TREE_AT = tl.constexpr(Field.IDS), tl.constexpr(Field.TREE_AT)
 _LIST_AT, _TOP_N = tl.constexpr(Field.LIST_AT), tl.constexpr(Field.TOP_N)
 _OF_LOGPROBS, _OF_ENTROPY = tl.constexpr(Output.LOGPROBS), tl.constexpr(Output.ENTROPY)
 _OF_RANKS = tl.constexpr(Output.RANKS)
@@ -84,15 +86,18 @@ def _rank(scaled, at):
 
 
 @triton.jit
-def _write_kept(record, final, list_at, first, spare, records, outputs):
-    """Write how many the filters kept, and their mass in the scaled distribution; first: where draw 0 fell."""
+def _write_kept(record, list_at, out, positions, draws, spare, records, outputs):
+    """Write how many the filters kept, and their mass in the scaled distribution; at T = 0 of these draws alone."""
+    final = records + tl.load(record + _FINAL) * _PITCH
     scaled = records + tl.load(record + _SCALED) * _PITCH
     address, dtype, width, is_weights, _ = load_kind(scaled)
     top, whole = tl.load(spare + 4), tl.load(spare + 5)
     count, mass = tl.load(final + _WIDTH).to(tl.int32), tl.full((), 1.0, tl.float64)
     if tl.load(final + _TEMPERATURE).to(tl.float64, bitcast=True) == 0:
-        count = count * 0 + 1
-        mass = tl.minimum(exp(relative(scaled, first, top) - whole), 1.0)
+        count, mass = draws.to(tl.int32), mass * 0.0
+        for d in range(draws):
+            mass = mass + exp(relative(scaled, position_of(out, positions, list_at >= 0, d), top) - whole)
+        mass = tl.minimum(mass, 1.0)
     elif list_at >= 0:
         mass = tl.minimum(exp((tl.load(spare + 8) - top) + (tl.load(spare + 9) - whole)), 1.0)
     else:
@@ -118,6 +123,7 @@ def describe(
     ends,
     left,
     spare,
+    trees,
     positions,
     reasons,
     details,
@@ -128,15 +134,17 @@ def describe(
 ):
     """Write the outputs of rows that were drawn from; samples become ids. A row that failed before gets its reason.
 
-    records, tasks, scales, ends and samples are those of `pick`; left: float32 is scratch as long as ends, and spare is
-    float64[P, SPARE]; terms are those of `moments`; positions: int32 are the lists of what is kept; reasons: int32[B]
-    and details: int64[B] are those of `keep`. outputs: int64, the addresses of `Output`.
+    records, tasks, scales, ends, trees and samples are those of `pick`; left: float32 is scratch as long as ends, and
+    spare is float64[P, SPARE]; terms are those of `moments`; positions: int32 are the lists of what is kept; reasons:
+    int32[B] and details: int64[B] are those of `keep`. outputs: int64, the addresses of `Output`.
     """
     program = tl.program_id(0)
     task = tasks + 4 * program
     record, first, count = records + tl.load(task) * _PITCH, tl.load(task + 1), tl.load(task + 2)
     own_at = tl.load(task + 3)
     scales, ends, left, spare = scales + own_at, ends + own_at, left + own_at, spare + program * _SPARE
+    tree_at = tl.load(record + _TREE_AT)
+    tree = trees + tl.maximum(tree_at, 0)
     row, flags = tl.load(record + _ROW), tl.load(record + _FLAGS).to(tl.int32)
     list_at, sample_at = tl.load(record + _LIST_AT), tl.load(record + _SAMPLE_AT) + first
     out = samples + sample_at
@@ -157,12 +165,14 @@ def describe(
                 own_spare = spare + 4 * k
                 if temperature > 0:
                     _normalise(kind, maxima, sums, scales, ends, own_spare)
+                logprobs = singles(outputs, _OF_LOGPROBS + k) + sample_at
+                is_mapped = (list_at >= 0) & (k < 2)
+                if ((flags >> k) & 1 != 0) & (tree_at >= 0) & (temperature > 0):
+                    of_row = (tree, maxima, sums, scales, ends, left)
+                    write_conditional(kind, *of_row, out, positions, is_mapped, count, logprobs)
                 if (flags >> k) & 1 != 0:
-                    logprobs = singles(outputs, _OF_LOGPROBS + k) + sample_at
-                    for d in range(count):
-                        at = tl.load(out + d)
-                        if (list_at >= 0) & (k < 2):
-                            at = tl.load(positions + at)
+                    for d in range(tl.where((tree_at >= 0) & (temperature > 0), 0, count)):
+                        at = position_of(out, positions, is_mapped, d)
                         value = tl.full((), 0.0, tl.float64)
                         if temperature > 0:
                             value = relative(kind, at, tl.load(own_spare)) - tl.load(own_spare + 1)
@@ -175,10 +185,8 @@ def describe(
                     entropy = _entropy(kind, terms, own_spare)
                     tl.store(singles(outputs, _OF_ENTROPY + k) + row, entropy.to(tl.float32))
         if ((flags & _KEPT) != 0) & (first == 0):
-            at = tl.load(out)
-            if list_at >= 0:
-                at = tl.load(positions + at)
-            _write_kept(record, records + tl.load(record + _FINAL) * _PITCH, list_at, at, spare, records, outputs)
+            draws = tl.where(tree_at >= 0, count, 1)
+            _write_kept(record, list_at, out, positions, draws, spare, records, outputs)
         tl.debug_barrier()
         if list_at >= 0:
             for d in range(count):

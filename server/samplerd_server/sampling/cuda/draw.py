@@ -1,8 +1,8 @@
 """Rows that the kernels draw from: the launches of a batch, whatever mix of parameters its rows have.
 
-Plain rows are two launches, `measure` and `pick`. Masks, biases and penalties add `adjust` and a `measure` of what was
-changed; filters add `select` and a `measure` of what is kept; entropies add `moments`, and any of this or other outputs
-`describe`: eight at most, each only if any row needs it.
+Plain rows are two launches, `measure` and `pick`, and rows without replacement too, with `draw_left`. Masks, biases and
+penalties add `adjust` and a `measure` of what was changed; filters add `select`; entropies add `moments`, and any of
+this or other outputs `describe`: eight at most, each only if any row needs it.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from samplerd_server.sampling.cuda.measure import measure
 from samplerd_server.sampling.cuda.moments import moments
 from samplerd_server.sampling.cuda.pick import SPARE, pick
 from samplerd_server.sampling.cuda.plan import make_plan
-from samplerd_server.sampling.cuda.records import blocks_of, place_blocks, share_blocks, share_draws
+from samplerd_server.sampling.cuda.records import blocks_of, place_blocks, place_trees, share_blocks, share_draws
 from samplerd_server.sampling.cuda.rows import Field
 from samplerd_server.sampling.cuda.select import select
+from samplerd_server.sampling.cuda.without import draw_left
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,7 +86,9 @@ def draw(rows: NDArray[np.void], results: RowResults, launch: Callable[..., None
     flags, blocks = rows["output_flags"].astype(np.int64), blocks_of(plan.records)
     kinds = np.stack([plan.records[:count, kind] for kind in _KINDS], axis=1)
     most = np.where(kinds >= 0, blocks[np.maximum(kinds, 0)], 0).max(axis=1)
-    picks, shares = share_draws(rows["num_samples"].astype(np.int64), final, most)
+    without = rows["without"] != 0
+    picks, shares = share_draws(rows["num_samples"].astype(np.int64), final, most, without)
+    tree_size = place_trees(plan.records, final[without], most[without])
     own, tasks = place(plan.records), place(picks)
     records = own.numpy()  # kernels write how wide lists are
     maxima, bits = room(total), room(total, dtype=torch.int32)
@@ -100,42 +103,57 @@ def draw(rows: NDArray[np.void], results: RowResults, launch: Callable[..., None
     asked = [kinds[(flags & own_flag) != 0, kind] for kind, own_flag in enumerate(_ENTROPIES)]
     entropies = np.unique(np.concatenate(asked))
     # Shares of lists are those of full ones: nobody waits here until it is known how long they are.
-    as_sent, changed, listed, described = (
-        place(share_blocks(records, some)) for some in (plan.as_sent, plan.copies, plan.listed, entropies)
+    as_sent, changed, described = (
+        place(share_blocks(records, some)) for some in (plan.as_sent, plan.copies, entropies)
     )
     launch(measure, len(as_sent), own, as_sent, maxima, bits, sums)
     if len(plan.changes):
         launch(adjust, len(plan.changes), own, place(plan.changes), maxima, bits, reasons, details)
         launch(measure, len(changed), own, changed, maxima, bits, sums)
     if len(plan.selected):
-        scratch = (room(plan.lists, dtype=torch.int64), room(plan.wide_lists, dtype=torch.int64))
-        of_lists = (numbers, positions, *scratch, reasons, details)
-        launch(select, len(plan.selected), own, place(plan.selected), maxima, bits, *of_lists)
-        launch(measure, len(listed), own, listed, maxima, bits, sums)
-    spare = room(len(picks) * SPARE, dtype=torch.float64)
-    launch(pick, len(picks), own, tasks, maxima, bits, sums, scales, ends, spare, *answers)
+        masses, keys = room(plan.lists, dtype=torch.int64), room(plan.wide_lists, dtype=torch.int64)
+        of_lists = (numbers, positions, masses, keys, reasons, details)
+        launch(select, len(plan.selected), own, place(plan.selected), maxima, bits, sums, *of_lists)
+    trees = room(tree_size, dtype=torch.int64)
+    is_left = np.isin(picks[:, 0], final[without])
+    for kernel, some, scratch in (
+        (pick, picks[~is_left], (scales, ends, room(len(picks) * SPARE, dtype=torch.float64))),
+        (draw_left, picks[is_left], (trees,)),
+    ):
+        if len(some):
+            launch(kernel, len(some), own, place(some), maxima, bits, sums, *scratch, *answers)
     cumulated = ends.clone()
     terms = room(total, dtype=torch.float64)
     if len(described):
         launch(moments, len(described), own, described, maxima, terms)
     if len(plan.selected) or len(plan.changes) or flags.any() or rows["candidate_ids"].any():
         left, more = room(shares), room(len(picks) * DESCRIBE_SPARE, dtype=torch.float64)
-        blocks_of_all = (maxima, sums, terms, scales, ends, left, more)
+        blocks_of_all = (maxima, sums, terms, scales, ends, left, more, trees)
         outputs = place(_addresses(results))
         launch(describe, len(picks), own, tasks, *blocks_of_all, positions, reasons, details, *answers, outputs)
-    widths = records[final, Field.WIDTH]
+    return _left_behind(records, picks, maxima, sums, cumulated, positions.numpy())
+
+
+def _left_behind(  # noqa: PLR0917
+    records: NDArray[np.int64],
+    picks: NDArray[np.int64],
+    maxima: Tensor,
+    sums: Tensor,
+    ends: Tensor,
+    positions: NDArray[np.int32],
+) -> Drawn:
     first = np.flatnonzero(picks[:, 1] == 0)
-    begin = records[:count, Field.LIST_AT]
+    own = records[: len(first)]
+    widths, begin = records[own[:, Field.FINAL], Field.WIDTH], own[:, Field.LIST_AT]
     return Drawn(
-        first_block=records[:count, Field.FIRST_BLOCK],
+        first_block=own[:, Field.FIRST_BLOCK],
         maxima=maxima,
         sums=sums,
-        ends=cumulated,
+        ends=ends,
         ends_at=picks[first, 3],
         kept=widths,
         lists=[
-            positions.numpy()[at : at + n] if at >= 0 else np.empty(0, np.int32)
-            for at, n in zip(begin, widths, strict=True)
+            positions[at : at + n] if at >= 0 else np.empty(0, np.int32) for at, n in zip(begin, widths, strict=True)
         ],
     )
 

@@ -9,10 +9,10 @@ import triton
 import triton.language as tl
 
 from samplerd_server.sampling.cuda.kinds import Output, load_kind, relative, singles, whole_numbers
-from samplerd_server.sampling.cuda.pick import top_of
 from samplerd_server.sampling.cuda.rows import BLOCK_SIZE, Field, load_numbers
+from samplerd_server.sampling.cuda.survey import top_of
 
-__all__ = ["write_named", "write_top"]
+__all__ = ["next_largest", "write_named", "write_top"]
 
 _LANES = tl.constexpr(512)
 _FIRST_BLOCK, _TOP_N, _TOP_AT = tl.constexpr(Field.FIRST_BLOCK), tl.constexpr(Field.TOP_N), tl.constexpr(Field.TOP_AT)
@@ -38,7 +38,7 @@ def _find(positions, count, wanted):
 
 
 @triton.jit
-def _next_largest(kind, left, blocks, value, at):
+def next_largest(kind, left, blocks, value, at):
     """Find what follows number `value` at position `at` in the total order: its number and position.
 
     left: float32[blocks], the largest number that is left of each block, of which this one is taken.
@@ -82,7 +82,7 @@ def write_top(record, kind, k, listed, maxima, left, spare, outputs):
     for d in range(n):
         logprob = tl.full((), float("-inf"), tl.float64)
         if is_left & (d < limit):
-            value, at = _next_largest(kind, left, blocks, value, at)
+            value, at = next_largest(kind, left, blocks, value, at)
             is_left = value > nothing
             if is_left:
                 own = at

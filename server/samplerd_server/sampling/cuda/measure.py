@@ -4,6 +4,7 @@ Law: `kernels/measure.py`. A program takes `EACH` blocks of one row, with one wa
 """
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
+# ruff: noqa: PLR0917 -- kernels have no keywords
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ import triton.language as tl
 
 from samplerd_server.sampling.cuda.rows import BLOCK_SIZE, PITCH, Field, load_numbers, sum_block, weigh
 
-__all__ = ["EACH", "measure"]
+__all__ = ["EACH", "measure", "measure_block"]
 
 EACH = 4
 """Blocks of a program: 8 KiB of float32."""
@@ -21,6 +22,21 @@ _EACH, _PITCH = tl.constexpr(EACH), tl.constexpr(PITCH)
 _ADDRESS, _WIDTH, _DTYPE = tl.constexpr(Field.ADDRESS), tl.constexpr(Field.WIDTH), tl.constexpr(Field.DTYPE)
 _IS_WEIGHTS, _INVERSE = tl.constexpr(Field.IS_WEIGHTS), tl.constexpr(Field.INVERSE)
 _FIRST_BLOCK = tl.constexpr(Field.FIRST_BLOCK)
+
+
+@triton.jit
+def measure_block(address, dtype, width, is_weights, c, b, at, maxima, bits, sums):
+    """Measure block b of a row, and write at place `at` of maxima, bits and sums."""
+    fill = tl.where(is_weights != 0, 0.0, float("-inf"))
+    x = load_numbers(address, dtype, b * BLOCK_SIZE + tl.arange(0, BLOCK_SIZE), width, fill)
+    own = x.to(tl.int32, bitcast=True)
+    most = tl.max(own ^ ((own >> 31) & 0x7FFFFFFF), axis=0)
+    maximum = (most ^ ((most >> 31) & 0x7FFFFFFF)).to(tl.float32, bitcast=True)
+    tl.store(maxima + at, maximum)
+    tl.store(bits + at, tl.max(own.to(tl.uint32, bitcast=True), axis=0).to(tl.int32, bitcast=True))
+    if c >= 0:
+        total = sum_block(weigh(x, maximum, c, is_weights))
+        tl.store(sums + at, tl.where(maximum > fill, total, 0.0))
 
 
 @triton.jit
@@ -37,16 +53,5 @@ def measure(records, tasks, maxima, bits, sums):
     dtype, is_weights = tl.load(record + _DTYPE).to(tl.int32), tl.load(record + _IS_WEIGHTS).to(tl.int32)
     c = tl.load(record + _INVERSE).to(tl.float64, bitcast=True)
     first_block = tl.load(record + _FIRST_BLOCK)
-    fill = tl.where(is_weights != 0, 0.0, float("-inf"))
-    nothing = fill
     for b in range(first, tl.minimum(first + _EACH, (width + BLOCK_SIZE - 1) // BLOCK_SIZE)):
-        x = load_numbers(address, dtype, b * BLOCK_SIZE + tl.arange(0, BLOCK_SIZE), width, fill)
-        own = x.to(tl.int32, bitcast=True)
-        most = tl.max(own ^ ((own >> 31) & 0x7FFFFFFF), axis=0)
-        maximum = (most ^ ((most >> 31) & 0x7FFFFFFF)).to(tl.float32, bitcast=True)
-        at = first_block + b
-        tl.store(maxima + at, maximum)
-        tl.store(bits + at, tl.max(own.to(tl.uint32, bitcast=True), axis=0).to(tl.int32, bitcast=True))
-        if c >= 0:
-            total = sum_block(weigh(x, maximum, c, is_weights))
-            tl.store(sums + at, tl.where(maximum > nothing, total, 0.0))
+        measure_block(address, dtype, width, is_weights, c, b, first_block + b, maxima, bits, sums)

@@ -13,8 +13,8 @@ import triton.language as tl
 
 from samplerd_server.sampling.cuda.arithmetic import exp, exp2, ln
 from samplerd_server.sampling.cuda.measure import EACH
-from samplerd_server.sampling.cuda.pick import top_of
 from samplerd_server.sampling.cuda.rows import BLOCK_SIZE, PITCH, Field, load_numbers, sum_block, sum_terms, weigh
+from samplerd_server.sampling.cuda.survey import top_of
 from samplerd_server.sampling.kernels.blocks import FLAT
 from samplerd_server.sampling.kernels.exp2 import LOG2_E
 

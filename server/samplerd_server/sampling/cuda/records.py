@@ -9,6 +9,7 @@ import numpy as np
 from samplerd_server.core.enums import InputKind
 from samplerd_server.sampling.cuda.measure import EACH
 from samplerd_server.sampling.cuda.rows import PITCH, Field
+from samplerd_server.sampling.cuda.tree_memory import tree_words
 from samplerd_server.sampling.kernels.blocks import BLOCK
 from samplerd_server.sampling.kernels.exp2 import LOG2_E
 from samplerd_server.sampling.masses import shift_of
@@ -16,7 +17,7 @@ from samplerd_server.sampling.masses import shift_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["blocks_of", "make_records", "place_blocks", "set_temperature", "share_blocks", "share_draws"]
+__all__ = ["blocks_of", "make_records", "place_blocks", "place_trees", "set_temperature", "share_blocks", "share_draws"]
 
 _DRAWS = 32
 """Fewest draws of a program of `pick` in a row that has so many."""
@@ -56,7 +57,7 @@ def make_records(rows: NDArray[np.void]) -> NDArray[np.int64]:
     records[:, Field.IS_WEIGHTS] = rows["kind"] == InputKind.PROBABILITIES
     records[:, Field.SHIFT] = [shift_of(vocab_size) for vocab_size in rows["vocab_size"].tolist()]
     records[:, Field.ROW] = records[:, Field.FINAL] = np.arange(len(rows))
-    records[:, [Field.RAW, Field.SCALED, Field.LIST_AT]] = -1
+    records[:, [Field.RAW, Field.SCALED, Field.LIST_AT, Field.TREE_AT]] = -1
     set_temperature(records, rows["temperature"])
     return records
 
@@ -92,18 +93,25 @@ def share_blocks(records: NDArray[np.int64], some: NDArray[np.int64]) -> NDArray
 
 
 def share_draws(
-    draws: NDArray[np.int64], final: NDArray[np.int64], blocks: NDArray[np.int64]
+    draws: NDArray[np.int64], final: NDArray[np.int64], blocks: NDArray[np.int64], without: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], int]:
     """Share draws of rows: int64[B] out.
 
     Args: final, int64[B], the record that each row is drawn from; blocks, int64[B], the most blocks of any of its
-    distributions. Returns int64[P, 4], record, first draw, how many, and where its share of scratch begins, and how
-    much scratch there is.
+    distributions; without, bool[B], whose draws follow each other, so that one program makes all. Returns int64[P, 4],
+    record, first draw, how many, and where its share of scratch begins, and how much scratch there is.
     """
-    each = np.maximum(_DRAWS, -(-draws // _PROGRAMS))
+    each = np.where(without, np.maximum(draws, 1), np.maximum(_DRAWS, -(-draws // _PROGRAMS)))
     programs = np.maximum(-(-draws // each), 1)
     row = np.repeat(np.arange(len(draws)), programs)
     first = (np.arange(len(row)) - np.repeat(np.cumsum(programs) - programs, programs)) * each[row]
     count = np.minimum(each[row], draws[row] - first)
     at = np.cumsum(blocks[row]) - blocks[row]
     return np.stack([final[row], first, count, at], axis=1).astype(np.int64), int(blocks[row].sum())
+
+
+def place_trees(records: NDArray[np.int64], some: NDArray[np.int64], blocks: NDArray[np.int64]) -> int:
+    """Say where the trees of some records, int64[N], begin, each of so many blocks. Returns how many words they are."""
+    words = np.array([tree_words(own) for own in blocks.tolist()], np.int64)
+    records[some, Field.TREE_AT] = np.cumsum(words) - words
+    return int(words.sum())

@@ -87,6 +87,8 @@ class Field(IntEnum):
     XTC_THRESHOLD = 41
     IDS = 42
     """The address of the ids of candidates, int32[WIDTH of the row]; 0 = positions are ids."""
+    TREE_AT = 43
+    """Where the tree of a row that is drawn from without replacement begins; -1 = draws are with replacement."""
 
 
 PITCH = 48

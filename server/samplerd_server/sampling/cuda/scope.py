@@ -44,11 +44,11 @@ def is_drawn(rows: NDArray[np.void]) -> NDArray[np.bool_]:
     """Tell which rows, ROW[B], these kernels draw from: bool[B].
 
     They are dense, or candidates beside which there is no rest, in order of their ids as the decoder leaves them. They
-    are drawn with replacement, and have no parameters but guidance, a mask of tokens, tokens that history or bad
+    have no parameters but guidance, a mask of tokens, tokens that history or bad
     words forbid, a bias, penalties, a temperature, and filters without tokens that are exempt from XTC. They may ask
     for any output but the state of adaptive-p.
     """
-    own: NDArray[np.bool_] = (rows["without"] == 0) & ((rows["output_flags"] & int(OutputFlags.ADAPTIVE)) == 0)
+    own: NDArray[np.bool_] = (rows["output_flags"] & int(OutputFlags.ADAPTIVE)) == 0
     own &= are_ascending(rows)
     for field in _OTHERS:
         own &= rows[field] == _DEFAULT[field]

@@ -12,9 +12,10 @@ import triton
 import triton.language as tl
 
 from samplerd_server.sampling.cuda.keep import keep_few
+from samplerd_server.sampling.cuda.measure import measure_block
 from samplerd_server.sampling.cuda.narrow import narrow
-from samplerd_server.sampling.cuda.pick import survey
 from samplerd_server.sampling.cuda.rows import BLOCK_SIZE, PITCH, Field
+from samplerd_server.sampling.cuda.survey import survey
 
 __all__ = ["select"]
 
@@ -22,22 +23,24 @@ _PITCH = tl.constexpr(PITCH)
 _ADDRESS, _WIDTH, _DTYPE = tl.constexpr(Field.ADDRESS), tl.constexpr(Field.WIDTH), tl.constexpr(Field.DTYPE)
 _IS_WEIGHTS, _FIRST_BLOCK = tl.constexpr(Field.IS_WEIGHTS), tl.constexpr(Field.FIRST_BLOCK)
 _LIST_AT, _FINAL, _ROW = tl.constexpr(Field.LIST_AT), tl.constexpr(Field.FINAL), tl.constexpr(Field.ROW)
-_STEPS_LEN = tl.constexpr(Field.STEPS_LEN)
+_STEPS_LEN, _INVERSE = tl.constexpr(Field.STEPS_LEN), tl.constexpr(Field.INVERSE)
 
 
 @triton.jit
-def select(records, tasks, maxima, bits, numbers, positions, masses, keys, reasons, details):
+def select(records, tasks, maxima, bits, sums, numbers, positions, masses, keys, reasons, details):
     """Find what is kept of rows that `measure` has measured.
 
     records: int64[R, PITCH]; tasks: int64[P], the record of each program. numbers: float32 and positions: int32 are the
     lists of what is kept; masses and keys: int64 are scratch as long, the keys of rows for `narrow` alone. The width of
-    the row's final record becomes how many they are, 0 in a row that failed, whose reason and detail are written.
+    the row's final record becomes how many they are, 0 in a row that failed, whose reason and detail are written; what
+    is kept is measured as `measure` does.
     """
     record = records + tl.load(tasks + tl.program_id(0)) * _PITCH
     width, dtype = tl.load(record + _WIDTH).to(tl.int32), tl.load(record + _DTYPE).to(tl.int32)
     is_weights, first_block = tl.load(record + _IS_WEIGHTS).to(tl.int32), tl.load(record + _FIRST_BLOCK)
     list_at, in_batch = tl.load(record + _LIST_AT), tl.load(record + _ROW)
     blocks = (width + BLOCK_SIZE - 1) // BLOCK_SIZE
+    row_maxima, row_bits = maxima, bits
     maxima, bits, numbers, positions = maxima + first_block, bits + first_block, numbers + list_at, positions + list_at
     count = tl.full((), 0, tl.int64)
     reason, where, top = survey(tl.load(record + _ADDRESS), dtype, width, maxima, bits, blocks, is_weights)
@@ -47,6 +50,13 @@ def select(records, tasks, maxima, bits, numbers, positions, masses, keys, reaso
             count = keep_few(record, top, maxima, numbers, positions, masses + list_at).to(tl.int64)
         else:
             count = narrow(record, top, maxima, numbers, positions, masses + list_at, keys + list_at)
-    tl.store(records + tl.load(record + _FINAL) * _PITCH + _WIDTH, count)
+    final = records + tl.load(record + _FINAL) * _PITCH
+    tl.store(final + _WIDTH, count)
+    tl.debug_barrier()
+    kept, address, at = count.to(tl.int32), tl.load(final + _ADDRESS), tl.load(final + _FIRST_BLOCK)
+    dtype, is_weights = tl.load(final + _DTYPE).to(tl.int32), tl.load(final + _IS_WEIGHTS).to(tl.int32)
+    c = tl.load(final + _INVERSE).to(tl.float64, bitcast=True)
+    for b in range((kept + BLOCK_SIZE - 1) // BLOCK_SIZE):
+        measure_block(address, dtype, kept, is_weights, c, b, at + b, row_maxima, row_bits, sums)
     tl.store(reasons + in_batch, reason, mask=is_new)
     tl.store(details + in_batch, where.to(tl.int64), mask=is_new)

@@ -157,9 +157,10 @@ def test_a_batch_with_changes_is_eight_launches() -> None:
         request(np.zeros(700), params=params(top_p=0.5, allowed_tokens=ids(1)), outputs=EVERYTHING, seed=1),
         request(np.zeros(600), params=params(top_k=5), seed=2),
         request(np.zeros(6), params=params(guidance_scale=2.0), guidance=encode(np.ones(6)), seed=2),
+        request(np.zeros(6), params=params(top_k=5), with_replacement=False, seed=2),
         request(np.zeros(500), params=params(temperature=0.0, history=ids(1), presence_penalty=1.0), seed=2),
     ]
     batch = pack(asked)
     draw(batch.rows, new_results(batch), lambda kernel, *_: launches.append(kernel.__name__))
-    of_all = ["measure", "adjust", "measure", "select", "measure", "pick", "moments", "describe"]
+    of_all = ["measure", "adjust", "measure", "select", "pick", "draw_left", "moments", "describe"]
     assert launches == of_all

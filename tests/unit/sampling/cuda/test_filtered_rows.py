@@ -115,7 +115,7 @@ def test_a_batch_of_any_mix_is_eight_launches_at_most() -> None:
     few = [ask(np.zeros(width), top_k=5, top_p=p) for width in (1, 600, 40_000) for p in (0.5, 1.0)]
     batch = pack([request([0.0] * 9, seed=1), request(np.zeros(700), params=params(top_k=3), seed=2)])
     draw(batch.rows, new_results(batch), count)
-    assert launches == ["measure", "select", "measure", "pick", "describe"]
+    assert launches == ["measure", "select", "pick", "describe"]
     launches.clear()
     everything = outputs(*KINDS, entropy=KINDS, top_n=2, named=[0], rank=True, kept=True)
     others = [request(np.zeros(30), params=params(**own), outputs=everything, seed=3) for own in ({}, {"top_p": 0.5})]
@@ -123,7 +123,7 @@ def test_a_batch_of_any_mix_is_eight_launches_at_most() -> None:
     batch = pack([*few, *others, cold])
     assert are_few(batch.rows).tolist() == [True] * len(few) + [False] * 3
     draw(batch.rows, new_results(batch), count)
-    assert launches == ["measure", "select", "measure", "pick", "moments", "describe"]
+    assert launches == ["measure", "select", "pick", "moments", "describe"]
 
 
 def test_other_parameters_are_left_to_the_compiled_kernels() -> None:
@@ -132,7 +132,6 @@ def test_other_parameters_are_left_to_the_compiled_kernels() -> None:
         {"xtc_probability": 1.0, "xtc_exempt_ids": np.array([0], np.int32), "xtc_exemption": XtcExemption.ROW},
     )
     asked = [request([1.0, 2.0], seed=1, params=params(top_k=5, top_p=0.9, **other)) for other in ({}, *others)]
-    asked.append(request([1.0, 2.0], seed=1, params=params(top_k=5), with_replacement=False))
     asked.append(request([1.0, 2.0], seed=1, outputs=outputs(adaptive_state=True)))
     batch = pack(asked)
     assert is_drawn(batch.rows).tolist() == [True] + [False] * (len(asked) - 1)

@@ -190,7 +190,7 @@ def test_other_rows_of_the_batch_are_drawn_by_the_compiled_kernels() -> None:
         ask(x, 0.8, num_samples=2),
         request(x, seed=5, params=params(top_k=5), outputs=wanted),
         ask([np.nan, 1.0]),
-        request(x, seed=6, num_samples=3, with_replacement=False),
+        request(x, seed=6, num_samples=3, params=params(skew=0.5)),
         request([np.inf, 1.0], seed=5, params=params(top_p=0.5)),
     ]
     sampler = InterpretedSampler()
