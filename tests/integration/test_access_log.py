@@ -23,14 +23,15 @@ BAD = pb.SampleRequest(tensor=pb.Tensor(vocab_size=2, data=b"123"))
 LEFT_OUT = "calls were refused that have no line of their own"
 
 
-@pytest.fixture(scope="module", params=["grpcio", "envoy"])
+@pytest.fixture(scope="module", params=["grpcio", "envoy", "grpcio --doors 2", "envoy --doors 2"])
 def server(request, tmp_path_factory):
+    transport, *doors = request.param.split()
     tokens = tmp_path_factory.mktemp("tokens") / "tokens"
     digest = hashlib.sha256(b"right").hexdigest()
     tokens.write_text(f"tester:sha256:{digest}\n")
-    http = ("--http-listen", "127.0.0.1:0") if request.param == "grpcio" else ()
-    flags = ("--access-log", "--token-file", str(tokens), "--max-message-bytes", "1MiB")
-    with Daemon("--transport", request.param, *flags, *http) as daemon:
+    http = ("--http-listen", "127.0.0.1:0") if transport == "grpcio" else ()
+    flags = ("--access-log", "--token-file", str(tokens), "--max-message-bytes", "1MiB", *doors)
+    with Daemon("--transport", transport, *flags, *http, unix=None) as daemon:
         yield daemon
 
 

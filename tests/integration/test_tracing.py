@@ -21,6 +21,7 @@ FIELDS: dict[str, Any] = {"values": pb.Values(row=[pb.Values.Row(values=[1, 2, 3
 GOOD = pb.SampleRequest(**FIELDS)
 BAD = pb.SampleRequest(tensor=pb.Tensor(vocab_size=2, data=b"123"))
 SAMPLE = "samplerd.v1.SamplerService/Sample"
+SERVERS = ("grpcio --workers 2", "envoy --workers 2", "grpcio --doors 2", "envoy --doors 2")
 
 
 @pytest.fixture(scope="module")
@@ -29,12 +30,14 @@ def collector():
         yield collector
 
 
-@pytest.fixture(scope="module", params=["grpcio", "envoy"])
+@pytest.fixture(scope="module", params=SERVERS)
 def server(request, collector):
-    http = ("--http-listen", "127.0.0.1:0") if request.param == "grpcio" else ()
+    transport, *processes = request.param.split()
+    http = ("--http-listen", "127.0.0.1:0") if transport == "grpcio" else ()
     environment = {**os.environ, "OTEL_BSP_SCHEDULE_DELAY": "100", "OTEL_RESOURCE_ATTRIBUTES": "team=red"}
-    flags = ("--trace-endpoint", collector.url, "--trace-sample", "0", "--workers", "2")
-    with Daemon("--transport", request.param, *flags, *http, env=environment) as daemon:
+    flags = ("--trace-endpoint", collector.url, "--trace-sample", "0", *processes)
+    with Daemon("--transport", transport, *flags, *http, env=environment) as daemon:
+        daemon.traces = 0x1000 * (1 + SERVERS.index(request.param))  # ids of traces from here on are of this server
         yield daemon
 
 
@@ -47,7 +50,7 @@ def of_trace(number: int):
 
 
 async def test_a_call_is_a_span_of_its_callers_trace_with_its_stages(server, collector):
-    number = 0x1001 if server.transport == "grpcio" else 0x1002
+    number = server.traces + 1
     began = time.time_ns()
     async with connect(server.address) as channel:
         await stub(channel).Sample(GOOD, metadata=(*parent(number), ("x-request-id", f"traced-{number}")))
@@ -89,7 +92,7 @@ async def test_a_call_is_a_span_of_its_callers_trace_with_its_stages(server, col
 
 
 async def test_who_decides_is_the_caller(server, collector):
-    numbers = [0x2001, 0x2002, 0x2003] if server.transport == "grpcio" else [0x3001, 0x3002, 0x3003]
+    numbers = [server.traces + 0x101, server.traces + 0x102, server.traces + 0x103]
     async with connect(server.address) as channel:
         await stub(channel).Sample(GOOD, metadata=parent(numbers[0], "00"))
         await stub(channel).Sample(GOOD)
@@ -136,7 +139,7 @@ async def check_stream(collector: Collector, number: int) -> None:
 
 
 async def test_a_large_draw_on_a_stream_has_the_moments_of_its_parts(server, collector):
-    number = 0x6001 if server.transport == "grpcio" else 0x6002
+    number = server.traces + 0x201
     rows = pb.CreateDistributionRequest(name="traced", values=FIELDS["values"])
     asked = pb.SampleRequest(id=9, distribution="traced", num_samples=200_000)
     async with connect(server.address) as channel:
@@ -151,7 +154,7 @@ async def test_a_large_draw_on_a_stream_has_the_moments_of_its_parts(server, col
 
 
 def test_http_carries_it_too(server, collector):
-    first = 0x4001 if server.transport == "grpcio" else 0x5001
+    first = server.traces + 0x301
     infer = {"inputs": [{"name": "logits", "datatype": "FP32", "shape": [1, 2], "data": [1, 2]}]}
     for number, protocol, path, body in [
         (first, "connect", f"/{SAMPLE}", {"values": {"row": [{"values": [1, 2]}]}}),
