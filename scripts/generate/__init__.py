@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scripts.generate import (
+    cluster_rules,
     command_line,
     configuration,
     dashboard,
@@ -39,6 +40,8 @@ FILES: dict[str, Callable[[], str]] = {
     "client/python/samplerd_client/parameter_table.py": python_client.table,
     "client/python/samplerd_client/sampling_params.py": python_client.classes,
     "deploy/grafana/samplerd.json": dashboard.page,
+    "deploy/helm/samplerd/files/rules.yml": cluster_rules.chart_file,
+    "deploy/kubernetes/components/podmonitor/prometheusrule.yaml": cluster_rules.rule_object,
     "docs/batching.md": figures.batching_page,
     "docs/command_line.md": command_line.page,
     "docs/configuration.md": configuration.page,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from samplerd import __version__
 from tests.deploy.kubernetes import CHART, ROOT, Objects, helm, kustomize, of_kind
@@ -19,12 +20,6 @@ pytestmark = pytest.mark.deploy
 
 FOLDER = ROOT / "deploy" / "kubernetes"
 ALWAYS = {"Deployment", "NetworkPolicy", "PodDisruptionBudget", "Service"}
-COMPONENTS = {
-    "hpa": "HorizontalPodAutoscaler",
-    "keda": "ScaledObject",
-    "podmonitor": "PodMonitor",
-    "grpcroute": "GRPCRoute",
-}
 EVERYTHING: dict[str, Any] = {
     "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
     "grpcRoute": {"enabled": True, "hostnames": ["sampler.example"]},
@@ -50,6 +45,13 @@ def charted() -> Objects:
     return objects
 
 
+@pytest.fixture(scope="module")
+def with_everything() -> Objects:
+    objects, problems = helm(**EVERYTHING)
+    assert not problems, problems
+    return objects
+
+
 def with_components(folder: Path, *names: str) -> Objects:
     shutil.copytree(FOLDER, folder / "kubernetes")
     lines = ["resources: [kubernetes/base]", "components:", *(f"  - kubernetes/components/{name}" for name in names)]
@@ -61,7 +63,7 @@ def with_components(folder: Path, *names: str) -> Objects:
 
 def test_the_base_with_its_components(kustomized: Objects, tmp_path: Path) -> None:
     kinds = {own["kind"] for own in kustomized}
-    assert kinds == ALWAYS | {COMPONENTS[name] for name in ("keda", "podmonitor", "grpcroute")}
+    assert kinds == ALWAYS | {"ScaledObject", "PodMonitor", "PrometheusRule", "GRPCRoute"}
     scaled = with_components(tmp_path, "hpa")
     assert {own["kind"] for own in scaled} == ALWAYS | {"HorizontalPodAutoscaler"}
     for objects in (kustomized, scaled):
@@ -74,7 +76,7 @@ def test_the_chart_with_all_its_parts(scaling: str) -> None:
     objects, problems = helm(**EVERYTHING, **{scaling: {"enabled": True}})
     assert not problems, problems
     scaler = {"autoscaling": "HorizontalPodAutoscaler", "keda": "ScaledObject"}[scaling]
-    assert {own["kind"] for own in objects} == ALWAYS | {scaler, "PodMonitor", "GRPCRoute"}
+    assert {own["kind"] for own in objects} == ALWAYS | {scaler, "PodMonitor", "PrometheusRule", "GRPCRoute"}
     assert "replicas" not in of_kind(objects, "Deployment")["spec"]
     assert {own["metadata"]["name"] for own in objects} == {"release-samplerd"}
 
@@ -131,6 +133,31 @@ def test_every_selector_finds_the_pods(source: str, request) -> None:
     for selector in selectors:
         assert selector
         assert selector.items() <= labels
+
+
+@pytest.mark.parametrize("source", ["kustomized", "with_everything"])
+def test_the_job_of_the_pods_is_that_of_the_rules(source: str, request) -> None:
+    objects = request.getfixturevalue(source)
+    label = of_kind(objects, "PodMonitor")["spec"]["jobLabel"]
+    job = of_kind(objects, "Deployment")["spec"]["template"]["metadata"]["labels"][label]
+    assert f'up{{job="{job}"}} == 0' in (ROOT / "deploy" / "prometheus" / "rules.yml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("source", ["kustomized", "with_everything"])
+def test_the_clusters_rules_are_those_of_prometheus(source: str, request) -> None:
+    rules = yaml.safe_load((ROOT / "deploy" / "prometheus" / "rules.yml").read_text(encoding="utf-8"))
+    found = copy.deepcopy(of_kind(request.getfixturevalue(source), "PrometheusRule")["spec"])
+    # kustomize writes a folded text with more line breaks, which PromQL does not look at.
+    for own in (found, rules):
+        for rule in (rule for group in own["groups"] for rule in group["rules"]):
+            rule["expr"] = " ".join(rule["expr"].split())
+    assert found == rules
+
+
+def test_a_pod_monitor_may_come_without_rules() -> None:
+    objects, problems = helm(podMonitor={"enabled": True, "rules": False})
+    assert not problems, problems
+    assert {own["kind"] for own in objects} == ALWAYS | {"PodMonitor"}
 
 
 @pytest.mark.parametrize("source", ["kustomized", "charted"])

@@ -22,6 +22,7 @@ VERSIONS = ("1.37", "1.30")
 MODELS = {
     "ScaledObject": "cloudcoil.models.keda.v1alpha1",
     "PodMonitor": "cloudcoil.models.prometheus_operator.v1",
+    "PrometheusRule": "cloudcoil.models.prometheus_operator.v1",
 }
 """Modules of the models of custom resources, which take a second to import."""
 ELSEWHERE = {"GRPCRoute"}
