@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from samplerd_server.core.enums import Dtype
 from samplerd_server.sampling.decode import read_bytes
 from samplerd_server.sampling.parameters.record import LISTS
-from tests.support.gpu_rows import FEW, KEPT, MIXED, STEPS, changed_rows, compare, rows, some_outputs
+from tests.support.gpu_rows import FEW, KEPT, MIXED, SHAPED, STEPS, changed_rows, compare, rows, some_outputs
 
 pytestmark = pytest.mark.gpu
 
@@ -113,4 +113,10 @@ def test_rows_with_guidance_masks_biases_and_penalties(batch) -> None:
     )
 )
 def test_rows_without_replacement(batch) -> None:
+    compare(draw_on_device, *(row.ask() for row in batch))
+
+
+@settings(max_examples=200, deadline=None)
+@given(rows(parameters=SHAPED, wanted=some_outputs(), width=st.sampled_from((1, 40, 512, 1_000, 32_768))))
+def test_rows_with_smoothing_and_adaptive_p(batch) -> None:
     compare(draw_on_device, *(row.ask() for row in batch))

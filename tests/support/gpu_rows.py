@@ -14,7 +14,16 @@ import numpy as np
 from hypothesis import strategies as st
 
 from samplerd_server.batching.pack import pack
-from samplerd_server.core.enums import Dtype, FilterStep, InputKind, LogprobKind, Order, PenaltyScope, TieRule
+from samplerd_server.core.enums import (
+    Dtype,
+    FilterStep,
+    InputKind,
+    LogprobKind,
+    Order,
+    PenaltyScope,
+    TieRule,
+    XtcExemption,
+)
 from samplerd_server.core.outputs import NO_OUTPUTS
 from samplerd_server.core.params import Dry
 from samplerd_server.sampling.rows import new_results
@@ -193,6 +202,12 @@ EACH = (
     {"top_h": (0.1, 0.5, 0.9)},
     {"top_n_sigma": (0.5, 1.0, 3.0)},
     {"xtc_probability": (0.5, 1.0), "xtc_threshold": (0.01, 0.1, 0.5)},
+    {
+        "xtc_probability": (0.5, 1.0, 1.0),
+        "xtc_threshold": (0.01, 0.1),
+        "xtc_exempt_ids": (np.arange(1, dtype=np.int32), np.arange(40, dtype=np.int32)),
+        "xtc_exemption": tuple(XtcExemption),
+    },
 )
 STEPS = st.permutations([int(step) for step in FilterStep]).map(lambda own: np.array(own, np.int32))
 
@@ -236,6 +251,23 @@ def _repeats(width: int) -> st.SearchStrategy[dict[str, Any]]:
         allow_no_repeat=st.booleans(),
     )
     return st.builds(lambda own, size: {"dry": own, "no_repeat_ngram_size": size}, dry, st.sampled_from((0, 0, 1, 3)))
+
+
+SHAPED = st.tuples(
+    st.one_of(st.just(()), FEW, MIXED.map(lambda own: tuple(pair for pair in own if pair[0] != "order"))),
+    st.one_of(
+        chosen({"smoothing_factor": (0.2, 3.0), "smoothing_curve": (1.0, 2.5, 5.0)}),
+        chosen(
+            {
+                "adaptive_target": (0.1, 0.5, 0.9),
+                "adaptive_total_weight": (0.0, 2.0),
+                "adaptive_weighted_sum": (0.0, 0.7),
+                "smoothing_factor": (0.0, 0.0, 1.0),
+            }
+        ),
+    ),
+).map(lambda own: (*own[0], *own[1]))
+"""Filters, and smoothing or adaptive-p."""
 
 
 @st.composite

@@ -1,4 +1,4 @@
-"""Steps 1 to 4: rows with guidance, a mask, a bias or penalties are copied, and changed in the copy.
+"""Steps 1 to 4, and smoothing: rows with guidance, a mask, a bias or penalties are copied, and changed in the copy.
 
 Law: `kernels/adjust.py`, to the bit. A program takes a row that `measure` has measured. The tokens of history are
 counted by comparing each with all, so that no memory as long as the row is cleared for them. What bad words, n-grams
@@ -18,6 +18,7 @@ from samplerd_server.sampling.cuda.change_record import CHANGES_PITCH, Change
 from samplerd_server.sampling.cuda.copying import copy_row, largest_of_copy, survey_guidance
 from samplerd_server.sampling.cuda.rows import BLOCK_SIZE, PITCH, Field
 from samplerd_server.sampling.cuda.survey import survey
+from samplerd_server.sampling.smoothing import FARTHEST
 
 __all__ = ["adjust"]
 
@@ -33,6 +34,12 @@ _IS_WEIGHTS, _FIRST_BLOCK, _ROW = (
 )
 _SOURCE, _FIRST, _SECOND = tl.constexpr(Change.SOURCE), tl.constexpr(Change.FIRST), tl.constexpr(Change.SECOND)
 _GUIDANCE, _BECOMES_LOGITS = tl.constexpr(Change.GUIDANCE), tl.constexpr(Change.BECOMES_LOGITS)
+_SMOOTHING, _CURVE, _SMOOTHED_AT = (
+    tl.constexpr(Change.SMOOTHING),
+    tl.constexpr(Change.CURVE),
+    tl.constexpr(Change.SMOOTHED_AT),
+)
+_FARTHEST = tl.constexpr(FARTHEST)
 _LOWERED, _LOSSES, _LOWERED_LEN = (
     tl.constexpr(Change.LOWERED),
     tl.constexpr(Change.LOSSES),
@@ -75,6 +82,24 @@ def _add_bias(change, copy):
         x = tl.load(copy + token, mask=at < count, other=0.0).to(tl.float64)
         x = x + tl.load(values + at, mask=at < count, other=0.0).to(tl.float64)
         tl.store(copy + token, tl.where(x == float("-inf"), x, _clamp(x)).to(tl.float32), mask=at < count)
+    tl.debug_barrier()
+
+
+@triton.jit
+def _smooth(change, copy, width):
+    """Divide by the temperature, and bend: see `sampling.smoothing`."""
+    factor = tl.load(change + _SMOOTHING).to(tl.float64, bitcast=True)
+    curve = tl.load(change + _CURVE).to(tl.float64, bitcast=True)
+    temperature = tl.load(change + _SMOOTHED_AT).to(tl.float64, bitcast=True)
+    top = largest_of_copy(copy, width).to(tl.float64)
+    tl.debug_barrier()
+    for low in range(0, width, BLOCK_SIZE):
+        at = low + tl.arange(0, BLOCK_SIZE)
+        y = tl.load(copy + at, mask=at < width, other=float("-inf"))
+        distance = (y.to(tl.float64) - top) / temperature
+        distance = tl.where(distance > _FARTHEST, distance, _FARTHEST)
+        bent = ((curve - 1.0) * 0.5 * distance - (3.0 - curve) * 0.5) * (distance * distance) * factor
+        tl.store(copy + at, tl.where(y == float("-inf"), y, _clamp(bent).to(tl.float32)), mask=at < width)
     tl.debug_barrier()
 
 
@@ -158,6 +183,8 @@ def adjust(records, changes, maxima, bits, reasons, details):
             _penalise(change, copy)
         if reason == 0:
             _lower(change, copy)
+            if tl.load(change + _SMOOTHING) != 0:
+                _smooth(change, copy, width)
     if reason != 0:
         second = tl.load(change + _SECOND)
         tl.store(records + first * _PITCH + _WIDTH, first * 0)

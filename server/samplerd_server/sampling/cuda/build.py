@@ -76,6 +76,7 @@ KERNELS: dict[str, tuple[Any, dict[str, str], int]] = {
             "left": "*fp32",
             "spare": "*fp64",
             "trees": "*i64",
+            "masses": "*i64",
             "positions": "*i32",
             "reasons": "*i32",
             "details": "*i64",

@@ -53,6 +53,11 @@ class Change(IntEnum):
     """`masses.shift_of` of the row's width."""
     BECOMES_LOGITS = 26
     """Whether the copy is logits, if the row is weights."""
+    SMOOTHING = 27
+    """The bits of a float64, as of the two that follow: the factor; 0 = logits are not smoothed."""
+    CURVE = 28
+    SMOOTHED_AT = 29
+    """The temperature that logits are divided by before."""
 
 
-CHANGES_PITCH = 28
+CHANGES_PITCH = 32

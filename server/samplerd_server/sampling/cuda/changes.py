@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["are_changed", "become_logits", "make_changes"]
+__all__ = ["are_changed", "are_smoothed", "become_logits", "make_changes"]
 
 _ADDRESSES = {
     Change.BITMASK: "token_bitmask",
@@ -42,6 +42,11 @@ _PENALTIES = {
     Change.FREQUENCY: "frequency_penalty",
     Change.PRESENCE: "presence_penalty",
 }
+_SMOOTHING = {
+    Change.SMOOTHING: "smoothing_factor",
+    Change.CURVE: "smoothing_curve",
+    Change.SMOOTHED_AT: "temperature",
+}
 
 
 def _are_penalised(rows: NDArray[np.void]) -> NDArray[np.bool_]:
@@ -49,11 +54,17 @@ def _are_penalised(rows: NDArray[np.void]) -> NDArray[np.bool_]:
     return own
 
 
+def are_smoothed(rows: NDArray[np.void]) -> NDArray[np.bool_]:
+    """Tell which rows, ROW[B], are smoothed: bool[B]. At T = 0 none is."""
+    own: NDArray[np.bool_] = (rows["smoothing_factor"] > 0) & (rows["temperature"] > 0)
+    return own
+
+
 def become_logits(rows: NDArray[np.void]) -> NDArray[np.bool_]:
     """Tell which rows, ROW[B], are logits once they are changed, if they were weights: bool[B]."""
     own: NDArray[np.bool_] = (rows["guidance"] != 0) | (rows["bias_ids_len"] > 0) | _are_penalised(rows)
     own |= (rows["history_len"] > 0) & (rows["dry_multiplier"] > 0)
-    return own
+    return own | are_smoothed(rows)
 
 
 def are_changed(rows: NDArray[np.void]) -> NDArray[np.bool_]:
@@ -90,6 +101,8 @@ def make_changes(
     changes[:, Change.BECOMES_LOGITS] = become_logits(own)
     changes[:, Change.GUIDANCE_SCALE] = own["guidance_scale"].astype(np.float64).view(np.int64)
     changes[:, Change.GUIDANCE_SHIFT] = [shift_of(width) for width in own["width"].tolist()]
+    for place, name in _SMOOTHING.items():
+        changes[:, place] = np.where(are_smoothed(own), own[name], 0.0).astype(np.float64).view(np.int64)
     for at in np.flatnonzero(has_bans(own)).tolist():
         forbidden = find_tokens(own[at], forbidden_tokens(own[at]))
         forbidden = forbidden[forbidden >= 0]

@@ -17,9 +17,10 @@ from samplerd_server.sampling.cuda.arithmetic import exp, ln
 from samplerd_server.sampling.cuda.conditional import position_of, write_conditional
 from samplerd_server.sampling.cuda.kinds import Output, load_kind, relative, singles, whole_numbers
 from samplerd_server.sampling.cuda.likeliest import write_named, write_top
+from samplerd_server.sampling.cuda.lists import sum_of
 from samplerd_server.sampling.cuda.moments import exponent_of
 from samplerd_server.sampling.cuda.pick import accumulate
-from samplerd_server.sampling.cuda.rows import BLOCK_SIZE, PITCH, Field, load_numbers
+from samplerd_server.sampling.cuda.rows import BLOCK_SIZE, PITCH, Field, Mode, load_numbers, sum_terms
 from samplerd_server.sampling.cuda.survey import top_of
 
 __all__ = ["SPARE", "describe"]
@@ -38,6 +39,9 @@ _LIST_AT, _TOP_N = tl.constexpr(Field.LIST_AT), tl.constexpr(Field.TOP_N)
 _OF_LOGPROBS, _OF_ENTROPY = tl.constexpr(Output.LOGPROBS), tl.constexpr(Output.ENTROPY)
 _OF_RANKS = tl.constexpr(Output.RANKS)
 _OF_COUNT, _OF_MASS = tl.constexpr(Output.KEPT_COUNT), tl.constexpr(Output.KEPT_MASS)
+_MODE, _SUMMED = tl.constexpr(Field.MODE), tl.constexpr(int(Mode.SUMMED))
+_SHAPED, _ADAPTIVE = tl.constexpr(int(Mode.SHAPED)), tl.constexpr(int(Mode.ADAPTIVE))
+_ADAPTIVE_OUTPUT, _OF_UNSHAPED = tl.constexpr(int(OutputFlags.ADAPTIVE)), tl.constexpr(Output.UNSHAPED)
 _RANK, _KEPT = tl.constexpr(int(OutputFlags.RANK)), tl.constexpr(int(OutputFlags.KEPT))
 _ENTROPY = tl.constexpr(5)
 """The place of the bit of the raw entropy; the bits of log-probabilities begin at 0."""
@@ -98,6 +102,14 @@ def _write_kept(record, list_at, out, positions, draws, spare, records, outputs)
         for d in range(draws):
             mass = mass + exp(relative(scaled, position_of(out, positions, list_at >= 0, d), top) - whole)
         mass = tl.minimum(mass, 1.0)
+    elif (list_at >= 0) & ((tl.load(record + _MODE) & _SUMMED) != 0):
+        mass = mass * 0.0
+        for low in range(0, count, BLOCK_SIZE):
+            place = low + tl.arange(0, BLOCK_SIZE)
+            at = tl.load(positions + place, mask=place < count, other=0)
+            share = exp(relative(scaled, at, top) - whole)
+            mass = mass + sum_terms(tl.where(place < count, share, 0.0))
+        mass = tl.minimum(mass, 1.0)
     elif list_at >= 0:
         mass = tl.minimum(exp((tl.load(spare + 8) - top) + (tl.load(spare + 9) - whole)), 1.0)
     else:
@@ -113,6 +125,21 @@ def _write_kept(record, list_at, out, positions, draws, spare, records, outputs)
 
 
 @triton.jit
+def _write_unshaped(record, records, masses, list_at, out, sample_at, count, outputs):
+    """Write the probabilities of draws before adaptive-p, 1 at T = 0."""
+    unshaped = tl.load(outputs + _OF_UNSHAPED).to(tl.pointer_type(tl.float64)) + sample_at
+    kept = tl.load(records + tl.load(record + _FINAL) * _PITCH + _WIDTH)
+    if (tl.load(record + _MODE) & _SHAPED) != 0:
+        total, _ = sum_of(masses + list_at, kept)
+        for d in range(count):
+            mass = tl.load(masses + list_at + tl.load(out + d))
+            tl.store(unshaped + d, mass.to(tl.float64) / total.to(tl.float64))
+    else:
+        for d in range(count):
+            tl.store(unshaped + d, 1.0)
+
+
+@triton.jit
 def describe(
     records,
     tasks,
@@ -124,6 +151,7 @@ def describe(
     left,
     spare,
     trees,
+    masses,
     positions,
     reasons,
     details,
@@ -135,8 +163,9 @@ def describe(
     """Write the outputs of rows that were drawn from; samples become ids. A row that failed before gets its reason.
 
     records, tasks, scales, ends, trees and samples are those of `pick`; left: float32 is scratch as long as ends, and
-    spare is float64[P, SPARE]; terms are those of `moments`; positions: int32 are the lists of what is kept; reasons:
-    int32[B] and details: int64[B] are those of `keep`. outputs: int64, the addresses of `Output`.
+    spare is float64[P, SPARE]; terms are those of `moments`; masses: int64 and positions: int32 are those of the lists
+    of what is kept; reasons: int32[B] and details: int64[B] are those of `keep`. outputs: int64, the addresses of
+    `Output`.
     """
     program = tl.program_id(0)
     task = tasks + 4 * program
@@ -187,6 +216,8 @@ def describe(
         if ((flags & _KEPT) != 0) & (first == 0):
             draws = tl.where(tree_at >= 0, count, 1)
             _write_kept(record, list_at, out, positions, draws, spare, records, outputs)
+        if ((flags & _ADAPTIVE_OUTPUT) != 0) & ((tl.load(record + _MODE) & _ADAPTIVE) != 0):
+            _write_unshaped(record, records, masses, tl.maximum(list_at, 0), out, sample_at, count, outputs)
         tl.debug_barrier()
         if list_at >= 0:
             for d in range(count):

@@ -94,7 +94,7 @@ def draw(rows: NDArray[np.void], results: RowResults, launch: Callable[..., None
     maxima, bits = room(total), room(total, dtype=torch.int32)
     sums = room(total, dtype=torch.float64)
     numbers, positions = room(plan.lists), room(plan.lists, dtype=torch.int32)
-    copies = room(plan.copied)
+    copies, masses = room(plan.copied), room(plan.lists, dtype=torch.int64)
     scales, ends = room(shares, dtype=torch.float64), room(shares, dtype=torch.float64)
     reasons, details = room(count, dtype=torch.int32).zero_(), room(count, dtype=torch.int64).zero_()
     answers = [torch.from_numpy(part) for part in (results.samples, results.status, results.detail)]
@@ -111,7 +111,7 @@ def draw(rows: NDArray[np.void], results: RowResults, launch: Callable[..., None
         launch(adjust, len(plan.changes), own, place(plan.changes), maxima, bits, reasons, details)
         launch(measure, len(changed), own, changed, maxima, bits, sums)
     if len(plan.selected):
-        masses, keys = room(plan.lists, dtype=torch.int64), room(plan.wide_lists, dtype=torch.int64)
+        keys = room(plan.wide_lists, dtype=torch.int64)
         of_lists = (numbers, positions, masses, keys, reasons, details)
         launch(select, len(plan.selected), own, place(plan.selected), maxima, bits, sums, *of_lists)
     trees = room(tree_size, dtype=torch.int64)
@@ -128,7 +128,7 @@ def draw(rows: NDArray[np.void], results: RowResults, launch: Callable[..., None
         launch(moments, len(described), own, described, maxima, terms)
     if len(plan.selected) or len(plan.changes) or flags.any() or rows["candidate_ids"].any():
         left, more = room(shares), room(len(picks) * DESCRIBE_SPARE, dtype=torch.float64)
-        blocks_of_all = (maxima, sums, terms, scales, ends, left, more, trees)
+        blocks_of_all = (maxima, sums, terms, scales, ends, left, more, trees, masses)
         outputs = place(_addresses(results))
         launch(describe, len(picks), own, tasks, *blocks_of_all, positions, reasons, details, *answers, outputs)
     return _left_behind(records, picks, maxima, sums, cumulated, positions.numpy())
@@ -176,6 +176,7 @@ def _addresses(results: RowResults) -> NDArray[np.int64]:
         (Output.RANKS, results.ranks),
         (Output.KEPT_COUNT, results.kept_count),
         (Output.KEPT_MASS, results.kept_mass),
+        (Output.UNSHAPED, results.unshaped),
     ):
         places[own] = 0 if values is None else values.ctypes.data
     return places

@@ -16,14 +16,23 @@ from samplerd_server.sampling.cuda.lists import key_of
 from samplerd_server.sampling.cuda.masses import exponents_of, log2_of, power_of_two, round_off
 from samplerd_server.sampling.masses import DISTANCES, PART, TERM_BITS
 
-__all__ = ["information", "key_by_distance", "key_by_number", "mass_of_prefix", "weigh_terms", "within_deviations"]
+__all__ = [
+    "as_logits",
+    "information",
+    "key_by_distance",
+    "key_by_number",
+    "mass_of_prefix",
+    "weigh_terms",
+    "within_deviations",
+]
 
 _LANES, _LN_2, _SHARE = tl.constexpr(512), tl.constexpr(LN_2), tl.constexpr(2.0**-PART)
 _TERM_EXPONENT, _DISTANCES = tl.constexpr(TERM_BITS + 1022), tl.constexpr(float(DISTANCES))
 
 
 @triton.jit
-def _as_logits(y, is_weights):
+def as_logits(y, is_weights):
+    """Turn numbers of a list into logits."""
     if is_weights != 0:
         logits = (log2_of(y.to(tl.float64)) * _LN_2).to(tl.float32)
     else:
@@ -35,14 +44,14 @@ def _as_logits(y, is_weights):
 def _gaps(numbers, low, count, top, is_weights):
     """Compute how far numbers of a list lie below the largest, as float64; 0 past its end."""
     at = low + tl.arange(0, _LANES)
-    y = _as_logits(tl.load(numbers + at, mask=at < count, other=1.0), is_weights)
+    y = as_logits(tl.load(numbers + at, mask=at < count, other=1.0), is_weights)
     return tl.where(at < count, top.to(tl.float64) - y.to(tl.float64), 0.0), at < count
 
 
 @triton.jit
 def within_deviations(numbers, count, largest, deviations, shift, is_weights):
     """Count the numbers within this many standard deviations of the largest; see `kernels.gather.deviation`."""
-    top = _as_logits(largest, is_weights)
+    top = as_logits(largest, is_weights)
     widest = tl.full((), 0, tl.int64)
     for low in range(0, count, _LANES):
         gap, _ = _gaps(numbers, low, count, top, is_weights)

@@ -27,6 +27,8 @@ class Output(IntEnum):
     RANKS = 15
     KEPT_COUNT = 16
     KEPT_MASS = 17
+    UNSHAPED = 18
+    """float64; the others are int32 or float32."""
 
 
 _ADDRESS, _WIDTH, _DTYPE = tl.constexpr(Field.ADDRESS), tl.constexpr(Field.WIDTH), tl.constexpr(Field.DTYPE)

@@ -15,7 +15,18 @@ import triton.language as tl
 from samplerd_server.sampling.cuda.masses import mass_of
 from samplerd_server.sampling.masses import PART
 
-__all__ = ["ANY_MASS", "EVERY", "compact", "end_of_prefix", "key_of", "largest_of", "reaching", "sum_of", "weigh_list"]
+__all__ = [
+    "ANY_MASS",
+    "EVERY",
+    "compact",
+    "count_among",
+    "end_of_prefix",
+    "key_of",
+    "largest_of",
+    "reaching",
+    "sum_of",
+    "weigh_list",
+]
 
 EVERY = tl.constexpr(1 << 40)
 """A length that no prefix has."""
@@ -147,11 +158,41 @@ def end_of_prefix(keys, masses, count, length, needed, from_last):
 
 
 @triton.jit
-def compact(numbers, positions, masses, keys, count, last_key, ties, first, is_dropping):
+def _are_among(ids, length, wanted):
+    """Tell which int32 numbers are among ids, ascending: bool[...]."""
+    low, high = wanted * 0, wanted * 0 + length.to(tl.int32)
+    steps = length
+    while steps > 0:  # halve all ranges until they are empty
+        middle = (low + high) >> 1
+        is_below = tl.load(ids + middle, mask=low < high, other=0) < wanted
+        low, high = tl.where((low < high) & is_below, middle + 1, low), tl.where((low < high) & is_below, high, middle)
+        steps = steps >> 1
+    return (low < length) & (tl.load(ids + low, mask=low < length, other=-1) == wanted)
+
+
+@triton.jit
+def count_among(keys, positions, count, last_key, ties, first, ids, length):
+    """Count those of what `compact` would drop whose positions are among ids: int32[length], ascending."""
+    found, seen = tl.full((), 0, tl.int64), tl.full((), 0, tl.int64)
+    for low in range(0, count, _LANES):
+        at = low + tl.arange(0, _LANES)
+        inside = at < count
+        key, place = tl.load(keys + at, mask=inside, other=0), tl.load(positions + at, mask=inside, other=0)
+        is_equal = (key == last_key) & inside
+        rank = seen + tl.cumsum(is_equal.to(tl.int64), axis=0) - 1
+        seen += tl.sum(is_equal.to(tl.int64), axis=0)
+        is_dropped = ((key > last_key) & inside) | (is_equal & (rank >= first) & (rank < first + ties))
+        found += tl.sum((is_dropped & _are_among(ids, length, place)).to(tl.int64), axis=0)
+    return found
+
+
+@triton.jit
+def compact(numbers, positions, masses, keys, count, last_key, ties, first, is_dropping, spared, spared_len):
     """Keep what has a key above `last_key`, and the first `ties` with that key; or with is_dropping drop it.
 
     With fewer ties than none, all but the first -ties with that key. first: how many of those with that key come before
-    those that are dropped. Returns how many are kept.
+    those that are dropped. spared: int32[spared_len], ascending: positions that are not dropped. Returns how many are
+    kept.
     """
     kept, seen = tl.full((), 0, tl.int64), tl.full((), 0, tl.int64)
     for low in range(0, count, _LANES):
@@ -165,6 +206,8 @@ def compact(numbers, positions, masses, keys, count, last_key, ties, first, is_d
         seen += tl.sum(is_equal.to(tl.int64), axis=0)
         is_tie = is_equal & (rank >= first) & tl.where(ties >= 0, rank < first + ties, rank >= -ties)
         is_own = (((key > last_key) | is_tie) != is_dropping) & inside
+        if spared_len > 0:
+            is_own = is_own | (_are_among(spared, spared_len, place) & inside)
         to = kept + tl.cumsum(is_own.to(tl.int64), axis=0) - 1
         kept += tl.sum(is_own.to(tl.int64), axis=0)
         tl.debug_barrier()

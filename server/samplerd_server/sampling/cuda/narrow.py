@@ -26,6 +26,7 @@ from samplerd_server.sampling.cuda.lists import (
     ANY_MASS,
     EVERY,
     compact,
+    count_among,
     end_of_prefix,
     largest_of,
     reaching,
@@ -33,7 +34,7 @@ from samplerd_server.sampling.cuda.lists import (
     weigh_list,
 )
 from samplerd_server.sampling.cuda.masses import exp_of
-from samplerd_server.sampling.cuda.rows import BLOCK_SIZE, Field, load_numbers
+from samplerd_server.sampling.cuda.rows import BLOCK_SIZE, Field, Mode, load_numbers
 from samplerd_server.sampling.kernels import filter_table
 from samplerd_server.sampling.kernels.philox import XTC as XTC_PURPOSE
 from samplerd_server.sampling.masses import PART
@@ -78,6 +79,8 @@ _IS_EXACT, _JUDGED, _K = tl.constexpr(Field.IS_EXACT), tl.constexpr(Field.JUDGED
 _P, _MIN_SHARE, _SIGMAS = tl.constexpr(Field.TOP_P), tl.constexpr(Field.MIN_P), tl.constexpr(Field.TOP_N_SIGMA)
 _A, _TYPICAL_SHARE, _EPSILON_AT = tl.constexpr(Field.TOP_A), tl.constexpr(Field.TYPICAL_P), tl.constexpr(Field.EPSILON)
 _ETA_AT, _H = tl.constexpr(Field.ETA), tl.constexpr(Field.TOP_H)
+_EXEMPT, _EXEMPT_LEN = tl.constexpr(Field.EXEMPT), tl.constexpr(Field.EXEMPT_LEN)
+_MODE, _EXEMPTS_ROW = tl.constexpr(Field.MODE), tl.constexpr(int(Mode.EXEMPTS_ROW))
 _XTC_P, _XTC_T = tl.constexpr(Field.XTC_PROBABILITY), tl.constexpr(Field.XTC_THRESHOLD)
 _LN_2, _XTC_PURPOSE = tl.constexpr(LN_2), tl.constexpr(XTC_PURPOSE)
 _BEYOND = tl.constexpr(1.0 + 2.0**-PART)
@@ -148,6 +151,7 @@ def _filter(record, number, numbers, positions, masses, keys, count, total, top,
     least = tl.load(record + _LEAST)
     if (tl.load(record + _IS_EXACT) != 0) & ((number == _TOP_K) | (number == _SIGMA)):
         least = tl.full((), 1, tl.int64)
+    exempt, exempt_len = tl.load(record + _EXEMPT).to(tl.pointer_type(tl.int32)), tl.load(record + _EXEMPT_LEN)
     length, needed = tl.full((), EVERY, tl.int64), tl.full((), ANY_MASS, tl.int64)
     whole = tl.full((), 1, tl.int64)
     share, entropy = tl.full((), 0.0, tl.float64), tl.full((), 0.0, tl.float64)
@@ -205,15 +209,22 @@ def _filter(record, number, numbers, positions, masses, keys, count, total, top,
     if number == _XTC:
         first = tl.where(rule == _HIGHEST, 1, 0).to(tl.int64)
         dropped = tl.where(rule == _ALL, 0, equal - 1)
-        is_short = count - (length - equal + dropped) < tl.load(record + _LEAST)
+        left = count - (length - equal + dropped)
+        if (exempt_len > 0) & (not is_off):
+            found = count_among(keys, positions, count, last_key, dropped, first, exempt, exempt_len)
+            left += found
+            is_off = is_off | ((found > 0) & ((tl.load(record + _MODE) & _EXEMPTS_ROW) != 0))
+        is_short = left < tl.load(record + _LEAST)
         if not (is_off | is_short):
-            count = compact(numbers, positions, masses, keys, count, last_key, dropped, first, number == _XTC)
+            of_list = (numbers, positions, masses, keys)
+            count = compact(*of_list, count, last_key, dropped, first, number == _XTC, exempt, exempt_len)
     elif not is_all:
         if (rule == _ALL) & (ties != 0):
             ties = equal
         elif (rule == _HIGHEST) & (ties < equal):
             ties = ties - equal
-        count = compact(numbers, positions, masses, keys, count, last_key, ties, count * 0, number == _XTC)
+        of_list = (numbers, positions, masses, keys)
+        count = compact(*of_list, count, last_key, ties, count * 0, number == _XTC, exempt, count * 0)
     if number == _TOP_H:
         weigh_list(numbers, masses, count, top, temperature, shift, is_weights)
     return count

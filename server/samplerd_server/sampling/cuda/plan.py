@@ -11,13 +11,14 @@ from samplerd_server.core.enums import Dtype
 from samplerd_server.core.outputs import OutputFlags
 from samplerd_server.sampling.cuda.candidates import find_tokens
 from samplerd_server.sampling.cuda.change_record import Change
-from samplerd_server.sampling.cuda.changes import are_changed, become_logits, make_changes
+from samplerd_server.sampling.cuda.changes import are_changed, are_smoothed, become_logits, make_changes
 from samplerd_server.sampling.cuda.history import read_ids
 from samplerd_server.sampling.cuda.keep import MOST
 from samplerd_server.sampling.cuda.records import make_records, set_temperature
-from samplerd_server.sampling.cuda.rows import Field
+from samplerd_server.sampling.cuda.rows import Field, Mode
 from samplerd_server.sampling.cuda.scope import are_few
 from samplerd_server.sampling.cuda.steps import early_rows, write_steps
+from samplerd_server.sampling.shapes import moving_target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Plan", "make_plan"]
 
+_ADAPTIVE_STATE = ("adaptive_weighted_sum", "adaptive_total_weight")
 _RAW = int(OutputFlags.RAW | OutputFlags.ENTROPY_RAW)
 _SCALED = int(OutputFlags.SCALED | OutputFlags.ENTROPY_SCALED | OutputFlags.RANK | OutputFlags.KEPT)
 """The flags of outputs that need the raw, and the scaled distribution."""
@@ -63,14 +65,35 @@ def _numbered(where: NDArray[np.bool_], begin: int) -> tuple[NDArray[np.int64], 
     return np.where(where, begin + np.cumsum(where) - 1, -1), begin + int(where.sum())
 
 
+def _at_one(rows: NDArray[np.void], some: NDArray[np.bool_]) -> NDArray[np.void]:
+    """Give some of the rows, bool[B], a temperature of 1: what they are drawn from has been divided by theirs."""
+    if some.any():
+        rows = rows.copy()
+        rows["temperature"] = np.where(some, 1.0, rows["temperature"])
+    return rows
+
+
+def _write_modes(
+    records: NDArray[np.int64], rows: NDArray[np.void], smoothed: NDArray[np.bool_], shaped: NDArray[np.bool_]
+) -> None:
+    records[:, Field.MODE] = (smoothed | shaped) * int(Mode.SUMMED) | shaped * int(Mode.SHAPED)
+    records[:, Field.MODE] |= (rows["adaptive_target"] > 0) * int(Mode.ADAPTIVE)
+    for at in np.flatnonzero(shaped).tolist():
+        state = (float(rows[name][at]) for name in ("adaptive_target", *_ADAPTIVE_STATE))
+        records[at, Field.TARGET] = np.float64(moving_target(*state)).view(np.int64)
+
+
 def make_plan(rows: NDArray[np.void], hold: Callable[[NDArray[Any]], int]) -> Plan:
     """Plan a batch of rows, ROW[B]; hold: see `make_changes`."""
+    changed_rows, is_smoothed = rows, are_smoothed(rows)
+    rows = _at_one(rows, is_smoothed)
     base, count = make_records(rows), len(rows)
     temperature, flags = rows["temperature"], rows["output_flags"].astype(np.int64)
     needs_raw, needs_scaled = (flags & _RAW) != 0, (flags & _SCALED) != 0
-    is_changed, is_few, is_cold = are_changed(rows), are_few(rows), temperature == 0
-    is_filtered, is_early = early_rows(rows)
-    is_wide = is_filtered & ~is_few & (is_early | ~is_cold)
+    is_changed, is_few, is_cold = are_changed(changed_rows), are_few(rows), temperature == 0
+    (is_filtered, is_early), is_shaped = early_rows(rows), (rows["adaptive_target"] > 0) & ~is_cold
+    is_wide = (is_filtered | is_shaped) & ~is_few & (is_early | ~is_cold)
+    _write_modes(base, rows, is_smoothed, is_shaped)
     # Records: as sent, changed, changed at T = 1, as sent at T = 1, guidance rows, and lists.
     sent = np.arange(count)
     changed, end = _numbered(is_changed, count)
@@ -90,7 +113,7 @@ def make_plan(rows: NDArray[np.void], hold: Callable[[NDArray[Any]], int]) -> Pl
     wide_lists = int(widths[wide].sum())
     base[wide, Field.LIST_AT] = np.cumsum(widths[wide]) - widths[wide]
     base[few, Field.LIST_AT] = wide_lists + MOST * np.arange(len(few))
-    write_steps(base, rows, wide)
+    write_steps(base, rows, wide, hold)
     parts = [sent, *(np.flatnonzero(numbers >= 0) for numbers in (changed, changed_at_one, at_one, guidance, lists))]
     of_row = np.concatenate(parts)
     records = base[of_row]
@@ -99,9 +122,12 @@ def make_plan(rows: NDArray[np.void], hold: Callable[[NDArray[Any]], int]) -> Pl
     copies = np.concatenate([changed[changed >= 0], changed_at_one[changed_at_one >= 0]])
     is_copy = np.isin(np.arange(end), copies)
     is_list = np.arange(end) >= end - int((lists >= 0).sum())
-    is_logits = (is_copy | (is_list & is_changed[of_row])) & become_logits(rows)[of_row]
-    records[is_logits, Field.IS_WEIGHTS] = 0
-    records[is_copy | is_list, Field.DTYPE] = Dtype.F32
+    is_logits = (is_copy | (is_list & is_changed[of_row])) & become_logits(changed_rows)[of_row]
+    is_one |= is_list & is_shaped[of_row]
+    records[is_logits | (is_list & is_shaped[of_row]), Field.IS_WEIGHTS], records[is_copy | is_list, Field.DTYPE] = (
+        0,
+        Dtype.F32,
+    )
     records[is_list & is_few[of_row], Field.WIDTH] = MOST
     guided = guidance[guidance >= 0]
     records[guided, Field.ADDRESS] = rows["guidance"][guidance >= 0].astype(np.uint64).view(np.int64)
@@ -109,7 +135,7 @@ def make_plan(rows: NDArray[np.void], hold: Callable[[NDArray[Any]], int]) -> Pl
     set_temperature(records, np.where(is_one, 1.0, temperature[of_row]))
     records[guided, Field.INVERSE] = np.float64(-1.0).view(np.int64)  # their sums are not asked for
     lengths = np.where(is_changed, widths, 0)
-    changes = make_changes(rows, np.flatnonzero(is_changed), hold)
+    changes = make_changes(changed_rows, np.flatnonzero(is_changed), hold)
     changes[:, Change.SOURCE], changes[:, Change.FIRST] = sent[is_changed], changed[is_changed]
     changes[:, Change.SECOND], changes[:, Change.GUIDANCE] = changed_at_one[is_changed], guidance[is_changed]
     some = np.concatenate([wide, few])

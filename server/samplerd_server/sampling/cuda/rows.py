@@ -9,7 +9,7 @@ blocks of 512; numbers past its end weigh nothing.
 
 from __future__ import annotations
 
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 
 import triton
 import triton.language as tl
@@ -19,7 +19,7 @@ from samplerd_server.sampling.cuda.arithmetic import exp2, exp2_32, log2
 from samplerd_server.sampling.kernels.blocks import BLOCK, FLAT, STEEP
 from samplerd_server.sampling.kernels.exp2 import LN_2
 
-__all__ = ["BLOCK_SIZE", "PITCH", "Field", "is_bad", "load_numbers", "sum_block", "sum_terms", "weigh"]
+__all__ = ["BLOCK_SIZE", "PITCH", "Field", "Mode", "is_bad", "load_numbers", "sum_block", "sum_terms", "weigh"]
 
 
 class Field(IntEnum):
@@ -89,6 +89,26 @@ class Field(IntEnum):
     """The address of the ids of candidates, int32[WIDTH of the row]; 0 = positions are ids."""
     TREE_AT = 43
     """Where the tree of a row that is drawn from without replacement begins; -1 = draws are with replacement."""
+    TARGET = 44
+    """The bits of a float64: the probability that adaptive-p prefers."""
+    EXEMPT = 45
+    """The address of int32[EXEMPT_LEN], ascending: the positions that are exempt from XTC."""
+    EXEMPT_LEN = 46
+    MODE = 47
+    """See `Mode`."""
+
+
+class Mode(IntFlag):
+    """What else is to be known of a row."""
+
+    SUMMED = 1
+    """The mass of what is kept is the sum of its shares in the scaled distribution, since it has other logits."""
+    EXEMPTS_ROW = 2
+    """XTC does nothing where it would drop an exempt token."""
+    SHAPED = 4
+    """adaptive-p shapes what is kept."""
+    ADAPTIVE = 8
+    """adaptive-p is on, whatever the temperature is."""
 
 
 PITCH = 48

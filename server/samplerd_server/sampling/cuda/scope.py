@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from samplerd_server.core.outputs import OutputFlags
 from samplerd_server.sampling.cuda.candidates import are_ascending
 from samplerd_server.sampling.cuda.keep import MOST
+from samplerd_server.sampling.cuda.steps import early_rows
 from samplerd_server.sampling.rows import COLD_DEFAULT, HOT, ROW
 
 if TYPE_CHECKING:
@@ -21,9 +21,10 @@ _NAMES = ROW.names or ()
 _OUTPUTS = {"named", "named_len", "named_at", "top_n", "top_at"}
 _NARROW = {
     *("top_n_sigma", "top_a", "typical_p", "epsilon_cutoff", "eta_cutoff", "top_h", "xtc_probability", "xtc_threshold"),
+    *("xtc_exempt_ids", "xtc_exempt_ids_len", "xtc_exemption", "adaptive_target"),
     *("order", "steps", "steps_len", "ties", "min_tokens_to_keep", "top_k_is_exact"),
 }
-"""The parameters of filters that `narrow` alone knows of."""
+"""The parameters of filters, and of what shapes what they keep, that `keep` does not know."""
 _FILTERS = {"top_k", "top_p", "min_p", *_NARROW}
 _CHANGES = {
     *("token_bitmask", "token_bitmask_len", "has_token_bitmask"),
@@ -35,6 +36,7 @@ _CHANGES = {
     *("bad_words_ends", "bad_words_ends_len"),
     *(name for name in _NAMES if name.startswith("dry_")),
     *("guidance", "guidance_dtype", "guidance_scale", "candidate_ids"),
+    *("smoothing_factor", "smoothing_curve", "adaptive_decay", "adaptive_weighted_sum", "adaptive_total_weight"),
 }
 _OTHERS = sorted(set(_NAMES[_NAMES.index("plain") + 1 :]) - _OUTPUTS - _FILTERS - _CHANGES)
 """The fields of parameters that must be absent."""
@@ -48,8 +50,9 @@ def is_drawn(rows: NDArray[np.void]) -> NDArray[np.bool_]:
     words forbid, a bias, penalties, a temperature, and filters without tokens that are exempt from XTC. They may ask
     for any output but the state of adaptive-p.
     """
-    own: NDArray[np.bool_] = (rows["output_flags"] & int(OutputFlags.ADAPTIVE)) == 0
-    own &= are_ascending(rows)
+    own = are_ascending(rows)
+    if rows["smoothing_factor"].any():
+        own &= (rows["smoothing_factor"] == 0) | ~early_rows(rows)[1]
     for field in _OTHERS:
         own &= rows[field] == _DEFAULT[field]
     return own

@@ -14,7 +14,8 @@ import triton.language as tl
 from samplerd_server.sampling.cuda.keep import keep_few
 from samplerd_server.sampling.cuda.measure import measure_block
 from samplerd_server.sampling.cuda.narrow import narrow
-from samplerd_server.sampling.cuda.rows import BLOCK_SIZE, PITCH, Field
+from samplerd_server.sampling.cuda.rows import BLOCK_SIZE, PITCH, Field, Mode
+from samplerd_server.sampling.cuda.shape import shape_list
 from samplerd_server.sampling.cuda.survey import survey
 
 __all__ = ["select"]
@@ -23,6 +24,7 @@ _PITCH = tl.constexpr(PITCH)
 _ADDRESS, _WIDTH, _DTYPE = tl.constexpr(Field.ADDRESS), tl.constexpr(Field.WIDTH), tl.constexpr(Field.DTYPE)
 _IS_WEIGHTS, _FIRST_BLOCK = tl.constexpr(Field.IS_WEIGHTS), tl.constexpr(Field.FIRST_BLOCK)
 _LIST_AT, _FINAL, _ROW = tl.constexpr(Field.LIST_AT), tl.constexpr(Field.FINAL), tl.constexpr(Field.ROW)
+_MODE, _SHAPED = tl.constexpr(Field.MODE), tl.constexpr(int(Mode.SHAPED))
 _STEPS_LEN, _INVERSE = tl.constexpr(Field.STEPS_LEN), tl.constexpr(Field.INVERSE)
 
 
@@ -50,6 +52,8 @@ def select(records, tasks, maxima, bits, sums, numbers, positions, masses, keys,
             count = keep_few(record, top, maxima, numbers, positions, masses + list_at).to(tl.int64)
         else:
             count = narrow(record, top, maxima, numbers, positions, masses + list_at, keys + list_at)
+    if (tl.load(record + _MODE) & _SHAPED != 0) & (count > 0):
+        shape_list(record, numbers, masses + list_at, count, is_weights)
     final = records + tl.load(record + _FINAL) * _PITCH
     tl.store(final + _WIDTH, count)
     tl.debug_barrier()

@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from samplerd_server.core.enums import FilterStep, Order, TieRule
-from samplerd_server.sampling.cuda.rows import Field
+from samplerd_server.core.enums import FilterStep, Order, TieRule, XtcExemption
+from samplerd_server.sampling.cuda.candidates import find_tokens
+from samplerd_server.sampling.cuda.history import read_ids
+from samplerd_server.sampling.cuda.rows import Field, Mode
 from samplerd_server.sampling.decode import read_bytes
 from samplerd_server.sampling.parameters import FILTERS, ORDERS, rule_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from numpy.typing import NDArray
 
 __all__ = ["early_rows", "write_steps"]
@@ -71,14 +76,21 @@ def early_rows(rows: NDArray[np.void]) -> tuple[NDArray[np.bool_], NDArray[np.bo
     return is_filtered, is_early
 
 
-def write_steps(records: NDArray[np.int64], rows: NDArray[np.void], some: NDArray[np.int64]) -> None:
-    """Write what `narrow` reads into the records of some rows: int64[N]."""
+def write_steps(
+    records: NDArray[np.int64], rows: NDArray[np.void], some: NDArray[np.int64], hold: Callable[[NDArray[Any]], int]
+) -> None:
+    """Write what `narrow` reads into the records of some rows: int64[N]; hold: see `make_changes`."""
     on = _filters_on(rows)
     for place, name in _DOUBLES.items():
         records[some, place] = rows[name][some].astype(np.float64).view(np.int64)
     records[some, Field.FILTERS] = on[some]
+    records[some, Field.MODE] |= (rows["xtc_exemption"][some] == XtcExemption.ROW) * int(Mode.EXEMPTS_ROW)
     records[some, Field.LEAST] = np.maximum(rows["min_tokens_to_keep"][some], 1)
     records[some, Field.IS_EXACT] = rows["top_k_is_exact"][some]
+    for at in some[rows["xtc_exempt_ids_len"][some] > 0].tolist():
+        places = np.unique(find_tokens(rows[at], read_ids(rows[at], "xtc_exempt_ids", "xtc_exempt_ids_len")))
+        places = places[places >= 0]
+        records[at, Field.EXEMPT], records[at, Field.EXEMPT_LEN] = hold(places), len(places)
     for at in some.tolist():
         steps = _numbers_of(rows[at])
         first = _first_on(steps, int(on[at]))

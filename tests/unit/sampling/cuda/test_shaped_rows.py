@@ -1,0 +1,90 @@
+"""Smoothing, adaptive-p and XTC's exempt tokens by the kernels for a GPU in Triton's interpreter: every bit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from samplerd_server.batching.pack import pack
+from samplerd_server.core.enums import Dtype, Order, TieRule, XtcExemption
+from samplerd_server.sampling.cuda.draw import draw
+from samplerd_server.sampling.cuda.interpreter import launch
+from samplerd_server.sampling.cuda.scope import is_drawn
+from tests.support.gpu_rows import KINDS, NEVER, SHAPED, WEIGHTS, compare, rows, some_outputs
+from tests.support.samplers import outputs, params, request, sparse
+
+EVERYTHING = outputs(*KINDS, top_n=4, named=[0], rank=True, entropy=KINDS, kept=True, adaptive_state=True)
+
+
+def check(*asked: Any) -> None:
+    compare(_draw, *asked)
+
+
+def _draw(own: Any, results: Any) -> Any:
+    assert is_drawn(own).all()
+    return draw(own, results, launch)
+
+
+def ask(x: Any, dtype: Dtype = Dtype.F32, **own: Any) -> Any:
+    fields = {name: own.pop(name) for name in ("kind", "outputs", "with_replacement", "num_samples") if name in own}
+    return request(x, dtype, seed=6, params=params(**own), **{"outputs": EVERYTHING, **fields})
+
+
+@settings(max_examples=3, deadline=None)
+@given(rows(most=2, parameters=SHAPED, wanted=some_outputs(), width=st.integers(1, 40)))
+def test_what_is_shaped_and_drawn(batch) -> None:
+    check(*(row.ask() for row in batch))
+
+
+@pytest.mark.interpret
+@pytest.mark.timeout(1_800)
+@settings(max_examples=30, deadline=None)
+@given(rows(parameters=SHAPED, wanted=some_outputs()))
+def test_what_is_shaped_and_drawn_in_many_more_batches(batch) -> None:
+    check(*(row.ask() for row in batch))
+
+
+def test_shaped_rows() -> None:
+    x, weights = [1.0, 2.0, NEVER, 0.5, 2.0], [0.5, 0.0, 0.2, 0.3]
+    adaptive = {"adaptive_target": 0.3, "adaptive_weighted_sum": 0.7, "adaptive_total_weight": 2.0}
+    check(
+        *(ask(x, dtype, smoothing_factor=0.7, smoothing_curve=4.0, temperature=0.6) for dtype in Dtype),
+        ask(weights, kind=WEIGHTS, smoothing_factor=0.7, smoothing_curve=1.5, temperature=1.2, top_k=2),
+        ask(weights, kind=WEIGHTS, smoothing_factor=0.7, temperature=0.0),
+        ask(weights, kind=WEIGHTS, temperature=1.2, **adaptive),
+        ask(x, temperature=0.5, top_p=0.7, num_samples=2, **adaptive),
+        ask(x, temperature=0.0, **adaptive),
+        ask([1.0, 2.0, 3.0], with_replacement=False, num_samples=2, top_k=2, **adaptive),
+        ask([1.0, NEVER], adaptive_target=0.9, smoothing_factor=3e38),
+    )
+
+
+def test_exempt_tokens() -> None:
+    xtc = {"xtc_probability": 1.0, "xtc_threshold": 0.1, "top_p": 0.99}
+    x = [2.0, 1.0, 1.5, 1.0, 1.0]
+    check(
+        ask(x, xtc_exempt_ids=np.array([2, 0, 2], np.int32), **xtc),
+        ask(x, xtc_exempt_ids=np.array([3], np.int32), ties=TieRule.ALL, **xtc),
+        ask(x, xtc_exempt_ids=np.array([3, 1], np.int32), ties=TieRule.HIGHEST_ID, **xtc),
+        ask(x, xtc_exempt_ids=np.array([4], np.int32), xtc_exemption=XtcExemption.ROW, **xtc),
+        ask(x, xtc_exempt_ids=np.array([0], np.int32), xtc_exemption=XtcExemption.ROW, **xtc),
+        ask(x, xtc_exempt_ids=np.array([0], np.int32), min_tokens_to_keep=4, **xtc),
+        sparse(
+            [1, 5, 8],
+            [1.0, 1.5, 1.0],
+            NEVER,
+            9,
+            seed=1,
+            params=params(xtc_exempt_ids=np.array([5, 6], np.int32), **xtc),
+            outputs=EVERYTHING,
+        ),
+    )
+
+
+def test_smoothing_after_filters_is_left_to_the_compiled_kernels() -> None:
+    early = ask([1.0, 2.0], smoothing_factor=1.0, top_p=0.5, order=Order.LLAMA_CPP)
+    assert not is_drawn(pack([early, ask([1.0, 2.0], skew=0.5)]).rows).any()
