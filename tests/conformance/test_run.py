@@ -9,7 +9,7 @@ from grpc_health.v1 import health_pb2
 
 from client.conformance.fleet import ANSWERS, SERVICE, Fleet
 from client.conformance.generate import PATH
-from client.conformance.run import Servers, run_language
+from client.conformance.run import _LEFT, Servers, _was_left, run_language
 from client.conformance.servers import RefusingServer
 from client.conformance.table import FEATURES, Outcome, write_table
 from samplerd.v1 import sampler_pb2 as pb
@@ -145,6 +145,22 @@ def test_a_large_draw_that_nobody_reads_is_told(monkeypatch):
             service.Sample(pb.SampleRequest(distribution="left"), timeout=20)
         assert "still in flight" in caught.value.details()
         endless.cancel()
+
+
+class Counters:
+    """A samplerd's metrics."""
+
+    def __init__(self, cancelled, held):
+        self.values = {_LEFT: cancelled, "samplerd_distribution_bytes": held}
+
+    def total(self, series):
+        return self.values[series]
+
+
+@pytest.mark.parametrize(("cancelled", "held", "is_told"), [(4, 0, False), (3, 0, True), (4, 640, True)])
+def test_a_large_draw_that_the_server_still_holds_is_told(monkeypatch, cancelled, held, is_told):
+    monkeypatch.setattr("client.conformance.run._FREE_S", 0.0)
+    assert bool(_was_left(Counters(cancelled, held), 3)) is is_told
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ std::string try_drafts(const Suite& suite);
 std::string try_arrays(const Suite& suite);
 std::string try_halves(const Suite& suite);
 std::string try_frequencies(const Suite& suite);
+std::string try_chunks(const Suite& suite);
 std::string try_limits(const Suite& suite);
 std::string try_deadline(const Suite& suite);
 std::string try_cancel(const Suite& suite);

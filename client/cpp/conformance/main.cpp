@@ -13,7 +13,7 @@ namespace {
 
 using Feature = std::string (*)(const conformance::Suite&);
 
-constexpr std::array<std::pair<const char*, Feature>, 19> kFeatures{{
+constexpr std::array<std::pair<const char*, Feature>, 20> kFeatures{{
     {"calls", conformance::try_calls},
     {"parameters", conformance::try_parameters},
     {"arrays", conformance::try_arrays},
@@ -22,6 +22,7 @@ constexpr std::array<std::pair<const char*, Feature>, 19> kFeatures{{
     {"drafts", conformance::try_drafts},
     {"frequencies", conformance::try_frequencies},
     {"stream", conformance::try_stream},
+    {"chunks", conformance::try_chunks},
     {"limits", conformance::try_limits},
     {"deadline", conformance::try_deadline},
     {"cancel", conformance::try_cancel},

@@ -140,6 +140,21 @@ void stream(const samplerd::Client& client, const samplerd::v1::SampleRequest& r
 }
 // [end]
 
+// [large]
+void large(const samplerd::Client& client, const std::string& name) {
+  samplerd::v1::SampleRequest request;
+  request.set_distribution(name);
+  request.set_num_samples(10'000'000);
+  request.set_seed(1);
+  samplerd::CallOptions call;
+  call.timeout = std::chrono::seconds(5);  // for each chunk
+  samplerd::Chunks chunks = client.draw_chunks(request, call);
+  for (const samplerd::Chunk& chunk : chunks) {
+    std::cout << chunk.offset() << ": " << chunk.samples().size() << '\n';  // where its first id is in the whole draw
+  }
+}
+// [end]
+
 // [secure]
 samplerd::Client secure(const std::string& token) {
   samplerd::ClientOptions options;
@@ -167,6 +182,11 @@ int main(int count, char** arguments) {
   limits(client, samplerd::request(logits));
   errors(client);
   stream(client, samplerd::request(logits));
+  samplerd::v1::CreateDistributionRequest upload;
+  *upload.mutable_tensor() = samplerd::tensor(logits);
+  const auto made = client.create_distribution(upload);
+  large(client, made.name());
+  client.delete_distribution(made.name());
   try {
     secure("token");
   } catch (const std::runtime_error& error) {

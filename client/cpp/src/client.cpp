@@ -5,6 +5,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "chunk_reader.hpp"
 #include "connection.hpp"
 #include "retry.hpp"
 #include "status.hpp"
@@ -42,12 +43,6 @@ bool is_printable(const std::string& name) {
   return !name.empty() && std::all_of(name.begin(), name.end(), [](char c) { return c > ' ' && c < '\x7f'; });
 }
 
-/// When a call that begins now must be over; a year is as good as never, and fits into every clock.
-SteadyTime end_of(std::chrono::milliseconds timeout) {
-  return std::chrono::steady_clock::now() +
-         std::min<std::chrono::milliseconds>(timeout, std::chrono::hours(24 * 365));
-}
-
 }  // namespace
 
 class Client::Impl {
@@ -69,20 +64,38 @@ class Client::Impl {
     return response;
   }
 
+  Chunks draw_chunks(const v1::SampleRequest& request, const CallOptions& call) const {
+    const auto wait = call.timeout.value_or(options_.timeout);
+    const SteadyTime deadline = end_of(wait);
+    const auto fill = [&](grpc::ClientContext& context) { prepare(context, request); };
+    std::unique_ptr<ChunkReader> reader;
+    std::optional<v1::SampleResponse> first;
+    with_retries(options_.retry, budget_, deadline, real_world(call.cancellation), [&] {
+      reader = std::make_unique<ChunkReader>(stub(), request, fill, call.cancellation);
+      first = reader->read(deadline);
+    });
+    return Chunks(std::move(reader), std::move(first), wait);
+  }
+
   const ClientOptions& options() const { return options_; }
   /// That of the connection whose turn it is; a stream stays on the one that it began on.
   Service::Stub& stub() const { return *stubs_[turn_++ % stubs_.size()]; }
 
  private:
+  template <class Request>
+  void prepare(grpc::ClientContext& context, const Request& request) const {
+    authorize(options_, context);
+    if (const std::string name = distribution_of(request); is_printable(name)) {
+      context.AddMetadata("x-samplerd-distribution", name);
+    }
+  }
+
   template <class Request, class Response>
   void try_once(Method<Request, Response> method, const Request& request, Response& response,
                 SteadyTime deadline, const std::optional<Cancellation>& cancellation,
                 bool is_repeatable) const {
     grpc::ClientContext context;
-    authorize(options_, context);
-    if (const std::string name = distribution_of(request); is_printable(name)) {
-      context.AddMetadata("x-samplerd-distribution", name);
-    }
+    prepare(context, request);
     set_deadline(context, deadline);
     std::optional<Cancellation::Listener> listener;
     if (cancellation) {
@@ -120,6 +133,10 @@ Client& Client::operator=(Client&&) noexcept = default;
 
 SampleResult Client::sample(const v1::SampleRequest& request, const CallOptions& call) const {
   return {impl_->call(&Service::Stub::Sample, request, call), request.num_samples()};
+}
+
+Chunks Client::draw_chunks(const v1::SampleRequest& request, const CallOptions& call) const {
+  return impl_->draw_chunks(request, call);
 }
 
 v1::VerifyDraftResponse Client::verify_draft(const v1::VerifyDraftRequest& request,

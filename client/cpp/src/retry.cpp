@@ -14,6 +14,11 @@ double draw_uniform() {
 
 }  // namespace
 
+SteadyTime end_of(std::chrono::milliseconds timeout) {
+  return std::chrono::steady_clock::now() +
+         std::min<std::chrono::milliseconds>(timeout, std::chrono::hours(24 * 365));
+}
+
 std::optional<Seconds> wait_before_retry(const RetryPolicy& policy, const Error& error, int attempts,
                                          Seconds time_left, double uniform) {
   if (!error.is_retryable() || attempts >= policy.max_attempts) {

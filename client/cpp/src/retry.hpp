@@ -17,6 +17,9 @@ namespace samplerd {
 using Seconds = std::chrono::duration<double>;
 using SteadyTime = std::chrono::steady_clock::time_point;
 
+/// When a call that begins now must be over; a year is as good as never, and fits into every clock.
+SteadyTime end_of(std::chrono::milliseconds timeout);
+
 /// How long to wait before the next attempt; nothing = give up.
 ///
 /// @param attempts  made so far, at least 1

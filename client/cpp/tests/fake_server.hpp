@@ -19,6 +19,9 @@ class FakeServer final : public v1::SamplerService::Service {
   using Converse =
       std::function<grpc::Status(grpc::ServerReaderWriter<v1::SampleResponse, v1::SampleRequest>&)>;
 
+  using Draw = std::function<grpc::Status(grpc::ServerContext&, const v1::SampleRequest&,
+                                          grpc::ServerWriter<v1::SampleResponse>&)>;
+
   FakeServer() {
     grpc::ServerBuilder builder;
     int port = 0;
@@ -35,6 +38,8 @@ class FakeServer final : public v1::SamplerService::Service {
   Answer answer;
   /// What SampleStream does.
   Converse converse;
+  /// What SampleDistribution does.
+  Draw draw;
 
   grpc::Status Sample(grpc::ServerContext* context, const v1::SampleRequest* request,
                       v1::SampleResponse* reply) override {
@@ -45,6 +50,11 @@ class FakeServer final : public v1::SamplerService::Service {
       grpc::ServerContext*,
       grpc::ServerReaderWriter<v1::SampleResponse, v1::SampleRequest>* stream) override {
     return converse(*stream);
+  }
+
+  grpc::Status SampleDistribution(grpc::ServerContext* context, const v1::SampleRequest* request,
+                                  grpc::ServerWriter<v1::SampleResponse>* replies) override {
+    return draw(*context, *request, *replies);
   }
 
  private:

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::Request;
 
+use crate::chunks::Chunks;
 use crate::error::Error;
 use crate::pool::Pool;
 use crate::retry::{with_retries, RetryBudget, RetryPolicy};
@@ -96,6 +97,31 @@ impl Client {
         call!(self, sample, request)
     }
 
+    /// Draws any number of samples from an uploaded distribution in bounded memory; waits for the first part. The server
+    /// draws as the parts are taken. [`from_distribution`](crate::from_distribution) makes the request.
+    ///
+    /// The client's timeout bounds the wait for each part, for the first one with all attempts: until it comes the call is
+    /// tried again as others are, and not after it. What was broken off can be continued with the same seed and, for one
+    /// row, a `draw_offset` that is larger by the samples taken.
+    ///
+    /// # Errors
+    /// [`Error::Call`]: `NotFound` if there is no distribution of that name, or as [`Chunks::next`].
+    pub async fn draw_chunks(&self, request: SampleRequest) -> Result<Chunks, Error> {
+        let wait = self.options.timeout;
+        let deadline = Instant::now() + wait;
+        let (replies, first) = with_retries(&self.options.retry, &self.budget, deadline, || {
+            let request = self.about(request.clone());
+            async move {
+                let mut stub = self.pool.next().await?;
+                let mut replies = stub.sample_distribution(request).await?.into_inner();
+                let first = replies.message().await?;
+                Ok((replies, first))
+            }
+        })
+        .await?;
+        Ok(Chunks::new(replies, first, wait))
+    }
+
     /// Accepts or corrects the drafted tokens of a sequence (speculative decoding).
     ///
     /// # Errors
@@ -169,12 +195,18 @@ impl Client {
     }
 
     fn request<T: Concerns>(&self, message: T, deadline: Instant) -> Request<T> {
+        let mut request = self.about(message);
+        request.set_timeout(deadline.saturating_duration_since(Instant::now()));
+        request
+    }
+
+    /// A request without a deadline.
+    fn about<T: Concerns>(&self, message: T) -> Request<T> {
         let about = MetadataValue::try_from(message.distribution()).ok();
         let mut request = self.authorize(Request::new(message));
         if let Some(name) = about.filter(|name| !name.is_empty()) {
             request.metadata_mut().insert("x-samplerd-distribution", name);
         }
-        request.set_timeout(deadline.saturating_duration_since(Instant::now()));
         request
     }
 

@@ -17,6 +17,7 @@
 //! Every call takes a message of [`v1`], so all that the contract offers can be reached; [`rows`], [`rows_as`] and
 //! [`sample`] make the usual ones. Dropping the future of a call cancels it, on the server too.
 
+mod chunks;
 mod client;
 mod connect;
 mod error;
@@ -25,11 +26,12 @@ mod retry;
 mod rows;
 mod stream;
 
+pub use chunks::{Chunk, Chunks};
 pub use client::{CallOptions, Client};
 pub use connect::Builder;
 pub use error::{CallError, Error, RetryHint, Violation};
 pub use retry::RetryPolicy;
-pub use rows::{bf16_bits, f16_bits, rows, rows_as, rows_from_bits, rows_from_vec, sample};
+pub use rows::{bf16_bits, f16_bits, from_distribution, rows, rows_as, rows_from_bits, rows_from_vec, sample};
 pub use stream::SampleStream;
 pub use tonic::Code;
 

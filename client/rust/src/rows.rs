@@ -81,6 +81,16 @@ fn tensor(data: Bytes, numbers: usize, rows: usize, dtype: Dtype) -> Tensor {
     }
 }
 
+/// Makes a request for `num_samples` draws from every row of an uploaded distribution, all else at its default.
+#[must_use]
+pub fn from_distribution(name: impl Into<String>, num_samples: u32) -> SampleRequest {
+    SampleRequest {
+        source: Some(Source::Distribution(name.into())),
+        num_samples,
+        ..SampleRequest::default()
+    }
+}
+
 /// Asks for `num_samples` draws, with replacement, from each row. Set what else is wanted on the request.
 #[must_use]
 pub fn sample(rows: Tensor, num_samples: u32) -> SampleRequest {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <samplerd/arrays.hpp>
+#include <samplerd/chunks.hpp>
 #include <samplerd/error.hpp>
 #include <samplerd/options.hpp>
 #include <samplerd/result.hpp>
@@ -37,6 +38,15 @@ class Client {
   SampleResult sample(const v1::SampleRequest& request, const CallOptions& call = {}) const;
   /// Draws once from each row at temperature 1: see request().
   SampleResult sample(Rows rows, const CallOptions& call = {}) const { return sample(request(rows), call); }
+
+  /// Draws any number of samples from an uploaded distribution in bounded memory; waits for the first part. The server
+  /// draws as the parts are taken.
+  ///
+  /// The timeout of the call bounds the wait for each part, for the first one with all attempts: until it comes the call
+  /// is tried again as others are, and not after it. The cancellation ends it wherever it is. What was broken off can be
+  /// continued with the same seed and, for one row, a draw_offset that is larger by the samples taken. Throws NOT_FOUND
+  /// if there is no such distribution.
+  Chunks draw_chunks(const v1::SampleRequest& request, const CallOptions& call = {}) const;
 
   /// Accepts or corrects drafted tokens (speculative decoding).
   v1::VerifyDraftResponse verify_draft(const v1::VerifyDraftRequest& request,

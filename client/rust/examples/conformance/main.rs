@@ -1,5 +1,6 @@
 //! The runner of the conformance suite: see client/conformance/README.md.
 
+mod chunks;
 mod features;
 mod refusals;
 mod replies;
@@ -38,6 +39,7 @@ async fn main() -> ExitCode {
         tell("drafts", runner.drafts().await),
         tell("frequencies", runner.frequencies().await),
         tell("stream", runner.stream().await),
+        tell("chunks", runner.chunks().await),
         tell("limits", runner.limits().await),
         tell("deadline", runner.deadline().await),
         tell("cancel", runner.cancel().await),

@@ -91,7 +91,7 @@ impl Runner {
     }
 }
 
-fn rows_of(table: &Value) -> Result<Tensor, Box<dyn std::error::Error>> {
+pub fn rows_of(table: &Value) -> Result<Tensor, Box<dyn std::error::Error>> {
     let each = list(table).iter().map(numbers).collect::<Result<Vec<_>, _>>()?;
     Ok(rows(&each.concat(), each.len()))
 }
@@ -102,6 +102,6 @@ fn numbers(row: &Value) -> Result<Vec<f32>, Box<dyn std::error::Error>> {
     numbers.ok_or_else(|| format!("{row} has no numbers").into())
 }
 
-fn wholes<T: TryFrom<i128>>(value: &Value) -> Option<Vec<T>> {
+pub fn wholes<T: TryFrom<i128>>(value: &Value) -> Option<Vec<T>> {
     list(value).iter().map(whole).collect()
 }
