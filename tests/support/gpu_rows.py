@@ -256,6 +256,13 @@ def _repeats(width: int) -> st.SearchStrategy[dict[str, Any]]:
 SHAPED = st.tuples(
     st.one_of(st.just(()), FEW, MIXED.map(lambda own: tuple(pair for pair in own if pair[0] != "order"))),
     st.one_of(
+        chosen(
+            {
+                "dynamic_temperature_range": (0.3, 1.0, 60.0),
+                "dynamic_temperature_exponent": (0.5, 1.0, 2.0),
+                "dynamic_temperature_counts_all": (False, True),
+            }
+        ),
         chosen({"smoothing_factor": (0.2, 3.0), "smoothing_curve": (1.0, 2.5, 5.0)}),
         chosen(
             {
@@ -267,7 +274,7 @@ SHAPED = st.tuples(
         ),
     ),
 ).map(lambda own: (*own[0], *own[1]))
-"""Filters, and smoothing or adaptive-p."""
+"""Filters, and a dynamic temperature, smoothing or adaptive-p."""
 
 
 @st.composite

@@ -16,6 +16,7 @@ import triton.language as tl
 from samplerd_server.core.enums import RowErrorReason, Step
 from samplerd_server.sampling.cuda.change_record import CHANGES_PITCH, Change
 from samplerd_server.sampling.cuda.copying import copy_row, largest_of_copy, survey_guidance
+from samplerd_server.sampling.cuda.dynamic import move_temperature
 from samplerd_server.sampling.cuda.rows import BLOCK_SIZE, PITCH, Field
 from samplerd_server.sampling.cuda.survey import survey
 from samplerd_server.sampling.smoothing import FARTHEST
@@ -39,7 +40,7 @@ _SMOOTHING, _CURVE, _SMOOTHED_AT = (
     tl.constexpr(Change.CURVE),
     tl.constexpr(Change.SMOOTHED_AT),
 )
-_FARTHEST = tl.constexpr(FARTHEST)
+_FARTHEST, _RANGE = tl.constexpr(FARTHEST), tl.constexpr(Change.RANGE)
 _LOWERED, _LOSSES, _LOWERED_LEN = (
     tl.constexpr(Change.LOWERED),
     tl.constexpr(Change.LOSSES),
@@ -185,6 +186,9 @@ def adjust(records, changes, maxima, bits, reasons, details):
             _lower(change, copy)
             if tl.load(change + _SMOOTHING) != 0:
                 _smooth(change, copy, width)
+            if tl.load(change + _RANGE) != 0:
+                stays = (is_weights != 0) & (is_converted == 0)
+                move_temperature(records, change, source, copy, width, stays.to(tl.int32))
     if reason != 0:
         second = tl.load(change + _SECOND)
         tl.store(records + first * _PITCH + _WIDTH, first * 0)

@@ -58,6 +58,13 @@ class Change(IntEnum):
     CURVE = 28
     SMOOTHED_AT = 29
     """The temperature that logits are divided by before."""
+    TEMPERATURE = 30
+    """The bits of a float64, as of the two that follow: what a dynamic temperature moves around."""
+    RANGE = 31
+    """0 = the temperature is not dynamic."""
+    EXPONENT = 32
+    COUNTED = 33
+    """How many categories the largest entropy is of; 0 = as many as can be drawn."""
 
 
-CHANGES_PITCH = 32
+CHANGES_PITCH = 34

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["are_changed", "are_smoothed", "become_logits", "make_changes"]
+__all__ = ["are_changed", "are_dynamic", "are_smoothed", "become_logits", "make_changes"]
 
 _ADDRESSES = {
     Change.BITMASK: "token_bitmask",
@@ -47,6 +47,11 @@ _SMOOTHING = {
     Change.CURVE: "smoothing_curve",
     Change.SMOOTHED_AT: "temperature",
 }
+_DYNAMIC = {
+    Change.TEMPERATURE: "temperature",
+    Change.RANGE: "dynamic_temperature_range",
+    Change.EXPONENT: "dynamic_temperature_exponent",
+}
 
 
 def _are_penalised(rows: NDArray[np.void]) -> NDArray[np.bool_]:
@@ -60,6 +65,12 @@ def are_smoothed(rows: NDArray[np.void]) -> NDArray[np.bool_]:
     return own
 
 
+def are_dynamic(rows: NDArray[np.void]) -> NDArray[np.bool_]:
+    """Tell which rows, ROW[B], have a dynamic temperature: bool[B]. At T = 0 none has."""
+    own: NDArray[np.bool_] = (rows["dynamic_temperature_range"] > 0) & (rows["temperature"] > 0)
+    return own
+
+
 def become_logits(rows: NDArray[np.void]) -> NDArray[np.bool_]:
     """Tell which rows, ROW[B], are logits once they are changed, if they were weights: bool[B]."""
     own: NDArray[np.bool_] = (rows["guidance"] != 0) | (rows["bias_ids_len"] > 0) | _are_penalised(rows)
@@ -70,7 +81,7 @@ def become_logits(rows: NDArray[np.void]) -> NDArray[np.bool_]:
 def are_changed(rows: NDArray[np.void]) -> NDArray[np.bool_]:
     """Tell which rows, ROW[B], have guidance, a mask, a bias or penalties: bool[B]."""
     own: NDArray[np.bool_] = become_logits(rows) | (rows["has_token_bitmask"] != 0) | (rows["has_allowed_tokens"] != 0)
-    return own | has_bans(rows)
+    return own | has_bans(rows) | are_dynamic(rows)
 
 
 def make_changes(
@@ -103,6 +114,10 @@ def make_changes(
     changes[:, Change.GUIDANCE_SHIFT] = [shift_of(width) for width in own["width"].tolist()]
     for place, name in _SMOOTHING.items():
         changes[:, place] = np.where(are_smoothed(own), own[name], 0.0).astype(np.float64).view(np.int64)
+    is_dynamic = are_dynamic(own)
+    for place, name in _DYNAMIC.items():
+        changes[:, place] = np.where(is_dynamic, own[name], 0.0).astype(np.float64).view(np.int64)
+    changes[:, Change.COUNTED] = np.where(own["dynamic_temperature_counts_all"] != 0, own["vocab_size"], 0)
     for at in np.flatnonzero(has_bans(own)).tolist():
         forbidden = find_tokens(own[at], forbidden_tokens(own[at]))
         forbidden = forbidden[forbidden >= 0]

@@ -16,7 +16,7 @@ from samplerd_server.core.outputs import OutputFlags
 from samplerd_server.sampling.cuda.arithmetic import exp, ln
 from samplerd_server.sampling.cuda.conditional import position_of, write_conditional
 from samplerd_server.sampling.cuda.kinds import Output, load_kind, relative, singles, whole_numbers
-from samplerd_server.sampling.cuda.likeliest import write_named, write_top
+from samplerd_server.sampling.cuda.likeliest import first_largest, write_named, write_top
 from samplerd_server.sampling.cuda.lists import sum_of
 from samplerd_server.sampling.cuda.moments import exponent_of
 from samplerd_server.sampling.cuda.pick import accumulate
@@ -40,6 +40,7 @@ _OF_LOGPROBS, _OF_ENTROPY = tl.constexpr(Output.LOGPROBS), tl.constexpr(Output.E
 _OF_RANKS = tl.constexpr(Output.RANKS)
 _OF_COUNT, _OF_MASS = tl.constexpr(Output.KEPT_COUNT), tl.constexpr(Output.KEPT_MASS)
 _MODE, _SUMMED = tl.constexpr(Field.MODE), tl.constexpr(int(Mode.SUMMED))
+_DYNAMIC = tl.constexpr(int(Mode.DYNAMIC))
 _SHAPED, _ADAPTIVE = tl.constexpr(int(Mode.SHAPED)), tl.constexpr(int(Mode.ADAPTIVE))
 _ADAPTIVE_OUTPUT, _OF_UNSHAPED = tl.constexpr(int(OutputFlags.ADAPTIVE)), tl.constexpr(Output.UNSHAPED)
 _RANK, _KEPT = tl.constexpr(int(OutputFlags.RANK)), tl.constexpr(int(OutputFlags.KEPT))
@@ -90,18 +91,22 @@ def _rank(scaled, at):
 
 
 @triton.jit
-def _write_kept(record, list_at, out, positions, draws, spare, records, outputs):
+def _write_kept(record, list_at, out, positions, draws, spare, records, maxima, outputs):
     """Write how many the filters kept, and their mass in the scaled distribution; at T = 0 of these draws alone."""
     final = records + tl.load(record + _FINAL) * _PITCH
     scaled = records + tl.load(record + _SCALED) * _PITCH
     address, dtype, width, is_weights, _ = load_kind(scaled)
     top, whole = tl.load(spare + 4), tl.load(spare + 5)
     count, mass = tl.load(final + _WIDTH).to(tl.int32), tl.full((), 1.0, tl.float64)
-    if tl.load(final + _TEMPERATURE).to(tl.float64, bitcast=True) == 0:
+    is_cold = tl.load(final + _TEMPERATURE).to(tl.float64, bitcast=True) == 0
+    if is_cold & ((tl.load(record + _MODE) & _DYNAMIC) == 0):
         count, mass = draws.to(tl.int32), mass * 0.0
         for d in range(draws):
             mass = mass + exp(relative(scaled, position_of(out, positions, list_at >= 0, d), top) - whole)
         mass = tl.minimum(mass, 1.0)
+    elif is_cold & (list_at >= 0):
+        is_kept = position_of(out, positions, list_at >= 0, 0) == first_largest(scaled, maxima)
+        mass = tl.where(is_kept, 1.0, 0.0).to(tl.float64)
     elif (list_at >= 0) & ((tl.load(record + _MODE) & _SUMMED) != 0):
         mass = mass * 0.0
         for low in range(0, count, BLOCK_SIZE):
@@ -194,28 +199,33 @@ def describe(
                 own_spare = spare + 4 * k
                 if temperature > 0:
                     _normalise(kind, maxima, sums, scales, ends, own_spare)
-                logprobs = singles(outputs, _OF_LOGPROBS + k) + sample_at
                 is_mapped = (list_at >= 0) & (k < 2)
+                drawn = position_of(out, positions, is_mapped, 0)
+                certain = drawn
+                if (temperature == 0) & (k == 1):  # a filter may have dropped what is certain without filters
+                    certain = first_largest(kind, maxima)
+                is_certain = drawn == certain
+                logprobs = singles(outputs, _OF_LOGPROBS + k) + sample_at
                 if ((flags >> k) & 1 != 0) & (tree_at >= 0) & (temperature > 0):
                     of_row = (tree, maxima, sums, scales, ends, left)
                     write_conditional(kind, *of_row, out, positions, is_mapped, count, logprobs)
                 if (flags >> k) & 1 != 0:
                     for d in range(tl.where((tree_at >= 0) & (temperature > 0), 0, count)):
                         at = position_of(out, positions, is_mapped, d)
-                        value = tl.full((), 0.0, tl.float64)
+                        value = tl.where(is_certain, 0.0, float("-inf")).to(tl.float64)
                         if temperature > 0:
                             value = relative(kind, at, tl.load(own_spare)) - tl.load(own_spare + 1)
                         tl.store(logprobs + d, value.to(tl.float32))
                     if first == 0:
                         if tl.load(record + _TOP_N) > 0:
                             write_top(record, kind, k, listed, maxima, left, own_spare, outputs)
-                        write_named(record, kind, k, listed, tl.load(out), own_spare, outputs)
+                        write_named(record, kind, k, listed, certain, own_spare, outputs)
                 if ((flags >> (k + _ENTROPY)) & 1 != 0) & (first == 0):
                     entropy = _entropy(kind, terms, own_spare)
                     tl.store(singles(outputs, _OF_ENTROPY + k) + row, entropy.to(tl.float32))
         if ((flags & _KEPT) != 0) & (first == 0):
             draws = tl.where(tree_at >= 0, count, 1)
-            _write_kept(record, list_at, out, positions, draws, spare, records, outputs)
+            _write_kept(record, list_at, out, positions, draws, spare, records, maxima, outputs)
         if ((flags & _ADAPTIVE_OUTPUT) != 0) & ((tl.load(record + _MODE) & _ADAPTIVE) != 0):
             _write_unshaped(record, records, masses, tl.maximum(list_at, 0), out, sample_at, count, outputs)
         tl.debug_barrier()

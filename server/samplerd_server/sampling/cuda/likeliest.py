@@ -12,7 +12,7 @@ from samplerd_server.sampling.cuda.kinds import Output, load_kind, relative, sin
 from samplerd_server.sampling.cuda.rows import BLOCK_SIZE, Field, load_numbers
 from samplerd_server.sampling.cuda.survey import top_of
 
-__all__ = ["next_largest", "write_named", "write_top"]
+__all__ = ["first_largest", "next_largest", "write_named", "write_top"]
 
 _LANES = tl.constexpr(512)
 _FIRST_BLOCK, _TOP_N, _TOP_AT = tl.constexpr(Field.FIRST_BLOCK), tl.constexpr(Field.TOP_N), tl.constexpr(Field.TOP_AT)
@@ -62,6 +62,21 @@ def next_largest(kind, left, blocks, value, at):
 
 
 @triton.jit
+def first_largest(kind, maxima):
+    """Find the first of the largest numbers of a distribution."""
+    address, dtype, width, _, _ = load_kind(kind)
+    blocks = (width + BLOCK_SIZE - 1) // BLOCK_SIZE
+    maxima = maxima + tl.load(kind + _FIRST_BLOCK)
+    top, first = top_of(maxima, blocks), width
+    for b in range(blocks):
+        if (tl.load(maxima + b) == top) & (first == width):
+            at = b * BLOCK_SIZE + tl.arange(0, BLOCK_SIZE)
+            x = load_numbers(address, dtype, at, width, float("-inf"))
+            first = tl.min(tl.where((x == top) & (at < width), at, width), axis=0)
+    return first
+
+
+@triton.jit
 def write_top(record, kind, k, listed, maxima, left, spare, outputs):
     """Write the most likely n of one kind; listed: the positions of its numbers in the row, if they are a list."""
     _, _, width, is_weights, temperature = load_kind(kind)
@@ -99,7 +114,7 @@ def write_top(record, kind, k, listed, maxima, left, spare, outputs):
 
 @triton.jit
 def write_named(record, kind, k, listed, drawn, spare, outputs):
-    """Write the log-probabilities of named ids of one kind; drawn: the position of the first sample."""
+    """Write the log-probabilities of named ids of one kind; drawn: what is certain at T = 0."""
     _, _, width, _, temperature = load_kind(kind)
     named = tl.load(record + _NAMED).to(tl.pointer_type(tl.int32))
     out = singles(outputs, _OF_NAMED + k) + tl.load(record + _NAMED_AT)

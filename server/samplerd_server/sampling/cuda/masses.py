@@ -10,14 +10,15 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from samplerd_server.sampling.arithmetic import _ATANH, _Q, _SQRT_HALF, LOG2_E
+from samplerd_server.sampling.arithmetic import _ATANH, _Q, _SQRT_HALF, COLDEST_EXPONENT, LOG2_E
 from samplerd_server.sampling.masses import LOWEST
 
-__all__ = ["exp_of", "exponents_of", "log2_of", "mass_of", "power_of_two", "round_off"]
+__all__ = ["exp_of", "exponents_of", "log2_of", "mass_of", "power_of", "power_of_two", "round_off"]
 
 _Q0, _Q1, _Q2, _Q3, _Q4, _Q5, _Q6, _Q7, _Q8, _Q9 = (tl.constexpr(value) for value in _Q)
 _A0, _A1, _A2, _A3, _A4, _A5, _A6, _A7, _A8, _A9, _A10, _A11 = (tl.constexpr(value) for value in _ATANH)
 _LOW, _LEAST, _LOG2_E = tl.constexpr(_SQRT_HALF), tl.constexpr(LOWEST), tl.constexpr(LOG2_E)
+_COLDEST_EXPONENT = tl.constexpr(COLDEST_EXPONENT)
 _ROUND, _WHOLE = tl.constexpr(1.5 * 2.0**52), tl.constexpr(2.0**51)
 
 
@@ -78,6 +79,13 @@ def log2_of(x):
     p = p * z + _A10
     p = p * z + _A11
     return p * s + n
+
+
+@triton.jit
+def power_of(x, y):
+    """Compute x^y as float64 for 0 < x <= 1 and y > 0; at least 2^-1000."""
+    t = y * log2_of(x)
+    return _exp2(tl.where(t > _COLDEST_EXPONENT, t, _COLDEST_EXPONENT))
 
 
 @triton.jit

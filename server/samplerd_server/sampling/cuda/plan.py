@@ -11,7 +11,7 @@ from samplerd_server.core.enums import Dtype
 from samplerd_server.core.outputs import OutputFlags
 from samplerd_server.sampling.cuda.candidates import find_tokens
 from samplerd_server.sampling.cuda.change_record import Change
-from samplerd_server.sampling.cuda.changes import are_changed, are_smoothed, become_logits, make_changes
+from samplerd_server.sampling.cuda.changes import are_changed, are_dynamic, are_smoothed, become_logits, make_changes
 from samplerd_server.sampling.cuda.history import read_ids
 from samplerd_server.sampling.cuda.keep import MOST
 from samplerd_server.sampling.cuda.records import make_records, set_temperature
@@ -78,6 +78,7 @@ def _write_modes(
 ) -> None:
     records[:, Field.MODE] = (smoothed | shaped) * int(Mode.SUMMED) | shaped * int(Mode.SHAPED)
     records[:, Field.MODE] |= (rows["adaptive_target"] > 0) * int(Mode.ADAPTIVE)
+    records[:, Field.MODE] |= are_dynamic(rows) * int(Mode.DYNAMIC)
     for at in np.flatnonzero(shaped).tolist():
         state = (float(rows[name][at]) for name in ("adaptive_target", *_ADAPTIVE_STATE))
         records[at, Field.TARGET] = np.float64(moving_target(*state)).view(np.int64)

@@ -109,6 +109,8 @@ class Mode(IntFlag):
     """adaptive-p shapes what is kept."""
     ADAPTIVE = 8
     """adaptive-p is on, whatever the temperature is."""
+    DYNAMIC = 16
+    """The temperature is dynamic, and may become 0."""
 
 
 PITCH = 48

@@ -36,6 +36,7 @@ _CHANGES = {
     *("bad_words_ends", "bad_words_ends_len"),
     *(name for name in _NAMES if name.startswith("dry_")),
     *("guidance", "guidance_dtype", "guidance_scale", "candidate_ids"),
+    *("dynamic_temperature_range", "dynamic_temperature_exponent", "dynamic_temperature_counts_all"),
     *("smoothing_factor", "smoothing_curve", "adaptive_decay", "adaptive_weighted_sum", "adaptive_total_weight"),
 }
 _OTHERS = sorted(set(_NAMES[_NAMES.index("plain") + 1 :]) - _OUTPUTS - _FILTERS - _CHANGES)
@@ -51,8 +52,10 @@ def is_drawn(rows: NDArray[np.void]) -> NDArray[np.bool_]:
     for any output but the state of adaptive-p.
     """
     own = are_ascending(rows)
-    if rows["smoothing_factor"].any():
-        own &= (rows["smoothing_factor"] == 0) | ~early_rows(rows)[1]
+    is_smoothed, is_dynamic = rows["smoothing_factor"] > 0, rows["dynamic_temperature_range"] > 0
+    if is_smoothed.any() or is_dynamic.any():
+        own &= ~(is_smoothed | is_dynamic) | ~early_rows(rows)[1]
+        own &= ~is_dynamic | ~(is_smoothed | (rows["adaptive_target"] > 0))
     for field in _OTHERS:
         own &= rows[field] == _DEFAULT[field]
     return own

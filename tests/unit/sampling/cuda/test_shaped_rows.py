@@ -1,4 +1,4 @@
-"""Smoothing, adaptive-p and XTC's exempt tokens by the kernels for a GPU in Triton's interpreter: every bit."""
+"""Dynamic temperatures, smoothing, adaptive-p and XTC's exempt tokens by kernels for a GPU, interpreted: every bit."""
 
 from __future__ import annotations
 
@@ -63,6 +63,30 @@ def test_shaped_rows() -> None:
     )
 
 
+def test_dynamic_temperatures() -> None:
+    """Also those that become 0, where what is certain may be dropped by XTC."""
+    certain = [0.0, 900.0, 1.0]
+    wide = {"dynamic_temperature_range": 1.0, "dynamic_temperature_exponent": 0.7}
+    xtc = {"xtc_probability": 1.0, "xtc_threshold": 0.0}
+    check(
+        *(ask([1.0, 2.0, NEVER, 0.5], dtype, temperature=0.7, **wide) for dtype in Dtype),
+        ask(certain, temperature=0.7, **wide),
+        ask(certain, temperature=0.7, **wide, top_k=2),
+        ask(certain, temperature=0.7, **wide, **xtc),
+        ask(certain, temperature=0.7, **wide, with_replacement=False, num_samples=2),
+        ask([0.5, 0.0, 0.2], kind=WEIGHTS, temperature=1.2, dynamic_temperature_counts_all=True, **wide, top_p=0.9),
+        ask([0.5, 0.5], kind=WEIGHTS, temperature=0.5, dynamic_temperature_range=0.5),
+        ask(
+            [1.0, 2.0, 1.5],
+            temperature=0.7,
+            bias_ids=np.array([1], np.int32),
+            bias_values=np.ones(1, np.float32),
+            **wide,
+        ),
+        ask([1.0, 2.0], temperature=0.0, **wide),
+    )
+
+
 def test_exempt_tokens() -> None:
     xtc = {"xtc_probability": 1.0, "xtc_threshold": 0.1, "top_p": 0.99}
     x = [2.0, 1.0, 1.5, 1.0, 1.0]
@@ -85,6 +109,8 @@ def test_exempt_tokens() -> None:
     )
 
 
-def test_smoothing_after_filters_is_left_to_the_compiled_kernels() -> None:
+def test_what_follows_filters_is_left_to_the_compiled_kernels() -> None:
     early = ask([1.0, 2.0], smoothing_factor=1.0, top_p=0.5, order=Order.LLAMA_CPP)
-    assert not is_drawn(pack([early, ask([1.0, 2.0], skew=0.5)]).rows).any()
+    dynamic = ask([1.0, 2.0], dynamic_temperature_range=1.0, top_p=0.5, order=Order.LLAMA_CPP)
+    both = ask([1.0, 2.0], dynamic_temperature_range=1.0, smoothing_factor=1.0)
+    assert not is_drawn(pack([early, dynamic, both, ask([1.0, 2.0], skew=0.5)]).rows).any()
