@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -67,6 +68,8 @@ class Fleet:
     cpus: float
     """Of each replica."""
     gpus: float
+    shows_metrics: bool
+    """Whether metrics are served on the node's address; otherwise on loopback."""
     program: str | None
     """Path of samplerd; None = that of Ray's Python."""
     flags: tuple[str, ...]
@@ -131,6 +134,9 @@ class _RemoteDirectory:
         [reference] = stored
         return bytes(await reference)
 
+    async def note_start(self, replica: str, doing: str) -> None:
+        await self._actor.note_start.remote(replica, doing)
+
     async def leave(self, replica: str) -> None:
         await self._actor.leave.remote(replica)
 
@@ -139,7 +145,7 @@ class SamplerdReplica:
     """The deployment: Ray Serve makes one for each replica, and asks it for its health."""
 
     async def __init__(  # type: ignore[misc]  # Ray Serve awaits it
-        self, program: str | None, cpus: float, flags: tuple[str, ...]
+        self, program: str | None, cpus: float, flags: tuple[str, ...], *, shows_metrics: bool
     ) -> None:
         context = ray.get_runtime_context()
         self._replica = Replica(
@@ -148,7 +154,7 @@ class SamplerdReplica:
             host=ray.util.get_node_ip_address(),
             directory=_RemoteDirectory(),
         )
-        await self._replica.start(program, cpus, flags)
+        await self._replica.start(program, cpus, flags, shows_metrics=shows_metrics)
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """Report the load, for the policy of `autoscaling`; Ray Serve asks at every `_MEASURE_S`."""
@@ -177,6 +183,8 @@ def deploy(fleet: Fleet) -> None:
         scheduling_strategy=NodeAffinitySchedulingStrategy(head, soft=False),
     )
     ray.get(directory.remote().places.remote())
+    # Of its own life, beside which the few lines of `up` would not be seen.
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     # No proxy: no request passes through Ray.
     serve.start(proxy_location="Disabled")
     deployment = serve.deployment(
@@ -188,7 +196,7 @@ def deploy(fleet: Fleet) -> None:
         health_check_timeout_s=_HEALTH_TIMEOUT_S,
         graceful_shutdown_timeout_s=_GRACE_S,
     )
-    application = deployment.bind(fleet.program, fleet.cpus, fleet.flags)
+    application = deployment.bind(fleet.program, fleet.cpus, fleet.flags, shows_metrics=fleet.shows_metrics)
     # Not serve.run, which waits until every replica serves: the caller waits, and can be stopped meanwhile.
     target = serve.RunTarget(application, name=APPLICATION, route_prefix=None)
     serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)

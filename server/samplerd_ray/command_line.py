@@ -115,6 +115,12 @@ def build_parser() -> LineParser:
     told.add_argument(
         "--servers", metavar="FILE", help="write the addresses as one line, as samplerctl --server takes it"
     )
+    told.add_argument(
+        "--targets",
+        metavar="FILE",
+        help="write the addresses of the metrics for Prometheus (file_sd_configs); the metrics are then served on each "
+        "node's address, in place of loopback",
+    )
     up.add_argument("flags", nargs="*", metavar="FLAG", help="flags of samplerd for every replica, after --")
     status = commands.add_parser(
         "status",

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 from samplerd_ray import cluster
 from samplerd_ray.cluster import RayError
-from samplerd_ray.endpoints import endpoints_text, replace_file, servers_text
+from samplerd_ray.directory import starting_text
+from samplerd_ray.endpoints import endpoints_text, replace_file, servers_text, targets_text
 from samplerd_ray.uploads import read_upload
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 __all__ = ["COMMANDS", "RayError"]
 
@@ -32,28 +33,32 @@ def _up(args: argparse.Namespace) -> int:
     # After ray.init, which sets handlers of its own.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: end.set())
+    least = args.replicas if args.autoscale is None else args.autoscale[0]
     cluster.deploy(
         cluster.Fleet(
-            least=args.replicas if args.autoscale is None else args.autoscale[0],
+            least=least,
             most=args.replicas if args.autoscale is None else args.autoscale[1],
             scale_up_s=args.scale_up_after,
             scale_down_s=args.scale_down_after,
             cpus=args.cpus,
             gpus=args.gpus,
+            shows_metrics=args.targets is not None,
             program=args.samplerd,
             flags=tuple(args.flags),
         )
     )
     known: list[str] | None = None
-    told = ""
+    told: set[str] = set()
     while not end.wait(_LOOK_S):
         try:
-            addresses = [own["address"] for own in cluster.ask("places")]
-            # Why replicas do not start; while some serve, Ray's own tools tell it.
-            trouble = "" if addresses else cluster.trouble()
+            places = cluster.ask("places")
+            addresses = [own["address"] for own in places]
+            # Why replicas do not start.
+            trouble = cluster.trouble() if len(addresses) < least else ""
+            starting = starting_text(cluster.ask("starting").values()) if len(addresses) < least else ""
         except cluster.NotStartedError:
             _say("samplerd-ray down has stopped them")
-            _write(args, [])
+            _write(args)
             return 0
         except RayError as error:
             # The directory is started again, and the replicas tell it where they are: the files stay as they are.
@@ -61,30 +66,38 @@ def _up(args: argparse.Namespace) -> int:
             continue
         if addresses != known:
             known = addresses
-            _write(args, addresses)
+            _write(args, addresses, [own["metrics"] for own in places])
             _say(f"{len(addresses)} serve: {', '.join(addresses) or 'none'}")
-        if trouble and trouble != told:
-            _say(trouble)
-            told = trouble
+        for text in (starting, trouble):
+            if text and text not in told:
+                _say(text)
+        told = {starting, trouble}
     _say("stopping")
     cluster.shut_down()
-    _write(args, [])
+    _write(args)
     return 0
 
 
-def _write(args: argparse.Namespace, addresses: list[str]) -> None:
+def _write(args: argparse.Namespace, addresses: Sequence[str] = (), metrics: Sequence[str] = ()) -> None:
     if args.endpoints is not None:
         replace_file(Path(args.endpoints), endpoints_text(addresses, time.time_ns()))
     if args.servers is not None:
         replace_file(Path(args.servers), servers_text(addresses))
+    if args.targets is not None:
+        replace_file(Path(args.targets), targets_text(metrics))
 
 
 def _status(args: argparse.Namespace) -> int:
     """List the replicas."""
     cluster.connect(args.address)
-    places, kept = cluster.ask("places"), cluster.ask("kept")
+    places, kept, starting = cluster.ask("places"), cluster.ask("kept"), cluster.ask("starting")
     if args.json:
-        found = {"replicas": places, "distributions": kept, "directory_node": cluster.ask("node")}
+        found = {
+            "replicas": places,
+            "starting": starting,
+            "distributions": kept,
+            "directory_node": cluster.ask("node"),
+        }
         sys.stdout.write(json.dumps(found) + "\n")
         return 0
     for own in places:
@@ -94,7 +107,7 @@ def _status(args: argparse.Namespace) -> int:
     for name, size in kept.items():
         holding = sum(name in own["distributions"] for own in places)
         sys.stdout.write(f"{name}  {size} bytes, held by {holding} of {len(places)}\n")
-    _say(f"{len(places)} serve")
+    _say("; ".join(filter(None, (f"{len(places)} serve", starting_text(starting.values())))))
     return 0
 
 

@@ -10,13 +10,14 @@ lacks and what was forgotten. What the directory does not know, it leaves alone:
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-__all__ = ["MOST_KEPT_BYTES", "SILENT_S", "TELL_S", "Directory", "Holders", "Place"]
+__all__ = ["MOST_KEPT_BYTES", "SILENT_S", "TELL_S", "Directory", "Holders", "Place", "starting_text"]
 
 TELL_S = 0.5
 """A replica tells of itself this often."""
@@ -79,6 +80,8 @@ class Directory:
         self._clock, self._put = clock, put
         self._replicas: dict[str, _Replica] = {}
         self._kept: dict[str, _Kept] = {}
+        self._starting: dict[str, tuple[str, float]] = {}
+        """What a samplerd does that does not serve yet, and when that was heard."""
         self._forgotten: set[str] = set()
         """Names that some replica may still hold."""
 
@@ -98,6 +101,7 @@ class Directory:
 
         """
         own = Place(**place)
+        self._starting.pop(own.replica, None)
         if is_ready:
             self._replicas[own.replica] = _Replica(own, self._clock(), dict(held), dict(refused))
         lacking = {
@@ -106,6 +110,15 @@ class Directory:
             if kept.version not in {held.get(name), refused.get(name, (0, ""))[0]}
         }
         return lacking, [name for name in held if name in self._forgotten]
+
+    def note_start(self, replica: str, doing: str) -> None:
+        """Take note of what a samplerd does that does not serve yet."""
+        self._starting[replica] = (doing, self._clock())
+
+    def starting(self) -> dict[str, str]:
+        """Say what each samplerd does that does not serve yet, by the name of its replica."""
+        now = self._clock()
+        return {name: doing for name, (doing, heard) in sorted(self._starting.items()) if now - heard < SILENT_S}
 
     def leave(self, replica: str) -> None:
         """Take a replica out that is about to end, or is not ready."""
@@ -122,6 +135,7 @@ class Directory:
         """Forget the replicas that have been silent, and the forgotten names that none of the others holds."""
         now = self._clock()
         self._replicas = {name: own for name, own in self._replicas.items() if now - own.heard < SILENT_S}
+        self._starting = {name: own for name, own in self._starting.items() if now - own[1] < SILENT_S}
         self._forgotten &= {name for own in self._replicas.values() for name in own.held}
         return list(self._replicas.values())
 
@@ -163,3 +177,9 @@ class Directory:
     def kept(self) -> dict[str, int]:
         """Return the bytes of each kept distribution, by name."""
         return {name: own.size for name, own in sorted(self._kept.items())}
+
+
+def starting_text(doing: Iterable[str]) -> str:
+    """Say what samplerds do that do not serve yet; "" where there are none."""
+    counted = sorted(Counter(doing).items())
+    return "; ".join(f"{number} not serving yet ({what})" for what, number in counted)

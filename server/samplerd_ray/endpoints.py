@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-__all__ = ["endpoints_text", "replace_file", "servers_text"]
+__all__ = ["endpoints_text", "replace_file", "servers_text", "targets_text"]
 
 _TYPE = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
 
@@ -34,6 +34,11 @@ def endpoints_text(addresses: Sequence[str], version: int) -> str:
 def servers_text(addresses: Sequence[str]) -> str:
     """Return the addresses on one line, as ``samplerctl --server`` and the clients take several servers."""
     return ",".join(addresses) + "\n"
+
+
+def targets_text(metrics: Sequence[str]) -> str:
+    """Return a file for Prometheus' `file_sd_configs`, with the job that the rules of deploy/prometheus name."""
+    return json.dumps([{"targets": list(metrics), "labels": {"job": "samplerd"}}], indent=2) + "\n"
 
 
 def replace_file(path: Path, text: str) -> None:

@@ -45,6 +45,9 @@ class Directory(Protocol):
     async def fetch(self, stored: list[Any]) -> bytes:
         """Bring the bytes of an upload to this node."""
 
+    async def note_start(self, replica: str, doing: str) -> None:
+        """Take note of what a samplerd does that does not serve yet."""
+
     async def leave(self, replica: str) -> None:
         """Take a replica out that is about to end."""
 
@@ -66,38 +69,43 @@ class Replica:
         self._telling: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def start(self, program: str | None, cpus: float, flags: Sequence[str]) -> None:
+    async def start(
+        self, program: str | None, cpus: float, flags: Sequence[str], *, shows_metrics: bool = False
+    ) -> None:
         """Start samplerd, and tell the directory once it serves.
 
         Raises:
             StartError: it does not start.
 
         """
-        self._command = command_of(program, self._host, max(1, math.floor(cpus)), flags)
+        metrics_host = self._host if shows_metrics else "127.0.0.1"
+        self._command = command_of(program, (self._host, metrics_host), max(1, math.floor(cpus)), flags)
         self._load = Load(cpus)
-        greeting = asyncio.create_task(self._greet())
-        try:
-            await self._start_server()
-        finally:
-            greeting.cancel()
+        await self._start_server()
         self._tasks = [asyncio.create_task(self._watch())]
-
-    async def _greet(self) -> None:
-        """Call the directory once: the first call connects, which may take a second, while samplerd starts."""
-        with contextlib.suppress(Exception):
-            await self._directory.leave(self._name)
 
     async def _start_server(self) -> None:
         """Start samplerd, and tell of it from then on."""
         self._began = time.monotonic()
         self._server = ServerProcess(self._command)
-        await self._server.start()
+        noting = asyncio.create_task(self._note_start(self._server))
+        try:
+            await self._server.start()
+        finally:
+            noting.cancel()
         self._started = time.monotonic()
         self._uploads = Uploads(self._server.socket)
         self._load = Load(self._load.cpus)
         self._telling = asyncio.create_task(self._keep_telling())
         took_s = self._started - self._began
         _say(f"samplerd {self._server.pid} serves on {self._server.address}, {took_s:.1f} s after its start")
+
+    async def _note_start(self, server: ServerProcess) -> None:
+        """Tell what samplerd does until it serves. The first call also connects, which takes long on a busy node."""
+        while True:
+            with contextlib.suppress(Exception):
+                await self._directory.note_start(self._name, server.doing)
+            await asyncio.sleep(TELL_S)
 
     @property
     def server(self) -> ServerProcess:

@@ -34,23 +34,23 @@ class StartError(RuntimeError):
     """Expected: samplerd ended before it served; the text is what it said last."""
 
 
-def command_of(program: str | None, host: str, threads: int, flags: Sequence[str]) -> list[str]:
+def command_of(program: str | None, hosts: tuple[str, str], threads: int, flags: Sequence[str]) -> list[str]:
     """Return the command of a replica's samplerd; flags that the operator gave come last, and win.
 
     Args:
         program: path of samplerd; None = that of this Python.
-        host: address of the node.
+        hosts: address of the node for calls, and that for metrics.
         threads: CPU threads that draw.
         flags: the operator's.
 
     """
     start = [sys.executable, "-m", "samplerd_server"] if program is None else [program]
-    own = f"[{host}]" if ":" in host else host
+    calls, metrics = (f"[{host}]:0" if ":" in host else f"{host}:0" for host in hosts)
     defaults = {"--threads": str(threads), "--drain-delay": f"{_DRAIN_DELAY_S}s"}
     given = {flag.partition("=")[0] for flag in flags}
     return [
         *start,
-        *("--listen", f"{own}:0", "--metrics-listen", "127.0.0.1:0", "--log-format", "json"),
+        *("--listen", calls, "--metrics-listen", metrics, "--log-format", "json"),
         # What is kept for all replicas must not end on one of them.
         *("--distribution-ttl", "0s"),
         *(word for name, value in defaults.items() if name not in given for word in (name, value)),
@@ -84,6 +84,8 @@ class ServerProcess:
         self._process: Process | None = None
         self._pidfd: int | None = None
         """Becomes readable when the process ends, whoever else holds its log."""
+        self.doing = "starting"
+        """What it does until it serves, as its log says."""
         self.address = ""
         """host:port of gRPC, once it has started."""
         self.metrics = ""
@@ -122,6 +124,7 @@ class ServerProcess:
             if said.get("message") == "serving":
                 self.address, self.metrics = said["listen"].partition(",")[0], said["metrics"]
                 return
+            self.doing = ", ".join(said[name] for name in ("message", "done") if name in said) or self.doing
         status = await self._process.wait()
         self._close()
         raise StartError(f"samplerd ended with status {status} before it served: {last}")

@@ -54,8 +54,10 @@ class Fleet:
 
     def __init__(self, nodes: Nodes, folder: Path, *arguments: str) -> None:
         self._nodes, self._folder = nodes, folder
-        self._servers, self.endpoints = folder / "servers", folder / "endpoints.yaml"
-        told = ("--servers", str(self._servers), "--endpoints", str(self.endpoints))
+        self._servers, self.endpoints, self.targets = (
+            folder / name for name in ("servers", "endpoints.yaml", "targets.json")
+        )
+        told = ("--servers", str(self._servers), "--endpoints", str(self.endpoints), "--targets", str(self.targets))
         # Two replicas, and the place of a third while one of them drains, fit on one node.
         place = ("--cpus", "0.2", "--samplerd", str(ROOT / ".venv" / "bin" / "samplerd"))
         self._log = folder / "up.log"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+import urllib.request
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,6 +36,15 @@ async def draw(addresses: list[str]) -> set[bytes]:
             drawn.add((await client.sample(distribution="words", num_samples=500, seed=7)).samples.tobytes())
     assert len(drawn) == 1
     return drawn
+
+
+def scrape(fleet: Fleet) -> None:
+    """Read the metrics of every replica at the address that Prometheus is told, which is its node's."""
+    [group] = json.loads(fleet.targets.read_text())
+    assert sorted(own.rpartition(":")[0] for own in group["targets"]) == ["127.0.0.2", "127.0.0.3"]
+    for target in group["targets"]:
+        with urllib.request.urlopen(f"http://{target}/metrics", timeout=WAIT_S) as reply:
+            assert b"samplerd_requests_total" in reply.read()
 
 
 def wait_until_nobody_holds(fleet: Fleet) -> None:
@@ -65,6 +75,7 @@ async def test_nothing_is_lost_and_all_is_replaced(
     assert done.returncode == 0, done.stderr
     assert "words: held by 2 of 2" in done.stderr
     drawn = await draw(fleet.addresses())
+    await asyncio.to_thread(scrape, fleet)
     # The file is the fleet's; Front's own first text of it has the same addresses.
     text = fleet.endpoints.read_text()
     front = Front(tmp_path, fleet.addresses())
@@ -74,6 +85,7 @@ async def test_nothing_is_lost_and_all_is_replaced(
         async with ClientLoad(front.address, callers=4, retry=RetryPolicy(max_attempts=1)) as load:
             status = await asyncio.to_thread(fleet.status)
             assert status["directory_node"] == nodes.head
+            assert status["starting"] == {}
             places = status["replicas"]
             assert {own["node"] for own in places} == {nodes.head, nodes.other}
             # First the node: later, both replicas may be on one.

@@ -18,8 +18,8 @@ from samplerd_ray import replica as replica_module
 from samplerd_ray.__main__ import main
 from samplerd_ray.autoscaling import Load, wanted
 from samplerd_ray.command_line import OWNED, build_parser
-from samplerd_ray.directory import SILENT_S, Directory
-from samplerd_ray.endpoints import endpoints_text, replace_file, servers_text
+from samplerd_ray.directory import SILENT_S, Directory, starting_text
+from samplerd_ray.endpoints import endpoints_text, replace_file, servers_text, targets_text
 from samplerd_ray.replica import Replica, until_next_tell
 from samplerd_ray.server_process import ServerProcess, StartError, command_of
 from samplerd_ray.uploads import read_upload
@@ -69,6 +69,7 @@ def test_the_file_of_endpoints_is_that_of_the_envoy_that_is_shipped() -> None:
     [v6] = yaml.safe_load(endpoints_text(["[fd00::1]:7"], 2))["resources"][0]["endpoints"][0]["lb_endpoints"]
     assert v6["endpoint"]["address"]["socket_address"] == {"address": "fd00::1", "port_value": 7}
     assert servers_text(["a:1", "b:2"]) == "a:1,b:2\n"
+    assert json.loads(targets_text(["a:3"])) == [{"targets": ["a:3"], "labels": {"job": "samplerd"}}]
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
@@ -82,17 +83,14 @@ def test_a_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
 
 
 def test_the_operators_flags_come_last() -> None:
-    command = command_of("/bin/samplerd", "10.0.0.1", 2, ["--threads=5", "--max-batch-rows", "9"])
+    command = command_of("/bin/samplerd", ("10.0.0.1", "127.0.0.1"), 2, ["--threads=5", "--max-batch-rows", "9"])
     assert command[:3] == ["/bin/samplerd", "--listen", "10.0.0.1:0"]
     assert "2" not in command
     assert command[-3:] == ["--threads=5", "--max-batch-rows", "9"]
     assert "--drain-delay" in command
-    assert command_of(None, "fd00::1", 1, [])[:5] == [
-        sys.executable,
-        "-m",
-        "samplerd_server",
-        "--listen",
-        "[fd00::1]:0",
+    assert command_of(None, ("fd00::1", "fd00::1"), 1, [])[:7] == [
+        *(sys.executable, "-m", "samplerd_server"),
+        *("--listen", "[fd00::1]:0", "--metrics-listen", "[fd00::1]:0"),
     ]
 
 
@@ -128,7 +126,7 @@ def test_flags_of_samplerd_follow_two_dashes() -> None:
 
 _SAMPLERD = """\
 #!{python}
-import http.server, json, os, signal, sys
+import http.server, json, os, signal, sys, time
 class Pages(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         name = self.path.lstrip("/")
@@ -137,7 +135,8 @@ class Pages(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_): pass
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 print("a warning", file=sys.stderr)
-print(json.dumps(dict(message="starting")), file=sys.stderr)
+print(json.dumps(dict(message="compiling kernels", done="2 of 13")), file=sys.stderr, flush=True)
+while os.path.exists(os.path.join({folder!r}, "waits")): time.sleep(0.01)
 if "--fail" in sys.argv or os.path.exists(os.path.join({folder!r}, "fails")):
     sys.exit("no such device")
 server = http.server.HTTPServer(("127.0.0.1", 0), Pages)
@@ -164,6 +163,9 @@ class Told:
     async def tell(self, *arguments: Any, is_ready: bool) -> Any:
         return self.directory.tell(*arguments, is_ready=is_ready)
 
+    async def note_start(self, replica: str, doing: str) -> None:
+        self.directory.note_start(replica, doing)
+
     async def leave(self, replica: str) -> None:
         self.directory.leave(replica)
 
@@ -178,6 +180,37 @@ class Told:
         async with asyncio.timeout(60):
             while not is_so():  # noqa: ASYNC110  # the directory has no events
                 await asyncio.sleep(0.01)
+
+
+async def test_a_replica_tells_what_its_samplerd_does_until_it_serves(program: str, tmp_path: Path) -> None:
+    (tmp_path / "waits").touch()
+    told = Told()
+    own = Replica("r", "n", "127.0.0.1", told)
+    starting = asyncio.create_task(own.start(program, 1, []))
+    await told.wait(lambda: told.directory.starting() == {"r": "compiling kernels, 2 of 13"})
+    assert told.places == {}
+    (tmp_path / "waits").unlink()
+    await starting
+    await told.wait(lambda: "r" in told.places)
+    assert told.directory.starting() == {}
+    await own.stop()
+
+
+def test_what_starts_is_told_until_it_is_silent_or_serves() -> None:
+    now = [0.0]
+    directory = Directory(clock=lambda: now[0])
+    for name in "abc":
+        directory.note_start(name, "starting")
+    directory.note_start("c", "compiling kernels, 2 of 13")
+    assert (
+        starting_text(directory.starting().values())
+        == "1 not serving yet (compiling kernels, 2 of 13); 2 not serving yet (starting)"
+    )
+    directory.tell(place("a"), {}, {}, is_ready=False)
+    now[0] = SILENT_S
+    directory.note_start("b", "starting")
+    assert directory.starting() == {"b": "starting"}
+    assert starting_text([]) == ""
 
 
 async def test_a_replica_tells_of_itself_while_it_is_ready(program: str, tmp_path: Path) -> None:
