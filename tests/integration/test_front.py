@@ -13,6 +13,7 @@ from benchmarks.front import Front
 from samplerd_client import RetryPolicy, SamplerClient
 from tests.support.balanced import ClientLoad
 from tests.support.daemon import Daemon
+from tests.support.served import WAIT_S
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -51,6 +52,24 @@ async def test_no_call_is_lost_when_one_server_is_killed_and_another_ends(tmp_pa
         await through_front.more(100)
     assert not through_front.lost, through_front.lost
     assert not direct.lost, direct.lost
+
+
+async def test_no_call_is_lost_when_a_server_falls_silent(tmp_path):
+    async with contextlib.AsyncExitStack() as stack:
+        with ThreadPoolExecutor(2) as starters:
+            silent, left = starters.map(lambda _: start(), range(2))
+        stack.callback(left.__exit__)
+        stack.callback(silent.process.kill)
+        front = await asyncio.to_thread(Front(tmp_path, [silent.address, left.address]).__enter__)
+        stack.callback(front.__exit__)
+        await asyncio.to_thread(front.wait_healthy, "least_busy", 2)
+        async with asyncio.timeout(2 * WAIT_S):
+            # Its end waits for every call.
+            async with ClientLoad(front.address, callers=8, retry=ONE_ATTEMPT) as load:
+                silent.process.send_signal(signal.SIGSTOP)
+                await asyncio.to_thread(front.wait_healthy, "least_busy", 1)
+                await load.more(100)
+    assert not load.lost, load.lost
 
 
 async def find_distributions(address: str) -> None:
