@@ -2,7 +2,9 @@
 
 Rule 1: `TRITON_INTERPRET` must be 1 in the environment before triton is imported anywhere in the process, since its own
 functions are decorated then. Rule 2: `fma` of triton 3.7 rounds twice in the interpreter, as numpy's
-x * y + z does; `make_exact` puts one instruction of the processor in its place.
+x * y + z does (findings/triton_interpreter_fma_rounds_twice.sh); `make_exact` puts one instruction of the processor in
+its place. Rule 3: no global constant stands left of an operator: the interpreter refuses it
+(findings/triton_interpreter_refuses_a_constant_on_the_left.sh).
 """
 
 # mypy: disable-error-code="no-untyped-call"
