@@ -42,7 +42,7 @@ def test_what_is_shaped_and_drawn(batch) -> None:
 
 @pytest.mark.interpret
 @pytest.mark.timeout(1_800)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(rows(parameters=SHAPED, wanted=some_outputs()))
 def test_what_is_shaped_and_drawn_in_many_more_batches(batch) -> None:
     check(*(row.ask() for row in batch))

@@ -56,7 +56,7 @@ def test_what_is_drawn_and_said(batch) -> None:
 
 @pytest.mark.interpret
 @pytest.mark.timeout(1_800)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(of_any_width(most=3))
 def test_what_is_drawn_and_said_in_many_more_batches(batch) -> None:
     check(*(row.ask() for row in batch))
