@@ -29,7 +29,7 @@ def call_in_turn(port: int, message: bytes, seconds: float, *, socket_path: Path
         LoadError: a call was refused, or not answered at all.
 
     """
-    link = Connection(port, header_block(SAMPLE_PATH, f"127.0.0.1:{port}"), frame(message), socket_path)
+    link = Connection(port, header_block(SAMPLE_PATH, f"127.0.0.1:{port}", "polite"), frame(message), socket_path)
     durations: list[float] = []
     try:
         until = time.perf_counter() + seconds

@@ -36,8 +36,9 @@ def _literal(value: bytes) -> bytes:
     return bytes([len(value)]) + value
 
 
-def header_block(path: str, authority: str) -> bytes:
-    """Encode the headers of a gRPC call, nothing of it indexed or compressed."""
+def header_block(path: str, authority: str, client: str = "") -> bytes:
+    """Encode the headers of a gRPC call, nothing of it indexed or compressed; `client` is how the caller is told."""
+    name = b"\x00" + _literal(b"x-samplerd-client") + _literal(client.encode()) if client else b""
     return b"".join(
         [
             b"\x83\x86",  # :method POST and :scheme http, from the static table
@@ -45,6 +46,7 @@ def header_block(path: str, authority: str) -> bytes:
             b"\x01" + _literal(authority.encode()),
             b"\x0f\x10" + _literal(b"application/grpc"),  # content-type, 31 in the static table
             b"\x00" + _literal(b"te") + _literal(b"trailers"),
+            name,
         ]
     )
 

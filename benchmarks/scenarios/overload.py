@@ -233,6 +233,7 @@ class _Greedy:
             f"--max-concurrent-streams={in_flight}",
             f"--data={body}",
             *(f"--header={header}" for header in Load().headers),
+            "--header=x-samplerd-client: greedy",  # on a Unix socket, grpcio tells callers apart by it
             *([] if socket_path is None else [f"--base-uri=unix:{socket_path}"]),
             f"http://127.0.0.1:{port}{SAMPLE_PATH}",
         ]

@@ -39,7 +39,10 @@ async def test_envoy_tells_its_callers_apart_by_connection(tmp_path):
 async def test_grpcio_tells_python_clients_apart_by_name(tmp_path):
     address = f"unix:{tmp_path / 'samplerd.sock'}"
     async with Served(transport={"listen": (address,)}, batching={"max_rows": 8}) as served:
-        first = [served.stub.Sample(pb.SampleRequest(tensor=tensor(one_hot(1, 100, 1)))) for _ in range(2)]
+        request = pb.SampleRequest(tensor=tensor(one_hot(1, 100, 1)))
+        first = [served.stub.Sample(request)]
+        await served.entered()
+        first.append(served.stub.Sample(request))  # a batch of its own, behind the one on the device
         await served.until(lambda: served.app.batcher.in_flight == 2)
         async with SamplerClient(address) as greedy, SamplerClient(address) as polite:
             row = np.zeros((1, 100), np.float32)

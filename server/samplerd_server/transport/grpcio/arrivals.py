@@ -1,9 +1,9 @@
 """How long calls wait inside grpcio before their handlers begin.
 
-grpcio hands calls to Python one by one, in the order in which they came. Its own count of the calls that it has taken
-in (channelz) is sampled on a thread, so that a busy event loop delays no sample. The n-th call that begins is the n-th
-that was taken in: it came when the count passed n, which two samples enclose. A call that came after the last sample
-has waited for as long as the recent ones on average: by Little's law the number that waits divided by their rate.
+grpcio hands calls to Python in the order in which they came. Its own count of the calls that it has taken in (channelz)
+is sampled on a thread, so that a busy event loop delays no sample. The n-th call that is handed over is the n-th that
+was taken in: it came when the count passed n, which two samples enclose. A call that came after the last sample has
+waited for as long as the recent ones on average: by Little's law the number that waits divided by their rate.
 
 Rule 1: the thread samples, and the event loop alone reads and counts. Rule 2: a sample costs some 0.15 ms, so there are
 few of them: waits far longer than `_SAMPLE_S` are exact to it, and shorter ones are right on average.
@@ -20,13 +20,15 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 import grpc
-from grpc._cython import cygrpc  # type: ignore[attr-defined]  # the types leave it out
+from grpc._cython import cygrpc
 
 from samplerd_server.transport.rpc.arrival import ARRIVED, Arrival
 from samplerd_server.transport.rpc.request_id import REQUEST_ID, accept
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from samplerd_server.transport.grpcio.lines import Turn
 
 __all__ = ["ArrivalSampler", "Arrivals", "server_ids"]
 
@@ -61,8 +63,10 @@ class Arrivals(grpc.GenericRpcHandler):
     def __init__(self, number: int) -> None:
         """Take the server's number in channelz."""
         self._number = number
-        self._begun = 0
-        """Calls that have begun, and those that ended in grpcio before they could."""
+        self._taken = 0
+        """Calls that grpcio has handed over, and those that ended in it before it could."""
+        self.handed: deque[Turn] | None = None
+        """The calls that were handed over and begin next, in their order; None = each begins as it is handed over."""
         self._points: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
         """Samples: the time and how many calls had been taken in; from the one before the next call to begin.
 
@@ -84,16 +88,21 @@ class Arrivals(grpc.GenericRpcHandler):
         self.next_sample = 0.0
         """When that is, in seconds on the monotonic clock."""
 
-    def service(self, details: grpc.HandlerCallDetails) -> None:
-        """Take note of when the call came that begins now."""
+    def take(self) -> float:
+        """Count a call that grpcio hands over; returns when it came."""
         now = time.monotonic()
-        self._begun += 1  # before the look at what wakes the sampler, which looks in the other order
+        self._taken += 1  # before the look at what wakes the sampler, which looks in the other order
         if self.wakes is not None:
             self._points[-1] = (now, self._points[-1][1])
             self._waiting = self._rate = 0.0
             self.wakes.set()
             self.wakes = None
-        arrival = Arrival(self._came(self._begun, now), _id_of(details))
+        return self._came(self._taken, now)
+
+    def service(self, details: grpc.HandlerCallDetails) -> None:
+        """Take note of the call that begins now."""
+        turn = None if self.handed is None else self.handed.popleft()
+        arrival = Arrival(self.take() if turn is None else turn.came, _id_of(details), turn)
         ARRIVED.set(arrival)
         self._calls.add(arrival)
         task = asyncio.current_task()
@@ -103,7 +112,7 @@ class Arrivals(grpc.GenericRpcHandler):
     def _ended(self, arrival: Arrival, _task: object) -> None:
         """Forget a call; count it if its handler never began: grpcio did not get its message whole, or refused it."""
         self._calls.discard(arrival)
-        arrival.has_ended = True
+        arrival.end()
         if not arrival.has_begun:
             self.unread += 1
 
@@ -113,7 +122,7 @@ class Arrivals(grpc.GenericRpcHandler):
         return [arrival for arrival in self._calls if arrival.has_begun]
 
     def _came(self, number: int, now: float) -> float:
-        """Estimate when a call came that begins now."""
+        """Estimate when a call came that is handed over now."""
         points = self._points
         while len(points) > 1 and points[1][1] < number:
             points.popleft()
@@ -133,9 +142,9 @@ class Arrivals(grpc.GenericRpcHandler):
         now = time.monotonic()
         then, before = self._points[-1]
         open_calls, taken_in = self._open(counts), counts["Started"]
-        waiting = max(0, taken_in - self._begun)
+        waiting = max(0, taken_in - self._taken)
         if waiting > open_calls:  # some ended before they began: their callers cancelled them
-            self._begun += waiting - open_calls
+            self._taken += waiting - open_calls
             self.dropped += waiting - open_calls
             waiting = open_calls
         if now > then:
@@ -164,15 +173,15 @@ class Arrivals(grpc.GenericRpcHandler):
         return max(0, counts["Started"] - counts["Succeeded"] - counts["Failed"])
 
     @property
-    def begun(self) -> int:
-        """Calls that have begun, and those that ended in grpcio before they could."""
-        return self._begun
+    def taken(self) -> int:
+        """Calls that grpcio has handed over, and those that ended in it before it could."""
+        return self._taken
 
     @property
     def waiting(self) -> int:
-        """Calls that grpcio has taken in and whose handlers have not begun."""
+        """Calls that grpcio has taken in and not handed over."""
         counts = self._counts()
-        return 0 if counts is None else max(0, min(counts["Started"] - self._begun, self._open(counts)))
+        return 0 if counts is None else max(0, min(counts["Started"] - self._taken, self._open(counts)))
 
     @property
     def connections(self) -> int:
@@ -247,12 +256,12 @@ class ArrivalSampler:
         if server.wakes is not None and now < server.next_sample:
             return False
         server.wakes = None
-        begun = server.begun
+        taken = server.taken
         if server.sample():
             return True
         server.next_sample = now + _IDLE_S
         server.wakes = self._wakes
-        if server.begun == begun:
+        if server.taken == taken:
             return False
-        server.wakes = None  # a call has begun since, and may have seen nothing to wake
+        server.wakes = None  # a call was handed over since, and may have seen nothing to wake
         return True

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING
 
-import grpc
-
+from samplerd_server.transport.grpcio.acceptor import make_server
 from samplerd_server.transport.grpcio.arrivals import Arrivals, ArrivalSampler, server_ids
+from samplerd_server.transport.grpcio.lines import Lines
 from samplerd_server.transport.grpcio.listen import PINGS, bind_port, check_free
 
 if TYPE_CHECKING:
+    import grpc
+
     from samplerd_server.config import TransportConfig
+    from samplerd_server.transport.grpcio.acceptor import Acceptor
     from samplerd_server.transport.grpcio.certificates import Certificates
     from samplerd_server.transport.grpcio.starting import StartingServer
     from samplerd_server.transport.rpc.handlers import Handlers
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FINISH_FIRST_S", "GrpcServer"]
 
+_LOG = logging.getLogger("samplerd.transport")
 _QUIET_S = 0.05
 """Seconds without a new call after which clients have noticed that the server drains."""
 _QUIET_TURNS = 3
@@ -58,6 +63,7 @@ class GrpcServer:
         self._observer = observer
         self._servers: list[grpc.aio.Server] = []
         self._arrivals: list[Arrivals] = []
+        self._acceptors: list[Acceptor] = []
         self._sampler = ArrivalSampler()
         self.addresses: tuple[str, ...] = ()
         """Addresses that it listens on, with the ports that the system chose."""
@@ -74,6 +80,7 @@ class GrpcServer:
         for address in listen:
             if not self._shares_port or address.startswith("unix"):
                 check_free(address)
+        self._lines = Lines(asyncio.get_running_loop())
         first = self._new_server()
         self.addresses = tuple(bind_port(first, address, self._certificates) for address in listen)
         shared = [address for address in self.addresses if not address.startswith("unix")]
@@ -86,6 +93,11 @@ class GrpcServer:
         for server in servers:
             await server.start()
         self._servers = servers
+        if not all(acceptor.is_used for acceptor in self._acceptors):
+            _LOG.warning(
+                "this version of grpcio takes calls up in a way that samplerd does not know: many calls of one "
+                "connection make those of others wait"
+            )
         self._sampler.start(self._arrivals)
         self._handlers.health.set_serving(is_serving=True)
         if self._starting is not None:
@@ -93,8 +105,8 @@ class GrpcServer:
 
     def _new_server(self) -> grpc.aio.Server:
         others = server_ids()
-        server = grpc.aio.server(
-            options=(
+        server, acceptor = make_server(
+            (
                 *_lifetimes(self._config),
                 ("grpc.max_receive_message_length", self._config.max_message_bytes),
                 ("grpc.max_send_message_length", -1),
@@ -112,10 +124,12 @@ class GrpcServer:
                 ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING_CALLS),
                 # grpcio counts the calls that it takes in.
                 ("grpc.enable_channelz", 1),
-            )
+            ),
+            self._lines,
         )
         [number] = server_ids() - others
-        arrivals = Arrivals(number)
+        acceptor.arrivals = arrivals = Arrivals(number)
+        self._acceptors.append(acceptor)
         self._arrivals.append(arrivals)
         server.add_generic_rpc_handlers((arrivals,))
         server.add_generic_rpc_handlers(tuple(self._handlers.generic))
@@ -123,8 +137,8 @@ class GrpcServer:
 
     @property
     def waiting(self) -> int:
-        """Calls that grpcio has taken in and whose handlers have not begun."""
-        return self._sampler.waiting
+        """Calls that grpcio has taken in and that have not begun."""
+        return self._sampler.waiting + (self._lines.waiting if self._servers else 0)
 
     @property
     def connections(self) -> int:
@@ -158,6 +172,7 @@ class GrpcServer:
         await self._wait_quiet()
         left = max(0.0, end - asyncio.get_running_loop().time())
         stopping = [asyncio.ensure_future(server.stop(left)) for server in self._servers]
+        self._acceptors[0].refuse_all(self._lines.clear())
         done, _ = await asyncio.wait({finishing}, timeout=left)
         self._sampler.stop()
         # What is left are calls beyond the grace, and messages that never came whole, which nobody waits for.

@@ -7,24 +7,33 @@ times, logs or ends the call reads it.
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from samplerd_server.transport.rpc.request_id import make_request_id
 
 if TYPE_CHECKING:
     from samplerd_server.transport.rpc.call_record import CallRecord
 
-__all__ = ["ARRIVED", "Arrival", "current_record", "current_request_id", "note_begin"]
+__all__ = ["ARRIVED", "Arrival", "Turn", "current_record", "current_request_id", "note_begin"]
+
+
+class Turn(Protocol):
+    """The place of a call among those whose messages are read."""
+
+    def give_back(self) -> None:
+        """Let another call have it."""
+        ...
 
 
 class Arrival:
     """What the transport knows of a call."""
 
-    __slots__ = ("_made_id", "has_begun", "has_ended", "record", "sent_id", "time")
+    __slots__ = ("_made_id", "_turn", "has_begun", "has_ended", "record", "sent_id", "time")
 
-    def __init__(self, time: float, sent_id: str = "") -> None:
+    def __init__(self, time: float, sent_id: str = "", turn: Turn | None = None) -> None:
         self.time = time
         """When it had the call, in seconds on the monotonic clock."""
+        self._turn = turn
         self.has_begun = False
         """Whether a handler has begun, which for a unary call has the whole message."""
         self.has_ended = False
@@ -34,6 +43,20 @@ class Arrival:
         self._made_id = ""
         self.record: CallRecord | None = None
         """What is noted of the call for the access log; None = nothing."""
+
+    def begin(self) -> None:
+        """Take note that a handler has begun: the place among the calls that are read is another's."""
+        self.has_begun = True
+        if self._turn is not None:
+            self._turn.give_back()
+            self._turn = None
+
+    def end(self) -> None:
+        """Take note that the transport is done with the call, whether or not a handler has begun."""
+        self.has_ended = True
+        if self._turn is not None:
+            self._turn.give_back()
+            self._turn = None
 
     @property
     def request_id(self) -> str:
@@ -53,7 +76,7 @@ def note_begin() -> Arrival | None:
     """Take note that the call of this task is answered, whatever becomes of its message; returns its arrival."""
     arrival = ARRIVED.get(None)
     if arrival is not None:
-        arrival.has_begun = True
+        arrival.begin()
     return arrival
 
 

@@ -11,7 +11,7 @@ from samplerd_server.transport.rpc.caller import CALLER
 if TYPE_CHECKING:
     from grpc.aio import ServicerContext
 
-__all__ = ["Call"]
+__all__ = ["Call", "peer_of"]
 
 _MAX_NAME = 64
 """The most characters of a name that tell callers apart."""
@@ -39,7 +39,7 @@ class Call:
     @property
     def connection(self) -> str:
         """Whose fair share of the queue it counts against: the identity's where it has a name, else the peer's."""
-        return CALLER.get() or _peer(self.context)
+        return CALLER.get() or peer_of(self.context)
 
     @property
     def request_id(self) -> str:
@@ -47,7 +47,7 @@ class Call:
         return current_request_id()
 
 
-def _peer(context: ServicerContext[bytes, bytes]) -> str:
+def peer_of(context: ServicerContext[bytes, bytes]) -> str:
     """Tell callers apart by address; those of one Unix socket, which all have one, by what they call themselves.
 
     Whoever may open the socket is trusted with that: see docs/security.md.

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from samplerd_server.transport.rpc.recorder import Recorder
     from samplerd_server.transport.rpc.reply_bytes import ReplyBytes
 
-__all__ = ["RpcObserver"]
+__all__ = ["RpcObserver", "abort"]
 
 _LOG = logging.getLogger("samplerd.transport")
 _CLOCKS_DIFFER_S = 1e-3
@@ -169,13 +169,13 @@ class RpcObserver:
                 self._count(error)
                 self.log_refusal(rpc, error, context)
                 _forget_frames(error)
-                await _abort(context, error)
+                await abort(context, error)
             elif isinstance(error, Exception):
                 values = {"rpc": rpc, "request_id": current_request_id()}
                 _LOG.error("a handler raised", exc_info=error, extra={"values": values})
                 code = Code.INTERNAL
                 _forget_frames(error)
-                await _abort(context, InternalError())
+                await abort(context, InternalError())
             else:
                 # grpcio cancels a handler both when its client does and when its deadline passes.
                 remaining = context.time_remaining()
@@ -235,5 +235,11 @@ def _forget_frames(error: BaseException) -> None:
         link = link.__cause__ or link.__context__
 
 
-async def _abort(context: ServicerContext[bytes, bytes], error: SamplerdError) -> None:
+async def abort(context: ServicerContext[bytes, bytes], error: SamplerdError) -> None:
+    """Answer a call with an error.
+
+    Raises:
+        AbortError: of grpcio, once the status is sent.
+
+    """
     await context.abort(_STATUS_CODES[error.code], error.message, trailers_of(error, current_request_id()))
