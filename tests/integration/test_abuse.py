@@ -34,6 +34,8 @@ SMALL = {
 """How much of each is enough to pass the bound here, if nothing bounded it."""
 MOST_GROWN = 128 * MIB
 RESETS = 4_000
+ENVOY_RESETS = 10_000
+"""Calls of a connection from which on Envoy closes it if most of them were reset."""
 PATIENCE = 12.0
 """Others are answered: how soon is measured by the benchmark, since this machine may be busy."""
 
@@ -79,6 +81,29 @@ def test_calls_that_are_reset_with_what_began_them_do_not_begin(server):
         own.wait_pong()
     begun = unread_calls(server) - before
     assert begun < RESETS / 10
+
+
+@pytest.mark.parametrize("server", ["grpcio"], indirect=True)
+def test_a_flood_of_resets_is_refused(server):
+    with Hostile(server.port) as own:
+        own.greet()
+        end = time.monotonic() + 60
+        while not read_metrics(server.metrics_url).total("samplerd_shed_total", reason="resets"):
+            assert time.monotonic() < end
+            for _ in range(2 * RESETS):
+                stream, headers = own.call("Sample")
+                assert own.send(headers + own.frame(3, 0, stream, struct.pack(">I", 8)))
+
+
+@pytest.mark.parametrize("server", ["envoy"], indirect=True)
+def test_a_connection_that_resets_all_its_calls_is_closed(server):
+    with Hostile(server.port) as own:
+        own.greet()
+        for _ in range(ENVOY_RESETS + 1):
+            stream, headers = own.call("Sample")
+            if not own.send(headers + own.frame(3, 0, stream, struct.pack(">I", 8))):
+                break
+        assert own.wait_cut(60.0)
 
 
 def test_each_kind_is_tried_but_for_the_one_that_takes_long():

@@ -63,9 +63,9 @@ _ARRIVAL_FILTER = _header_filter("arrival", ARRIVAL_HEADER, "%START_TIME(%s.%6f)
 _CONNECTION_FILTER = _header_filter("connection", "x-samplerd-connection", "%CONNECTION_ID%")
 """Callers of one Unix socket have no addresses: this tells them apart, so that each has its share of the queue."""
 _RUNTIME = {
-    # By default Envoy closes a connection when half of its calls are cancelled within a second. Under load, clients
-    # with short deadlines do that legitimately.
-    "overload.premature_reset_total_stream_count": 2**31,
+    # Envoy closes a connection when more than half of its calls have been reset within a second of their begin, which
+    # by default it looks at from 500 calls on. Under load, clients with short deadlines do that legitimately.
+    "overload.premature_reset_total_stream_count": 10_000,
     # Of the calls that one read brings, the first begins at once and each other one in the next turn of Envoy's loop.
     # Those that the same read resets never begin: a flood of them takes a tenth of the processor time.
     "http.max_requests_per_io_cycle": 1,

@@ -6,42 +6,56 @@ at once, what they bring waits in `Lines`, and the main loop gets from there who
 
 Rule 1: what is overridden and called here are names of grpcio's own, which a later version may change: `is_used` tells
 whether its main loop still takes calls from here. Rule 2: a call that never begins is answered all the same: `refuse`.
+Rule 3: what happens to each call here waits for one future at a time, and so needs no task, which takes more turns.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
+import grpc
 from grpc._cython import cygrpc
 from grpc.aio import _server
 
-from samplerd_server.core.errors import UnavailableError
+from samplerd_server.core.errors import OverloadedError, UnavailableError
 from samplerd_server.transport.rpc.call import peer_of
 from samplerd_server.transport.rpc.observer import abort
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
-    import grpc
-
+    from samplerd_server.core.errors import SamplerdError
     from samplerd_server.transport.grpcio.arrivals import Arrivals
     from samplerd_server.transport.grpcio.lines import Lines, Turn
+    from samplerd_server.transport.grpcio.resets import Resets
+    from samplerd_server.transport.rpc.arrival import Arrival
 
 __all__ = ["Acceptor", "make_server"]
 
 _Context = cygrpc._ServicerContext  # noqa: SLF001  # a call's context before its handler has begun
 _RequestCallError = cygrpc._RequestCallError  # noqa: SLF001  # grpcio has no call to give, or ends
+_RETRY_AFTER_S = 1.0
+"""The second in which too many calls were reset is over by then."""
 _REQUESTS = 8
 """Requests for calls that are open at once: so many calls may come in one turn of the loop."""
 
 
-def make_server(options: Sequence[tuple[str, int]], lines: Lines) -> tuple[grpc.aio.Server, Acceptor]:
-    """Make a server whose calls take turns in `lines`."""
+def make_server(
+    options: Sequence[tuple[str, int]], lines: Lines, resets: Resets, refused: Callable[[SamplerdError, str], None]
+) -> tuple[grpc.aio.Server, Acceptor]:
+    """Make a server.
+
+    Args:
+        options: of grpcio.
+        lines: where its calls take turns.
+        resets: knows which connections reset their calls.
+        refused: is told why a call of a peer was refused.
+
+    """
     acceptor = Acceptor(asyncio.get_running_loop(), None, [], (), tuple(options), None)
-    acceptor.lines = lines
+    acceptor.lines, acceptor.resets, acceptor.refused = lines, resets, refused
     return cast("grpc.aio.Server", _Server(acceptor)), acceptor
 
 
@@ -53,10 +67,25 @@ class _Server(_server.Server):
         self._server = acceptor
 
 
+def _run(coroutine: Coroutine[Any, Any, Any], end: Callable[[Any, Exception | None], None]) -> None:
+    """Run a coroutine of grpcio's that waits for futures, and tell `end` what it returned or raised."""
+    try:
+        future = coroutine.send(None)
+    except StopIteration as done:
+        end(done.value, None)
+    except (cygrpc.BaseError, _RequestCallError) as error:
+        end(None, error)
+    else:
+        future._asyncio_future_blocking = False  # noqa: SLF001  # what a task does with what it waits for
+        future.add_done_callback(lambda _: _run(coroutine, end))
+
+
 class Acceptor(cygrpc.AioServer):  # type: ignore[misc]  # the types leave it out
     """What a server of grpc.aio is made of."""
 
     lines: Lines
+    resets: Resets
+    refused: Callable[[SamplerdError, str], None]
     arrivals: Arrivals
     """Is told of every call that it takes over."""
     is_used = False
@@ -65,7 +94,6 @@ class Acceptor(cygrpc.AioServer):  # type: ignore[misc]  # the types leave it ou
     def __init__(self, *arguments: object) -> None:
         super().__init__(*arguments)
         self._wanted: asyncio.Future[Any] | None = None
-        self._refusing: set[asyncio.Task[None]] = set()
 
     def _make_request_call_future(self, method: bytes | None) -> asyncio.Future[Any]:
         """Give grpcio's main loop the future of the next call."""
@@ -73,63 +101,56 @@ class Acceptor(cygrpc.AioServer):  # type: ignore[misc]  # the types leave it ou
         wanted = self._wanted = asyncio.get_running_loop().create_future()
         if not self.is_used:
             self.is_used = True
-            self.arrivals.handed = deque()
+            self.arrivals.handed, self.arrivals.ended = deque(), self._ended
             for _ in range(_REQUESTS):
-                self._request()
+                _run(self._request_call(), self._came)
         assert self.arrivals.handed is not None, "arrivals were changed. This is a bug."
         self.lines.ask(wanted, self.arrivals.handed)
         return wanted
 
-    def _request(self) -> None:
-        """Ask grpcio for a call. Its coroutine waits for one future; without a task that takes fewer turns."""
-        requesting = self._request_call()
-        try:
-            future = requesting.send(None)
-        except cygrpc.BaseError as error:
-            self._fail(error)
+    def _came(self, call: object, error: Exception | None) -> None:
+        """Let the call wait for its turn that has come, and ask for another."""
+        if error is not None and not (self.is_running() and isinstance(error, _RequestCallError)):
+            # The main loop ends, as it does when its own request for a call fails.
+            if self._wanted is not None and not self._wanted.done():
+                self._wanted.set_exception(error)
             return
-        future._asyncio_future_blocking = False  # noqa: SLF001  # what a task does with what it waits for
-        future.add_done_callback(lambda _: self._came(requesting))
-
-    def _came(self, requesting: Coroutine[Any, Any, Any]) -> None:
-        """Let the call wait for its turn that has come."""
-        try:
-            requesting.send(None)
-        except StopIteration as done:
-            call = done.value
-        except _RequestCallError as error:
-            if self.is_running():
-                self._request()
-            else:
-                self._fail(error)
+        if self.is_running():
+            _run(self._request_call(), self._came)
+        if error is not None:
             return
         came = self.arrivals.take()
-        if self.is_running():
-            self._request()
-            self.lines.add(peer_of(_Context(call, None, None, asyncio.get_running_loop())), call, came)
+        peer = peer_of(_Context(call, None, None, asyncio.get_running_loop()))
+        if not self.is_running():
+            self.refuse(call, UnavailableError("the server is stopping"))
+        elif self.resets.are_too_many(peer):
+            refusal = OverloadedError(
+                "this connection resets most of its calls", reason="resets", retry_after_s=_RETRY_AFTER_S
+            )
+            self.refused(refusal, peer)
+            self.refuse(call, refusal)
         else:
-            self.refuse(call)
+            self.lines.add(peer, call, came)
 
-    def _fail(self, error: Exception) -> None:
-        """Let the main loop end, as it does when a request for a call fails."""
-        if self._wanted is not None and not self._wanted.done():
-            self._wanted.set_exception(error)
+    def _ended(self, turn: Turn, arrival: Arrival) -> None:
+        """Count a call that has ended. On a Unix socket many callers may share one peer: one that dies resets all."""
+        peer = str(turn.connection)
+        if peer.startswith("unix"):
+            return
+        is_reset = arrival.was_cancelled
+        if not arrival.has_begun:
+            remaining = _Context(turn.call, None, None, asyncio.get_running_loop()).time_remaining()
+            is_reset = remaining is None or remaining > 0
+        self.resets.note(peer, is_reset=is_reset)
 
-    def refuse(self, call: object) -> None:
+    def refuse(self, call: object, error: SamplerdError) -> None:
         """Answer a call that will never begin."""
         self.arrivals.dropped += 1
-        task = asyncio.ensure_future(_refuse(call))
-        self._refusing.add(task)
-        task.add_done_callback(self._refusing.discard)
+        (grpc.StatusCode.UNAVAILABLE if isinstance(error, UnavailableError) else grpc.StatusCode.RESOURCE_EXHAUSTED)
+        context = _Context(call, None, None, asyncio.get_running_loop())
+        _run(abort(context, error), lambda *_: None)
 
     def refuse_all(self, turns: Sequence[Turn]) -> None:
-        """Answer calls that will never begin."""
+        """Answer calls that will never begin, since the server stops."""
         for turn in turns:
-            self.refuse(turn.call)
-
-
-async def _refuse(call: object) -> None:
-    error = UnavailableError("the server is stopping")
-    context = _Context(call, None, None, asyncio.get_running_loop())
-    with contextlib.suppress(cygrpc.BaseError):  # raised once the status is sent, and if the call has ended before
-        await abort(context, error)
+            self.refuse(turn.call, UnavailableError("the server is stopping"))

@@ -26,7 +26,7 @@ from samplerd_server.transport.rpc.arrival import ARRIVED, Arrival
 from samplerd_server.transport.rpc.request_id import REQUEST_ID, accept
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from samplerd_server.transport.grpcio.lines import Turn
 
@@ -81,6 +81,8 @@ class Arrivals(grpc.GenericRpcHandler):
         """What wakes the sampler, while it samples seldom because the server has no calls."""
         self._calls: set[Arrival] = set()
         """Those that have not ended, of the calls that have begun."""
+        self.ended: Callable[[Turn, Arrival], None] | None = None
+        """What is told of each call that has ended."""
         self.unread = 0
         """Calls that ended before their message had come: too large, cancelled, or past the deadline."""
         self.dropped = 0
@@ -107,11 +109,13 @@ class Arrivals(grpc.GenericRpcHandler):
         self._calls.add(arrival)
         task = asyncio.current_task()
         assert task is not None, "grpcio without a task. This is a bug."
-        task.add_done_callback(partial(self._ended, arrival))
+        task.add_done_callback(partial(self._ended, arrival, turn))
 
-    def _ended(self, arrival: Arrival, _task: object) -> None:
+    def _ended(self, arrival: Arrival, turn: Turn | None, _task: object) -> None:
         """Forget a call; count it if its handler never began: grpcio did not get its message whole, or refused it."""
         self._calls.discard(arrival)
+        if turn is not None and self.ended is not None:
+            self.ended(turn, arrival)
         arrival.end()
         if not arrival.has_begun:
             self.unread += 1

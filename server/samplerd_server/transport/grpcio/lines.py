@@ -41,6 +41,11 @@ class Turn:
         self.came = came
         """When it came, in seconds on the monotonic clock."""
 
+    @property
+    def connection(self) -> Hashable:
+        """Whose call it is."""
+        return self._line.connection
+
     def give_back(self) -> None:
         """Give its place to the next call of its connection; once it has none, nothing happens."""
         self._lines.end(self._line, self)

@@ -10,6 +10,7 @@ from samplerd_server.transport.grpcio.acceptor import make_server
 from samplerd_server.transport.grpcio.arrivals import Arrivals, ArrivalSampler, server_ids
 from samplerd_server.transport.grpcio.lines import Lines
 from samplerd_server.transport.grpcio.listen import PINGS, bind_port, check_free
+from samplerd_server.transport.grpcio.resets import Resets
 
 if TYPE_CHECKING:
     import grpc
@@ -64,6 +65,7 @@ class GrpcServer:
         self._servers: list[grpc.aio.Server] = []
         self._arrivals: list[Arrivals] = []
         self._acceptors: list[Acceptor] = []
+        self._resets = Resets()
         self._sampler = ArrivalSampler()
         self.addresses: tuple[str, ...] = ()
         """Addresses that it listens on, with the ports that the system chose."""
@@ -126,6 +128,8 @@ class GrpcServer:
                 ("grpc.enable_channelz", 1),
             ),
             self._lines,
+            self._resets,
+            self._observer.refuse_unseen,
         )
         [number] = server_ids() - others
         acceptor.arrivals = arrivals = Arrivals(number)

@@ -28,7 +28,7 @@ class Turn(Protocol):
 class Arrival:
     """What the transport knows of a call."""
 
-    __slots__ = ("_made_id", "_turn", "has_begun", "has_ended", "record", "sent_id", "time")
+    __slots__ = ("_made_id", "_turn", "has_begun", "has_ended", "record", "sent_id", "time", "was_cancelled")
 
     def __init__(self, time: float, sent_id: str = "", turn: Turn | None = None) -> None:
         self.time = time
@@ -36,6 +36,8 @@ class Arrival:
         self._turn = turn
         self.has_begun = False
         """Whether a handler has begun, which for a unary call has the whole message."""
+        self.was_cancelled = False
+        """Whether its handler was cancelled before the deadline: its caller has reset it."""
         self.has_ended = False
         """Whether the transport has sent all of the reply, or given it up."""
         self.sent_id = sent_id

@@ -107,6 +107,11 @@ class RpcObserver:
             self.log_refusal(rpc, error, context)
             self.end(rpc, error.code, 0.0)
 
+    def refuse_unseen(self, error: SamplerdError, peer: str) -> None:
+        """Count and log a call of a peer that was refused before anything was read of it."""
+        self._metrics.shed.add(1, error.reason)
+        self.refusals.refused(error.reason, code=error.code.name, peer=peer, why=error.message)
+
     def _count(self, error: SamplerdError) -> None:
         """Count what no code tells of an error."""
         if isinstance(error, MessageTooLargeError):
@@ -146,6 +151,7 @@ class RpcObserver:
             whole = time.monotonic() - arrived.time
             self._metrics.transport_wait_seconds.observe(max(0.0, whole - seconds))
             seconds = max(seconds, whole)
+            arrived.was_cancelled = code is Code.CANCELLED
             if arrived.record is not None and self.recorder is not None:
                 self.recorder.end(arrived, self._metrics.path_of(rpc), code, seconds)
         self._metrics.rpc_handled(rpc, code, seconds)

@@ -9,9 +9,11 @@ import grpc
 import pytest
 
 from samplerd_server.transport.grpcio import lines as module
+from samplerd_server.transport.grpcio import resets as resets_module
 from samplerd_server.transport.grpcio.acceptor import make_server
 from samplerd_server.transport.grpcio.arrivals import Arrivals, server_ids
 from samplerd_server.transport.grpcio.lines import Lines
+from samplerd_server.transport.grpcio.resets import Resets
 from samplerd_server.transport.rpc.arrival import note_begin
 
 CALLS = 20
@@ -35,7 +37,10 @@ class Served:
     async def start(self, address):
         self.lines = Lines(asyncio.get_running_loop(), lambda: 100.0)
         others = server_ids()
-        self.server, self.acceptor = make_server((), self.lines)
+        self.now = 100.0
+        self.refused = []
+        resets = Resets(lambda: self.now)
+        self.server, self.acceptor = make_server((), self.lines, resets, lambda *told: self.refused.append(told))
         [number] = server_ids() - others
         self.arrivals = self.acceptor.arrivals = Arrivals(number)
         self.server.add_generic_rpc_handlers((self.arrivals, Answering()))
@@ -126,3 +131,21 @@ async def test_a_server_with_waiting_calls_stops(served):
     for call in calls:
         call.cancel()  # those that have begun
     await asyncio.wait_for(stopping, 25)
+
+
+@pytest.mark.parametrize("served", ["tcp"], indirect=True)
+async def test_a_connection_that_resets_its_calls_is_refused_for_the_rest_of_a_second(served, monkeypatch):
+    monkeypatch.setattr(resets_module, "_MOST", CALLS)
+    calls = await served.crowd()
+    for call in calls:
+        call.cancel()
+    await served.until(lambda: served.arrivals.unread == CALLS)
+    refused = served.calls["greedy"]()
+    assert await asyncio.to_thread(refused.exception, 30)
+    assert refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert dict(refused.trailing_metadata())["grpc-retry-pushback-ms"] == "1000"
+    [(error, peer)] = served.refused
+    assert (error.reason, peer.partition(":")[0]) == ("resets", "ipv4")
+    assert await asyncio.to_thread(served.calls["polite"]().result, 30) == b"x"
+    served.now += 1.0
+    assert await asyncio.to_thread(served.calls["greedy"]().result, 30) == b"x"
