@@ -15,6 +15,8 @@ from tests.support.served import WAIT_S, Served, connect, details, failure, stat
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 CODE = grpc.StatusCode
+LATE_S = 1.0
+"""A deadline that passes soon, and not before its call is seen in the queue, though other work holds the machine."""
 
 
 def ask(number: int, *, rows: int = 1, **fields) -> pb.SampleRequest:
@@ -115,21 +117,24 @@ async def test_a_cancelled_stream_takes_its_queued_requests_with_it(serve):
 async def test_what_expires_in_the_queue_is_answered_and_never_computed(serve):
     async with serve() as served:
         kept = await occupy(served)
-        (late,) = await queue_up(served, ask(1), timeout=0.3)
         kept += await queue_up(served, ask(2), timeout=WAIT_S)
+        (late,) = await queue_up(served, ask(1), timeout=LATE_S)
         assert (await failure(late)).code() is CODE.DEADLINE_EXCEEDED
-        await served.until(lambda: served.metrics.requests.value("Sample", "DEADLINE_EXCEEDED") == 1)
+        # The client's clock may be the first to notice; its call is cancelled then.
+        requests = served.metrics.requests
+        codes = ("DEADLINE_EXCEEDED", "CANCELLED")
+        await served.until(lambda: sum(requests.value("Sample", code) for code in codes) == 1)
         served.sampler.open()
         assert await answers(kept) == [[90], [91], [2]]
         assert served.sampler.batches == [1, 1, 1]
-        assert served.metrics.expired.value() == 1
-        assert served.metrics.cancelled.value("queued") == 0
+        dropped = (served.metrics.expired.value(), served.metrics.cancelled.value("queued"))
+        assert dropped in {(1, 0), (0, 1)}
 
 
 async def test_a_stream_has_its_deadline_too(serve):
     async with serve() as served:
         kept = await occupy(served)
-        stream = served.stub.SampleStream(timeout=0.3)
+        stream = served.stub.SampleStream(timeout=LATE_S)
         await stream.write(ask(1))
         await served.until(lambda: len(served.app.queue) == 1)
         assert (await failure(stream.read())).code() is CODE.DEADLINE_EXCEEDED
