@@ -22,11 +22,11 @@ for architecture in map(int, sys.argv[1:]):
 ROUNDED_ANYHOW = r"\b(?:add|sub|mul|mad|fma)\.(?:ftz\.)?f(?:32|64)(?:x2)?\b|\.ftz|\.approx|div\.full"
 """An operation that does not say that it rounds to the nearest, may be contracted, or flushes subnormal numbers."""
 
-STACK_BYTES = {"adjust": 24, "draw_left": 24, "describe": 96}
+STACK_BYTES = {"adjust": 24, "draw_left": 32, "describe": 96}
 """Kernels whose registers may be kept in memory, in bytes. Of `adjust` on sm_80 it is one number of 64 bits, which the
-machine code stores once, where a row's copy begins, and loads once, in no loop. Of `draw_left` (24 on sm_90, none on
-sm_80, 100 and 120) it was not looked into. `describe` fills the 255 registers of a thread: 96 on sm_100, 64 on sm_120,
-none on sm_80 and 90; more warps would need another order of its cumulative sums in place."""
+machine code stores once, where a row's copy begins, and loads once, in no loop. Of `draw_left` (32 on sm_86 and 89, 24
+on sm_90, none elsewhere) it was not looked into. `describe` fills the 255 registers of a thread: 96 on sm_100, 64 on
+sm_120, none elsewhere; more warps would need another order of its cumulative sums in place."""
 
 
 def compile_for(*architectures: int) -> list[dict[str, str]]:
