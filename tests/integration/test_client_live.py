@@ -538,6 +538,30 @@ async def test_a_large_draw_is_tried_again_until_its_first_chunk() -> None:
     assert asked == ["busy", "busy", "busy", "broken"]
 
 
+async def test_a_large_draw_that_is_read_to_its_end_ends_with_ok() -> None:
+    ended: list[bool] = []
+
+    async def draw(_request: Any, _context: Any) -> Any:
+        yield pb.SampleResponse(samples=[1], chunk=0, final=True)
+        try:
+            await asyncio.sleep(0.2)  # the status comes after the last part
+        except asyncio.CancelledError:
+            ended.append(False)
+            raise
+        ended.append(True)
+
+    server = grpc.aio.server()
+    serializers = (pb.SampleRequest.FromString, pb.SampleResponse.SerializeToString)
+    handlers = {"SampleDistribution": grpc.unary_stream_rpc_method_handler(draw, *serializers)}
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("samplerd.v1.SamplerService", handlers)])
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with SamplerClient(f"127.0.0.1:{port}") as client:
+        assert [chunk.is_final async for chunk in client.draw_chunks(distribution="words")] == [True]
+    await server.stop(None)
+    assert ended == [True]
+
+
 def test_large_draws_of_the_synchronous_client(address: str) -> None:
     with SyncSamplerClient(address) as client:
         made = client.create_distribution([0.0, 1.0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeAlias, TypeVar, Unpack
@@ -13,7 +13,7 @@ from google.protobuf import duration_pb2
 
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_client.arrays import ArrayLike, as_rows
-from samplerd_client.errors import ConnectionLostError, DeadlineError, NotImplementedFieldError
+from samplerd_client.errors import ConnectionLostError, DeadlineError, NotImplementedFieldError, SamplerdError
 from samplerd_client.request import build
 from samplerd_client.result import SampleChunk, decode_chunk
 from samplerd_client.retry import RetryPolicy, with_retries
@@ -195,6 +195,8 @@ class DistributionCalls:
                 offset += len(chunk.samples)
                 yield chunk
                 if chunk.is_final:
+                    with suppress(SamplerdError):  # all samples have come; let the call end, so that it ends with OK
+                        await anext(replies, None)
                     return
         raise ConnectionLostError("the server ended the call before the last part")
 
