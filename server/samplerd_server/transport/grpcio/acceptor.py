@@ -4,9 +4,10 @@ grpc.aio asks for one call at a time, and for the next once its main loop has se
 the event loop; all others wait inside grpcio in the order in which they came. Here several requests for calls are open
 at once, what they bring waits in `Lines`, and the main loop gets from there whose turn it is.
 
-Rule 1: what is overridden and called here are names of grpcio's own, which a later version may change: `is_used` tells
-whether its main loop still takes calls from here. Rule 2: a call that never begins is answered all the same: `refuse`.
-Rule 3: what happens to each call here waits for one future at a time, and so needs no task, which takes more turns.
+Rule 1: what is overridden and called here are names of grpcio's own, which a later version may change: this module then
+cannot be imported, or `is_used` tells that grpcio's main loop takes no calls from here, and servers do without it.
+Rule 2: a call that never begins is answered all the same: `refuse`. Rule 3: what happens to each call here waits for
+one future at a time, and so needs no task, which takes more turns.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
-import grpc
 from grpc._cython import cygrpc
 from grpc.aio import _server
 
@@ -25,6 +25,8 @@ from samplerd_server.transport.rpc.observer import abort
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
+
+    import grpc
 
     from samplerd_server.core.errors import SamplerdError
     from samplerd_server.transport.grpcio.arrivals import Arrivals
@@ -146,7 +148,6 @@ class Acceptor(cygrpc.AioServer):  # type: ignore[misc]  # the types leave it ou
     def refuse(self, call: object, error: SamplerdError) -> None:
         """Answer a call that will never begin."""
         self.arrivals.dropped += 1
-        (grpc.StatusCode.UNAVAILABLE if isinstance(error, UnavailableError) else grpc.StatusCode.RESOURCE_EXHAUSTED)
         context = _Context(call, None, None, asyncio.get_running_loop())
         _run(abort(context, error), lambda *_: None)
 

@@ -6,14 +6,15 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from samplerd_server.transport.grpcio.acceptor import make_server
+import grpc
+
 from samplerd_server.transport.grpcio.arrivals import Arrivals, ArrivalSampler, server_ids
 from samplerd_server.transport.grpcio.lines import Lines
 from samplerd_server.transport.grpcio.listen import PINGS, bind_port, check_free
 from samplerd_server.transport.grpcio.resets import Resets
 
 if TYPE_CHECKING:
-    import grpc
+    from collections.abc import Sequence
 
     from samplerd_server.config import TransportConfig
     from samplerd_server.transport.grpcio.acceptor import Acceptor
@@ -95,7 +96,7 @@ class GrpcServer:
         for server in servers:
             await server.start()
         self._servers = servers
-        if not all(acceptor.is_used for acceptor in self._acceptors):
+        if not self._acceptors or not all(own.is_used for own in self._acceptors):
             _LOG.warning(
                 "this version of grpcio takes calls up in a way that samplerd does not know: many calls of one "
                 "connection make those of others wait"
@@ -107,7 +108,7 @@ class GrpcServer:
 
     def _new_server(self) -> grpc.aio.Server:
         others = server_ids()
-        server, acceptor = make_server(
+        server, own = self._make_server(
             (
                 *_lifetimes(self._config),
                 ("grpc.max_receive_message_length", self._config.max_message_bytes),
@@ -126,18 +127,25 @@ class GrpcServer:
                 ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING_CALLS),
                 # grpcio counts the calls that it takes in.
                 ("grpc.enable_channelz", 1),
-            ),
-            self._lines,
-            self._resets,
-            self._observer.refuse_unseen,
+            )
         )
         [number] = server_ids() - others
-        acceptor.arrivals = arrivals = Arrivals(number)
-        self._acceptors.append(acceptor)
+        arrivals = Arrivals(number)
         self._arrivals.append(arrivals)
+        if own is not None:
+            own.arrivals = arrivals
+            self._acceptors.append(own)
         server.add_generic_rpc_handlers((arrivals,))
         server.add_generic_rpc_handlers(tuple(self._handlers.generic))
         return server
+
+    def _make_server(self, options: Sequence[tuple[str, int]]) -> tuple[grpc.aio.Server, Acceptor | None]:
+        """Make a server whose connections take turns, or one of grpcio's own where that cannot be done."""
+        try:
+            from samplerd_server.transport.grpcio.acceptor import make_server  # noqa: PLC0415  # it may not be known
+        except (AttributeError, ImportError):  # this grpcio has not what it needs
+            return grpc.aio.server(options=options), None
+        return make_server(options, self._lines, self._resets, self._observer.refuse_unseen)
 
     @property
     def waiting(self) -> int:
@@ -176,7 +184,8 @@ class GrpcServer:
         await self._wait_quiet()
         left = max(0.0, end - asyncio.get_running_loop().time())
         stopping = [asyncio.ensure_future(server.stop(left)) for server in self._servers]
-        self._acceptors[0].refuse_all(self._lines.clear())
+        for own in self._acceptors[:1]:
+            own.refuse_all(self._lines.clear())
         done, _ = await asyncio.wait({finishing}, timeout=left)
         self._sampler.stop()
         # What is left are calls beyond the grace, and messages that never came whole, which nobody waits for.
