@@ -268,9 +268,10 @@ async def test_a_full_queue_refuses_before_it_copies():
         with Region(ONE.tobytes()) as region:
             calls = [served.stub.Sample(ask(region.rows(ONE)))]
             await served.entered()  # one computes, one is prefetched, and two fill the queue
-            for waiting in (0, 1, 2):
+            for in_flight in (2, 3, 4):
                 calls.append(served.stub.Sample(ask(region.rows(ONE))))
-                await served.until(lambda waiting=waiting: len(served.app.queue) == waiting)
+                await served.until(lambda count=in_flight: served.app.batcher.in_flight == count)
+            assert len(served.app.queue) == 2
             before = served.metrics.shared_memory_bytes.value()
             error = await failure(served.stub.Sample(ask(region.rows(ONE))))
             assert error.code() is CODE.RESOURCE_EXHAUSTED

@@ -58,7 +58,7 @@ SHED = Label(
         "queue_wait": "the queue would have taken longer than `--max-queue-wait`",
         "incoming_bytes": "messages of `--incoming-bytes` were arriving already",
         "reply_bytes": "replies of `--reply-bytes` waited to be read already, or the caller had its share of them",
-        "resets": "the connection had reset 500 calls within a second, and most of those that ended; grpcio only",
+        "resets": "the connection had reset 2,000 calls within a second, and most of those that ended; grpcio only",
         "deadline": "the queue would have taken longer than the request's deadline",
         "draining": "the server was shutting down",
         "engine_gone": "with `--doors`, the engine had ended and was not there again",

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Resets"]
 
-_MOST = 500
-"""Calls that a connection may reset within a second: some 5 % of a core."""
+_MOST = 2_000
+"""Calls that a connection may reset within a second: some 20 % of a core."""
 _WINDOW_S = 1.0
 
 
