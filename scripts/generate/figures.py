@@ -36,7 +36,7 @@ _RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 
 def performance_page() -> str:
     """Give docs/performance.md as text, its generated tables renewed."""
-    names = ("budget", "served", "stream", "coalescing", "shared_memory", "idle", "memory")
+    names = ("budget", "served", "stream", "coalescing", "shared_memory", "idle", "memory", "slow_call")
     tables = {f"measured {name}": stored_table(name) for name in names}
     return replace_sections("docs/performance.md", **tables, **{"measured concurrency": _curves()})
 
