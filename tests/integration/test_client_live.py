@@ -486,6 +486,16 @@ def test_any_number_is_drawn_from_the_command_line(
     assert b"no distribution named one" in capfdbinary.readouterr().err
 
 
+async def serve(rpc: str, handler: Any, answer: Any) -> tuple[grpc.aio.Server, int]:
+    """Start a server that has one RPC, which draws; returns it and its port."""
+    server = grpc.aio.server()
+    handlers = {rpc: handler(answer, pb.SampleRequest.FromString, pb.SampleResponse.SerializeToString)}
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("samplerd.v1.SamplerService", handlers)])
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    return server, port
+
+
 async def test_a_server_from_before_the_rpc_draws_by_a_stream() -> None:
     asked = []
 
@@ -495,12 +505,7 @@ async def test_a_server_from_before_the_rpc_draws_by_a_stream() -> None:
             yield pb.SampleResponse(samples=[1, 2], chunk=0)
             yield pb.SampleResponse(samples=[3], chunk=1, final=True)
 
-    server = grpc.aio.server()
-    serializers = (pb.SampleRequest.FromString, pb.SampleResponse.SerializeToString)
-    handlers = {"SampleStream": grpc.stream_stream_rpc_method_handler(draw, *serializers)}
-    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("samplerd.v1.SamplerService", handlers)])
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
+    server, port = await serve("SampleStream", grpc.stream_stream_rpc_method_handler, draw)
     async with SamplerClient(f"127.0.0.1:{port}") as client:
         chunks = [chunk async for chunk in client.draw_chunks(distribution="words", num_samples=3)]
     await server.stop(None)
@@ -520,12 +525,7 @@ async def test_a_large_draw_is_tried_again_until_its_first_chunk() -> None:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
         yield pb.SampleResponse(samples=[2], chunk=1, final=True)
 
-    server = grpc.aio.server()
-    serializers = (pb.SampleRequest.FromString, pb.SampleResponse.SerializeToString)
-    handlers = {"SampleDistribution": grpc.unary_stream_rpc_method_handler(draw, *serializers)}
-    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("samplerd.v1.SamplerService", handlers)])
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
+    server, port = await serve("SampleDistribution", grpc.unary_stream_rpc_method_handler, draw)
     policy = RetryPolicy(initial_backoff_s=0.001, max_backoff_s=0.001)
     async with SamplerClient(f"127.0.0.1:{port}", retry=policy) as client:
         busy = [chunk.samples.tolist() async for chunk in client.draw_chunks(distribution="busy")]
@@ -550,12 +550,7 @@ async def test_a_large_draw_that_is_read_to_its_end_ends_with_ok() -> None:
             raise
         ended.append(True)
 
-    server = grpc.aio.server()
-    serializers = (pb.SampleRequest.FromString, pb.SampleResponse.SerializeToString)
-    handlers = {"SampleDistribution": grpc.unary_stream_rpc_method_handler(draw, *serializers)}
-    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("samplerd.v1.SamplerService", handlers)])
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
+    server, port = await serve("SampleDistribution", grpc.unary_stream_rpc_method_handler, draw)
     async with SamplerClient(f"127.0.0.1:{port}") as client:
         assert [chunk.is_final async for chunk in client.draw_chunks(distribution="words")] == [True]
     await server.stop(None)

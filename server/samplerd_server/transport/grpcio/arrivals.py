@@ -35,7 +35,7 @@ __all__ = ["ArrivalSampler", "Arrivals", "server_ids"]
 _SAMPLE_S = 0.01
 """Seconds between two samples of a server that has calls, times the number of such servers."""
 _IDLE_S = 1.0
-"""Seconds between two samples of a server that has none: eight servers cost an eighth of a percent of a core so."""
+"""Seconds between two samples of a server that has none: they are a good part of what an idle process takes."""
 _SMOOTHING = 0.25
 """Weight of a sample in the recent averages."""
 _COUNT = re.compile(rb'"calls(\w+)":"(\d+)"')

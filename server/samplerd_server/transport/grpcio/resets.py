@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Resets"]
 
 _MOST = 2_000
-"""Calls that a connection may reset within a second: some 20 % of a core."""
+"""Calls that a connection may reset within a second."""
 _WINDOW_S = 1.0
 
 
