@@ -11,8 +11,9 @@ import logging
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
+from samplerd_server.batching.cost_model import NOMINAL_RATE
 from samplerd_server.batching.sliced import has_many_draws
-from samplerd_server.batching.slices import NOMINAL_RATE, LongRequests, SliceClock
+from samplerd_server.batching.slices import LongRequests, SliceClock
 from samplerd_server.batching.ticket_batch import TicketBatch, failures
 from samplerd_server.core.errors import DeadlineError, InternalError
 from samplerd_server.core.result import Timing
@@ -148,6 +149,7 @@ class Slicer:
         work, seconds = request.sliced.cut_work, outcome.compute_s
         self._metrics.compute_seconds.observe(seconds)
         self._clock.learn(work, seconds)
+        self._cost_model.learn(work, seconds)  # or a wrong rate would call requests long, and never be put right
         self._requests.learn(request, work, seconds)
         if outcome.has_failed:
             self._requests.remove(request)

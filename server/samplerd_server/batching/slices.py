@@ -12,6 +12,7 @@ import heapq
 from itertools import count
 from typing import TYPE_CHECKING
 
+from samplerd_server.batching.cost_model import NOMINAL_RATE
 from samplerd_server.batching.sliced import slice_request
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ __all__ = ["MOST_BEGUN", "LongRequest", "LongRequests", "SliceClock"]
 
 MOST_BEGUN = 8
 """Requests that have had a slice and are not done. Their rows left the queue, so they are memory beyond its bound."""
-NOMINAL_RATE = 1e-9
-"""Seconds for a nanosecond of price, before anything is known."""
 _FIRST_SHARE = 0.25
 """The first slice of a request is this much shorter than the others: its price may be far off on this machine, and the
 slices after it go by what it took."""

@@ -24,6 +24,30 @@ def test_it_finds_the_line():
         assert cost_model.predict(work) == pytest.approx(20e-6 + work * 1e-9, rel=0.01)
 
 
+def test_one_small_batch_does_not_make_large_ones_slow():
+    cost_model = CostModel()
+    cost_model.learn(750_000, 1.5e-3)
+    assert cost_model.predict(750_000) == pytest.approx(1.5e-3)
+    # As the prices say, and what the small one took beside its price; not twice as slow as they say.
+    assert cost_model.predict(15_000_000) == pytest.approx(0.75e-3 + 15e-3, rel=1e-3)
+
+
+def test_batches_of_nearly_one_size_do_not_tell_the_rate():
+    cost_model = CostModel()
+    for batch in range(100):
+        cost_model.learn(1_000_000 + batch % 2, 3e-3 + 1e-4 * (batch % 2))
+    assert cost_model.predict(10_000_000) == pytest.approx(12e-3, rel=0.02)
+
+
+def test_large_batches_of_unlike_times_say_little_about_small_ones():
+    cost_model = CostModel()
+    for batch in range(200):
+        cost_model.learn(1_000, 60e-6)
+        cost_model.learn(20_000_000, 0.02 * (1.2 if batch % 2 else 0.8))
+    assert cost_model.predict(1_000) == pytest.approx(60e-6, rel=0.1)
+    assert cost_model.predict(20_000_000) == pytest.approx(0.02, rel=0.1)
+
+
 def test_it_forgets_a_slow_start():
     cost_model = CostModel()
     cost_model.learn(1000, 5.0)

@@ -96,6 +96,22 @@ def test_a_slice_follows_the_speed_of_the_device(bench):
     assert max(sizes[1:]) <= 3, "each slice is a quarter of what it would be on the machine of the prices"
 
 
+def test_slices_put_a_wrong_prediction_right(bench):
+    """A device ten times as fast as it seemed would have cut such requests for ever."""
+    bench.cost_model.learn(10_000, 20e-6)
+    bench.cost_model.learn(500_000, 1e-3)
+    asked = request(np.zeros((4, 4)), num_samples=1_000, work=2_000_000)
+    sliced = 0
+    while bench.slicer.is_long(one := Ticket(asked, bench.now, NO_DEADLINE, "a", Reply())):
+        sliced += 1
+        assert sliced < 20
+        bench.batcher.enqueue(one)
+        bench.loop.turn()
+        while not one.reply.done():
+            bench.finish(compute_s=slice_s(bench) / 10)
+    assert sliced >= 1
+
+
 def test_whoever_arrives_during_a_slice_runs_before_the_next_one(bench):
     long = send_long(bench)
     small = [bench.send(connection=name) for name in "abc"]
