@@ -8,7 +8,6 @@ this or other outputs `describe`: eight at most, each only if any row needs it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from samplerd_server.core.outputs import OutputFlags
 from samplerd_server.sampling.cuda.adjust import adjust
 from samplerd_server.sampling.cuda.describe import SPARE as DESCRIBE_SPARE
 from samplerd_server.sampling.cuda.describe import describe
+from samplerd_server.sampling.cuda.draw_memory import TensorMemory
 from samplerd_server.sampling.cuda.kinds import Output
 from samplerd_server.sampling.cuda.measure import measure
 from samplerd_server.sampling.cuda.moments import moments
@@ -35,11 +35,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from samplerd_server.sampling.cuda.draw_memory import DrawMemory
     from samplerd_server.sampling.rows import RowResults
 
-__all__ = ["Drawn", "draw"]
+__all__ = ["Drawn", "Scratch", "draw", "enqueue"]
 
 _KINDS = (Field.RAW, Field.SCALED, Field.FINAL)
+_ENDS_OF_PICK = 6
+"""The place of the cumulative sums among the arguments of `pick`."""
 _ENTROPIES = [int(OutputFlags.ENTROPY_RAW) << kind for kind in range(3)]
 
 
@@ -63,75 +66,104 @@ class Drawn:
     """Of each row that has filters the positions of what is kept; of others none."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scratch:
+    """The memory of a batch that was launched, as `memory` made it: not to be read before its kernels have run."""
+
+    records: Any
+    """int64[R, PITCH]."""
+    picks: NDArray[np.int64]
+    """int64[P, 4]: see `records.share_draws`."""
+    maxima: Any
+    """float32[blocks]."""
+    sums: Any
+    """float64[blocks]."""
+    positions: Any
+    """int32: of all lists."""
+
+
 def draw(rows: NDArray[np.void], results: RowResults, launch: Callable[..., None], *, is_locked: bool = False) -> Drawn:
     """Draw from rows, ROW[B], of which `scope.is_drawn` is true, and write what they ask for into `results` of B rows.
 
-    launch takes a kernel, the number of its programs, and its arguments. is_locked: whether all memory beside the rows
-    and the results is page-locked, which a GPU can address.
+    launch takes a kernel, the number of its programs, and its arguments, and returns when they have run. is_locked:
+    whether all memory beside the rows and the results is page-locked, which a GPU can address.
     """
-    room = partial(torch.empty, pin_memory=is_locked)
+    memory, cumulated = TensorMemory(is_locked=is_locked), []
 
-    def place(array: NDArray[Any]) -> Tensor:
-        return torch.from_numpy(array).pin_memory() if is_locked else torch.from_numpy(array)
+    def watch(kernel: Any, programs: int, *arguments: Any) -> None:
+        launch(kernel, programs, *arguments)
+        if kernel is pick:  # `describe` uses the cumulative sums' memory again
+            cumulated.append(arguments[_ENDS_OF_PICK].clone())
 
-    held: list[Tensor] = []
+    left = enqueue(rows, results, watch, memory)
+    ends = cumulated[0] if cumulated else torch.empty(0, dtype=torch.float64)
+    return _left_behind(left.records.numpy(), left.picks, left.maxima, left.sums, ends, left.positions.numpy())
+
+
+def enqueue(rows: NDArray[np.void], results: RowResults, launch: Callable[..., None], memory: DrawMemory) -> Scratch:
+    """Launch all that `draw` does, without waiting for any of it: nothing here reads what a kernel writes.
+
+    Args:
+        rows: ROW[B], whose addresses the device can read.
+        results: of B rows, in memory that the device can write, filled with what a failed row answers.
+        launch: takes a kernel, the number of its programs, and its arguments, which `memory` has made.
+        memory: where all else lies; it must last until the kernels have run.
+
+    """
+    room, place = memory.room, memory.place
 
     def hold(array: NDArray[Any]) -> int:
-        held.append(place(array))
-        return held[-1].data_ptr()
+        address: int = place(array).data_ptr()
+        return address
 
     plan = make_plan(rows, hold)
-    count, total = len(rows), place_blocks(plan.records)
-    final = plan.records[:count, Field.FINAL]
-    flags, blocks = rows["output_flags"].astype(np.int64), blocks_of(plan.records)
-    kinds = np.stack([plan.records[:count, kind] for kind in _KINDS], axis=1)
+    count, total, records = len(rows), place_blocks(plan.records), plan.records
+    final = records[:count, Field.FINAL]
+    flags, blocks = rows["output_flags"].astype(np.int64), blocks_of(records)
+    kinds = np.stack([records[:count, kind] for kind in _KINDS], axis=1)
     most = np.where(kinds >= 0, blocks[np.maximum(kinds, 0)], 0).max(axis=1)
     without = rows["without"] != 0
     picks, shares = share_draws(rows["num_samples"].astype(np.int64), final, most, without)
-    tree_size = place_trees(plan.records, final[without], most[without])
-    own, tasks = place(plan.records), place(picks)
-    records = own.numpy()  # kernels write how wide lists are
-    maxima, bits = room(total), room(total, dtype=torch.int32)
-    sums = room(total, dtype=torch.float64)
-    numbers, positions = room(plan.lists), room(plan.lists, dtype=torch.int32)
-    copies, masses = room(plan.copied), room(plan.lists, dtype=torch.int64)
-    scales, ends = room(shares, dtype=torch.float64), room(shares, dtype=torch.float64)
-    reasons, details = room(count, dtype=torch.int32).zero_(), room(count, dtype=torch.int64).zero_()
-    answers = [torch.from_numpy(part) for part in (results.samples, results.status, results.detail)]
+    tree_size = place_trees(records, final[without], most[without])
+    maxima, bits, sums = room(total, np.float32), room(total, np.int32), room(total, np.float64)
+    numbers, positions = room(plan.lists, np.float32), room(plan.lists, np.int32)
+    copies, masses = room(plan.copied, np.float32), room(plan.lists, np.int64)
+    scales, ends = room(shares, np.float64), room(shares, np.float64)
+    reasons, details = place(np.zeros(count, np.int32)), place(np.zeros(count, np.int64))
+    answers = [memory.share(part) for part in (results.samples, results.status, results.detail)]
     records[plan.copies, Field.ADDRESS] = copies.data_ptr() + 4 * plan.copy_at[plan.copies]
     records[plan.listed, Field.ADDRESS] = numbers.data_ptr() + 4 * records[plan.listed, Field.LIST_AT]
+    own = place(records)  # kernels write how wide lists are
     asked = [kinds[(flags & own_flag) != 0, kind] for kind, own_flag in enumerate(_ENTROPIES)]
-    entropies = np.unique(np.concatenate(asked))
     # Shares of lists are those of full ones: nobody waits here until it is known how long they are.
     as_sent, changed, described = (
-        place(share_blocks(records, some)) for some in (plan.as_sent, plan.copies, entropies)
+        share_blocks(records, some) for some in (plan.as_sent, plan.copies, np.unique(np.concatenate(asked)))
     )
-    launch(measure, len(as_sent), own, as_sent, maxima, bits, sums)
+    launch(measure, len(as_sent), own, place(as_sent), maxima, bits, sums)
     if len(plan.changes):
         launch(adjust, len(plan.changes), own, place(plan.changes), maxima, bits, reasons, details)
-        launch(measure, len(changed), own, changed, maxima, bits, sums)
+        launch(measure, len(changed), own, place(changed), maxima, bits, sums)
     if len(plan.selected):
-        keys = room(plan.wide_lists, dtype=torch.int64)
+        keys = room(plan.wide_lists, np.int64)
         of_lists = (numbers, positions, masses, keys, reasons, details)
         launch(select, len(plan.selected), own, place(plan.selected), maxima, bits, sums, *of_lists)
-    trees = room(tree_size, dtype=torch.int64)
+    trees = room(tree_size, np.int64)
     is_left = np.isin(picks[:, 0], final[without])
     for kernel, some, scratch in (
-        (pick, picks[~is_left], (scales, ends, room(len(picks) * SPARE, dtype=torch.float64))),
+        (pick, picks[~is_left], (scales, ends, room(len(picks) * SPARE, np.float64))),
         (draw_left, picks[is_left], (trees,)),
     ):
         if len(some):
             launch(kernel, len(some), own, place(some), maxima, bits, sums, *scratch, *answers)
-    cumulated = ends.clone()
-    terms = room(total, dtype=torch.float64)
+    terms = room(total, np.float64)
     if len(described):
-        launch(moments, len(described), own, described, maxima, terms)
+        launch(moments, len(described), own, place(described), maxima, terms)
     if len(plan.selected) or len(plan.changes) or flags.any() or rows["candidate_ids"].any():
-        left, more = room(shares), room(len(picks) * DESCRIBE_SPARE, dtype=torch.float64)
+        left, more = room(shares, np.float32), room(len(picks) * DESCRIBE_SPARE, np.float64)
         blocks_of_all = (maxima, sums, terms, scales, ends, left, more, trees, masses)
         outputs = place(_addresses(results))
-        launch(describe, len(picks), own, tasks, *blocks_of_all, positions, reasons, details, *answers, outputs)
-    return _left_behind(records, picks, maxima, sums, cumulated, positions.numpy())
+        launch(describe, len(picks), own, place(picks), *blocks_of_all, positions, reasons, details, *answers, outputs)
+    return Scratch(records=own, picks=picks, maxima=maxima, sums=sums, positions=positions)
 
 
 def _left_behind(  # noqa: PLR0917
