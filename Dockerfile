@@ -43,8 +43,9 @@ ARG TORCH_SPEC=torch==2.13.0
 RUN pip install --constraint constraints.txt "${TORCH_SPEC}" \
     && python -c "import torch; assert torch.version.cuda, 'this torch has no CUDA'"
 COPY . .
-RUN pip install --constraint constraints.txt ".[server,http]" \
-    && python -m samplerd_server.precompile
+# The kernels of every card, compiled here without one.
+RUN pip install --constraint constraints.txt ".[server,http,cuda]" \
+    && python -m samplerd_server.precompile --cuda
 
 
 FROM python:${PYTHON_VERSION}-slim-bookworm AS runtime

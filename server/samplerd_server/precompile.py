@@ -49,6 +49,9 @@ def main() -> None:
     parser.add_argument(
         "--processes", type=int, default=min(2, len(os.sched_getaffinity(0))), help="1 or 2 (default: 2 with 2 cores)"
     )
+    parser.add_argument(
+        "--cuda", action="store_true", help="compile the kernels for GPUs too, for every card; no card is needed"
+    )
     # Of a server, which holds the other end of the pipe.
     parser.add_argument("--until-input-ends", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--temporary", default="", help=argparse.SUPPRESS)
@@ -73,6 +76,8 @@ def main() -> None:
     compiled_scan()
     compiled_varints()
     save_linked()
+    if arguments.cuda:
+        _compile_for_gpus()
     logging.getLogger("samplerd.kernels").info("all kernels are compiled, after %.1f s", time.monotonic() - began)
 
 
@@ -87,6 +92,15 @@ def _compile_by_two() -> None:
         for step in STEPS[1:]:
             for half in [pool.submit(own) for own in step]:  # both processes run
                 half.result()
+
+
+def _compile_for_gpus() -> None:
+    try:
+        from samplerd_server.sampling.cuda.write_archive import write_archive  # noqa: PLC0415  # triton is optional
+    except ModuleNotFoundError as error:
+        raise SystemExit(f"samplerd_server.precompile: --cuda needs pip install 'samplerd[cuda]': {error}") from None
+    path = write_archive()
+    logging.getLogger("samplerd.kernels").info("kernels for GPUs are in %s", path)
 
 
 class _Timed(logging.Formatter):

@@ -41,6 +41,7 @@ def test_the_kernels_lie_beside_the_modules_and_others_have_a_volume() -> None:
         assert "NUMBA_CACHE_DIR" not in environment(name), "what is compiled belongs to the installation"
     for name in ("build-cpu", "build-cuda"):
         assert any("python -m samplerd_server.precompile" in given for given in arguments("RUN", name))
+    assert any("--cuda" in given and "[server,http,cuda]" in given for given in arguments("RUN", "build-cuda"))
     (volume,) = arguments("VOLUME", "runtime")
     assert environment("runtime")["NUMBA_CACHE_DIR"] == volume
     assert arguments("COPY", "runtime") == [f"--from=build --chmod=1777 {volume} {volume}"], "for every user"

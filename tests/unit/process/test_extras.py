@@ -57,6 +57,14 @@ def test_the_step_that_compiles_says_it_too() -> None:
     assert done.stderr.count("\n") == 1
 
 
+def test_compiling_for_gpus_says_what_it_needs() -> None:
+    start = "from samplerd_server import precompile; precompile._compile_for_gpus()"
+    done = run({"triton"}, start=start)
+    assert done.returncode == 1
+    assert done.stderr.startswith("samplerd_server.precompile: --cuda needs pip install 'samplerd[cuda]'")
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize("argument", ["--help", "--version", "--check-config"])
 def test_what_needs_no_server_works(argument: str) -> None:
     assert run(set(extras._PACKAGES), argument).returncode == 0

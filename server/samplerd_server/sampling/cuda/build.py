@@ -22,7 +22,7 @@ from samplerd_server.sampling.cuda.pick import pick
 from samplerd_server.sampling.cuda.select import select
 from samplerd_server.sampling.cuda.without import draw_left
 
-__all__ = ["ARCHITECTURES", "KERNELS", "build"]
+__all__ = ["ARCHITECTURES", "KERNELS", "build", "compile_kernel"]
 
 ARCHITECTURES = (80, 86, 89, 90, 100, 120)
 """Compute capabilities, ten times: A100, GeForce 30 and A10, GeForce 40 and L4, H100 and H200, B200, GeForce 50."""
@@ -123,10 +123,8 @@ KERNELS: dict[str, tuple[Any, dict[str, str], int]] = {
 """Each kernel with the types of its arguments and its warps."""
 
 
-def build(kernel_name: str, architecture: int) -> dict[str, Any]:
-    """Compile one kernel.
-
-    Returns what the compiler made by name: ``ptx`` is the assembly, as text, and ``cubin`` the machine code.
+def compile_kernel(kernel_name: str, architecture: int) -> Any:
+    """Compile one kernel; returns what triton calls a compiled kernel, with `asm` and `metadata`.
 
     Raises:
         RuntimeError: the process interprets kernels.
@@ -136,10 +134,21 @@ def build(kernel_name: str, architecture: int) -> dict[str, Any]:
         message = "kernels cannot be compiled where TRITON_INTERPRET is set"
         raise RuntimeError(message)
     kernel, signature, warps = KERNELS[kernel_name]
-    compiled = triton.compile(
+    return triton.compile(
         ASTSource(fn=kernel, signature=signature, constexprs={}),
         target=GPUTarget("cuda", architecture, 32),
         options={"num_warps": warps, "enable_fp_fusion": False},
     )
-    asm: dict[str, Any] = compiled.asm
+
+
+def build(kernel_name: str, architecture: int) -> dict[str, Any]:
+    """Compile one kernel.
+
+    Returns what the compiler made by name: ``ptx`` is the assembly, as text, and ``cubin`` the machine code.
+
+    Raises:
+        RuntimeError: the process interprets kernels.
+
+    """
+    asm: dict[str, Any] = compile_kernel(kernel_name, architecture).asm
     return asm

@@ -1,0 +1,158 @@
+"""The card behind CUDA's driver, over a double of it: what launches are given, in which order, and what fails how."""
+
+from __future__ import annotations
+
+import threading
+from types import SimpleNamespace
+
+import pytest
+
+from samplerd_server.core.errors import DeviceError
+from samplerd_server.sampling.cuda.archive import CompiledKernel
+from samplerd_server.sampling.cuda.card import Buffer, CardLostError, LaunchError, OutOfCardMemoryError
+from samplerd_server.sampling.cuda.cuda_card import CudaCard, read_capability
+from tests.support.cuda_driver import SIGNATURES, CudaDriver, Result
+
+MEASURE = SimpleNamespace(__name__="measure")
+
+
+@pytest.fixture
+def driver() -> CudaDriver:
+    driver = CudaDriver()
+    driver.parameters = {"measure_0d1d": 5}
+    return driver
+
+
+@pytest.fixture
+def card(driver) -> CudaCard:
+    own = CompiledKernel(name="measure", entry="measure_0d1d", image=b"code", warps=4, shared_bytes=64 << 10)
+    card = CudaCard(driver, 0, {"measure": own})
+    card.start()
+    return card
+
+
+def buffers(*addresses: int) -> list[Buffer]:
+    return [Buffer(address, 1, "f4") for address in addresses]
+
+
+def test_a_launch_is_given_pointers_to_its_arguments_and_to_no_scratch(driver, card) -> None:
+    card.launch(MEASURE, 17, *buffers(0x7F00_0000_0100, 0x200, 0xFFFF_FFFF_FFFF_FF00))
+    assert driver.launches == [("measure_0d1d", [0x7F00_0000_0100, 0x200, 0xFFFF_FFFF_FFFF_FF00, 0, 0])]
+    [(_, (function, *sizes, _, extra))] = driver.named("cuLaunchKernel")
+    assert function == "measure_0d1d"
+    assert sizes[:7] == [17, 1, 1, 128, 1, 1, 64 << 10]
+    assert extra == 0
+    assert card.counts.launches == 1
+
+
+def test_a_kernel_without_programs_is_not_launched(driver, card) -> None:
+    card.launch(MEASURE, 0, *buffers(1, 2, 3))
+    assert driver.launches == []
+    assert card.counts.launches == 0
+
+
+def test_much_shared_memory_is_asked_for_once(driver, card) -> None:
+    assert driver.named("cuFuncSetAttribute") == [("cuFuncSetAttribute", ("measure_0d1d", "shared", 64 << 10))]
+
+
+def test_kernels_wait_for_copies_and_a_thread_for_kernels(driver, card) -> None:
+    before = len(driver.calls)
+    card.copy(0x100, 0x200, 64)
+    card.fence()
+    card.launch(MEASURE, 1, *buffers(1, 2, 3))
+    mark = card.mark()
+    card.wait(mark)
+    calls = driver.calls[before:]
+    copied = next(arguments for name, arguments in calls if name == "cuMemcpyHtoDAsync")
+    assert copied[:3] == (0x100, 0x200, 64)
+    records = [arguments for name, arguments in calls if name == "cuEventRecord"]
+    [(stream, event, _)] = [arguments for name, arguments in calls if name == "cuStreamWaitEvent"]
+    assert records[0] == (event, copied[3])
+    assert stream != copied[3]
+    [launched] = [arguments for name, arguments in calls if name == "cuLaunchKernel"]
+    assert launched[8] == stream
+    assert records[1] == (mark, stream)
+    assert [arguments for name, arguments in calls if name == "cuEventSynchronize"] == [(mark,)]
+    names = [name for name, _ in calls]
+    order = ["cuMemcpyHtoDAsync", "cuStreamWaitEvent", "cuLaunchKernel", "cuEventSynchronize"]
+    assert [name for name in names if name in order] == order
+    assert names.count("cuEventDestroy") == names.count("cuEventCreate") == 2
+    assert (card.counts.copies, card.counts.copied_bytes, card.counts.waits) == (1, 64, 1)
+
+
+def test_each_thread_enters_the_context_once(driver, card) -> None:
+    def work() -> None:
+        card.copy(0x100, 0x200, 64)
+        card.fence()
+
+    before = len(driver.named("cuCtxSetCurrent"))
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+        thread.join()
+    card.fence()
+    assert driver.named("cuCtxSetCurrent")[before:] == [("cuCtxSetCurrent", ("context",))] * 2
+
+
+@pytest.mark.parametrize(
+    ("result", "error"),
+    [
+        (Result.CUDA_ERROR_OUT_OF_MEMORY, OutOfCardMemoryError),
+        (Result.CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES, LaunchError),
+        (Result.CUDA_ERROR_INVALID_VALUE, LaunchError),
+        (Result.CUDA_ERROR_ILLEGAL_ADDRESS, CardLostError),
+    ],
+)
+def test_failures_have_kinds(driver, card, result, error) -> None:
+    driver.failures["cuLaunchKernel"] = result
+    with pytest.raises(error, match=f"^cuLaunchKernel answered {result.name}$"):
+        card.launch(MEASURE, 1, *buffers(1, 2, 3))
+    assert card.counts.launches == 0
+
+
+def test_a_failure_of_work_that_was_enqueued_is_met_by_who_waits(driver, card) -> None:
+    driver.failures["cuEventSynchronize"] = Result.CUDA_ERROR_ILLEGAL_ADDRESS
+    with pytest.raises(CardLostError, match="cuEventSynchronize"):
+        card.wait(card.mark())
+
+
+def test_no_memory_is_an_error_of_its_own(driver, card) -> None:
+    driver.failures |= {
+        "cuMemAlloc": Result.CUDA_ERROR_OUT_OF_MEMORY,
+        "cuMemHostAlloc": Result.CUDA_ERROR_OUT_OF_MEMORY,
+    }
+    for allocate in (card.allocate, card.allocate_locked):
+        with pytest.raises(OutOfCardMemoryError):
+            allocate(1 << 40)
+
+
+def test_all_is_freed_at_the_end(driver, card) -> None:
+    memory, locked = card.allocate(1_000), card.allocate_locked(500)
+    assert memory % 256 == 0
+    card.close()
+    assert driver.named("cuMemFree") == [("cuMemFree", (memory,))]
+    assert driver.named("cuMemFreeHost") == [("cuMemFreeHost", (locked,))]
+    assert len(driver.named("cuModuleUnload")) == len(driver.named("cuModuleLoadData")) == 1
+    assert len(driver.named("cuStreamDestroy")) == len(driver.named("cuStreamCreate")) == 2
+    assert driver.calls[-1] == ("cuDevicePrimaryCtxRelease", (0,))
+    card.close()
+    assert driver.calls[-1] == ("cuDevicePrimaryCtxRelease", (0,))
+
+
+def test_the_capability_of_a_card() -> None:
+    assert read_capability(CudaDriver(86, cards=2), 1) == 86
+    with pytest.raises(DeviceError, match="device cuda:2 is not there: the driver sees 2 CUDA devices"):
+        read_capability(CudaDriver(86, cards=2), 2)
+
+
+def test_the_double_is_like_the_driver() -> None:
+    driver = pytest.importorskip("cuda.bindings.driver")
+    for name, count in SIGNATURES.items():
+        said = (getattr(driver, name).__doc__ or "").split("\n")[0]
+        inside = said[said.index("(") + 1 : said.rindex(")")]
+        assert len([own for own in inside.split(",") if own.strip()]) == count, said
+    for kind in ("CUstream_flags", "CUevent_flags", "CUdevice_attribute", "CUfunction_attribute"):
+        for name in vars(getattr(CudaDriver, kind)):
+            assert hasattr(getattr(driver, kind), name)
+    for own in Result:
+        assert int(getattr(driver.CUresult, own.name)) == own
