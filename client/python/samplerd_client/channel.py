@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import math
 import re
 import secrets
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_MAX_MESSAGE_BYTES",
+    "DEFAULT_PING_TIMEOUT_S",
     "DISTRIBUTION_KEY",
     "ChannelConfig",
     "TlsConfig",
@@ -35,6 +37,10 @@ __all__ = [
 DEFAULT_MAX_MESSAGE_BYTES = 256 * 1024 * 1024
 """Room for 16 million samples with three kinds of log-probabilities; gRPC's own default holds one million samples."""
 
+DEFAULT_PING_TIMEOUT_S = 10.0
+"""The time in which deploy/envoy expects answers too: a busy server answers pings within milliseconds, as its transport
+does so without Python."""
+
 DISTRIBUTION_KEY = "x-samplerd-distribution"
 """Metadata key with the name of the uploaded distribution that a call is about: a proxy can choose the server by it."""
 
@@ -45,6 +51,9 @@ _BALANCED = json.dumps(
     }
 )
 """gRPC's service config: calls go to the servers in turn, and a server that is starting or draining gets none."""
+
+_SHORTEST_PING_TIMEOUT_S = 2.0
+"""gRPC sends at most one ping a second."""
 
 _METADATA_KEY = re.compile(r"[0-9a-z_.-]+")
 _CLIENT_KEY = "x-samplerd-client"
@@ -94,6 +103,12 @@ class ChannelConfig:
     """Send the token even over an unencrypted network."""
     max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES
     """Largest reply that is accepted, in bytes. The server bounds requests."""
+    ping_timeout_s: float = DEFAULT_PING_TIMEOUT_S
+    """Seconds in which a server must answer a ping, or else its connection is closed; at least 2.
+
+    While a call or a stream is open and nothing comes, a ping is sent after half of it. The answer waits behind what is
+    being sent: give more time where rows of megabytes go over a slow link.
+    """
     name: str = field(default_factory=lambda: secrets.token_hex(8), compare=False, repr=False)
     """What tells this client apart on a Unix socket."""
 
@@ -103,6 +118,10 @@ class ChannelConfig:
         joint_target(self.target)  # raises if there is none
         if self.connections < 1:
             raise ValueError(f"connections must be at least 1, got {self.connections}")
+        if not _SHORTEST_PING_TIMEOUT_S <= self.ping_timeout_s < math.inf:
+            raise ValueError(
+                f"ping_timeout_s must be at least {_SHORTEST_PING_TIMEOUT_S:g} s, got {self.ping_timeout_s}"
+            )
         for key, _ in self.extra_metadata:
             check_metadata_key(key)
         exposed = self.token is not None and self.tls is None and not is_local(self.target)
@@ -201,9 +220,7 @@ def open_channel(config: ChannelConfig) -> grpc.aio.Channel:
         # A restarted server is found again within a second, not within gRPC's two minutes.
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 1000),
-        # Five minutes is the shortest ping interval that a server with default settings tolerates.
-        ("grpc.keepalive_time_ms", 300_000),
-        ("grpc.keepalive_timeout_ms", 20_000),
+        *_pings(config.ping_timeout_s),
     ]
     if is_local(config.target):
         # A proxy that the environment names for the world outside cannot reach this machine's own addresses.
@@ -219,6 +236,19 @@ def open_channel(config: ChannelConfig) -> grpc.aio.Channel:
     if config.tls.server_name is not None:
         options.append(("grpc.ssl_target_name_override", config.tls.server_name))
     return grpc.aio.secure_channel(target, config.tls.credentials(), options=options)
+
+
+def _pings(timeout_s: float) -> tuple[tuple[str, int], ...]:
+    """Give the options by which calls leave a server that is frozen: its connection stays open, and nothing comes."""
+    timeout_ms = round(timeout_s * 1e3)
+    return (
+        # Sent only while a call or a stream is open, whether or not that sends anything. A samplerd takes two a second.
+        ("grpc.keepalive_time_ms", timeout_ms // 2),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.keepalive_timeout_ms", timeout_ms),
+        # A ping has a time of its own, which is a minute by default, and it is this that counts.
+        ("grpc.http2.ping_timeout_ms", timeout_ms),
+    )
 
 
 def _read(source: bytes | Path | None) -> bytes | None:

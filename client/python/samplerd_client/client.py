@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 import grpc
 
 from samplerd.v1 import sampler_pb2 as pb
-from samplerd_client.channel import DEFAULT_MAX_MESSAGE_BYTES, ChannelConfig, TlsConfig
+from samplerd_client.channel import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_PING_TIMEOUT_S, ChannelConfig, TlsConfig
 from samplerd_client.channel_pool import ChannelPool
 from samplerd_client.coalesce import Coalescer, Coalescing
 from samplerd_client.distributions import DistributionCalls
@@ -53,18 +53,18 @@ class SamplerClient(DistributionCalls, ServerQueries):
     Args:
         target: ``host:port`` or ``unix:/path``; or a list of such addresses, all of one kind: calls go in turn to the
             servers that are healthy.
-        balance: do so with the addresses that one name stands for, as of ``dns:///name:port``; None = only for a list.
+        balance: so with the addresses that one name stands for, as of ``dns:///name:port``; None = only for a list.
         connections: connections to each server, used in turn. With 1, the clients of a process share one.
         metadata: sent with every call. Calls about a distribution carry its name as ``x-samplerd-distribution`` too.
         tls: whom to trust and who to be; None = no encryption.
         token: sent as ``authorization: Bearer``; never over an unencrypted network unless `allow_plaintext_token`.
         allow_plaintext_token: see `token`.
-        timeout_s: seconds for a call with its retries, or a part of a streamed draw, where the call does not say;
-            None = no end.
+        timeout_s: seconds for a call with its retries, or a part of a streamed draw, by default; None = no end.
         retry: how often and after how long a call is tried again.
         max_message_bytes: largest reply that is taken.
-        coalesce: let concurrent calls of `sample` with one row each travel together, which changes neither their
-            results nor their errors; see `Coalescing`, which sets its limits. False = a message for each call.
+        ping_timeout_s: seconds without an answer after which a server is taken for frozen; see `ChannelConfig`.
+        coalesce: let concurrent calls of `sample` with one row each travel together, with the same results and errors;
+            `Coalescing` sets its limits. False = a message for each call.
 
     """
 
@@ -81,6 +81,7 @@ class SamplerClient(DistributionCalls, ServerQueries):
         timeout_s: float | None = DEFAULT_TIMEOUT_S,
         retry: RetryPolicy | None = None,
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
+        ping_timeout_s: float = DEFAULT_PING_TIMEOUT_S,
         coalesce: bool | Coalescing = True,
     ) -> None:
         config = ChannelConfig(
@@ -92,6 +93,7 @@ class SamplerClient(DistributionCalls, ServerQueries):
             token=token,
             allow_plaintext_token=allow_plaintext_token,
             max_message_bytes=max_message_bytes,
+            ping_timeout_s=ping_timeout_s,
         )
         self._timeout_s = timeout_s
         self._policy = retry or RetryPolicy()
@@ -200,12 +202,7 @@ class SamplerClient(DistributionCalls, ServerQueries):
             del failed  # it holds this frame, which would hold it
 
     def stream(self, *, max_in_flight: int = 256) -> SampleStream:
-        """Return a stream of requests; use it with ``async with``.
-
-        Args:
-            max_in_flight: requests sent and not answered; past it `sample` waits.
-
-        """
+        """Return a stream of requests, for ``async with``; with `max_in_flight` requests unanswered, `sample` waits."""
         return SampleStream(**self._stream_parts("SampleStream", pb.SampleResponse.FromString, max_in_flight))
 
     async def verify_draft(

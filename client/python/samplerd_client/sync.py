@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack
 
-from samplerd_client.channel import DEFAULT_MAX_MESSAGE_BYTES, TlsConfig
+from samplerd_client.channel import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_PING_TIMEOUT_S, TlsConfig
 from samplerd_client.client import DEFAULT_TIMEOUT_S, SamplerClient
 from samplerd_client.loop_thread import Runner
 from samplerd_client.multiplex import MultiplexedStream
@@ -144,6 +144,7 @@ class SyncSamplerClient:
         timeout_s: float | None = DEFAULT_TIMEOUT_S,
         retry: RetryPolicy | None = None,
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
+        ping_timeout_s: float = DEFAULT_PING_TIMEOUT_S,
         coalesce: bool | Coalescing = True,
     ) -> None:
         self._client = SamplerClient(
@@ -157,6 +158,7 @@ class SyncSamplerClient:
             timeout_s=timeout_s,
             retry=retry,
             max_message_bytes=max_message_bytes,
+            ping_timeout_s=ping_timeout_s,
             coalesce=coalesce,
         )
         self._runner = Runner()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,12 @@ def test_a_token_is_not_shown_to_the_network() -> None:
     assert ChannelConfig(target="10.0.0.1:1", token="t", allow_plaintext_token=True).metadata
     assert ChannelConfig(target="10.0.0.1:1").metadata == ()
     assert "secret" not in repr(ChannelConfig(target="localhost:1", token="secret"))
+
+
+@pytest.mark.parametrize("given_s", [0.0, 1.9, math.inf, math.nan])
+def test_a_ping_has_a_time_that_grpc_can_keep(given_s: float) -> None:
+    with pytest.raises(ValueError, match="ping_timeout_s must be at least 2"):
+        ChannelConfig(target="localhost:1", ping_timeout_s=given_s)
 
 
 def test_credentials() -> None:
