@@ -9,6 +9,7 @@ import signal
 import struct
 import subprocess
 import time
+from collections import Counter
 
 import grpc
 import pytest
@@ -16,8 +17,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from samplerd.v1 import sampler_pb2 as pb
+from samplerd_server.transport.grpcio.server import GrpcServer
 from tests.support.daemon import Daemon
-from tests.support.http2 import Connection
+from tests.support.http2 import GOAWAY, Connection
 from tests.support.requests import one_hot, tensor
 from tests.support.served import WAIT_S, Served, connect, failure, stub
 from tests.support.valve import Valve
@@ -131,6 +133,66 @@ async def test_clients_are_told_to_go_once_they_have_been_answered(monkeypatch):
                 assert client.replies[stream].has_ended or not client.is_leaving
             assert client.replies[stream].grpc_status == 0
         assert await asyncio.wait_for(stopping, WAIT_S)
+
+
+async def test_what_comes_as_grpcio_stops_is_refused_behind_its_goodbye(monkeypatch):
+    # grpcio ends a call as CANCELLED that comes once it has stopped. A caller that waits for its refusal sends no other
+    # before the server has told it to go.
+    own = GrpcServer._hold_calls
+    pending = []
+
+    async def hold(server):
+        server._lines.close()
+        stream = await asyncio.to_thread(client.start)
+        await asyncio.to_thread(client.send, stream, struct.pack(">BI", 0, len(body)) + body, end=True)
+        pending.extend([stream, served.stub.Sample(ask(2)), served.stub.SampleStream()])
+        async with asyncio.timeout(WAIT_S):
+            while server._lines.waiting < 3:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await own(server)
+
+    monkeypatch.setattr(GrpcServer, "_hold_calls", hold)
+    body = ask(1).SerializeToString()
+    async with Served() as served:
+        await served.round_trip()
+        with await asyncio.to_thread(Connection, served.address) as client:
+            stopping = served.stop()
+            async with asyncio.timeout(WAIT_S):
+                while len(pending) < 3:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            stream, unary, streaming = pending
+            assert GOAWAY in await asyncio.to_thread(client.frames, stream)
+            assert (await failure(unary)).code() is CODE.UNAVAILABLE
+            assert (await failure(streaming.read())).code() is CODE.UNAVAILABLE
+        assert await asyncio.wait_for(stopping, WAIT_S)
+        assert served.metrics.shed.value("draining") == 3
+        assert served.sampler.batches == []
+
+
+async def test_callers_that_ask_again_at_once_are_refused_until_they_are_told_to_go(monkeypatch):
+    monkeypatch.setattr("samplerd_server.transport.grpcio.server._QUIET_S", 1.0)  # however busy the machine is
+    codes = Counter()
+
+    async def ask_on(address):
+        async with connect(address, ("grpc.enable_retries", 0)) as channel:
+            service = stub(channel)
+            await channel.channel_ready()
+            while channel.get_state() is grpc.ChannelConnectivity.READY:
+                try:
+                    await service.Sample(ask(1), timeout=WAIT_S)
+                    codes[CODE.OK] += 1
+                except grpc.aio.AioRpcError as error:
+                    codes[error.code()] += 1
+
+    async with Served() as served:
+        served.sampler.open()
+        load = [asyncio.create_task(ask_on(served.address)) for _ in range(16)]
+        async with asyncio.timeout(WAIT_S):
+            while codes[CODE.OK] < 100:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert await asyncio.wait_for(served.stop(), WAIT_S)
+        await asyncio.wait_for(asyncio.gather(*load), WAIT_S)
+    assert set(codes) == {CODE.OK, CODE.UNAVAILABLE}
 
 
 async def test_clients_are_sent_elsewhere_while_a_long_call_is_still_in_flight():

@@ -12,6 +12,9 @@ import h2.exceptions
 from h2.settings import SettingCodes
 
 WAIT_S = 30.0
+GOAWAY = 7
+_DATA, _HEADERS, _RST_STREAM = 0, 1, 3
+_END_STREAM = 1
 HEADERS = {
     ":method": "POST",
     ":scheme": "http",
@@ -130,6 +133,18 @@ class Connection:
         while not (reply.has_ended or reply.is_reset or self.is_closed):
             self.read()
         return reply
+
+    def frames(self, stream: int) -> list[int]:
+        """Give the types of all frames in their order, up to the one that ends a stream; of a connection never read."""
+        kinds = []
+        with self._socket.makefile("rb") as file:
+            while head := file.read(9):
+                kinds.append(head[3])
+                file.read(int.from_bytes(head[:3]))
+                ends = head[3] == _RST_STREAM or (head[3] in (_DATA, _HEADERS) and head[4] & _END_STREAM)
+                if ends and int.from_bytes(head[5:]) == stream:
+                    break
+        return kinds
 
     def call(self, body: bytes, *extra: tuple[str, str], **changed: str | None) -> Reply:
         """Send a whole request and wait for its reply."""

@@ -124,7 +124,7 @@ class Acceptor(cygrpc.AioServer):  # type: ignore[misc]  # the types leave it ou
         came = self.arrivals.take()
         peer = peer_of(_Context(call, None, None, asyncio.get_running_loop()))
         if not self.is_running():
-            self.refuse(call, UnavailableError("the server is stopping"))
+            self._refuse_late(call, peer)
         elif self.resets.are_too_many(peer):
             refusal = OverloadedError(
                 "this connection resets most of its calls", reason="resets", retry_after_s=_RETRY_AFTER_S
@@ -154,4 +154,9 @@ class Acceptor(cygrpc.AioServer):  # type: ignore[misc]  # the types leave it ou
     def refuse_all(self, turns: Sequence[Turn]) -> None:
         """Answer calls that will never begin, since the server stops."""
         for turn in turns:
-            self.refuse(turn.call, UnavailableError("the server is stopping"))
+            self._refuse_late(turn.call, str(turn.connection))
+
+    def _refuse_late(self, call: object, peer: str) -> None:
+        refusal = UnavailableError("the server is stopping; ask another one")
+        self.refused(refusal, peer)
+        self.refuse(call, refusal)

@@ -76,6 +76,7 @@ class Lines:
         self._held: _Line | None = None
         """The line that has more calls which have begun than all others together; more than one cannot have them."""
         self._takers: deque[tuple[asyncio.Future[Any], deque[Turn]]] = deque()
+        self._is_closed = False
         self.waiting = 0
         """Calls that wait for their turn."""
         self._begun = 0
@@ -99,6 +100,10 @@ class Lines:
         """Set the next call as the result of `wanted`, now or later, and append its turn to `handed`."""
         self._takers.append((wanted, handed))
         self._serve()
+
+    def close(self) -> None:
+        """Let no call begin any more: those that wait, and those that come, wait until `clear` gives them up."""
+        self._is_closed = True
 
     def clear(self) -> list[Turn]:
         """Give up the calls that wait; returns them."""
@@ -155,7 +160,7 @@ class Lines:
             self._held = line
 
     def _serve(self) -> None:
-        while self._ready and self._takers:
+        while self._ready and self._takers and not self._is_closed:
             if self._takers[0][0].done():  # it has stopped
                 self._takers.popleft()
                 continue

@@ -26,11 +26,10 @@ if TYPE_CHECKING:
 __all__ = ["FINISH_FIRST_S", "GrpcServer"]
 
 _LOG = logging.getLogger("samplerd.transport")
-_QUIET_S = 0.05
-"""Seconds without a new call after which clients have noticed that the server drains."""
-_QUIET_TURNS = 3
-"""Bounds that wait: at most this many times `_QUIET_S`, which is less than `DRAIN_RETRY_S`, so that what was refused is
-tried again on another connection."""
+_QUIET_S = 0.1
+"""Seconds without a new call after which all callers that wait for answers are waiting."""
+_QUIET_TURNS = 4
+"""Bounds that wait, for callers that send calls without waiting for answers: at most this many times `_QUIET_S`."""
 FINISH_FIRST_S = 2.0
 """Seconds in which calls may finish before clients are told to go. What three refusals let a client wait is longer."""
 _POLL_S = 0.01
@@ -181,9 +180,11 @@ class GrpcServer:
         end = asyncio.get_running_loop().time() + grace
         finishing = asyncio.create_task(self._finish())
         await asyncio.wait({finishing}, timeout=min(FINISH_FIRST_S, grace / 2))
-        await self._wait_quiet()
+        await self._hold_calls()
         left = max(0.0, end - asyncio.get_running_loop().time())
         stopping = [asyncio.ensure_future(server.stop(left)) for server in self._servers]
+        while any(own.is_running() for own in self._acceptors):
+            await asyncio.sleep(0)
         for own in self._acceptors[:1]:
             own.refuse_all(self._lines.clear())
         done, _ = await asyncio.wait({finishing}, timeout=left)
@@ -206,13 +207,23 @@ class GrpcServer:
         while not all(call.has_ended for call in answering):  # noqa: ASYNC110
             await asyncio.sleep(_POLL_S)
 
-    async def _wait_quiet(self) -> None:
-        """Wait until no new calls arrive, so that they are refused: once stopped, grpcio ends calls as CANCELLED."""
+    async def _hold_calls(self) -> None:
+        """Let no call begin, and wait until no more come.
+
+        Stopped, grpcio ends calls that come as CANCELLED. Callers that wait for an answer send no other call until they
+        are refused, which is once grpcio has told them to go.
+        """
+        self._lines.close()
         for _ in range(_QUIET_TURNS):
-            begun = self._observer.begun
+            came = self._came
             await asyncio.sleep(_QUIET_S)
-            if self._observer.begun == begun:
+            if self._came == came and not self._sampler.waiting:
                 return
+
+    @property
+    def _came(self) -> int:
+        """Calls that have come, since the start; once lines are closed, they give up none that wait."""
+        return self._observer.begun + self._lines.waiting
 
 
 def _lifetimes(config: TransportConfig) -> list[tuple[str, int]]:

@@ -109,8 +109,8 @@ class RpcObserver:
 
     def refuse_unseen(self, error: SamplerdError, peer: str) -> None:
         """Count and log a call of a peer that was refused before anything was read of it."""
-        self._metrics.shed.add(1, error.reason)
-        self.refusals.refused(error.reason, code=error.code.name, peer=peer, why=error.message)
+        self._metrics.shed.add(1, "draining" if isinstance(error, UnavailableError) else error.reason)
+        self.refusals.refused(error.reason.lower(), code=error.code.name, peer=peer, why=error.message)
 
     def _count(self, error: SamplerdError) -> None:
         """Count what no code tells of an error."""

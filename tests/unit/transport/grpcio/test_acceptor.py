@@ -121,6 +121,7 @@ async def test_calls_that_will_never_begin_are_answered(served):
     await served.until(lambda: sum(call.done() for call in calls) == CALLS - PLACES)
     assert {call.code() for call in calls if call.done()} == {grpc.StatusCode.UNAVAILABLE}
     assert served.arrivals.dropped == CALLS - PLACES
+    assert [error.code.name for error, _ in served.refused] == ["UNAVAILABLE"] * (CALLS - PLACES)
 
 
 async def test_a_server_with_waiting_calls_stops(served):

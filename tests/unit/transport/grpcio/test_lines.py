@@ -148,3 +148,19 @@ async def test_what_waits_can_be_given_up(calls):
     calls.take(11)
     assert [turn.call for turn in calls.lines.clear()] == ["greedy"] * (10 - PLACES)
     calls.end()
+
+
+async def test_once_closed_no_call_begins_and_all_can_be_given_up(calls):
+    calls.send("polite")
+    assert calls.take(2) == ["polite"]
+    wanted = asyncio.get_running_loop().create_future()
+    calls.lines.ask(wanted, calls.handed)
+    calls.lines.close()
+    calls.send("polite", 2)
+    calls.send("other")
+    calls.read()  # which would let the next begin
+    assert not wanted.done()
+    assert calls.lines.waiting == 3
+    assert sorted(turn.call for turn in calls.lines.clear()) == ["other", "polite", "polite"]
+    assert calls.lines.waiting == 0
+    wanted.cancel()
