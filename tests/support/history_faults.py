@@ -164,7 +164,7 @@ class Fault:
     exit_code: int = 0
     transports: tuple[str, ...] = ("grpcio", "envoy")
     cancels: bool = False
-    """Whether grpcio may end an attempt as CANCELLED: one that reaches it in the instant in which it stops."""
+    """Whether grpcio may end an attempt as CANCELLED: one that crosses its goodbye."""
 
     def codes(self, transport: str) -> dict[str, set[str]]:
         """With which codes an attempt may fail, by kind of call."""
