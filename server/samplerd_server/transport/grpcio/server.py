@@ -183,7 +183,7 @@ class GrpcServer:
         await self._hold_calls()
         left = max(0.0, end - asyncio.get_running_loop().time())
         stopping = [asyncio.ensure_future(server.stop(left)) for server in self._servers]
-        while any(own.is_running() for own in self._acceptors):
+        while any(own.is_running() for own in self._acceptors):  # noqa: ASYNC110  # a turn or two
             await asyncio.sleep(0)
         for own in self._acceptors[:1]:
             own.refuse_all(self._lines.clear())
