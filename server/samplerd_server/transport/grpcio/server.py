@@ -83,6 +83,7 @@ class GrpcServer:
             if not self._shares_port or address.startswith("unix"):
                 check_free(address)
         self._lines = Lines(asyncio.get_running_loop())
+        self._generic = _with_streams(self._handlers.generic)
         first = self._new_server()
         self.addresses = tuple(bind_port(first, address, self._certificates) for address in listen)
         shared = [address for address in self.addresses if not address.startswith("unix")]
@@ -99,6 +100,10 @@ class GrpcServer:
             _LOG.warning(
                 "this version of grpcio takes calls up in a way that samplerd does not know: many calls of one "
                 "connection make those of others wait"
+            )
+        elif self._generic is self._handlers.generic:
+            _LOG.warning(
+                "this version of grpcio reads and writes in a way that samplerd does not know: streams are slow"
             )
         self._sampler.start(self._arrivals)
         self._handlers.health.set_serving(is_serving=True)
@@ -135,7 +140,7 @@ class GrpcServer:
             own.arrivals = arrivals
             self._acceptors.append(own)
         server.add_generic_rpc_handlers((arrivals,))
-        server.add_generic_rpc_handlers(tuple(self._handlers.generic))
+        server.add_generic_rpc_handlers(self._generic if own is not None else self._handlers.generic)
         return server
 
     def _make_server(self, options: Sequence[tuple[str, int]]) -> tuple[grpc.aio.Server, Acceptor | None]:
@@ -224,6 +229,15 @@ class GrpcServer:
     def _came(self) -> int:
         """Calls that have come, since the start; once lines are closed, they give up none that wait."""
         return self._observer.begun + self._lines.waiting
+
+
+def _with_streams(handlers: Sequence[grpc.GenericRpcHandler]) -> Sequence[grpc.GenericRpcHandler]:
+    """Let streams read and write what is there in one go; give the same handlers where this grpcio cannot do that."""
+    try:
+        from samplerd_server.transport.grpcio.stream_handlers import StreamHandlers  # noqa: PLC0415  # may not be known
+    except (AttributeError, ImportError):  # this grpcio has not what it needs
+        return handlers
+    return tuple(map(StreamHandlers, handlers))
 
 
 def _lifetimes(config: TransportConfig) -> list[tuple[str, int]]:

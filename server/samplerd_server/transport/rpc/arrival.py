@@ -46,6 +46,11 @@ class Arrival:
         self.record: CallRecord | None = None
         """What is noted of the call for the access log; None = nothing."""
 
+    @property
+    def turn(self) -> Turn | None:
+        """Its place among the calls that are read; None = it takes none, or has given it back."""
+        return self._turn
+
     def begin(self) -> None:
         """Take note that a handler has begun: the place among the calls that are read is another's."""
         self.has_begun = True
