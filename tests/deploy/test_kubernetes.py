@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -52,10 +53,10 @@ def with_everything() -> Objects:
     return objects
 
 
-def with_components(folder: Path, *names: str) -> Objects:
+def with_components(folder: Path, *names: str, more: str = "") -> Objects:
     shutil.copytree(FOLDER, folder / "kubernetes")
     lines = ["resources: [kubernetes/base]", "components:", *(f"  - kubernetes/components/{name}" for name in names)]
-    (folder / "kustomization.yaml").write_text("\n".join(lines))
+    (folder / "kustomization.yaml").write_text("\n".join([*lines, more]))
     objects, problems = kustomize(folder)
     assert not problems, problems
     return objects
@@ -94,6 +95,56 @@ def test_so_are_those_of_the_chart_with_all_its_parts(tmp_path: Path) -> None:
     assert checked.returncode == 0, checked.stderr
     assert "max_batch_rows = 512" in checked.stdout
     assert "workers = 2" in checked.stdout
+
+
+@pytest.mark.parametrize("namespace", ["default", "sampling"])
+def test_the_base_with_its_components_works_in_any_namespace_and_with_another_name(
+    namespace: str, tmp_path: Path
+) -> None:
+    more = f"namespace: {namespace}\nnamePrefix: eu-\ntransformers: [kubernetes/components/keda/query]"
+    objects = with_components(tmp_path, "keda", "podmonitor", "grpcroute", more=more)
+    assert {(own["metadata"]["namespace"], own["metadata"]["name"]) for own in objects} == {(namespace, "eu-samplerd")}
+    [query] = queries(objects)
+    assert re.findall(r'namespace="(.*?)"', query) == [namespace]
+    assert of_kind(objects, "ScaledObject")["spec"]["scaleTargetRef"]["name"] == "eu-samplerd"
+    [rule] = of_kind(objects, "GRPCRoute")["spec"]["rules"]
+    assert [own["name"] for own in rule["backendRefs"]] == ["eu-samplerd"]
+    others = [own for own in objects if own["kind"] != "PrometheusRule"]  # whose job is a label of the pods
+    texts = [text for own in others for text in texts_of(own["spec"]) if re.search(r"\b(default|NAMESPACE)\b", text)]
+    assert texts == ([query] if namespace == "default" else [])
+
+
+def test_an_hpa_finds_a_deployment_with_another_name(tmp_path: Path) -> None:
+    objects = with_components(tmp_path, "hpa", more="namePrefix: eu-")
+    assert of_kind(objects, "HorizontalPodAutoscaler")["spec"]["scaleTargetRef"]["name"] == "eu-samplerd"
+
+
+def test_the_query_without_a_namespace_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match=r"metadata.namespace. is missing"):
+        with_components(tmp_path, "keda", more="transformers: [kubernetes/components/keda/query]")
+
+
+def test_the_charts_query_counts_the_pods_of_its_own_release() -> None:
+    objects, _ = helm(keda={"enabled": True})
+    [query] = queries(objects)
+    assert re.findall(r'namespace="(.*?)"', query) == ["sampling"]
+    [pods] = re.findall(r'pod=~"(.*?)"', query)
+    assert re.fullmatch(pods, "release-samplerd-7d4b9c6f5-x2x9z")
+    assert not re.fullmatch(pods, "release-samplerd-big-7d4b9c6f5-x2x9z"), "the pods of another release"
+
+
+def queries(objects: Objects) -> list[str]:
+    """What KEDA asks Prometheus."""
+    triggers = of_kind(objects, "ScaledObject")["spec"]["triggers"]
+    return [own["metadata"]["query"] for own in triggers if own["type"] == "prometheus"]
+
+
+def texts_of(given: Any) -> list[str]:
+    """Every text in an object."""
+    if isinstance(given, dict | list):
+        values = given.values() if isinstance(given, dict) else given
+        return [text for value in values for text in texts_of(value)]
+    return [given] if isinstance(given, str) else []
 
 
 def container(objects: Objects) -> dict[str, Any]:

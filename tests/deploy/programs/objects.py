@@ -33,7 +33,7 @@ SEVERITIES = ("unknown", "info", "warning", "error")
 def kustomize(folder: str) -> list[dict[str, Any]]:
     """Render a folder."""
     program = Path(sys.executable).with_name("kubectl")
-    text = subprocess.run([program, "kustomize", folder], check=True, capture_output=True, text=True).stdout
+    text = subprocess.run([program, "kustomize", folder], check=True, stdout=subprocess.PIPE, text=True).stdout
     return list(yaml.safe_load_all(text))
 
 
