@@ -1,12 +1,15 @@
 """Servers that a client takes turns on: each answers every draw with 0, counts, and says how healthy it is.
 
-One is steady, one starts for ever, one drains after a few answers, one is gone after as many.
+One is steady, one starts for ever, one drains after a few answers, one is gone after as many, and one is frozen.
 """
 
 from __future__ import annotations
 
+import selectors
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 import grpc
@@ -26,6 +29,8 @@ ANSWERS = 5
 """How many draws a server answers before it drains or goes."""
 _LATE = CALLS // 5
 """Fewer draws than this may reach a server that drains: an equal share of all would be more."""
+_POLL_S = 0.05
+_PIECE_BYTES = 1 << 16
 _Status = health_pb2.HealthCheckResponse
 
 
@@ -97,15 +102,64 @@ class CountingServer:
                 yield _Status(status=_Status.SERVING if told else _Status.NOT_SERVING)
 
 
+class FreezingServer(CountingServer):
+    """A server behind a relay that stops after a few draws: connections stay open, more are made, and nothing comes."""
+
+    def __enter__(self) -> FreezingServer:
+        super().__enter__()
+        self._behind, self._listener = self.target, socket.create_server(("127.0.0.1", 0))
+        self.target = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self._relay = threading.Thread(target=self._forward)
+        self._relay.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._relay.join()
+        super().__exit__()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stop = threading.Event()
+
+    def _forward(self) -> None:
+        """Pass on what comes until the server has answered so many draws; then hold all connections until the end."""
+        host, port = self._behind.split(":")
+        with ExitStack() as stack, selectors.DefaultSelector() as ready:
+            ready.register(stack.enter_context(self._listener), selectors.EVENT_READ)
+            while self.draws < ANSWERS and not self._stop.is_set():
+                for key, _ in ready.select(_POLL_S):
+                    if key.fileobj is self._listener:
+                        near = stack.enter_context(self._listener.accept()[0])
+                        far = stack.enter_context(socket.create_connection((host, int(port))))
+                        ready.register(near, selectors.EVENT_READ, (near, far))
+                        ready.register(far, selectors.EVENT_READ, (far, near))
+                    elif not _pass_on(*key.data):
+                        ready.unregister(key.fileobj)
+            self._stop.wait()
+
+
+def _pass_on(source: socket.socket, target: socket.socket) -> bool:
+    """Pass on what has come; returns whether more may come."""
+    with suppress(ConnectionError):
+        data = source.recv(_PIECE_BYTES)
+        if data:
+            target.sendall(data)
+            return True
+        target.shutdown(socket.SHUT_WR)
+    return False
+
+
 class Fleet:
-    """Four such servers; to be entered."""
+    """Five such servers; to be entered."""
 
     def __init__(self) -> None:
         self.steady = CountingServer()
         self.starting = CountingServer(is_serving=False)
         self.draining = CountingServer(drains=True)
         self.gone = CountingServer(goes=True)
-        self._all = (self.steady, self.starting, self.draining, self.gone)
+        self.frozen = FreezingServer()
+        self._all = (self.steady, self.starting, self.draining, self.gone, self.frozen)
 
     def __enter__(self) -> Fleet:
         for server in self._all:
@@ -129,6 +183,8 @@ class Fleet:
             return f"a server that drained after {ANSWERS} draws got {self.draining.draws}"
         if self.gone.draws < ANSWERS:
             return f"a server that goes after {ANSWERS} draws got {self.gone.draws}"
+        if self.frozen.draws < ANSWERS:
+            return f"a server that is frozen after {ANSWERS} draws got {self.frozen.draws}"
         live = CALLS - sum(server.draws for server in self._all)  # as every call was answered
         if min(self.steady.draws, live) < CALLS // 4:
             return f"two healthy servers got {self.steady.draws} and {live} of {CALLS} draws"

@@ -11,12 +11,14 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	pb "samplerd.dev/go/samplerd/v1"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
 )
 
@@ -27,6 +29,10 @@ const MaxMessageBytes = 256 << 20
 // ErrPlaintextToken is what Dial answers when a token would travel a network in plain text.
 var ErrPlaintextToken = errors.New(
 	"samplerd: a token is not sent in plain text over a network; use TLS, or AllowPlaintextToken")
+
+// pings ask a server from which nothing comes, while calls are in flight, whether it is there: one that is frozen keeps its
+// connections. Ten seconds are the shortest interval that gRPC takes here.
+var pings = keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 10 * time.Second}
 
 // A TLS says whom to trust and who we are. The zero value trusts the system's authorities.
 type TLS struct {
@@ -114,6 +120,7 @@ func (c *config) dialOptions(isLocal bool) ([]grpc.DialOption, error) {
 			grpc.MaxCallRecvMsgSize(c.maxMessageBytes), grpc.MaxCallSendMsgSize(c.maxMessageBytes)),
 		grpc.WithDisableRetry(), // retry.go does that, and must not be doubled
 		grpc.WithDisableServiceConfig(),
+		grpc.WithKeepaliveParams(pings),
 		grpc.WithChainUnaryInterceptor(c.annotateUnary),
 		grpc.WithChainStreamInterceptor(c.annotateStream),
 	}

@@ -94,7 +94,9 @@ export class SamplerClient {
       "grpc.max_receive_message_length": options.maxMessageBytes ?? DEFAULT_MAX_MESSAGE_BYTES,
       "grpc.max_send_message_length": -1,
       "grpc.enable_retries": 0, // ours know the deadline and the pushback
-      "grpc.keepalive_time_ms": 30_000,
+      // A frozen server keeps its connections and says nothing: while calls are in flight, it is asked whether it is there.
+      "grpc.keepalive_time_ms": 5_000,
+      "grpc.keepalive_timeout_ms": 10_000,
       // A proxy that the environment names for the world outside cannot reach this machine's own addresses.
       ...(areLocal ? { "grpc.enable_http_proxy": 0 } : {}),
     });

@@ -38,6 +38,9 @@ module Samplerd
       "healthCheckConfig" => { "serviceName" => "samplerd.v1.SamplerService" }
     )
 
+    PING_INTERVAL_MS = 5_000
+    PING_TIMEOUT_MS = 10_000
+
     module_function
 
     # targets: one or several, as Client.new takes them. own: a connection that no other channel shares.
@@ -51,9 +54,13 @@ module Samplerd
         # A restarted server is found again within a second, not within gRPC's two minutes.
         "grpc.initial_reconnect_backoff_ms" => 100,
         "grpc.max_reconnect_backoff_ms" => 1000,
-        # Five minutes is the shortest ping interval that a server with default settings tolerates.
-        "grpc.keepalive_time_ms" => 300_000,
-        "grpc.keepalive_timeout_ms" => 20_000
+        # A frozen server keeps its connections and says nothing: while calls are in flight, it is asked whether it is
+        # there, and a samplerd takes two pings a second. Which of the last two holds depends on the version of gRPC.
+        "grpc.keepalive_time_ms" => PING_INTERVAL_MS,
+        "grpc.http2.min_time_between_pings_ms" => PING_INTERVAL_MS,
+        "grpc.http2.max_pings_without_data" => 0,
+        "grpc.keepalive_timeout_ms" => PING_TIMEOUT_MS,
+        "grpc.http2.ping_timeout_ms" => PING_TIMEOUT_MS
       }
       # A proxy that the environment names for the world outside cannot reach this machine's own addresses.
       arguments["grpc.enable_http_proxy"] = 0 if targets.all? { |target| local?(target) }

@@ -232,8 +232,10 @@ public final class SamplerClientBuilder {
             .userAgent("samplerd-java/0.1.0")
             .maxInboundMessageSize(maxMessageBytes)
             .maxInboundMetadataSize(MAX_METADATA_BYTES)
-            // Five minutes is the shortest ping interval that a server with default settings tolerates.
-            .keepAliveTime(5, TimeUnit.MINUTES)
+            // A frozen server keeps its connections and says nothing: while calls are in flight, it is asked whether
+            // it is there. Ten seconds are the shortest interval that gRPC takes here.
+            .keepAliveTime(10, TimeUnit.SECONDS)
+            .keepAliveTimeout(10, TimeUnit.SECONDS)
             .disableRetry(); // they would multiply with ours
     if (isBalanced) {
       HealthyRoundRobin.register();
