@@ -21,6 +21,9 @@ namespace {
 constexpr const char* kBalanced = R"({"loadBalancingConfig": [{"round_robin": {}}],
   "healthCheckConfig": {"serviceName": "samplerd.v1.SamplerService"}})";
 
+constexpr int kPingIntervalMs = 5'000;
+constexpr int kPingTimeoutMs = 10'000;
+
 bool has_prefix(std::string_view text, std::string_view prefix) {
   return text.substr(0, prefix.size()) == prefix;
 }
@@ -152,9 +155,13 @@ std::vector<std::shared_ptr<grpc::Channel>> open_channels(const std::vector<std:
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
   arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 1000);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
-  // Five minutes is the shortest ping interval that a server with default settings tolerates.
-  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 300'000);
-  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20'000);
+  // A frozen server keeps its connections and says nothing: while calls are in flight, it is asked whether it is there,
+  // and a samplerd takes two pings a second. Which of the last two holds depends on the version of gRPC.
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, kPingIntervalMs);
+  arguments.SetInt("grpc.http2.min_time_between_pings_ms", kPingIntervalMs);
+  arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kPingTimeoutMs);
+  arguments.SetInt("grpc.http2.ping_timeout_ms", kPingTimeoutMs);
   if (are_local(targets)) {
     // A proxy that the environment names for the world outside cannot reach this machine's own addresses.
     arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);

@@ -19,6 +19,13 @@ use crate::retry::RetryPolicy;
 /// What one HTTP/2 stream may send before we read: with the default of 64 KiB a large reply waits for us again and again.
 const WINDOW_BYTES: u32 = 8 << 20;
 
+/// How often a server from which nothing comes is asked, while calls are in flight, whether it is there: one that is frozen
+/// keeps its connections.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long it may take to answer.
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// How to connect. Begin with [`Client::builder`].
 #[derive(Debug, Clone)]
 #[must_use]
@@ -181,6 +188,8 @@ impl Builder {
             .map_err(|error| Error::Config(format!("{uri} is no target: {error}")))?
             .connect_timeout(self.options.timeout)
             .tcp_nodelay(true)
+            .http2_keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT)
             .initial_stream_window_size(WINDOW_BYTES)
             .initial_connection_window_size(2 * WINDOW_BYTES);
         match &self.tls {
@@ -256,7 +265,11 @@ mod tests {
         });
         assert_eq!(names[0].len(), 16);
         assert_ne!(names[0], names[1]);
-        assert!(Client::builder("127.0.0.1:1").sent().unwrap().get("x-samplerd-client").is_none());
+        assert!(Client::builder("127.0.0.1:1")
+            .sent()
+            .unwrap()
+            .get("x-samplerd-client")
+            .is_none());
     }
 
     #[test]
