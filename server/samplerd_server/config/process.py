@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from samplerd_server.config.parsers import bounded_duration, choice, device, integer, optional_address, share, switch
+from samplerd_server.config.parsers import (
+    bounded_bytes,
+    bounded_duration,
+    choice,
+    device,
+    integer,
+    optional_address,
+    share,
+    switch,
+)
 from samplerd_server.config.setting import Setting, setting
-from samplerd_server.core.units import format_duration
+from samplerd_server.core.units import format_bytes, format_duration
 
 __all__ = ["DOOR", "ENGINE", "WORKER", "EngineConfig", "LogConfig", "MetricsConfig", "WorkerConfig", "WorkersConfig"]
 
@@ -32,9 +41,21 @@ class EngineConfig:
         "auto",
         Setting(
             flag="kernel",
-            help="implementation of the sampler: auto, numba or torch; auto is numba on a CPU and torch on CUDA",
-            parse=choice("auto", "numba", "torch"),
-            value="auto|numba|torch",
+            help="implementation of the sampler: auto, numba, torch or cuda; auto is numba on a CPU, and on CUDA the "
+            "kernels of samplerd's own where they are compiled (pip install 'samplerd[cuda]'), else torch",
+            parse=choice("auto", "numba", "torch", "cuda"),
+            value="auto|numba|torch|cuda",
+        ),
+    )
+    device_memory_bytes: int = setting(
+        0,
+        Setting(
+            flag="device-memory",
+            help="memory of the GPU that kernel cuda takes at the start, for the rows of batches and what is computed "
+            "of them; 0 = an eighth of what the GPU has",
+            parse=bounded_bytes(0, 1 << 42),
+            show=format_bytes,
+            value="BYTES",
         ),
     )
     threads: int = setting(

@@ -1,6 +1,7 @@
 """The choice of the device that draws, and of its threads.
 
-Rule 1: torch, which takes a second and 180 MiB, is imported only where it may find a GPU, or draws.
+Rule 1: torch, which takes a second and 180 MiB, is imported only where it may find a GPU, or draws. Rule 2: where
+`samplerd[cuda]` is installed, CUDA's driver is asked for GPUs, not torch, which may be built for CPUs alone.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from samplerd_server.config.environment import interpret_kernels
 from samplerd_server.core.errors import DeviceError
 from samplerd_server.process.cpu_quota import usable_cores
+from samplerd_server.sampling.cuda.open_card import find_cards
 
 __all__ = ["Device", "choose_device", "choose_threads", "torch_version"]
 
@@ -48,6 +50,10 @@ def choose_device(configured: str) -> Device:
             raise DeviceError("device interpret is not there: it needs the package triton")
         interpret_kernels()
         return Device(name="interpret", description=f"{_cpu_name()}, interpreting kernels for a GPU")
+    if configured != "cpu":
+        found = find_cards(usable_only=configured == "auto")
+        if found:
+            return _choose_card(configured, found)
     if configured == "cpu" or (configured == "auto" and not _may_have_gpu()):
         return Device(name="cpu", description=_cpu_name())
     import torch  # noqa: PLC0415  # see the module
@@ -59,6 +65,14 @@ def choose_device(configured: str) -> Device:
     if index >= count:
         raise DeviceError(f"device {configured} is not there: torch sees {count} CUDA devices")
     return Device(name=f"cuda:{index}", description=torch.cuda.get_device_name(index))
+
+
+def _choose_card(configured: str, names: list[str]) -> Device:
+    """Choose one of the cards that the driver names."""
+    index = int(configured.partition(":")[2] or 0)
+    if index >= len(names):
+        raise DeviceError(f"device {configured} is not there: the driver sees {len(names)} CUDA devices")
+    return Device(name=f"cuda:{index}", description=names[index])
 
 
 def torch_version() -> str:

@@ -3,6 +3,8 @@
 Rule 1: one thread at a time calls the sampler: this one, or the event loop for a small batch while this one is idle
 (docs/design/0002-small-batches-on-the-event-loop.md). Rule 2: an exception of the sampler fails its batch, not the
 thread, which ends only when it is stopped. Rule 3: one wake-up of the event loop per batch, however many rows it has.
+Rule 4: a sampler that can begin a batch before the one before has ended is given both; a second thread waits for them
+(`batch_ends.py`).
 """
 
 from __future__ import annotations
@@ -12,18 +14,21 @@ import threading
 import time
 from contextlib import suppress
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from samplerd_server.core.thread_clock import ThreadClock
+from samplerd_server.engine.batch_ends import BatchEnds, BegunBatch
+from samplerd_server.engine.outcome import Outcome
 from samplerd_server.sampling.cdf_index.batch import IndexedBatch
 from samplerd_server.sampling.resumed import ResumedDraft, ResumedDraw
-from samplerd_server.sampling.rows import DraftBatch
+from samplerd_server.sampling.rows import DraftBatch, RowBatch
+from samplerd_server.sampling.sampler import EarlySampler
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Callable
 
-    from samplerd_server.sampling.rows import DraftVerdict, RowBatch, RowResults
+    from samplerd_server.sampling.rows import DraftVerdict, RowResults
     from samplerd_server.sampling.sampler import Sampler
 
 __all__ = ["DeviceBatch", "DeviceThread", "Outcome"]
@@ -31,20 +36,6 @@ __all__ = ["DeviceBatch", "DeviceThread", "Outcome"]
 DeviceBatch: TypeAlias = "RowBatch | DraftBatch | IndexedBatch | ResumedDraw | ResumedDraft"
 """What the device computes at a time."""
 _LOG = logging.getLogger("samplerd.engine")
-
-
-class Outcome(NamedTuple):
-    """The outcome of a batch."""
-
-    results: RowResults | tuple[DraftVerdict, ...] | None
-    """The results of a batch of rows, or one verdict per sequence of a DraftBatch. None: see `has_failed`."""
-    compute_s: float
-    """Seconds that the sampler took."""
-    has_failed: bool = False
-    """Whether the sampler raised, which is a bug; the cause is in the log. If not, and there are no results, the
-    next slice of a ResumedDraw or ResumedDraft goes on."""
-    began_s: float = 0.0
-    """When the sampler began, on the monotonic clock."""
 
 
 class DeviceThread:
@@ -58,6 +49,7 @@ class DeviceThread:
         self._began = 0.0
         """When the running batch began, by the monotonic clock; 0 = none runs."""
         self._clock: ThreadClock | None = None
+        self._ends = BatchEnds(self._deliver) if isinstance(sampler, EarlySampler) else None
 
     @property
     def cpu_s(self) -> float:
@@ -67,13 +59,15 @@ class DeviceThread:
     @property
     def batch_age_s(self) -> float:
         """Seconds since the running batch began, 0 = none runs. May be called from any thread."""
-        began = self._began
+        began = self._began if self._ends is None else self._ends.began
         return time.monotonic() - began if began else 0.0
 
     def start(self, loop: AbstractEventLoop) -> None:
         """Start the thread; outcomes are delivered on `loop`."""
         self._loop = loop
         self._thread.start()
+        if self._ends is not None:
+            self._ends.start()
 
     def submit(self, batch: DeviceBatch, deliver: Callable[[Outcome], None]) -> None:
         """Run a batch on this thread, after those submitted before, then call `deliver` on the event loop."""
@@ -90,8 +84,11 @@ class DeviceThread:
 
         """
         self._inbox.put(None)
+        until = time.monotonic() + wait_s
         self._thread.join(wait_s)
         if self._thread.is_alive():
+            return False
+        if self._ends is not None and not self._ends.stop(max(0.0, until - time.monotonic())):
             return False
         self._sampler.close()
         return True
@@ -109,15 +106,31 @@ class DeviceThread:
         return Outcome(results=results, compute_s=time.monotonic() - began, began_s=began)
 
     def _run(self) -> None:
-        assert self._loop is not None, "the device thread runs before it was started. This is a bug."
         self._clock = ThreadClock()
         while (submitted := self._inbox.get()) is not None:
             batch, deliver = submitted
-            outcome = self.run(batch)
-            with suppress(RuntimeError):  # the loop is closed because the stop did not wait for this batch
-                self._loop.call_soon_threadsafe(deliver, outcome)
+            if self._ends is None:
+                self._deliver(deliver, self.run(batch))
+            else:
+                began = self._ends.begin()
+                self._ends.add(BegunBatch(self._begin(batch, began), deliver, len(batch), began))
             # These names would keep the batch's memory alive while the thread waits for the next one.
-            del submitted, batch, deliver, outcome
+            del submitted, batch, deliver
+
+    def _begin(self, batch: DeviceBatch, began: float) -> Callable[[], RowResults] | Outcome:
+        """Begin a batch, or run it where it cannot be begun."""
+        if not (isinstance(self._sampler, EarlySampler) and isinstance(batch, RowBatch)):
+            return self.run(batch)
+        try:
+            return self._sampler.begin(batch)
+        except Exception:  # noqa: BLE001  # as in `run`
+            _LOG.exception("the sampler raised", extra={"values": {"rows": len(batch)}})
+            return Outcome(results=None, compute_s=time.monotonic() - began, has_failed=True, began_s=began)
+
+    def _deliver(self, deliver: Callable[[Outcome], None], outcome: Outcome) -> None:
+        assert self._loop is not None, "the device thread runs before it was started. This is a bug."
+        with suppress(RuntimeError):  # the loop is closed because the stop did not wait for this batch
+            self._loop.call_soon_threadsafe(deliver, outcome)
 
 
 def _draw(sampler: Sampler, batch: DeviceBatch) -> RowResults | tuple[DraftVerdict, ...] | None:

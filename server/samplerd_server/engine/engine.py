@@ -38,9 +38,15 @@ class Engine:
         if self.device.name != "interpret":  # the interpreter compiles with numba
             linked.use()
         try:
-            self.sampler = choose_sampler(self.device.name, config.kernel, self.threads)  # type: ignore[arg-type]  # checked
+            self.sampler = choose_sampler(
+                self.device.name,
+                config.kernel,  # type: ignore[arg-type]  # checked
+                self.threads,
+                config.device_memory_bytes,
+            )
         except ValueError as error:
             raise DeviceError(str(error)) from None
+        self._has_numba = self.sampler.name.endswith("numba") and self.device.name != "interpret"
         self.cdf_index_builder = choose_cdf_index_builder(self.sampler)
         """Makes the CDF index of uploaded rows; None = they are drawn from like other rows."""
         self._thread = DeviceThread(self.sampler)
@@ -57,7 +63,7 @@ class Engine:
 
         """
         began = time.monotonic()
-        compiles = self.sampler.name == "numba" and not linked.is_used()
+        compiles = self._has_numba and not linked.is_used()
         with compiled_ahead(spare) if compiles else nullcontext():
             self.sampler.warm_up()
             if self.cdf_index_builder is not None:
@@ -66,7 +72,7 @@ class Engine:
 
     def link_kernels(self) -> None:
         """Let the next start do without the compiler, where this one had to import it."""
-        if self.sampler.name == "numba" and not linked.is_used():
+        if self._has_numba and not linked.is_used():
             from samplerd_server.sampling.kernels.linking import save_linked  # noqa: PLC0415  # it imports numba
 
             save_linked()

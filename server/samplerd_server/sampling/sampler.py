@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
     from samplerd_server.sampling.resumed import ResumedDraft, ResumedDraw
     from samplerd_server.sampling.rows import DraftVerdict, RowBatch, RowResults
 
-__all__ = ["Sampler"]
+__all__ = ["EarlySampler", "Sampler"]
 
 
 class Sampler(Protocol):
@@ -81,4 +83,21 @@ class Sampler(Protocol):
 
     def close(self) -> None:
         """Stop threads and free memory. Nothing may be called afterwards."""
+        ...
+
+
+@runtime_checkable
+class EarlySampler(Protocol):
+    """A sampler that can begin a batch before the one before it has ended.
+
+    One thread at a time calls `begin`, and everything of `Sampler`; another may end what was begun meanwhile.
+    """
+
+    def begin(self, batch: RowBatch) -> Callable[[], RowResults]:
+        """Begin to draw from every row of the batch, without waiting.
+
+        Returns:
+            What waits for the end, and gives the results that `sample` would. Called once, by any thread.
+
+        """
         ...

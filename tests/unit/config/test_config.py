@@ -149,7 +149,7 @@ BAD = [
     ("device", "gpu", "expected auto, cpu, cuda or cuda:N"),
     ("device", "cuda:", "expected auto, cpu, cuda or cuda:N"),
     ("device", "cuda:²", "expected auto, cpu, cuda or cuda:N"),
-    ("kernel", "cuda", "expected one of auto, numba, torch"),
+    ("kernel", "jax", "expected one of auto, numba, torch, cuda"),
     ("threads", "-1", "expected an integer from 0 to 1024"),
     ("max-message-bytes", "2GiB", "expected from 1KiB to 2147483647"),
     ("shared-memory-prefix", "a/b", "expected at most 64 of A-Z a-z 0-9 . _ -"),

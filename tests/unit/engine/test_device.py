@@ -59,3 +59,18 @@ def test_a_gpu_that_torch_finds_is_chosen(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_the_version_is_that_of_torch() -> None:
     assert device.torch_version() == torch.__version__
+
+
+def test_where_the_driver_is_asked_torch_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", fail)
+    found = {True: [], False: ["one", "two"]}
+    monkeypatch.setattr(device, "find_cards", lambda *, usable_only: found[usable_only])
+    monkeypatch.setattr(device, "_may_have_gpu", lambda: False)
+    assert device.choose_device("auto").name == "cpu", "our kernels do not run there"
+    assert device.choose_device("cuda") == device.Device(name="cuda:0", description="one")
+    assert device.choose_device("cuda:1") == device.Device(name="cuda:1", description="two")
+    with pytest.raises(DeviceError, match="cuda:2 is not there: the driver sees 2 CUDA devices"):
+        device.choose_device("cuda:2")
+    assert device.choose_device("cpu").name == "cpu"
+    found[True] = ["one"]
+    assert device.choose_device("auto").name == "cuda:0"

@@ -158,3 +158,90 @@ def test_a_batch_that_ends_after_its_loop_is_dropped_quietly():
     held.open()
     # An exception in the thread would fail the test as a warning.
     assert device.stop(30)
+
+
+class EarlySampler(Sampler):
+    """Begins batches at once, and lets each end when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun: list[int] = []
+        self.has_begun = threading.Semaphore(0)
+        self.may_end = threading.Semaphore(0)
+
+    def begin(self, batch):
+        self.threads.add(threading.current_thread().name)
+        self.begun.append(len(batch))
+        self.has_begun.release()
+        if len(batch) == 13:
+            raise RuntimeError("thirteen rows")
+
+        def finish():
+            assert self.may_end.acquire(timeout=30)
+            if len(batch) == 14:
+                raise RuntimeError("fourteen rows")
+            return new_results(batch)
+
+        return finish
+
+
+async def test_a_batch_begins_before_the_one_before_has_ended():
+    sampler = EarlySampler()
+    device = DeviceThread(sampler)
+    device.start(asyncio.get_running_loop())
+    outcomes: asyncio.Queue[Outcome] = asyncio.Queue()
+    for size in (1, 2):
+        device.submit(batch(size), outcomes.put_nowait)
+    for _ in range(2):
+        assert await asyncio.to_thread(sampler.has_begun.acquire, timeout=30)
+    assert sampler.begun == [1, 2]
+    assert outcomes.empty()
+    assert device.batch_age_s > 0
+    for size in (1, 2):
+        sampler.may_end.release()
+        outcome = await asyncio.wait_for(outcomes.get(), 30)
+        assert len(outcome.results.status) == size
+    assert sampler.threads == {"samplerd-device"}
+    assert device.stop(30)
+    assert device.batch_age_s == 0
+    assert sampler.is_closed
+
+
+async def test_batches_that_begin_early_are_timed_one_after_the_other():
+    sampler = EarlySampler()
+    device = DeviceThread(sampler)
+    device.start(asyncio.get_running_loop())
+    outcomes: asyncio.Queue[Outcome] = asyncio.Queue()
+    for size in (1, 2):
+        device.submit(batch(size), outcomes.put_nowait)
+    sampler.may_end.release(2)
+    first, second = [await asyncio.wait_for(outcomes.get(), 30) for _ in range(2)]
+    assert second.began_s >= first.began_s + first.compute_s
+    assert device.stop(30)
+
+
+async def test_early_batches_fail_alone_and_all_are_delivered_in_order(caplog):
+    sampler = EarlySampler()
+    sampler.may_end.release(10)
+    device = DeviceThread(sampler)
+    device.start(asyncio.get_running_loop())
+    with caplog.at_level(logging.ERROR):
+        outcomes = await run(device, 1, 13, 2, 14, 3)
+    assert [None if own.results is None else len(own.results.status) for own in outcomes] == [1, None, 2, None, 3]
+    assert [own.has_failed for own in outcomes] == [False, True, False, True, False]
+    assert "thirteen rows" in caplog.text
+    assert "fourteen rows" in caplog.text
+    assert device.stop(30)
+
+
+async def test_a_device_whose_batch_does_not_end_is_left(caplog):
+    sampler = EarlySampler()
+    device = DeviceThread(sampler)
+    device.start(asyncio.get_running_loop())
+    outcomes: asyncio.Queue[Outcome] = asyncio.Queue()
+    device.submit(batch(1), outcomes.put_nowait)
+    assert await asyncio.to_thread(sampler.has_begun.acquire, timeout=30)
+    assert not device.stop(0.05)
+    assert not sampler.is_closed
+    sampler.may_end.release()
+    await asyncio.wait_for(outcomes.get(), 30)

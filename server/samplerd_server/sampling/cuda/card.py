@@ -84,6 +84,11 @@ class Card(Protocol):
         """Draws of a row above which the row is left to the CPU; 0 = none is."""
         ...
 
+    @property
+    def overhead_ns(self) -> int:
+        """The price of rows, in nanoseconds (`price.py`), below which the CPU draws a batch sooner; 0 = never."""
+        ...
+
     def start(self) -> None:
         """Make the context and load the kernels.
 

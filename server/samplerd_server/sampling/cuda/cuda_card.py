@@ -25,6 +25,8 @@ __all__ = ["CudaCard", "load_driver", "read_capability"]
 _OUT_OF_MEMORY = 2
 _HARMLESS = {1, 9, 701}
 """Errors after which the context is whole: a wrong argument, a wrong grid, too few resources for a launch."""
+_OVERHEAD_NS = 100_000
+"""An estimate, not measured on any card: two launches, a copy, an event and a thread that is woken."""
 _THREADS = 32
 """Of a warp."""
 _SCRATCH = 2
@@ -33,15 +35,24 @@ _USUAL_SHARED_BYTES = 48 << 10
 """Shared memory that a launch may ask for without more ado."""
 
 
+def import_driver() -> Any:
+    """Import `cuda.bindings.driver`, an optional dependency.
+
+    Raises:
+        ImportError: it is not installed.
+
+    """
+    from cuda.bindings import driver  # noqa: PLC0415  # see above
+
+    return driver
+
+
 def load_driver() -> Any:
-    """Import `cuda.bindings.driver`; None where it, or the driver of a card, is not installed."""
+    """Import and initialise CUDA's driver; None where it, or its bindings, are not installed."""
     try:
-        from cuda.bindings import driver  # noqa: PLC0415  # an optional dependency
-    except ImportError:
-        return None
-    try:
-        [error] = driver.cuInit(0)
-    except Exception:  # noqa: BLE001  # it raises an error of its own where there is no libcuda
+        driver = import_driver()
+        [error, *_] = driver.cuInit(0)
+    except Exception:  # noqa: BLE001  # beside ImportError it raises an error of its own where there is no libcuda
         return None
     return driver if int(error) == 0 else None
 
@@ -105,6 +116,11 @@ class CudaCard:
     def most_draws(self) -> int:
         """It makes any number."""
         return 0
+
+    @property
+    def overhead_ns(self) -> int:
+        """See `_OVERHEAD_NS`."""
+        return _OVERHEAD_NS
 
     @property
     def total_bytes(self) -> int:

@@ -1,49 +1,72 @@
-"""A sampler that draws what `scope.py` says by kernels for a GPU, interpreted, and other rows by the CPU's kernels.
+"""A sampler that draws what `scope.py` says by kernels for a GPU, on a card, and other rows by the CPU's kernels.
 
-It serves tests, and developers who have no GPU: `--device interpret`. A draw takes some tenths of a second. Both give
-the same bits, so that nobody can tell which of them drew a row. Device thread.
+Both give the same bits, so that nobody can tell which of them drew a row. Rule 1: `begin` waits for nothing; the card
+may have several batches, and `begin` and what ends a batch may be called by two threads. Rule 2: whatever a card cannot
+take is drawn by the CPU: rows for which it has no memory, even alone, a batch it refuses, and once its context is lost
+everything. Rule 3: a batch that the CPU draws in less time than the card takes to be told of it stays on the CPU.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+import logging
+import threading
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from samplerd_server.sampling.cuda.draw import draw
-from samplerd_server.sampling.cuda.interpreter import launch, make_exact
+from samplerd_server.core.errors import DeviceError
+from samplerd_server.sampling.cuda.arena import SLOT, Arena
+from samplerd_server.sampling.cuda.batch_memory import BatchMemory
+from samplerd_server.sampling.cuda.card import CardError, CardLostError, LaunchError, OutOfCardMemoryError
+from samplerd_server.sampling.cuda.flight import Flight
+from samplerd_server.sampling.cuda.parts import part_of, put_results
 from samplerd_server.sampling.cuda.scope import is_drawn
 from samplerd_server.sampling.kernels import NumbaSampler
 from samplerd_server.sampling.rows import new_results
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from samplerd_server.core.rows import DenseRows
+    from samplerd_server.sampling.cuda.card import Card
     from samplerd_server.sampling.resumed import ResumedDraft, ResumedDraw
     from samplerd_server.sampling.rows import DraftVerdict, RowBatch, RowResults
 
-__all__ = ["InterpretedSampler"]
+__all__ = ["CudaSampler"]
 
-_MOST_DRAWS = 64
-"""Draws of a row that are interpreted at most: each takes some 50 ms."""
-
-_T = TypeVar("_T", np.int32, np.int64, np.float32)
+_LOG = logging.getLogger("samplerd.cuda")
 
 
-class InterpretedSampler:
-    """See `sampling.sampler.Sampler`."""
+class CudaSampler:
+    """See `sampling.sampler.Sampler` and `EarlySampler`."""
 
-    def __init__(self, threads: int = 1) -> None:
+    def __init__(self, card: Card, *, device_bytes: int, locked_bytes: int, threads: int = 1) -> None:
+        """Prepare it.
+
+        Args:
+            card: not started yet.
+            device_bytes: device memory for rows and scratch.
+            locked_bytes: page-locked memory for rows on their way, records and results.
+            threads: CPU threads that draw what the card does not.
+
+        """
+        self.card = card
         self._threads = threads
+        self._sizes = (device_bytes // SLOT * SLOT, locked_bytes // SLOT * SLOT)
         self._others = NumbaSampler(threads)
+        self._cpu = threading.Lock()
+        self._flights: list[Flight] = []
+        self._in_flight = threading.Lock()
+        self._loss: CardLostError | None = None
+        self.device, self.locked = Arena(0, 0), Arena(0, 0)
 
     @property
     def name(self) -> str:
         """As GetServerInfo and the log show it."""
-        return "triton-interpreter + numba"
+        return f"{self.card.name} + numba"
 
     @property
     def capabilities(self) -> frozenset[str]:
@@ -52,76 +75,138 @@ class InterpretedSampler:
 
     @property
     def most_draws(self) -> int:
-        """As the CPU's, which makes all draws without replacement."""
+        """As the CPU's, which makes all draws in slices."""
         return self._others.most_draws
 
+    @property
+    def in_flight(self) -> int:
+        """Parts of batches that the card has. May be read from any thread."""
+        return len(self._flights)
+
     def warm_up(self) -> None:
-        """Make the interpreter exact, and load or compile the CPU's kernels."""
+        """Load or compile the CPU's kernels, start the card and take its memory.
+
+        Raises:
+            DeviceError: the card does not start, or has less memory.
+
+        """
         torch.set_num_threads(self._threads)
-        make_exact()
         self._others.warm_up()
+        try:
+            self.card.start()
+            self.device, self.locked = (
+                Arena(allocate(size), size)
+                for allocate, size in zip((self.card.allocate, self.card.allocate_locked), self._sizes, strict=True)
+            )
+        except CardError as error:
+            raise DeviceError(f"the card cannot be used: {error}; --device-memory is {self._sizes[0]} bytes") from None
 
     def sample(self, batch: RowBatch) -> RowResults:
         """Draw from every row of the batch; a row's failure is its own status."""
-        own = (batch.rows["num_samples"] <= _MOST_DRAWS) & is_drawn(batch.rows)
+        return self.begin(batch)()
+
+    def begin(self, batch: RowBatch) -> Callable[[], RowResults]:
+        """Give the card what it can draw, draw the rest, and return what waits for the card and gives all results."""
+        own = self._choose(batch)
         if not own.any():
-            return self._others.sample(batch)
+            results = self._draw(batch)
+            return lambda: results
         results = new_results(batch)
-        if not own.all():
-            results = _spread(self._others.sample(replace(batch, rows=batch.rows[~own])), results, ~own)
-        some = _choose(results, own)
-        draw(batch.rows[own], some, launch)
-        return _spread(some, results, own)
+        flights, left = self._launch(batch, np.flatnonzero(own), results)
+        self._draw_some(batch, np.concatenate([np.flatnonzero(~own), *left]), results)
+
+        def finish() -> RowResults:
+            for flight in flights:
+                try:
+                    flight.land()
+                except CardError as error:
+                    self._note(error)
+                    self._draw_some(batch, flight.places, results)
+                with self._in_flight:
+                    if flight in self._flights:
+                        self._flights.remove(flight)
+            return results
+
+        return finish
+
+    def _choose(self, batch: RowBatch) -> NDArray[np.bool_]:
+        """Tell which rows the card draws: bool[B]."""
+        if self._loss is not None or 0 < batch.work < self.card.overhead_ns:
+            return np.zeros(len(batch), bool)
+        own = is_drawn(batch.rows)
+        if self.card.most_draws:
+            own &= batch.rows["num_samples"] <= self.card.most_draws
+        return own
+
+    def _launch(
+        self, batch: RowBatch, places: NDArray[np.int64], results: RowResults
+    ) -> tuple[list[Flight], list[NDArray[np.int64]]]:
+        """Give the card rows by their places in a batch, in halves where it lacks memory; returns also what is left."""
+        flight = Flight(self.card, BatchMemory(self.device, self.locked), batch, places)
+        try:
+            flight.begin(results)
+        except OutOfCardMemoryError:
+            if self._land_first():  # its memory may be enough
+                return self._launch(batch, places, results)
+            if len(places) == 1:
+                return [], [places]
+            halves = [self._launch(batch, half, results) for half in np.array_split(places, 2)]
+            return [one for flights, _ in halves for one in flights], [one for _, left in halves for one in left]
+        except (LaunchError, CardLostError) as error:
+            self._note(error)
+            return [], [places]
+        with self._in_flight:
+            self._flights.append(flight)
+        return [flight], []
+
+    def _land_first(self) -> bool:
+        """Wait for the oldest that the card has; returns whether there was one."""
+        with self._in_flight:
+            flight = self._flights.pop(0) if self._flights else None
+        if flight is None:
+            return False
+        try:
+            flight.land()
+        except CardError as error:
+            self._note(error)  # whoever ends its batch meets it again, and draws it
+        return True
+
+    def _note(self, error: CardError) -> None:
+        if not isinstance(error, CardLostError):
+            _LOG.warning("the card refused a batch, which the CPU drew: %s", error)
+        elif self._loss is None:
+            self._loss = error
+            _LOG.error("the card is lost, and the CPU draws until the server is started again: %s", error)
+
+    def _draw(self, batch: RowBatch) -> RowResults:
+        with self._cpu:
+            return self._others.sample(batch)
+
+    def _draw_some(self, batch: RowBatch, places: NDArray[np.int64], results: RowResults) -> None:
+        """Draw some rows of a batch by the CPU."""
+        if len(places):
+            put_results(results, batch, self._draw(part_of(batch, places)), places)
 
     def verify(
         self, target: RowBatch, draft_ids: NDArray[np.int32], parents: NDArray[np.int32], draft: DenseRows | None
     ) -> DraftVerdict:
         """Accept or correct the drafted tokens of one sequence."""
-        return self._others.verify(target, draft_ids, parents, draft)
+        with self._cpu:
+            return self._others.verify(target, draft_ids, parents, draft)
 
     def resume(self, draw: ResumedDraw) -> RowResults | None:
         """Make some of the draws of one row without replacement."""
-        return self._others.resume(draw)
+        with self._cpu:
+            return self._others.resume(draw)
 
     def resume_draft(self, own: ResumedDraft) -> DraftVerdict | None:
         """Try the tokens of one draft."""
-        return self._others.resume_draft(own)
+        with self._cpu:
+            return self._others.resume_draft(own)
 
     def close(self) -> None:
-        """Nothing to stop."""
+        """Wait for the card, and free its memory."""
+        while self._land_first():
+            pass
         self._others.close()
-
-
-def _choose(results: RowResults, where: NDArray[np.bool_]) -> RowResults:
-    """Copy the outputs by row of some rows: bool[B]; outputs by sample are those of all."""
-    kept_count, kept_mass = results.kept_count, results.kept_mass
-    return replace(
-        results,
-        status=results.status[where],
-        detail=results.detail[where],
-        entropy={kind: of_all[where] for kind, of_all in results.entropy.items()},
-        kept_count=None if kept_count is None else kept_count[where],
-        kept_mass=None if kept_mass is None else kept_mass[where],
-    )
-
-
-def _spread(others: RowResults, results: RowResults, where: NDArray[np.bool_]) -> RowResults:
-    """Take the outputs by sample of some of the rows as they are, and put those by row where the rows are: bool[B]."""
-
-    def by_row(some: NDArray[_T], of_all: NDArray[_T]) -> NDArray[_T]:
-        of_all[where] = some
-        return of_all
-
-    kept_count, kept_mass = results.kept_count, results.kept_mass
-    if others.kept_count is not None and kept_count is not None:
-        kept_count = by_row(others.kept_count, kept_count)
-    if others.kept_mass is not None and kept_mass is not None:
-        kept_mass = by_row(others.kept_mass, kept_mass)
-    return replace(
-        others,
-        status=by_row(others.status, results.status),
-        detail=by_row(others.detail, results.detail),
-        entropy={kind: by_row(some, results.entropy[kind]) for kind, some in others.entropy.items()},
-        kept_count=kept_count,
-        kept_mass=kept_mass,
-    )
+        self.card.close()

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from samplerd_server.batching.pack import pack
 from samplerd_server.core.enums import Dtype, Order, TieRule
+from samplerd_server.sampling.choose import choose_sampler
 from samplerd_server.sampling.cuda.draw import draw
 from samplerd_server.sampling.cuda.interpreter import launch
-from samplerd_server.sampling.cuda.sampler import InterpretedSampler
 from samplerd_server.sampling.cuda.scope import are_few, is_drawn
 from samplerd_server.sampling.rows import new_results
 from tests.support.gpu_rows import FEW, KEPT, KINDS, MIXED, NEVER, STEPS, WEIGHTS, compare, rows
@@ -131,4 +131,6 @@ def test_other_parameters_are_left_to_the_compiled_kernels() -> None:
     asked = [request([1.0, 2.0], seed=1, params=params(top_k=5, top_p=0.9, **other)) for other in ({}, *others)]
     batch = pack(asked)
     assert is_drawn(batch.rows).tolist() == [True] + [False] * (len(asked) - 1)
-    assert InterpretedSampler().sample(batch).samples.tolist() == make_sampler("numba").sample(batch).samples.tolist()
+    sampler = choose_sampler("interpret")
+    sampler.warm_up()
+    assert sampler.sample(batch).samples.tolist() == make_sampler("numba").sample(batch).samples.tolist()

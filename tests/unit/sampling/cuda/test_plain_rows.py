@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from samplerd_server.batching.pack import pack
 from samplerd_server.core.enums import Dtype, InputKind, LogprobKind
+from samplerd_server.sampling.choose import choose_sampler
 from samplerd_server.sampling.cuda.draw import Drawn, draw
 from samplerd_server.sampling.cuda.interpreter import launch
-from samplerd_server.sampling.cuda.sampler import InterpretedSampler
 from samplerd_server.sampling.cuda.scope import is_drawn
 from samplerd_server.sampling.kernels import NumbaSampler
 from samplerd_server.sampling.kernels.blocks import BLOCK
@@ -193,7 +193,8 @@ def test_other_rows_of_the_batch_are_drawn_by_the_compiled_kernels() -> None:
         request(x, seed=6, num_samples=3, params=params(skew=0.5)),
         request([np.inf, 1.0], seed=5, params=params(top_p=0.5)),
     ]
-    sampler = InterpretedSampler()
+    sampler = choose_sampler("interpret")
+    sampler.warm_up()
     got = sampler.sample(pack(asked))
     want = make_sampler("numba").sample(pack(asked))
 

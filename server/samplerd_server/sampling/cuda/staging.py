@@ -1,0 +1,81 @@
+"""What rows point to, brought to where kernels can read it: numbers to device memory, lists to page-locked memory.
+
+Rule 1: one copy to the device for a batch, whatever its rows: they are laid side by side in page-locked memory first.
+Rule 2: what several rows share is copied once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from samplerd_server.core.enums import Dtype
+from samplerd_server.sampling.cuda.arena import SLOT
+from samplerd_server.sampling.decode import read_bytes
+from samplerd_server.sampling.parameters.record import LISTS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from samplerd_server.sampling.cuda.batch_memory import BatchMemory
+    from samplerd_server.sampling.cuda.card import Card
+
+__all__ = ["stage"]
+
+_ITEM_BYTES = np.array([0, *(Dtype(own).itemsize for own in sorted(Dtype))], np.int64)
+"""Bytes of a number, by its dtype."""
+_LISTS = (
+    ("candidate_ids", "width"),
+    ("named", "named_len"),
+    *((own.name, f"{own.name}_len") for own in LISTS),
+)
+"""Where lists of 4-byte items lie, and how many items they have."""
+
+
+def stage(rows: NDArray[np.void], memory: BatchMemory, card: Card) -> NDArray[np.void]:
+    """Copy what rows, ROW[B], point to, and return rows that point to the copies.
+
+    Raises:
+        CardError: there is no room, or the card refused the copy.
+
+    """
+    own = rows.copy()
+    numbers = [own["data"], own["guidance"]]
+    sizes = [
+        own["width"] * _ITEM_BYTES[own["dtype"]],
+        np.where(own["guidance"] != 0, own["width"] * _ITEM_BYTES[own["guidance_dtype"]], 0),
+    ]
+    addresses = _copy(np.concatenate(numbers), np.concatenate(sizes), memory, card)
+    own["data"], own["guidance"] = addresses[: len(own)], addresses[len(own) :]
+    for address, length in _LISTS:
+        some = np.flatnonzero((own[address] != 0) & (own[length] > 0))
+        placed: dict[tuple[int, int], int] = {}
+        for at in some.tolist():
+            key = int(own[address][at]), 4 * int(own[length][at])
+            if key not in placed:
+                placed[key] = memory.lock(read_bytes(*key)).ctypes.data
+            own[address][at] = placed[key]
+    return own
+
+
+def _copy(
+    addresses: NDArray[np.uint64], sizes: NDArray[np.int64], memory: BatchMemory, card: Card
+) -> NDArray[np.uint64]:
+    """Copy rows by address and size in bytes, 0 = none, to the device; returns their addresses there, 0 = none."""
+    pairs, of_pair = np.unique(np.stack([addresses, sizes.astype(np.uint64)], axis=1), axis=0, return_inverse=True)
+    lengths = pairs[:, 1].astype(np.int64)
+    whole = -(-lengths // SLOT) * SLOT
+    total = int(whole.sum())
+    if not total:
+        return np.zeros(len(addresses), np.uint64)
+    begins = np.cumsum(whole) - whole
+    locked, device = memory.take_locked(total), memory.take(total)
+    for (address, _), length, begin in zip(pairs.tolist(), lengths.tolist(), begins.tolist(), strict=True):
+        ctypes.memmove(locked + begin, address, length)
+    card.copy(device, locked, total)
+    card.fence()
+    placed = np.where(lengths > 0, device + begins, 0).astype(np.uint64)
+    found: NDArray[np.uint64] = placed[of_pair.reshape(-1)]
+    return found
