@@ -60,7 +60,7 @@ def test_every_row_error_is_tried(stored):
     "flags",
     [
         *(("--kernel", "numba"), ("--kernel", "torch")),
-        pytest.param(("--device", "interpret"), marks=pytest.mark.interpret),
+        pytest.param(("--device", "interpret"), marks=[pytest.mark.interpret, pytest.mark.timeout(1_800)]),
     ],
     ids=lambda flags: flags[1],
 )
