@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from samplerd_client.result import SampleResult
     from samplerd_client.shared_memory import Slot
 
-__all__ = ["RowSampler", "row_seeds"]
+__all__ = ["RowSampler", "renumbered", "row_seeds"]
 
 _NUMBER_BYTES = 4
 """Rows are float32: an engine's logits are, and bfloat16 and float16 become float32 without loss."""
@@ -40,17 +40,21 @@ _SEEDS_OF_ROWS = 0x726F7773
 """The last word of the counter: no purpose of the contract's noise, so that no draw shares numbers with a seed."""
 
 
-def row_seeds(seed: int, rows: int) -> list[int]:
-    """Return a seed for each row, made from one: `rows` numbers in [0, 2^64).
+def row_seeds(seed: int | Sequence[int], rows: int) -> list[int]:
+    """Return a seed for each row: `rows` numbers in [0, 2^64).
 
     Args:
-        seed: in [0, 2^64).
+        seed: in [0, 2^64), from which the seeds of the rows are made; or a seed for each row.
         rows: how many.
 
     Raises:
-        ValueError: the seed is out of its range.
+        ValueError: the seed is out of its range, or there are not as many as rows.
 
     """
+    if not isinstance(seed, int):
+        if len(seed) != rows:
+            raise ValueError(f"seed: {rows} rows are generated, got {len(seed)} seeds")
+        return [int(own) for own in seed]
     if not 0 <= seed < 1 << 64:
         raise ValueError(f"seed: must be in [0, 2^64), got {seed}")
     counters = np.zeros((rows, 4), np.uint32)
@@ -58,6 +62,19 @@ def row_seeds(seed: int, rows: int) -> list[int]:
     counters[:, 3] = _SEEDS_OF_ROWS
     words = philox4x32(counters, (seed & 0xFFFFFFFF, seed >> 32))
     return [int(low) | int(high) << 32 for low, high in words[:, :2]]
+
+
+def renumbered(error: RowsFailedError, numbers: Sequence[int]) -> RowsFailedError:
+    """Return the error with other numbers for its rows.
+
+    Args:
+        error: names rows of a request.
+        numbers: what to call each row of the request.
+
+    """
+    moved = tuple(replace(own, row=numbers[own.row]) for own in error.row_errors)
+    text = f"row {moved[0].row}: {moved[0].message}" if moved else error.message
+    return RowsFailedError(text, reason=error.reason, row_errors=moved)
 
 
 class RowSampler:
@@ -140,7 +157,7 @@ class RowSampler:
             wait(futures)
         finally:
             self._free(futures, slots)
-        return np.concatenate([_samples(future, piece.start) for piece, future in zip(pieces, futures, strict=True)])
+        return np.concatenate([_samples(future, piece) for piece, future in zip(pieces, futures, strict=True)])
 
     def _connect(self) -> Limits:
         """Open the client if it is this sampler's own, and return the server's limits."""
@@ -220,11 +237,9 @@ def _as_float32(rows: Any) -> NDArray[np.float32]:
     return array
 
 
-def _samples(future: Future[SampleResult], first: int) -> NDArray[np.int32]:
-    """Return what a request drew; RowsFailedError names rows of the step, of which the request's first is `first`."""
+def _samples(future: Future[SampleResult], piece: slice) -> NDArray[np.int32]:
+    """Return what a request drew; RowsFailedError names rows of the step, of which the request has this piece."""
     try:
         return future.result().raise_for_rows().samples[:, 0]
     except RowsFailedError as error:
-        moved = tuple(replace(own, row=own.row + first) for own in error.row_errors)
-        text = f"row {moved[0].row}: {moved[0].message}" if moved else error.message
-        raise RowsFailedError(text, reason=error.reason, row_errors=moved) from error
+        raise renumbered(error, range(piece.start, piece.stop)) from error

@@ -196,8 +196,4 @@ def _make_stop_strings(arguments: dict[str, Any]) -> None:
 def _seeds(seed: int | Sequence[int] | None, rows: int) -> list[int]:
     if seed is None:
         seed = int(torch.randint(0, 1 << 62, ()).item())
-    if isinstance(seed, int):
-        return row_seeds(seed, rows)
-    if len(seed) != rows:
-        raise ValueError(f"seed: {rows} rows are generated, got {len(seed)} seeds")
-    return [int(own) for own in seed]
+    return row_seeds(seed, rows)
