@@ -109,11 +109,14 @@ ENVIRONMENTS: dict[str, Environment] = {
         Environment(
             system="llama.cpp",
             needs_torch=False,
-            requirements=("numpy==2.4.6",),
+            # Behind numpy: what samplerd's client imports, whose loop is run there, and what writes a model for it.
+            requirements=_lines("""
+                numpy==2.4.6 gguf==0.19.0 googleapis-common-protos==1.76.0 grpcio==1.85.1 protobuf==7.36.2
+            """),
             alone=("--no-binary", "llama-cpp-python", _pin("llama.cpp")),
             variables={
                 "CMAKE_ARGS": "-DGGML_NATIVE=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF "
-                "-DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_SERVER=OFF -DMTMD_BUILD=OFF -DLLAMA_CURL=OFF",
+                "-DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_SERVER=OFF -DLLAVA_BUILD=OFF -DLLAMA_CURL=OFF",
                 "CMAKE_BUILD_PARALLEL_LEVEL": "1",
             },
             why="it is compiled from its source by one job, so that it takes minutes and not the machine",

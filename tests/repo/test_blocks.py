@@ -11,7 +11,8 @@ from tests.support.documents import PAGES, ROOT, blocks_of
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 NOT_RUN = {
     "README.md": 1,  # make
-    "docs/engines.md": 1,  # transformers; tests/stock_clients/test_transformers.py runs it
+    # transformers and llama-cpp-python; tests/stock_clients/test_transformers.py and tests/peers/test_llama_cpp_loop.py
+    "docs/engines.md": 2,
     "docs/from_numpy_torch_jax.md": 1,  # JAX; tests/stock_clients/test_jax.py runs it
     "docs/tutorial_batches.md": 1,  # pip and a server
     "docs/tutorial_grpc_client.md": 1,  # pip and a server

@@ -89,7 +89,9 @@ def chain(params: dict[str, Any], vocab_size: int) -> list[Any]:
     own.append(llama.llama_sampler_init_top_p(params.get("top_p", 1.0), least))
     own.append(llama.llama_sampler_init_min_p(params.get("min_p", 0.0), least))
     own.append(
-        llama.llama_sampler_init_xtc(params.get("xtc_probability", 0.0), params.get("xtc_threshold", 0.1), least, 1)
+        llama.llama_sampler_init_xtc(
+            params.get("xtc_probability", 0.0), params.get("xtc_threshold", 0.1), least, params.get("seed", 1)
+        )
     )
     own.append(
         llama.llama_sampler_init_temp_ext(

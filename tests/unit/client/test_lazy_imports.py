@@ -40,7 +40,8 @@ def test_a_name_brings_its_module_and_no_more() -> None:
 def test_the_package_of_engines_brings_none_of_them() -> None:
     loaded = modules_after("import samplerd_client.integrations\nimport samplerd_client.integrations.rows")
     assert "samplerd_client.integrations.rows" in loaded
-    assert not loaded & {"torch", "transformers", "samplerd_client.integrations.transformers"}
+    of_engines = {f"samplerd_client.integrations.{name}" for name in ("transformers", "llama_cpp", "llama_cpp_loop")}
+    assert not loaded & {"torch", "transformers", "llama_cpp", *of_engines}
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["sample", "--help"], ["--version"], ["sample", "--nonsense"]])
