@@ -1,1 +1,1 @@
-"""The engines that the scenario `engines` measures, each in an environment of its own below build/engines."""
+"""The engines that the scenario `engines` measures: a program for each, which runs in an environment of its engine."""
