@@ -97,11 +97,11 @@ class RpcObserver:
 
         """
         rpc = path.rpartition("/")[2]
-        if self.recorder is not None and self._metrics.is_served(path):
-            self.recorder.begin(context)
         if not isinstance(error, SamplerdError):
             self.unread += 1
         elif self._metrics.is_served(path):
+            if self.recorder is not None:
+                self.recorder.begin(context)
             self.begin(rpc)
             self._count(error)
             self.log_refusal(rpc, error, context)
