@@ -26,19 +26,24 @@ _DRY_LISTS = ("sequence_breakers", "breaker_sequences_ids", "breaker_sequences_e
 """The fields of parameters, and of their DRY penalty, that are arrays or None."""
 
 
-def rows_bytes(*sources: DenseRows | CandidateRows | StoredRows | None) -> int:
+def rows_bytes(
+    rows: DenseRows | CandidateRows | StoredRows, others: DenseRows | CandidateRows | StoredRows | None = None
+) -> int:
     """Count the bytes that rows keep in memory; rows that are read in place keep their whole message, counted once."""
-    total = 0
-    messages: dict[int, int] = {}
-    for rows in sources:
-        if rows is None:
-            continue
-        message = getattr(getattr(rows, "data", None), "obj", None)
-        if type(message) is bytes:
-            messages[id(message)] = len(message)
-        else:
-            total += rows.size_bytes
-    return total + sum(messages.values())
+    message = _message_of(rows)
+    held = rows.size_bytes if message is None else len(message)
+    if others is None:
+        return held
+    other = _message_of(others)
+    if other is None:
+        return held + others.size_bytes
+    return held if other is message else held + len(other)
+
+
+def _message_of(rows: DenseRows | CandidateRows | StoredRows) -> bytes | None:
+    """Give the message that rows are read from in place; None = they are not."""
+    message = getattr(getattr(rows, "data", None), "obj", None)
+    return message if type(message) is bytes else None
 
 
 def lists_bytes(params: Iterable[SamplingParams]) -> int:

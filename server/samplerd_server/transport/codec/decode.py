@@ -28,6 +28,7 @@ from samplerd_server.transport.codec.decode_params import decode_params
 from samplerd_server.transport.codec.decode_rows import check_tensor, decode_rows
 from samplerd_server.transport.codec.decode_shared_memory import decode_shared_memory
 from samplerd_server.transport.codec.fresh_seed import fresh_seed
+from samplerd_server.transport.codec.known_requests import KnownRequests
 from samplerd_server.transport.codec.parse import parse
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ class Decoder:
     """Reads rows from shared memory; None = it is turned off."""
     by_distribution: Callable[[pb.SampleRequest], SampleRequest] | None = None
     """Decodes requests that name a distribution; None = no distributions are served."""
+    known: KnownRequests = field(default_factory=KnownRequests)
+    """The kinds of messages that were checked."""
     _params_cache: dict[tuple[bytes, int], tuple[SamplingParams, ...]] = field(default_factory=dict)
     _outputs_cache: dict[tuple[bytes, int], Outputs] = field(default_factory=dict)
 
@@ -89,9 +92,15 @@ class Decoder:
         found = self.scan(data)
         if not found.is_done:
             return self.decode(self.parse(data))
+        kind = self.known.kind_of(data, found)
+        request = None if kind is None else self.known.find(data, found, kind)
+        if request is not None:
+            return request
         source, load = self._find_rows(data, found)
         if found.is_simple:
-            return self._decode_scanned(data, found, source, load)
+            request = self._decode_scanned(data, found, source, load)
+            self.known.remember(kind, request)
+            return request
         guidance = None
         if found.guidance_at:
             guidance = decode_guidance_bytes(

@@ -68,13 +68,12 @@ class _Operation:
         try:
             coroutine.send(None)
         except StopIteration as done:
-            self._coroutine = None
-            self._tell(done.value, None)
-        except BaseException as error:  # noqa: BLE001  # the stream raises it
-            self._coroutine = None
-            self._tell(None, error)
-
-    def _tell(self, value: Any, error: BaseException | None) -> None:
+            value, error = done.value, None
+        except BaseException as raised:  # noqa: BLE001  # the stream raises it
+            value, error = None, raised
+        else:
+            return
+        self._coroutine = None
         try:
             self._end(value, error)
         except Exception:  # noqa: BLE001  # grpcio, which calls this, would lose it

@@ -144,6 +144,7 @@ class Stream(Generic[Request, Result]):
                     break
                 for message in arrived:
                     self._accept(message)
+                self.submit_gathered()
             while self._in_flight >= self._limit:
                 self._reader_waits = asyncio.get_running_loop().create_future()
                 await self._reader_waits
@@ -178,9 +179,10 @@ class Stream(Generic[Request, Result]):
         reply = StreamReply(request, began, self._settle, trace)
         self._replies.add(reply)
         self._gathered.append(reply)
+        if self._read_many is not None:
+            return  # the reader submits all that it was given
         # Parts of long replies may be without end: a request does not wait for them.
-        is_small = self._read_many is None and len(data) <= _SMALL_BYTES
-        is_kept = is_small and len(self._outbox) > 1 and not self._outbox.parts
+        is_kept = len(data) <= _SMALL_BYTES and len(self._outbox) > 1 and not self._outbox.parts
         if not is_kept or len(self._gathered) >= _MOST_GATHERED:
             self.submit_gathered()
 

@@ -14,7 +14,7 @@ from samplerd_server.core.enums import Dtype, InputKind
 from samplerd_server.core.params import SamplingParams
 from samplerd_server.core.request import VerifyRequest
 from samplerd_server.core.rows import CandidateRows, StoredRows
-from samplerd_server.metrics.labels import FILTER, VOCABULARY
+from samplerd_server.metrics.labels import FILTER, SOURCE, VOCABULARY
 from samplerd_server.sampling.parameters import FILTERS
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Workload:
     """What the admitted requests ask for."""
 
     def __init__(self, metrics: Metrics) -> None:
-        self._sources = metrics.source_rows.cell
+        self._sources = {name: metrics.source_rows.cell(name) for name in SOURCE.values}
         self._dtypes = {dtype: metrics.dtype_rows.cell(dtype.name.lower()) for dtype in Dtype}
         self._sizes = tuple(map(metrics.vocabulary_rows.cell, VOCABULARY.values))
         self._filters = {name: metrics.filter_rows.cell(name) for name in FILTER.values}
@@ -48,11 +48,15 @@ class Workload:
         """Count the rows of a request."""
         if isinstance(request, VerifyRequest):
             request = request.target
-        source, rows = request.source, request.source.rows
-        self._sources(_source_of(request)).value += rows
-        self._dtypes[Dtype.F32 if isinstance(source, CandidateRows) else source.dtype].value += rows
+        source, params = request.source, request.params
+        rows = source.rows
+        dtype = Dtype.F32 if isinstance(source, CandidateRows) else source.dtype
+        self._sources[_source_of(request)].value += rows
+        self._dtypes[dtype].value += rows
         self._sizes[bisect_left(_SIZES, source.vocab_size)].value += rows
-        params = request.params
+        if len(params) == 1 and params[0].is_plain:
+            self._plain.value += rows
+            return
         each = rows if len(params) == 1 else 1
         for own in params:
             if own.is_plain:
