@@ -133,6 +133,18 @@ def test_the_charts_query_counts_the_pods_of_its_own_release() -> None:
     assert not re.fullmatch(pods, "release-samplerd-big-7d4b9c6f5-x2x9z"), "the pods of another release"
 
 
+def test_keda_may_go_by_processor_time_alone() -> None:
+    objects, problems = helm(keda={"enabled": True}, autoscaling={"waitingCalls": 0})
+    assert not problems, problems
+    assert [own["type"] for own in of_kind(objects, "ScaledObject")["spec"]["triggers"]] == ["cpu"]
+
+
+def test_the_log_may_have_another_form() -> None:
+    objects, problems = helm(settings={"LOG_FORMAT": "text"})
+    assert not problems, problems
+    assert [own["value"] for own in container(objects)["env"] if own["name"] == "SAMPLERD_LOG_FORMAT"] == ["text"]
+
+
 def queries(objects: Objects) -> list[str]:
     """What KEDA asks Prometheus."""
     triggers = of_kind(objects, "ScaledObject")["spec"]["triggers"]
@@ -242,6 +254,12 @@ def test_the_grace_of_termination_covers_the_drain(source: str, request) -> None
         ({"settings": {"max-batch-rows": 2}}, "max-batch-rows"),
         ({"autoscaling": {"enabled": True}, "keda": {"enabled": True}}, "exclude each other"),
         ({"autoscaling": {"enabled": True, "waitingCalls": 0, "cpuPercent": 0}}, "must be more than 0"),
+        ({"keda": {"enabled": True}, "autoscaling": {"waitingCalls": 0, "cpuPercent": 0}}, "must be more than 0"),
+        ({"keda": {"enabled": True}, "autoscaling": {"minReplicas": 5, "maxReplicas": 4}}, "minReplicas"),
+        ({"autoscaling": {"enabled": True, "minReplicas": 5, "maxReplicas": 4}}, "minReplicas"),
+        ({"settings": {"DRAIN_DELAY": "60s"}}, "see drainDelaySeconds"),
+        ({"settings": {"TLS_CERT": "/tmp/c"}}, "see tls"),
+        ({"tls": {"clientCertificates": True}}, "needs tls.secret"),
         ({"networkPolicy": {"callers": [{"podSelectr": {}}]}}, "podSelectr"),
         ({"podMonitor": {"enabled": True, "interval": "soon"}}, "interval"),
         ({"grpcRoute": {"enabled": True, "parentRefs": [{"name": 7}]}}, "name"),

@@ -20,6 +20,15 @@ labels:
   helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end -}}
 
+{{- define "samplerd.check-scaling" -}}
+{{- if not (or .Values.autoscaling.waitingCalls .Values.autoscaling.cpuPercent) -}}
+{{- fail "autoscaling.waitingCalls or autoscaling.cpuPercent must be more than 0" -}}
+{{- end -}}
+{{- if gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas) -}}
+{{- fail "autoscaling.minReplicas must be autoscaling.maxReplicas at most" -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "samplerd.is-scaled" -}}
 {{- if or .Values.autoscaling.enabled .Values.keda.enabled }}yes{{ end -}}
 {{- end -}}
