@@ -37,10 +37,11 @@ FAILURES = (LoadError, ServerError, StaleResultError, OSError, SubprocessError, 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     known = titles()
+    width = max(map(len, known)) + 1
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description=f"Measure samplerd. Without a name, everything but {', '.join(sorted(ON_REQUEST))}.",
-        epilog="\n".join(f"  {name:16}{text}" for name, text in known.items()),
+        epilog="\n".join(f"  {name:{width}}{text}" for name, text in known.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="what to measure; see below")

@@ -44,7 +44,7 @@ _LOOKS = 90
 """Looks at the server's memory in a whole run."""
 _SETTLE_TRIES, _START_TRIES = 20, 180
 _KILL_EVERY_S = 10.0
-_HELD = ("samplerd_incoming_bytes", "samplerd_reply_bytes")
+_HELD = ("samplerd_incoming_bytes", "samplerd_reply_bytes", "samplerd_transport_waiting_calls")
 """Gauges that are 0 when nobody calls, as are those of the queue."""
 _SHARED = Path("/dev/shm")  # noqa: S108  # only looked at
 

@@ -52,6 +52,7 @@ FILES: dict[str, Callable[[], str]] = {
     "docs/protocol.md": protocol.page,
     "docs/sampling.md": sampling_page.page,
     "docs/scaling.md": scaling_page.page,
+    "docs/security.md": figures.security_page,
     "docs/what_goes_wrong.md": hard_cases.page,
     "docs/tracing.md": figures.tracing_page,
     "docs/workers.md": figures.workers_page,

@@ -25,6 +25,7 @@ __all__ = [
     "origin_of",
     "performance_page",
     "readme",
+    "security_page",
     "stored_result",
     "stored_table",
     "tracing_page",
@@ -55,6 +56,11 @@ def deployment_page() -> str:
 def workers_page() -> str:
     """Give docs/workers.md as text, its generated table renewed."""
     return replace_sections("docs/workers.md", **{"measured scrapes": stored_table("scrapes")})
+
+
+def security_page() -> str:
+    """Give docs/security.md as text, its generated table renewed."""
+    return replace_sections("docs/security.md", **{"measured abuse": _abuse()})
 
 
 def tracing_page() -> str:
@@ -127,11 +133,11 @@ def stored_table(name: str) -> str:
     return f"{markdown(*load_scenario(name).table(result))}\n\n{about}{origin_of(result)}"
 
 
-def origin_of(result: dict[str, Any]) -> str:
-    """Say on what machine, from which commit and when a result was measured."""
+def origin_of(result: dict[str, Any], command: str = "") -> str:
+    """Say on what machine, from which commit and when a result was measured; `command`: "" = that of its scenario."""
     machine = result["machine"]
     where = f"{machine['cores']} cores, {machine['cpu_model']}, torch {machine['packages']['torch']}"
-    command = f"python -m benchmarks {result['benchmark']}"
+    command = command or f"python -m benchmarks {result['benchmark']}"
     return f"Measured by `{command}` on {machine['date'][:10]} at commit `{machine['commit'][:8]}` ({where})."
 
 
@@ -215,6 +221,23 @@ def _overload() -> str:
         rows += [target.cells() for target in load_scenario("overload").targets(result)]
         origins.append(f"{transport}: {origin_of(result)}")
     return f"{markdown(['what is promised', 'aim', 'measured', 'kept'], rows)}\n\n" + "\n\n".join(origins)
+
+
+def _abuse() -> str:
+    """Give what each kind of abuse took of a server, by transport."""
+    results = {transport: stored_result(f"trust/abuse_{transport}") for transport in ("grpcio", "envoy")}
+    names = [name for name in results["grpcio"]["abuses"] if name != "end"]
+    rows = []
+    for name in names:
+        found = [result["abuses"][name] for result in results.values()]
+        grown = [f"{own['grown_bytes'] / (1 << 20):,.0f}" for own in found]
+        rows.append([name.replace("_", " "), *grown, *(f"{own['slowest_polite_s']:.2f}" for own in found)])
+    header = [f"{what}, {transport}" for what in ("MiB more", "slowest polite call in s") for transport in results]
+    origins = []
+    for transport, result in results.items():
+        about = f" Load average {result['machine']['load_average_1m']:.0f}: {result['note']}." if result["note"] else ""
+        origins.append(f"{transport}: {origin_of(result, f'python -m benchmarks.abuse --transport {transport}')}{about}")
+    return f"{markdown(['abuse', *header], rows)}\n\n" + "\n\n".join(origins)
 
 
 def _listed(texts: Iterable[str]) -> str:
