@@ -236,7 +236,9 @@ def _abuse() -> str:
     origins = []
     for transport, result in results.items():
         about = f" Load average {result['machine']['load_average_1m']:.0f}: {result['note']}." if result["note"] else ""
-        origins.append(f"{transport}: {origin_of(result, f'python -m benchmarks.abuse --transport {transport}')}{about}")
+        origins.append(
+            f"{transport}: {origin_of(result, f'python -m benchmarks.abuse --transport {transport}')}{about}"
+        )
     return f"{markdown(['abuse', *header], rows)}\n\n" + "\n\n".join(origins)
 
 

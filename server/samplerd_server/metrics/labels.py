@@ -58,7 +58,9 @@ SHED = Label(
         "queue_wait": "the queue would have taken longer than `--max-queue-wait`",
         "incoming_bytes": "messages of `--incoming-bytes` were arriving already",
         "reply_bytes": "replies of `--reply-bytes` waited to be read already, or the caller had its share of them",
-        "resets": "the connection had reset 2,000 calls within a second, and most of those that ended; grpcio only",
+        "resets": "the connection had reset 2,000 calls within a second, and most of those that ended, or twice "
+        "`--max-concurrent-streams` of its calls waited for their turn to be read; grpcio only",
+        "waiting_calls": "16,384 calls waited for their turn to be read already; grpcio only",
         "deadline": "the queue would have taken longer than the request's deadline",
         "draining": "the server was shutting down",
         "engine_gone": "with `--doors`, the engine had ended and was not there again",

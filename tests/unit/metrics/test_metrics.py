@@ -132,8 +132,8 @@ def test_zero_series_of_every_label_are_there():
     assert label_values["samplerd_batches"] == {("full",), ("idle",), ("delay",), ("deadline",), ("slice",)}
     assert label_values["samplerd_rows"] == {("greedy",), ("random",)}
     assert label_values["samplerd_cancelled"] == {("queued",), ("computed",), ("expired",)}
-    bounds = {("queue_rows",), ("queue_bytes",), ("incoming_bytes",), ("queue_wait",), ("reply_bytes",), ("resets",)}
-    bounds |= {("message_bytes",)}
+    sizes = {("queue_rows",), ("queue_bytes",), ("incoming_bytes",), ("reply_bytes",), ("message_bytes",)}
+    bounds = sizes | {("queue_wait",), ("resets",), ("waiting_calls",)}
     assert label_values["samplerd_shed"] == bounds | {("deadline",), ("draining",), ("engine_gone",)}
     assert label_values["samplerd_row_errors"] == {(reason.name.lower(),) for reason in RowErrorReason if reason}
     rpcs = {sample.labels["rpc"] for sample in families["samplerd_requests"].samples}

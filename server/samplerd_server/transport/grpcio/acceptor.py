@@ -40,12 +40,19 @@ _Context = cygrpc._ServicerContext  # noqa: SLF001  # a call's context before it
 _RequestCallError = cygrpc._RequestCallError  # noqa: SLF001  # grpcio has no call to give, or ends
 _RETRY_AFTER_S = 1.0
 """The second in which too many calls were reset is over by then."""
+_MOST_WAITING = 1 << 14
+"""Most calls of all connections that wait for their turn: the calls of sixteen at the default
+`max_concurrent_streams`, and the rows of a full queue at the default `queue_rows`."""
 _REQUESTS = 8
 """Requests for calls that are open at once: so many calls may come in one turn of the loop."""
 
 
 def make_server(
-    options: Sequence[tuple[str, int]], lines: Lines, resets: Resets, refused: Callable[[SamplerdError, str], None]
+    options: Sequence[tuple[str, int]],
+    lines: Lines,
+    resets: Resets,
+    refused: Callable[[SamplerdError, str], None],
+    most_open: int,
 ) -> tuple[grpc.aio.Server, Acceptor]:
     """Make a server.
 
@@ -54,10 +61,11 @@ def make_server(
         lines: where its calls take turns.
         resets: knows which connections reset their calls.
         refused: is told why a call of a peer was refused.
+        most_open: calls that a connection may have open.
 
     """
     acceptor = Acceptor(asyncio.get_running_loop(), None, [], (), tuple(options), None)
-    acceptor.lines, acceptor.resets, acceptor.refused = lines, resets, refused
+    acceptor.lines, acceptor.resets, acceptor.refused, acceptor.most_open = lines, resets, refused, most_open
     return cast("grpc.aio.Server", _Server(acceptor)), acceptor
 
 
@@ -88,6 +96,7 @@ class Acceptor(cygrpc.AioServer):  # type: ignore[misc]  # the types leave it ou
     lines: Lines
     resets: Resets
     refused: Callable[[SamplerdError, str], None]
+    most_open: int
     arrivals: Arrivals
     """Is told of every call that it takes over."""
     is_used = False
@@ -125,14 +134,25 @@ class Acceptor(cygrpc.AioServer):  # type: ignore[misc]  # the types leave it ou
         peer = peer_of(_Context(call, None, None, asyncio.get_running_loop()))
         if not self.is_running():
             self._refuse_late(call, peer)
-        elif self.resets.are_too_many(peer):
-            refusal = OverloadedError(
-                "this connection resets most of its calls", reason="resets", retry_after_s=_RETRY_AFTER_S
-            )
+        elif (refusal := self._refusal(peer)) is not None:
             self.refused(refusal, peer)
             self.refuse(call, refusal)
         else:
             self.lines.add(peer, call, came)
+
+    def _refusal(self, peer: str) -> SamplerdError | None:
+        """Say why a call that has come may not wait; None = it may.
+
+        Of the calls of a connection that wait, no more than `most_open` are open; the others were reset by the caller,
+        as one in good faith does when their deadlines pass. On a Unix socket many callers may share one peer.
+        """
+        most = _MOST_WAITING if peer.startswith("unix") else 2 * self.most_open
+        if self.resets.are_too_many(peer) or self.lines.waiting_of(peer) >= most:
+            why = "this connection resets most of its calls"
+            return OverloadedError(why, reason="resets", retry_after_s=_RETRY_AFTER_S)
+        if self.lines.waiting >= _MOST_WAITING:
+            return OverloadedError("too many calls wait", reason="waiting_calls", retry_after_s=_RETRY_AFTER_S)
+        return None
 
     def _ended(self, turn: Turn, arrival: Arrival) -> None:
         """Count a call that has ended. On a Unix socket many callers may share one peer: one that dies resets all."""

@@ -96,6 +96,11 @@ class Lines:
         if line.waiting and self._timer is None:
             self._timer = self._loop.call_later(_STALE_S, self._free_stale)
 
+    def waiting_of(self, connection: Hashable) -> int:
+        """Count the calls of one connection that wait for their turn."""
+        line = self._lines.get(connection)
+        return 0 if line is None else len(line.waiting)
+
     def ask(self, wanted: asyncio.Future[Any], handed: deque[Turn]) -> None:
         """Set the next call as the result of `wanted`, now or later, and append its turn to `handed`."""
         self._takers.append((wanted, handed))

@@ -149,7 +149,8 @@ class GrpcServer:
             from samplerd_server.transport.grpcio.acceptor import make_server  # noqa: PLC0415  # it may not be known
         except (AttributeError, ImportError):  # this grpcio has not what it needs
             return grpc.aio.server(options=options), None
-        return make_server(options, self._lines, self._resets, self._observer.refuse_unseen)
+        most_open = self._config.max_concurrent_streams
+        return make_server(options, self._lines, self._resets, self._observer.refuse_unseen, most_open)
 
     @property
     def waiting(self) -> int:

@@ -8,6 +8,7 @@ import threading
 import grpc
 import pytest
 
+from samplerd_server.transport.grpcio import acceptor as acceptor_module
 from samplerd_server.transport.grpcio import lines as module
 from samplerd_server.transport.grpcio import resets as resets_module
 from samplerd_server.transport.grpcio.acceptor import make_server
@@ -40,7 +41,7 @@ class Served:
         self.now = 100.0
         self.refused = []
         resets = Resets(lambda: self.now)
-        self.server, self.acceptor = make_server((), self.lines, resets, lambda *told: self.refused.append(told))
+        self.server, self.acceptor = make_server((), self.lines, resets, lambda *told: self.refused.append(told), 1_000)
         [number] = server_ids() - others
         self.arrivals = self.acceptor.arrivals = Arrivals(number)
         self.server.add_generic_rpc_handlers((self.arrivals, Answering()))
@@ -150,3 +151,25 @@ async def test_a_connection_that_resets_its_calls_is_refused_for_the_rest_of_a_s
     assert await asyncio.to_thread(served.calls["polite"]().result, 30) == b"x"
     served.now += 1.0
     assert await asyncio.to_thread(served.calls["greedy"]().result, 30) == b"x"
+
+
+@pytest.mark.parametrize("served", ["tcp"], indirect=True)
+async def test_a_connection_has_no_more_calls_waiting_than_it_may_have_open_twice(served):
+    served.acceptor.most_open = CALLS // 4
+    assert await asyncio.to_thread(served.calls["polite"]().result, 30) == b"x"
+    calls = [served.calls["half greedy"]() for _ in range(CALLS)]
+    allowed = PLACES + CALLS // 2
+    await served.until(lambda: sum(call.done() for call in calls) == CALLS - allowed)
+    assert served.lines.waiting == CALLS // 2
+    assert {call.code() for call in calls if call.done()} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+    assert {error.reason for error, _ in served.refused} == {"resets"}
+    assert await asyncio.to_thread(served.calls["polite"]().result, 30) == b"x"
+
+
+async def test_all_connections_together_have_a_bound_of_calls_that_wait(served, monkeypatch):
+    monkeypatch.setattr(acceptor_module, "_MOST_WAITING", CALLS - PLACES)
+    await served.crowd()
+    refused = served.calls["polite"]()
+    assert await asyncio.to_thread(refused.exception, 30)
+    assert refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert [error.reason for error, _ in served.refused] == ["waiting_calls"]
