@@ -82,6 +82,10 @@ fuzz: $(VENV)/.dev ## Look for messages that are decoded or answered wrongly (AR
 test-interpret: $(VENV)/.dev ## Run the kernels for a GPU in an interpreter, and compile them for every GPU, in some minutes
 	$(BIN)/python -m pytest --interpret tests/unit/sampling/cuda tests/conformance/test_vectors.py $(ARGS)
 
+.PHONY: gpu-bits
+gpu-bits: $(VENV)/.dev ## Compare every bit of 10,000 random batches with the kernels for a GPU, in an interpreter, in an hour or two
+	$(BIN)/python -m tests.support.gpu_proof $(ARGS)
+
 .PHONY: test-gpu
 test-gpu: ## Run the tests that need a CUDA device, with the python of the environment in PYTHON
 	$(PYTHON) -m pytest --gpu tests/gpu $(ARGS)

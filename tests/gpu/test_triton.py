@@ -22,11 +22,11 @@ pytestmark = pytest.mark.gpu
 
 
 def launch(kernel: Any, programs: int, *arguments: Any) -> None:
-    from samplerd_server.sampling.cuda.build import KERNELS  # noqa: PLC0415  # see draw_on_device
+    from samplerd_server.sampling.cuda.build import KERNELS, REGISTERS  # noqa: PLC0415  # see draw_on_device
 
     warps = {own: number for own, _, number in KERNELS.values()}
     if programs:
-        kernel[(programs,)](*arguments, num_warps=warps[kernel], enable_fp_fusion=False)
+        kernel[(programs,)](*arguments, num_warps=warps[kernel], enable_fp_fusion=False, maxnreg=REGISTERS)
         torch.cuda.synchronize()
 
 

@@ -83,7 +83,7 @@ class Row:
         return x
 
     def ask(self) -> SampleRequest:
-        own = params(temperature=self.temperature, **dict(self.parameters))
+        own = params(temperature=self.temperature, **self._possible())
         if self.is_sparse:
             return self._ask_candidates(own)
         by = None if self.guidance is None else encode(self.numbers(1, self.guidance[1]), self.guidance[0])
@@ -98,6 +98,13 @@ class Row:
             with_replacement=self.with_replacement,
             guidance=by,
         )
+
+    def _possible(self) -> dict[str, Any]:
+        """What the decoder lets pass: it refuses a dynamic temperature around 0."""
+        own = dict(self.parameters)
+        if self.temperature == 0:
+            own.pop("dynamic_temperature_range", None)
+        return own
 
     def _ask_candidates(self, own: SamplingParams) -> SampleRequest:
         x = dataclasses.replace(self, kind=LOGITS).numbers()
@@ -254,8 +261,18 @@ def _repeats(width: int) -> st.SearchStrategy[dict[str, Any]]:
 
 
 SHAPED = st.tuples(
-    st.one_of(st.just(()), FEW, MIXED.map(lambda own: tuple(pair for pair in own if pair[0] != "order"))),
+    st.one_of(st.just(()), FEW, MIXED, st.tuples(MIXED, STEPS).map(lambda own: (*own[0], ("steps", own[1])))),
     st.one_of(
+        chosen({"skew": (-5.0, -0.5, 0.5, 3.0), "dynamic_temperature_range": (0.0, 1.0)}),
+        chosen(
+            {
+                "dynamic_temperature_range": (0.5, 60.0),
+                "smoothing_factor": (0.2, 3.0),
+                "smoothing_curve": (1.0, 5.0),
+                "adaptive_target": (0.0, 0.5),
+                "skew": (0.0,),
+            }
+        ),
         chosen(
             {
                 "dynamic_temperature_range": (0.3, 1.0, 60.0),
@@ -274,7 +291,7 @@ SHAPED = st.tuples(
         ),
     ),
 ).map(lambda own: (*own[0], *own[1]))
-"""Filters, and a dynamic temperature, smoothing or adaptive-p."""
+"""Filters in any order, and dynamic temperatures, smoothing, adaptive-p or skew. At T = 0 none is dynamic."""
 
 
 @st.composite

@@ -16,10 +16,10 @@ import triton.language as tl
 from samplerd_server.core.enums import RowErrorReason, Step
 from samplerd_server.sampling.cuda.change_record import CHANGES_PITCH, Change
 from samplerd_server.sampling.cuda.copying import copy_row, largest_of_copy, survey_guidance
-from samplerd_server.sampling.cuda.dynamic import move_temperature
+from samplerd_server.sampling.cuda.dynamic import find_temperature, give_temperatures
 from samplerd_server.sampling.cuda.rows import BLOCK_SIZE, PITCH, Field
+from samplerd_server.sampling.cuda.smooth import clamp, smooth_list
 from samplerd_server.sampling.cuda.survey import survey
-from samplerd_server.sampling.smoothing import FARTHEST
 
 __all__ = ["adjust"]
 
@@ -40,7 +40,7 @@ _SMOOTHING, _CURVE, _SMOOTHED_AT = (
     tl.constexpr(Change.CURVE),
     tl.constexpr(Change.SMOOTHED_AT),
 )
-_FARTHEST, _RANGE = tl.constexpr(FARTHEST), tl.constexpr(Change.RANGE)
+_RANGE = tl.constexpr(Change.RANGE)
 _LOWERED, _LOSSES, _LOWERED_LEN = (
     tl.constexpr(Change.LOWERED),
     tl.constexpr(Change.LOSSES),
@@ -63,12 +63,7 @@ _REPETITION, _FREQUENCY, _PRESENCE = (
     tl.constexpr(Change.PRESENCE),
 )
 _NOTHING = tl.constexpr(int(RowErrorReason.NOTHING_TO_DRAW))
-_BIAS_STEP, _LARGEST = tl.constexpr(int(Step.BIAS)), tl.constexpr(3.4028234663852886e38)
-
-
-@triton.jit
-def _clamp(x):
-    return tl.minimum(tl.maximum(x, -_LARGEST), _LARGEST)
+_BIAS_STEP = tl.constexpr(int(Step.BIAS))
 
 
 @triton.jit
@@ -82,25 +77,7 @@ def _add_bias(change, copy):
         token = tl.load(ids + at, mask=at < count, other=0)
         x = tl.load(copy + token, mask=at < count, other=0.0).to(tl.float64)
         x = x + tl.load(values + at, mask=at < count, other=0.0).to(tl.float64)
-        tl.store(copy + token, tl.where(x == float("-inf"), x, _clamp(x)).to(tl.float32), mask=at < count)
-    tl.debug_barrier()
-
-
-@triton.jit
-def _smooth(change, copy, width):
-    """Divide by the temperature, and bend: see `sampling.smoothing`."""
-    factor = tl.load(change + _SMOOTHING).to(tl.float64, bitcast=True)
-    curve = tl.load(change + _CURVE).to(tl.float64, bitcast=True)
-    temperature = tl.load(change + _SMOOTHED_AT).to(tl.float64, bitcast=True)
-    top = largest_of_copy(copy, width).to(tl.float64)
-    tl.debug_barrier()
-    for low in range(0, width, BLOCK_SIZE):
-        at = low + tl.arange(0, BLOCK_SIZE)
-        y = tl.load(copy + at, mask=at < width, other=float("-inf"))
-        distance = (y.to(tl.float64) - top) / temperature
-        distance = tl.where(distance > _FARTHEST, distance, _FARTHEST)
-        bent = ((curve - 1.0) * 0.5 * distance - (3.0 - curve) * 0.5) * (distance * distance) * factor
-        tl.store(copy + at, tl.where(y == float("-inf"), y, _clamp(bent).to(tl.float32)), mask=at < width)
+        tl.store(copy + token, tl.where(x == float("-inf"), x, clamp(x)).to(tl.float32), mask=at < count)
     tl.debug_barrier()
 
 
@@ -114,7 +91,7 @@ def _lower(change, copy):
         token = tl.load(ids + at, mask=at < count, other=0)
         x = tl.load(copy + token, mask=at < count, other=0.0).to(tl.float64)
         x = x - tl.load(losses + at, mask=at < count, other=0.0)
-        tl.store(copy + token, tl.where(x == float("-inf"), x, _clamp(x)).to(tl.float32), mask=at < count)
+        tl.store(copy + token, tl.where(x == float("-inf"), x, clamp(x)).to(tl.float32), mask=at < count)
     tl.debug_barrier()
 
 
@@ -147,10 +124,27 @@ def _penalise(change, copy):
         factor = tl.where(is_repeated > 0, repetition, 1.0)
         is_divided = logit > 0
         logit = logit * tl.where(is_divided, 1.0, factor) / tl.where(is_divided, factor, 1.0)
-        logit = _clamp(logit) - often.to(tl.float64) * frequency - tl.where(is_present > 0, presence, 0.0)
+        logit = clamp(logit) - often.to(tl.float64) * frequency - tl.where(is_present > 0, presence, 0.0)
         is_finite = tl.abs(number) < float("inf")
-        tl.store(copy + token, tl.where(is_finite, _clamp(logit).to(tl.float32), number), mask=own)
+        tl.store(copy + token, tl.where(is_finite, clamp(logit).to(tl.float32), number), mask=own)
     tl.debug_barrier()
+
+
+@triton.jit
+def _heat(records, change, source, copy, width, is_weights):
+    """Find the temperature of a copy, if it is dynamic, and bend its numbers by it, if they are smoothed."""
+    temperature = tl.load(change + _SMOOTHED_AT).to(tl.float64, bitcast=True)
+    is_dynamic = tl.load(change + _RANGE) != 0
+    if is_dynamic:
+        temperature = find_temperature(change, source, copy, width, is_weights)
+    is_bent = (tl.load(change + _SMOOTHING) != 0) & (temperature > 0)
+    if is_bent:
+        factor = tl.load(change + _SMOOTHING).to(tl.float64, bitcast=True)
+        curve = tl.load(change + _CURVE).to(tl.float64, bitcast=True)
+        smooth_list(copy, width, temperature, factor, curve, is_weights)
+    if is_dynamic:
+        own = tl.where(is_bent, 1.0, temperature)
+        give_temperatures(records, change, source, own, tl.where(is_bent, 0, is_weights))
 
 
 @triton.jit
@@ -184,11 +178,7 @@ def adjust(records, changes, maxima, bits, reasons, details):
             _penalise(change, copy)
         if reason == 0:
             _lower(change, copy)
-            if tl.load(change + _SMOOTHING) != 0:
-                _smooth(change, copy, width)
-            if tl.load(change + _RANGE) != 0:
-                stays = (is_weights != 0) & (is_converted == 0)
-                move_temperature(records, change, source, copy, width, stays.to(tl.int32))
+            _heat(records, change, source, copy, width, ((is_weights != 0) & (is_converted == 0)).to(tl.int32))
     if reason != 0:
         second = tl.load(change + _SECOND)
         tl.store(records + first * _PITCH + _WIDTH, first * 0)

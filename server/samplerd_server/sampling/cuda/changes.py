@@ -72,10 +72,12 @@ def are_dynamic(rows: NDArray[np.void]) -> NDArray[np.bool_]:
 
 
 def become_logits(rows: NDArray[np.void]) -> NDArray[np.bool_]:
-    """Tell which rows, ROW[B], are logits once they are changed, if they were weights: bool[B]."""
+    """Tell which rows, ROW[B], are surely logits once they are changed, if they were weights: bool[B]."""
     own: NDArray[np.bool_] = (rows["guidance"] != 0) | (rows["bias_ids_len"] > 0) | _are_penalised(rows)
     own |= (rows["history_len"] > 0) & (rows["dry_multiplier"] > 0)
-    return own | are_smoothed(rows)
+    return own | (
+        are_smoothed(rows) & ~are_dynamic(rows)
+    )  # at a temperature that turns out to be 0 nothing is smoothed
 
 
 def are_changed(rows: NDArray[np.void]) -> NDArray[np.bool_]:

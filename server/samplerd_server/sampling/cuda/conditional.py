@@ -14,7 +14,7 @@ import triton.language as tl
 from samplerd_server.sampling.cuda.arithmetic import exp, ln
 from samplerd_server.sampling.cuda.kinds import load_kind, relative
 from samplerd_server.sampling.cuda.moments import exponent_of
-from samplerd_server.sampling.cuda.pick import accumulate
+from samplerd_server.sampling.cuda.pick import lay_scales
 from samplerd_server.sampling.cuda.rows import BLOCK_SIZE, Field, load_numbers, sum_block, weigh
 from samplerd_server.sampling.cuda.survey import top_of
 from samplerd_server.sampling.cuda.tree_memory import is_marked, mark, unmark_all
@@ -73,7 +73,11 @@ def write_conditional(kind, tree, maxima, sums, scales, ends, left, out, positio
         _measure_left(kind, tree, blocks, position_of(out, positions, is_mapped, d) // BLOCK_SIZE, left, ends)
     tl.debug_barrier()
     top = top_of(left, blocks)
-    total = accumulate(left, ends, scales, ends, blocks, top, c, is_weights)
+    lay_scales(left, scales, blocks, top, c, is_weights)
+    total = tl.full((), 0.0, tl.float64)
+    for b in range(blocks):
+        own_sum = tl.load(ends + b)
+        total = tl.where(own_sum > 0, total + own_sum * tl.load(scales + b), total)
     base = tl.where(total > 0, exponent_of(top, temperature, is_weights), 0.0)
     rest = ln(total)
     for j in range(count):

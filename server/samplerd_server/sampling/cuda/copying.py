@@ -16,6 +16,7 @@ from samplerd_server.sampling.arithmetic import LN_2
 from samplerd_server.sampling.cuda.change_record import Change
 from samplerd_server.sampling.cuda.masses import log2_of, mass_of
 from samplerd_server.sampling.cuda.rows import BLOCK_SIZE, PITCH, Field, load_numbers
+from samplerd_server.sampling.cuda.smooth import to_logits
 from samplerd_server.sampling.cuda.survey import survey
 
 __all__ = ["copy_row", "largest_of_copy", "survey_guidance"]
@@ -54,23 +55,14 @@ def survey_guidance(records, change, maxima, bits, width, is_weights, reason, wh
 
 
 @triton.jit
-def _to_logits(x, is_converted):
-    """Turn weights into logits where guidance, biases or penalties ask for it."""
-    if is_converted:
-        wide = x.to(tl.float64)
-        x = tl.where(wide > 0, log2_of(wide) * _LN_2, float("-inf")).to(tl.float32)
-    return x
-
-
-@triton.jit
 def _normaliser(address, dtype, width, top, shift, is_weights):
     """Compute ln of the sum of exp(x) of a row whose largest number is `top`; see `sampling.guidance`."""
-    largest = _to_logits(top, is_weights != 0)
+    largest = to_logits(top, is_weights != 0)
     total = tl.full((), 0, tl.int64)
     fill = tl.where(is_weights != 0, 0.0, float("-inf"))
     for low in range(0, width, BLOCK_SIZE):
         at = low + tl.arange(0, BLOCK_SIZE)
-        x = _to_logits(load_numbers(address, dtype, at, width, fill), is_weights != 0)
+        x = to_logits(load_numbers(address, dtype, at, width, fill), is_weights != 0)
         one = tl.full((), 1.0, tl.float64)
         total += tl.sum(mass_of(x, largest, one, shift, is_weights * 0), axis=0)
     bits = log2_of(total.to(tl.float64)) - shift.to(tl.float64)
@@ -91,9 +83,9 @@ def _guide(x, y, own, other, scale):
 @triton.jit
 def _load(address, dtype, at, width, fill, is_converted, by_address, by_dtype, own, other, scale):
     """Load numbers of a row, as logits if they become such, and guided if there is a guidance row."""
-    x = _to_logits(load_numbers(address, dtype, at, width, fill), is_converted)
+    x = to_logits(load_numbers(address, dtype, at, width, fill), is_converted)
     if by_address != 0:
-        y = _to_logits(load_numbers(by_address, by_dtype, at, width, fill), is_converted & (fill == 0))
+        y = to_logits(load_numbers(by_address, by_dtype, at, width, fill), is_converted & (fill == 0))
         x = _guide(x, y, own, other, scale)
     return x
 

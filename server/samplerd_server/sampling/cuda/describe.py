@@ -133,8 +133,9 @@ def _write_kept(record, list_at, out, positions, draws, spare, records, maxima, 
 def _write_unshaped(record, records, masses, list_at, out, sample_at, count, outputs):
     """Write the probabilities of draws before adaptive-p, 1 at T = 0."""
     unshaped = tl.load(outputs + _OF_UNSHAPED).to(tl.pointer_type(tl.float64)) + sample_at
-    kept = tl.load(records + tl.load(record + _FINAL) * _PITCH + _WIDTH)
-    if (tl.load(record + _MODE) & _SHAPED) != 0:
+    final = records + tl.load(record + _FINAL) * _PITCH
+    kept, is_hot = tl.load(final + _WIDTH), tl.load(final + _TEMPERATURE).to(tl.float64, bitcast=True) > 0
+    if ((tl.load(record + _MODE) & _SHAPED) != 0) & is_hot:
         total, _ = sum_of(masses + list_at, kept)
         for d in range(count):
             mass = tl.load(masses + list_at + tl.load(out + d))
@@ -142,6 +143,16 @@ def _write_unshaped(record, records, masses, list_at, out, sample_at, count, out
     else:
         for d in range(count):
             tl.store(unshaped + d, 1.0)
+
+
+@triton.jit
+def _translate(out, count, numbers):
+    """Put in place of each draw the number of that place in a list. All warps have read a draw before it is written."""
+    for d in range(count):
+        own = tl.load(numbers + tl.load(out + d))
+        tl.debug_barrier()
+        tl.store(out + d, own)
+    tl.debug_barrier()
 
 
 @triton.jit
@@ -230,15 +241,11 @@ def describe(
             _write_unshaped(record, records, masses, tl.maximum(list_at, 0), out, sample_at, count, outputs)
         tl.debug_barrier()
         if list_at >= 0:
-            for d in range(count):
-                tl.store(out + d, tl.load(positions + tl.load(out + d)))
-            tl.debug_barrier()
+            _translate(out, count, positions)
         if flags & _RANK != 0:
             scaled = records + tl.load(record + _SCALED) * _PITCH
             for d in range(count):
                 tl.store(whole_numbers(outputs, _OF_RANKS) + sample_at + d, _rank(scaled, tl.load(out + d)))
         if tl.load(record + _IDS) != 0:
             ids = tl.load(record + _IDS).to(tl.pointer_type(tl.int32))
-            tl.debug_barrier()
-            for d in range(count):
-                tl.store(out + d, tl.load(ids + tl.load(out + d)))
+            _translate(out, count, ids)

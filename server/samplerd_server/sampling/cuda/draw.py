@@ -15,18 +15,16 @@ import torch
 
 from samplerd_server.core.enums import LogprobKind
 from samplerd_server.core.outputs import OutputFlags
-from samplerd_server.sampling.cuda.adjust import adjust
 from samplerd_server.sampling.cuda.describe import SPARE as DESCRIBE_SPARE
 from samplerd_server.sampling.cuda.describe import describe
 from samplerd_server.sampling.cuda.draw_memory import TensorMemory
 from samplerd_server.sampling.cuda.kinds import Output
-from samplerd_server.sampling.cuda.measure import measure
 from samplerd_server.sampling.cuda.moments import moments
 from samplerd_server.sampling.cuda.pick import SPARE, pick
 from samplerd_server.sampling.cuda.plan import make_plan
+from samplerd_server.sampling.cuda.prepare import prepare
 from samplerd_server.sampling.cuda.records import blocks_of, place_blocks, place_trees, share_blocks, share_draws
 from samplerd_server.sampling.cuda.rows import Field
-from samplerd_server.sampling.cuda.select import select
 from samplerd_server.sampling.cuda.without import draw_left
 
 if TYPE_CHECKING:
@@ -62,6 +60,8 @@ class Drawn:
     """int64[B]: where those of a row's first program begin."""
     kept: NDArray[np.int64]
     """int64[B]: how many numbers each row was drawn from."""
+    inverse: NDArray[np.float64]
+    """float64[B]: of what each row was drawn from; -1 at T = 0. See `kernels.measure.inverse`."""
     lists: list[NDArray[np.int32]]
     """Of each row that has filters the positions of what is kept; of others none."""
 
@@ -125,28 +125,13 @@ def enqueue(rows: NDArray[np.void], results: RowResults, launch: Callable[..., N
     without = rows["without"] != 0
     picks, shares = share_draws(rows["num_samples"].astype(np.int64), final, most, without)
     tree_size = place_trees(records, final[without], most[without])
-    maxima, bits, sums = room(total, np.float32), room(total, np.int32), room(total, np.float64)
-    numbers, positions = room(plan.lists, np.float32), room(plan.lists, np.int32)
-    copies, masses = room(plan.copied, np.float32), room(plan.lists, np.int64)
     scales, ends = room(shares, np.float64), room(shares, np.float64)
-    reasons, details = place(np.zeros(count, np.int32)), place(np.zeros(count, np.int64))
     answers = [memory.share(part) for part in (results.samples, results.status, results.detail)]
-    records[plan.copies, Field.ADDRESS] = copies.data_ptr() + 4 * plan.copy_at[plan.copies]
-    records[plan.listed, Field.ADDRESS] = numbers.data_ptr() + 4 * records[plan.listed, Field.LIST_AT]
-    own = place(records)  # kernels write how wide lists are
+    ready = prepare(plan, count, total, launch, memory)
+    own, maxima, bits, sums = ready.records, ready.maxima, ready.bits, ready.sums
     asked = [kinds[(flags & own_flag) != 0, kind] for kind, own_flag in enumerate(_ENTROPIES)]
     # Shares of lists are those of full ones: nobody waits here until it is known how long they are.
-    as_sent, changed, described = (
-        share_blocks(records, some) for some in (plan.as_sent, plan.copies, np.unique(np.concatenate(asked)))
-    )
-    launch(measure, len(as_sent), own, place(as_sent), maxima, bits, sums)
-    if len(plan.changes):
-        launch(adjust, len(plan.changes), own, place(plan.changes), maxima, bits, reasons, details)
-        launch(measure, len(changed), own, place(changed), maxima, bits, sums)
-    if len(plan.selected):
-        keys = room(plan.wide_lists, np.int64)
-        of_lists = (numbers, positions, masses, keys, reasons, details)
-        launch(select, len(plan.selected), own, place(plan.selected), maxima, bits, sums, *of_lists)
+    described = share_blocks(records, np.unique(np.concatenate(asked)))
     trees = room(tree_size, np.int64)
     is_left = np.isin(picks[:, 0], final[without])
     for kernel, some, scratch in (
@@ -160,10 +145,10 @@ def enqueue(rows: NDArray[np.void], results: RowResults, launch: Callable[..., N
         launch(moments, len(described), own, place(described), maxima, terms)
     if len(plan.selected) or len(plan.changes) or flags.any() or rows["candidate_ids"].any():
         left, more = room(shares, np.float32), room(len(picks) * DESCRIBE_SPARE, np.float64)
-        blocks_of_all = (maxima, sums, terms, scales, ends, left, more, trees, masses)
-        outputs = place(_addresses(results))
-        launch(describe, len(picks), own, place(picks), *blocks_of_all, positions, reasons, details, *answers, outputs)
-    return Scratch(records=own, picks=picks, maxima=maxima, sums=sums, positions=positions)
+        blocks_of_all = (maxima, sums, terms, scales, ends, left, more, trees, ready.masses)
+        of_rows = (ready.positions, ready.reasons, ready.details)
+        launch(describe, len(picks), own, place(picks), *blocks_of_all, *of_rows, *answers, place(_addresses(results)))
+    return Scratch(records=own, picks=picks, maxima=maxima, sums=sums, positions=ready.positions)
 
 
 def _left_behind(  # noqa: PLR0917
@@ -184,6 +169,7 @@ def _left_behind(  # noqa: PLR0917
         ends=ends,
         ends_at=picks[first, 3],
         kept=widths,
+        inverse=records[own[:, Field.FINAL], Field.INVERSE].view(np.float64),
         lists=[
             positions[at : at + n] if at >= 0 else np.empty(0, np.int32) for at, n in zip(begin, widths, strict=True)
         ],

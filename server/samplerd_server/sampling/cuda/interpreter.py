@@ -4,19 +4,23 @@ Rule 1: `TRITON_INTERPRET` must be 1 in the environment before triton is importe
 functions are decorated then. Rule 2: `fma` of triton 3.7 rounds twice in the interpreter, as numpy's
 x * y + z does (findings/triton_interpreter_fma_rounds_twice.sh); `make_exact` puts one instruction of the processor in
 its place. Rule 3: no global constant stands left of an operator: the interpreter refuses it
-(findings/triton_interpreter_refuses_a_constant_on_the_left.sh).
+(findings/triton_interpreter_refuses_a_constant_on_the_left.sh). Rule 4: the language is made to interpret once. The
+interpreter looks through all of it again at each call of one function by another, which takes longer than the call.
 """
 
 # mypy: disable-error-code="no-untyped-call"
+# ruff: noqa: SLF001 -- nothing public makes the interpreter exact, or quick
 
 from __future__ import annotations
 
 from functools import cache
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import numba
 import numpy as np
 import triton
+import triton.language as tl
 from triton.runtime import interpreter
 
 from samplerd_server.sampling.kernels.compile import fma32, fma64
@@ -26,10 +30,13 @@ if TYPE_CHECKING:
 
 __all__ = ["launch", "make_exact"]
 
+_UINT64 = np.dtype(np.uint64)
+"""What the interpreter keeps a pointer as."""
+
 
 @cache
 def make_exact() -> None:
-    """Let the interpreter's `fma` round once.
+    """Let the interpreter's `fma` round once, and let functions that call each other do so at once.
 
     Raises:
         RuntimeError: triton was imported to compile, not to interpret.
@@ -46,6 +53,12 @@ def make_exact() -> None:
         return interpreter.TensorHandle(fused(x.data, y.data, z.data), z.dtype.scalar)
 
     interpreter.InterpreterBuilder.create_fma = create_fma
+    numpy_type = cache(interpreter._get_np_dtype)
+    interpreter._get_np_dtype = lambda own: _UINT64 if own.is_ptr() or own.scalar.is_ptr() else numpy_type(own.scalar)
+    interpreter._patch_lang(
+        FunctionType(create_fma.__code__, {"tl": tl, "core": tl.core}, closure=create_fma.__closure__)
+    )
+    interpreter.InterpretedFunction.__call__ = lambda own, *arguments, **named: own.rewrite()(*arguments, **named)
 
 
 def launch(kernel: Any, programs: int, *arguments: Any) -> None:

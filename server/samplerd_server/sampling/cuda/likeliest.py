@@ -12,7 +12,7 @@ from samplerd_server.sampling.cuda.kinds import Output, load_kind, relative, sin
 from samplerd_server.sampling.cuda.rows import BLOCK_SIZE, Field, load_numbers
 from samplerd_server.sampling.cuda.survey import top_of
 
-__all__ = ["first_largest", "next_largest", "write_named", "write_top"]
+__all__ = ["find_place", "first_largest", "next_largest", "write_named", "write_top"]
 
 _LANES = tl.constexpr(512)
 _FIRST_BLOCK, _TOP_N, _TOP_AT = tl.constexpr(Field.FIRST_BLOCK), tl.constexpr(Field.TOP_N), tl.constexpr(Field.TOP_AT)
@@ -27,7 +27,7 @@ _OF_NAMED = tl.constexpr(Output.NAMED)
 
 
 @triton.jit
-def _find(positions, count, wanted):
+def find_place(positions, count, wanted):
     """Find the place of a position in a list of them, -1 if it is not there."""
     found = count
     for low in range(0, count, _LANES):
@@ -121,7 +121,7 @@ def write_named(record, kind, k, listed, drawn, spare, outputs):
     for j in range(tl.load(record + _NAMED_LEN).to(tl.int32)):
         at = tl.load(named + j)
         if listed != 0:
-            at = _find(listed.to(tl.pointer_type(tl.int32)), width, at)
+            at = find_place(listed.to(tl.pointer_type(tl.int32)), width, at)
         value = tl.full((), float("-inf"), tl.float64)
         if at >= 0:
             if temperature > 0:

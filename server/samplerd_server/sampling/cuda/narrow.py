@@ -22,6 +22,7 @@ from samplerd_server.sampling.cuda.judging import (
     weigh_terms,
     within_deviations,
 )
+from samplerd_server.sampling.cuda.late import entropy_of, heat_list, next_listed
 from samplerd_server.sampling.cuda.lists import (
     ANY_MASS,
     EVERY,
@@ -64,11 +65,8 @@ _ALL, _HIGHEST = tl.constexpr(filter_table.TIES_ALL), tl.constexpr(filter_table.
 _ADDRESS, _WIDTH, _DTYPE = tl.constexpr(Field.ADDRESS), tl.constexpr(Field.WIDTH), tl.constexpr(Field.DTYPE)
 _IS_WEIGHTS = tl.constexpr(Field.IS_WEIGHTS)
 _SHIFT, _TEMPERATURE = tl.constexpr(Field.SHIFT), tl.constexpr(Field.TEMPERATURE)
-_SEED, _DRAW_OFFSET, _ROW_INDEX = (
-    tl.constexpr(Field.SEED),
-    tl.constexpr(Field.DRAW_OFFSET),
-    tl.constexpr(Field.ROW_INDEX),
-)
+_SEED, _ROW_INDEX = tl.constexpr(Field.SEED), tl.constexpr(Field.ROW_INDEX)
+_XTC_DRAW, _LISTED = tl.constexpr(Field.XTC_DRAW), tl.constexpr(Field.LISTED)
 _STEPS, _STEPS_LEN, _FIRST = (
     tl.constexpr(Field.STEPS),
     tl.constexpr(Field.STEPS_LEN),
@@ -80,7 +78,11 @@ _P, _MIN_SHARE, _SIGMAS = tl.constexpr(Field.TOP_P), tl.constexpr(Field.MIN_P), 
 _A, _TYPICAL_SHARE, _EPSILON_AT = tl.constexpr(Field.TOP_A), tl.constexpr(Field.TYPICAL_P), tl.constexpr(Field.EPSILON)
 _ETA_AT, _H = tl.constexpr(Field.ETA), tl.constexpr(Field.TOP_H)
 _EXEMPT, _EXEMPT_LEN = tl.constexpr(Field.EXEMPT), tl.constexpr(Field.EXEMPT_LEN)
-_MODE, _EXEMPTS_ROW = tl.constexpr(Field.MODE), tl.constexpr(int(Mode.EXEMPTS_ROW))
+_MODE, _EXEMPTS_ROW, _LATE = (
+    tl.constexpr(Field.MODE),
+    tl.constexpr(int(Mode.EXEMPTS_ROW)),
+    tl.constexpr(int(Mode.LATE)),
+)
 _XTC_P, _XTC_T = tl.constexpr(Field.XTC_PROBABILITY), tl.constexpr(Field.XTC_THRESHOLD)
 _LN_2, _XTC_PURPOSE = tl.constexpr(LN_2), tl.constexpr(XTC_PURPOSE)
 _BEYOND = tl.constexpr(1.0 + 2.0**-PART)
@@ -120,7 +122,7 @@ def _acts(record):
     """Tell whether XTC acts on a row: its own noise says so."""
     row_index = tl.load(record + _ROW_INDEX).to(tl.uint32)
     seed = tl.load(record + _SEED).to(tl.uint64, bitcast=True)
-    first = tl.load(record + _DRAW_OFFSET).to(tl.uint64, bitcast=True)
+    first = tl.load(record + _XTC_DRAW).to(tl.uint64, bitcast=True)
     return uniform(seed, first, row_index, row_index * 0 + _XTC_PURPOSE) < _double(record, _XTC_P)
 
 
@@ -144,9 +146,9 @@ def _threshold(record, number, masses, count, total, entropy):
 
 
 @triton.jit
-def _filter(record, number, numbers, positions, masses, keys, count, total, top, temperature):
+def _filter(record, number, numbers, positions, masses, keys, count, total, top, temperature, is_weights):
     """Apply one filter to a list. Returns how many are kept."""
-    shift, is_weights = tl.load(record + _SHIFT), tl.load(record + _IS_WEIGHTS).to(tl.int32)
+    shift = tl.load(record + _SHIFT)
     rule = (tl.load(record + _TIES) >> (2 * number)) & 3
     least = tl.load(record + _LEAST)
     if (tl.load(record + _IS_EXACT) != 0) & ((number == _TOP_K) | (number == _SIGMA)):
@@ -234,14 +236,17 @@ def _filter(record, number, numbers, positions, masses, keys, count, total, top,
 def narrow(record, top, maxima, numbers, positions, masses, keys):
     """List what the filters keep of a row of which `top` is the largest number, whatever filters it has.
 
-    Returns how many. maxima, numbers: float32, positions: int32, and masses and keys: int64 scratch, are the row's own.
+    Returns how many, at which temperature, and whether they are weights: smoothing after a filter makes logits of them,
+    and divides them by that temperature. maxima, numbers: float32, positions: int32, and masses and keys: int64
+    scratch, are the row's own.
     """
     address, width = tl.load(record + _ADDRESS), tl.load(record + _WIDTH).to(tl.int32)
     dtype, is_weights = tl.load(record + _DTYPE).to(tl.int32), tl.load(record + _IS_WEIGHTS).to(tl.int32)
     shift, steps, steps_len = tl.load(record + _SHIFT), tl.load(record + _STEPS), tl.load(record + _STEPS_LEN)
     filters, temperature, final = tl.load(record + _FILTERS), _double(record, _JUDGED), _double(record, _TEMPERATURE)
     blocks = (width + BLOCK_SIZE - 1) // BLOCK_SIZE
-    count = _list_all(address, dtype, width, maxima, blocks, is_weights, numbers, positions)
+    count, row_temperature = _list_all(address, dtype, width, maxima, blocks, is_weights, numbers, positions), final
+    listed = tl.load(record + _LISTED)
     total = weigh_list(numbers, masses, count, top, temperature, shift, is_weights)
     place = tl.load(record + _FIRST)
     is_first = place >= 0
@@ -254,17 +259,27 @@ def narrow(record, top, maxima, numbers, positions, masses, keys):
             while later < steps_len:
                 is_any = is_any | (((filters >> ((steps >> (4 * later)) & 15)) & 1) != 0)
                 later += 1
-            if (final > 0) & is_any:
-                temperature, top = final, largest_of(numbers, count)
+            if (tl.load(record + _MODE) & _LATE) != 0:
+                entropy = entropy_of(numbers, masses, count, total, top, temperature, shift, is_weights)
+                final, is_bent = heat_list(record, numbers, count, listed, entropy, is_weights)
+                is_weights = tl.where(is_bent, 0, is_weights)
+                is_any = is_any | is_bent
+                temperature = tl.where(is_bent, 1.0, final)
+            else:
+                temperature = final
+            if (row_temperature > 0) & is_any:
+                top = largest_of(numbers, count)
                 total = weigh_list(numbers, masses, count, top, temperature, shift, is_weights)
             else:
                 place = steps_len
         elif ((filters >> number) & 1) != 0:
-            count = _filter(record, number, numbers, positions, masses, keys, count, total, top, temperature)
+            before, of_list = count, (numbers, positions, masses, keys)
+            count = _filter(record, number, *of_list, count, total, top, temperature, is_weights)
+            listed = next_listed(record, number, listed, before, count)
             next_step = ((steps >> (4 * place)) & 15).to(tl.int32)
             # What follows top_n_sigma as `joint` is judged on the unfiltered distribution.
             is_joint = is_first & (number == _SIGMA) & (place < steps_len) & (next_step == _JOINT)
             if not (is_joint & (_double(record, _P) < 1)):
                 total, _ = sum_of(masses, count)
         is_first = place < 0
-    return count
+    return count, final, is_weights

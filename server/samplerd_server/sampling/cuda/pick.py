@@ -19,7 +19,7 @@ from samplerd_server.sampling.cuda.survey import survey
 from samplerd_server.sampling.kernels.exp2 import LN_2
 from samplerd_server.sampling.kernels.philox import DRAW
 
-__all__ = ["SPARE", "accumulate", "pick"]
+__all__ = ["SPARE", "accumulate", "draw_at", "lay_scales", "pick"]
 
 SPARE = 32
 """float64 numbers of scratch of each program: the sums of a block's groups."""
@@ -50,8 +50,8 @@ def _largest(record, maxima, blocks, top):
 
 
 @triton.jit
-def accumulate(maxima, sums, scales, ends, blocks, top, c, is_weights):
-    """Bring the sums of all blocks to the scale of the largest maximum, and cumulate. Returns the total."""
+def lay_scales(maxima, scales, blocks, top, c, is_weights):
+    """Write by what the sums of all blocks are brought to the scale of the largest maximum."""
     for low in range(0, blocks, _LANES):
         b = low + tl.arange(0, _LANES)
         own = b < blocks
@@ -64,6 +64,12 @@ def accumulate(maxima, sums, scales, ends, blocks, top, c, is_weights):
             scale = exp2((maximum - top.to(tl.float64)) * tl.minimum(c, 1e300))
         tl.store(scales + b, scale, mask=own)
     tl.debug_barrier()
+
+
+@triton.jit
+def accumulate(maxima, sums, scales, ends, blocks, top, c, is_weights):
+    """Bring the sums of all blocks to the scale of the largest maximum, and cumulate. Returns the total."""
+    lay_scales(maxima, scales, blocks, top, c, is_weights)
     total = tl.full((), 0.0, tl.float64)
     for b in range(blocks):
         own_sum = tl.load(sums + b)
@@ -150,18 +156,24 @@ def _locate(record, spare, b, maximum, scale, before, target):
 
 
 @triton.jit
-def _draw(record, spare, maxima, scales, ends, blocks, total, d):
-    """Make draw d of a row: a position."""
-    row_index = tl.load(record + _ROW_INDEX).to(tl.uint32)
-    index = (tl.load(record + _DRAW_OFFSET) + d).to(tl.uint64, bitcast=True)
-    seed = tl.load(record + _SEED).to(tl.uint64, bitcast=True)
-    target = uniform(seed, index, row_index, row_index * 0 + _DRAW) * total
+def draw_at(record, spare, maxima, scales, ends, blocks, total, u):
+    """Draw from a row by a uniform u: a position."""
+    target = u * total
     b = _first_above(ends, blocks, target)
     if b == blocks:
         b = _first_at(ends, blocks, total)
     before = tl.load(ends + tl.maximum(b - 1, 0))
     before = tl.where(b > 0, before, 0.0)
     return _locate(record, spare, b, tl.load(maxima + b), tl.load(scales + b), before, target)
+
+
+@triton.jit
+def _noise(record, d):
+    """Make the uniform of draw d of a row."""
+    row_index = tl.load(record + _ROW_INDEX).to(tl.uint32)
+    index = (tl.load(record + _DRAW_OFFSET) + d).to(tl.uint64, bitcast=True)
+    seed = tl.load(record + _SEED).to(tl.uint64, bitcast=True)
+    return uniform(seed, index, row_index, row_index * 0 + _DRAW)
 
 
 @triton.jit
@@ -196,7 +208,8 @@ def pick(records, tasks, maxima, bits, sums, scales, ends, spare, samples, statu
     else:
         total = accumulate(maxima, sums, scales, ends, blocks, top, c, is_weights)
         for d in range(count):
-            tl.store(out + d, _draw(record, spare, maxima, scales, ends, blocks, total, first + d))
+            u = _noise(record, first + d)
+            tl.store(out + d, draw_at(record, spare, maxima, scales, ends, blocks, total, u))
     if first == 0:
         in_batch = tl.load(record + _ROW)
         tl.store(status + in_batch, reason)

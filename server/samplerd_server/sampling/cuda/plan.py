@@ -17,7 +17,8 @@ from samplerd_server.sampling.cuda.keep import MOST
 from samplerd_server.sampling.cuda.records import make_records, set_temperature
 from samplerd_server.sampling.cuda.rows import Field, Mode
 from samplerd_server.sampling.cuda.scope import are_few
-from samplerd_server.sampling.cuda.steps import early_rows, write_steps
+from samplerd_server.sampling.cuda.steps import early_rows, late_rows, write_late, write_steps
+from samplerd_server.sampling.shapes import is_shaped as is_shaped_by
 from samplerd_server.sampling.shapes import moving_target
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Plan", "make_plan"]
 
+_OF_RECORDS = [Change.SOURCE, Change.FIRST, Change.SECOND, Change.GUIDANCE]
 _ADAPTIVE_STATE = ("adaptive_weighted_sum", "adaptive_total_weight")
 _RAW = int(OutputFlags.RAW | OutputFlags.ENTROPY_RAW)
 _SCALED = int(OutputFlags.SCALED | OutputFlags.ENTROPY_SCALED | OutputFlags.RANK | OutputFlags.KEPT)
@@ -43,7 +45,9 @@ class Plan:
     as_sent: NDArray[np.int64]
     """The records that lie in the memory of the batch, and are measured first."""
     copies: NDArray[np.int64]
-    """The records of changed copies."""
+    """The records of copies."""
+    changed: NDArray[np.int64]
+    """Those of them that are changed before filters, and measured for themselves."""
     copy_at: NDArray[np.int64]
     """int64[R]: where the copy of each begins among all."""
     copied: int
@@ -73,79 +77,126 @@ def _at_one(rows: NDArray[np.void], some: NDArray[np.bool_]) -> NDArray[np.void]
     return rows
 
 
+def _never(rows: NDArray[np.void], some: NDArray[np.bool_]) -> NDArray[np.void]:
+    """Leave some of the rows, bool[B], unsmoothed, and their temperature as it is: both come later."""
+    if some.any():
+        rows = rows.copy()
+        for name in ("smoothing_factor", "dynamic_temperature_range"):
+            rows[name] = np.where(some, 0.0, rows[name])
+    return rows
+
+
 def _write_modes(
     records: NDArray[np.int64], rows: NDArray[np.void], smoothed: NDArray[np.bool_], shaped: NDArray[np.bool_]
 ) -> None:
     records[:, Field.MODE] = (smoothed | shaped) * int(Mode.SUMMED) | shaped * int(Mode.SHAPED)
     records[:, Field.MODE] |= (rows["adaptive_target"] > 0) * int(Mode.ADAPTIVE)
     records[:, Field.MODE] |= are_dynamic(rows) * int(Mode.DYNAMIC)
-    for at in np.flatnonzero(shaped).tolist():
+    records[shaped, Field.SKEW] = rows["skew"][shaped].astype(np.float64).view(np.int64)
+    for at in np.flatnonzero(shaped & (rows["adaptive_target"] > 0)).tolist():
         state = (float(rows[name][at]) for name in ("adaptive_target", *_ADAPTIVE_STATE))
         records[at, Field.TARGET] = np.float64(moving_target(*state)).view(np.int64)
 
 
+def _place_copies(
+    changed: NDArray[np.int64], late: NDArray[np.int64], of_row: NDArray[np.int64], records: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], int]:
+    """Say where the copy of each record begins, int64[R], and how long all are.
+
+    changed, late: int64[B], the lengths of the copies of both kinds; of_row: int64[R], whose record each is; records:
+    int64[B], those of late copies, -1 = none.
+    """
+    copied = int(changed.sum())
+    copy_at = (np.cumsum(changed) - changed)[of_row]
+    copy_at[records[records >= 0]] = (copied + np.cumsum(late) - late)[records >= 0]
+    return copy_at, copied + int(late.sum())
+
+
+def _place_lists(
+    records: NDArray[np.int64], widths: NDArray[np.int64], wide: NDArray[np.int64], few: NDArray[np.int64]
+) -> int:
+    """Say where the lists of rows begin: those of `narrow`, then those of `keep`. Returns the length of the former."""
+    records[wide, Field.LIST_AT] = np.cumsum(widths[wide]) - widths[wide]
+    wide_lists = int(widths[wide].sum())
+    records[few, Field.LIST_AT] = wide_lists + MOST * np.arange(len(few))
+    return wide_lists
+
+
+def _write_guidance(records: NDArray[np.int64], some: NDArray[np.int64], rows: NDArray[np.void]) -> None:
+    """Make some of the records those of the guidance rows of rows, ROW[N]: int64[N]. Their sums are not asked for."""
+    records[some, Field.ADDRESS] = rows["guidance"].astype(np.uint64).view(np.int64)
+    records[some, Field.DTYPE] = rows["guidance_dtype"]
+    records[some, Field.INVERSE] = np.float64(-1.0).view(np.int64)
+
+
+def _place_named(records: NDArray[np.int64], rows: NDArray[np.void], hold: Callable[[NDArray[Any]], int]) -> None:
+    """Say where the named candidates of rows lie."""
+    for at in np.flatnonzero((rows["candidate_ids"] != 0) & (rows["named_len"] > 0)).tolist():
+        records[at, Field.NAMED] = hold(find_tokens(rows[at], read_ids(rows[at], "named", "named_len")))
+
+
 def make_plan(rows: NDArray[np.void], hold: Callable[[NDArray[Any]], int]) -> Plan:
     """Plan a batch of rows, ROW[B]; hold: see `make_changes`."""
-    changed_rows, is_smoothed = rows, are_smoothed(rows)
-    rows = _at_one(rows, is_smoothed)
+    all_rows, is_late = rows, late_rows(rows)
+    changed_rows = _never(rows, is_late)
+    rows = _at_one(rows, are_smoothed(changed_rows))
     base, count = make_records(rows), len(rows)
     temperature, flags = rows["temperature"], rows["output_flags"].astype(np.int64)
     needs_raw, needs_scaled = (flags & _RAW) != 0, (flags & _SCALED) != 0
     is_changed, is_few, is_cold = are_changed(changed_rows), are_few(rows), temperature == 0
-    (is_filtered, is_early), is_shaped = early_rows(rows), (rows["adaptive_target"] > 0) & ~is_cold
+    (is_filtered, is_early), is_shaped = early_rows(rows), is_shaped_by(rows.view(np.recarray)) & ~is_cold
     is_wide = (is_filtered | is_shaped) & ~is_few & (is_early | ~is_cold)
-    _write_modes(base, rows, is_smoothed, is_shaped)
-    # Records: as sent, changed, changed at T = 1, as sent at T = 1, guidance rows, and lists.
+    _write_modes(base, all_rows, are_smoothed(all_rows), is_shaped)
+    write_late(base, all_rows, is_late)
+    # Records: as sent, changed, changed at T = 1, as sent at T = 1, at a late temperature, guidance rows, and lists.
     sent = np.arange(count)
     changed, end = _numbered(is_changed, count)
     changed_at_one, end = _numbered(is_changed & is_cold & needs_scaled, end)
     at_one, end = _numbered(~is_changed & (temperature != 1) & (needs_raw | (is_cold & needs_scaled)), end)
+    late, end = _numbered(is_late & needs_scaled, end)
     guidance, end = _numbered(rows["guidance"] != 0, end)
     lists, end = _numbered(is_few | is_wide, end)
     own = np.where(is_changed, changed, sent)
-    for at in np.flatnonzero((rows["candidate_ids"] != 0) & (rows["named_len"] > 0)).tolist():
-        base[at, Field.NAMED] = hold(find_tokens(rows[at], read_ids(rows[at], "named", "named_len")))
+    _place_named(base, rows, hold)
     base[:, Field.RAW] = np.where(needs_raw, np.where(at_one >= 0, at_one, sent), -1)
     hot = np.where(is_cold, np.where(is_changed, changed_at_one, at_one), own)
-    base[:, Field.SCALED] = np.where(needs_scaled, hot, -1)
+    base[:, Field.SCALED] = np.where(needs_scaled, np.where(is_late, late, hot), -1)
     base[:, Field.FINAL] = np.where(lists >= 0, lists, own)
     widths = rows["width"].astype(np.int64)
     wide, few = np.flatnonzero(is_wide), np.flatnonzero(is_few)
-    wide_lists = int(widths[wide].sum())
-    base[wide, Field.LIST_AT] = np.cumsum(widths[wide]) - widths[wide]
-    base[few, Field.LIST_AT] = wide_lists + MOST * np.arange(len(few))
+    wide_lists = _place_lists(base, widths, wide, few)
     write_steps(base, rows, wide, hold)
-    parts = [sent, *(np.flatnonzero(numbers >= 0) for numbers in (changed, changed_at_one, at_one, guidance, lists))]
+    parts = [
+        sent,
+        *(np.flatnonzero(numbers >= 0) for numbers in (changed, changed_at_one, at_one, late, guidance, lists)),
+    ]
     of_row = np.concatenate(parts)
     records = base[of_row]
     is_one = np.isin(np.arange(end), np.concatenate([own_at[own_at >= 0] for own_at in (changed_at_one, at_one)]))
     is_one[np.flatnonzero(is_changed)] = True  # a changed row as it was sent is its raw distribution
-    copies = np.concatenate([changed[changed >= 0], changed_at_one[changed_at_one >= 0]])
+    measured = np.concatenate([changed[changed >= 0], changed_at_one[changed_at_one >= 0]])
+    copies = np.concatenate([measured, late[late >= 0]])
     is_copy = np.isin(np.arange(end), copies)
     is_list = np.arange(end) >= end - int((lists >= 0).sum())
     is_logits = (is_copy | (is_list & is_changed[of_row])) & become_logits(changed_rows)[of_row]
     is_one |= is_list & is_shaped[of_row]
-    records[is_logits | (is_list & is_shaped[of_row]), Field.IS_WEIGHTS], records[is_copy | is_list, Field.DTYPE] = (
-        0,
-        Dtype.F32,
-    )
+    records[is_logits | (is_list & is_shaped[of_row]), Field.IS_WEIGHTS] = 0
+    records[is_copy | is_list, Field.DTYPE] = Dtype.F32
     records[is_list & is_few[of_row], Field.WIDTH] = MOST
-    guided = guidance[guidance >= 0]
-    records[guided, Field.ADDRESS] = rows["guidance"][guidance >= 0].astype(np.uint64).view(np.int64)
-    records[guided, Field.DTYPE] = rows["guidance_dtype"][guidance >= 0]
     set_temperature(records, np.where(is_one, 1.0, temperature[of_row]))
-    records[guided, Field.INVERSE] = np.float64(-1.0).view(np.int64)  # their sums are not asked for
-    lengths = np.where(is_changed, widths, 0)
+    guided = guidance[guidance >= 0]
+    _write_guidance(records, guided, rows[guidance >= 0])
+    copy_at, copied = _place_copies(np.where(is_changed, widths, 0), np.where(late >= 0, widths, 0), of_row, late)
     changes = make_changes(changed_rows, np.flatnonzero(is_changed), hold)
-    changes[:, Change.SOURCE], changes[:, Change.FIRST] = sent[is_changed], changed[is_changed]
-    changes[:, Change.SECOND], changes[:, Change.GUIDANCE] = changed_at_one[is_changed], guidance[is_changed]
+    changes[:, _OF_RECORDS] = np.stack([sent, changed, changed_at_one, guidance], axis=1)[is_changed]
     some = np.concatenate([wide, few])
     return Plan(
         records=records,
         as_sent=np.concatenate([sent, at_one[at_one >= 0], guided]),
         copies=copies,
-        copy_at=(np.cumsum(lengths) - lengths)[of_row],
-        copied=int(lengths.sum()),
+        changed=measured,
+        copy_at=copy_at,
+        copied=copied,
         changes=changes,
         selected=own[some],
         listed=lists[some],

@@ -96,6 +96,18 @@ class Field(IntEnum):
     EXEMPT_LEN = 46
     MODE = 47
     """See `Mode`."""
+    SKEW = 48
+    """The bits of a float64; 0 = what is kept is not skewed."""
+    XTC_DRAW = 49
+    """The index of the row's very first draw, in whichever part it was made: XTC's noise follows it."""
+    SMOOTHING = 50
+    """The bits of a float64, as of the three that follow; of rows of `Mode.LATE` alone, as all that follow."""
+    CURVE = 51
+    RANGE = 52
+    """Of the dynamic temperature, which moves around TEMPERATURE; 0 = it is not dynamic."""
+    EXPONENT = 53
+    LISTED = 54
+    """How many categories there are before any filter, if the largest entropy is of all that a filter lists; else 0."""
 
 
 class Mode(IntFlag):
@@ -111,10 +123,12 @@ class Mode(IntFlag):
     """adaptive-p is on, whatever the temperature is."""
     DYNAMIC = 16
     """The temperature is dynamic, and may become 0."""
+    LATE = 32
+    """The temperature is dynamic, or logits are smoothed by it, and a filter comes before."""
 
 
-PITCH = 48
-"""Whole numbers in a record: 384 bytes, three lines of the cache."""
+PITCH = 55
+"""Whole numbers in a record: 440 bytes, four lines of the cache."""
 BLOCK_SIZE = tl.constexpr(BLOCK)
 _F16, _BF16, _F64 = (tl.constexpr(int(dtype)) for dtype in (Dtype.F16, Dtype.BF16, Dtype.F64))
 _FLAT, _STEEP, _LN_2 = tl.constexpr(FLAT), tl.constexpr(STEEP), tl.constexpr(LN_2)

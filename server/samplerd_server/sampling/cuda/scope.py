@@ -1,4 +1,8 @@
-"""Which rows the kernels draw from; the others are drawn by the compiled kernels of the CPU, to the same bits."""
+"""Which rows the kernels draw from; the others are drawn by the compiled kernels of the CPU, to the same bits.
+
+Only candidates with a rest are left to the CPU: what is kept, drawn and said of them depends on what is known of what
+was not sent. The kernels are bit-checked in the interpreter, and not yet timed: none has run on a GPU.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,6 @@ import numpy as np
 
 from samplerd_server.sampling.cuda.candidates import are_ascending
 from samplerd_server.sampling.cuda.keep import MOST
-from samplerd_server.sampling.cuda.steps import early_rows
 from samplerd_server.sampling.rows import COLD_DEFAULT, HOT, ROW
 
 if TYPE_CHECKING:
@@ -18,10 +21,10 @@ __all__ = ["are_few", "is_drawn"]
 
 _DEFAULT = np.frombuffer(bytes(HOT.size) + COLD_DEFAULT, ROW)[0]
 _NAMES = ROW.names or ()
-_OUTPUTS = {"named", "named_len", "named_at", "top_n", "top_at"}
+_OUTPUTS = {"named", "named_len", "named_at", "top_n", "top_at", "drawn"}
 _NARROW = {
     *("top_n_sigma", "top_a", "typical_p", "epsilon_cutoff", "eta_cutoff", "top_h", "xtc_probability", "xtc_threshold"),
-    *("xtc_exempt_ids", "xtc_exempt_ids_len", "xtc_exemption", "adaptive_target"),
+    *("xtc_exempt_ids", "xtc_exempt_ids_len", "xtc_exemption", "adaptive_target", "skew"),
     *("order", "steps", "steps_len", "ties", "min_tokens_to_keep", "top_k_is_exact"),
 }
 """The parameters of filters, and of what shapes what they keep, that `keep` does not know."""
@@ -46,16 +49,10 @@ _OTHERS = sorted(set(_NAMES[_NAMES.index("plain") + 1 :]) - _OUTPUTS - _FILTERS 
 def is_drawn(rows: NDArray[np.void]) -> NDArray[np.bool_]:
     """Tell which rows, ROW[B], these kernels draw from: bool[B].
 
-    They are dense, or candidates beside which there is no rest, in order of their ids as the decoder leaves them. They
-    have no parameters but guidance, a mask of tokens, tokens that history or bad
-    words forbid, a bias, penalties, a temperature, and filters without tokens that are exempt from XTC. They may ask
-    for any output but the state of adaptive-p.
+    They are dense, or candidates beside which there is no rest, in order of their ids as the decoder leaves them, and
+    have any parameters and outputs.
     """
     own = are_ascending(rows)
-    is_smoothed, is_dynamic = rows["smoothing_factor"] > 0, rows["dynamic_temperature_range"] > 0
-    if is_smoothed.any() or is_dynamic.any():
-        own &= ~(is_smoothed | is_dynamic) | ~early_rows(rows)[1]
-        own &= ~is_dynamic | ~(is_smoothed | (rows["adaptive_target"] > 0))
     for field in _OTHERS:
         own &= rows[field] == _DEFAULT[field]
     return own

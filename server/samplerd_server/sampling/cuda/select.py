@@ -12,6 +12,7 @@ import triton
 import triton.language as tl
 
 from samplerd_server.sampling.cuda.keep import keep_few
+from samplerd_server.sampling.cuda.late import heat_row
 from samplerd_server.sampling.cuda.measure import measure_block
 from samplerd_server.sampling.cuda.narrow import narrow
 from samplerd_server.sampling.cuda.rows import BLOCK_SIZE, PITCH, Field, Mode
@@ -26,6 +27,7 @@ _IS_WEIGHTS, _FIRST_BLOCK = tl.constexpr(Field.IS_WEIGHTS), tl.constexpr(Field.F
 _LIST_AT, _FINAL, _ROW = tl.constexpr(Field.LIST_AT), tl.constexpr(Field.FINAL), tl.constexpr(Field.ROW)
 _MODE, _SHAPED = tl.constexpr(Field.MODE), tl.constexpr(int(Mode.SHAPED))
 _STEPS_LEN, _INVERSE = tl.constexpr(Field.STEPS_LEN), tl.constexpr(Field.INVERSE)
+_SMOOTHING, _LATE = tl.constexpr(Field.SMOOTHING), tl.constexpr(int(Mode.LATE))
 
 
 @triton.jit
@@ -51,9 +53,15 @@ def select(records, tasks, maxima, bits, sums, numbers, positions, masses, keys,
         if tl.load(record + _STEPS_LEN) == 0:
             count = keep_few(record, top, maxima, numbers, positions, masses + list_at).to(tl.int64)
         else:
-            count = narrow(record, top, maxima, numbers, positions, masses + list_at, keys + list_at)
-    if (tl.load(record + _MODE) & _SHAPED != 0) & (count > 0):
-        shape_list(record, numbers, masses + list_at, count, is_weights)
+            of_list = (numbers, positions, masses + list_at, keys + list_at)
+            count, temperature, own_weights = narrow(record, top, maxima, *of_list)
+            own = temperature
+            if (tl.load(record + _MODE) & _LATE) != 0:
+                heat_row(records, record, top, temperature, row_maxima, row_bits, sums)
+                if tl.load(record + _SMOOTHING) != 0:
+                    own = tl.where(temperature > 0, 1.0, temperature)
+            if ((tl.load(record + _MODE) & _SHAPED) != 0) & (temperature > 0):
+                shape_list(record, numbers, masses + list_at, keys + list_at, count, own, own_weights)
     final = records + tl.load(record + _FINAL) * _PITCH
     tl.store(final + _WIDTH, count)
     tl.debug_barrier()

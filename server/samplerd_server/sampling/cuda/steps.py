@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["early_rows", "write_steps"]
+__all__ = ["early_rows", "late_rows", "write_late", "write_steps"]
 
 _TEMPERATURE = len(FILTERS)
 _NUMBERS = {own.name: at for at, own in enumerate(FILTERS)} | {"temperature": _TEMPERATURE}
@@ -39,6 +39,13 @@ _DOUBLES = {
     Field.TOP_H: "top_h",
     Field.XTC_PROBABILITY: "xtc_probability",
     Field.XTC_THRESHOLD: "xtc_threshold",
+}
+
+_LATE = {
+    Field.SMOOTHING: "smoothing_factor",
+    Field.CURVE: "smoothing_curve",
+    Field.RANGE: "dynamic_temperature_range",
+    Field.EXPONENT: "dynamic_temperature_exponent",
 }
 
 
@@ -76,6 +83,22 @@ def early_rows(rows: NDArray[np.void]) -> tuple[NDArray[np.bool_], NDArray[np.bo
     return is_filtered, is_early
 
 
+def late_rows(rows: NDArray[np.void]) -> NDArray[np.bool_]:
+    """Tell which of rows, ROW[B], get a temperature that is dynamic, or smooths, after a filter: bool[B]."""
+    own: NDArray[np.bool_] = (rows["smoothing_factor"] > 0) | (rows["dynamic_temperature_range"] > 0)
+    own &= rows["temperature"] > 0
+    return own & early_rows(rows)[1] if own.any() else own
+
+
+def write_late(records: NDArray[np.int64], rows: NDArray[np.void], late: NDArray[np.bool_]) -> None:
+    """Write what gives some of rows, ROW[B], their temperature after a filter: bool[B]."""
+    records[:, Field.MODE] |= late * int(Mode.LATE)
+    for place, name in _LATE.items():
+        records[late, place] = rows[name][late].astype(np.float64).view(np.int64)
+    is_listed = rows["dynamic_temperature_counts_all"][late] != 0
+    records[late, Field.LISTED] = np.where(is_listed, rows["vocab_size"][late], 0)
+
+
 def write_steps(
     records: NDArray[np.int64], rows: NDArray[np.void], some: NDArray[np.int64], hold: Callable[[NDArray[Any]], int]
 ) -> None:
@@ -87,6 +110,8 @@ def write_steps(
     records[some, Field.MODE] |= (rows["xtc_exemption"][some] == XtcExemption.ROW) * int(Mode.EXEMPTS_ROW)
     records[some, Field.LEAST] = np.maximum(rows["min_tokens_to_keep"][some], 1)
     records[some, Field.IS_EXACT] = rows["top_k_is_exact"][some]
+    xtc_draw = rows["draw_offset"][some].astype(np.uint64) - rows["drawn"][some].astype(np.uint64)
+    records[some, Field.XTC_DRAW] = xtc_draw.view(np.int64)
     for at in some[rows["xtc_exempt_ids_len"][some] > 0].tolist():
         places = np.unique(find_tokens(rows[at], read_ids(rows[at], "xtc_exempt_ids", "xtc_exempt_ids_len")))
         places = places[places >= 0]

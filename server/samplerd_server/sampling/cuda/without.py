@@ -57,11 +57,12 @@ def _draw(record, tree, maxima, sums, blocks, top, count, out):
     if c < 0:
         done = _take_largest(record, tree.to(tl.pointer_type(tl.float32)), maxima, blocks, count, out)
     else:
-        row_index = tl.load(record + _ROW_INDEX).to(tl.uint32)
-        seed = tl.load(record + _SEED).to(tl.uint64, bitcast=True)
         total = plant(record, tree, maxima, sums, blocks, top)
         done = count * 0
         while (done < count) & (total > 0):
+            # Loaded again for each draw: what noise makes of them would be kept in local memory.
+            row_index = tl.load(record + _ROW_INDEX).to(tl.uint32)
+            seed = tl.load(record + _SEED).to(tl.uint64, bitcast=True)
             index = (tl.load(record + _DRAW_OFFSET) + done).to(tl.uint64, bitcast=True)
             u = uniform(seed, index, row_index, row_index * 0 + _DRAW)
             target = tl.minimum((u * total.to(tl.float64)).to(tl.int64), total - 1)
@@ -70,6 +71,12 @@ def _draw(record, tree, maxima, sums, blocks, top, count, out):
             tl.store(out + done, at.to(tl.int32))
             done += 1
     return done
+
+
+@triton.jit
+def _fail(out, count):
+    for d in range(count):
+        tl.store(out + d, -1)
 
 
 @triton.jit
@@ -86,13 +93,16 @@ def draw_left(records, tasks, maxima, bits, sums, trees, samples, status, detail
     maxima, bits, sums = maxima + first_block, bits + first_block, sums + first_block
     out, tree = samples + tl.load(record + _SAMPLE_AT), trees + tl.load(record + _TREE_AT)
     reason, where, top = survey(tl.load(record + _ADDRESS), dtype, width, maxima, bits, blocks, is_weights)
-    if reason == 0:
-        done = _draw(record, tree, maxima, sums, blocks, top, count, out)
-        if done < count:
-            reason, where = reason + _TOO_FEW, where + done.to(tl.int32)
-    if reason != 0:
-        for d in range(count):
-            tl.store(out + d, -1)
     in_batch = tl.load(record + _ROW)
     tl.store(status + in_batch, reason)
     tl.store(detail + in_batch, where.to(tl.int64))
+    if reason == 0:
+        done = _draw(record, tree, maxima, sums, blocks, top, count, out)
+        if done < count:
+            in_batch = tl.load(record + _ROW)
+            tl.debug_barrier()
+            tl.store(status + in_batch, _TOO_FEW)
+            tl.store(detail + in_batch, done)
+            _fail(out, count)
+    else:
+        _fail(out, count)

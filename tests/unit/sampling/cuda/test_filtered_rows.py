@@ -20,7 +20,7 @@ from samplerd_server.sampling.cuda.interpreter import launch
 from samplerd_server.sampling.cuda.scope import are_few, is_drawn
 from samplerd_server.sampling.rows import new_results
 from tests.support.gpu_rows import FEW, KEPT, KINDS, MIXED, NEVER, STEPS, WEIGHTS, compare, rows
-from tests.support.samplers import make_sampler, outputs, params, request
+from tests.support.samplers import make_sampler, outputs, params, request, sparse
 
 
 def check(*asked: Any) -> Any:
@@ -126,11 +126,23 @@ def test_a_batch_of_any_mix_is_eight_launches_at_most() -> None:
     assert launches == ["measure", "select", "pick", "moments", "describe"]
 
 
-def test_other_parameters_are_left_to_the_compiled_kernels() -> None:
-    others: tuple[dict[str, Any], ...] = ({"skew": -0.5}, {"skew": 0.5})
-    asked = [request([1.0, 2.0], seed=1, params=params(top_k=5, top_p=0.9, **other)) for other in ({}, *others)]
-    batch = pack(asked)
-    assert is_drawn(batch.rows).tolist() == [True] + [False] * (len(asked) - 1)
+def test_candidates_with_a_rest_are_left_to_the_compiled_kernels() -> None:
+    own = params(top_k=1, top_p=0.9)
+    batch = pack([request([1.0, 2.0], seed=1, params=own), sparse([1, 5], [1.0, 2.0], -3.0, 9, seed=1, params=own)])
+    assert is_drawn(batch.rows).tolist() == [True, False]
     sampler = choose_sampler("interpret")
     sampler.warm_up()
     assert sampler.sample(batch).samples.tolist() == make_sampler("numba").sample(batch).samples.tolist()
+
+
+def test_draws_in_parts_have_one_noise_of_xtc() -> None:
+    """The draws of a row that are made in parts follow one decision of XTC, which is that of the first part."""
+    batch = pack([request([1.0, 1.5, 2.0], seed=at, params=params(xtc_probability=0.5)) for at in range(16)])
+    batch.rows["draw_offset"] += 7
+    batch.rows["drawn"] = 7
+    got = new_results(batch)
+    draw(batch.rows, got, launch)
+    want = make_sampler("numba").sample(batch).samples.tolist()
+    assert got.samples.tolist() == want
+    batch.rows["drawn"] = 0
+    assert make_sampler("numba").sample(batch).samples.tolist() != want

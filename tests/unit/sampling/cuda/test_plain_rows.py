@@ -24,7 +24,7 @@ from samplerd_server.sampling.cuda.scope import is_drawn
 from samplerd_server.sampling.kernels import NumbaSampler
 from samplerd_server.sampling.kernels.blocks import BLOCK
 from samplerd_server.sampling.rows import new_results
-from tests.support.samplers import make_sampler, outputs, params, request
+from tests.support.samplers import make_sampler, outputs, params, request, sparse
 
 LOGITS, WEIGHTS = InputKind.LOGITS, InputKind.PROBABILITIES
 NEVER = float("-inf")
@@ -190,7 +190,7 @@ def test_other_rows_of_the_batch_are_drawn_by_the_compiled_kernels() -> None:
         ask(x, 0.8, num_samples=2),
         request(x, seed=5, params=params(top_k=5), outputs=wanted),
         ask([np.nan, 1.0]),
-        request(x, seed=6, num_samples=3, params=params(skew=0.5)),
+        sparse([1, 5], [1.0, 2.0], -3.0, 9, seed=6, num_samples=3),
         request([np.inf, 1.0], seed=5, params=params(top_p=0.5)),
     ]
     sampler = choose_sampler("interpret")

@@ -1,4 +1,4 @@
-"""Dynamic temperatures, smoothing, adaptive-p and XTC's exempt tokens by kernels for a GPU, interpreted: every bit."""
+"""Dynamic temperatures, smoothing, adaptive-p, skew and XTC's exemptions by kernels for a GPU: every bit."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from samplerd_server.batching.pack import pack
-from samplerd_server.core.enums import Dtype, Order, TieRule, XtcExemption
+from samplerd_server.core.enums import Dtype, FilterStep, Order, TieRule, XtcExemption
 from samplerd_server.sampling.cuda.draw import draw
 from samplerd_server.sampling.cuda.interpreter import launch
 from samplerd_server.sampling.cuda.scope import is_drawn
@@ -109,8 +108,61 @@ def test_exempt_tokens() -> None:
     )
 
 
-def test_what_follows_filters_is_left_to_the_compiled_kernels() -> None:
-    early = ask([1.0, 2.0], smoothing_factor=1.0, top_p=0.5, order=Order.LLAMA_CPP)
-    dynamic = ask([1.0, 2.0], dynamic_temperature_range=1.0, top_p=0.5, order=Order.LLAMA_CPP)
-    both = ask([1.0, 2.0], dynamic_temperature_range=1.0, smoothing_factor=1.0)
-    assert not is_drawn(pack([early, dynamic, both, ask([1.0, 2.0], skew=0.5)]).rows).any()
+def test_dynamic_temperatures_before_smoothing_and_shapes() -> None:
+    """Also temperatures that become 0, at which nothing is smoothed or shaped, and weights stay weights."""
+    wide, smooth = {"dynamic_temperature_range": 1.0}, {"smoothing_factor": 0.6, "smoothing_curve": 4.0}
+    certain = [0.0, 900.0, 1.0]
+    check(
+        *(ask([1.0, 2.0, NEVER, 0.5], dtype, temperature=0.7, **wide, **smooth) for dtype in Dtype),
+        ask(certain, temperature=0.7, **wide, **smooth),
+        ask([0.5, 0.0, 0.2], kind=WEIGHTS, temperature=0.7, **wide, **smooth, top_k=2),
+        ask([0.0, 0.0, 0.2], kind=WEIGHTS, temperature=0.7, **wide, **smooth),
+        ask([0.0, 0.0, 0.2], kind=WEIGHTS, temperature=0.7, **wide, adaptive_target=0.4, top_p=0.9),
+        ask([0.5, 0.1, 0.2], kind=WEIGHTS, temperature=0.7, **wide, adaptive_target=0.4),
+        ask(certain, temperature=0.7, **wide, adaptive_target=0.4),
+        ask([1.0, 2.0, 1.5], temperature=0.7, **wide, **smooth, skew=0.5, num_samples=2),
+        ask(certain, temperature=0.7, **wide, skew=0.5),
+    )
+
+
+def test_temperatures_that_follow_filters() -> None:
+    """In llama.cpp's order and in orders of the caller's: dynamic, smoothed, both, and shaped afterwards."""
+    late = {"order": Order.LLAMA_CPP, "top_k": 3, "top_p": 0.95, "temperature": 0.7}
+    wide, smooth = {"dynamic_temperature_range": 0.9}, {"smoothing_factor": 0.6, "smoothing_curve": 4.0}
+    steps = {"steps": np.array([FilterStep.TOP_K, FilterStep.TEMPERATURE, FilterStep.MIN_P], np.int32), "min_p": 0.3}
+    x, weights = [1.0, 2.0, NEVER, 0.5, 2.0, 1.0], [0.5, 0.0, 0.2, 0.3]
+    wider = np.random.default_rng(3).normal(size=600)
+    check(
+        *(ask(x, dtype, **late, **wide, **smooth) for dtype in Dtype),
+        ask(x, **late, **wide, dynamic_temperature_counts_all=True),
+        ask(x, **late, **wide, xtc_probability=1.0, xtc_threshold=0.1, dynamic_temperature_counts_all=True),
+        ask(x, **late, **wide, top_n_sigma=1.0, dynamic_temperature_counts_all=True),
+        ask(weights, kind=WEIGHTS, **late, **wide),
+        ask(weights, kind=WEIGHTS, **late, **smooth, num_samples=2),
+        ask(weights, kind=WEIGHTS, **late, **wide, **smooth, bias_ids=np.array([1], np.int32), bias_values=np.ones(1)),
+        ask(wider, temperature=0.8, top_k=40, **steps, **smooth),
+        ask(wider, temperature=0.8, top_k=40, **steps, **wide, **smooth, skew=-0.7),
+        ask(wider, temperature=0.8, top_k=40, **steps, **wide, adaptive_target=0.3),
+        ask([0.0, 900.0, 1.0], **{**late, "temperature": 0.9}, **wide, **smooth),
+        ask([0.0, 900.0, 1.0], temperature=0.5, top_k=2, **steps, **wide, adaptive_target=0.3),
+        ask([0.0, 900.0, 1.0], with_replacement=False, num_samples=2, **{**late, "temperature": 0.5}, **wide, **smooth),
+        ask([1.0, np.nan], **late, **wide),
+        ask([1.0, 2.0], **late, **smooth, allowed_tokens=np.array([], np.int32)),
+        ask([1.0, 2.0], **{**late, "temperature": 0.0}, **smooth),
+    )
+
+
+def test_skewed_rows() -> None:
+    """Ties, one number, lists of several blocks, every dtype, and steps of no mass."""
+    x = [1.0, 2.0, NEVER, 0.5, 2.0, -0.0, 0.0]
+    wide = np.round(np.random.default_rng(2).normal(scale=3.0, size=1_200), 1)
+    check(
+        *(ask(x, dtype, skew=skew) for dtype, skew in zip(Dtype, (-5.0, -0.5, 0.5, 3.0), strict=True)),
+        ask([4.0], skew=1.0),
+        ask(wide, skew=0.7, temperature=1.3),
+        ask(wide, skew=-2.0, top_k=900, with_replacement=False, num_samples=3),
+        ask([0.5, 0.0, 0.2, 0.2], kind=WEIGHTS, skew=0.7),
+        ask([0.5, 0.0, 0.2, 0.2], kind=WEIGHTS, skew=0.7, temperature=0.0),
+        ask([0.0, -900.0, -901.0], skew=5.0),
+        ask(x, skew=0.4, smoothing_factor=0.5, top_p=0.9),
+    )
