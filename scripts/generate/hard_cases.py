@@ -27,6 +27,7 @@ def page() -> str:
     """Give the text of the page."""
     got = json.loads(_RESULT.read_text(encoding="utf-8"))["answers"]
     coin, seeds = got["a_coin_for_each_row"], got["seeds_beyond_32_bits"]
+    low, high = (got["a_coin_after_a_draw"][name] for name in ("low", "high"))
     rows = (
         (
             "a weight of 1 and a million weights of 5e-8",
@@ -69,6 +70,12 @@ def page() -> str:
             "one coin for a batch: XTC acts on all rows or on none",
             "mlx_lm_xtc_flips_one_coin_for_a_batch",
             f"it acts on {coin['fewest']} to {coin['most']} rows of a batch, {coin['mean']:.1f} on average",
+        ),
+        (
+            "seven equal logits, XTC with probability 0.5, the second token",
+            "the coin is the number that drew the first token: XTC acts after tokens 0 to 2, and not after 4 and 5",
+            "llama_cpp_xtc_coin_is_an_earlier_draw",
+            f"it acts after 0 to 2 on {low['acted']} of {low['rows']}, after 4, 5 on {high['acted']} of {high['rows']}",
         ),
     )
     table = "".join(f"| {given} | {fault} | `findings/{name}.sh` | {answer} |\n" for given, fault, name, answer in rows)

@@ -54,6 +54,12 @@ def test_every_row_of_a_batch_has_its_own_coin(sampler: Sampler) -> None:
     assert 8 < got["fewest"] < got["most"] < 56
 
 
+def test_a_coin_is_independent_of_the_draw_before_it(sampler: Sampler) -> None:
+    for own in answer(sampler, "a_coin_after_a_draw").values():
+        assert own["rows"] > 400
+        assert binomtest(own["acted"], own["rows"], 0.5).pvalue > ALPHA
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_the_page_has_these_figures(sampler: Sampler, name: str) -> None:
     stored, got = json.loads(RESULT.read_text(encoding="utf-8"))["answers"][name], answer(sampler, name)

@@ -86,6 +86,20 @@ def a_coin_for_each_row(sampler: Sampler) -> dict[str, Any]:
     return {"rows": 64, "batches": 200, "fewest": min(acted), "most": max(acted), "mean": sum(acted) / 200}
 
 
+def a_coin_after_a_draw(sampler: Sampler) -> dict[str, Any]:
+    """XTC with probability 0.5 on equal logits: on how many second draws it acted, by the token of the first."""
+    rows = np.zeros((4_000, 7))
+    xtc = params(xtc_threshold=0.1, xtc_probability=0.5)
+    wanted = outputs(kept=True)
+    first, second = (
+        draw(sampler, request(rows, params=xtc, seed=6, draw_offset=step, outputs=wanted)) for step in (0, 1)
+    )
+    assert second.kept_count is not None
+    acted, tokens = second.kept_count.reshape(-1) == 1, first.samples.reshape(-1)
+    groups = {"low": tokens < 3, "high": (tokens == 4) | (tokens == 5)}
+    return {name: {"rows": int(own.sum()), "acted": int(acted[own].sum())} for name, own in groups.items()}
+
+
 CASES: dict[str, Callable[[Sampler], dict[str, Any]]] = {
     own.__name__: own
     for own in (
@@ -96,6 +110,7 @@ CASES: dict[str, Callable[[Sampler], dict[str, Any]]] = {
         large_vocabulary_in_float16,
         seeds_beyond_32_bits,
         a_coin_for_each_row,
+        a_coin_after_a_draw,
     )
 }
 """By name."""
