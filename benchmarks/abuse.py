@@ -45,6 +45,8 @@ _PING_TIMEOUT_S = 20.0
 _CALLS, _QUIET_CALLS = 10, 25
 """Polite calls before the abuse; and those in which the server must not grow until the measurement is over."""
 _RETRY_S = 0.1
+_MOST_POLITE_S = 5.0
+"""Most seconds that a call of a polite caller may take meanwhile."""
 _FILES = 15_000
 """Descriptors that this process and the server may have."""
 
@@ -164,14 +166,12 @@ class Bout:
 
 @dataclass(frozen=True)
 class Abuse:
-    """One kind of abuse and its bounds."""
+    """One kind of abuse and its bound."""
 
     run: Callable[[Bout, contextlib.ExitStack], None]
     """Abuses the server; what it opens stays open until the measurement is over."""
     grows: int
     """Most bytes by which the server's processes may grow, together."""
-    most_polite_s: float = 5.0
-    """Most seconds that a call of a polite caller may take meanwhile."""
 
 
 def idle_connections(bout: Bout, stack: contextlib.ExitStack) -> None:
@@ -297,7 +297,7 @@ ABUSES: dict[str, Abuse] = {
     "announced_lengths": Abuse(announced_lengths, grows=128 * MIB),
     "pings": Abuse(pings, grows=128 * MIB),
     "slow_writers": Abuse(slow_writers, grows=128 * MIB),
-    "resets": Abuse(resets, grows=512 * MIB, most_polite_s=15.0),
+    "resets": Abuse(resets, grows=512 * MIB),
     "oversize_metadata": Abuse(oversize_metadata, grows=256 * MIB),
     "half_open": Abuse(half_open, grows=128 * MIB),
     "slow_readers": Abuse(slow_readers, grows=1024 * MIB),
@@ -377,7 +377,7 @@ def measure(server: SamplerServer, name: str, scale: float = 1.0, patience: floa
 
     """
     abuse = ABUSES[name]
-    most_polite_s = abuse.most_polite_s * patience
+    most_polite_s = _MOST_POLITE_S * patience
     bout = Bout(port=server.port, scale=scale)
     with _Polite(server) as polite, contextlib.ExitStack() as stack:
         polite.see(_CALLS)
