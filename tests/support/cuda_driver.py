@@ -21,6 +21,7 @@ SIGNATURES = {
     "cuDeviceGetAttribute": 2,
     "cuDeviceGetCount": 0,
     "cuDeviceGetName": 2,
+    "cuDeviceGetUuid": 1,
     "cuDevicePrimaryCtxRelease": 1,
     "cuDevicePrimaryCtxRetain": 1,
     "cuDeviceTotalMem": 1,
@@ -119,6 +120,9 @@ class CudaDriver:
 
     def answer_device_get_name(self, _size: int, _device: int) -> bytes:
         return b"A card\0\0"
+
+    def answer_device_get_uuid(self, _device: int) -> SimpleNamespace:
+        return SimpleNamespace(bytes=bytes(range(16)))
 
     def answer_device_total_mem(self, _device: int) -> int:
         return 80 << 30

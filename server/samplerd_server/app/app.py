@@ -130,8 +130,8 @@ class App:
             forgo_compiler()
         compiled_varints()  # replies are encoded with it
         decoder = Decoder(limits=config.limits, capabilities=facts.capabilities, scan=compiled_scan(), regions=regions)
-        builder = None if isinstance(engine, Link) else engine.cdf_index_builder
-        self.store = make_store(config, builder=builder, decoder=decoder, metrics=self.metrics)
+        builder, note = (None, None) if isinstance(engine, Link) else (engine.cdf_index_builder, engine.note_rows)
+        self.store = make_store(config, builder=builder, decoder=decoder, metrics=self.metrics, note=note)
         self._watchdog = Watchdog(
             config.engine.stall_limit_s,
             event_loop=lambda: self.core.loop_progress,

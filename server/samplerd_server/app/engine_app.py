@@ -74,7 +74,13 @@ class EngineApp:
             scan=compiled_scan(),
             regions=make_regions(config, self.metrics),
         )
-        self.store = make_store(config, builder=engine.cdf_index_builder, decoder=decoder, metrics=self.metrics)
+        self.store = make_store(
+            config,
+            builder=engine.cdf_index_builder,
+            decoder=decoder,
+            metrics=self.metrics,
+            note=engine.note_rows,
+        )
         uploads = core.make_uploads(self.store, decoder, Submitter(core.entry, loop))
         self.desk = Desk(
             config.worker.engine_socket,

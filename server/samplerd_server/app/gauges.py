@@ -87,6 +87,8 @@ def watch_core(
     metrics: Metrics, config: ServerConfig, *, batcher: Batcher, engine: Engine, queue: TicketQueue, slicer: Slicer
 ) -> None:
     """Connect the gauges of the queue, the batches and the device."""
+    for attribute, read in engine.device_numbers.items():
+        getattr(metrics, attribute).watch(read, engine.device.name)
     metrics.worker_device_cpu_seconds.watch(lambda: engine.device_cpu_s, worker_label(config))
     metrics.queue_rows.watch(lambda: queue.rows + slicer.rows)
     metrics.queue_bytes.watch(lambda: queue.bytes + slicer.bytes)

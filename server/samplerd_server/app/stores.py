@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from samplerd_server.distributions.store import Store
     from samplerd_server.metrics.metrics import Metrics
     from samplerd_server.sampling.cdf_index.builder import CdfIndexBuilder
+    from samplerd_server.sampling.sampler import NoteRows
     from samplerd_server.transport.codec.decode import Decoder
     from samplerd_server.transport.shared_memory.reader import Buffers
 
@@ -40,11 +41,28 @@ def steady_time(epoch_s: float = _EPOCH_S) -> float:
     return epoch_s + time.monotonic()
 
 
-def make_store(config: ServerConfig, *, builder: CdfIndexBuilder | None, decoder: Decoder, metrics: Metrics) -> Store:
-    """Make the store of distributions; a worker's lies in the folder that all workers share."""
+def make_store(
+    config: ServerConfig,
+    *,
+    builder: CdfIndexBuilder | None,
+    decoder: Decoder,
+    metrics: Metrics,
+    note: NoteRows | None = None,
+) -> Store:
+    """Make the store of distributions; a worker's lies in the folder that all workers share.
+
+    Args:
+        config: that of the server.
+        builder: opens CDF indexes; None = the sampler has none.
+        decoder: decodes fixed parameters.
+        metrics: count what happens to distributions.
+        note: is told of the rows of each; None = the sampler keeps none on a card.
+
+    """
     segment_decoder = SegmentDecoder(
         params=lambda description: decode_fixed_params(description, decoder),
         cdf_index=None if builder is None else builder.open,
+        note=note,
     )
     make: Callable[..., Store] = MemoryStore
     clock: Callable[[], float] = steady_time

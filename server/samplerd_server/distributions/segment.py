@@ -79,6 +79,8 @@ class SegmentDecoder:
     """Decodes the fixed parameters of a description; they were checked when it was uploaded."""
     cdf_index: Callable[[NDArray[np.uint8], int, int], CdfIndex] | None
     """Opens the CDF index at an offset of the memory, for a number of rows; None = this sampler has none."""
+    note: Callable[[NDArray[np.uint8], NDArray[np.uint8]], None] | None = None
+    """Is told of each open segment: its memory, and the rows within; None = this sampler keeps no rows on a card."""
 
 
 class Segment:
@@ -138,6 +140,8 @@ def open_segment(memory: NDArray[np.uint8], decoder: SegmentDecoder) -> Segment:
     if decoder.cdf_index is not None and len(memory) > index_at:
         cdf_index = decoder.cdf_index(memory, index_at, description.rows)
     numbers = memory[rows_at : rows_at + description.rows_bytes]
+    if decoder.note is not None:
+        decoder.note(memory, numbers)
     rows = StoredRows(
         name=description.name,
         kind=description.kind,

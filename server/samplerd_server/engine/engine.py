@@ -12,6 +12,7 @@ from samplerd_server.engine.device import choose_device, choose_threads, torch_v
 from samplerd_server.engine.device_thread import DeviceThread, Outcome
 from samplerd_server.sampling.choose import choose_cdf_index_builder, choose_sampler
 from samplerd_server.sampling.kernels import linked
+from samplerd_server.sampling.sampler import EarlySampler
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -49,6 +50,11 @@ class Engine:
         self._has_numba = self.sampler.name.endswith("numba") and self.device.name != "interpret"
         self.cdf_index_builder = choose_cdf_index_builder(self.sampler)
         """Makes the CDF index of uploaded rows; None = they are drawn from like other rows."""
+        early = self.sampler if isinstance(self.sampler, EarlySampler) else None
+        self.note_rows = None if early is None else early.note_rows
+        """Is told of the rows of distributions; None = none of them are kept on a card."""
+        self.device_numbers = {} if early is None else early.numbers
+        """What can be read of a card, each by the attribute of its metric."""
         self._thread = DeviceThread(self.sampler)
         self.event_loop_draw_limit_s = config.event_loop_draw_limit_s if self.device.name == "cpu" else 0.0
         """A batch predicted to take fewer seconds than this should be run by the caller, with `run`; 0 = none

@@ -6,7 +6,7 @@ metadata is the `Definition`. The field's name is the metric's: ``queue_rows`` i
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from enum import Enum
 from itertools import product
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
@@ -166,8 +166,10 @@ def _values(label: Label, rpc: RpcLabels | None) -> tuple[str, ...]:
 
 
 def definitions_of(table: type) -> tuple[Definition, ...]:
-    """Give the rows of a table, in its order."""
-    return tuple(replace(row.metadata["definition"], attribute=row.name) for row in fields(table))
+    """Give the rows of a table, in its order; those of a table that it extends come last."""
+    extended = {row.name for base in table.__bases__ if is_dataclass(base) for row in fields(base)}
+    rows = sorted(fields(table), key=lambda row: row.name in extended)
+    return tuple(replace(row.metadata["definition"], attribute=row.name) for row in rows)
 
 
 def metric(

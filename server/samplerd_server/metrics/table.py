@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from samplerd_server.metrics import labels
+from samplerd_server.metrics.card_table import CardTable
 from samplerd_server.metrics.definition import Label, Merge, OldName, definitions_of, metric
 from samplerd_server.metrics.instruments import Counter, Gauge, Histogram, Info
 from samplerd_server.metrics.process_table import PROCESS
@@ -28,7 +29,7 @@ _SUBMITTER, _WORKLOAD = "transport/rpc/queue_entry.py", "transport/rpc/workload.
 
 
 @dataclass(init=False, eq=False, repr=False, slots=True)
-class ServerTable:
+class ServerTable(CardTable):
     """What every server counts, a worker too."""
 
     requests: Counter = metric(
@@ -266,7 +267,7 @@ class ServerTable:
         labels=(
             Label("version", others="of samplerd"),
             Label("device", others="`cpu` or `cuda:N`"),
-            Label("kernel", others="`numba` or `torch`"),
+            Label("kernel", others="`numba`, `torch` or `cuda + numba`"),
             Label("rng", others="the generator of the noise"),
         ),
         merge=Merge.FIRST,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from samplerd_server.sampling.resumed import ResumedDraft, ResumedDraw
     from samplerd_server.sampling.rows import DraftVerdict, RowBatch, RowResults
 
-__all__ = ["EarlySampler", "Sampler"]
+__all__ = ["EarlySampler", "NoteRows", "Sampler"]
+
+NoteRows: TypeAlias = "Callable[[NDArray[np.uint8], NDArray[np.uint8]], None]"
+"""Is told that some memory holds rows that will be drawn from more than once: the memory, and the rows within."""
 
 
 class Sampler(Protocol):
@@ -93,6 +96,11 @@ class EarlySampler(Protocol):
     One thread at a time calls `begin`, and everything of `Sampler`; another may end what was begun meanwhile.
     """
 
+    @property
+    def numbers(self) -> Mapping[str, Callable[[], float]]:
+        """What can be read of its device, each by the attribute of its metric. May be read from any thread."""
+        ...
+
     def begin(self, batch: RowBatch) -> Callable[[], RowResults]:
         """Begin to draw from every row of the batch, without waiting.
 
@@ -100,4 +108,8 @@ class EarlySampler(Protocol):
             What waits for the end, and gives the results that `sample` would. Called once, by any thread.
 
         """
+        ...
+
+    def note_rows(self, memory: NDArray[np.uint8], rows: NDArray[np.uint8]) -> None:
+        """Take note of rows within some memory, which stay as they are until the memory is freed: see `NoteRows`."""
         ...

@@ -7,6 +7,7 @@ import logging
 import threading
 import weakref
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 
@@ -168,6 +169,11 @@ class EarlySampler(Sampler):
         self.begun: list[int] = []
         self.has_begun = threading.Semaphore(0)
         self.may_end = threading.Semaphore(0)
+
+    numbers: ClassVar = {}
+
+    def note_rows(self, memory, rows):
+        pass
 
     def begin(self, batch):
         self.threads.add(threading.current_thread().name)

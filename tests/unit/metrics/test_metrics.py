@@ -95,6 +95,8 @@ PROMISED = {
     "samplerd_worker_device_cpu_seconds": ("counter", {"worker"}),
     "samplerd_worker_connections": ("gauge", {"worker"}),
     "samplerd_certificate_expiry_timestamp_seconds": ("gauge", set()),
+    "samplerd_device_launches": ("counter", {"device"}),
+    "samplerd_device_memory_bytes": ("gauge", {"device"}),
     "samplerd_build_info": ("gauge", {"version", "device", "kernel", "rng"}),
 }
 
@@ -102,11 +104,13 @@ PROMISED = {
 def full() -> Metrics:
     metrics = Metrics(RPCS)
     for definition in definitions_of(ServerTable):
-        of_worker = ("0",) if definition.merge is Merge.PER_WORKER else ()
+        values = ("0",) if definition.merge is Merge.PER_WORKER else ()
+        if definition.set_by.startswith("sampling/cuda/"):
+            values = ("cuda:0",)
         if definition.kind is Gauge:
-            getattr(metrics, definition.attribute).watch(lambda: 3.0, *of_worker)
-        elif of_worker:
-            getattr(metrics, definition.attribute).watch(lambda: 0.0, *of_worker)
+            getattr(metrics, definition.attribute).watch(lambda: 3.0, *values)
+        elif values:
+            getattr(metrics, definition.attribute).watch(lambda: 0.0, *values)
     metrics.build.describe(version="1", device="cpu", kernel="numba", rng="philox")
     return metrics
 
@@ -378,3 +382,10 @@ def test_a_series_that_is_watched_after_a_scrape_keeps_its_place():
     counter.read()
     counter.watch(lambda: 1.0, "x")
     assert {sample.labels["a"]: sample.value for sample in family_of(counter).samples} == {"x": 1, "y": 2}
+
+
+def test_without_a_card_it_has_no_series():
+    families = scrape(Metrics(RPCS))
+    assert not [
+        sample for name, own in families.items() if name.startswith("samplerd_device_") for sample in own.samples
+    ]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
     from samplerd_server.sampling.cuda.arena import Arena
+    from samplerd_server.sampling.cuda.residents import Resident, Residents
     from samplerd_server.sampling.rows import RowResults
 
 __all__ = ["BatchMemory"]
@@ -26,9 +27,11 @@ __all__ = ["BatchMemory"]
 class BatchMemory:
     """See the module, and `draw_memory.DrawMemory`."""
 
-    def __init__(self, device: Arena, locked: Arena) -> None:
+    def __init__(self, device: Arena, locked: Arena, residents: Residents) -> None:
         self._device = device
         self._locked = locked
+        self._residents = residents
+        self._used: list[Resident] = []
         self._taken: list[tuple[Arena, int]] = []
 
     def take(self, size: int) -> int:
@@ -48,6 +51,20 @@ class BatchMemory:
         address = arena.take(size)
         self._taken.append((arena, address))
         return address
+
+    def use(self, address: int, size: int) -> int:
+        """Find a row of a distribution on the card, by where it lies in the host's memory; 0 = it is not there."""
+        return self._use(self._residents.use(address, size))
+
+    def keep(self, address: int, size: int) -> int:
+        """Take memory for a row that will stay on the card; 0 = it will not, and is copied like others."""
+        return self._use(self._residents.keep(address, size))
+
+    def _use(self, own: Resident | None) -> int:
+        if own is None:
+            return 0
+        self._used.append(own)
+        return own.address
 
     def room(self, length: int, dtype: DTypeLike) -> Buffer:
         """Give scratch of so many numbers, of any content."""
@@ -81,8 +98,11 @@ class BatchMemory:
 
         return replace(results, **{own.name: lock(getattr(results, own.name)) for own in fields(results)})
 
-    def give_back(self) -> None:
-        """Give all of it back: the card has passed the batch."""
+    def give_back(self, *, is_whole: bool) -> None:
+        """Give all of it back: the card has passed the batch; is_whole: whether it has also run it."""
+        for own in self._used:
+            self._residents.release(own, is_copied=is_whole)
+        self._used.clear()
         for arena, address in self._taken:
             arena.give_back(address)
         self._taken.clear()

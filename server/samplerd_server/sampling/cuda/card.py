@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from numpy.typing import DTypeLike
 
 __all__ = ["Buffer", "Card", "CardError", "CardLostError", "Counts", "LaunchError", "OutOfCardMemoryError"]
@@ -82,6 +84,11 @@ class Card(Protocol):
     @property
     def most_draws(self) -> int:
         """Draws of a row above which the row is left to the CPU; 0 = none is."""
+        ...
+
+    @property
+    def sensors(self) -> Mapping[str, Callable[[], float]]:
+        """What can be read of the card itself, by the names of metrics. May be called from any thread."""
         ...
 
     @property

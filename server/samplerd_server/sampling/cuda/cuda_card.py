@@ -14,9 +14,10 @@ import numpy as np
 
 from samplerd_server.core.errors import DeviceError
 from samplerd_server.sampling.cuda.card import CardLostError, Counts, LaunchError, OutOfCardMemoryError
+from samplerd_server.sampling.cuda.sensors import open_sensors
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from samplerd_server.sampling.cuda.archive import CompiledKernel
 
@@ -116,6 +117,12 @@ class CudaCard:
     def most_draws(self) -> int:
         """It makes any number."""
         return 0
+
+    @property
+    def sensors(self) -> Mapping[str, Callable[[], float]]:
+        """What NVIDIA's management library reads, which numbers cards in another order."""
+        uuid = call(self._driver.cuDeviceGetUuid, call(self._driver.cuDeviceGet, self._index))
+        return open_sensors(bytes(uuid.bytes)[:16])
 
     @property
     def overhead_ns(self) -> int:

@@ -58,9 +58,10 @@ class Flight:
     def _abandon(self) -> None:
         """Wait for what was enqueued already, and give all memory back."""
         try:
+            self._card.fence()
             self._card.wait(self._card.mark())
         finally:
-            self._memory.give_back()
+            self._memory.give_back(is_whole=False)
 
     def land(self) -> None:
         """Wait for the card, put the results among those of the batch, and give all memory back. Again: do nothing.
@@ -78,6 +79,6 @@ class Flight:
                     put_results(results, self._batch, locked, self.places)
                 except CardError as error:
                     self._error = error
-                self._memory.give_back()
+                self._memory.give_back(is_whole=self._error is None)
             if self._error is not None:
                 raise self._error

@@ -22,7 +22,7 @@ from samplerd_server.sampling.cuda.interpreter import launch, make_exact
 from samplerd_server.sampling.decode import read_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -60,6 +60,11 @@ class LateCard:
     def most_draws(self) -> int:
         """It makes few."""
         return _MOST_DRAWS
+
+    @property
+    def sensors(self) -> Mapping[str, Callable[[], float]]:
+        """It has none."""
+        return {}
 
     @property
     def overhead_ns(self) -> int:

@@ -21,12 +21,13 @@ from samplerd_server.sampling.cuda.batch_memory import BatchMemory
 from samplerd_server.sampling.cuda.card import CardError, CardLostError, LaunchError, OutOfCardMemoryError
 from samplerd_server.sampling.cuda.flight import Flight
 from samplerd_server.sampling.cuda.parts import part_of, put_results
+from samplerd_server.sampling.cuda.residents import Residents
 from samplerd_server.sampling.cuda.scope import is_drawn
 from samplerd_server.sampling.kernels import NumbaSampler
 from samplerd_server.sampling.rows import new_results
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 __all__ = ["CudaSampler"]
 
 _LOG = logging.getLogger("samplerd.cuda")
+_RESIDENT_SHARE = 2
+"""The part of device memory that rows of distributions may take: a half."""
 
 
 class CudaSampler:
@@ -62,6 +65,7 @@ class CudaSampler:
         self._in_flight = threading.Lock()
         self._loss: CardLostError | None = None
         self.device, self.locked = Arena(0, 0), Arena(0, 0)
+        self.residents = Residents()
 
     @property
     def name(self) -> str:
@@ -83,6 +87,24 @@ class CudaSampler:
         """Parts of batches that the card has. May be read from any thread."""
         return len(self._flights)
 
+    @property
+    def numbers(self) -> Mapping[str, Callable[[], float]]:
+        """What can be read of the card, and of what it was told, by the names of metrics. For any thread."""
+        counts = self.card.counts
+        return {
+            "device_memory_limit_bytes": lambda: self.device.size,
+            "device_memory_bytes": lambda: self.device.used_bytes,
+            "device_kept_bytes": lambda: self.residents.used_bytes,
+            "device_locked_bytes": lambda: self.locked.used_bytes,
+            "device_batches": lambda: self.in_flight,
+            "device_copies": lambda: counts.copies,
+            "device_copied_bytes": lambda: counts.copied_bytes,
+            "device_launches": lambda: counts.launches,
+            "device_waits": lambda: counts.waits,
+            "device_lost": lambda: self._loss is not None,
+            **self.card.sensors,
+        }
+
     def warm_up(self) -> None:
         """Load or compile the CPU's kernels, start the card and take its memory.
 
@@ -98,6 +120,7 @@ class CudaSampler:
                 Arena(allocate(size), size)
                 for allocate, size in zip((self.card.allocate, self.card.allocate_locked), self._sizes, strict=True)
             )
+            self.residents.start(self.device, self._sizes[0] // _RESIDENT_SHARE)
         except CardError as error:
             raise DeviceError(f"the card cannot be used: {error}; --device-memory is {self._sizes[0]} bytes") from None
 
@@ -129,6 +152,10 @@ class CudaSampler:
 
         return finish
 
+    def note_rows(self, memory: NDArray[np.uint8], rows: NDArray[np.uint8]) -> None:
+        """Take note of the rows of a distribution, which stay on the card once they were drawn from."""
+        self.residents.note(memory, rows)
+
     def _choose(self, batch: RowBatch) -> NDArray[np.bool_]:
         """Tell which rows the card draws: bool[B]."""
         if self._loss is not None or 0 < batch.work < self.card.overhead_ns:
@@ -142,11 +169,11 @@ class CudaSampler:
         self, batch: RowBatch, places: NDArray[np.int64], results: RowResults
     ) -> tuple[list[Flight], list[NDArray[np.int64]]]:
         """Give the card rows by their places in a batch, in halves where it lacks memory; returns also what is left."""
-        flight = Flight(self.card, BatchMemory(self.device, self.locked), batch, places)
+        flight = Flight(self.card, BatchMemory(self.device, self.locked, self.residents), batch, places)
         try:
             flight.begin(results)
         except OutOfCardMemoryError:
-            if self._land_first():  # its memory may be enough
+            if self._land_first() or self.residents.evict_unused():  # its memory may be enough
                 return self._launch(batch, places, results)
             if len(places) == 1:
                 return [], [places]

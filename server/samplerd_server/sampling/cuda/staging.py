@@ -1,7 +1,8 @@
 """What rows point to, brought to where kernels can read it: numbers to device memory, lists to page-locked memory.
 
 Rule 1: one copy to the device for a batch, whatever its rows: they are laid side by side in page-locked memory first.
-Rule 2: what several rows share is copied once.
+Rule 2: what several rows share is copied once. Rule 3: rows of uploaded distributions are copied where they stay, each
+by itself, when they are first drawn from, and never again while they are kept (`residents.py`).
 """
 
 from __future__ import annotations
@@ -65,17 +66,40 @@ def _copy(
 ) -> NDArray[np.uint64]:
     """Copy rows by address and size in bytes, 0 = none, to the device; returns their addresses there, 0 = none."""
     pairs, of_pair = np.unique(np.stack([addresses, sizes.astype(np.uint64)], axis=1), axis=0, return_inverse=True)
-    lengths = pairs[:, 1].astype(np.int64)
-    whole = -(-lengths // SLOT) * SLOT
-    total = int(whole.sum())
-    if not total:
-        return np.zeros(len(addresses), np.uint64)
-    begins = np.cumsum(whole) - whole
-    locked, device = memory.take_locked(total), memory.take(total)
-    for (address, _), length, begin in zip(pairs.tolist(), lengths.tolist(), begins.tolist(), strict=True):
-        ctypes.memmove(locked + begin, address, length)
-    card.copy(device, locked, total)
-    card.fence()
-    placed = np.where(lengths > 0, device + begins, 0).astype(np.uint64)
+    placed = np.zeros(len(pairs), np.uint64)
+    new = []
+    for at, (address, size) in enumerate(pairs.tolist()):
+        placed[at] = memory.use(address, size) if size else 0
+        if size and not placed[at]:
+            new.append(at)
+    if new:
+        _copy_new(pairs, new, placed, memory, card)
     found: NDArray[np.uint64] = placed[of_pair.reshape(-1)]
     return found
+
+
+def _copy_new(
+    pairs: NDArray[np.uint64], new: list[int], placed: NDArray[np.uint64], memory: BatchMemory, card: Card
+) -> None:
+    """Copy rows that are not on the card, and write where they are there."""
+    sizes = pairs[new, 1].astype(np.int64)
+    whole = -(-sizes // SLOT) * SLOT
+    locked = memory.take_locked(int(whole.sum()))
+    staying: list[tuple[int, int, int]] = []
+    passing: list[tuple[int, int, int]] = []
+    for at, size in zip(new, sizes.tolist(), strict=True):
+        kept = memory.keep(int(pairs[at, 0]), size)
+        (staying if kept else passing).append((at, size, kept))
+    end, begin = locked, 0
+    for at, size, kept in staying:
+        ctypes.memmove(end, int(pairs[at, 0]), size)
+        card.copy(kept, end, size)
+        placed[at], end = kept, end + -(-size // SLOT) * SLOT
+    if passing:
+        first, total = end, sum(-(-size // SLOT) * SLOT for _, size, _ in passing)
+        device = memory.take(total)
+        for at, size, _ in passing:
+            ctypes.memmove(first + begin, int(pairs[at, 0]), size)
+            placed[at], begin = device + begin, begin + -(-size // SLOT) * SLOT
+        card.copy(device, first, total)
+    card.fence()

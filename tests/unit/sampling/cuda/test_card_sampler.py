@@ -241,3 +241,27 @@ def test_results_are_those_of_this_batch_alone(sampler) -> None:
     sampler.sample(pack([asked(2), asked(3)]))
     assert got.samples.tolist() == kept.tolist()
     assert new_results(batch).samples.tolist() == [-1, -1]
+
+
+def test_what_is_read_of_a_card_has_metrics(sampler) -> None:
+    from samplerd_server.metrics.table import ServerTable  # noqa: PLC0415
+
+    names = {field.name for field in dataclasses.fields(ServerTable) if field.name.startswith("device_")}
+    sensors = {"device_utilization_ratio", "device_power_watts", "device_temperature_celsius"}
+    assert set(sampler.numbers) == names - sensors
+
+    def read() -> dict[str, float]:
+        return {name: value() for name, value in sampler.numbers.items()}
+
+    begun = sampler.begin(pack([asked(1)]))
+    now = read()
+    assert (now["device_batches"], now["device_copies"], now["device_launches"], now["device_waits"]) == (1, 1, 2, 0)
+    assert now["device_memory_limit_bytes"] == ROOM
+    assert now["device_memory_bytes"] >= now["device_copied_bytes"] >= 2_400
+    assert now["device_locked_bytes"] > 2_400
+    assert (now["device_kept_bytes"], now["device_lost"]) == (0, 0)
+    begun()
+    assert (read()["device_batches"], read()["device_memory_bytes"], read()["device_waits"]) == (0, 0, 1)
+    sampler.card.failures["copy"] = CardLostError("gone")
+    sampler.sample(pack([asked(1)]))
+    assert read()["device_lost"] == 1
