@@ -88,7 +88,13 @@ gpu-bits: $(VENV)/.dev ## Compare every bit of 10,000 random batches with the ke
 
 .PHONY: test-gpu
 test-gpu: ## Run the tests that need a CUDA device, with the python of the environment in PYTHON
+	$(PYTHON) -m samplerd_server.precompile --cuda
 	$(PYTHON) -m pytest --gpu tests/gpu $(ARGS)
+
+.PHONY: bench-gpu
+bench-gpu: ## Time kernels, copies and other samplers on a CUDA device, with the python of the environment in PYTHON
+	$(PYTHON) -m samplerd_server.precompile --cuda
+	$(PYTHON) -m benchmarks.gpu $(ARGS)
 
 # Outside make test: gigabytes are installed, and llama.cpp is compiled.
 .PHONY: test-peers

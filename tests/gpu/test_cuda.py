@@ -20,8 +20,8 @@ pytestmark = pytest.mark.gpu
 
 
 def test_the_device_is_a_gpu(sampler) -> None:
-    assert sampler.name == "torch"
-    assert choose_sampler("cuda:0").name == "torch"
+    assert sampler.name in {"torch", "cuda + numba"}
+    assert choose_sampler("cuda:0").name == "cuda + numba", "it is what `auto` takes"
 
 
 @pytest.mark.parametrize("vocab_size", [1_024, 32_768, 131_072])

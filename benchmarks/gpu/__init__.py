@@ -1,0 +1,1 @@
+"""Times of a GPU: `make bench-gpu`. None has been taken yet."""
