@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from collections import defaultdict
 
 import pytest
@@ -80,6 +81,29 @@ def test_a_server_that_does_not_answer_hides_no_other(looks, capsys):
     assert header.split()[:3] == ["server", "rows/s", "requests/s"]
     assert row.split()[:4] == ["a:1", "100", "15", "20.0"]
     assert other == "b:2: seen for the first time"
+
+
+def test_a_server_that_is_silent_does_not_hold_up_the_others(monkeypatch, capsys):
+    monkeypatch.setattr(top, "_PATIENCE_S", 0.05)
+    over = threading.Event()
+    others = [BEFORE, AFTER]
+
+    def take(address):
+        if address == "b:2":
+            over.wait()
+            return BEFORE
+        if len(others) == 1:
+            asked.append(over.is_set())
+        return others.pop(0)
+
+    asked: list[bool] = []
+    monkeypatch.setattr(top, "look", take)
+    try:
+        assert main(["top", "a:1", "b:2", "--interval", "0.1", "--count", "2"]) == 0
+    finally:
+        over.set()
+    assert asked == [False], "the second look at a:1 waited for b:2"
+    assert capsys.readouterr().out.count("b:2: no answer for 0 s") == 2
 
 
 def test_json_has_a_line_for_each_server_and_look(looks, capsys):

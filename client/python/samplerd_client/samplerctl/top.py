@@ -7,6 +7,8 @@ import json
 import math
 import signal
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -16,6 +18,7 @@ from samplerd_client.samplerctl.metrics_page import Figures, Look, NoAnswerError
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
 __all__ = ["run"]
 
@@ -23,6 +26,8 @@ _HEADERS = (
     *("server", "rows/s", "requests/s", "rows/batch", "transport", "queue", "compute"),
     *("calls waiting", "rows queued", "shed/s", "failed/s", "workers"),
 )
+_PATIENCE_S = 1.0
+"""A busy server is late with its metrics now and then; one that is frozen does not answer at all."""
 _HOME, _CLEAR_LINE, _CLEAR_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
 
 
@@ -36,20 +41,51 @@ async def run(args: argparse.Namespace) -> int:
     is_live = not args.json and sys.stdout.isatty()
     before: dict[str, Look] = {}
     shown = 0
+    watch = _Watch(addresses)
     try:
         while not ended.is_set() and (args.count is None or shown < args.count):
-            looks = await asyncio.gather(*(asyncio.to_thread(_try, address) for address in addresses))
-            now = dict(zip(addresses, looks, strict=True))
-            if before or any(isinstance(own, NoAnswerError) for own in looks):
+            now = await watch.look()
+            if before or any(isinstance(own, NoAnswerError) for own in now.values()):
                 _show(before, now, is_live=is_live, is_json=args.json)
                 shown += 1
             before = {address: own for address, own in now.items() if isinstance(own, Look)}
             with suppress(TimeoutError):
                 await asyncio.wait_for(ended.wait(), args.interval)
     finally:
+        watch.close()
         with suppress(NotImplementedError):
             loop.remove_signal_handler(signal.SIGINT)
     return 0
+
+
+class _Watch:
+    """Looks at servers, none of which makes the others wait for longer than `_PATIENCE_S`."""
+
+    def __init__(self, addresses: Sequence[str]) -> None:
+        self._addresses = tuple(dict.fromkeys(addresses))
+        self._pool = ThreadPoolExecutor(len(addresses))
+        self._asked: dict[str, tuple[float, asyncio.Future[Look | NoAnswerError]]] = {}
+        """Looks that have no answer yet, and when they began."""
+
+    async def look(self) -> dict[str, Look | NoAnswerError]:
+        """Look at every server, unless it has not answered the last time yet."""
+        loop = asyncio.get_running_loop()
+        for address in self._addresses:
+            if address not in self._asked:
+                self._asked[address] = (time.monotonic(), loop.run_in_executor(self._pool, _try, address))
+        await asyncio.wait([answer for _, answer in self._asked.values()], timeout=_PATIENCE_S)
+        return {address: self._take(address) for address in self._addresses}
+
+    def _take(self, address: str) -> Look | NoAnswerError:
+        began, answer = self._asked[address]
+        if not answer.done():
+            return NoAnswerError(f"no answer for {time.monotonic() - began:.0f} s")
+        del self._asked[address]
+        return answer.result()
+
+    def close(self) -> None:
+        """Wait for no answer any more."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _try(address: str) -> Look | NoAnswerError:
