@@ -13,6 +13,7 @@ interpreter looks through all of it again at each call of one function by anothe
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,18 @@ _UINT64 = np.dtype(np.uint64)
 
 
 @cache
+def _shape_of(lengths: tuple[int, ...]) -> tuple[Any, Any]:
+    """Make what the language calls a shape, and how many numbers it has: made once, for all tensors that have it."""
+    return tl.tuple([tl.constexpr(length) for length in lengths]), tl.constexpr(math.prod(lengths))
+
+
+def _begin(own: Any, handle: Any, type: Any) -> None:  # noqa: A002  # the language names it
+    """Do what the constructor of a tensor does."""
+    own.handle, own.type, own.dtype = handle, type, type.scalar
+    own.shape, own.numel = _shape_of(tuple(type.shape.values) if type.is_block() else ())
+
+
+@cache
 def make_exact() -> None:
     """Let the interpreter's `fma` round once, and let functions that call each other do so at once.
 
@@ -53,6 +66,7 @@ def make_exact() -> None:
         return interpreter.TensorHandle(fused(x.data, y.data, z.data), z.dtype.scalar)
 
     interpreter.InterpreterBuilder.create_fma = create_fma
+    tl.tensor.__init__ = _begin
     numpy_type = cache(interpreter._get_np_dtype)
     interpreter._get_np_dtype = lambda own: _UINT64 if own.is_ptr() or own.scalar.is_ptr() else numpy_type(own.scalar)
     interpreter._patch_lang(
