@@ -47,6 +47,13 @@ def test_another_content_type_is_no_call(connection, content_type):
     assert connection.call(GOOD, content_type=content_type).headers[":status"] == "415"
 
 
+@pytest.mark.parametrize("daemon", ["grpcio"], indirect=True, scope="session")
+@pytest.mark.parametrize("body", [b"", GOOD[:-1]], ids=["none", "cut"])
+def test_grpcio_ends_a_call_whose_body_ends_too_early_at_its_deadline(connection, body):
+    reply = connection.call(body, ("grpc-timeout", "300m"))
+    assert (reply.grpc_status, reply.body) == (4, b"")
+
+
 def test_get_is_no_call(connection):
     reply = connection.finish(connection.start(end=True, method="GET"))
     assert reply.headers.get(":status") in {"400", "405", "415"} or reply.is_reset or reply.grpc_status
