@@ -3444,7 +3444,7 @@ type GetServerInfoResponse struct {
 	Device string `protobuf:"bytes,2,opt,name=device,proto3" json:"device,omitempty"`
 	// The product name of that device, as its vendor reports it.
 	DeviceName string `protobuf:"bytes,3,opt,name=device_name,json=deviceName,proto3" json:"device_name,omitempty"`
-	// Which implementation of the sampler runs: "numba", "torch".
+	// Which implementation of the sampler runs: "numba", "torch", "cuda + numba".
 	Kernel string `protobuf:"bytes,4,opt,name=kernel,proto3" json:"kernel,omitempty"`
 	// Name and version of the noise and of the law.
 	Rng string `protobuf:"bytes,5,opt,name=rng,proto3" json:"rng,omitempty"`

@@ -5,13 +5,19 @@ from __future__ import annotations
 import threading
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
+from samplerd_server.batching.pack import pack
+from samplerd_server.core.enums import LogprobKind
 from samplerd_server.core.errors import DeviceError
 from samplerd_server.sampling.cuda.archive import CompiledKernel
+from samplerd_server.sampling.cuda.build import KERNELS
 from samplerd_server.sampling.cuda.card import Buffer, CardLostError, LaunchError, OutOfCardMemoryError
 from samplerd_server.sampling.cuda.cuda_card import CudaCard, read_capability
+from samplerd_server.sampling.cuda.sampler import CudaSampler
 from tests.support.cuda_driver import SIGNATURES, CudaDriver, Result
+from tests.support.samplers import outputs, params, request
 
 MEASURE = SimpleNamespace(__name__="measure")
 
@@ -156,3 +162,38 @@ def test_the_double_is_like_the_driver() -> None:
             assert hasattr(getattr(driver, kind), name)
     for own in Result:
         assert int(getattr(driver.CUresult, own.name)) == own
+
+
+def test_every_kernel_of_a_batch_is_launched_with_the_arguments_that_it_was_compiled_for() -> None:
+    driver = CudaDriver()
+    driver.parameters = {name: len(signature) + 2 for name, (_, signature, _) in KERNELS.items()}
+    kernels = {
+        name: CompiledKernel(name=name, entry=name, image=b"code", warps=warps, shared_bytes=0)
+        for name, (_, _, warps) in KERNELS.items()
+    }
+    sampler = CudaSampler(CudaCard(driver, 0, kernels), device_bytes=1 << 20, locked_bytes=1 << 20)
+    sampler.warm_up()
+    x, everything = np.zeros(600), outputs(*LogprobKind, entropy=tuple(LogprobKind), rank=True, kept=True)
+    requests = [
+        request(x, seed=1, num_samples=70, outputs=everything),
+        request(x, seed=2, params=params(top_k=5)),
+        request(x, seed=3, params=params(top_p=0.5, bias_ids=np.array([1]), bias_values=np.array([1.0]))),
+        request(x, seed=4, with_replacement=False),
+    ]
+    before = len(driver.calls)
+    results = sampler.begin(pack(requests))()
+    names = [name for name, _ in driver.launches]
+    assert names == ["measure", "adjust", "measure", "select", "pick", "draw_left", "moments", "describe"]
+    for name, values in driver.launches:
+        *own, first, second = values
+        assert (first, second) == (0, 0), "Triton's scratch"
+        assert all(value and value % 256 == 0 for value in own), f"{name} is given what no arena gave"
+    sizes = [arguments[1:7] for _, arguments in driver.named("cuLaunchKernel")]
+    assert all(programs > 0 for programs, *_ in sizes)
+    assert [threads for _, _, _, threads, *_ in sizes] == [32 * kernels[name].warps for name in names]
+    calls = [name for name, _ in driver.calls[before:]]
+    assert [calls.count(name) for name in ("cuMemcpyHtoDAsync", "cuStreamWaitEvent", "cuEventSynchronize")] == [1, 1, 1]
+    assert not any(name.startswith(("cuMemAlloc", "cuMemHostAlloc")) for name in calls), "memory was taken at the start"
+    assert (results.samples == -1).all(), "nothing runs there"
+    sampler.close()
+    assert driver.calls[-1][0] == "cuDevicePrimaryCtxRelease"

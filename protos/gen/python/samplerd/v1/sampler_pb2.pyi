@@ -1941,7 +1941,7 @@ class GetServerInfoResponse(_message.Message):
     device_name: _builtins.str
     """The product name of that device, as its vendor reports it."""
     kernel: _builtins.str
-    """Which implementation of the sampler runs: "numba", "torch"."""
+    """Which implementation of the sampler runs: "numba", "torch", "cuda + numba"."""
     rng: _builtins.str
     """Name and version of the noise and of the law."""
     torch_version: _builtins.str
