@@ -168,20 +168,16 @@ class RpcObserver:
                 raised here: the caller raises the cancellation again.
 
         """
-        code = Code.CANCELLED
+        code, told = Code.CANCELLED, None
         try:
             if isinstance(error, SamplerdError):
-                code = error.code
+                code, told = error.code, error
                 self._count(error)
                 self.log_refusal(rpc, error, context)
-                _forget_frames(error)
-                await abort(context, error)
             elif isinstance(error, Exception):
                 values = {"rpc": rpc, "request_id": current_request_id()}
                 _LOG.error("a handler raised", exc_info=error, extra={"values": values})
-                code = Code.INTERNAL
-                _forget_frames(error)
-                await abort(context, InternalError())
+                code, told = Code.INTERNAL, InternalError()
             else:
                 # grpcio cancels a handler both when its client does and when its deadline passes.
                 remaining = context.time_remaining()
@@ -189,6 +185,10 @@ class RpcObserver:
                     code = Code.DEADLINE_EXCEEDED
         finally:
             self.end(rpc, code, time.monotonic() - began)
+        # A caller that has its status finds the call counted.
+        if told is not None:
+            _forget_frames(error)
+            await abort(context, told)
 
     async def wait_idle(self) -> None:
         """Wait until no call is in flight."""

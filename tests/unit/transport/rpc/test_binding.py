@@ -162,6 +162,22 @@ async def test_errors_become_statuses_and_are_counted(rpc, failure, status, code
     assert bound.observer.in_flight == 0
 
 
+@pytest.mark.parametrize("rpc", ["get", "stream"])
+async def test_a_caller_that_has_its_status_finds_its_call_counted(rpc, monkeypatch):
+    bound, seen = Bound(), []
+    bound.owner.failure = NotFoundError("no such thing")
+    whole = bound.context.abort
+
+    async def abort(*args) -> None:
+        seen.append((bound.handled(), bound.observer.in_flight))
+        await whole(*args)
+
+    monkeypatch.setattr(bound.context, "abort", abort)
+    with pytest.raises(AbortedError):
+        await (bound.get(b"") if rpc == "get" else bound.stream())
+    assert seen == [({"NotFound": 1}, 0)]
+
+
 async def test_a_cancellation_passes_and_is_counted():
     bound = Bound()
     bound.owner.failure = asyncio.CancelledError()
