@@ -102,6 +102,7 @@ class StubEngine:
         self.cdf_index_builder = None
         self.event_loop_draw_limit_s = event_loop_draw_limit_s
         self.device_numbers: dict[str, Callable[[], float]] = {}
+        self.note_rows = None
         self._thread = DeviceThread(sampler)
 
     def warm_up(self, _spare: Path | None = None) -> float:
