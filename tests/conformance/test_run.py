@@ -166,18 +166,19 @@ def test_a_large_draw_that_the_server_still_holds_is_told(monkeypatch, cancelled
 @pytest.mark.parametrize(
     ("draws", "complaint"),
     [
-        ((50, 1, 5, 5), "a server that was not serving got 1 draws"),
-        ((50, 0, 4, 5), "a server that drained after 5 draws got 4"),
-        ((50, 0, 40, 5), "a server that drained after 5 draws got 40"),
-        ((50, 0, 5, 4), "a server that goes after 5 draws got 4"),
-        ((49, 0, 5, 5), "two healthy servers got 49 and 141 of 200 draws"),
-        ((141, 0, 5, 5), "two healthy servers got 141 and 49 of 200 draws"),
-        ((95, 0, 5, 5), "nobody watched the health of"),
+        ((50, 1, 5, 5, 5), "a server that was not serving got 1 draws"),
+        ((50, 0, 4, 5, 5), "a server that drained after 5 draws got 4"),
+        ((50, 0, 40, 5, 5), "a server that drained after 5 draws got 40"),
+        ((50, 0, 5, 4, 5), "a server that goes after 5 draws got 4"),
+        ((50, 0, 5, 5, 4), "a server that is frozen after 5 draws got 4"),
+        ((49, 0, 5, 5, 5), "two healthy servers got 49 and 136 of 200 draws"),
+        ((136, 0, 5, 5, 5), "two healthy servers got 136 and 49 of 200 draws"),
+        ((95, 0, 5, 5, 5), "nobody watched the health of"),
     ],
 )
 def test_a_client_that_spreads_draws_wrongly_is_told(draws, complaint):
     fleet = Fleet()
-    servers = (fleet.steady, fleet.starting, fleet.draining, fleet.gone)
+    servers = (fleet.steady, fleet.starting, fleet.draining, fleet.gone, fleet.frozen)
     for server, number in zip(servers, draws, strict=True):
         server.draws = number
     assert complaint in fleet.complaint()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from samplerd_server.metrics.card_table import CardTable
+from samplerd_server.metrics.definition import definitions_of
 from samplerd_server.metrics.series import Family, Layout, Snapshot
 
 if TYPE_CHECKING:
@@ -15,11 +17,16 @@ if TYPE_CHECKING:
 
 OF_TLS = {"certificate_expiry_timestamp_seconds"}
 """Metrics that only a server with TLS has."""
+OF_A_CARD = {own.attribute for own in definitions_of(CardTable)}
+"""Metrics that only a server with a GPU has."""
+_OTHERS = OF_TLS | OF_A_CARD
 
 
 def types_of(*tables: Iterable[Definition]) -> dict[str, str]:
-    """Type of every metric of a server without TLS, old names included, by its name as Prometheus stores it."""
-    rows = [own for table in tables for row in table if row.attribute not in OF_TLS for own in (row, *row.deprecated())]
+    """Type of every metric of a server without TLS and GPU, old names included, by its name as Prometheus stores it."""
+    rows = [
+        own for table in tables for row in table if row.attribute not in _OTHERS for own in (row, *row.deprecated())
+    ]
     # Prometheus' text has no word for information: it is shown as a gauge.
     return {row.exported_name: row.type.replace("info", "gauge") for row in rows}
 

@@ -75,7 +75,7 @@ class Served:
         """Let the polite client call, and the greedy one fill its places and its line."""
         assert await asyncio.to_thread(self.calls["polite"]().result, 30) == b"x"
         calls = [self.calls["half greedy"]() for _ in range(CALLS)]
-        await self.until(lambda: self.lines.waiting == CALLS - PLACES)
+        await self.until(lambda: (self.lines.waiting, self.lines._begun) == (CALLS - PLACES, PLACES))
         return calls
 
     async def stop(self):
