@@ -13,6 +13,7 @@ import gzip
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from pathlib import Path
@@ -98,20 +99,12 @@ def _processor_s(pid: int) -> float:
 
 def _felt(server: SamplerServer, seconds: float, scrape_ms: float) -> Result:
     """Call all the time beside scrapes and beside as much other work; gives how long calls took, in ms."""
-    scraper = subprocess.Popen(
-        [sys.executable, "-c", _SCRAPER, server.metrics_url, str(seconds), str(scrape_ms / 1e3)],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-        stub = sampler_pb2_grpc.SamplerServiceStub(channel)
-        request = sample_request(1_024)
-        calls: list[tuple[float, float]] = []
-        while scraper.poll() is None and len(calls) < _MOST_CALLS:
-            began = time.monotonic()
-            stub.Sample(request, timeout=30)
-            calls.append((began, time.monotonic()))
-    lines, _ = scraper.communicate()
+    # What it prints is more than a pipe holds, and nobody reads while calls are made.
+    command = [sys.executable, "-c", _SCRAPER, server.metrics_url, str(seconds), str(scrape_ms / 1e3)]
+    with tempfile.TemporaryFile("w+") as printed, subprocess.Popen(command, stdout=printed) as scraper:
+        calls = _call(server, scraper)
+        printed.seek(0)
+        lines = printed.read()
     scrapes = np.array([line.split() for line in lines.splitlines()], np.float64)
     begun, ended = np.array(calls).T
     # A scrape that goes on when a call begins, or that begins before it ends.
@@ -123,6 +116,19 @@ def _felt(server: SamplerServer, seconds: float, scrape_ms: float) -> Result:
 
 
 _MOST_CALLS = 1_000_000
+
+
+def _call(server: SamplerServer, scraper: subprocess.Popen[bytes]) -> list[tuple[float, float]]:
+    """Call while the scraper runs; gives when each call began and ended, in seconds on the monotonic clock."""
+    with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        stub = sampler_pb2_grpc.SamplerServiceStub(channel)
+        request = sample_request(1_024)
+        calls: list[tuple[float, float]] = []
+        while scraper.poll() is None and len(calls) < _MOST_CALLS:
+            began = time.monotonic()
+            stub.Sample(request, timeout=30)
+            calls.append((began, time.monotonic()))
+    return calls
 
 
 def _percentiles(values: np.ndarray) -> Result:
