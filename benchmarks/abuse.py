@@ -300,7 +300,7 @@ ABUSES: dict[str, Abuse] = {
     "resets": Abuse(resets, grows=512 * MIB),
     "oversize_metadata": Abuse(oversize_metadata, grows=256 * MIB),
     "half_open": Abuse(half_open, grows=128 * MIB),
-    # The replies that `--reply-bytes` lets wait by default, and grpcio's copies of those that it sends.
+    # The replies that `--reply-bytes` lets wait by default, and what is held beside them.
     "slow_readers": Abuse(slow_readers, grows=(1024 + 256) * MIB),
     "half_messages": Abuse(half_messages, grows=1024 * MIB),
 }

@@ -42,8 +42,7 @@ _MOST_GROWTH = 0.01
 _SETTLE_S = 4.0
 _LOOKS = 90
 """Looks at the server's memory in a whole run."""
-_SETTLE_TRIES, _START_TRIES = 60, 180
-"""Threads that grpcio started under load end once they have been idle for 20 seconds."""
+_SETTLE_TRIES, _START_TRIES = 20, 180
 _KILL_EVERY_S = 10.0
 _HELD = ("samplerd_incoming_bytes", "samplerd_reply_bytes", "samplerd_transport_waiting_calls")
 """Gauges that are 0 when nobody calls, as are those of the queue."""
