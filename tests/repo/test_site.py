@@ -28,6 +28,11 @@ def test_every_design_record_is_in_their_list() -> None:
     assert {path.name for path in folder.glob("0*.md")} <= listed
 
 
+def test_every_design_record_has_a_number_of_its_own() -> None:
+    numbers = sorted(path.name[:4] for path in (ROOT / "docs" / "design").glob("0*.md"))
+    assert numbers == [f"{number:04}" for number in range(1, len(numbers) + 1)]
+
+
 def test_what_pages_link_to_is_laid_out_beside_them(tmp_path: Path) -> None:
     lay_out(tmp_path / "pages")
     for page in PAGES:
