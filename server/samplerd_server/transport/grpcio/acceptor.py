@@ -20,6 +20,7 @@ from grpc._cython import cygrpc
 from grpc.aio import _server
 
 from samplerd_server.core.errors import OverloadedError, UnavailableError
+from samplerd_server.transport.grpcio import batches
 from samplerd_server.transport.rpc.call import peer_of
 from samplerd_server.transport.rpc.observer import abort
 
@@ -64,6 +65,7 @@ def make_server(
         most_open: calls that a connection may have open.
 
     """
+    batches.install()
     acceptor = Acceptor(asyncio.get_running_loop(), None, [], (), tuple(options), None)
     acceptor.lines, acceptor.resets, acceptor.refused, acceptor.most_open = lines, resets, refused, most_open
     return cast("grpc.aio.Server", _Server(acceptor)), acceptor

@@ -16,23 +16,20 @@ no more is read than the stream asked for, and little of that before the stream 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
-from threading import get_ident
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from grpc._cython import cygrpc
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+from samplerd_server.transport.grpcio.batches import Operation, begin
 
+if TYPE_CHECKING:
     from grpc.aio import ServicerContext
 
 __all__ = ["StreamContext"]
 
-_LOG = logging.getLogger("samplerd.transport")
 _Context = cygrpc._ServicerContext  # noqa: SLF001
-_execute_batch, _SendMessage = cygrpc.execute_batch, cygrpc.SendMessageOperation
+_SendMessage, _BatchError = cygrpc.SendMessageOperation, cygrpc.ExecuteBatchError
 _BUFFER_HINT = 1
 """gRPC's GRPC_WRITE_BUFFER_HINT: the message may wait for the next one without it."""
 _MOST_HELD = 8
@@ -43,84 +40,6 @@ _AHEAD_BYTES = 1 << 20
 """Nothing more is read while as many bytes wait for the stream to take them."""
 
 
-class _Operation:
-    """An operation of a call, one at a time: the event loop and the future that grpcio's coroutines ask for."""
-
-    __slots__ = ("_coroutine", "_end", "_error", "_is_over", "_loop", "_thread")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, end: Callable[[Any, BaseException | None], None]) -> None:
-        """Take the loop of this thread, and what is told what the operation returned or raised."""
-        self._loop = loop
-        self._thread = get_ident()
-        self._end = end
-        self._coroutine: Coroutine[Any, Any, Any] | None = None
-        self._is_over = False
-        self._error: BaseException | None = None
-
-    def run(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        """Run a coroutine of grpcio's that waits for this."""
-        self._coroutine, self._is_over, self._error = coroutine, False, None
-        self._step()
-
-    def _step(self) -> None:
-        coroutine = self._coroutine
-        assert coroutine is not None, "grpcio ended an operation twice. This is a bug."
-        try:
-            coroutine.send(None)
-        except StopIteration as done:
-            value, error = done.value, None
-        except BaseException as raised:  # noqa: BLE001  # the stream raises it
-            value, error = None, raised
-        else:
-            return
-        self._coroutine = None
-        try:
-            self._end(value, error)
-        except Exception:  # noqa: BLE001  # grpcio, which calls this, would lose it
-            _LOG.exception("an operation of a stream could not be ended")
-
-    # What grpcio asks of an event loop.
-
-    def create_future(self) -> Self:
-        """Give what is told of the operation's end."""
-        return self
-
-    def call_soon_threadsafe(self, callback: Callable[..., None], *arguments: object) -> None:
-        """Call something now: grpcio does this on the event loop, unless others of the process use it too."""
-        if get_ident() == self._thread:
-            callback(*arguments)
-        else:
-            self._loop.call_soon_threadsafe(callback, *arguments)
-
-    # What it asks of a future.
-
-    def cancelled(self) -> bool:
-        """Whether nobody waits, which never is so."""
-        return False
-
-    def set_result(self, _result: object) -> None:
-        """Take note that the operation has ended."""
-        self._is_over = True
-        self._step()
-
-    def set_exception(self, error: BaseException) -> None:
-        """Take note that the operation has failed."""
-        self._is_over, self._error = True, error
-        self._step()
-
-    def __await__(self) -> Self:
-        return self
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> None:
-        if self._error is not None:
-            raise self._error
-        if self._is_over:
-            raise StopIteration
-
-
 class StreamContext:
     """The context of one call: grpc.aio's, with `read_many` and `write_many`."""
 
@@ -129,8 +48,8 @@ class StreamContext:
         self._context: Any = context
         self._call: Any = call
         self._loop = asyncio.get_running_loop()
-        self._read_operation = _Operation(self._loop, self._on_read)
-        self._write_operation = _Operation(self._loop, self._on_written)
+        self._read_operation = Operation(self._loop, self._on_read)
+        self._write_operation = Operation(self._loop, self._on_written)
         self._reads: Any = _Context(call, None, None, self._read_operation)
         self._writes: Any = _Context(call, None, None, self._write_operation)
         self._is_reading = False
@@ -205,8 +124,8 @@ class StreamContext:
             self._came.append(message)
             self._came_bytes += len(message)
             self._begin_read()
-        else:
-            self._is_read, self._read_error = True, error
+        else:  # a read that fails is the end of messages, as to grpcio
+            self._is_read, self._read_error = True, None if isinstance(error, _BatchError) else error
         self._wake_reader()
 
     def _wake_reader(self) -> None:
@@ -235,7 +154,7 @@ class StreamContext:
         message = self._to_write.popleft()
         if self._to_write and self._has_written:
             operation = _SendMessage(message, _BUFFER_HINT)
-            self._write_operation.run(_execute_batch(self._call, (operation,), self._write_operation))
+            self._write_operation.run(begin(self._call, (operation,), self._write_operation))
         else:  # grpcio sends the initial metadata before the first
             self._has_written = True
             self._write_operation.run(self._writes.write(message))

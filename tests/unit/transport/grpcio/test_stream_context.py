@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc._cython import cygrpc
 
 from samplerd_server.transport.grpcio import stream_context as module
 from samplerd_server.transport.grpcio.stream_context import StreamContext
@@ -33,6 +34,8 @@ class Core:
                 assert core.read is None, "two reads at once"
                 core.read = loop.create_future()
                 await core.read
+                if isinstance(core.message, Exception):
+                    raise core.message
                 return core.message
 
             async def write(self, message):
@@ -73,7 +76,7 @@ class Context:
 def core(monkeypatch):
     core = Core()
     monkeypatch.setattr(module, "_Context", core.context)
-    monkeypatch.setattr(module, "_execute_batch", core.execute_batch)
+    monkeypatch.setattr(module, "begin", core.execute_batch)
     monkeypatch.setattr(module, "_SendMessage", core.send)
     return core
 
@@ -174,11 +177,17 @@ async def test_nothing_is_read_once_the_handler_has_ended(core, stream):
 
 async def test_the_error_of_a_read_is_raised_once_what_came_before_is_taken(core, stream):
     reading = await begin(stream.read_many(16))
-    core.come(SMALL)
-    core.read.set_exception(grpc.aio.InternalError("the call is over"))
+    core.come(SMALL, grpc.aio.InternalError("the call is over"))
     assert await reading == [SMALL]
     with pytest.raises(grpc.aio.InternalError, match="is over"):
         await stream.read_many(16)
+
+
+async def test_a_read_that_fails_is_the_end_of_messages(core, stream):
+    reading = await begin(stream.read_many(16))
+    core.message = grpc.aio.EOF
+    core.read.set_exception(cygrpc.ExecuteBatchError("the client has gone"))
+    assert await reading == []
 
 
 async def test_an_operation_that_ends_on_another_thread_ends_on_the_loop(core, stream):
