@@ -8,7 +8,7 @@ import pytest
 from samplerd.v1 import sampler_pb2 as pb
 from tests.support.daemon import Daemon
 from tests.support.served import connect, stub
-from tests.support.served_mix import compare_servers, without_times
+from tests.support.served_mix import compare_servers, make_draft, without_times
 
 pytestmark = pytest.mark.slow
 WIDTH, ROWS = 300, 2
@@ -35,6 +35,20 @@ async def test_replies_are_those_of_the_cpu(servers) -> None:
     assert read(interpreted, "memory_limit_bytes") == 8 << 20
     assert read(interpreted, "memory_bytes") == read(interpreted, "kept_bytes")
     assert not [name for name in cpu.metrics() if name.startswith("samplerd_device_")]
+
+
+async def test_drafts_are_verified_on_the_card_and_large_ones_not_in_slices(servers) -> None:
+    interpreted, cpu = servers
+    async with connect(interpreted.address) as one, connect(cpu.address) as other:
+        for number, width in ((1, 40), (2, 20_000)):
+            before = [read(interpreted, name) for name in ("launches_total", "waits_total", "copies_total")]
+            draft = make_draft(number, (width,))
+            verdict = without_times(await stub(one).VerifyDraft(draft, timeout=500))
+            after = [read(interpreted, name) for name in ("launches_total", "waits_total", "copies_total")]
+            launches, waits, copies = (now - then for now, then in zip(after, before, strict=True))
+            assert (waits, copies) == (1, 1)
+            assert 2 <= launches <= 5
+            assert without_times(await stub(other).VerifyDraft(draft, timeout=60)) == verdict
 
 
 async def test_what_draws_is_told(servers) -> None:

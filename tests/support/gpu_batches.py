@@ -19,6 +19,7 @@ from tests.support.samplers import encode, outputs, sequence_lists
 
 if TYPE_CHECKING:
     from numpy.random import Generator
+    from numpy.typing import NDArray
 
     from samplerd_server.core.outputs import Outputs
 
@@ -39,42 +40,78 @@ class RandomDraft:
     parents: list[int]
     dtype: Dtype | None
     """Of the distributions that tokens were drawn from; None = they were certain."""
+    likeness: float
+    """How much of these distributions is the target's own, before any parameter but the temperature."""
     fault: float | None
     """A number that is wrong in one of these distributions."""
 
     def ask(self) -> tuple[Any, list[int], list[int], Any]:
         """The target, the tokens, their parents, and the rows that they were drawn from."""
-        n = len(self.ids)
-        target = dataclasses.replace(self.row.ask(), source=self._target(n + 1))
+        target = [own.numbers() for own in _targets(self.row, len(self.ids))]
+        asked = dataclasses.replace(self.row.ask(), source=encode(target, self.row.dtype))
         if self.dtype is None:
-            return target, self.ids, self.parents, None
+            return asked, self.ids, self.parents, None
         rng = np.random.default_rng(self.seed)
-        q = rng.random((n, self.row.width))
-        q[rng.random(q.shape) < 0.3] = 0.0
+        q = np.array([self._draft(rng, _law(self.row, target[parent + 1])) for parent in self.parents])
         if self.fault is not None:
-            q[rng.integers(n), rng.integers(self.row.width)] = self.fault
-        return target, self.ids, self.parents, encode(q, self.dtype)
+            q[rng.integers(len(q)), rng.integers(self.row.width)] = self.fault
+        return asked, self.ids, self.parents, encode(q, self.dtype)
 
-    def _target(self, rows: int) -> Any:
-        own = [dataclasses.replace(self.row, seed=self.row.seed + at).numbers() for at in range(rows)]
-        return encode(own, self.row.dtype)
+    def _draft(self, rng: Generator, law: NDArray[np.float64]) -> NDArray[np.float64]:
+        other = rng.random(self.row.width)
+        other[rng.random(self.row.width) < 0.3] = 0.0
+        return law if not other.any() else self.likeness * law + (1 - self.likeness) * other / other.sum()
+
+
+def _targets(row: Row, tokens: int) -> list[Row]:
+    return [dataclasses.replace(row, seed=(row.seed + at) % 2**64) for at in range(tokens + 1)]
+
+
+def _law(row: Row, x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """About the probabilities of a target row, by its temperature alone; uniform where it has none."""
+    with np.errstate(all="ignore"):
+        logits = np.log(x) if row.kind is WEIGHTS else x
+        y = logits / max(row.temperature, 1e-9)
+        p = np.exp(np.where(np.isfinite(y), y - y[np.isfinite(y)].max(initial=NEVER), NEVER))
+        p = p / p.sum()
+    return p if np.isfinite(p).all() else np.full(len(x), 1 / len(x))
 
 
 def random_draft(seed: int) -> RandomDraft:
-    """Make a draft: a tree of a few tokens, and target rows with any parameters."""
+    """Make a draft: a tree of a few tokens, and target rows with any parameters.
+
+    Most tokens are likely, so that about as many drafts are accepted to a leaf, accepted in part and rejected at once:
+    each is drawn from what the target says, or is its likeliest, or is any.
+    """
     rng = np.random.default_rng([seed, 44])
     row = _row(rng, is_long=False)
     row = dataclasses.replace(row, wanted=NO_OUTPUTS, draws=1, with_replacement=True, guidance=None, is_sparse=False)
     row = dataclasses.replace(row, fault=row.fault if _chance(rng, 0.3) else None)
-    n = int(rng.integers(1, 7))
+    if _chance(rng, 0.7):
+        row = dataclasses.replace(row, never=_one(rng, 0.0, 0.3))
+    if _chance(rng, 0.5):
+        row = dataclasses.replace(row, parameters=())
+    n = int(rng.integers(1, 8))
+    is_chain = _chance(rng, 0.5)
+    parents = [at - 1 if is_chain else int(rng.integers(-1, at)) if at else -1 for at in range(n)]
+    laws = [_law(row, own.numbers()) for own in _targets(row, n)]
     return RandomDraft(
         seed=int(rng.integers(2**63)),
         row=row,
-        ids=rng.integers(0, row.width, n).tolist(),
-        parents=[int(rng.integers(-1, at)) if at else -1 for at in range(n)],
+        ids=[_likely(rng, laws[parent + 1]) for parent in parents],
+        parents=parents,
         dtype=None if _chance(rng, 0.3) else Dtype(_one(rng, *Dtype)),
+        likeness=_one(rng, 0.0, 0.5, 0.9, 1.0),
         fault=_one(rng, np.nan, -1.0) if _chance(rng, 0.05) else None,
     )
+
+
+def _likely(rng: Generator, law: NDArray[np.float64]) -> int:
+    """Choose a token, most often one that is likely by a law, float64[V]."""
+    how = rng.random()
+    if how < 0.5:
+        return int(rng.choice(len(law), p=law))
+    return int(law.argmax() if how < 0.85 else rng.integers(len(law)))
 
 
 def random_batch(seed: int) -> list[Row]:

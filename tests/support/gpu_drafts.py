@@ -8,7 +8,7 @@ import numpy as np
 
 from samplerd_server.batching.pack import pack
 from samplerd_server.core.enums import Dtype
-from samplerd_server.sampling.cuda.drafts import Draft, enqueue_draft, read_verdict
+from samplerd_server.sampling.cuda.drafts import Draft, enqueue_drafts, new_judged, read_verdicts
 from samplerd_server.sampling.cuda.draw_memory import TensorMemory
 from samplerd_server.sampling.cuda.interpreter import launch
 from tests.support.drafts import Said
@@ -20,17 +20,26 @@ if TYPE_CHECKING:
     from samplerd_server.core.rows import DenseRows
 
 
-def verify_interpreted(
-    target: SampleRequest, draft_ids: Sequence[int], parents: Sequence[int], draft: DenseRows | None
-) -> Said:
-    """The verdict of the kernels."""
-    held = None if draft is None else np.frombuffer(draft.data, np.uint8)
-    own = Draft(
-        ids=np.array(draft_ids, np.int32),
-        parents=np.array(parents, np.int32),
-        address=0 if held is None else held.__array_interface__["data"][0],
-        dtype=Dtype.F32 if draft is None else draft.dtype,
-    )
-    batch = pack([target])
-    verdict = read_verdict(own, enqueue_draft(batch.rows, own, launch, TensorMemory()))
-    return Said(verdict.samples, verdict.path, verdict.failed_row, verdict.failed_draft, verdict.reason, verdict.detail)
+def verify_interpreted(*asked: tuple[SampleRequest, Sequence[int], Sequence[int], DenseRows | None]) -> list[Said]:
+    """The verdicts of the kernels on drafts that are verified together.
+
+    asked: of each the target, the tokens, their parents, and the rows that they were drawn from.
+    """
+    batches, drafts = [pack([target]) for target, *_ in asked], []
+    for target, ids, parents, draft in asked:
+        held = None if draft is None else np.frombuffer(draft.data, np.uint8)
+        drafts.append(
+            Draft(
+                ids=np.array(ids, np.int32),
+                parents=np.array(parents, np.int32),
+                width=target.source.vocab_size,
+                address=0 if held is None else held.__array_interface__["data"][0],
+                dtype=Dtype.F32 if draft is None else draft.dtype,
+            )
+        )
+    judged = new_judged(drafts)
+    enqueue_drafts(np.concatenate([batch.rows for batch in batches]), drafts, judged, launch, TensorMemory())
+    return [
+        Said(own.samples, own.path, own.failed_row, own.failed_draft, own.reason, own.detail)
+        for own in read_verdicts(drafts, judged)
+    ]

@@ -1,7 +1,7 @@
 """`python -m tests.support.gpu_proof`: draws random batches by the kernels for a GPU and by those of the CPU.
 
 Every bit is compared: ids, reasons, outputs, cumulative sums of what is drawn from, maxima and sums of plain rows, and
-the positions of what filters keep; and beside every fourth batch the verdict of a draft. It goes on where a stored run
+the positions of what filters keep; and beside every fourth batch the verdicts of drafts. It goes on where a stored run
 of the same seed ended, and stores its counts after every hundred batches. With `--batch N` it draws one batch alone,
 and shows what it is made of.
 """
@@ -43,6 +43,7 @@ from tests.support.gpu_rows import same_bits
 
 if TYPE_CHECKING:
     from samplerd_server.core.request import SampleRequest
+    from tests.support.drafts import Said
     from tests.support.gpu_batches import RandomDraft
 
 ROOT = Path(__file__).parents[2]
@@ -74,18 +75,28 @@ def check_batch(cpu: NumbaSampler, asked: list[SampleRequest]) -> Counter[str]:
     return counts
 
 
-def check_draft(cpu: NumbaSampler, draft: RandomDraft) -> Counter[str]:
-    """Verify a draft by both, and hold one verdict against the other. Returns counts of what was compared.
+def check_drafts(cpu: NumbaSampler, drafts: list[RandomDraft]) -> Counter[str]:
+    """Verify drafts together, by both, and hold the verdicts of one against the other's. Returns what was counted.
 
     Raises:
         AssertionError: something differs.
 
     """
-    asked = draft.ask()
-    assert is_drawn(pack([asked[0]]).rows).all(), "the kernels do not verify this draft"
-    got, want = verify_interpreted(*asked), ask_sampler(cpu, *asked)
-    assert got == want, f"the verdict {got} is not {want}"
-    return Counter(drafts=1, drafted_tokens=len(draft.ids), accepted_tokens=len(want.path))
+    asked, counts = [draft.ask() for draft in drafts], Counter[str]()
+    assert all(is_drawn(pack([target]).rows).all() for target, *_ in asked), "the kernels do not verify these drafts"
+    for draft, own, got in zip(drafts, asked, verify_interpreted(*asked), strict=True):
+        want = ask_sampler(cpu, *own)
+        assert got == want, f"the verdict {got} is not {want}"
+        counts += Counter(drafts=1, drafted_tokens=len(draft.ids), accepted_tokens=len(want.path))
+        counts[f"drafts_{ending_of(draft, want)}"] += 1
+    return counts
+
+
+def ending_of(draft: RandomDraft, said: Said) -> str:
+    """Name how the verification of a draft ended: at a failed row, behind a leaf, or with what a rejection left."""
+    if said.failed_row >= 0:
+        return "failed"
+    return "corrected" if (said.path[-1] if said.path else -1) in draft.parents else "accepted_to_a_leaf"
 
 
 def _count_outputs(results: Any) -> int:
@@ -125,10 +136,15 @@ def _compare_sums(cpu: NumbaSampler, request: SampleRequest, drawn: Any, at: int
 
 
 def _check(cpu: NumbaSampler, seed: int, index: int) -> Counter[str]:
-    """Draw one batch by both, and verify a draft beside every fourth."""
+    """Draw one batch by both, and verify some drafts beside every fourth."""
     own = seed * 2**32 + index
     counts = check_batch(cpu, [row.ask() for row in random_batch(own)])
-    return counts + check_draft(cpu, random_draft(own)) if index % 4 == 0 else counts
+    return counts + check_drafts(cpu, _drafts(own)) if index % 4 == 0 else counts
+
+
+def _drafts(number: int) -> list[RandomDraft]:
+    """Make the drafts beside a batch of this number, one to three."""
+    return [random_draft(number + at) for at in range(number // 4 % 3 + 1)]
 
 
 def main() -> int:
@@ -145,7 +161,7 @@ def main() -> int:
     make_exact()
     if args.batch is not None:
         rows = random_batch(args.seed * 2**32 + args.batch)
-        print(*rows, random_draft(args.seed * 2**32 + args.batch), sep="\n")
+        print(*rows, *_drafts(args.seed * 2**32 + args.batch), sep="\n")
         print(dict(_check(cpu, args.seed, args.batch)))
         return 0
     stored = _load(args.output, args.seed)

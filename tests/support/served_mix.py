@@ -1,4 +1,4 @@
-"""Requests of every kind, sent to two servers at once: each reply must be that of the other, to the bit."""
+"""Requests of every kind, and drafts, sent to two servers at once: each reply must be that of the other, to the bit."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from tests.support.served import connect, stub
 
 AT_ONCE = 64
 WIDTHS = (5, 300, 1_000, 4_096)
+_DRAFT_OF = 4
+"""A draft is verified beside one request of so many."""
 DTYPES = {pb.DTYPE_F32: np.float32, pb.DTYPE_F16: np.float16}
 
 
@@ -48,13 +50,36 @@ def make_request(number: int, widths: tuple[int, ...] = WIDTHS) -> pb.SampleRequ
     return own
 
 
-def without_times(reply: pb.SampleResponse) -> bytes:
+def make_draft(number: int, widths: tuple[int, ...] = WIDTHS) -> pb.VerifyDraftRequest:
+    """Make a draft, the same for a number: a tree of tokens that the target finds likely."""
+    rng = np.random.default_rng([number, 1])
+    width, dtype = int(rng.choice(widths)), int(rng.choice(list(DTYPES)))
+    n = int(rng.integers(1, 6))
+    x = rng.normal(scale=3.0, size=(n + 1, width)).astype(DTYPES[dtype])
+    parents = [int(rng.integers(-1, at)) if at else -1 for at in range(n)]
+    y = np.exp(x[[parent + 1 for parent in parents]].astype(np.float64))
+    q = (y / y.sum(axis=1, keepdims=True) * rng.uniform(0.5, 1.5, y.shape)).astype(np.float32)
+    own = pb.VerifyDraftRequest(
+        id=number + 1,
+        seed=number,
+        target=pb.Tensor(dtype=dtype, rows=n + 1, vocab_size=width, data=x.tobytes()),
+        draft_ids=[int(rng.choice(width, p=row / row.sum())) for row in q.astype(np.float64)],
+        parents=parents,
+    )
+    if rng.random() < 0.7:
+        own.draft.CopyFrom(pb.Tensor(dtype=pb.DTYPE_F32, rows=n, vocab_size=width, data=q.tobytes()))
+    if rng.random() < 0.5:
+        own.params.top_p = float(rng.choice([0.5, 0.9]))
+    return own
+
+
+def without_times(reply: pb.SampleResponse | pb.VerifyDraftResponse) -> bytes:
     reply.ClearField("timing")
     return reply.SerializeToString(deterministic=True)
 
 
 async def compare_servers(one: str, other: str, count: int, widths: tuple[int, ...] = WIDTHS) -> None:
-    """Send so many requests to both addresses, some at a time, and hold the replies against each other."""
+    """Send requests, and a fourth as many drafts, to both addresses, and hold the replies against each other."""
     room = asyncio.Semaphore(AT_ONCE)
     async with connect(one) as first, connect(other) as second:
         stubs: list[Any] = [stub(first), stub(second)]
@@ -63,6 +88,10 @@ async def compare_servers(one: str, other: str, count: int, widths: tuple[int, .
             async with room:
                 asked = make_request(number, widths)
                 replies = await asyncio.gather(*(own.Sample(asked, timeout=500) for own in stubs))
-            assert without_times(replies[0]) == without_times(replies[1]), asked
+                assert without_times(replies[0]) == without_times(replies[1]), asked
+                if number % _DRAFT_OF == 0:
+                    draft = make_draft(number, widths)
+                    verdicts = await asyncio.gather(*(own.VerifyDraft(draft, timeout=500) for own in stubs))
+                    assert without_times(verdicts[0]) == without_times(verdicts[1]), draft
 
         await asyncio.gather(*map(ask, range(count)))

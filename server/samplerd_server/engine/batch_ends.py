@@ -11,24 +11,28 @@ import threading
 import time
 from collections import deque
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from samplerd_server.engine.outcome import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from samplerd_server.sampling.rows import RowResults
+    from samplerd_server.sampling.rows import DraftVerdict, RowResults
 
-__all__ = ["BatchEnds", "BegunBatch"]
+__all__ = ["BatchEnds", "BegunBatch", "Finish"]
 
 _LOG = logging.getLogger("samplerd.engine")
+
+
+Finish: TypeAlias = "Callable[[], RowResults | tuple[DraftVerdict, ...]]"
+"""What waits for the end of a batch, and gives its results."""
 
 
 class BegunBatch(NamedTuple):
     """A batch whose end is waited for."""
 
-    finish: Callable[[], RowResults] | Outcome
+    finish: Finish | Outcome
     """What waits for the end and gives the results; or the outcome, of one that has ended already."""
     deliver: Callable[[Outcome], None]
     rows: int
@@ -89,7 +93,8 @@ class BatchEnds:
     def _end(self, begun: BegunBatch) -> Outcome:
         if isinstance(begun.finish, Outcome):
             return begun.finish
-        began, results = max(begun.began, self._ended), None
+        began = max(begun.began, self._ended)
+        results: RowResults | tuple[DraftVerdict, ...] | None = None
         try:
             results = begun.finish()
         except Exception:  # noqa: BLE001  # any exception of the sampler fails this batch and no other

@@ -17,7 +17,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, TypeAlias
 
 from samplerd_server.core.thread_clock import ThreadClock
-from samplerd_server.engine.batch_ends import BatchEnds, BegunBatch
+from samplerd_server.engine.batch_ends import BatchEnds, BegunBatch, Finish
 from samplerd_server.engine.outcome import Outcome
 from samplerd_server.sampling.cdf_index.batch import IndexedBatch
 from samplerd_server.sampling.resumed import ResumedDraft, ResumedDraw
@@ -117,15 +117,22 @@ class DeviceThread:
             # These names would keep the batch's memory alive while the thread waits for the next one.
             del submitted, batch, deliver
 
-    def _begin(self, batch: DeviceBatch, began: float) -> Callable[[], RowResults] | Outcome:
+    def _begin(self, batch: DeviceBatch, began: float) -> Finish | Outcome:
         """Begin a batch, or run it where it cannot be begun."""
-        if not (isinstance(self._sampler, EarlySampler) and isinstance(batch, RowBatch)):
-            return self.run(batch)
         try:
-            return self._sampler.begin(batch)
+            return self._begin_early(batch) or self.run(batch)
         except Exception:  # noqa: BLE001  # as in `run`
             _LOG.exception("the sampler raised", extra={"values": {"rows": len(batch)}})
             return Outcome(results=None, compute_s=time.monotonic() - began, has_failed=True, began_s=began)
+
+    def _begin_early(self, batch: DeviceBatch) -> Finish | None:
+        """Begin a batch; None = it is to be run."""
+        if isinstance(self._sampler, EarlySampler):
+            if isinstance(batch, RowBatch):
+                return self._sampler.begin(batch)
+            if isinstance(batch, DraftBatch | ResumedDraft):
+                return self._sampler.begin_drafts(batch)
+        return None
 
     def _deliver(self, deliver: Callable[[Outcome], None], outcome: Outcome) -> None:
         assert self._loop is not None, "the device thread runs before it was started. This is a bug."

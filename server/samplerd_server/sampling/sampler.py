@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from samplerd_server.core.rows import DenseRows
     from samplerd_server.sampling.resumed import ResumedDraft, ResumedDraw
-    from samplerd_server.sampling.rows import DraftVerdict, RowBatch, RowResults
+    from samplerd_server.sampling.rows import DraftBatch, DraftVerdict, RowBatch, RowResults
 
 __all__ = ["EarlySampler", "NoteRows", "Sampler"]
 
@@ -106,6 +106,16 @@ class EarlySampler(Protocol):
 
         Returns:
             What waits for the end, and gives the results that `sample` would. Called once, by any thread.
+
+        """
+        ...
+
+    def begin_drafts(self, batch: DraftBatch | ResumedDraft) -> Callable[[], tuple[DraftVerdict, ...]] | None:
+        """Begin to verify drafts, without waiting: all of a batch, or all tokens of one that no slice has begun.
+
+        Returns:
+            What waits for the end, and gives the verdicts, as `begin` does; None = it begins none of them early, and
+            `verify` or `resume_draft` should be called.
 
         """
         ...

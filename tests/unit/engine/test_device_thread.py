@@ -12,7 +12,8 @@ from typing import ClassVar
 import numpy as np
 
 from samplerd_server.engine.device_thread import DeviceThread, Outcome
-from samplerd_server.sampling.rows import ROW, RowBatch, new_results
+from samplerd_server.sampling.resumed import ResumedDraft
+from samplerd_server.sampling.rows import ROW, DraftBatch, RowBatch, new_results
 from tests.support.engine import HeldSampler
 
 
@@ -189,6 +190,24 @@ class EarlySampler(Sampler):
             return new_results(batch)
 
         return finish
+
+    def begin_drafts(self, batch):
+        return tuple if isinstance(batch, DraftBatch) else None  # which makes an empty one
+
+
+async def test_drafts_begin_early_or_are_run():
+    sampler = EarlySampler()
+    sampler.resume_draft = lambda own: None
+    device = DeviceThread(sampler)
+    device.start(asyncio.get_running_loop())
+    outcomes: asyncio.Queue[Outcome] = asyncio.Queue()
+    sequence = SimpleNamespace(target=batch(3))
+    for own in (DraftBatch(sequences=(sequence,)), ResumedDraft(sequence)):
+        device.submit(own, outcomes.put_nowait)
+    early, sliced = [await asyncio.wait_for(outcomes.get(), 30) for _ in range(2)]
+    assert (early.results, early.has_failed) == ((), False)
+    assert (sliced.results, sliced.has_failed) == (None, False), "its next slice goes on"
+    assert device.stop(30)
 
 
 async def test_a_batch_begins_before_the_one_before_has_ended():

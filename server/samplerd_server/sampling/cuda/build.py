@@ -97,7 +97,7 @@ KERNELS: dict[str, tuple[Any, dict[str, str], int]] = {
         judge,
         {
             "records": "*i64",
-            "sizes": "*i64",
+            "tasks": "*i64",
             "draft_ids": "*i32",
             "parents": "*i32",
             "maxima": "*fp32",

@@ -1,4 +1,4 @@
-"""Speculative verification: one program walks a draft along the tokens it accepts, and draws what follows them.
+"""Speculative verification: a program walks a draft along the tokens it accepts, and draws what follows them.
 
 Law: `kernels/verify.py`, to the bit. Every target row has been taken through its steps before, those off the path too;
 the program looks at those that it enters. What is left of a row after a rejection is float64, by position in what the
@@ -18,18 +18,22 @@ from samplerd_server.sampling.cuda.kinds import relative
 from samplerd_server.sampling.cuda.likeliest import find_place, first_largest
 from samplerd_server.sampling.cuda.measure import measure_block
 from samplerd_server.sampling.cuda.moments import exponent_of
-from samplerd_server.sampling.cuda.pick import accumulate, draw_at
+from samplerd_server.sampling.cuda.pick import SPARE, accumulate, draw_at
 from samplerd_server.sampling.cuda.rows import BLOCK_SIZE, PITCH, Field, load_numbers, sum_terms
 from samplerd_server.sampling.cuda.survey import survey
 from samplerd_server.sampling.kernels.philox import ACCEPT, CORRECT
 
-__all__ = ["VERDICT", "judge"]
+__all__ = ["TASK", "VERDICT", "judge"]
 
+TASK = 7
+"""Numbers of a task, int64: how many tokens; the records of the first target row, of the draft's first distribution (-1
+= tokens were certain) and of the residual; where the tokens, the residual's numbers and the scratch of blocks begin."""
 VERDICT = 6
 """Numbers of a verdict, int64: accepted tokens, the row that failed (-1 = none), its reason and detail, the token that
 follows, and the index of the draft's row that is at fault (-1 = none)."""
 
 _PITCH, _ACCEPT, _CORRECT = tl.constexpr(PITCH), tl.constexpr(ACCEPT), tl.constexpr(CORRECT)
+_TASK, _VERDICT, _SPARE = tl.constexpr(TASK), tl.constexpr(VERDICT), tl.constexpr(SPARE)
 _ADDRESS, _WIDTH, _DTYPE = tl.constexpr(Field.ADDRESS), tl.constexpr(Field.WIDTH), tl.constexpr(Field.DTYPE)
 _IS_WEIGHTS, _INVERSE = tl.constexpr(Field.IS_WEIGHTS), tl.constexpr(Field.INVERSE)
 _FIRST_BLOCK, _TEMPERATURE = tl.constexpr(Field.FIRST_BLOCK), tl.constexpr(Field.TEMPERATURE)
@@ -56,12 +60,12 @@ def _accumulate(record, maxima, sums, scales, ends, blocks, top):
 
 
 @triton.jit
-def _enter(records, node, maxima, bits, sums, scales, ends, reasons, details):
-    """Look at the target row of a node.
+def _enter(records, targets, node, maxima, bits, sums, scales, ends, reasons, details):
+    """Look at the target row of a node; targets: the record of the first one.
 
     Returns a reason, 0 = none, its detail, the largest exponent, and ln of the sum of masses relative to it.
     """
-    record = records + node * _PITCH
+    record = targets + node * _PITCH
     final, row = records + tl.load(record + _FINAL) * _PITCH, tl.load(record + _ROW)
     reason, where = tl.load(reasons + row), tl.load(details + row)
     top, whole = tl.full((), 0.0, tl.float64), tl.full((), 0.0, tl.float64)
@@ -131,12 +135,12 @@ def _reject(final, positions, is_listed, top, whole, first, residual, left, draf
 
 
 @triton.jit
-def _draw_last(records, node, left, rest, maxima, bits, sums, scales, ends, spare):
+def _draw_last(records, targets, node, left, rest, maxima, bits, sums, scales, ends, spare):
     """Draw the token after the last accepted one. Returns a reason, its detail and the position in the row's list.
 
-    rest: the record of the residual; left: its sum, 0 = it is not drawn from.
+    targets: the record of the first target row; rest: that of the residual; left: its sum, 0 = it is not drawn from.
     """
-    record = records + node * _PITCH
+    record = targets + node * _PITCH
     final = records + tl.load(record + _FINAL) * _PITCH
     own = final
     if left > 0:
@@ -167,7 +171,7 @@ def _draw_last(records, node, left, rest, maxima, bits, sums, scales, ends, spar
 @triton.jit
 def judge(
     records,
-    sizes,
+    tasks,
     draft_ids,
     parents,
     maxima,
@@ -183,22 +187,28 @@ def judge(
     path,
     verdict,
 ):
-    """Verify one draft of n tokens, the records of whose n + 1 target rows come first.
+    """Verify drafts, a program each.
 
-    sizes: int64[3], n, the record of the draft's first distribution (-1 = tokens were certain), and that of the
-    residual: float64, as long as the widest row. draft_ids and parents: int32[n]. maxima, bits and sums are of all
-    blocks; scales and ends: float64 scratch of as many as the widest row has; spare: float64[SPARE] of `pick`. Writes
-    path: int32[n], the indices of the accepted tokens, and verdict: int64[VERDICT].
+    tasks: int64[P, TASK]. draft_ids, parents and path are int32, of the tokens of all drafts; residual: float64, as
+    long as the rows of each together. maxima, bits and sums are of all blocks; scales and ends: float64 scratch of each
+    program, of as many as its widest row has; spare: float64[P, SPARE]. Writes path, the indices of the accepted tokens
+    of each draft, and verdict: int64[P, VERDICT].
     """
-    n, drafts_at = tl.load(sizes), tl.load(sizes + 1)
-    rest = records + tl.load(sizes + 2) * _PITCH
+    program = tl.program_id(0)
+    task = tasks + program * _TASK
+    n, targets_at, drafts_at = tl.load(task), tl.load(task + 1), tl.load(task + 2)
+    rest, tokens_at = records + tl.load(task + 3) * _PITCH, tl.load(task + 4)
+    draft_ids, parents, path = draft_ids + tokens_at, parents + tokens_at, path + tokens_at
+    residual, spare = residual + tl.load(task + 5), spare + program * _SPARE
+    scales, ends = scales + tl.load(task + 6), ends + tl.load(task + 6)
+    targets, verdict = records + targets_at * _PITCH, verdict + program * _VERDICT
     of_law = (maxima, bits, sums, scales, ends, reasons, details)
     node, accepted, j = n * 0, n * 0, n * 0
     failed_draft, left = n * 0 - 1, tl.full((), 0.0, tl.float64)
-    reason, where, top, whole = _enter(records, node, *of_law)
+    reason, where, top, whole = _enter(records, targets, node, *of_law)
     while (j < n) & (reason == 0):
         if tl.load(parents + j) == node - 1:
-            record = records + node * _PITCH
+            record = targets + node * _PITCH
             final, list_at = records + tl.load(record + _FINAL) * _PITCH, tl.load(record + _LIST_AT)
             own_positions, token = positions + tl.maximum(list_at, 0), tl.load(draft_ids + j)
             draft, total = rest, tl.full((), 0.0, tl.float64)
@@ -225,17 +235,17 @@ def judge(
                 if u * _q(draft, total, token, token) < p:
                     tl.store(path + accepted, j.to(tl.int32))
                     accepted, node, left = accepted + 1, j + 1, left * 0.0
-                    reason, where, top, whole = _enter(records, node, *of_law)
+                    reason, where, top, whole = _enter(records, targets, node, *of_law)
                 else:
                     of_row = (own_positions, list_at >= 0, top, whole, first)
                     left = _reject(final, *of_row, residual, left, draft, total, token)
         j += 1
     failed, last = node, tl.full((), 0, tl.int32)
     if reason == 0:
-        reason, where, last = _draw_last(records, node, left, rest, maxima, bits, sums, scales, ends, spare)
+        reason, where, last = _draw_last(records, targets, node, left, rest, maxima, bits, sums, scales, ends, spare)
         if reason == 0:
             failed = node * 0 - 1
-            list_at = tl.load(records + node * _PITCH + _LIST_AT)
+            list_at = tl.load(targets + node * _PITCH + _LIST_AT)
             if list_at >= 0:
                 last = tl.load(positions + list_at + last)
     tl.store(verdict, accepted)

@@ -1,6 +1,6 @@
-"""A sampler that draws what `scope.py` says by kernels for a GPU, on a card, and other rows by the CPU's kernels.
+"""A sampler that draws and verifies what `scope.py` says on a card, by kernels for a GPU, and the rest on the CPU.
 
-Both give the same bits, so that nobody can tell which of them drew a row. Rule 1: `begin` waits for nothing; the card
+Both give the same bits, so that nobody can tell which of them did it. Rule 1: `begin` waits for nothing; the card
 may have several batches, and `begin` and what ends a batch may be called by two threads. Rule 2: whatever a card cannot
 take is drawn by the CPU: rows for which it has no memory, even alone, a batch it refuses, and once its context is lost
 everything. Rule 3: a batch that the CPU draws in less time than the card takes to be told of it stays on the CPU.
@@ -20,19 +20,20 @@ from samplerd_server.sampling.cuda.arena import SLOT, Arena
 from samplerd_server.sampling.cuda.batch_memory import BatchMemory
 from samplerd_server.sampling.cuda.card import CardError, CardLostError, LaunchError, OutOfCardMemoryError
 from samplerd_server.sampling.cuda.flight import Flight
-from samplerd_server.sampling.cuda.parts import part_of, put_results
+from samplerd_server.sampling.cuda.jobs import DraftJob, RowJob
 from samplerd_server.sampling.cuda.residents import Residents
 from samplerd_server.sampling.cuda.scope import is_drawn
 from samplerd_server.sampling.kernels import NumbaSampler
-from samplerd_server.sampling.rows import new_results
+from samplerd_server.sampling.rows import DraftBatch, DraftSequence, new_results
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from samplerd_server.core.rows import DenseRows
     from samplerd_server.sampling.cuda.card import Card
+    from samplerd_server.sampling.cuda.jobs import Job
     from samplerd_server.sampling.resumed import ResumedDraft, ResumedDraw
     from samplerd_server.sampling.rows import DraftVerdict, RowBatch, RowResults
 
@@ -135,22 +136,49 @@ class CudaSampler:
             results = self._draw(batch)
             return lambda: results
         results = new_results(batch)
-        flights, left = self._launch(batch, np.flatnonzero(own), results)
-        self._draw_some(batch, np.concatenate([np.flatnonzero(~own), *left]), results)
+        flights = self._launch(RowJob(batch, np.flatnonzero(own), results))
+        self._run(RowJob(batch, np.flatnonzero(~own), results))
 
         def finish() -> RowResults:
-            for flight in flights:
-                try:
-                    flight.land()
-                except CardError as error:
-                    self._note(error)
-                    self._draw_some(batch, flight.places, results)
-                with self._in_flight:
-                    if flight in self._flights:
-                        self._flights.remove(flight)
+            self._land(flights)
             return results
 
         return finish
+
+    def begin_drafts(self, batch: DraftBatch | ResumedDraft) -> Callable[[], tuple[DraftVerdict, ...]] | None:
+        """Give the card what it can verify, verify the rest, and return what waits; None = the card has nothing."""
+        if isinstance(batch, DraftBatch):
+            sequences = batch.sequences
+        elif batch.state is None:
+            sequences = (batch.sequence,)
+        else:
+            return None  # the CPU began it
+        own = self._choose_drafts(sequences)
+        if not own.any():
+            return None
+        verdicts: list[DraftVerdict | None] = [None] * len(sequences)
+        flights = self._launch(DraftJob(sequences, np.flatnonzero(own), verdicts))
+        self._run(DraftJob(sequences, np.flatnonzero(~own), verdicts))
+
+        def finish() -> tuple[DraftVerdict, ...]:
+            self._land(flights)
+            whole = tuple(own for own in verdicts if own is not None)
+            assert len(whole) == len(sequences), "a draft has no verdict. This is a bug."
+            return whole
+
+        return finish
+
+    def _land(self, flights: list[Flight]) -> None:
+        """Wait for the card, and let the CPU do what it lost."""
+        for flight in flights:
+            try:
+                flight.land()
+            except CardError as error:
+                self._note(error)
+                self._run(flight.job)
+            with self._in_flight:
+                if flight in self._flights:
+                    self._flights.remove(flight)
 
     def note_rows(self, memory: NDArray[np.uint8], rows: NDArray[np.uint8]) -> None:
         """Take note of the rows of a distribution, which stay on the card once they were drawn from."""
@@ -165,26 +193,32 @@ class CudaSampler:
             own &= batch.rows["num_samples"] <= self.card.most_draws
         return own
 
-    def _launch(
-        self, batch: RowBatch, places: NDArray[np.int64], results: RowResults
-    ) -> tuple[list[Flight], list[NDArray[np.int64]]]:
-        """Give the card rows by their places in a batch, in halves where it lacks memory; returns also what is left."""
-        flight = Flight(self.card, BatchMemory(self.device, self.locked, self.residents), batch, places)
+    def _choose_drafts(self, sequences: Sequence[DraftSequence]) -> NDArray[np.bool_]:
+        """Tell which drafts the card verifies: bool[P]."""
+        work = sum(own.target.work for own in sequences)
+        if self._loss is not None or 0 < work < self.card.overhead_ns:
+            return np.zeros(len(sequences), bool)
+        return np.array([is_drawn(own.target.rows).all() for own in sequences], bool)
+
+    def _launch(self, job: Job) -> list[Flight]:
+        """Give the card a job, in halves where it lacks memory; the CPU does what the card does not take."""
+        flight = Flight(self.card, BatchMemory(self.device, self.locked, self.residents), job)
         try:
-            flight.begin(results)
+            flight.begin()
         except OutOfCardMemoryError:
             if self._land_first() or self.residents.evict_unused():  # its memory may be enough
-                return self._launch(batch, places, results)
-            if len(places) == 1:
-                return [], [places]
-            halves = [self._launch(batch, half, results) for half in np.array_split(places, 2)]
-            return [one for flights, _ in halves for one in flights], [one for _, left in halves for one in left]
+                return self._launch(job)
+            if len(job) > 1:
+                return [own for half in job.halves() for own in self._launch(half)]
+            self._run(job)
+            return []
         except (LaunchError, CardLostError) as error:
             self._note(error)
-            return [], [places]
+            self._run(job)
+            return []
         with self._in_flight:
             self._flights.append(flight)
-        return [flight], []
+        return [flight]
 
     def _land_first(self) -> bool:
         """Wait for the oldest that the card has; returns whether there was one."""
@@ -209,15 +243,19 @@ class CudaSampler:
         with self._cpu:
             return self._others.sample(batch)
 
-    def _draw_some(self, batch: RowBatch, places: NDArray[np.int64], results: RowResults) -> None:
-        """Draw some rows of a batch by the CPU."""
-        if len(places):
-            put_results(results, batch, self._draw(part_of(batch, places)), places)
+    def _run(self, job: Job) -> None:
+        """Let the CPU do a job."""
+        with self._cpu:
+            job.run_on(self._others)
 
     def verify(
         self, target: RowBatch, draft_ids: NDArray[np.int32], parents: NDArray[np.int32], draft: DenseRows | None
     ) -> DraftVerdict:
         """Accept or correct the drafted tokens of one sequence."""
+        own = DraftSequence(target=target, draft_ids=draft_ids, parents=parents, draft=draft)
+        begun = self.begin_drafts(DraftBatch(sequences=(own,)))
+        if begun is not None:
+            return begun()[0]
         with self._cpu:
             return self._others.verify(target, draft_ids, parents, draft)
 
@@ -227,7 +265,10 @@ class CudaSampler:
             return self._others.resume(draw)
 
     def resume_draft(self, own: ResumedDraft) -> DraftVerdict | None:
-        """Try the tokens of one draft."""
+        """Try the tokens of one draft: the card tries all of them at once, in the first slice."""
+        begun = self.begin_drafts(own)
+        if begun is not None:
+            return begun()[0]
         with self._cpu:
             return self._others.resume_draft(own)
 

@@ -18,6 +18,8 @@ from samplerd_server.sampling.decode import read_bytes
 from samplerd_server.sampling.parameters.record import LISTS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from samplerd_server.sampling.cuda.batch_memory import BatchMemory
@@ -35,8 +37,13 @@ _LISTS = (
 """Where lists of 4-byte items lie, and how many items they have."""
 
 
-def stage(rows: NDArray[np.void], memory: BatchMemory, card: Card) -> NDArray[np.void]:
+def stage(
+    rows: NDArray[np.void], memory: BatchMemory, card: Card, spans: Sequence[tuple[int, int]] = ()
+) -> tuple[NDArray[np.void], list[int]]:
     """Copy what rows, ROW[B], point to, and return rows that point to the copies.
+
+    spans: what else is copied to the device, by address and size in bytes, 0 = nothing; it also returns where these
+    are.
 
     Raises:
         CardError: there is no room, or the card refused the copy.
@@ -48,17 +55,20 @@ def stage(rows: NDArray[np.void], memory: BatchMemory, card: Card) -> NDArray[np
         own["width"] * _ITEM_BYTES[own["dtype"]],
         np.where(own["guidance"] != 0, own["width"] * _ITEM_BYTES[own["guidance_dtype"]], 0),
     ]
-    addresses = _copy(np.concatenate(numbers), np.concatenate(sizes), memory, card)
-    own["data"], own["guidance"] = addresses[: len(own)], addresses[len(own) :]
+    more = np.array(spans, np.uint64).reshape(-1, 2)
+    addresses = _copy(
+        np.concatenate([*numbers, more[:, 0]]), np.concatenate([*sizes, more[:, 1].astype(np.int64)]), memory, card
+    )
+    own["data"], own["guidance"], placed = np.split(addresses, [len(own), 2 * len(own)])
     for address, length in _LISTS:
         some = np.flatnonzero((own[address] != 0) & (own[length] > 0))
-        placed: dict[tuple[int, int], int] = {}
+        found: dict[tuple[int, int], int] = {}
         for at in some.tolist():
             key = int(own[address][at]), 4 * int(own[length][at])
-            if key not in placed:
-                placed[key] = memory.lock(read_bytes(*key)).ctypes.data
-            own[address][at] = placed[key]
-    return own
+            if key not in found:
+                found[key] = memory.lock(read_bytes(*key)).ctypes.data
+            own[address][at] = found[key]
+    return own, placed.tolist()
 
 
 def _copy(

@@ -17,8 +17,9 @@ from samplerd_server.sampling.cuda.build import KERNELS
 from samplerd_server.sampling.cuda.card import Buffer, CardLostError, LaunchError, OutOfCardMemoryError
 from samplerd_server.sampling.cuda.cuda_card import CudaCard, read_capability
 from samplerd_server.sampling.cuda.sampler import CudaSampler
+from samplerd_server.sampling.rows import DraftBatch, DraftSequence
 from tests.support.cuda_driver import SIGNATURES, CudaDriver, Result
-from tests.support.samplers import outputs, params, request
+from tests.support.samplers import encode, outputs, params, request
 
 MEASURE = SimpleNamespace(__name__="measure")
 
@@ -196,5 +197,17 @@ def test_every_kernel_of_a_batch_is_launched_with_the_arguments_that_it_was_comp
     assert [calls.count(name) for name in ("cuMemcpyHtoDAsync", "cuStreamWaitEvent", "cuEventSynchronize")] == [1, 1, 1]
     assert not any(name.startswith(("cuMemAlloc", "cuMemHostAlloc")) for name in calls), "memory was taken at the start"
     assert (results.samples == -1).all(), "nothing runs there"
+    before, driver.launches[:] = len(driver.calls), []
+    two = DraftSequence(
+        target=pack([request(np.zeros((3, 600)), seed=1, params=params(top_p=0.5, min_tokens_to_keep=2))]),
+        draft_ids=np.array([1, 2], np.int32),
+        parents=np.array([-1, 0], np.int32),
+        draft=encode(np.ones((2, 600))),
+    )
+    sampler.begin_drafts(DraftBatch(sequences=(two, two)))()
+    assert [name for name, _ in driver.launches] == ["measure", "select", "judge"]
+    assert driver.named("cuLaunchKernel")[-1][1][1] == 2, "a program for each"
+    calls = [name for name, _ in driver.calls[before:]]
+    assert [calls.count(name) for name in ("cuMemcpyHtoDAsync", "cuStreamWaitEvent", "cuEventSynchronize")] == [1, 1, 1]
     sampler.close()
     assert driver.calls[-1][0] == "cuDevicePrimaryCtxRelease"

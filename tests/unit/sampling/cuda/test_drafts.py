@@ -9,7 +9,7 @@ import pytest
 
 from samplerd_server.batching.pack import pack
 from samplerd_server.core.enums import Dtype, Order
-from samplerd_server.sampling.cuda.drafts import Draft, enqueue_draft
+from samplerd_server.sampling.cuda.drafts import Draft, enqueue_drafts, new_judged
 from samplerd_server.sampling.cuda.draw_memory import TensorMemory
 from samplerd_server.sampling.cuda.scope import is_drawn
 from tests.support.drafts import ask_sampler, chain, random_parents
@@ -24,7 +24,7 @@ TREE = [-1, -1, 0, 0, 1, 1, 4]
 def check(target: Any, ids: Any, parents: Any, draft: Any = None) -> Any:
     """Ask for the verdict of both. Returns it."""
     assert is_drawn(pack([target]).rows).all()
-    got = verify_interpreted(target, ids, parents, draft)
+    [got] = verify_interpreted((target, ids, parents, draft))
     assert got == ask_sampler(make_sampler("numba"), target, ids, parents, draft)
     return got
 
@@ -83,25 +83,44 @@ def test_wide_rows() -> None:
         check(request(x, seed=seed), [7, 600, 1_299], [-1, -1, -1], encode(q))
 
 
-def test_random_drafts() -> None:
-    for seed in range(6):
-        check(*random_draft(seed).ask())
+def check_together(*asked: Any) -> None:
+    cpu = make_sampler("numba")
+    for got, own in zip(verify_interpreted(*asked), asked, strict=True):
+        assert got == ask_sampler(cpu, *own)
+
+
+def test_random_drafts_of_any_widths_are_verified_together() -> None:
+    check_together(*(random_draft(seed).ask() for seed in range(12)))
+
+
+def test_a_verdict_does_not_depend_on_the_drafts_beside_it() -> None:
+    drafts = [random_draft(seed).ask() for seed in (3, 4)]
+    wide = (request(np.zeros((3, 1_300)), seed=1), [1, 1_299], [-1, 0], None)
+    check_together(drafts[0], wide, drafts[1])
+    check_together(wide, drafts[1])
 
 
 @pytest.mark.interpret
 @pytest.mark.timeout(1_800)
 def test_many_more_random_drafts() -> None:
     rng = np.random.default_rng(1)
-    for seed in range(100, 250):
-        check(*random_draft(seed).ask())
+    for seed in range(100, 250, 3):
+        check_together(*(random_draft(seed + at).ask() for at in range(3)))
     for tokens in (1, 5, 9):
         check(request(rng.normal(size=(tokens + 1, 9))), [1] * tokens, random_parents(rng, tokens))
 
 
 def test_a_draft_is_five_launches_at_most() -> None:
-    launches: list[str] = []
     own = params(top_p=0.5, allowed_tokens=np.array([1], np.int32))
     rows = pack([request(np.zeros((3, 600)), params=own, seed=1)]).rows
-    draft = Draft(ids=np.array([1, 1], np.int32), parents=np.array([-1, 0], np.int32), address=1)
-    enqueue_draft(rows, draft, lambda kernel, *_: launches.append(kernel.__name__), TensorMemory())
-    assert launches == ["measure", "adjust", "measure", "select", "judge"]
+    draft = Draft(ids=np.array([1, 1], np.int32), parents=np.array([-1, 0], np.int32), width=600, address=1)
+
+    def launch(kernel: Any, programs: int, *_: Any) -> None:
+        launches.append((kernel.__name__, programs))
+
+    for count in (1, 3):
+        launches: list[tuple[str, int]] = []
+        drafts = [draft] * count
+        enqueue_drafts(np.concatenate([rows] * count), drafts, new_judged(drafts), launch, TensorMemory())
+        assert [name for name, _ in launches] == ["measure", "adjust", "measure", "select", "judge"]
+        assert launches[-1] == ("judge", count), "a program for each"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ import pytest
 from samplerd_server.sampling.cuda import draw as drawing
 from samplerd_server.sampling.kernels import NumbaSampler
 from tests.support import gpu_proof
-from tests.support.gpu_batches import random_batch
+from tests.support.drafts import ask_sampler
+from tests.support.gpu_batches import random_batch, random_draft
 
 
 def run(monkeypatch, *arguments: str) -> int:
@@ -22,6 +24,22 @@ def run(monkeypatch, *arguments: str) -> int:
 def test_a_batch_is_the_same_each_time() -> None:
     assert repr(random_batch(7)) == repr(random_batch(7))
     assert repr(random_batch(7)) != repr(random_batch(8))
+
+
+def test_drafts_are_accepted_and_corrected_about_as_often() -> None:
+    cpu, endings, tokens, accepted, partly = NumbaSampler(1), Counter(), 0, 0, 0
+    for seed in range(300):
+        draft = random_draft(seed)
+        said = ask_sampler(cpu, *draft.ask())
+        ending = gpu_proof.ending_of(draft, said)
+        endings[ending] += 1
+        tokens, accepted = tokens + len(draft.ids), accepted + len(said.path)
+        partly += ending == "corrected" and len(said.path) > 0
+    assert endings["accepted_to_a_leaf"] > 100
+    assert endings["corrected"] > 100
+    assert endings["failed"] > 20
+    assert partly > 20
+    assert accepted > tokens / 3
 
 
 def test_a_run_goes_on_where_the_last_one_ended(monkeypatch, tmp_path, capsys) -> None:
