@@ -72,7 +72,7 @@ class TimedCard:
         """Time the launches of one batch, whose rows are on the card."""
         batch, memory = self._batch(rows, width, dtype, params), self._memory()
         launches: list[tuple[Any, ...]] = []
-        staged = stage(batch.rows, memory, self._card)
+        staged, _ = stage(batch.rows, memory, self._card)
         enqueue(staged, memory.lock_results(new_results(batch)), lambda *own: launches.append(own), memory)
 
         def launch_all() -> None:
@@ -106,7 +106,7 @@ class TimedCard:
         memory = self._memory()
         batch = self._batch(max(1, size // (4 * 32_768)), 32_768, "f32", {"temperature": 0.0})
         launches: list[tuple[Any, ...]] = []
-        staged = stage(batch.rows, memory, self._card)
+        staged, _ = stage(batch.rows, memory, self._card)
         enqueue(staged, memory.lock_results(new_results(batch)), lambda *own: launches.append(own), memory)
         [first] = [own for own in launches if own[0] is measure]
         taken = self._median_us(lambda: self._card.launch(*first))
