@@ -1,4 +1,4 @@
-"""A job that a card was given: where its answers will be, and what is given back once they are there."""
+"""An assignment that a card was given: where its answers will be, and what is given back once they are there."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from samplerd_server.sampling.cuda.card import CardError
 if TYPE_CHECKING:
     from samplerd_server.sampling.cuda.batch_memory import BatchMemory
     from samplerd_server.sampling.cuda.card import Card
-    from samplerd_server.sampling.cuda.jobs import Job
+    from samplerd_server.sampling.cuda.assignments import Assignment
 
 __all__ = ["Flight"]
 
 
 class Flight:
-    """A job on the card. Begun by one thread, ended by any, or by several at once."""
+    """An assignment on the card. Begun by one thread, ended by any, or by several at once."""
 
-    def __init__(self, card: Card, memory: BatchMemory, job: Job) -> None:
-        self.job = job
+    def __init__(self, card: Card, memory: BatchMemory, assignment: Assignment) -> None:
+        self.assignment = assignment
         self._card = card
         self._memory = memory
         self._lock = threading.Lock()
@@ -35,7 +35,7 @@ class Flight:
 
         """
         try:
-            self.job.enqueue(self._card, self._memory)
+            self.assignment.enqueue(self._card, self._memory)
             self._mark = self._card.mark()
         except CardError:
             self._abandon()
@@ -54,7 +54,7 @@ class Flight:
         """Wait for the card, put the answers where they belong, and give all memory back. Again: do nothing.
 
         Raises:
-            CardError: the card is lost; the answers are those of a job that was not done.
+            CardError: the card is lost; the answers are those of an assignment that was not done.
 
         """
         with self._lock:
@@ -62,7 +62,7 @@ class Flight:
                 self._is_under_way = False
                 try:
                     self._card.wait(self._mark)
-                    self.job.put()
+                    self.assignment.put()
                 except CardError as error:
                     self._error = error
                 self._memory.give_back(is_whole=self._error is None)

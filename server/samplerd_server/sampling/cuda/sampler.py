@@ -20,7 +20,7 @@ from samplerd_server.sampling.cuda.arena import SLOT, Arena
 from samplerd_server.sampling.cuda.batch_memory import BatchMemory
 from samplerd_server.sampling.cuda.card import CardError, CardLostError, LaunchError, OutOfCardMemoryError
 from samplerd_server.sampling.cuda.flight import Flight
-from samplerd_server.sampling.cuda.jobs import DraftJob, RowJob
+from samplerd_server.sampling.cuda.assignments import DraftAssignment, RowAssignment
 from samplerd_server.sampling.cuda.residents import Residents
 from samplerd_server.sampling.cuda.scope import is_drawn
 from samplerd_server.sampling.kernels import NumbaSampler
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from samplerd_server.core.rows import DenseRows
     from samplerd_server.sampling.cuda.card import Card
-    from samplerd_server.sampling.cuda.jobs import Job
+    from samplerd_server.sampling.cuda.assignments import Assignment
     from samplerd_server.sampling.resumed import ResumedDraft, ResumedDraw
     from samplerd_server.sampling.rows import DraftVerdict, RowBatch, RowResults
 
@@ -136,8 +136,8 @@ class CudaSampler:
             results = self._draw(batch)
             return lambda: results
         results = new_results(batch)
-        flights = self._launch(RowJob(batch, np.flatnonzero(own), results))
-        self._run(RowJob(batch, np.flatnonzero(~own), results))
+        flights = self._launch(RowAssignment(batch, np.flatnonzero(own), results))
+        self._run(RowAssignment(batch, np.flatnonzero(~own), results))
 
         def finish() -> RowResults:
             self._land(flights)
@@ -157,8 +157,8 @@ class CudaSampler:
         if not own.any():
             return None
         verdicts: list[DraftVerdict | None] = [None] * len(sequences)
-        flights = self._launch(DraftJob(sequences, np.flatnonzero(own), verdicts))
-        self._run(DraftJob(sequences, np.flatnonzero(~own), verdicts))
+        flights = self._launch(DraftAssignment(sequences, np.flatnonzero(own), verdicts))
+        self._run(DraftAssignment(sequences, np.flatnonzero(~own), verdicts))
 
         def finish() -> tuple[DraftVerdict, ...]:
             self._land(flights)
@@ -175,7 +175,7 @@ class CudaSampler:
                 flight.land()
             except CardError as error:
                 self._note(error)
-                self._run(flight.job)
+                self._run(flight.assignment)
             with self._in_flight:
                 if flight in self._flights:
                     self._flights.remove(flight)
@@ -200,21 +200,21 @@ class CudaSampler:
             return np.zeros(len(sequences), bool)
         return np.array([is_drawn(own.target.rows).all() for own in sequences], bool)
 
-    def _launch(self, job: Job) -> list[Flight]:
-        """Give the card a job, in halves where it lacks memory; the CPU does what the card does not take."""
-        flight = Flight(self.card, BatchMemory(self.device, self.locked, self.residents), job)
+    def _launch(self, assignment: Assignment) -> list[Flight]:
+        """Give the card an assignment, in halves where it lacks memory; the CPU does what the card does not take."""
+        flight = Flight(self.card, BatchMemory(self.device, self.locked, self.residents), assignment)
         try:
             flight.begin()
         except OutOfCardMemoryError:
             if self._land_first() or self.residents.evict_unused():  # its memory may be enough
-                return self._launch(job)
-            if len(job) > 1:
-                return [own for half in job.halves() for own in self._launch(half)]
-            self._run(job)
+                return self._launch(assignment)
+            if len(assignment) > 1:
+                return [own for half in assignment.halves() for own in self._launch(half)]
+            self._run(assignment)
             return []
         except (LaunchError, CardLostError) as error:
             self._note(error)
-            self._run(job)
+            self._run(assignment)
             return []
         with self._in_flight:
             self._flights.append(flight)
@@ -243,10 +243,10 @@ class CudaSampler:
         with self._cpu:
             return self._others.sample(batch)
 
-    def _run(self, job: Job) -> None:
-        """Let the CPU do a job."""
+    def _run(self, assignment: Assignment) -> None:
+        """Let the CPU do a assignment."""
         with self._cpu:
-            job.run_on(self._others)
+            assignment.run_on(self._others)
 
     def verify(
         self, target: RowBatch, draft_ids: NDArray[np.int32], parents: NDArray[np.int32], draft: DenseRows | None

@@ -112,8 +112,8 @@ def test_the_double_shows_who_is_too_early(sampler) -> None:
     finish = sampler.begin(batch)
     assert sampler.locked.used_bytes
     [flight] = sampler._flights
-    assert flight.job.answers.samples.tolist() == [-1, -1], "nothing has run"
-    flight.job.answers.samples[:] = 7
+    assert flight.assignment.answers.samples.tolist() == [-1, -1], "nothing has run"
+    flight.assignment.answers.samples[:] = 7
     finish()  # runs
     begun = sampler.begin(pack([own]))
     [flight] = sampler._flights

@@ -1,6 +1,6 @@
 """What a card is given at a time: some rows of a batch to draw from, or some drafts of a batch to verify.
 
-A job knows where its answers belong, how it is launched, and how the CPU does it where the card cannot.
+An assignment knows where its answers belong, how it is launched, and how the CPU does it where the card cannot.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     from samplerd_server.sampling.rows import DraftSequence, DraftVerdict, RowBatch, RowResults
     from samplerd_server.sampling.sampler import Sampler
 
-__all__ = ["DraftJob", "Job", "RowJob"]
+__all__ = ["DraftAssignment", "Assignment", "RowAssignment"]
 
 
-class Job(Protocol):
+class Assignment(Protocol):
     """Work for a card."""
 
     def __len__(self) -> int:
         """Count what it can be split into."""
         ...
 
-    def halves(self) -> Sequence[Job]:
+    def halves(self) -> Sequence[Assignment]:
         """Split it in two, each with at least one of what it has at least two of."""
         ...
 
@@ -57,7 +57,7 @@ class Job(Protocol):
         ...
 
 
-class RowJob:
+class RowAssignment:
     """Some rows of a batch."""
 
     def __init__(self, batch: RowBatch, places: NDArray[np.int64], results: RowResults) -> None:
@@ -66,36 +66,36 @@ class RowJob:
         self.places = places
         self.results = results
         self.answers: RowResults | None = None
-        """In page-locked memory, while the card has the job."""
+        """In page-locked memory, while the card has the assignment."""
 
     def __len__(self) -> int:
         """Count the rows."""
         return len(self.places)
 
-    def halves(self) -> list[RowJob]:
-        """See `Job`."""
-        return [RowJob(self.batch, half, self.results) for half in np.array_split(self.places, 2)]
+    def halves(self) -> list[RowAssignment]:
+        """See `Assignment`."""
+        return [RowAssignment(self.batch, half, self.results) for half in np.array_split(self.places, 2)]
 
     def enqueue(self, card: Card, memory: BatchMemory) -> None:
-        """See `Job`."""
+        """See `Assignment`."""
         part = part_of(self.batch, self.places)
         rows, _ = stage(part.rows, memory, card)
         self.answers = memory.lock_results(new_results(part))
         enqueue(rows, self.answers, card.launch, memory)
 
     def put(self) -> None:
-        """See `Job`."""
-        assert self.answers is not None, "a job that was not enqueued has no answers. This is a bug."
+        """See `Assignment`."""
+        assert self.answers is not None, "an assignment that was not enqueued has no answers. This is a bug."
         put_results(self.results, self.batch, self.answers, self.places)
         self.answers = None
 
     def run_on(self, cpu: Sampler) -> None:
-        """See `Job`."""
+        """See `Assignment`."""
         if len(self.places):
             put_results(self.results, self.batch, cpu.sample(part_of(self.batch, self.places)), self.places)
 
 
-class DraftJob:
+class DraftAssignment:
     """Some drafts of a batch."""
 
     def __init__(
@@ -106,18 +106,18 @@ class DraftJob:
         self.places = places
         self.verdicts = verdicts
         self.answers: tuple[list[Draft], Judged] | None = None
-        """The drafts, and what the card says of them, in page-locked memory, while it has the job."""
+        """The drafts, and what the card says of them, in page-locked memory, while it has the assignment."""
 
     def __len__(self) -> int:
         """Count the drafts."""
         return len(self.places)
 
-    def halves(self) -> list[DraftJob]:
-        """See `Job`."""
-        return [DraftJob(self.sequences, half, self.verdicts) for half in np.array_split(self.places, 2)]
+    def halves(self) -> list[DraftAssignment]:
+        """See `Assignment`."""
+        return [DraftAssignment(self.sequences, half, self.verdicts) for half in np.array_split(self.places, 2)]
 
     def enqueue(self, card: Card, memory: BatchMemory) -> None:
-        """See `Job`."""
+        """See `Assignment`."""
         own = [self.sequences[at] for at in self.places.tolist()]
         targets = np.concatenate([sequence.target.rows for sequence in own])
         rows, placed = stage(targets, memory, card, [_span_of(sequence) for sequence in own])
@@ -128,14 +128,14 @@ class DraftJob:
         enqueue_drafts(rows, drafts, judged, card.launch, memory)
 
     def put(self) -> None:
-        """See `Job`."""
-        assert self.answers is not None, "a job that was not enqueued has no answers. This is a bug."
+        """See `Assignment`."""
+        assert self.answers is not None, "an assignment that was not enqueued has no answers. This is a bug."
         for at, verdict in zip(self.places.tolist(), read_verdicts(*self.answers), strict=True):
             self.verdicts[at] = verdict
         self.answers = None
 
     def run_on(self, cpu: Sampler) -> None:
-        """See `Job`."""
+        """See `Assignment`."""
         for at in self.places.tolist():
             own = self.sequences[at]
             self.verdicts[at] = cpu.verify(own.target, own.draft_ids, own.parents, own.draft)
