@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from samplerd_server.sampling.rows import DraftSequence, DraftVerdict, RowBatch, RowResults
     from samplerd_server.sampling.sampler import Sampler
 
-__all__ = ["DraftAssignment", "Assignment", "RowAssignment"]
+__all__ = ["Assignment", "DraftAssignment", "RowAssignment"]
 
 
 class Assignment(Protocol):

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from samplerd_server.sampling.cuda.card import CardError
 
 if TYPE_CHECKING:
+    from samplerd_server.sampling.cuda.assignments import Assignment
     from samplerd_server.sampling.cuda.batch_memory import BatchMemory
     from samplerd_server.sampling.cuda.card import Card
-    from samplerd_server.sampling.cuda.assignments import Assignment
 
 __all__ = ["Flight"]
 

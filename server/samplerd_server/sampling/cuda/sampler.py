@@ -17,10 +17,10 @@ import torch
 
 from samplerd_server.core.errors import DeviceError
 from samplerd_server.sampling.cuda.arena import SLOT, Arena
+from samplerd_server.sampling.cuda.assignments import DraftAssignment, RowAssignment
 from samplerd_server.sampling.cuda.batch_memory import BatchMemory
 from samplerd_server.sampling.cuda.card import CardError, CardLostError, LaunchError, OutOfCardMemoryError
 from samplerd_server.sampling.cuda.flight import Flight
-from samplerd_server.sampling.cuda.assignments import DraftAssignment, RowAssignment
 from samplerd_server.sampling.cuda.residents import Residents
 from samplerd_server.sampling.cuda.scope import is_drawn
 from samplerd_server.sampling.kernels import NumbaSampler
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from samplerd_server.core.rows import DenseRows
-    from samplerd_server.sampling.cuda.card import Card
     from samplerd_server.sampling.cuda.assignments import Assignment
+    from samplerd_server.sampling.cuda.card import Card
     from samplerd_server.sampling.resumed import ResumedDraft, ResumedDraw
     from samplerd_server.sampling.rows import DraftVerdict, RowBatch, RowResults
 
