@@ -4,9 +4,9 @@ Phase one runs one server: every RPC of both contracts and of health, Connect, g
 over HTTP, cancellations, deadlines, bad requests and new connections (`soak_traffic`, `soak_web`). After the first
 third, its memory must not grow by more than 1 % from one half of the rest to the other, by their medians: what
 allocators keep settles at some height. When its clients have gone it has as many tasks, threads, descriptors and
-segments of shared memory as before they came. Phase two runs two workers, of which one is killed or told to end every
-ten seconds; calls that it held end as UNAVAILABLE or CANCELLED, and no answer is wrong. Neither leaves anything in
-/dev/shm.
+segments of shared memory as before they came (`soak_leaks`). Phase two runs two workers, of which one is killed or
+told to end every ten seconds; calls that it held end as UNAVAILABLE or CANCELLED, and no answer is wrong. Neither
+leaves anything in /dev/shm.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import signal
 import statistics
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,14 @@ import grpc
 from benchmarks.report import machine, write_json
 from benchmarks.scrape import read_metrics
 from benchmarks.servers import ServerProcess, free_ports
+from benchmarks.soak_leaks import (
+    descriptors,
+    lasting_threads,
+    own_bytes,
+    segments_of,
+    threads_beyond_pools,
+    threads_of,
+)
 from benchmarks.soak_traffic import CHUNK_SAMPLES, NAMES, Soak, make_cases, traffic, upload
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd.v1 import sampler_pb2_grpc
@@ -42,11 +51,11 @@ _MOST_GROWTH = 0.01
 _SETTLE_S = 4.0
 _LOOKS = 90
 """Looks at the server's memory in a whole run."""
-_SETTLE_TRIES, _START_TRIES = 20, 180
+_SETTLE_TRIES, _START_TRIES = 30, 180
+"""Seconds: grpcio ends a thread beyond its bound that had no work for 20 s, and looks after at most 3 s more."""
 _KILL_EVERY_S = 10.0
 _HELD = ("samplerd_incoming_bytes", "samplerd_reply_bytes", "samplerd_transport_waiting_calls")
 """Gauges that are 0 when nobody calls, as are those of the queue."""
-_SHARED = Path("/dev/shm")  # noqa: S108  # only looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,21 +72,13 @@ class _Watched:
         """Count what a leak would leave behind."""
         pids = self.server.pids()
         return {
+            # Threads first: one of them answers when the metrics are asked for.
+            "threads": sum(map(lasting_threads, pids)),
+            "threads_beyond_pools": sum(map(threads_beyond_pools, pids)),
             "tasks": int(read_metrics(self.metrics).total("samplerd_worker_tasks")),
-            "threads": sum(len(list(Path(f"/proc/{pid}/task").iterdir())) for pid in pids),
             "descriptors": sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in pids),
-            "segments": len(_segments_of(self.server)),
+            "segments": len(segments_of(self.server)),
         }
-
-
-def _descriptors(server: ServerProcess) -> set[str]:
-    """Name what the descriptors of a server are: process, number and kind."""
-    found = set()
-    for pid in server.pids():
-        for path in Path(f"/proc/{pid}/fd").iterdir():
-            with contextlib.suppress(OSError):
-                found.add(f"{pid}/{path.name} {path.readlink()}")
-    return found
 
 
 async def _settled(own: _Watched, before: dict[str, int]) -> dict[str, int]:
@@ -88,15 +89,6 @@ async def _settled(own: _Watched, before: dict[str, int]) -> dict[str, int]:
             break
         await asyncio.sleep(1)
     return now
-
-
-def _own_bytes(server: ServerProcess) -> int:
-    """Measure the anonymous memory of a server: libraries are shared with whatever else runs, and would be noise."""
-    found = 0
-    for pid in server.pids():
-        lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
-        found += sum(int(line.split()[1]) << 10 for line in lines if line.startswith("RssAnon:"))
-    return found
 
 
 def _server(transport: str, workers: int) -> _Watched:
@@ -131,7 +123,7 @@ async def _one_server(soak: Soak, transport: str, seconds: float) -> dict[str, A
         await upload(soak.cases, f"127.0.0.1:{server.port}")
         await traffic(soak, server.port, own.web_port, seconds / 3)
         await asyncio.sleep(_SETTLE_S)
-        before, files = own.count(), _descriptors(server)
+        before, files = own.count() | {"threads_beyond_pools": 0}, descriptors(server)
         warm = _calls(soak)
         memory: list[int] = []
         looking = asyncio.ensure_future(_look_at_memory(server, memory, seconds / _LOOKS))
@@ -143,15 +135,16 @@ async def _one_server(soak: Soak, transport: str, seconds: float) -> dict[str, A
         requests = values.total("samplerd_requests_total")
         calls = _calls(soak) - warm
         more = {name: number for name, number in after.items() if number > before[name]}
-        opened = sorted(_descriptors(server) - files) if more else []
-        soak.hold(f"more than the {before} before, new descriptors {opened}", more, {})
+        opened = sorted(descriptors(server) - files) if more else []
+        threads = sum(map(threads_of, server.pids()), Counter[str]())
+        soak.hold(f"more than the {before} before, new descriptors {opened}, threads {dict(threads)}", more, {})
         for name in ("samplerd_in_flight_requests", "samplerd_queue_rows", "samplerd_queue_bytes", *_HELD):
             soak.hold(name, values.total(name), 0.0)
         half = len(memory) // 2
         growth = statistics.median(memory[half:]) / statistics.median(memory[:half]) - 1
         if growth > _MOST_GROWTH:
             soak.fail(f"memory grew by {growth:.2%} in {calls} calls")
-        segments = _segments_of(server)
+        segments = segments_of(server)
         _stop(soak, server)
     soak.hold("left in /dev/shm", [str(path) for path in segments if path.exists()], [])
     return {
@@ -161,13 +154,14 @@ async def _one_server(soak: Soak, transport: str, seconds: float) -> dict[str, A
         "anonymous_bytes": memory,
         "growth": growth,
         "after": after,
+        "threads": dict(threads),
     }
 
 
 async def _look_at_memory(server: ServerProcess, seen: list[int], every_s: float) -> None:
     while True:
         await asyncio.sleep(every_s)
-        seen.append(_own_bytes(server))
+        seen.append(own_bytes(server))
 
 
 def _calls(soak: Soak) -> int:
@@ -220,23 +214,10 @@ def _command(pid: int) -> str:
     return ""
 
 
-def _segments_of(server: ServerProcess) -> set[Path]:
-    """Find what a server's processes have open or mapped in /dev/shm, which others use too."""
-    found = set()
-    for pid in server.pids():
-        with contextlib.suppress(OSError):
-            texts = [str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir()]
-            texts += [line.split()[-1] for line in Path(f"/proc/{pid}/maps").read_text().splitlines()]
-            found |= {
-                _SHARED / Path(text).relative_to(_SHARED).parts[0] for text in texts if text.startswith(f"{_SHARED}/")
-            }
-    return {path for path in found if path.exists()}
-
-
 async def _look(server: ServerProcess, found: set[Path]) -> None:
     """Collect the segments of a server, once a second."""
     while True:
-        found |= _segments_of(server)
+        found |= segments_of(server)
         await asyncio.sleep(1)
 
 

@@ -25,6 +25,7 @@ from samplerd_server.app.serve_door import connect
 from samplerd_server.config import DOOR
 from samplerd_server.config.environment import environment
 from samplerd_server.config.handoff import read_handoff
+from samplerd_server.core.named_thread import helpers
 from samplerd_server.process.log import event, set_up
 from samplerd_server.process.memory import tune_memory
 from samplerd_server.transport.envoy.active_calls import ActiveCalls
@@ -103,6 +104,7 @@ class Child:
         self._grace_s = config.transport.drain_grace_s
         loop = asyncio.get_running_loop()
         loop.add_reader(_STDIN, self._notice_orphaning, loop, config, path.parent)
+        loop.set_default_executor(helpers())
         engine, facts = await self._make_engine(config, loop)
         self._app = App(config, engine, loop)
         tune_memory()

@@ -7,12 +7,12 @@ exception fails its batch, and the thread goes on.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections import deque
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+from samplerd_server.core.named_thread import NamedThread
 from samplerd_server.engine.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class BatchEnds:
         """Prepare it; deliver: passes an outcome to who waits for it."""
         self._deliver = deliver
         self._inbox: SimpleQueue[BegunBatch | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="samplerd-device-ends", daemon=True)
+        self._thread = NamedThread(target=self._run, name="samplerd-device-ends", daemon=True)
         self._begun: deque[float] = deque()
         """When each of the batches began that have not ended."""
         self._ended = 0.0

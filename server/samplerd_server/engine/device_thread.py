@@ -10,12 +10,12 @@ Rule 4: a sampler that can begin a batch before the one before has ended is give
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from contextlib import suppress
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, TypeAlias
 
+from samplerd_server.core.named_thread import NamedThread
 from samplerd_server.core.thread_clock import ThreadClock
 from samplerd_server.engine.batch_ends import BatchEnds, BegunBatch, Finish
 from samplerd_server.engine.outcome import Outcome
@@ -44,7 +44,7 @@ class DeviceThread:
     def __init__(self, sampler: Sampler) -> None:
         self._sampler = sampler
         self._inbox: SimpleQueue[tuple[DeviceBatch, Callable[[Outcome], None]] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="samplerd-device", daemon=True)
+        self._thread = NamedThread(target=self._run, name="samplerd-device", daemon=True)
         self._loop: AbstractEventLoop | None = None
         self._began = 0.0
         """When the running batch began, by the monotonic clock; 0 = none runs."""

@@ -12,19 +12,20 @@ from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from socketserver import ThreadingMixIn
-from threading import Thread
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client.exposition import choose_encoder, gzip_accepted
 
+from samplerd_server.core.named_thread import NamedThread
 from samplerd_server.metrics.patient_server import PatientServer
 from samplerd_server.metrics.series import Joiner
 from samplerd_server.metrics.text import write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from threading import Thread
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
     from samplerd_server.metrics.series import Source
@@ -94,7 +95,7 @@ class Exporter:
         family = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0][0]
         server_class = type("_Server", (_Server,), {"address_family": family, "allow_reuse_port": shares_port})
         self._server = make_server(host, int(port), self._application, server_class, _Handler)
-        self._thread = Thread(target=self._server.serve_forever, name="samplerd-metrics", daemon=True)
+        self._thread = NamedThread(target=self._server.serve_forever, name="samplerd-metrics", daemon=True)
         self._thread.start()
         return int(self._server.server_port)
 

@@ -15,16 +15,17 @@ import struct
 from array import array
 from contextlib import suppress
 from pathlib import Path
-from threading import Thread
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
+from samplerd_server.core.named_thread import NamedThread
 from samplerd_server.metrics.patient_server import PatientServer
 from samplerd_server.metrics.series import Family, Joiner, Layout, Snapshot
 from samplerd_server.metrics.table import BY_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from threading import Thread
 
     from samplerd_server.metrics.series import Source
 
@@ -119,7 +120,7 @@ class SnapshotServer:
                     self.request.sendall(read())
 
         self._server = _Server(self._path, Handler)
-        self._thread = Thread(target=self._server.serve_forever, name="samplerd-snapshots", daemon=True)
+        self._thread = NamedThread(target=self._server.serve_forever, name="samplerd-snapshots", daemon=True)
         self._thread.start()
 
     def _read(self) -> bytes:

@@ -11,13 +11,15 @@ from __future__ import annotations
 import logging
 import os
 import select
-import threading
 import time
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
+from samplerd_server.core.named_thread import NamedThread
+
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
 
 __all__ = ["BackgroundLog"]
@@ -52,7 +54,7 @@ class BackgroundLog:
         record.values = values
         self._lines.put(record)
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="samplerd-log", daemon=True)
+            self._thread = NamedThread(target=self._run, name="samplerd-log", daemon=True)
             self._thread.start()
 
     def close(self) -> None:

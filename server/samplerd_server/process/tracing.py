@@ -14,12 +14,12 @@ import os
 import random
 import re
 import socket
-import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from samplerd_server.config import ConfigError
+from samplerd_server.core.named_thread import NamedThread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -245,7 +245,7 @@ class Tracing:
 
     def stop(self, end: float) -> None:
         """Send the spans that wait until a time on the monotonic clock, or for `_LEAST_S` if that has passed."""
-        sending = threading.Thread(target=self._provider.shutdown, name="samplerd-traces", daemon=True)
+        sending = NamedThread(target=self._provider.shutdown, name="samplerd-traces", daemon=True)
         sending.start()
         sending.join(max(_LEAST_S, end - time.monotonic()))
 

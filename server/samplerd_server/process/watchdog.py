@@ -14,6 +14,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, NamedTuple
 
+from samplerd_server.core.named_thread import NamedThread
 from samplerd_server.process.log import event
 from samplerd_server.process.service_manager import ServiceManager
 
@@ -88,7 +89,7 @@ class Watchdog:
         beat_s = self._service_manager.beat_s
         self._tick_s = min(_MOST_TICK_S, limit_s / _TICKS or _MOST_TICK_S, beat_s or _MOST_TICK_S)
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="samplerd-watchdog", daemon=True)
+        self._thread = NamedThread(target=self._run, name="samplerd-watchdog", daemon=True)
 
     def start(self) -> None:
         """Begin to watch."""

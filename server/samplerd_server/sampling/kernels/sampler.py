@@ -7,13 +7,13 @@ the calling thread, since handing work to another costs tens of microseconds.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from samplerd_server.core.enums import LogprobKind, RowErrorReason
+from samplerd_server.core.named_thread import named_pool
 from samplerd_server.sampling.capabilities import capabilities
 from samplerd_server.sampling.kernels.answer import Outputs, draw_full
 from samplerd_server.sampling.kernels.held import HELD, WHOLE
@@ -26,7 +26,7 @@ from samplerd_server.sampling.resumed import ResumedDraft, ResumedDraw
 from samplerd_server.sampling.rows import DraftSequence, DraftVerdict, RowBatch, RowResults, new_results
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
+    from concurrent.futures import Future, ThreadPoolExecutor
 
     from numpy.typing import NDArray
 
@@ -72,7 +72,7 @@ class NumbaSampler:
     def warm_up(self) -> None:
         """Load or compile the kernels, and start the threads."""
         if self._threads > 1 and self._pool is None:
-            self._pool = ThreadPoolExecutor(self._threads - 1, "samplerd-draw")
+            self._pool = named_pool("samplerd-draw", self._threads - 1)
         from samplerd_server.sampling.kernels.warm_up import batches  # noqa: PLC0415  # it calls back into samplers
 
         for batch in batches():

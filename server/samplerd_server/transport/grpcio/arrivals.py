@@ -16,17 +16,19 @@ import re
 import time
 from collections import deque
 from functools import partial
-from threading import Event, Thread
+from threading import Event
 from typing import TYPE_CHECKING
 
 import grpc
 from grpc._cython import cygrpc
 
+from samplerd_server.core.named_thread import NamedThread
 from samplerd_server.transport.rpc.arrival import ARRIVED, Arrival
 from samplerd_server.transport.rpc.request_id import REQUEST_ID, accept
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from threading import Thread
 
     from samplerd_server.transport.grpcio.lines import Turn
 
@@ -234,7 +236,7 @@ class ArrivalSampler:
     def start(self, servers: Sequence[Arrivals]) -> None:
         """Begin to sample."""
         self._servers = servers
-        self._thread = Thread(target=self._run, name="samplerd-arrivals", daemon=True)
+        self._thread = NamedThread(target=self._run, name="samplerd-arrivals", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:

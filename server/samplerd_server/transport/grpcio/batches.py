@@ -7,7 +7,7 @@ lost. Here nothing ends the coroutine early. What fails is told to whoever waits
 cancelled leaves it to end by itself, as grpcio's core ends every batch of a call that is over.
 
 Rule 1: what is replaced and called here are names of grpcio's own, which a later version may change: this module then
-cannot be imported. Rule 2: a batch needs no task of its own, and no turn of the event loop more. Runs on the event loop.
+cannot be imported. Rule 2: a batch needs no task of its own, and no more turns of the event loop. Runs on that.
 """
 
 from __future__ import annotations

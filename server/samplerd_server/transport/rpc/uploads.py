@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import math
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol
 
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.batching.pack import pack
 from samplerd_server.core.errors import InvalidRequestError, SamplerdError
+from samplerd_server.core.named_thread import named_pool
 from samplerd_server.core.rows import DenseRows
 from samplerd_server.distributions.segment import size_of, write_segment
 from samplerd_server.transport.codec.decode_distribution import decode_new, encode_distribution
@@ -65,7 +65,7 @@ class Uploads:
         self._loop = loop
         self._arriving_bytes = 0
         """Bytes of rows that are being uploaded: their messages are in memory beside the copies."""
-        self._thread = ThreadPoolExecutor(1, "samplerd-cdf-index")
+        self._thread = named_pool("samplerd-cdf-index", 1)
 
     def close(self) -> None:
         """Start no further upload, and do not wait for those that are running."""

@@ -1,0 +1,74 @@
+"""The soak notices threads that were left behind, and those of pools beyond their bounds."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import pytest
+
+from benchmarks import soak_leaks
+from benchmarks.soak_leaks import lasting_threads, threads_beyond_pools, threads_of
+from samplerd_server.core.named_thread import MOST_HELPERS, NamedThread, helpers, named_pool
+
+PID = os.getpid()
+
+
+@pytest.fixture
+def gate():
+    opened = threading.Event()
+    yield opened
+    opened.set()
+
+
+def fill(pool, gate, count):
+    """Have so many threads of a pool wait at the gate."""
+    begun = threading.Semaphore(0)
+
+    def wait():
+        begun.release()
+        gate.wait(60)
+
+    for _ in range(count):
+        pool.submit(wait)
+    for _ in range(count):
+        assert begun.acquire(timeout=30)
+
+
+def test_a_thread_is_counted_by_its_name(gate):
+    before = lasting_threads(PID)
+    begun = threading.Event()
+
+    def wait():
+        begun.set()
+        gate.wait(60)
+
+    thread = NamedThread(target=wait, name="samplerd-left-behind", daemon=True)
+    thread.start()
+    assert begun.wait(30)
+    assert threads_of(PID)["left-behind"] == 1
+    assert lasting_threads(PID) == before + 1
+    gate.set()
+    thread.join()
+    assert lasting_threads(PID) == before
+
+
+def test_threads_of_a_pool_count_beyond_its_bound_only(gate, monkeypatch):
+    before = lasting_threads(PID)
+    with helpers() as pool:
+        fill(pool, gate, MOST_HELPERS)
+        assert threads_of(PID)["helper"] == MOST_HELPERS
+        assert lasting_threads(PID) == before
+        assert threads_beyond_pools(PID) == 0
+        monkeypatch.setitem(soak_leaks._MOST_OF_POOL, "helper", MOST_HELPERS - 2)
+        assert threads_beyond_pools(PID) == 2
+        gate.set()
+
+
+def test_threads_of_an_unknown_pool_count(gate):
+    before = lasting_threads(PID)
+    with named_pool("samplerd-other", 3) as pool:
+        fill(pool, gate, 3)
+        assert threads_of(PID)["other"] == 3
+        assert lasting_threads(PID) == before + 3
+        gate.set()
