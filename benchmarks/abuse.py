@@ -300,8 +300,7 @@ ABUSES: dict[str, Abuse] = {
     "resets": Abuse(resets, grows=512 * MIB),
     "oversize_metadata": Abuse(oversize_metadata, grows=256 * MIB),
     "half_open": Abuse(half_open, grows=128 * MIB),
-    # The replies that `--reply-bytes` lets wait by default, and what is held beside them.
-    "slow_readers": Abuse(slow_readers, grows=(1024 + 256) * MIB),
+    "slow_readers": Abuse(slow_readers, grows=1024 * MIB),
     "half_messages": Abuse(half_messages, grows=1024 * MIB),
 }
 """By name, in the order in which one server suffers them: those that take most memory last."""

@@ -9,6 +9,7 @@ import pytest
 
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_client import MessageTooLargeError, SamplerClient
+from samplerd_server.transport.rpc.reply_bytes import COPIES
 from tests.support.asgi import framed
 from tests.support.http2 import Connection
 from tests.support.requests import one_hot, tensor
@@ -38,7 +39,7 @@ async def in_thread(function, *arguments, **named):
 async def test_unary_replies_that_nobody_reads_are_bounded_and_shut_nobody_out(serve, request):
     # Envoy itself takes 4 MiB of each reply off the event loop: only what is larger waits there.
     is_envoy = "envoy" in request.node.callspec.id
-    samples, bound, held, refusals = (2_000_000, 40 * MIB, 1, 5) if is_envoy else (SAMPLES, 8 * MIB, 5, 35)
+    samples, bound, held, refusals = (2_000_000, 80 * MIB, 1, 5) if is_envoy else (SAMPLES, 16 * MIB, 5, 35)
     async with serve(admission={"reply_bytes": bound}) as served:
         served.sampler.open()
         with await in_thread(Connection, served.address, window=1000) as slow:
@@ -46,7 +47,7 @@ async def test_unary_replies_that_nobody_reads_are_bounded_and_shut_nobody_out(s
             for call in calls:
                 await in_thread(slow.send, call, ask(samples), end=True)
             await served.until(lambda: served.metrics.shed.value("reply_bytes") == refusals)
-            assert served.app.replies.bytes == pytest.approx(held * 4 * samples, rel=0.01)
+            assert served.app.replies.bytes == pytest.approx(held * COPIES * 4 * samples, rel=0.01)
             with await in_thread(Connection, served.address) as polite:
                 reply = await in_thread(polite.call, ask())
                 assert (reply.grpc_status, len(reply.body) > 4 * SAMPLES) == (0, True)
@@ -71,7 +72,7 @@ async def test_a_reply_that_never_fits_is_refused_once_for_good(serve):
                 await client.sample([0.0, 1.0], num_samples=SAMPLES)
             assert caught.value.reason == "REPLY_TOO_LARGE"
             assert served.metrics.shed.value("reply_bytes") == 1  # it was not asked again
-            assert len((await client.sample([0.0, 1.0], num_samples=SAMPLES // 4)).samples[0]) == SAMPLES // 4
+            assert len((await client.sample([0.0, 1.0], num_samples=SAMPLES // 8)).samples[0]) == SAMPLES // 8
         with await in_thread(Connection, served.address) as stream:
             reply = await in_thread(stream.call, ask(), path=STREAM)
         assert b"REPLY_TOO_LARGE" in reply.body
@@ -109,7 +110,8 @@ async def test_chunks_of_large_draws_that_nobody_reads_are_bounded(serve, path):
                 await in_thread(slow.send, call, framed(endless.SerializeToString()), end=path == LARGE)
                 if path == LARGE:
                     call = await in_thread(slow.start, path=path)
-            # A caller's quarter has room for five chunks; nothing else ends these draws.
+            # A caller's quarter has room for four chunks and the copy of one, or for two chunks with their copies;
+            # nothing else ends these draws.
             await served.until(lambda: served.metrics.shed.value("reply_bytes") >= 10)
             assert 0 < served.app.replies.bytes <= 2 * MIB
             with await in_thread(Connection, served.address) as polite:

@@ -186,7 +186,10 @@ class ReplyTooLargeError(SamplerdError):
     reason = "REPLY_TOO_LARGE"
 
     def __init__(self, size: int, max_bytes: int) -> None:
-        super().__init__(f"the reply has {size} bytes, and --reply-bytes lets {max_bytes} wait: ask for less at once")
+        super().__init__(
+            f"the reply takes {size} bytes of memory until it is read, and --reply-bytes lets {max_bytes} wait: "
+            "ask for less at once"
+        )
 
 
 class DeadlineError(SamplerdError):

@@ -8,7 +8,7 @@ Letters, here and everywhere: B rows, V vocabulary, K kept, S draws per row.
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from samplerd_server.core.entity import entity
@@ -25,10 +25,19 @@ if TYPE_CHECKING:
     from samplerd_server.core.params import SamplingParams
     from samplerd_server.core.rows import CandidateRows, CdfIndex, DenseRows, StoredRows
 
-__all__ = ["RNG", "SampleRequest", "VerifyRequest"]
+__all__ = ["RNG", "ReplyHead", "SampleRequest", "VerifyRequest"]
 
 RNG = "philox4x32-10/2"
 """Name and version of the noise and of the law that turns it into ids (docs/sampling.md)."""
+
+
+@entity
+class ReplyHead:
+    """What a reply repeats of its request, without the rows."""
+
+    id: int
+    seed: int
+    outputs: Outputs
 
 
 @entity
@@ -87,6 +96,12 @@ class SampleRequest:
             if values is not None:
                 held += values.nbytes
         return held + lists_bytes(self.params)
+
+    @property
+    def head(self) -> ReplyHead:
+        """What its reply repeats of it."""
+        outputs = self.outputs if self.outputs.logprob_ids is None else replace(self.outputs, logprob_ids=None)
+        return ReplyHead(id=self.id, seed=self.seed, outputs=outputs)
 
     @property
     def samples(self) -> int:

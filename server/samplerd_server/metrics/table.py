@@ -208,7 +208,7 @@ class ServerTable(CardTable):
     )
     reply_bytes: Gauge = metric(
         Gauge,
-        "Bytes of replies that are being sent; less than 64 KiB of a call is not counted.",
+        "Bytes that replies hold while they are sent; less than 64 KiB of a call is not counted.",
         set_by="transport/rpc/reply_bytes.py",
     )
     queue_limit_rows: Gauge = metric(Gauge, "Most rows in the queue: `--queue-rows`.", unit="rows", set_by=_GAUGES)

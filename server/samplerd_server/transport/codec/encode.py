@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from google.rpc import status_pb2
     from numpy.typing import NDArray
 
-    from samplerd_server.core.request import SampleRequest, VerifyRequest
+    from samplerd_server.core.request import ReplyHead, SampleRequest, VerifyRequest
     from samplerd_server.core.result import RowError, SampleResult, Timing, VerifyResult
 
 __all__ = [
@@ -29,11 +29,11 @@ __all__ = [
     "encode_part",
     "encode_verdict",
     "is_long",
-    "result_bytes",
+    "most_chunk_bytes",
 ]
 
 
-def encode(request: SampleRequest, result: SampleResult) -> bytes:
+def encode(request: SampleRequest | ReplyHead, result: SampleResult) -> bytes:
     """Encode the whole result as one message."""
     if result.row_errors or request.outputs is not NO_OUTPUTS or len(result.samples) > _MAX_REUSED_SAMPLES:
         return _encode(request, result, Part(chunk=0, begin=0, end=len(result.samples), is_last=True))
@@ -45,9 +45,15 @@ def is_long(result: SampleResult) -> bool:
     return _count_numbers(result) > _LONG_NUMBERS
 
 
-def result_bytes(result: SampleResult) -> int:
-    """Count the bytes of the numbers of a result, each of which has four in most replies."""
-    return 4 * _count_numbers(result)
+def most_chunk_bytes(result: SampleResult, chunk_samples: int) -> int:
+    """Bound the bytes of the largest of the messages of `encode_chunks`.
+
+    An id below 2^28 has no more bytes there than in memory, and -1, the id of a failed row, has ten instead of four.
+    """
+    samples = len(result.samples)
+    per_sample = result.per_sample_bytes * min(chunk_samples, samples) // max(1, samples)
+    most = per_sample + result.held_bytes - result.per_sample_bytes
+    return most * 10 // 4 if result.row_errors else most
 
 
 _LONG_NUMBERS = 1 << 17
@@ -73,7 +79,7 @@ class _PlainReply:
         self._queue = self._timing.queue
         self._compute = self._timing.compute
 
-    def encode(self, request: SampleRequest, result: SampleResult) -> bytes:
+    def encode(self, request: SampleRequest | ReplyHead, result: SampleResult) -> bytes:
         reply, timing = self._reply, result.timing
         reply.id = request.id
         reply.seed = request.seed
@@ -87,7 +93,7 @@ class _PlainReply:
 _PLAIN = _PlainReply()
 
 
-def encode_chunks(request: SampleRequest, result: SampleResult, chunk_samples: int) -> Iterator[bytes]:
+def encode_chunks(request: SampleRequest | ReplyHead, result: SampleResult, chunk_samples: int) -> Iterator[bytes]:
     """Encode a result as messages of at most `chunk_samples` samples; the last one is final.
 
     Per-row outputs and row errors come with the first.
@@ -139,7 +145,7 @@ def _count_numbers(result: SampleResult) -> int:
     return numbers
 
 
-def _encode(request: SampleRequest, result: SampleResult, part: Part) -> bytes:
+def _encode(request: SampleRequest | ReplyHead, result: SampleResult, part: Part) -> bytes:
     reply = pb.SampleResponse(id=request.id, seed=request.seed, rng=RNG, chunk=part.chunk, final=part.is_last)
     if part.chunk == 0:
         _add_row_errors(reply, result.row_errors)
@@ -152,7 +158,9 @@ def _encode(request: SampleRequest, result: SampleResult, part: Part) -> bytes:
     return reply.SerializeToString()
 
 
-def _add_samples(reply: pb.SampleResponse, request: SampleRequest, result: SampleResult, begin: int, end: int) -> None:
+def _add_samples(
+    reply: pb.SampleResponse, request: SampleRequest | ReplyHead, result: SampleResult, begin: int, end: int
+) -> None:
     """Add everything that comes one per sample, from sample `begin` to before `end`."""
     is_raw = request.outputs.raw_samples
     samples = result.samples[begin:end]

@@ -8,7 +8,7 @@ from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.transport.codec.packed import little_endian, nested, packed_floats, packed_ints
 
 if TYPE_CHECKING:
-    from samplerd_server.core.request import SampleRequest
+    from samplerd_server.core.request import ReplyHead, SampleRequest
     from samplerd_server.core.result import LogprobValues, SampleResult
     from samplerd_server.transport.codec.packed import Pieces
 
@@ -31,7 +31,7 @@ class Part(NamedTuple):
     is_last: bool
 
 
-def encode_lists(others: bytes, request: SampleRequest, result: SampleResult, part: Part) -> bytes:
+def encode_lists(others: bytes, request: SampleRequest | ReplyHead, result: SampleResult, part: Part) -> bytes:
     """Append the lists of one message of a reply to `others`, the encoding of its other fields."""
     pieces: Pieces = [others]
     own = slice(part.begin, part.end)
@@ -51,7 +51,7 @@ def encode_lists(others: bytes, request: SampleRequest, result: SampleResult, pa
     return b"".join(pieces)
 
 
-def _logprobs(values: LogprobValues, request: SampleRequest, part: Part) -> Pieces:
+def _logprobs(values: LogprobValues, request: SampleRequest | ReplyHead, part: Part) -> Pieces:
     """Write the fields of a Logprobs."""
     kind = pb.Logprobs(kind=int(values.kind)).SerializeToString()  # type: ignore[arg-type]  # an enum's number
     field = "raw_samples" if request.outputs.raw_samples else "samples"

@@ -9,25 +9,25 @@ from google.protobuf.message import DecodeError
 
 from samplerd.oip import grpc_service_pb2 as oip
 from samplerd_server.core.errors import Code, SamplerdError
-from samplerd_server.transport.codec.encode import result_bytes
 from samplerd_server.transport.codec.parse import parse
 from samplerd_server.transport.codec.status import check_any_row_drawn
 from samplerd_server.transport.oip.contract import INFERENCE
 from samplerd_server.transport.oip.model import check_model, config, is_model, metadata, server_metadata, statistics
 from samplerd_server.transport.oip.replies import reply_to
 from samplerd_server.transport.oip.translate import Translator
+from samplerd_server.transport.rpc.stream_messages import encoded_now
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable
 
     from samplerd_server.batching.ticket import Reply
     from samplerd_server.core.drawn import Drawn
-    from samplerd_server.core.result import SampleResult
     from samplerd_server.metrics.metrics import Metrics
     from samplerd_server.transport.codec.decode import Decoder
     from samplerd_server.transport.oip.registry import SharedMemoryRegistry
     from samplerd_server.transport.oip.translate import Inference
     from samplerd_server.transport.rpc.call import Call
+    from samplerd_server.transport.rpc.stream_messages import Encoded
     from samplerd_server.transport.rpc.streams import Streams
     from samplerd_server.transport.rpc.submitter import Submitter
 
@@ -142,19 +142,16 @@ class _StreamMessages:
             self._names[number] = ""
         return number
 
-    def encode(self, request: Inference, result: Any) -> Iterable[bytes]:
+    def encode(self, request: Inference, result: Any) -> Encoded:
         try:
             check_any_row_drawn(request.sample, result)
             reply = reply_to(request, result, self._regions, is_final=True)
         except SamplerdError as error:
-            return (self.encode_error(request.id, error, ""),)
+            return encoded_now(self.encode_error(request.id, error, ""))
         self._names.pop(request.id, None)
-        return (oip.ModelStreamInferResponse(infer_response=reply).SerializeToString(),)
+        return encoded_now(oip.ModelStreamInferResponse(infer_response=reply).SerializeToString())
 
     def encode_error(self, request_id: int, error: SamplerdError, _call_id: str) -> bytes:
         own = oip.ModelInferResponse(id=self._names.pop(request_id, ""))
         text = f"[{Code(error.code).name}] {error.message}"
         return oip.ModelStreamInferResponse(error_message=text, infer_response=own).SerializeToString()
-
-    def size_bytes(self, result: SampleResult) -> int:
-        return result_bytes(result)

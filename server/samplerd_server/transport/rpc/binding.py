@@ -15,7 +15,7 @@ import grpc.aio
 from samplerd_server.transport.rpc.arrival import current_record
 from samplerd_server.transport.rpc.call import Call
 from samplerd_server.transport.rpc.descriptor import declared
-from samplerd_server.transport.rpc.reply_bytes import LEAST_BYTES
+from samplerd_server.transport.rpc.reply_bytes import COPIES, LEAST_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -64,7 +64,7 @@ def _unary(
             call = Call(name, arrival, context)
             reply = await answer(owner, data, call)
             if len(reply) >= LEAST_BYTES:
-                _hold(observer.replies, call, len(reply))
+                _hold(observer.replies, call, COPIES * len(reply))
         except BaseException as error:
             del data  # this frame may be kept for a while: see `_forget_frames` in observer.py
             await observer.fail(name, context, arrival, error)

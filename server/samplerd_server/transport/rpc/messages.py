@@ -14,20 +14,27 @@ from samplerd_server.transport.codec.encode import (
     encode_draft_error,
     encode_error,
     encode_verdict,
-    result_bytes,
+    most_chunk_bytes,
 )
 from samplerd_server.transport.codec.status import status_of
+from samplerd_server.transport.rpc.reply_bytes import COPIES
+from samplerd_server.transport.rpc.stream_messages import Encoded, encoded_now
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from samplerd_server.core.errors import SamplerdError
     from samplerd_server.core.request import SampleRequest, VerifyRequest
     from samplerd_server.core.result import SampleResult, VerifyResult
     from samplerd_server.transport.codec.decode import Decoder
     from samplerd_server.transport.codec.decode_draft import DraftDecoder
 
-__all__ = ["DraftMessages", "SampleMessages"]
+__all__ = ["DraftMessages", "SampleMessages", "encode_later"]
+
+
+def encode_later(request: SampleRequest, result: SampleResult, chunk_samples: int) -> Encoded:
+    """Encode a result as chunks of at most `chunk_samples` samples, each when it is asked for."""
+    own = result.detached()
+    chunks = encode_chunks(request.head, own, chunk_samples)
+    return Encoded(chunks, own.held_bytes, COPIES * most_chunk_bytes(own, chunk_samples))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -45,21 +52,20 @@ class SampleMessages:
         """Read the id of a request that could not be decoded."""
         return _identify(pb.SampleRequest, data)
 
-    def encode(self, request: SampleRequest, result: SampleResult | None) -> Iterable[bytes]:
-        """Encode a result as one or more chunks; None = its parts have been sent already."""
+    def encode(self, request: SampleRequest, result: SampleResult | None) -> Encoded:
+        """Encode a result as one message, or as chunks when they are written; None = its parts have been sent already.
+
+        One message is encoded at once: it is no larger than the result, which may be a part of its batch's.
+        """
         if result is None:
-            return ()
+            return encoded_now()
         if len(result.samples) <= self.chunk_samples:
-            return (encode(request, result),)
-        return encode_chunks(request, result, self.chunk_samples)
+            return encoded_now(encode(request, result))
+        return encode_later(request, result, self.chunk_samples)
 
     def encode_error(self, request_id: int, error: SamplerdError, call_id: str) -> bytes:
         """Encode the failure of one request of the call with this request id."""
         return encode_error(request_id, status_of(error, call_id))
-
-    def size_bytes(self, result: SampleResult | None) -> int:
-        """Count the bytes of a result in memory; None = its parts have been sent already."""
-        return 0 if result is None else result_bytes(result)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -76,17 +82,13 @@ class DraftMessages:
         """Read the id of a request that could not be decoded."""
         return _identify(pb.VerifyDraftRequest, data)
 
-    def encode(self, request: VerifyRequest, result: VerifyResult) -> Iterable[bytes]:
+    def encode(self, request: VerifyRequest, result: VerifyResult) -> Encoded:
         """Encode a verdict."""
-        return (encode_verdict(request, result).SerializeToString(),)
+        return encoded_now(encode_verdict(request, result).SerializeToString())
 
     def encode_error(self, request_id: int, error: SamplerdError, call_id: str) -> bytes:
         """Encode the failure of one request of the call with this request id."""
         return encode_draft_error(request_id, status_of(error, call_id))
-
-    def size_bytes(self, result: VerifyResult) -> int:
-        """Count the bytes of a verdict in memory, which may be as long as the longest draft."""
-        return 4 * (len(result.samples) + len(result.path))
 
 
 def _identify(kind: type[pb.SampleRequest] | type[pb.VerifyDraftRequest], data: bytes) -> int:

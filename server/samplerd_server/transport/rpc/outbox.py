@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from samplerd_server.core.errors import SamplerdError
 from samplerd_server.transport.rpc.arrival import current_record
@@ -34,6 +34,18 @@ class _WritesMany(Protocol):
         ...
 
 
+class _Entry(NamedTuple):
+    """A reply, or a part of one."""
+
+    messages: Iterable[bytes]
+    size: int
+    """Bytes that it holds."""
+    is_part: bool
+    """Whether it is written apart from others."""
+    written: Callable[[], None] | None
+    """What is called once it is written."""
+
+
 class Outbox:
     """The replies of one call."""
 
@@ -44,14 +56,14 @@ class Outbox:
         self._write_many: _WritesMany | None = getattr(call.context, "write_many", None)
         self._record = current_record()
         self._on_written = on_written
-        self._done: deque[tuple[Iterable[bytes], int, bool, Callable[[], None] | None]] = deque()
-        """Messages to write, how many bytes they hold, whether they are written apart from others, and what is called
-        once they are written."""
+        self._done: deque[_Entry] = deque()
         self.parts = 0
         """Parts of long replies that are not written."""
         self._reply_bytes = reply_bytes
         self._unwritten = 0
         """Bytes of the replies that are not written."""
+        self._writing = 0
+        """Most bytes beside those while one of their messages is written."""
         self._held = 0
         """As how many bytes they count: none, as long as they are few."""
         self._waiter: asyncio.Future[None] | None = None
@@ -61,8 +73,12 @@ class Outbox:
         """Count the replies that are not begun to be written."""
         return len(self._done)
 
-    def hold(self, size: int) -> None:
+    def hold(self, size: int, writing: int) -> None:
         """Count a reply until it is written.
+
+        Args:
+            size: bytes that it holds.
+            writing: most bytes beside those while one of its messages is written; one message is written at a time.
 
         Raises:
             OverloadedError: too many bytes of replies wait to be read.
@@ -71,11 +87,14 @@ class Outbox:
         """
         if self._is_closed:
             return
+        before = self._writing
         self._unwritten += size
+        self._writing = max(before, writing)
         try:
-            self._settle(size)
+            self._settle(size + writing)
         except SamplerdError:
             self._unwritten -= size
+            self._writing = before
             raise
 
     def add(
@@ -90,12 +109,12 @@ class Outbox:
 
         Args:
             messages: each is asked for once the one before it is written, if they are a part; otherwise a little ahead.
-            size: their bytes, which `hold` counts.
+            size: bytes that they hold, which `hold` counts.
             is_part: whether they are a part of a long reply.
             written: called once they are written, or nobody reads them.
 
         """
-        self._done.append((messages, size, is_part, written))
+        self._done.append(_Entry(messages, size, is_part, written))
         self.parts += is_part
         self.wake()
 
@@ -130,6 +149,7 @@ class Outbox:
                 if self._record is not None:
                     self._record.bytes_out += len(message)
         finally:
+            messages = ()  # the error that ends a call may keep this frame
             if written is not None:
                 written()
         self.parts -= is_part
@@ -158,6 +178,7 @@ class Outbox:
             if batch:
                 await self._send(write_many, batch, length)
         finally:
+            messages, batch = (), []  # as above
             for one in called:
                 one()
         self._give(held)
@@ -169,22 +190,26 @@ class Outbox:
             self._record.bytes_out += length
 
     def close(self) -> None:
-        """Count no reply any more: the call is over."""
+        """Hold and count no reply any more: the call is over."""
         self._is_closed = True
         self._unwritten = 0
         self._settle()
-        for *_, written in self._done:
-            if written is not None:
-                written()
+        left = tuple(self._done)
+        self._done.clear()
+        for entry in left:
+            if entry.written is not None:
+                entry.written()
 
     def _give(self, size: int) -> None:
         self._unwritten -= size
-        if self._held:
+        if self._held or not self._unwritten:
             self._settle()
 
     def _settle(self, reply: int = 0) -> None:
         """Let the replies that are not written count together, since a stream has many: small ones add up."""
-        held = self._unwritten if self._unwritten >= LEAST_BYTES else 0
+        if not self._unwritten:
+            self._writing = 0
+        held = self._unwritten + self._writing if self._unwritten >= LEAST_BYTES else 0
         if held > self._held:
             self._reply_bytes.take(self._connection, held - self._held, reply=reply)
         elif held < self._held:

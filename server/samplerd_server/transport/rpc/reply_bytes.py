@@ -1,6 +1,7 @@
-"""The bytes of large replies that are being sent: one bound for all calls, also for clients that do not read.
+"""The bytes that large replies hold while they are sent: one bound for all calls, also for clients that do not read.
 
-A reply counts from the moment that it is made until the transport has sent it. One that would go beyond the bound is
+A reply counts with all that it holds, from the moment that it is made until the transport has sent it: the arrays that
+are not encoded yet, the message that is written, and the transport's copy of it. One that would go beyond the bound is
 dropped, and its call ends with RESOURCE_EXHAUSTED: it does not wait for room, since it would take the memory all the
 while that the bound is there to limit. A caller may hold a quarter of the bound, or one reply, so that no
 single one shuts out others. Runs on the event loop.
@@ -18,11 +19,13 @@ if TYPE_CHECKING:
 
     from samplerd_server.metrics.instruments import Counter
 
-__all__ = ["LEAST_BYTES", "ReplyBytes"]
+__all__ = ["COPIES", "LEAST_BYTES", "ReplyBytes"]
 
 LEAST_BYTES = 1 << 16
 """Fewer bytes of a call do not count: transports buffer as much of each anyway, and most replies are far smaller. All
 replies of a stream that are not written count together."""
+COPIES = 2
+"""A message is in memory as often while it is sent: as it was encoded, and as the transport's copy."""
 _REASON = "reply_bytes"
 _SHARE = 4
 """A caller may hold the bound divided by this."""
@@ -39,7 +42,7 @@ class ReplyBytes:
         self._shed = shed
         self._callers: dict[str, int] = {}
         self.bytes = 0
-        """Bytes of all replies that are being sent."""
+        """Bytes that all replies hold which are being sent."""
 
     def take(self, caller: str, size: int, *, reply: int | None = None) -> None:
         """Count a reply of a caller until `give`.

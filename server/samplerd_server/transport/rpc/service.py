@@ -12,11 +12,12 @@ from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.core.errors import InvalidRequestError
 from samplerd_server.core.rows import StoredRows
 from samplerd_server.transport.codec.decode_draft import DraftDecoder
-from samplerd_server.transport.codec.encode import encode, encode_chunks, encode_verdict, is_long, result_bytes
+from samplerd_server.transport.codec.encode import encode, encode_verdict, is_long
 from samplerd_server.transport.codec.status import check_any_row_drawn
 from samplerd_server.transport.rpc.contract import SAMPLER
 from samplerd_server.transport.rpc.large_draws import LargeDraws
-from samplerd_server.transport.rpc.messages import DraftMessages, SampleMessages
+from samplerd_server.transport.rpc.messages import DraftMessages, SampleMessages, encode_later
+from samplerd_server.transport.rpc.reply_bytes import COPIES
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
@@ -97,14 +98,16 @@ class SamplerService:
         deadline, connection, hold = call.deadline, call.connection, self._streams.replies.hold
         if request.is_divisible:
             async for chunk in self._large_draws.chunks(request, deadline, connection):
-                with hold(connection, len(chunk)):
+                with hold(connection, COPIES * len(chunk)):
                     yield chunk
             return
         result = await self._submitter.submit(request, call.arrival, deadline, connection)
         if result.row_errors:
             check_any_row_drawn(request, result)
-        with hold(connection, result_bytes(result)):
-            for chunk in encode_chunks(request, result, self._chunk_samples):
+        messages, size, writing = encode_later(request, result, self._chunk_samples)
+        del request, result
+        with hold(connection, size + writing):
+            for chunk in messages:
                 yield chunk
 
     @SAMPLER.unary_bytes("VerifyDraft", pb.VerifyDraftRequest, pb.VerifyDraftResponse)

@@ -53,6 +53,7 @@ __all__ = ["Stream", "ignore_outcome"]
 _LOG = logging.getLogger("samplerd.transport")
 _MOST_GATHERED = 8
 """Requests that are submitted together at the latest: half of what a batch can save is saved by four."""
+_NOT_ENCODED = "a reply of a stream could not be encoded"
 _SMALL_BYTES = 1 << 14
 """Requests of more bytes are submitted at once: their rows take longer to draw than a batch takes to be formed."""
 
@@ -209,29 +210,34 @@ class Stream(Generic[Request, Result]):
             if reply.trace is not None:
                 reply.trace.end(reply.request.id, Code.CANCELLED)
             return
-        error, size = reply.exception(), 0
+        error = reply.exception()
         if error is None:
-            size = self._messages.size_bytes(reply.result())
             try:
-                self._outbox.hold(size)
+                messages, size, writing = self._messages.encode(reply.request, reply.result())
+                self._outbox.hold(size, writing)
             except SamplerdError as refusal:
                 error = refusal
+            except Exception as bug:  # noqa: BLE001  # a bug fails this request and not the stream
+                _LOG.exception(_NOT_ENCODED)
+                error = bug
         if error is None:
-            written = None if reply.trace is None else partial(reply.trace.end, reply.request.id, OK)
-            self._outbox.add(self._encoded(reply), size, written=written)
+            request_id = reply.request.id
+            if not isinstance(messages, tuple):
+                messages = self._encode_later(request_id, messages)
+            written = None if reply.trace is None else partial(reply.trace.end, request_id, OK)
+            self._outbox.add(messages, size, written=written)
             self._count(OK, reply.began)
         else:
             known = error if isinstance(error, SamplerdError) else InternalError()
             self._own_context.run(self._fail, reply.request.id, known, reply.began, reply.trace)
 
-    def _encoded(self, reply: StreamReply[Request]) -> Iterator[bytes]:
-        """Encode a reply when it is written."""
-        request = reply.request
+    def _encode_later(self, request_id: int, messages: Iterable[bytes]) -> Iterator[bytes]:
+        """Encode the messages of a reply when they are written."""
         try:
-            yield from self._messages.encode(request, reply.result())
+            yield from messages
         except Exception:  # noqa: BLE001  # a bug fails this request and not the stream
-            _LOG.exception("a reply of a stream could not be encoded")
-            yield self._messages.encode_error(request.id, InternalError(), self._call.request_id)
+            _LOG.exception(_NOT_ENCODED)
+            yield self._messages.encode_error(request_id, InternalError(), self._call.request_id)
 
     def _fail(self, request_id: int, error: SamplerdError, began: float, trace: StreamedRequest | None) -> None:
         if self._log_refusal is not None:
@@ -241,14 +247,14 @@ class Stream(Generic[Request, Result]):
         self._count(error.code, began)
 
     def put(self, messages: Iterable[bytes], size: int) -> None:
-        """Send messages of so many bytes as the next part of a reply that is not complete yet.
+        """Send messages of so many bytes, one at a time, as the next part of a reply that is not complete yet.
 
         Raises:
             OverloadedError: too many bytes of replies wait to be read.
             ReplyTooLargeError: these alone are larger than all that may wait.
 
         """
-        self._outbox.hold(size)
+        self._outbox.hold(size, size)
         if self._gathered:
             self.submit_gathered()
         self._in_flight += 1

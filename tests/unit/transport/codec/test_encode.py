@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from samplerd_server.core.outputs import Outputs
 from samplerd_server.core.request import RNG, SampleRequest
 from samplerd_server.core.result import LogprobValues, RowError, SampleResult, Timing
 from samplerd_server.transport.codec import encode as encoding
-from samplerd_server.transport.codec.encode import encode, encode_chunks, encode_error
+from samplerd_server.transport.codec.encode import encode, encode_chunks, encode_error, most_chunk_bytes
 from tests.support.requests import request
 
 NO_TIME = Timing(queue_s=0.0, compute_s=0.0, batch_rows=1)
@@ -117,6 +118,16 @@ def test_slices_of_a_batch_are_encoded_as_what_they_show():
     batch = np.arange(20, dtype=np.int32)
     reply = read(encode(request([[0.0]], outputs=Outputs(raw_samples=True)), result(batch[5:9])))
     assert reply.raw_samples == batch[5:9].tobytes()
+
+
+@given(rows=st.integers(1, 5), draws=st.integers(1, 7), chunk=st.integers(1, 40), raw=st.booleans())
+def test_no_chunk_is_larger_than_its_bound_but_for_what_every_reply_has(rows, draws, chunk, raw):
+    asked, answer = full(rows, draws, raw=raw)
+    largest = max(len(data) for data in encode_chunks(asked.head, answer, chunk))
+    assert largest <= most_chunk_bytes(answer, chunk) + 256
+    failed = replace(answer, samples=np.full_like(answer.samples, -1), row_errors=answer.row_errors * rows)
+    largest = max(len(data) for data in encode_chunks(asked.head, failed, chunk))
+    assert largest <= most_chunk_bytes(failed, chunk) + 256
 
 
 @given(rows=st.integers(1, 5), draws=st.integers(1, 7), chunk=st.integers(1, 40), raw=st.booleans())

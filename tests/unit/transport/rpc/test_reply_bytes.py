@@ -45,7 +45,10 @@ def test_one_reply_may_be_as_large_as_the_bound(replies):
 
 
 def test_a_reply_beyond_the_bound_says_so(replies, metrics):
-    with pytest.raises(ReplyTooLargeError, match="the reply has 1001 bytes, and --reply-bytes lets 1000 wait"):
+    with pytest.raises(
+        ReplyTooLargeError,
+        match="takes 1001 bytes of memory until it is read, and --reply-bytes lets 1000 wait",
+    ):
         replies.take("a", 1001)
     assert (replies.bytes, metrics.shed.value("reply_bytes")) == (0, 1)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
@@ -15,8 +17,14 @@ from samplerd_server.metrics.rpc_labels import RpcLabels
 from samplerd_server.transport.rpc.arrival import ARRIVED
 from samplerd_server.transport.rpc.reply_bytes import LEAST_BYTES, ReplyBytes
 from samplerd_server.transport.rpc.stream import Stream
+from samplerd_server.transport.rpc.stream_messages import Encoded, encoded_now
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 WAIT_S = 10.0
+BUG = 7
+"""A request whose reply cannot be encoded whole."""
 RPC = "SampleStream"
 
 
@@ -63,27 +71,46 @@ class Together(Transport):
         await self._write(messages)
 
 
+class Numbered:
+    """A request."""
+
+    def __init__(self, number: int) -> None:
+        self.id = number
+
+
+class Result:
+    """A result whose messages are encoded when they are written."""
+
+
 class Codec:
     """A request is its number, and a reply says it, or what the result lists."""
 
     def decode(self, data: bytes) -> Any:
         if data == b"bad":
             raise InvalidRequestError("id", "is bad")
-        return SimpleNamespace(id=int(data.lstrip(b"0") or b"0"))
+        return Numbered(int(data.lstrip(b"0") or b"0"))
 
     def identify(self, data: bytes) -> int:
         return 99
 
-    def encode(self, request: Any, result: Any) -> list[bytes]:
+    def encode(self, request: Any, result: Any) -> Encoded:
         if result == "bug":
             raise RuntimeError("the secret cause")
-        return result if isinstance(result, list) else [b"%d" % request.id]
+        if isinstance(result, Result):
+            return Encoded(self.encode_later(request.id, result), 3 * LEAST_BYTES, LEAST_BYTES)
+        if isinstance(result, bytes):
+            return Encoded((b"%d" % request.id,), len(result), 0)
+        return encoded_now(*(result if isinstance(result, list) else [b"%d" % request.id]))
+
+    def encode_later(self, number: int, result: Any) -> Iterator[bytes]:
+        assert result is not None
+        yield b"%d" % number + bytes(LEAST_BYTES)
+        if number == BUG:
+            raise RuntimeError("the secret cause")
+        yield b"%d" % number + bytes(LEAST_BYTES)
 
     def encode_error(self, request_id: int, error: Any, call_id: str) -> bytes:
         return b"%d failed: %s" % (request_id, error.reason.encode())
-
-    def size_bytes(self, result: Any) -> int:
-        return len(result) if isinstance(result, bytes) else 0
 
 
 class Bench:
@@ -93,6 +120,7 @@ class Bench:
         self.transport = transport
         self.replies: dict[int, Any] = {}
         self.metrics = Metrics([RpcLabels("samplerd.v1.SamplerService", RPC, "bidi_stream")])
+        self.held = ReplyBytes(max_bytes, self.metrics.shed)
         self.refused: list[str] = []
         self.submitted: list[int] = []
         call = SimpleNamespace(rpc=RPC, context=transport, connection="a", deadline=9.0, request_id="id", arrival=0.0)
@@ -101,7 +129,7 @@ class Bench:
             messages=Codec(),
             submit=self.submit,
             metrics=self.metrics,
-            reply_bytes=ReplyBytes(max_bytes, self.metrics.shed),
+            reply_bytes=self.held,
             limit=limit,
             log_refusal=lambda rpc, error, context: self.refused.append(error.reason),
         )
@@ -293,6 +321,62 @@ async def test_a_reply_beyond_the_bound_is_refused_in_its_place(transport):
     assert written[1].startswith(b"2 failed")
     assert bench.metrics.shed.value("reply_bytes") == 1
     assert len(bench.refused) == 1
+
+
+async def test_a_reply_counts_with_what_writing_it_takes_until_it_is_written(transport):
+    bench = Bench(transport, limit=16)
+    transport.gate.clear()
+    transport.send(b"1", b"2", b"3")
+    await bench.until(lambda: len(bench.replies) == 3)
+    bench.draw(1, 2, result=Result())
+    bench.draw(3)
+    assert bench.held.bytes == 7 * LEAST_BYTES + 1  # one message is written at a time
+    await bench.until(lambda: transport.written)
+    assert bench.held.bytes == 7 * LEAST_BYTES + 1
+    transport.gate.set()
+    await bench.end()
+    assert [message[:1] for batch in transport.written for message in batch] == [b"1", b"1", b"2", b"2", b"3"]
+    assert bench.held.bytes == 0
+
+
+async def test_a_reply_that_breaks_off_ends_with_its_error(transport, caplog):
+    bench = Bench(transport, limit=16)
+    transport.send(b"%d" % BUG, b"1")
+    await bench.until(lambda: len(bench.replies) == 2)
+    bench.draw(BUG, result=Result())
+    bench.draw(1)
+    await bench.end()
+    written = [message.rstrip(b"\0") for batch in transport.written for message in batch]
+    assert written == [b"%d" % BUG, b"%d failed: INTERNAL" % BUG, b"1"]
+    assert "could not be encoded" in caplog.text
+
+
+async def test_a_waiting_reply_holds_no_request_and_an_ended_call_no_reply(transport):
+    """Garbage is collected far too seldom: what a client leaves behind would add up."""
+    bench = Bench(transport, limit=16)
+    transport.gate.clear()
+    transport.send(b"1", b"2")
+    await bench.until(lambda: len(bench.replies) == 2)
+    requests = [weakref.ref(reply.request) for reply in bench.replies.values()]
+    gc.disable()
+    try:
+        results = []
+        for number in (1, 2):
+            result = Result()
+            results.append(weakref.ref(result))
+            bench.draw(number, result=result)
+        del result
+        await bench.until(lambda: transport.written)
+        assert [own() for own in requests] == [None, None]
+        assert all(own() is not None for own in results)
+        bench.running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await bench.running
+        assert [own() for own in results] == [None, None]
+        assert bench.held.bytes == 0
+    finally:
+        gc.enable()
+    transport.close()
 
 
 async def test_what_is_in_flight_when_the_call_ends_is_cancelled(transport):
