@@ -47,28 +47,33 @@ _PATH_FILTER = {
 }
 
 
-def _header_filter(name: str, header: str, value: str) -> dict[str, Any]:
-    """Give the filter that sets a header of each request, over what a client claims."""
-    mutation = {"header": {"key": header, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+def _request_header(name: str, value: str) -> dict[str, Any]:
+    """Set a header of each request, over what a client claims.
+
+    It is done before the filters run: a filter that does the same costs each call some 4 us of Envoy's thread, since one
+    is made for the call and looks for settings of the call's route.
+    """
+    mutation = {"header": {"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
     return {
         "name": name,
         "typed_config": {
-            "@type": f"{_TYPES}.extensions.filters.http.header_mutation.v3.HeaderMutation",
-            "mutations": {"request_mutations": [{"append": mutation}]},
+            "@type": f"{_TYPES}.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+            "mutations": [{"append": mutation}],
         },
     }
 
 
-_ARRIVAL_FILTER = _header_filter("arrival", ARRIVAL_HEADER, "%START_TIME(%s.%6f)%")
-_CONNECTION_FILTER = _header_filter("connection", "x-samplerd-connection", "%CONNECTION_ID%")
+_ARRIVAL = _request_header(ARRIVAL_HEADER, "%START_TIME(%s.%6f)%")
+_CONNECTION = _request_header("x-samplerd-connection", "%CONNECTION_ID%")
 """Callers of one Unix socket have no addresses: this tells them apart, so that each has its share of the queue."""
 _RUNTIME = {
     # Envoy closes a connection when more than half of its calls have been reset within a second of their begin, which
     # by default it looks at from 500 calls on. Under load, clients with short deadlines do that legitimately.
     "overload.premature_reset_total_stream_count": 10_000,
-    # Of the calls that one read brings, the first begins at once and each other one in the next turn of Envoy's loop.
-    # Those that the same read resets never begin: a flood of them takes a tenth of the processor time.
-    "http.max_requests_per_io_cycle": 1,
+    # Of the calls that one read brings, so many begin at once and others in the next turns of Envoy's loop. Those of
+    # them that the same read resets never begin: a flood of them takes a tenth of the processor time. Each call that
+    # waits for a turn costs some 4 us more, so callers in good faith should seldom send more in one read.
+    "http.max_requests_per_io_cycle": 16,
 }
 _ACCESS_LOG = {
     "time": "%START_TIME%",
@@ -155,10 +160,10 @@ def _fill_manager(manager: dict[str, Any], config: ServerConfig) -> None:
     }
     if transport.keepalive_s:
         http2["connection_keepalive"] = {"interval": _seconds(transport.keepalive_s), "timeout": _KEEPALIVE_TIMEOUT}
-    manager["http_filters"][:0] = [_PATH_FILTER, _ARRIVAL_FILTER]
-    if any(address.startswith("unix") for address in transport.listen):
-        manager["http_filters"].insert(0, _CONNECTION_FILTER)
+    manager["http_filters"].insert(0, _PATH_FILTER)
+    has_sockets = any(address.startswith("unix") for address in transport.listen)
     manager |= {
+        "early_header_mutation_extensions": [_ARRIVAL, *([_CONNECTION] if has_sockets else [])],
         # Accepts HTTP/1.1 too, chosen by preface or ALPN, for curl and for browsers behind proxies.
         "codec_type": "AUTO",
         "http2_protocol_options": http2,
