@@ -48,11 +48,7 @@ _PATH_FILTER = {
 
 
 def _request_header(name: str, value: str) -> dict[str, Any]:
-    """Set a header of each request, over what a client claims.
-
-    It is done before the filters run: a filter that does the same costs each call some 4 us of Envoy's thread, since one
-    is made for the call and looks for settings of the call's route.
-    """
+    """Set a header of each request, over what a client claims: before the filters, since one costs a call some 4 us."""
     mutation = {"header": {"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
     return {
         "name": name,
