@@ -1,8 +1,9 @@
 """What a draw takes on a GPU, beside what others take for it, what the copy takes, and the limit of the memory.
 
-``python -m benchmarks.gpu`` prints one table. Kernels are launched again and again as a batch would launch them,
-without what the host does before; rows lie on the card. torch and FlashInfer draw from such logits too, if installed
-with CUDA; their draws have no seed for each row. No figure is published before a GPU has passed `make test-gpu`.
+``python -m benchmarks.gpu`` prints one table, and what a server on the card draws per second beside one on the CPU
+(`served.py`). Kernels are launched again and again as a batch would launch them, without what the host does before,
+which is timed by itself; rows lie on the card. torch and FlashInfer draw from such logits too, if installed with CUDA;
+their draws have no seed for each row. No figure is published before a GPU has passed `make test-gpu`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.gpu.card import TimedCard
 from benchmarks.gpu.others import flashinfer_times, torch_times
+from benchmarks.gpu.served import CASES, measure_served
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,7 +57,10 @@ PARAMETERS: dict[str, dict[str, Any]] = {
 def measure(shape: Shape, card: TimedCard) -> dict[str, float]:
     """Measure one batch; microseconds, by name."""
     times = {name: card.kernels_us(shape.rows, shape.width, shape.dtype, own) for name, own in PARAMETERS.items()}
-    times["served, begin to end"] = card.batch_us(shape.rows, shape.width, shape.dtype)
+    times |= {
+        f"host, {name}": card.host_us(shape.rows, shape.width, shape.dtype, own) for name, own in PARAMETERS.items()
+    }
+    times["begin to end"] = card.batch_us(shape.rows, shape.width, shape.dtype)
     times["copy to the card"] = card.copy_us(shape.size_bytes)
     times["one read within the card"] = card.read_us(shape.size_bytes)
     for others in (torch_times, flashinfer_times):
@@ -67,13 +72,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure all shapes; returns the exit code."""
     parser = argparse.ArgumentParser(prog="benchmarks.gpu", description="Times of a GPU.")
     parser.add_argument("--device", type=int, default=0, help="number of the card (default: 0)")
-    parser.add_argument("--json", action="store_true", help="print one line of JSON for each shape")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON for each shape and each call")
+    parser.add_argument("--only", choices=["card", "served"], help="measure batches alone, or calls alone")
     options = parser.parse_args(arguments)
-    card = TimedCard(options.device)
+    if options.only != "served":
+        _print_batches(options.device, is_json=options.json)
+    if options.only != "card":
+        _print_served(is_json=options.json)
+    return 0
+
+
+def _print_batches(device: int, *, is_json: bool) -> None:
+    card = TimedCard(device)
     try:
         for shape in SHAPES:
             times = measure(shape, card)
-            if options.json:
+            if is_json:
                 print(json.dumps(asdict(shape) | {"us": times}))
             else:
                 print(f"{shape.rows} x {shape.width} {shape.dtype}, {shape.size_bytes / 1e6:.1f} MB")
@@ -81,7 +95,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     print(f"  {value:10.1f} us  {name}")
     finally:
         card.close()
-    return 0
+
+
+def _print_served(*, is_json: bool) -> None:
+    for name, devices in measure_served(CASES).items():
+        if is_json:
+            print(json.dumps({"call": name, "served": devices}))
+            continue
+        print(f"calls of {name}")
+        for device, own in devices.items():
+            print(
+                f"  {own['rows_per_s']:10.0f} rows/s, p99 {own['p99_ms']:.1f} ms, {own['cpu_us']:.1f} us/row  {device}"
+            )
 
 
 if __name__ == "__main__":

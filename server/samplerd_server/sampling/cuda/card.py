@@ -96,6 +96,11 @@ class Card(Protocol):
         """The price of rows, in nanoseconds (`price.py`), below which the CPU draws a batch sooner; 0 = never."""
         ...
 
+    @property
+    def row_overhead_ns(self) -> int:
+        """By how much this price rises with each row of the batch."""
+        ...
+
     def start(self) -> None:
         """Make the context and load the kernels.
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from samplerd_server.sampling.cuda.candidates import find_tokens, place_changes
 from samplerd_server.sampling.cuda.change_record import CHANGES_PITCH, Change
+from samplerd_server.sampling.cuda.columns import Columns
 from samplerd_server.sampling.cuda.history import forbidden_tokens, has_bans, lowered_tokens
 from samplerd_server.sampling.masses import shift_of
 from samplerd_server.sampling.parameters import has_token_penalties
@@ -55,7 +56,7 @@ _DYNAMIC = {
 
 
 def _are_penalised(rows: NDArray[np.void]) -> NDArray[np.bool_]:
-    own: NDArray[np.bool_] = (rows["history_len"] > 0) & has_token_penalties(rows.view(np.recarray))
+    own: NDArray[np.bool_] = (rows["history_len"] > 0) & has_token_penalties(Columns(rows))
     return own
 
 
@@ -95,6 +96,8 @@ def make_changes(
     """
     own = rows[some]
     changes = np.zeros((len(some), CHANGES_PITCH), np.int64)
+    if not len(some):
+        return changes
     for place, name in _ADDRESSES.items():
         changes[:, place] = own[name].astype(np.uint64).view(np.int64)
     has_bitmask, has_list = own["has_token_bitmask"] != 0, own["has_allowed_tokens"] != 0

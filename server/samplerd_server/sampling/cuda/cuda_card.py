@@ -26,8 +26,10 @@ __all__ = ["CudaCard", "load_driver", "read_capability"]
 _OUT_OF_MEMORY = 2
 _HARMLESS = {1, 9, 701}
 """Errors after which the context is whole: a wrong argument, a wrong grid, too few resources for a launch."""
-_OVERHEAD_NS = 100_000
-"""An estimate, not measured on any card: two launches, a copy, an event and a thread that is woken."""
+_OVERHEAD_NS, _ROW_OVERHEAD_NS = 500_000, 3_000
+"""What the host does until a batch is enqueued, of any number of rows and for each of them. Measured without a card,
+and rounded up for what a card adds, the calls of its driver and a thread that is woken
+(docs/design/0052-what-the-host-does-for-a-card.md)."""
 _THREADS = 32
 """Of a warp."""
 _SCRATCH = 2
@@ -128,6 +130,11 @@ class CudaCard:
     def overhead_ns(self) -> int:
         """See `_OVERHEAD_NS`."""
         return _OVERHEAD_NS
+
+    @property
+    def row_overhead_ns(self) -> int:
+        """See `_OVERHEAD_NS`."""
+        return _ROW_OVERHEAD_NS
 
     @property
     def total_bytes(self) -> int:

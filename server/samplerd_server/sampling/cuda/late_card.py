@@ -71,6 +71,11 @@ class LateCard:
         """0: everything that can be is drawn here."""
         return 0
 
+    @property
+    def row_overhead_ns(self) -> int:
+        """0, too."""
+        return 0
+
     def _fail(self, function: str) -> None:
         """Raise what this function was told to, and what a lost card answers to everything."""
         error = self.failures.pop(function, None) or self._loss

@@ -10,8 +10,9 @@ import numpy as np
 from samplerd_server.core.enums import Dtype
 from samplerd_server.core.outputs import OutputFlags
 from samplerd_server.sampling.cuda.candidates import find_tokens
-from samplerd_server.sampling.cuda.change_record import Change
+from samplerd_server.sampling.cuda.change_record import CHANGES_PITCH, Change
 from samplerd_server.sampling.cuda.changes import are_changed, are_dynamic, are_smoothed, become_logits, make_changes
+from samplerd_server.sampling.cuda.columns import Columns
 from samplerd_server.sampling.cuda.history import read_ids
 from samplerd_server.sampling.cuda.keep import MOST
 from samplerd_server.sampling.cuda.records import make_records, set_temperature
@@ -135,8 +136,31 @@ def _place_named(records: NDArray[np.int64], rows: NDArray[np.void], hold: Calla
         records[at, Field.NAMED] = hold(find_tokens(rows[at], read_ids(rows[at], "named", "named_len")))
 
 
+def _plan_plain(rows: NDArray[np.void]) -> Plan:
+    """Plan rows that are drawn from as they were sent, and have no outputs."""
+    records, none = make_records(rows), np.empty(0, np.int64)
+    return Plan(
+        records=records,
+        as_sent=np.arange(len(rows)),
+        copies=none,
+        changed=none,
+        copy_at=none,
+        copied=0,
+        changes=np.empty((0, CHANGES_PITCH), np.int64),
+        selected=none,
+        listed=none,
+        wide_lists=0,
+        lists=0,
+    )
+
+
 def make_plan(rows: NDArray[np.void], hold: Callable[[NDArray[Any]], int]) -> Plan:
     """Plan a batch of rows, ROW[B]; hold: see `make_changes`."""
+    is_plain = rows["plain"].all() and not rows["output_flags"].any()
+    return _plan_plain(rows) if is_plain else _plan_any(rows, hold)
+
+
+def _plan_any(rows: NDArray[np.void], hold: Callable[[NDArray[Any]], int]) -> Plan:
     all_rows, is_late = rows, late_rows(rows)
     changed_rows = _never(rows, is_late)
     rows = _at_one(rows, are_smoothed(changed_rows))
@@ -144,7 +168,7 @@ def make_plan(rows: NDArray[np.void], hold: Callable[[NDArray[Any]], int]) -> Pl
     temperature, flags = rows["temperature"], rows["output_flags"].astype(np.int64)
     needs_raw, needs_scaled = (flags & _RAW) != 0, (flags & _SCALED) != 0
     is_changed, is_few, is_cold = are_changed(changed_rows), are_few(rows), temperature == 0
-    (is_filtered, is_early), is_shaped = early_rows(rows), is_shaped_by(rows.view(np.recarray)) & ~is_cold
+    (is_filtered, is_early), is_shaped = early_rows(rows), is_shaped_by(Columns(rows)) & ~is_cold
     is_wide = (is_filtered | is_shaped) & ~is_few & (is_early | ~is_cold)
     _write_modes(base, all_rows, are_smoothed(all_rows), is_shaped)
     write_late(base, all_rows, is_late)

@@ -72,6 +72,8 @@ class Residents:
 
     def use(self, address: int, size: int) -> Resident | None:
         """Find a row by where it lies in the host's memory, for a batch that will `release` it; None = not kept."""
+        if not self._rows:
+            return None
         with self._lock:
             self._drop_freed()
             own = self._rows.get((address, size))
@@ -85,6 +87,8 @@ class Residents:
 
         Only rows of distributions are kept, and only where there is room.
         """
+        if not self._spans:
+            return None
         with self._lock:
             self._drop_freed()
             generation = self._find(address, size)

@@ -3,7 +3,8 @@
 Both give the same bits, so that nobody can tell which of them did it. Rule 1: `begin` waits for nothing; the card
 may have several batches, and `begin` and what ends a batch may be called by two threads. Rule 2: whatever a card cannot
 take is drawn by the CPU: rows for which it has no memory, even alone, a batch it refuses, and once its context is lost
-everything. Rule 3: a batch that the CPU draws in less time than the card takes to be told of it stays on the CPU.
+everything. Rule 3: a batch that the CPU draws in less time than the host
+takes to tell the card of it stays on the CPU.
 """
 
 from __future__ import annotations
@@ -186,17 +187,22 @@ class CudaSampler:
 
     def _choose(self, batch: RowBatch) -> NDArray[np.bool_]:
         """Tell which rows the card draws: bool[B]."""
-        if self._loss is not None or 0 < batch.work < self.card.overhead_ns:
+        if not self._is_worth(batch.work, len(batch)):
             return np.zeros(len(batch), bool)
         own = is_drawn(batch.rows)
         if self.card.most_draws:
             own &= batch.rows["num_samples"] <= self.card.most_draws
         return own
 
+    def _is_worth(self, work: int, rows: int) -> bool:
+        """Tell whether so many rows of this price, 0 = not known, are given to the card: rule 3."""
+        least = self.card.overhead_ns + rows * self.card.row_overhead_ns
+        return self._loss is None and not 0 < work < least
+
     def _choose_drafts(self, sequences: Sequence[DraftSequence]) -> NDArray[np.bool_]:
         """Tell which drafts the card verifies: bool[P]."""
         work = sum(own.target.work for own in sequences)
-        if self._loss is not None or 0 < work < self.card.overhead_ns:
+        if not self._is_worth(work, sum(len(own.target) for own in sequences)):
             return np.zeros(len(sequences), bool)
         return np.array([is_drawn(own.target.rows).all() for own in sequences], bool)
 

@@ -1,7 +1,8 @@
 """Which rows the kernels draw from; the others are drawn by the compiled kernels of the CPU, to the same bits.
 
-Only candidates with a rest are left to the CPU: what is kept, drawn and said of them depends on what is known of what
-was not sent. The kernels are bit-checked in the interpreter, and not yet timed: none has run on a GPU.
+Only candidates with a rest are left to the CPU, which draws them in less time than the host takes to tell a card of
+them (docs/design/0052-what-the-host-does-for-a-card.md). The kernels are bit-checked in the interpreter, and not yet
+timed: none has run on a GPU.
 """
 
 from __future__ import annotations

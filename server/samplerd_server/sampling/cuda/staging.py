@@ -49,67 +49,73 @@ def stage(
         CardError: there is no room, or the card refused the copy.
 
     """
-    own = rows.copy()
-    numbers = [own["data"], own["guidance"]]
-    sizes = [
-        own["width"] * _ITEM_BYTES[own["dtype"]],
-        np.where(own["guidance"] != 0, own["width"] * _ITEM_BYTES[own["guidance_dtype"]], 0),
-    ]
-    more = np.array(spans, np.uint64).reshape(-1, 2)
-    addresses = _copy(
-        np.concatenate([*numbers, more[:, 0]]), np.concatenate([*sizes, more[:, 1].astype(np.int64)]), memory, card
-    )
-    own["data"], own["guidance"], placed = np.split(addresses, [len(own), 2 * len(own)])
+    own, count = rows.copy(), len(rows)
+    is_plain = bool(rows["plain"].all())
+    addresses, sizes = own["data"].tolist(), (own["width"] * _ITEM_BYTES[own["dtype"]]).tolist()
+    if not is_plain:
+        guided = np.where(own["guidance"] != 0, own["width"] * _ITEM_BYTES[own["guidance_dtype"]], 0)
+        addresses, sizes = addresses + own["guidance"].tolist(), sizes + guided.tolist()
+    pairs = [*zip(addresses, sizes, strict=True), *spans]
+    placed = _copy(pairs, memory, card)
+    own["data"] = placed[:count]
+    if not is_plain:
+        own["guidance"] = placed[count : 2 * count]
+        _lock_lists(own, memory)
+    return own, placed[len(addresses) :]
+
+
+def _lock_lists(rows: NDArray[np.void], memory: BatchMemory) -> None:
+    """Copy the lists of rows, ROW[B], into page-locked memory, and let the rows point to the copies."""
     for address, length in _LISTS:
-        some = np.flatnonzero((own[address] != 0) & (own[length] > 0))
+        some = np.flatnonzero((rows[address] != 0) & (rows[length] > 0))
         found: dict[tuple[int, int], int] = {}
         for at in some.tolist():
-            key = int(own[address][at]), 4 * int(own[length][at])
+            key = int(rows[address][at]), 4 * int(rows[length][at])
             if key not in found:
                 found[key] = memory.lock(read_bytes(*key)).ctypes.data
-            own[address][at] = found[key]
-    return own, placed.tolist()
+            rows[address][at] = found[key]
 
 
-def _copy(
-    addresses: NDArray[np.uint64], sizes: NDArray[np.int64], memory: BatchMemory, card: Card
-) -> NDArray[np.uint64]:
+def _copy(pairs: list[tuple[int, int]], memory: BatchMemory, card: Card) -> list[int]:
     """Copy rows by address and size in bytes, 0 = none, to the device; returns their addresses there, 0 = none."""
-    pairs, of_pair = np.unique(np.stack([addresses, sizes.astype(np.uint64)], axis=1), axis=0, return_inverse=True)
-    placed = np.zeros(len(pairs), np.uint64)
+    placed: dict[tuple[int, int], int] = {}
     new = []
-    for at, (address, size) in enumerate(pairs.tolist()):
-        placed[at] = memory.use(address, size) if size else 0
-        if size and not placed[at]:
-            new.append(at)
+    for pair in pairs:
+        if pair not in placed:
+            placed[pair] = own = memory.use(*pair) if pair[1] else 0
+            if pair[1] and not own:
+                new.append(pair)
     if new:
-        _copy_new(pairs, new, placed, memory, card)
-    found: NDArray[np.uint64] = placed[of_pair.reshape(-1)]
-    return found
+        _copy_new(new, placed, memory, card)
+    return [placed[pair] for pair in pairs]
 
 
-def _copy_new(
-    pairs: NDArray[np.uint64], new: list[int], placed: NDArray[np.uint64], memory: BatchMemory, card: Card
-) -> None:
+def _copy_new(new: list[tuple[int, int]], placed: dict[tuple[int, int], int], memory: BatchMemory, card: Card) -> None:
     """Copy rows that are not on the card, and write where they are there."""
-    sizes = pairs[new, 1].astype(np.int64)
-    whole = -(-sizes // SLOT) * SLOT
-    locked = memory.take_locked(int(whole.sum()))
-    staying: list[tuple[int, int, int]] = []
-    passing: list[tuple[int, int, int]] = []
-    for at, size in zip(new, sizes.tolist(), strict=True):
-        kept = memory.keep(int(pairs[at, 0]), size)
-        (staying if kept else passing).append((at, size, kept))
-    end, begin = locked, 0
-    for at, size, kept in staying:
-        ctypes.memmove(end, int(pairs[at, 0]), size)
-        card.copy(kept, end, size)
-        placed[at], end = kept, end + -(-size // SLOT) * SLOT
+    locked = memory.take_locked(sum(map(_whole, new)))
+    staying: list[tuple[tuple[int, int], int]] = []
+    passing: list[tuple[int, int]] = []
+    for pair in new:
+        kept = memory.keep(*pair)
+        if kept:
+            staying.append((pair, kept))
+        else:
+            passing.append(pair)
+    end = locked
+    for pair, kept in staying:
+        ctypes.memmove(end, *pair)
+        card.copy(kept, end, pair[1])
+        placed[pair], end = kept, end + _whole(pair)
     if passing:
-        first, total = end, sum(-(-size // SLOT) * SLOT for _, size, _ in passing)
+        first, total = end, sum(map(_whole, passing))
         device = memory.take(total)
-        for at, size, _ in passing:
-            ctypes.memmove(first + begin, int(pairs[at, 0]), size)
-            placed[at], begin = device + begin, begin + -(-size // SLOT) * SLOT
+        for pair in passing:
+            ctypes.memmove(end, *pair)
+            placed[pair], end = device + end - first, end + _whole(pair)
         card.copy(device, first, total)
     card.fence()
+
+
+def _whole(pair: tuple[int, int]) -> int:
+    """Count the bytes of the slots that a row takes."""
+    return -(-pair[1] // SLOT) * SLOT

@@ -11,6 +11,7 @@ import numpy as np
 
 from samplerd_server.core.enums import FilterStep, Order, TieRule, XtcExemption
 from samplerd_server.sampling.cuda.candidates import find_tokens
+from samplerd_server.sampling.cuda.columns import Columns
 from samplerd_server.sampling.cuda.history import read_ids
 from samplerd_server.sampling.cuda.rows import Field, Mode
 from samplerd_server.sampling.decode import read_bytes
@@ -51,7 +52,7 @@ _LATE = {
 
 def _filters_on(rows: NDArray[np.void]) -> NDArray[np.int64]:
     """Make a bit for each filter that is on: int64[B]."""
-    own = rows.view(np.recarray)
+    own = Columns(rows)
     bits = np.zeros(len(rows), np.int64)
     for at, one in enumerate(FILTERS):
         bits |= np.asarray(one.is_on(own)).astype(np.int64) << at
@@ -71,15 +72,23 @@ def _first_on(steps: list[int], filters: int) -> int:
     return next((place for place, number in enumerate(steps) if (filters >> number) & 1), len(steps))
 
 
+def _begins(steps: list[int], filters: int) -> tuple[bool, bool]:
+    """Tell whether one of the steps is a filter that is on, and whether it comes before the temperature."""
+    first = _first_on(steps, filters)
+    is_filtered = first < len(steps)
+    return is_filtered, is_filtered and _TEMPERATURE not in steps[:first]
+
+
 def early_rows(rows: NDArray[np.void]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Tell which of rows, ROW[B], have a filter on, and which have one before the temperature: bool[B] each."""
     on = _filters_on(rows)
     is_filtered, is_early = np.zeros(len(rows), bool), np.zeros(len(rows), bool)
-    for at in np.flatnonzero(on).tolist():
-        steps = _numbers_of(rows[at])
-        first = _first_on(steps, int(on[at]))
-        is_filtered[at] = first < len(steps)
-        is_early[at] = is_filtered[at] and _TEMPERATURE not in steps[:first]
+    for at in np.flatnonzero((on != 0) & (rows["steps_len"] > 0)).tolist():
+        is_filtered[at], is_early[at] = _begins(_numbers_of(rows[at]), int(on[at]))
+    usual = (on != 0) & (rows["steps_len"] == 0)
+    for order, filters in {*zip(rows["order"][usual].tolist(), on[usual].tolist(), strict=True)}:
+        some = usual & (rows["order"] == order) & (on == filters)
+        is_filtered[some], is_early[some] = _begins([_NUMBERS[name] for name in ORDERS[Order(order)]], filters)
     return is_filtered, is_early
 
 

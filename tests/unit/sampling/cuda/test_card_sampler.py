@@ -18,9 +18,10 @@ from samplerd_server.core.errors import DeviceError
 from samplerd_server.sampling.cuda.card import CardLostError, LaunchError, OutOfCardMemoryError
 from samplerd_server.sampling.cuda.late_card import LateCard
 from samplerd_server.sampling.cuda.sampler import CudaSampler
+from samplerd_server.sampling.cuda.scope import is_drawn
 from samplerd_server.sampling.rows import new_results
 from samplerd_server.sampling.sampler import EarlySampler
-from tests.support.gpu_rows import FEW, KEPT, changed_rows, rows, same_bits, some_outputs
+from tests.support.gpu_rows import FEW, KEPT, NEVER, changed_rows, rows, same_bits, some_outputs
 from tests.support.samplers import encode, make_sampler, outputs, params, request, sparse
 
 ROOM = 4 << 20
@@ -223,13 +224,38 @@ def test_a_card_that_cannot_be_used_is_an_error_of_the_start(function) -> None:
 
 
 def test_a_batch_that_the_cpu_draws_sooner_stays_there(sampler, monkeypatch) -> None:
-    monkeypatch.setattr(LateCard, "overhead_ns", 100_000)
+    monkeypatch.setattr(LateCard, "overhead_ns", 97_000)
+    monkeypatch.setattr(LateCard, "row_overhead_ns", 3_000)
     own = asked(1)
     expect(sampler.sample(dataclasses.replace(pack([own]), work=99_999)), own)
     assert counts(sampler) == (0, 0, 0)
     for work in (100_000, 0):  # 0 = nobody has priced it
         expect(sampler.sample(dataclasses.replace(pack([own]), work=work)), own)
     assert counts(sampler) == (2, 4, 2)
+
+
+def test_a_batch_of_many_cheap_rows_stays_on_the_cpu(sampler, monkeypatch) -> None:
+    monkeypatch.setattr(LateCard, "row_overhead_ns", 1_000)
+    many = [asked(seed, 5) for seed in range(4)]
+    expect(sampler.sample(dataclasses.replace(pack(many), work=3_999)), *many)
+    assert counts(sampler) == (0, 0, 0)
+    expect(sampler.sample(dataclasses.replace(pack(many), work=4_000)), *many)
+    assert counts(sampler) == (1, 2, 1)
+
+
+def test_candidates_with_a_rest_are_left_to_the_cpu_whatever_they_ask_for(sampler) -> None:
+    asked_for = ({}, {"top_p": 0.5}, {"top_k": 2}, {"min_p": 0.1}, {"temperature": 0.0})
+    own = [
+        sparse([1, 2, 7], [0.5, 1.5, 0.2], rest, 50, seed=seed, params=params(**wanted))
+        for rest in (0.3, -2.0)
+        for seed, wanted in enumerate(asked_for)
+    ]
+    assert not is_drawn(pack(own).rows).any()
+    expect(sampler.sample(pack(own)), *own)
+    assert counts(sampler) == (0, 0, 0)
+    without = sparse([1, 2, 7], [0.5, 1.5, 0.2], NEVER, 50, seed=9)
+    expect(sampler.sample(pack([*own, without])), *own, without)
+    assert sampler.card.counts.waits == 1, "candidates beside which there is none are drawn there"
 
 
 def test_results_are_those_of_this_batch_alone(sampler) -> None:

@@ -147,6 +147,10 @@ def test_all_is_freed_at_the_end(driver, card) -> None:
     assert driver.calls[-1] == ("cuDevicePrimaryCtxRelease", (0,))
 
 
+def test_what_is_too_cheap_for_a_card_rises_with_the_rows(card) -> None:
+    assert card.overhead_ns > 100 * card.row_overhead_ns > 0
+
+
 def test_the_capability_of_a_card() -> None:
     assert read_capability(CudaDriver(86, cards=2), 1) == 86
     with pytest.raises(DeviceError, match="device cuda:2 is not there: the driver sees 2 CUDA devices"):
