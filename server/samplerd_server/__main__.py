@@ -18,6 +18,7 @@ from samplerd_server.config.sources import render
 from samplerd_server.process.extras import complaint_of_missing_packages, without_missing_traces
 from samplerd_server.process.lifecycle import Lifecycle, leave, tell
 from samplerd_server.process.log import set_up
+from samplerd_server.process.scheduling import let_others_finish
 from samplerd_server.process.standard_streams import open_standard_streams
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(config: ServerConfig) -> int:
     silence_forks()
+    if config.worker is not None and config.worker.role != WORKER:
+        let_others_finish()
     # Imported here, because --help and --check-config do not need them.
     from samplerd_server.core.errors import BindError, DeviceError  # noqa: PLC0415
 

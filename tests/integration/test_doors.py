@@ -16,9 +16,10 @@ import pytest
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.metrics.definition import definitions_of
 from samplerd_server.metrics.table import PROCESS, ServerTable, SupervisorTable
+from samplerd_server.sampling.kernels.linked import can_link
 from tests.integration.test_start import run
 from tests.support.daemon import Daemon
-from tests.support.doors import DOORS, crowd, door_processes
+from tests.support.doors import DOORS, crowd, door_processes, engine_of
 from tests.support.metric_table import types_of
 from tests.support.regions import PREFIX, Region
 from tests.support.requests import tensor
@@ -220,9 +221,14 @@ async def test_a_cancelled_call_gives_its_place_back(doors):
         assert (await clients.stubs[0].Sample(pb.SampleRequest(id=5, tensor=tensor([[1.0]])))).id == 5
 
 
+def maps(pid: int) -> str:
+    """What a process has loaded."""
+    return Path(f"/proc/{pid}/maps").read_text(encoding="utf-8")
+
+
 def is_heavy(pid: int) -> bool:
     """Whether a process has loaded torch or the compiler."""
-    return bool(re.search(r"libtorch|llvmlite|numba", Path(f"/proc/{pid}/maps").read_text(encoding="utf-8")))
+    return bool(re.search(r"libtorch|llvmlite|numba", maps(pid)))
 
 
 async def test_doors_import_neither_torch_nor_the_compiler(doors):
@@ -234,6 +240,15 @@ async def test_doors_import_neither_torch_nor_the_compiler(doors):
     # The rule can fail: this process has the compiler, once it is imported.
     importlib.import_module("llvmlite.binding")
     assert is_heavy(os.getpid())
+
+
+async def test_doors_scan_with_the_loops_that_the_engine_has_linked(doors):
+    assert [any("/linked-" in maps(pid) for pid in door) for door in door_processes(doors)] == [can_link()] * DOORS
+
+
+async def test_doors_and_their_engine_let_others_finish_their_turn(doors):
+    own = [engine_of(doors), *(pid for door in door_processes(doors) for pid in door)]
+    assert {os.sched_getscheduler(pid) for pid in own} == {os.SCHED_BATCH}
 
 
 async def test_an_engine_that_cannot_start_is_an_error_with_the_cause():

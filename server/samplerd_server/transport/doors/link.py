@@ -14,7 +14,7 @@ import socket
 import time
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from samplerd_server.batching.gate import Gate
 from samplerd_server.core.drawn import Drawn
@@ -30,6 +30,8 @@ from samplerd_server.transport.doors.results import read_result
 from samplerd_server.transport.rpc.caller import CALLER
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from samplerd_server.batching.ticket import Ticket
     from samplerd_server.core.engine_facts import EngineFacts
     from samplerd_server.metrics.metrics import Metrics
@@ -50,14 +52,6 @@ class _Watches(Protocol):
     def __call__(self, *, is_there: bool) -> None: ...
 
 
-class _Waiting(NamedTuple):
-    """A request that is sent at the end of this turn."""
-
-    ticket: Ticket
-    identity: str
-    is_admitted: bool
-
-
 class Link:
     """What a door has in the place of a queue: `rpc.submitter.Entry`, and what takes uploads."""
 
@@ -73,8 +67,10 @@ class Link:
         self._channel: Channel | None = None
         self._writer = RequestWriter(arena)
         self._numbers = itertools.count()
-        self._unsent: list[_Waiting] = []
-        self._pending: dict[int, Ticket] = {}
+        self._unsent: list[tuple[Ticket, str, bool]] = []
+        """Requests that are sent at the end of this turn: ticket, identity, is_admitted."""
+        self._pending: dict[int, tuple[Ticket, Callable[[asyncio.Future[Any]], None]]] = {}
+        """Requests that the engine has not answered, and what their replies call when they are cancelled."""
         self._questions = Questions(loop)
         self._outbox: list[Message] = []
         self._on_engine: _Watches | None = None
@@ -143,7 +139,7 @@ class Link:
 
         """
         channel = self._channel_for(is_admitted=is_admitted)
-        self._unsent.append(_Waiting(ticket, identity, is_admitted))
+        self._unsent.append((ticket, identity, is_admitted))
         channel.wake()
 
     async def create(self, data: bytes, arrival: float, deadline: float, connection: str) -> bytes:
@@ -194,11 +190,11 @@ class Link:
         requests: list[Message] = []
         unsent, self._unsent = self._unsent, []
         for own in unsent:
-            ticket = own.ticket
+            ticket = own[0]
             if ticket.reply.done():
                 continue
             try:
-                message = self._message(own)
+                message = self._message(*own)
                 requests += self._writer.take_definitions()
                 requests.append(message)
             except SamplerdError as error:
@@ -211,18 +207,18 @@ class Link:
         outbox, self._outbox = self._outbox, []
         return requests + outbox
 
-    def _message(self, own: _Waiting) -> Message:
-        ticket = own.ticket
+    def _message(self, ticket: Ticket, identity: str, is_admitted: bool) -> Message:  # noqa: FBT001  # as in `_unsent`
         load = getattr(ticket.request, "load", None)
         if load is not None:
             load()
         number = next(self._numbers)
         request = self._writer.write(ticket.request)
-        self._pending[number] = ticket
-        ticket.reply.add_done_callback(partial(self._on_done, number))
+        on_done = partial(self._on_done, number)
+        self._pending[number] = ticket, on_done
+        ticket.reply.add_done_callback(on_done)
         return (
             *(kinds.REQUEST, number, ticket.arrival, ticket.deadline, ticket.connection),
-            *(own.identity, own.is_admitted, ticket.is_traced, request),
+            *(identity, is_admitted, ticket.is_traced, request),
         )
 
     def _on_done(self, number: int, reply: asyncio.Future[Any]) -> None:
@@ -250,25 +246,29 @@ class Link:
                 self._welcome.set_result(message[1])
 
     def _resolve(self, number: int, result: Any, span: tuple[int, int, float] | None) -> None:
-        ticket = self._pending.pop(number, None)
-        if ticket is None or ticket.reply.done():
+        found = self._pending.pop(number, None)
+        if found is None or found[0].reply.done():
             return
+        ticket, on_done = found
         if span is not None:
             ticket.batch_span = remote_batch_span(*span)
-        ticket.reply.set_result(read_result(result))
+        reply: Any = ticket.reply
+        if isinstance(reply, asyncio.Future):
+            reply.remove_done_callback(on_done)  # what it calls takes a step of the event loop for each request
+        reply.set_result(read_result(result))
 
     def _fail(self, number: int, error: SamplerdError) -> None:
-        ticket = self._pending.pop(number, None)
-        if ticket is None:
+        found = self._pending.pop(number, None)
+        if found is None:
             self._questions.fail(number, error)
         else:
-            ticket.fail(error)
+            found[0].fail(error)
 
     def fail_all(self, error: SamplerdError) -> None:
         """Answer every request with an error."""
         pending, self._pending = self._pending, {}
         unsent, self._unsent = self._unsent, []
-        for ticket in (*pending.values(), *(own.ticket for own in unsent)):
+        for ticket in [*(own[0] for own in pending.values()), *(own[0] for own in unsent)]:
             ticket.fail(error)
         self._questions.fail_all(error)
 

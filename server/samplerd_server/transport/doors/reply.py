@@ -19,7 +19,7 @@ class Reply:
         """Take the number of the request, and what is given its result or its error, once."""
         self.number = number
         self._deliver = deliver
-        self._callbacks: list[Callable[[Any], object]] = []
+        self._callbacks: tuple[Callable[[Any], object], ...] = ()
         self._is_done = False
         self._is_cancelled = False
 
@@ -58,4 +58,4 @@ class Reply:
 
     def add_done_callback(self, callback: Callable[[Any], object]) -> None:
         """Call this once it is cancelled; an outcome is not told, since the door's own future tells it."""
-        self._callbacks.append(callback)
+        self._callbacks += (callback,)

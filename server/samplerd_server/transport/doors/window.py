@@ -21,11 +21,12 @@ __all__ = ["Window"]
 class _Loan(np.ndarray[Any, np.dtype[np.uint8]]):
     """Bytes of one block; its offset is noted when it is collected."""
 
-    returned: deque[int] | None = None
+    __slots__ = ("offset", "returned")
     offset: int
+    returned: deque[int]
 
     def __del__(self) -> None:
-        if self.returned is not None:
+        if hasattr(self, "offset"):  # a view of a view has none
             self.returned.append(self.offset)
 
 
