@@ -37,12 +37,21 @@ def own_bytes(server: ServerProcess) -> int:
 
 
 def threads_of(pid: int) -> Counter[str]:
-    """Count the threads of a process by name, those of a pool by its name."""
-    found: Counter[str] = Counter()
+    """Count the threads of a process by name, those of a pool by its name.
+
+    A native library's threads have the name of the one that has loaded it, as OpenBLAS's that of `helper_0`: of threads
+    with one number, all but one belong to no pool, and keep the number.
+    """
+    names: Counter[str] = Counter()
     for path in Path(f"/proc/{pid}/task").iterdir():
         with contextlib.suppress(OSError):  # it has ended
-            found[re.sub(r"_\d+$", "", (path / "comm").read_text(encoding="utf-8", errors="replace").strip())] += 1
-    return found
+            names[(path / "comm").read_text(encoding="utf-8", errors="replace").strip()] += 1
+    found: Counter[str] = Counter()
+    for name, count in names.items():
+        pool, is_numbered = re.subn(r"_\d+$", "", name)
+        found[pool] += is_numbered
+        found[name] += count - is_numbered
+    return +found  # without names that no thread has
 
 
 def lasting_threads(pid: int) -> int:

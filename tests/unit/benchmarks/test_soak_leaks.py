@@ -72,3 +72,22 @@ def test_threads_of_an_unknown_pool_count(gate):
         assert threads_of(PID)["other"] == 3
         assert lasting_threads(PID) == before + 3
         gate.set()
+
+
+def test_a_thread_with_the_name_of_a_pool_s_thread_is_none_of_the_pool(gate):
+    before = lasting_threads(PID)
+    with helpers() as pool:
+        fill(pool, gate, 1)
+        begun = threading.Event()
+
+        def wait():
+            begun.set()
+            gate.wait(60)
+
+        thread = NamedThread(target=wait, name="samplerd-helper_0", daemon=True)
+        thread.start()
+        assert begun.wait(30)
+        assert (threads_of(PID)["helper"], threads_of(PID)["helper_0"]) == (1, 1)
+        assert lasting_threads(PID) == before + 1
+        gate.set()
+    thread.join()
