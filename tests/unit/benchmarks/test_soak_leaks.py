@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 
 import pytest
 
@@ -21,6 +22,23 @@ def gate():
     opened.set()
 
 
+def settled_count():
+    """Count the threads that belong to no pool, once those that other tests have ended are gone from the system."""
+    counts = [-1]
+    while counts[-1] != lasting_threads(PID):
+        counts.append(lasting_threads(PID))
+        time.sleep(0.1)
+    return counts[-1]
+
+
+def await_count(expected):
+    """Wait until so many threads are left that belong to no pool: the system forgets one a moment after it has ended."""
+    end = time.monotonic() + 30
+    while lasting_threads(PID) != expected:
+        assert time.monotonic() < end, threads_of(PID)
+        time.sleep(0.01)
+
+
 def fill(pool, gate, count):
     """Have so many threads of a pool wait at the gate."""
     begun = threading.Semaphore(0)
@@ -36,7 +54,7 @@ def fill(pool, gate, count):
 
 
 def test_a_thread_is_counted_by_its_name(gate):
-    before = lasting_threads(PID)
+    before = settled_count()
     begun = threading.Event()
 
     def wait():
@@ -50,11 +68,11 @@ def test_a_thread_is_counted_by_its_name(gate):
     assert lasting_threads(PID) == before + 1
     gate.set()
     thread.join()
-    assert lasting_threads(PID) == before
+    await_count(before)
 
 
 def test_threads_of_a_pool_count_beyond_its_bound_only(gate, monkeypatch):
-    before = lasting_threads(PID)
+    before = settled_count()
     with helpers() as pool:
         fill(pool, gate, MOST_HELPERS)
         assert threads_of(PID)["helper"] == MOST_HELPERS
@@ -66,7 +84,7 @@ def test_threads_of_a_pool_count_beyond_its_bound_only(gate, monkeypatch):
 
 
 def test_threads_of_an_unknown_pool_count(gate):
-    before = lasting_threads(PID)
+    before = settled_count()
     with named_pool("samplerd-other", 3) as pool:
         fill(pool, gate, 3)
         assert threads_of(PID)["other"] == 3
@@ -75,7 +93,7 @@ def test_threads_of_an_unknown_pool_count(gate):
 
 
 def test_a_thread_with_the_name_of_a_pool_s_thread_is_none_of_the_pool(gate):
-    before = lasting_threads(PID)
+    before = settled_count()
     with helpers() as pool:
         fill(pool, gate, 1)
         begun = threading.Event()
