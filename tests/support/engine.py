@@ -47,10 +47,17 @@ class ManualDevice:
         """Rows of the batches that are at the device."""
         return [len(batch) for batch, _ in self.submitted]
 
-    def finish(self, *, compute_s: float = 0.001, results: Callable[[RowBatch], RowResults | None] = argmax) -> None:
+    def finish(
+        self,
+        *,
+        compute_s: float = 0.001,
+        thread_s: float | None = None,
+        results: Callable[[RowBatch], RowResults | None] = argmax,
+    ) -> None:
         """Finish the oldest batch."""
         batch, deliver = self.submitted.pop(0)
-        deliver(Outcome(results=(found := results(batch)), compute_s=compute_s, has_failed=found is None))
+        found = results(batch)
+        deliver(Outcome(results=found, compute_s=compute_s, has_failed=found is None, thread_s=thread_s))
 
 
 class HeldSampler:

@@ -11,6 +11,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from samplerd_server.batching.cost_model import CostModel
 from samplerd_server.batching.policy import REASONS, Close, DeviceState, decide, is_slice_next
 from samplerd_server.batching.ticket_batch import TicketBatch, failures, form_batches
 from samplerd_server.core.errors import DeadlineError, InternalError
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from samplerd_server.batching.batch_spans import BatchSpan, BatchSpans
-    from samplerd_server.batching.cost_model import CostModel
     from samplerd_server.batching.queue import TicketQueue
     from samplerd_server.batching.slicer import Slicer
     from samplerd_server.batching.ticket import Ticket
@@ -73,6 +73,9 @@ class Batcher:
         self._queue = queue
         self._slicer = slicer
         self._cost_model = cost_model
+        self.loop_cost = CostModel()
+        """Predicts how long a batch would keep the event loop, from processor time: the time that passes on the device
+        thread includes waiting for Python's lock, and would send batches there for ever."""
         self._engine = engine
         self._metrics = metrics
         self._loop = loop
@@ -220,14 +223,14 @@ class Batcher:
             if self._queue.rows or self._slicer:
                 self._schedule_decision()
             self._cost_model.learn(work, outcome.compute_s)
+            self.loop_cost.learn(work, outcome.compute_s if outcome.thread_s is None else outcome.thread_s)
             if span is not None and self._tracing is not None:
                 self._tracing.end_batch(span, outcome.began_s, outcome.compute_s)
             self._deliver(batch, outcome, formed=now, rows=rows)
 
-        predicted_s = self._cost_model.predict(work)
-        device.begin(now, predicted_s)
-        limit_s = self._engine.event_loop_draw_limit_s
-        if device.batches == 1 and self._cost_model.knows and predicted_s < limit_s:
+        device.begin(now, self._cost_model.predict(work))
+        limit_s, cost = self._engine.event_loop_draw_limit_s, self.loop_cost
+        if device.batches == 1 and cost.knows and cost.predict(work) < limit_s:
             deliver(self._engine.run(packed))
         else:
             self._engine.submit(packed, deliver)

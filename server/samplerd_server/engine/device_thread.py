@@ -96,6 +96,7 @@ class DeviceThread:
     def run(self, batch: DeviceBatch) -> Outcome:
         """Run a batch on the calling thread. Only while no submitted batch is unfinished."""
         began = self._began = time.monotonic()
+        thread_began = time.thread_time()
         try:
             results = _draw(self._sampler, batch)
         except Exception:  # noqa: BLE001  # any exception of the sampler fails this batch and no other
@@ -103,7 +104,8 @@ class DeviceThread:
             return Outcome(results=None, compute_s=time.monotonic() - began, has_failed=True, began_s=began)
         finally:
             self._began = 0.0
-        return Outcome(results=results, compute_s=time.monotonic() - began, began_s=began)
+        thread_s = time.thread_time() - thread_began
+        return Outcome(results=results, compute_s=time.monotonic() - began, began_s=began, thread_s=thread_s)
 
     def _run(self) -> None:
         self._clock = ThreadClock()

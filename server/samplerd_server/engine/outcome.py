@@ -22,3 +22,6 @@ class Outcome(NamedTuple):
     next slice of a ResumedDraw or ResumedDraft goes on."""
     began_s: float = 0.0
     """When the sampler began, on the monotonic clock."""
+    thread_s: float | None = None
+    """Processor time of the thread that drew, in seconds: without what it waited for the interpreter's lock, for a core
+    and for the threads that helped it. None = not measured."""

@@ -279,9 +279,29 @@ def test_a_batch_known_to_be_small_is_run_at_once(monkeypatch):
     assert bench.batcher.in_flight == 0
 
 
+def test_what_a_batch_waited_on_the_device_thread_does_not_send_the_next_one_there(monkeypatch):
+    bench = Bench(monkeypatch, max_rows=8, event_loop_draw_limit_s=500e-6)
+    bench.send()
+    bench.loop.turn()
+    bench.finish(compute_s=5e-3, thread_s=20e-6)
+    bench.send()
+    bench.loop.turn()
+    assert len(bench.device.run_inline) == 1
+
+
+def test_a_batch_that_takes_long_by_itself_is_sent_to_the_device_thread(monkeypatch):
+    bench = Bench(monkeypatch, max_rows=8, event_loop_draw_limit_s=500e-6)
+    bench.send()
+    bench.loop.turn()
+    bench.finish(compute_s=5e-3, thread_s=4e-3)
+    bench.send()
+    bench.loop.turn()
+    assert bench.device.sizes() == [1]
+
+
 def test_nothing_is_run_on_the_loop_while_the_device_works(monkeypatch):
     bench = Bench(monkeypatch, max_rows=8, event_loop_draw_limit_s=500e-6)
-    bench.cost_model.learn(16, 20e-6)
+    bench.batcher.loop_cost.learn(16, 20e-6)
     bench.device.event_loop_draw_limit_s = 0.0
     bench.send()
     bench.loop.turn()
@@ -296,6 +316,7 @@ def test_a_long_batch_is_not_run_on_the_loop_however_little_is_known(monkeypatch
     # Small batches whose times happen to fall with their work: the line through them must not say that work is free.
     for work, seconds in ((4000, 30e-6), (4100, 20e-6)) * 20:
         bench.cost_model.learn(work, seconds)
+        bench.batcher.loop_cost.learn(work, seconds)
     bench.send(rows=4, vocab_size=1 << 23)
     bench.loop.turn()
     assert bench.device.sizes() == [4]

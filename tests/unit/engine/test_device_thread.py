@@ -91,6 +91,18 @@ def test_a_batch_can_be_run_by_the_caller(caplog):
         assert device.run(batch(13)).results is None
 
 
+def test_time_in_which_the_thread_waits_is_no_processor_time():
+    class Waiting(Sampler):
+        def sample(self, batch):
+            threading.Event().wait(0.1)
+            return super().sample(batch)
+
+    outcome = DeviceThread(Waiting()).run(batch())
+    assert outcome.compute_s >= 0.1
+    assert outcome.thread_s is not None
+    assert 0.0 < outcome.thread_s < 0.05
+
+
 def test_the_age_of_the_running_batch_grows_and_is_0_after_it(monkeypatch):
     clock = iter((100.0, 100.0, 100.5, 102.0, 103.0))
     ages: list[float] = []
@@ -101,7 +113,10 @@ def test_the_age_of_the_running_batch_grows_and_is_0_after_it(monkeypatch):
             return super().sample(rows)
 
     device = DeviceThread(Looking())
-    monkeypatch.setattr("samplerd_server.engine.device_thread.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(
+        "samplerd_server.engine.device_thread.time",
+        SimpleNamespace(monotonic=lambda: next(clock), thread_time=lambda: 0.0),
+    )
     assert device.batch_age_s == 0
     device.run(batch(1))
     assert ages == [0.0, 0.5, 2.0]

@@ -26,6 +26,7 @@ from samplerd_server.transport.envoy.inference_http import InferenceContext
 from samplerd_server.transport.envoy.reply_body import Replies
 from samplerd_server.transport.envoy.web import refuse, web_call
 from samplerd_server.transport.oip.http_routes import is_inference_path
+from samplerd_server.transport.rpc.call import peer_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -253,7 +254,9 @@ class _Call:
             if self._turns is None:
                 message = await self._context.read_only()
             else:
-                message = await self._turns.run(self._context.peer(), self._context.read_only)
+                context = self._context
+                context.arrival.connection = connection = peer_of(context)  # type: ignore[arg-type]  # implements this part
+                message = await self._turns.run(connection, context.read_only)
         except BaseException as error:
             self._refuse(error)
             raise

@@ -107,6 +107,8 @@ class Arrivals(grpc.GenericRpcHandler):
         """Take note of the call that begins now."""
         turn = None if self.handed is None else self.handed.popleft()
         arrival = Arrival(self.take() if turn is None else turn.came, _id_of(details), turn)
+        if turn is not None:
+            arrival.connection = str(turn.connection)
         ARRIVED.set(arrival)
         self._calls.add(arrival)
         task = asyncio.current_task()

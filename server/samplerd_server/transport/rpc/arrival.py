@@ -28,12 +28,16 @@ class Turn(Protocol):
 class Arrival:
     """What the transport knows of a call."""
 
-    __slots__ = ("_made_id", "_turn", "has_begun", "has_ended", "record", "sent_id", "time", "was_cancelled")
+    __slots__ = (
+        *("_made_id", "_turn", "connection", "has_begun", "has_ended", "record", "sent_id", "time", "was_cancelled"),
+    )
 
     def __init__(self, time: float, sent_id: str = "", turn: Turn | None = None) -> None:
         self.time = time
         """When it had the call, in seconds on the monotonic clock."""
         self._turn = turn
+        self.connection = ""
+        """Whose call it is, as `peer_of` tells; empty = the transport has not asked."""
         self.has_begun = False
         """Whether a handler has begun, which for a unary call has the whole message."""
         self.was_cancelled = False

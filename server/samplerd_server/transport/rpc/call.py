@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from samplerd_server.batching.ticket import NO_DEADLINE
-from samplerd_server.transport.rpc.arrival import current_request_id
+from samplerd_server.transport.rpc.arrival import ARRIVED, current_request_id
 from samplerd_server.transport.rpc.caller import CALLER
 
 if TYPE_CHECKING:
@@ -39,7 +39,11 @@ class Call:
     @property
     def connection(self) -> str:
         """Whose fair share of the queue it counts against: the identity's where it has a name, else the peer's."""
-        return CALLER.get() or peer_of(self.context)
+        caller = CALLER.get()
+        if caller:
+            return caller
+        arrival = ARRIVED.get(None)
+        return (arrival is not None and arrival.connection) or peer_of(self.context)
 
     @property
     def request_id(self) -> str:
