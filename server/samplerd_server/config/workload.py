@@ -104,8 +104,8 @@ class AdmissionConfig:
         1 << 30,
         Setting(
             flag="reply-bytes",
-            help="most bytes that replies hold until they are read, a quarter of them for one caller; a call whose reply "
-            "would go beyond ends with RESOURCE_EXHAUSTED; less than 64 KiB of a call is not counted",
+            help="most bytes that replies hold until they are read, a quarter of them for one caller; a call whose "
+            "reply would go beyond ends with RESOURCE_EXHAUSTED; less than 64 KiB of a call is not counted",
             parse=bounded_bytes(1 << 16, 1 << 42),
             show=format_bytes,
             value="SIZE",

@@ -195,7 +195,11 @@ class ServerTable(CardTable):
         set_by="transport/rpc/observer.py",
     )
     transport_waiting_calls: Gauge = metric(
-        Gauge, "Calls that the transport has and whose handlers have not begun.", unit="calls", set_by=_GAUGES
+        Gauge,
+        "Calls that the transport has and whose handlers have not begun; with grpcio as of some milliseconds ago, or a "
+        "second where there were none.",
+        unit="calls",
+        set_by=_GAUGES,
     )
     queue_rows: Gauge = metric(Gauge, "Rows in the queue.", unit="rows", set_by="batching/queue.py")
     queue_bytes: Gauge = metric(

@@ -154,8 +154,8 @@ class GrpcServer:
 
     @property
     def waiting(self) -> int:
-        """Calls that grpcio has taken in and that have not begun."""
-        return self._sampler.waiting + (self._lines.waiting if self._servers else 0)
+        """Calls that have come and have not begun; of those that wait in grpcio, as of the last sample."""
+        return self._sampler.waited_lately + (self._lines.waiting if self._servers else 0)
 
     @property
     def connections(self) -> int:

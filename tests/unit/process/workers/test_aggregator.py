@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+import time
+
 import pytest
 
 from samplerd_server.metrics.metrics import Metrics
 from samplerd_server.metrics.snapshot import SnapshotServer, last_counts
+from samplerd_server.process.workers import aggregator as aggregator_module
 from samplerd_server.process.workers.aggregator import MetricsAggregator
 
 ROWS = ("samplerd_rows_total", (("path", "greedy"),))
@@ -70,3 +75,58 @@ async def test_a_worker_that_was_killed_while_it_wrote_its_last_counts_stays_cou
     aggregator.ended(0)
     assert (await aggregator.take()).by_key()[ROWS] == 5
     assert list(tmp_path.iterdir()) == []
+
+
+class Watched:
+    """The metrics of a worker, and how many workers were read at once."""
+
+    lock = threading.Lock()
+    reading = most = 0
+
+    def __init__(self):
+        self._metrics = Metrics()
+
+    def read(self):
+        with self.lock:
+            Watched.reading += 1
+            Watched.most = max(Watched.most, Watched.reading)
+        time.sleep(0.002)  # long enough for another to begin
+        snapshot = self._metrics.read()
+        with self.lock:
+            Watched.reading -= 1
+        return snapshot
+
+
+@pytest.fixture
+def workers(tmp_path):
+    """Four workers, of which the second hangs."""
+    Watched.most = 0
+    aggregator = MetricsAggregator(["0", "1", "2", "3"])
+    with socket.socket(socket.AF_UNIX) as hangs:
+        hangs.bind(str(tmp_path / "1"))
+        hangs.listen()
+        servers = [SnapshotServer(str(tmp_path / name), Watched()) for name in ("0", "2", "3")]
+        for server in servers:
+            server.start()
+        for index in range(4):
+            aggregator.started(index, tmp_path / str(index))
+        yield aggregator
+        for server in servers:
+            server.stop()
+
+
+async def ups(aggregator):
+    merged = (await aggregator.take()).by_key()
+    return [merged[of_worker("samplerd_worker_up", index)] for index in range(4)]
+
+
+@pytest.mark.asyncio
+async def test_a_worker_that_hangs_keeps_no_other_from_being_asked(workers):
+    assert await ups(workers) == [1, 0, 1, 1]
+
+
+@pytest.mark.asyncio
+async def test_workers_are_asked_one_after_the_other(workers, monkeypatch):
+    monkeypatch.setattr(aggregator_module, "_TURN_S", 60.0)  # however busy this machine is
+    assert await ups(workers) == [1, 0, 1, 1]
+    assert Watched.most == 1
