@@ -6,8 +6,8 @@ at once, what they bring waits in `Lines`, and the main loop gets from there who
 
 Rule 1: what is overridden and called here are names of grpcio's own, which a later version may change: this module then
 cannot be imported, or `is_used` tells that grpcio's main loop takes no calls from here, and servers do without it.
-Rule 2: a call that never begins is answered all the same: `refuse`. Rule 3: what happens to each call here waits for
-one future at a time, and so needs no task, which takes more turns.
+Rule 2: a call that never begins is answered all the same: `refuse`, `_answer_cut`. Rule 3: what happens to each call
+here waits for one future at a time, and so needs no task, which takes more turns.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
+from grpc import StatusCode
 from grpc._cython import cygrpc
 from grpc.aio import _server
 
@@ -160,6 +161,8 @@ class Acceptor(cygrpc.AioServer):  # type: ignore[misc]  # the types leave it ou
     def _ended(self, turn: Turn, arrival: Arrival) -> None:
         """Count a call that has ended. On a Unix socket many callers may share one peer: one that dies resets all."""
         peer = str(turn.connection)
+        if not arrival.has_begun:
+            self._answer_cut(turn.call)
         if peer.startswith("unix"):
             return
         is_reset = arrival.was_cancelled
@@ -167,6 +170,14 @@ class Acceptor(cygrpc.AioServer):  # type: ignore[misc]  # the types leave it ou
             remaining = _Context(turn.call, None, None, asyncio.get_running_loop()).time_remaining()
             is_reset = remaining is None or remaining > 0
         self.resets.note(peer, is_reset=is_reset)
+
+    def _answer_cut(self, call: object) -> None:
+        """Answer a call that ended without a handler, if it has no answer yet: its body ended before its message.
+
+        grpcio itself leaves such a call open. It refuses to answer one that has an answer, or that is over.
+        """
+        context = _Context(call, None, None, asyncio.get_running_loop())
+        _run(context.abort(StatusCode.INTERNAL, "the body ends before its message"), lambda *_: None)
 
     def refuse(self, call: object, error: SamplerdError) -> None:
         """Answer a call that will never begin."""

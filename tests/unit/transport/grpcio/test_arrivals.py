@@ -74,7 +74,7 @@ async def served():
 
 
 async def held(served):
-    """Hold the event loop while calls are made; returns them, when they were made, and how many waited by both counts."""
+    """Hold the event loop while calls are made; returns them, when they were made, and two counts of those that waited."""
     made, seen = [], []
 
     def make():
