@@ -74,7 +74,7 @@ async def served():
 
 
 async def held(served):
-    """Hold the event loop while calls are made; returns them, when they were made, and two counts of those that waited."""
+    """Hold the event loop while calls are made; returns them, when they were made, and how many waited: two counts."""
     made, seen = [], []
 
     def make():
