@@ -137,8 +137,8 @@ class CudaSampler:
             results = self._draw(batch)
             return lambda: results
         results = new_results(batch)
-        flights = self._launch(RowAssignment(batch, np.flatnonzero(own), results))
-        self._run(RowAssignment(batch, np.flatnonzero(~own), results))
+        flights, left = self._launch(RowAssignment(batch, np.flatnonzero(own), results))
+        self._run(RowAssignment(batch, np.flatnonzero(~own), results), *left)
 
         def finish() -> RowResults:
             self._land(flights)
@@ -158,8 +158,10 @@ class CudaSampler:
         if not own.any():
             return None
         verdicts: list[DraftVerdict | None] = [None] * len(sequences)
-        flights = self._launch(DraftAssignment(sequences, np.flatnonzero(own), verdicts))
-        self._run(DraftAssignment(sequences, np.flatnonzero(~own), verdicts))
+        flights, left = self._launch(DraftAssignment(sequences, np.flatnonzero(own), verdicts))
+        if left and not isinstance(batch, DraftBatch):
+            return None  # the CPU verifies it in slices
+        self._run(DraftAssignment(sequences, np.flatnonzero(~own), verdicts), *left)
 
         def finish() -> tuple[DraftVerdict, ...]:
             self._land(flights)
@@ -206,25 +208,24 @@ class CudaSampler:
             return np.zeros(len(sequences), bool)
         return np.array([is_drawn(own.target.rows).all() for own in sequences], bool)
 
-    def _launch(self, assignment: Assignment) -> list[Flight]:
-        """Give the card an assignment, in halves where it lacks memory; the CPU does what the card does not take."""
+    def _launch(self, assignment: Assignment) -> tuple[list[Flight], list[Assignment]]:
+        """Give the card an assignment, in halves where it lacks memory; returns also what it does not take."""
         flight = Flight(self.card, BatchMemory(self.device, self.locked, self.residents), assignment)
         try:
             flight.begin()
         except OutOfCardMemoryError:
             if self._land_first() or self.residents.evict_unused():  # its memory may be enough
                 return self._launch(assignment)
-            if len(assignment) > 1:
-                return [own for half in assignment.halves() for own in self._launch(half)]
-            self._run(assignment)
-            return []
+            if len(assignment) == 1:
+                return [], [assignment]
+            halves = [self._launch(half) for half in assignment.halves()]
+            return [one for flights, _ in halves for one in flights], [one for _, left in halves for one in left]
         except (LaunchError, CardLostError) as error:
             self._note(error)
-            self._run(assignment)
-            return []
+            return [], [assignment]
         with self._in_flight:
             self._flights.append(flight)
-        return [flight]
+        return [flight], []
 
     def _land_first(self) -> bool:
         """Wait for the oldest that the card has; returns whether there was one."""
@@ -249,10 +250,11 @@ class CudaSampler:
         with self._cpu:
             return self._others.sample(batch)
 
-    def _run(self, assignment: Assignment) -> None:
-        """Let the CPU do a assignment."""
+    def _run(self, *assignments: Assignment) -> None:
+        """Let the CPU do what the card does not."""
         with self._cpu:
-            assignment.run_on(self._others)
+            for own in assignments:
+                own.run_on(self._others)
 
     def verify(
         self, target: RowBatch, draft_ids: NDArray[np.int32], parents: NDArray[np.int32], draft: DenseRows | None

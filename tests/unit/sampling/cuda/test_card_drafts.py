@@ -129,6 +129,21 @@ def test_drafts_that_lack_memory_are_split_and_then_left_to_the_cpu() -> None:
     sampler.close()
 
 
+def test_a_long_draft_that_does_not_fit_is_verified_in_slices() -> None:
+    sampler = make(device_bytes=64 << 10)
+    own = some(9, 4_000)
+    sliced = ResumedDraft(own)
+    sliced.tokens, verdict, slices = 1, None, 0
+    assert sampler.begin_drafts(sliced) is None
+    while verdict is None:
+        verdict, slices = sampler.resume_draft(sliced), slices + 1
+    expect((verdict,), own)
+    assert slices == 2, "one for each token"
+    assert sampler.card.counts.launches == 0
+    assert is_empty(sampler)
+    sampler.close()
+
+
 @pytest.mark.parametrize("function", ["copy", "launch", "mark"])
 def test_drafts_that_the_card_refuses_are_verified_by_the_cpu(sampler, caplog, function) -> None:
     sampler.card.failures[function] = LaunchError("too many resources")
