@@ -81,6 +81,17 @@ async def test_a_stream_has_one_line(server):
     assert line["bytes_out"] == sum(sent)
 
 
+async def test_requests_of_a_stream_that_come_together_count_each(server):
+    rows = [pb.SampleRequest(id=number, seed=number, tensor=tensor([[0.0, 1.0]])) for number in range(64)]
+    async with connect(server.address) as channel:
+        stream = stub(channel).SampleStream(iter(rows), metadata=(*TOKEN, ("x-request-id", "together")))
+        sent = [reply.ByteSize() async for reply in stream]
+    line = line_of(server, "together")
+    assert (line["code"], line["requests"], line["rows"], line["samples"]) == ("OK", 64, 64, 64)
+    assert line["bytes_in"] == sum(row.ByteSize() for row in rows)
+    assert (len(sent), line["bytes_out"]) == (64, sum(sent))
+
+
 def test_other_protocols_have_the_same_line(server):
     own = {"authorization": "Bearer right"}
     values = {"values": {"row": [{"values": [1, 2]}]}}

@@ -309,6 +309,45 @@ async def test_on_a_stream_a_failing_request_fails_alone(service):
     assert await stream.code() is CODE.OK
 
 
+async def test_requests_of_a_stream_that_come_together_are_answered_as_each_alone(service, daemon):
+    rng = np.random.default_rng(5)
+    requests = {}
+    for number in range(200):
+        rows = rng.normal(0, 3, (1, 300))
+        if number % 23 == 7:
+            rows[0, 9] = np.nan
+        request = pb.SampleRequest(id=number, seed=int(rng.integers(1 << 63)), tensor=tensor(rows), num_samples=2)
+        request.params.temperature = 0.0 if number // 40 == 2 else 0.8
+        requests[number] = request if number % 31 else malformed("one byte short")[0]
+        requests[number].id = number
+    failing = [number for number in requests if number % 31 == 0]
+    nan = [number for number in requests if number % 23 == 7 and number not in failing]
+    alone = {}
+    for number, request in requests.items():
+        if number not in failing + nan:
+            alone[number] = list((await service.Sample(request)).samples)
+    before = await asyncio.to_thread(daemon.metrics)
+    stream = service.SampleStream(iter(requests.values()), timeout=WAIT_S)
+    replies = {reply.id: reply async for reply in stream}
+    assert sorted(replies) == sorted(requests)
+    assert [number for number, reply in replies.items() if reply.error.code] == failing
+    for number in nan:
+        (error,) = replies[number].row_errors
+        assert (error.row, error.reason, error.message) == (0, pb.ROW_ERROR_REASON_NAN, "NaN at id 9")
+        assert list(replies[number].samples) == [-1, -1]
+    for number, samples in alone.items():
+        assert (list(replies[number].samples), replies[number].seed) == (samples, requests[number].seed)
+    after = await asyncio.to_thread(daemon.metrics)
+    grown = {name: after[name] - before.get(name, 0.0) for name in after}
+    drawn = len(requests) - len(failing)
+    assert grown['samplerd_requests_total{code="OK",rpc="SampleStream"}'] == drawn
+    assert grown['samplerd_requests_total{code="INVALID_ARGUMENT",rpc="SampleStream"}'] == len(failing)
+    assert grown['samplerd_request_seconds_count{rpc="SampleStream"}'] == len(requests)
+    assert grown["samplerd_queue_wait_seconds_count"] == drawn == grown["samplerd_batch_rows_sum"]
+    assert grown['samplerd_source_rows_total{source="logits"}'] == drawn
+    assert after["samplerd_in_flight_requests"] == 0
+
+
 async def test_bytes_that_are_no_request_fail_alone_on_a_stream(address):
     async with connect(address) as channel:
         stream = channel.stream_stream("/samplerd.v1.SamplerService/SampleStream")()

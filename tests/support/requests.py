@@ -66,6 +66,7 @@ def ticket(
     priority: int = 0,
     num_samples: int = 1,
     reply: Any = None,
+    requests: int = 1,
 ) -> Ticket:
     """A ticket of zeros."""
     return Ticket(
@@ -74,4 +75,5 @@ def ticket(
         deadline=deadline,
         connection=connection,
         reply=Reply() if reply is None else reply,
+        requests=requests,
     )

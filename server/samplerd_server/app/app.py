@@ -151,6 +151,8 @@ class App:
             distributions=distributions,
             info=describe(config, facts, RPCS),
             loop=loop,
+            # Whether there is room for all is known to the engine, not to its doors.
+            most_joint_rows=0 if is_door else min(config.batching.max_rows, config.admission.queue_rows),
         )
         inference = open_inference(
             decoder=decoder,

@@ -147,7 +147,7 @@ class LocalCore:
             cost_model=self.cost_model,
         )
         self._sweeper = Sweeper(self.batcher, loop)
-        self.entry = QueueEntry(admission, self.batcher, self._sweeper, metrics)
+        self.entry = QueueEntry(admission, self.batcher, self._sweeper, metrics, batch_rows=config.batching.max_rows)
         self._uploads: Uploads | None = None
         watch_core(metrics, config, batcher=self.batcher, engine=engine, queue=self.queue, slicer=self.slicer)
 

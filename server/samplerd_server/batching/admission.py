@@ -45,6 +45,11 @@ class Admission:
         self.gate = Gate()
         """Whether new requests are taken at all."""
 
+    @property
+    def waiting_rows(self) -> int:
+        """Rows that wait for the next batches."""
+        return self._queue.rows
+
     def check(self, ticket: Ticket, now: float) -> None:
         """Return if a ticket may enter the queue; raise otherwise.
 

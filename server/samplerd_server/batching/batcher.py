@@ -81,7 +81,7 @@ class Batcher:
         self._loop = loop
         self.device = DeviceState()
         """Batches on the device. Nobody else changes it."""
-        self._tickets = 0
+        self._requests = 0
         self._running: set[TicketBatch] = set()
         self.finished = 0
         """Batches that the device has finished."""
@@ -94,7 +94,7 @@ class Batcher:
     @property
     def in_flight(self) -> int:
         """Requests in the queue or on the device."""
-        return len(self._queue) + len(self._slicer) + self._tickets
+        return len(self._queue) + len(self._slicer) + self._requests
 
     @property
     def is_computing(self) -> bool:
@@ -188,10 +188,10 @@ class Batcher:
     def _drop(self, ticket: Ticket, now: float) -> None:
         # Expiry is checked first, because transports also cancel a call whose deadline passes.
         if ticket.ended_late(now):
-            self._metrics.expired.add(1)
+            self._metrics.expired.add(ticket.requests)
             ticket.fail(DeadlineError("the deadline passed while the request was queued; nothing was computed"))
         else:
-            self._metrics.cancelled.add(1, "queued")
+            self._metrics.cancelled.add(ticket.requests, "queued")
 
     def _run(self, batch: TicketBatch, reason: str, now: float) -> None:
         """Run a batch: on the event loop if the device is idle and the batch is predicted short, else on its thread."""
@@ -208,7 +208,8 @@ class Batcher:
         device.batches += 1
         device.rows += rows
         self._running.add(batch)
-        self._tickets += len(tickets)
+        requests = sum([ticket.requests for ticket in tickets])
+        self._requests += requests
         work = self._count(tickets, reason, now, rows, packed.samples)
         span = None if self._tracing is None else self._begin_span(tickets, reason, now, rows)
 
@@ -219,7 +220,7 @@ class Batcher:
             device.rows -= rows
             device.finish(time.monotonic())
             device.credit_s -= outcome.compute_s
-            self._tickets -= len(tickets)
+            self._requests -= requests
             if self._queue.rows or self._slicer:
                 self._schedule_decision()
             self._cost_model.learn(work, outcome.compute_s)
@@ -240,7 +241,7 @@ class Batcher:
         traced = [ticket for ticket in tickets if ticket.is_traced]
         if not traced or self._tracing is None:
             return None
-        span = self._tracing.begin_batch(rows, len(tickets), reason, now)
+        span = self._tracing.begin_batch(rows, sum(ticket.requests for ticket in tickets), reason, now)
         for ticket in traced:
             ticket.batch_span = span
         return span
@@ -253,7 +254,7 @@ class Batcher:
             work += ticket.work
             size += ticket.size_bytes
             greedy += ticket.request.greedy_rows
-            wait.observe(now - ticket.arrival)
+            wait.observe_times(ticket.requests, now - ticket.arrival)
         self._batches[reason].value += 1
         self._metrics.batch_rows.observe(rows)
         self._greedy.value += greedy
@@ -267,7 +268,7 @@ class Batcher:
         tickets, compute_s = batch.tickets, outcome.compute_s
         self._metrics.compute_seconds.observe(compute_s)
         if outcome.results is None:
-            self._count_gone(sum(ticket.is_cancelled for ticket in tickets))
+            self._metrics.cancelled.add(_cancelled(tickets), "computed")
             _fail(tickets)
             return
         try:
@@ -277,20 +278,21 @@ class Batcher:
             answers = batch.unpack(outcome.results, timings)
         except Exception:  # noqa: BLE001  # a bug in samplerd fails this batch and nothing else
             _LOG.exception("the results of a batch could not be unpacked")
-            self._count_gone(sum(ticket.is_cancelled for ticket in tickets))
+            self._metrics.cancelled.add(_cancelled(tickets), "computed")
             _fail(tickets)
             return
         gone = 0
         for ticket, answer in zip(tickets, answers, strict=True):
             if ticket.reply.done():
-                gone += 1
+                gone += ticket.requests
             else:
                 ticket.reply.set_result(answer)
-        self._count_gone(gone)
+        self._metrics.cancelled.add(gone, "computed")
 
-    def _count_gone(self, tickets: int) -> None:
-        if tickets:
-            self._metrics.cancelled.add(tickets, "computed")
+
+def _cancelled(tickets: list[Ticket]) -> int:
+    """Count the requests that nobody waits for any more."""
+    return sum(ticket.requests for ticket in tickets if ticket.is_cancelled)
 
 
 def _fail(tickets: list[Ticket]) -> None:

@@ -23,12 +23,12 @@ _Heap = list[tuple[float, int, "Ticket"]]
 class TicketQueue:
     """Waiting tickets in one heap for each connection, most urgent first (`Ticket.urgency`, then arrival)."""
 
-    __slots__ = ("_connections", "_order", "_tickets", "bytes", "rows", "work")
+    __slots__ = ("_connections", "_order", "_requests", "bytes", "rows", "work")
 
     def __init__(self) -> None:
         self._connections: dict[str, _Heap] = {}
         self._order = count()
-        self._tickets = 0
+        self._requests = 0
         self.rows = 0
         """Rows of the waiting tickets."""
         self.bytes = 0
@@ -37,8 +37,8 @@ class TicketQueue:
         """Price of the waiting tickets in nanoseconds: the sum of `SampleRequest.work`."""
 
     def __len__(self) -> int:
-        """Count the waiting tickets."""
-        return self._tickets
+        """Count the waiting requests."""
+        return self._requests
 
     @property
     def connections(self) -> int:
@@ -51,7 +51,7 @@ class TicketQueue:
         if heap is None:
             heap = self._connections[ticket.connection] = []
         heapq.heappush(heap, (ticket.urgency, next(self._order), ticket))
-        self._tickets += 1
+        self._requests += ticket.requests
         self.rows += ticket.rows
         self.bytes += ticket.held_bytes
         self.work += ticket.work
@@ -79,7 +79,7 @@ class TicketQueue:
         return dead
 
     def _forget(self, ticket: Ticket) -> None:
-        self._tickets -= 1
+        self._requests -= ticket.requests
         self.rows -= ticket.rows
         self.bytes -= ticket.held_bytes
         self.work -= ticket.work
@@ -114,7 +114,7 @@ class TicketQueue:
         entries = [entry for heap in self._connections.values() for entry in heap]
         entries.sort()
         self._connections.clear()
-        self._tickets = self.rows = self.bytes = self.work = 0
+        self._requests = self.rows = self.bytes = self.work = 0
         return [entry[2] for entry in entries]
 
     def _round(self, batch: list[Ticket], whole: _Room, share: _Room) -> None:

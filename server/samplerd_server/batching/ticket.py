@@ -72,6 +72,7 @@ class Ticket:
         "is_traced",
         "reply",
         "request",
+        "requests",
         "rows",
         "size_bytes",
         "urgency",
@@ -85,6 +86,8 @@ class Ticket:
         deadline: float,
         connection: str,
         reply: Reply,
+        *,
+        requests: int = 1,
     ) -> None:
         self.request = request
         self.rows = request.rows
@@ -100,6 +103,8 @@ class Ticket:
         self.connection = connection
         """The connection whose fair share the request counts against."""
         self.reply = reply
+        self.requests = requests
+        """Requests of the caller that the request stands for: several that came together may be one."""
         self.is_traced = False
         """Whether its call is traced, so that its batch has a span."""
         self.batch_span: BatchSpan | None = None

@@ -124,6 +124,12 @@ class Histogram:
         series[bisect_left(self._bounds, amount)] += 1
         series[-1] += amount
 
+    def observe_times(self, times: int, amount: float) -> None:
+        """Count so many observations of one amount, in a histogram without labels."""
+        series = self._series[()]
+        series[bisect_left(self._bounds, amount)] += times
+        series[-1] += times * amount
+
     def summary(self, *values: str) -> tuple[int, float]:
         """Give the number of observations and their sum."""
         *counts, total = self.series(*values)

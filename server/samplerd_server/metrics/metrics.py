@@ -170,15 +170,15 @@ class Metrics(ServerTable, _Instruments):
             compute_s=self.compute_seconds.summary()[1],
         )
 
-    def request_answered(self, rpc: str, code: Code, seconds: float) -> None:
-        """Count a request that was answered; a stream counts each of its own."""
+    def requests_answered(self, rpc: str, code: Code, seconds: float, requests: int = 1) -> None:
+        """Count requests that were answered at once, `seconds` after they came; a stream counts each of its own."""
         own = self._rpcs[rpc]
-        own.request_seconds[bisect_left(_BOUNDS, seconds)] += 1
-        own.request_seconds[-1] += seconds
+        own.request_seconds[bisect_left(_BOUNDS, seconds)] += requests
+        own.request_seconds[-1] += requests * seconds
         if code is OK:
-            own.request_ok.value += 1
+            own.request_ok.value += requests
         else:
-            self.requests.add(1, rpc, code.name)
+            self.requests.add(requests, rpc, code.name)
 
 
 class SupervisorMetrics(SupervisorTable, _Instruments):

@@ -13,7 +13,7 @@ from samplerd_server.core.errors import DeadlineError, InternalError, Unavailabl
 from samplerd_server.core.params import SamplingParams
 from tests.support.bench import Bench
 from tests.support.engine import argmax
-from tests.support.requests import Reply, one_hot, request
+from tests.support.requests import Reply, one_hot, request, ticket
 
 
 @pytest.fixture
@@ -100,6 +100,25 @@ def test_a_cancelled_ticket_is_dropped_when_its_batch_is_formed(bench):
     assert (first.reply.done(), stays.reply.done()) == (True, True)
     assert bench.metrics.cancelled.value("queued") == 1
     assert bench.metrics.samples.value() == 2
+
+
+def test_each_request_that_a_ticket_stands_for_counts(bench):
+    gone, late = bench.send(rows=2, requests=2), bench.send(rows=2, requests=2, deadline=0.1)
+    computed = bench.send(rows=3, requests=3)
+    bench.loop.ready.clear()  # nothing is decided yet
+    assert bench.batcher.in_flight == 7
+    gone.reply.cancel()
+    bench.now += 0.2
+    bench.batcher.sweep(bench.now)
+    assert late.reply.exception() is not None
+    assert (bench.metrics.cancelled.value("queued"), bench.metrics.expired.value()) == (2, 2)
+    bench.batcher.enqueue(ticket(arrival=bench.now))
+    bench.batcher._decide()  # what the turn above would have called
+    assert bench.batcher.in_flight == 4
+    assert bench.metrics.queue_wait_seconds.summary() == (4, pytest.approx(3 * 0.2))
+    computed.reply.cancel()
+    bench.finish()
+    assert (bench.metrics.cancelled.value("computed"), bench.batcher.in_flight) == (3, 0)
 
 
 def test_a_batch_of_which_nothing_is_wanted_is_never_submitted(bench):

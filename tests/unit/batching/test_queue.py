@@ -31,6 +31,17 @@ def test_counts_follow_what_waits():
     assert (len(queue), queue.rows, queue.bytes) == (0, 0, 0)
 
 
+def test_each_request_that_a_ticket_stands_for_counts():
+    queue = queue_of(ticket(rows=3, requests=3), ticket(), ticket(rows=2, requests=2, connection="b"))
+    assert (len(queue), queue.rows) == (6, 6)
+    assert len(queue.take(3, MANY)) == 1
+    assert len(queue) == queue.rows == 3
+    assert len(queue.remove(lambda own: own.connection == "b")) == 1
+    assert len(queue) == 1
+    queue.take(10, MANY)
+    assert len(queue) == 0
+
+
 def test_equals_leave_in_the_order_of_arrival():
     tickets = [ticket() for _ in range(20)]
     queue = queue_of(*tickets)

@@ -225,7 +225,7 @@ def test_a_unary_call_is_also_a_request_and_a_stream_counts_its_own():
     metrics.rpc_handled("Sample", Code.INVALID_ARGUMENT, 0.5)
     metrics.rpc_started("SampleStream")
     for _ in range(3):
-        metrics.request_answered("SampleStream", Code.OK, 0.25)
+        metrics.requests_answered("SampleStream", Code.OK, 0.25)
     metrics.rpc_handled("SampleStream", Code.OK, 9.0)
     assert metrics.requests.value("Sample", "INVALID_ARGUMENT") == 1
     assert metrics.requests.value("SampleStream", "OK") == 3

@@ -11,7 +11,7 @@ from samplerd_server.core.request import RNG
 from samplerd_server.transport.codec.encode_lists import Part, encode_lists
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import numpy as np
     from google.protobuf.duration_pb2 import Duration
@@ -25,6 +25,7 @@ __all__ = [
     "encode",
     "encode_chunks",
     "encode_draft_error",
+    "encode_each",
     "encode_error",
     "encode_part",
     "encode_verdict",
@@ -38,6 +39,11 @@ def encode(request: SampleRequest | ReplyHead, result: SampleResult) -> bytes:
     if result.row_errors or request.outputs is not NO_OUTPUTS or len(result.samples) > _MAX_REUSED_SAMPLES:
         return _encode(request, result, Part(chunk=0, begin=0, end=len(result.samples), is_last=True))
     return _PLAIN.encode(request, result)
+
+
+def encode_each(ids: Sequence[int], seeds: Sequence[int], result: SampleResult) -> list[bytes]:
+    """Encode as many replies, with an even share of the samples each, of a result without errors and outputs."""
+    return _PLAIN.encode_each(ids, seeds, result)
 
 
 def is_long(result: SampleResult) -> bool:
@@ -80,14 +86,28 @@ class _PlainReply:
         self._compute = self._timing.compute
 
     def encode(self, request: SampleRequest | ReplyHead, result: SampleResult) -> bytes:
-        reply, timing = self._reply, result.timing
+        reply = self._reply
         reply.id = request.id
         reply.seed = request.seed
         self._samples[:] = result.samples.tolist()
+        self._set_timing(result.timing)
+        return reply.SerializeToString()
+
+    def encode_each(self, ids: Sequence[int], seeds: Sequence[int], result: SampleResult) -> list[bytes]:
+        reply, samples, values = self._reply, self._samples, result.samples.tolist()
+        share, replies = len(values) // len(ids), []
+        self._set_timing(result.timing)
+        for own_id, seed, begin in zip(ids, seeds, range(0, len(values), share), strict=True):
+            reply.id = own_id
+            reply.seed = seed
+            samples[:] = values[begin : begin + share]
+            replies.append(reply.SerializeToString())
+        return replies
+
+    def _set_timing(self, timing: Timing) -> None:
         _set_duration(self._queue, timing.queue_s)
         _set_duration(self._compute, timing.compute_s)
         self._timing.batch_rows = timing.batch_rows
-        return reply.SerializeToString()
 
 
 _PLAIN = _PlainReply()

@@ -88,6 +88,10 @@ class KnownRequests:
             work=like.work,
         )
 
+    def like(self, kind: object) -> tuple[int, SampleRequest] | None:
+        """Give the bytes of the numbers and a request without numbers of a kind; None = it is not known."""
+        return self._known.get(kind)  # type: ignore[call-overload,no-any-return]  # whatever `kind_of` gave
+
     def remember(self, kind: _Kind | None, request: SampleRequest) -> None:
         """Remember a message of this kind, whose request this is."""
         source: Any = request.source

@@ -5,6 +5,7 @@ Most calls have no record: `Recorder` makes one for a call that is logged or tra
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -52,13 +53,13 @@ class CallRecord:
         self.samples += request.samples
         if not getattr(request, "drawn", 0):  # otherwise an earlier part of the request had the row
             self.rows += ticket.rows
-        self.requests += 1
+        self.requests += ticket.requests
         if self.trace is not None:
             self.trace.queued(ticket)
         if self.requests == 1 and not self.is_stream:
             self._first = ticket.reply
         else:
-            ticket.reply.add_done_callback(self._answered)
+            ticket.reply.add_done_callback(partial(self._answered, requests=ticket.requests))
 
     def settle(self) -> None:
         """Add what the first request took, because the call has ended."""
@@ -66,8 +67,8 @@ class CallRecord:
         if first is not None and first.done():
             self._answered(first)
 
-    def _answered(self, reply: Reply) -> None:
+    def _answered(self, reply: Reply, requests: int = 1) -> None:
         if not reply.cancelled() and reply.exception() is None:
             timing = reply.result().timing
-            self.wait_s += timing.queue_s
-            self.compute_s += timing.compute_s
+            self.wait_s += requests * timing.queue_s
+            self.compute_s += requests * timing.compute_s

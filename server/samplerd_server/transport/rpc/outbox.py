@@ -44,6 +44,8 @@ class _Entry(NamedTuple):
     """Whether it is written apart from others."""
     written: Callable[[], None] | None
     """What is called once it is written."""
+    replies: int
+    """How many replies it is: several that were drawn as one are written as one."""
 
 
 class Outbox:
@@ -70,7 +72,7 @@ class Outbox:
         self._is_closed = False
 
     def __len__(self) -> int:
-        """Count the replies that are not begun to be written."""
+        """Count the replies that are not begun to be written, joint ones once."""
         return len(self._done)
 
     def hold(self, size: int, writing: int) -> None:
@@ -104,6 +106,7 @@ class Outbox:
         *,
         is_part: bool = False,
         written: Callable[[], None] | None = None,
+        replies: int = 1,
     ) -> None:
         """Write these messages after those before them.
 
@@ -112,9 +115,10 @@ class Outbox:
             size: bytes that they hold, which `hold` counts.
             is_part: whether they are a part of a long reply.
             written: called once they are written, or nobody reads them.
+            replies: how many replies they are.
 
         """
-        self._done.append(_Entry(messages, size, is_part, written))
+        self._done.append(_Entry(messages, size, is_part, written, replies))
         self.parts += is_part
         self.wake()
 
@@ -142,7 +146,7 @@ class Outbox:
                 await self._write_together(self._write_many)
 
     async def _write_next(self) -> None:
-        messages, size, is_part, written = self._done.popleft()
+        messages, size, is_part, written, replies = self._done.popleft()
         try:
             for message in messages:
                 await self._write(message)
@@ -154,7 +158,7 @@ class Outbox:
                 written()
         self.parts -= is_part
         self._give(size)
-        self._on_written(1)
+        self._on_written(replies)
 
     async def _write_together(self, write_many: _WritesMany) -> None:
         """Write small replies in one go, and a long one in as many as it takes."""
@@ -164,8 +168,8 @@ class Outbox:
         called: list[Callable[[], None]] = []
         try:
             while self._done and not self._done[0][2] and not has_written:
-                messages, size, _, written = self._done.popleft()
-                replies += 1
+                messages, size, _, written, own = self._done.popleft()
+                replies += own
                 held += size
                 if written is not None:
                     called.append(written)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from samplerd_server.core.errors import OverloadedError, UnavailableError
+from samplerd_server.core.errors import OverloadedError, SamplerdError, UnavailableError
 from samplerd_server.core.request import SampleRequest
 from samplerd_server.transport.rpc.workload import Workload
 
@@ -25,11 +25,15 @@ __all__ = ["QueueEntry"]
 class QueueEntry:
     """Admits tickets and queues them."""
 
-    def __init__(self, admission: Admission, batcher: Batcher, sweeper: Sweeper, metrics: Metrics) -> None:
+    def __init__(
+        self, admission: Admission, batcher: Batcher, sweeper: Sweeper, metrics: Metrics, *, batch_rows: int
+    ) -> None:
+        """Take what it needs; `batch_rows`: the most rows of a batch."""
         self._admission = admission
         self._batcher = batcher
         self._sweeper = sweeper
         self._metrics = metrics
+        self._batch_rows = batch_rows
         self._workload = Workload(metrics)
 
     @property
@@ -57,6 +61,27 @@ class QueueEntry:
         self._batcher.enqueue(ticket)
         ticket.reply.add_done_callback(self._on_done)
 
+    def take_joint(self, ticket: Ticket, identity: str) -> bool:
+        """Queue a ticket that stands for several requests, if the next batch has room for it and it is admitted.
+
+        A batch that is too small for all gives every connection a share in rows, of which a joint request would take
+        all or nothing.
+
+        Returns:
+            Whether it was queued. If not, nothing was counted: each of its requests is to be queued by itself.
+
+        """
+        if self._admission.waiting_rows + ticket.rows > self._batch_rows:
+            return False
+        try:
+            self._admission.check(ticket, time.monotonic())
+        except SamplerdError:
+            return False
+        self._count(ticket, identity)
+        self._batcher.enqueue(ticket)
+        ticket.reply.add_done_callback(self._on_done)
+        return True
+
     def _on_done(self, reply: Future[Any]) -> None:
         """Give a cancelled ticket's place in the queue back."""
         if reply.cancelled():
@@ -73,6 +98,9 @@ class QueueEntry:
         except UnavailableError:
             self._metrics.shed.add(1, "draining")
             raise
+        self._count(ticket, identity)
+
+    def _count(self, ticket: Ticket, identity: str) -> None:
         self._workload.count(ticket.request)
         if identity:
             self._metrics.identity_rows.add(ticket.request.rows, self._metrics.identity_label(identity))

@@ -15,6 +15,7 @@ from samplerd_server.transport.codec.decode_draft import DraftDecoder
 from samplerd_server.transport.codec.encode import encode, encode_verdict, is_long
 from samplerd_server.transport.codec.status import check_any_row_drawn
 from samplerd_server.transport.rpc.contract import SAMPLER
+from samplerd_server.transport.rpc.joins import SampleJoins
 from samplerd_server.transport.rpc.large_draws import LargeDraws
 from samplerd_server.transport.rpc.messages import DraftMessages, SampleMessages, encode_later
 from samplerd_server.transport.rpc.reply_bytes import COPIES
@@ -48,13 +49,16 @@ class SamplerService:
         distributions: DistributionService,
         info: pb.GetServerInfoResponse,
         loop: AbstractEventLoop,
+        most_joint_rows: int = 0,
     ) -> None:
+        """Take what it needs; `most_joint_rows`: requests of a stream that may become one; 0 = each stays alone."""
         self.decoder = replace(decoder, by_distribution=distributions.request_decoder(decoder, limits.max_samples))
         self._stream_decoder = replace(
             decoder, by_distribution=distributions.request_decoder(decoder, limits.max_stream_samples)
         )
         self._draft_decoder = DraftDecoder(samples=decoder)
         self._submitter = submitter
+        self._joins = SampleJoins(self._stream_decoder, submitter, most_joint_rows) if most_joint_rows > 1 else None
         self._streams = streams
         self._chunk_samples = limits.chunk_samples
         self._large_draws = LargeDraws(submitter.submit_part, limits.chunk_samples)
@@ -86,7 +90,7 @@ class SamplerService:
             self._submitter.submit_to(reply, request, arrival, deadline, connection)
             return None
 
-        stream = self._streams.new(messages, submit, call)
+        stream = self._streams.new(messages, submit, call, self._joins)
         await self._streams.run(stream)
 
     @SAMPLER.server_stream("SampleDistribution", pb.SampleRequest, pb.SampleResponse)

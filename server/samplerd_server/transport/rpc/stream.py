@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic
 
@@ -25,12 +24,11 @@ import grpc.aio
 
 from samplerd_server.core.errors import (
     DRAIN_RETRY_S,
-    OK,
-    Code,
     InternalError,
     SamplerdError,
     UnavailableError,
 )
+from samplerd_server.transport.rpc.answers import Answers
 from samplerd_server.transport.rpc.arrival import current_record
 from samplerd_server.transport.rpc.outbox import Outbox
 from samplerd_server.transport.rpc.stream_messages import Request, Result
@@ -38,11 +36,12 @@ from samplerd_server.transport.rpc.stream_reply import StreamReply
 
 if TYPE_CHECKING:
     from asyncio import Future
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from samplerd_server.metrics.metrics import Metrics
+    from samplerd_server.transport.codec.joint_requests import JointRequest
     from samplerd_server.transport.rpc.call import Call
-    from samplerd_server.transport.rpc.call_trace import StreamedRequest
+    from samplerd_server.transport.rpc.joins import JoinsRequests
     from samplerd_server.transport.rpc.reply_bytes import ReplyBytes
     from samplerd_server.transport.rpc.stream_messages import Messages
     from samplerd_server.transport.rpc.stream_reply import Submit
@@ -53,7 +52,6 @@ __all__ = ["Stream", "ignore_outcome"]
 _LOG = logging.getLogger("samplerd.transport")
 _MOST_GATHERED = 8
 """Requests that are submitted together at the latest: half of what a batch can save is saved by four."""
-_NOT_ENCODED = "a reply of a stream could not be encoded"
 _SMALL_BYTES = 1 << 14
 """Requests of more bytes are submitted at once: their rows take longer to draw than a batch takes to be formed."""
 
@@ -71,27 +69,25 @@ class Stream(Generic[Request, Result]):
         reply_bytes: ReplyBytes,
         limit: int,
         log_refusal: Callable[[str, SamplerdError, Any], None] | None = None,
+        joins: JoinsRequests | None = None,
     ) -> None:
         self._call = call
         self._context = call.context
         self._messages = messages
         self._submit = submit
-        self._metrics = metrics
         self._limit = limit
-        self._log_refusal = log_refusal
+        self._joins = joins
         self._record = current_record()
         if self._record is not None:
             self._record.is_stream = True
         self._connection = call.connection
-        self._own_context = copy_context()
-        """In which errors are logged and encoded: a batch settles its replies in the context of another call."""
         self._in_flight = 0
-        self._replies: set[StreamReply[Request]] = set()
         self._deadline = call.deadline
         self._read_many: Any = getattr(call.context, "read_many", None)
         self._gathered: list[StreamReply[Request]] = []
         """Requests that are read and not submitted."""
         self._outbox = Outbox(call, reply_bytes, self._on_written)
+        self._answers = Answers(call, messages, self._outbox, metrics=metrics, log_refusal=log_refusal)
         self._reader_waits: Future[None] | None = None
         self._is_read = False
         self._is_draining = False
@@ -119,7 +115,7 @@ class Stream(Generic[Request, Result]):
         finally:
             self._is_over = True
             self._gathered.clear()
-            for reply in tuple(self._replies):
+            for reply in tuple(self._answers.pending):
                 reply.cancel()
             self._in_flight = 0
             self._outbox.close()
@@ -143,9 +139,7 @@ class Stream(Generic[Request, Result]):
                 arrived: list[bytes] = await read_many(self._limit - self._in_flight)
                 if not arrived:
                     break
-                for message in arrived:
-                    self._accept(message)
-                self.submit_gathered()
+                self._accept_all(arrived)
             while self._in_flight >= self._limit:
                 self._reader_waits = asyncio.get_running_loop().create_future()
                 await self._reader_waits
@@ -159,6 +153,39 @@ class Stream(Generic[Request, Result]):
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
+    def _accept_all(self, arrived: list[bytes]) -> None:
+        """Take in and submit all requests that came together; those alike are joined, unless the stream is traced."""
+        began, joins = time.monotonic(), self._joins
+        if joins is None or len(arrived) == 1 or (self._record is not None and self._record.trace is not None):
+            for message in arrived:
+                self._accept(message)
+        else:
+            for part in joins.join(arrived):
+                if isinstance(part, bytes):
+                    self._accept(part)
+                else:
+                    self.submit_gathered()
+                    self._accept_joint(joins, part, began)
+        self.submit_gathered()
+
+    def _accept_joint(self, joins: JoinsRequests, joint: JointRequest, began: float) -> None:
+        reply: StreamReply[Any] = StreamReply(joint, began, partial(self._answers.settle_joint, joins))
+        self._answers.pending.add(reply)
+        try:
+            is_queued = joins.submit(reply, joint, began, self._deadline, self._connection)
+        except Exception:  # noqa: BLE001  # a bug, which each of the requests meets by itself
+            _LOG.exception("a joint request of a stream raised")
+            is_queued = False
+        if is_queued:
+            self._in_flight += len(joint.ids)
+            if self._record is not None:
+                self._record.bytes_in += sum(map(len, joint.messages))
+            joint.messages.clear()
+        else:
+            self._answers.pending.discard(reply)
+            for message in joint.messages:
+                self._accept(message)
+
     def _accept(self, data: bytes) -> None:
         """Take one request in; its reply, or its error, reaches the writer."""
         began = time.monotonic()
@@ -171,14 +198,14 @@ class Stream(Generic[Request, Result]):
         try:
             request = self._messages.decode(data)
         except SamplerdError as error:
-            self._fail(self._messages.identify(data), error, began, trace)
+            self._answers.fail(self._messages.identify(data), error, began, trace)
             return
         except Exception:  # noqa: BLE001  # a bug fails this request and not the stream
             _LOG.exception("a request of a stream raised")
-            self._fail(self._messages.identify(data), InternalError(), began, trace)
+            self._answers.fail(self._messages.identify(data), InternalError(), began, trace)
             return
-        reply = StreamReply(request, began, self._settle, trace)
-        self._replies.add(reply)
+        reply = StreamReply(request, began, self._answers.settle, trace)
+        self._answers.pending.add(reply)
         self._gathered.append(reply)
         if self._read_many is not None:
             return  # the reader submits all that it was given
@@ -202,50 +229,6 @@ class Stream(Generic[Request, Result]):
                 if task is not None:
                     reply.follow(task)
 
-    def _settle(self, reply: StreamReply[Request]) -> None:
-        """Pass a reply that is done on to the writer."""
-        self._replies.discard(reply)
-        if reply.cancelled():
-            self._count(Code.CANCELLED, reply.began)
-            if reply.trace is not None:
-                reply.trace.end(reply.request.id, Code.CANCELLED)
-            return
-        error = reply.exception()
-        if error is None:
-            try:
-                messages, size, writing = self._messages.encode(reply.request, reply.result())
-                self._outbox.hold(size, writing)
-            except SamplerdError as refusal:
-                error = refusal
-            except Exception as bug:  # noqa: BLE001  # a bug fails this request and not the stream
-                _LOG.exception(_NOT_ENCODED)
-                error = bug
-        if error is None:
-            request_id = reply.request.id
-            if not isinstance(messages, tuple):
-                messages = self._encode_later(request_id, messages)
-            written = None if reply.trace is None else partial(reply.trace.end, request_id, OK)
-            self._outbox.add(messages, size, written=written)
-            self._count(OK, reply.began)
-        else:
-            known = error if isinstance(error, SamplerdError) else InternalError()
-            self._own_context.run(self._fail, reply.request.id, known, reply.began, reply.trace)
-
-    def _encode_later(self, request_id: int, messages: Iterable[bytes]) -> Iterator[bytes]:
-        """Encode the messages of a reply when they are written."""
-        try:
-            yield from messages
-        except Exception:  # noqa: BLE001  # a bug fails this request and not the stream
-            _LOG.exception(_NOT_ENCODED)
-            yield self._messages.encode_error(request_id, InternalError(), self._call.request_id)
-
-    def _fail(self, request_id: int, error: SamplerdError, began: float, trace: StreamedRequest | None) -> None:
-        if self._log_refusal is not None:
-            self._log_refusal(self._call.rpc, error, self._context)
-        message = self._messages.encode_error(request_id, error, self._call.request_id)
-        self._outbox.add((message,), written=None if trace is None else partial(trace.end, request_id, error.code))
-        self._count(error.code, began)
-
     def put(self, messages: Iterable[bytes], size: int) -> None:
         """Send messages of so many bytes, one at a time, as the next part of a reply that is not complete yet.
 
@@ -259,9 +242,6 @@ class Stream(Generic[Request, Result]):
             self.submit_gathered()
         self._in_flight += 1
         self._outbox.add(messages, size, is_part=True)
-
-    def _count(self, code: Code, began: float) -> None:
-        self._metrics.request_answered(self._call.rpc, code, time.monotonic() - began)
 
     def _on_written(self, replies: int) -> None:
         """Let the reader go on. While replies are being written it waits until half of the requests are answered."""

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from samplerd_server.core.errors import SamplerdError
     from samplerd_server.metrics.metrics import Metrics
     from samplerd_server.transport.rpc.call import Call
+    from samplerd_server.transport.rpc.joins import JoinsRequests
     from samplerd_server.transport.rpc.reply_bytes import ReplyBytes
     from samplerd_server.transport.rpc.stream_messages import Messages, Request, Result
     from samplerd_server.transport.rpc.stream_reply import Submit
@@ -46,8 +47,9 @@ class Streams:
         messages: Messages[Request, Result],
         submit: Submit[Request],
         call: Call,
+        joins: JoinsRequests | None = None,
     ) -> Stream[Request, Result]:
-        """Make the stream of a call."""
+        """Make the stream of a call; `joins` joins requests that came together; None = they stay alone."""
         return Stream(
             call,
             messages=messages,
@@ -56,6 +58,7 @@ class Streams:
             reply_bytes=self.replies,
             limit=self._max_requests,
             log_refusal=self._log_refusal,
+            joins=joins,
         )
 
     async def run(self, stream: Stream[Any, Any]) -> None:

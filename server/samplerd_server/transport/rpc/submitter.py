@@ -14,6 +14,7 @@ from samplerd_server.transport.rpc.caller import CALLER
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
+    from collections.abc import Callable
 
     from samplerd_server.batching.gate import Gate
     from samplerd_server.batching.ticket import Reply
@@ -46,6 +47,8 @@ class Submitter:
     def __init__(self, entry: Entry, loop: AbstractEventLoop, *, has_records: bool = False) -> None:
         """Take what it needs; `has_records`: calls may have records, in which their requests are noted."""
         self._entry = entry
+        self._take_joint: Callable[[Ticket, str], bool] | None = getattr(entry, "take_joint", None)
+        """`QueueEntry` has it. A door has not: whether there is room for all is known to its engine only."""
         self._loop = loop
         self._has_records = has_records
 
@@ -87,6 +90,23 @@ class Submitter:
         """
         self._take(Ticket(request, arrival, deadline, connection, reply))
 
+    def submit_joint_to(
+        self,
+        reply: Reply,
+        request: SampleRequest,
+        arrival: float,
+        deadline: float,
+        connection: str,
+        *,
+        requests: int,
+    ) -> bool:
+        """Queue a request that stands for several, if there is room for all of them; returns whether there was."""
+        ticket = Ticket(request, arrival, deadline, connection, reply, requests=requests)
+        if self._take_joint is None or not self._take_joint(ticket, CALLER.get()):
+            return False
+        self._record(ticket)
+        return True
+
     def submit_part(
         self, part: SampleRequest, deadline: float, connection: str, *, is_first: bool
     ) -> Future[SampleResult]:
@@ -126,5 +146,8 @@ class Submitter:
 
     def _take(self, ticket: Ticket, *, is_admitted: bool = False) -> None:
         self._entry.take(ticket, CALLER.get(), is_admitted=is_admitted)
+        self._record(ticket)
+
+    def _record(self, ticket: Ticket) -> None:
         if self._has_records and (record := current_record()) is not None:
             record.queued(ticket)

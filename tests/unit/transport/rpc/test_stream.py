@@ -14,6 +14,7 @@ import pytest
 from samplerd_server.core.errors import Code, InvalidRequestError, OverloadedError, UnavailableError
 from samplerd_server.metrics.metrics import Metrics
 from samplerd_server.metrics.rpc_labels import RpcLabels
+from samplerd_server.transport.codec.joint_requests import JointRequest
 from samplerd_server.transport.rpc.arrival import ARRIVED
 from samplerd_server.transport.rpc.reply_bytes import LEAST_BYTES, ReplyBytes
 from samplerd_server.transport.rpc.stream import Stream
@@ -116,7 +117,7 @@ class Codec:
 class Bench:
     """A stream, and the queue behind it: `replies` are those that nobody has resolved."""
 
-    def __init__(self, transport: Transport, limit: int, max_bytes: int = 1 << 30) -> None:
+    def __init__(self, transport: Transport, limit: int, max_bytes: int = 1 << 30, joins: Any = None) -> None:
         self.transport = transport
         self.replies: dict[int, Any] = {}
         self.metrics = Metrics([RpcLabels("samplerd.v1.SamplerService", RPC, "bidi_stream")])
@@ -132,6 +133,7 @@ class Bench:
             reply_bytes=self.held,
             limit=limit,
             log_refusal=lambda rpc, error, context: self.refused.append(error.reason),
+            joins=joins,
         )
         self.running = asyncio.create_task(self.stream.run())
 
@@ -406,6 +408,126 @@ async def test_a_drain_answers_what_is_in_flight_and_ends_the_stream(transport):
     with pytest.raises(UnavailableError):
         await asyncio.wait_for(bench.running, WAIT_S)
     assert transport.written == [[b"1"]]
+    transport.close()
+
+
+class Joins:
+    """Joins numbers that come together, and keeps the replies of those that it has queued."""
+
+    def __init__(self) -> None:
+        self.replies: list[Any] = []
+        self.refuses: bool | Exception = False
+
+    def join(self, messages: list[bytes]) -> list[Any]:
+        parts: list[Any] = []
+        for message in messages:
+            if not message.isdigit():
+                parts.append(message)
+            elif parts and isinstance(parts[-1], JointRequest):
+                parts[-1].ids.append(int(message))
+                parts[-1].messages.append(message)
+            else:
+                parts.append(JointRequest(SimpleNamespace(), [int(message)], [], [message]))
+        return parts
+
+    def submit(self, reply: Any, joint: Any, arrival: float, deadline: float, connection: str) -> bool:
+        assert (deadline, connection) == (9.0, "a")
+        if isinstance(self.refuses, Exception):
+            raise self.refuses
+        if not self.refuses:
+            self.replies.append(reply)
+        return not self.refuses
+
+    def encode(self, joint: Any, result: Any) -> Encoded:
+        if result == "bug":
+            raise RuntimeError("the secret cause")
+        messages = tuple(b"%d jointly" % own for own in joint.ids)
+        return Encoded(messages, len(result or b""), 0)
+
+
+async def test_joint_requests_are_answered_each():
+    joins, transport = Joins(), Together()
+    bench = Bench(transport, limit=16, joins=joins)
+    transport.send(b"1", b"2", b"bad", b"3", b"4", b"5")
+    await bench.until(lambda: len(joins.replies) == 2)
+    joins.replies[1].set_result(None)
+    joins.replies[0].set_result(None)
+    await bench.end()
+    written = [message for batch in transport.written for message in batch]
+    assert written[0].startswith(b"99 failed")
+    assert written[1:] == [b"%d jointly" % number for number in (3, 4, 5, 1, 2)]
+    assert (bench.answered("OK"), bench.answered("INVALID_ARGUMENT")) == (5, 1)
+
+
+async def test_each_joint_request_is_in_flight():
+    joins, transport = Joins(), Together()
+    bench = Bench(transport, limit=4, joins=joins)
+    transport.send(*[b"%d" % number for number in range(6)])
+    await bench.until(lambda: joins.replies)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert (len(joins.replies), transport.reads) == (1, 4)
+    joins.replies[0].set_result(None)
+    await bench.until(lambda: len(joins.replies) == 2)
+    joins.replies[1].set_result(None)
+    await bench.end()
+    assert bench.answered("OK") == 6
+
+
+@pytest.mark.parametrize("refuses", [True, RuntimeError("the secret cause")], ids=["no room", "a bug"])
+async def test_what_cannot_be_queued_together_is_queued_one_by_one(refuses):
+    joins, transport = Joins(), Together()
+    joins.refuses = refuses
+    bench = Bench(transport, limit=16, joins=joins)
+    transport.send(b"1", b"2", b"3")
+    await bench.until(lambda: len(bench.replies) == 3)
+    assert bench.submitted == [1, 2, 3]
+    bench.draw(3, 2, 1)
+    await bench.end()
+    assert transport.written == [[b"3", b"2", b"1"]]
+    assert bench.answered("OK") == 3
+
+
+@pytest.mark.parametrize(
+    ("error", "told"), [(OverloadedError("full", reason="queue_rows", retry_after_s=1.0), 2), (RuntimeError("x"), 2)]
+)
+async def test_what_fails_a_joint_request_is_told_of_each(error, told):
+    joins, transport = Joins(), Together()
+    bench = Bench(transport, limit=16, joins=joins)
+    transport.send(b"1", b"2")
+    await bench.until(lambda: joins.replies)
+    joins.replies[0].set_exception(error)
+    await bench.end()
+    written = [message for batch in transport.written for message in batch]
+    reason = getattr(error, "reason", "INTERNAL").encode()
+    assert written == [b"1 failed: " + reason, b"2 failed: " + reason]
+    assert bench.answered("RESOURCE_EXHAUSTED") + bench.answered("INTERNAL") == told == len(bench.refused)
+
+
+async def test_joint_replies_that_cannot_be_encoded_or_held_fail():
+    joins, transport = Joins(), Together()
+    bench = Bench(transport, limit=16, max_bytes=LEAST_BYTES, joins=joins)
+    transport.send(b"1", b"2", b"bad", b"3", b"4")
+    await bench.until(lambda: len(joins.replies) == 2)
+    joins.replies[0].set_result("bug")
+    joins.replies[1].set_result(bytes(2 * LEAST_BYTES))
+    await bench.end()
+    written = [message for batch in transport.written for message in batch]
+    assert written[1:3] == [b"1 failed: INTERNAL", b"2 failed: INTERNAL"]
+    assert [message[:8] for message in written[3:]] == [b"3 failed", b"4 failed"]
+    assert b"INTERNAL" not in written[3]
+
+
+async def test_joint_requests_are_cancelled_with_their_call():
+    joins, transport = Joins(), Together()
+    bench = Bench(transport, limit=16, joins=joins)
+    transport.send(b"1", b"2", b"3")
+    await bench.until(lambda: joins.replies)
+    bench.running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await bench.running
+    assert joins.replies[0].cancelled()
+    assert bench.answered("CANCELLED") == 3
     transport.close()
 
 
