@@ -268,7 +268,7 @@ class Batcher:
         tickets, compute_s = batch.tickets, outcome.compute_s
         self._metrics.compute_seconds.observe(compute_s)
         if outcome.results is None:
-            self._metrics.cancelled.add(_cancelled(tickets), "computed")
+            self._count_gone(tickets)
             _fail(tickets)
             return
         try:
@@ -278,7 +278,7 @@ class Batcher:
             answers = batch.unpack(outcome.results, timings)
         except Exception:  # noqa: BLE001  # a bug in samplerd fails this batch and nothing else
             _LOG.exception("the results of a batch could not be unpacked")
-            self._metrics.cancelled.add(_cancelled(tickets), "computed")
+            self._count_gone(tickets)
             _fail(tickets)
             return
         gone = 0
@@ -289,10 +289,8 @@ class Batcher:
                 ticket.reply.set_result(answer)
         self._metrics.cancelled.add(gone, "computed")
 
-
-def _cancelled(tickets: list[Ticket]) -> int:
-    """Count the requests that nobody waits for any more."""
-    return sum(ticket.requests for ticket in tickets if ticket.is_cancelled)
+    def _count_gone(self, tickets: list[Ticket]) -> None:
+        self._metrics.cancelled.add(sum(own.requests for own in tickets if own.is_cancelled), "computed")
 
 
 def _fail(tickets: list[Ticket]) -> None:
