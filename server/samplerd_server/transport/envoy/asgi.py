@@ -82,26 +82,18 @@ class AsgiApp:
         """Answer one call."""
         self.running += 1
         try:
-            await self._run(scope, receive, send)
+            headers: dict[bytes, bytes] = dict(scope["headers"])
+            note_arrival(headers)
+            if scope["method"] != "POST" or not is_grpc(headers):
+                await self._answer_web(scope, headers, receive, send)
+                return
+            context = AsgiContext(scope, headers, receive, send, self._max_message_bytes)
+            if headers.get(b"te") != b"trailers" and context.problem is None:
+                # Without this header pyvoy sends no trailers, and so no status.
+                context.problem = FrameError(Code.INTERNAL, _NO_TRAILERS)
+            await self._answer(scope["path"], context)
         finally:
             self.running -= 1
-
-    async def _run(
-        self,
-        scope: Mapping[str, Any],
-        receive: Callable[[], Awaitable[Mapping[str, Any]]],
-        send: Callable[[Mapping[str, Any]], Awaitable[None]],
-    ) -> None:
-        headers: dict[bytes, bytes] = dict(scope["headers"])
-        note_arrival(headers)
-        if scope["method"] != "POST" or not is_grpc(headers):
-            await self._answer_web(scope, headers, receive, send)
-            return
-        context = AsgiContext(scope, headers, receive, send, self._max_message_bytes)
-        if headers.get(b"te") != b"trailers" and context.problem is None:
-            # Without this header pyvoy sends no trailers, and so no status.
-            context.problem = FrameError(Code.INTERNAL, _NO_TRAILERS)
-        await self._answer(scope["path"], context)
 
     async def _answer(self, path: str, context: AsgiContext) -> None:
         handler = self._methods.get(path) or self._look_up(path, context)

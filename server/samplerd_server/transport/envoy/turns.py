@@ -61,9 +61,11 @@ class Turns:
     async def run(self, connection: Hashable, read: Callable[[], Awaitable[_T]]) -> _T:
         """Read a call's message when it is the call's turn."""
         call = object()
-        line = self._line(connection)
-        if not self._is_shared() or (not line.waiting and self._has_place(line)):
-            self._begin(line, call)
+        now = self._clock()
+        line = self._line(connection, now)
+        if now >= self._shared_until or (not line.waiting and self._has_place(line)):
+            line.begun[call] = now
+            self._begun += 1
         else:
             line.waiting[call] = turn = self._loop.create_future()
             self.waiting += 1
@@ -77,21 +79,24 @@ class Turns:
         try:
             return await read()
         finally:
-            self._give(connection, line, call)
+            if line.waiting or call not in line.begun:
+                self._give(connection, line, call)
+            else:  # as most calls end: nobody waits for the place
+                del line.begun[call]
+                self._begun -= 1
+                if not line.begun:
+                    del self._lines[connection]
 
-    def _line(self, connection: Hashable) -> _Line:
+    def _line(self, connection: Hashable, now: float) -> _Line:
         """Give the line of a connection that calls now."""
         if connection != self._last:
             if self._last is not None:
-                self._shared_until = self._clock() + _SHARED_S
+                self._shared_until = now + _SHARED_S
             self._last = connection
         line = self._lines.get(connection)
         if line is None:
             line = self._lines[connection] = _Line()
         return line
-
-    def _is_shared(self) -> bool:
-        return bool(self._shared_until) and self._clock() < self._shared_until
 
     def _has_place(self, line: _Line) -> bool:
         own = len(line.begun)
