@@ -103,6 +103,21 @@ def test_time_in_which_the_thread_waits_is_no_processor_time():
     assert 0.0 < outcome.thread_s < 0.05
 
 
+def test_the_readings_of_processor_time_are_not_timed(monkeypatch):
+    """Each is a system call, after which a busy machine may run something else for milliseconds."""
+    now = [100.0]
+
+    def thread_time():
+        now[0] += 1.0
+        return 0.25
+
+    own = SimpleNamespace(monotonic=lambda: now[0], thread_time=thread_time)
+    monkeypatch.setattr("samplerd_server.engine.device_thread.time", own)
+    outcome = DeviceThread(Sampler()).run(batch())
+    assert now == [102.0]
+    assert outcome.compute_s == 0.0
+
+
 def test_the_age_of_the_running_batch_grows_and_is_0_after_it(monkeypatch):
     clock = iter((100.0, 100.0, 100.5, 102.0, 103.0))
     ages: list[float] = []
