@@ -3,7 +3,7 @@
 A caller queues its request and waits for the replies to it. Only the writer task writes to the call, and only the
 reader task reads from it: gRPC cancels the whole stream when a read or a write is cancelled, so neither is wrapped in a
 timeout or done in a caller's task. A caller that gives up marks its request as abandoned, and the replies to it are
-dropped.
+dropped. The deadlines of all requests share one timer.
 
 Rule 1: a request counts towards `max_in_flight` until the server has answered it, even an abandoned one. Rule 2: when
 the stream breaks, every waiting caller gets ConnectionLostError; requests that were in flight are not sent again here.
@@ -13,13 +13,14 @@ Rule 3: only the id, the error and the end of a reply are looked at here; the re
 from __future__ import annotations
 
 import asyncio
+import math
 from abc import ABC, abstractmethod
-from collections import deque
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, Self, TypeVar
 
 import grpc
 
 from samplerd_client.errors import ConnectionLostError, DeadlineError, SamplerdError
+from samplerd_client.pending_request import TIME_IS_OVER, DueTimer, PendingRequest
 from samplerd_client.retry import Deadline, RetryBudget, RetryPolicy, SystemClock, with_retries
 from samplerd_client.status import error_from_rpc, error_from_status
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from google.rpc import status_pb2
 
-__all__ = ["Encodable", "MultiplexedStream", "PendingRequest"]
+__all__ = ["Encodable", "MultiplexedStream"]
 
 _CLOSE_GRACE_S = 5.0
 """How long a stream that is being closed waits for the server's last replies, if its timeout is not shorter."""
@@ -61,34 +62,6 @@ class _Response(Protocol):
 Response = TypeVar("Response", bound=_Response)
 
 
-class PendingRequest(Generic[Response]):
-    """A request in flight, with the replies to it that its caller has not taken yet."""
-
-    __slots__ = ("_replies", "_waiter", "body", "is_abandoned")
-
-    def __init__(self, body: bytes) -> None:
-        self.body = body
-        self._replies: deque[Response | SamplerdError] = deque()  # bounded by what the caller asked for
-        self._waiter: asyncio.Future[None] | None = None
-        self.is_abandoned = False
-
-    def put(self, reply: Response | SamplerdError) -> None:
-        """Queue a reply, or the failure, for the caller."""
-        self._replies.append(reply)
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    async def take(self) -> Response:
-        """Return the next reply, or raise the failure. One caller at a time."""
-        while not self._replies:
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
-        reply = self._replies.popleft()
-        if isinstance(reply, SamplerdError):
-            raise reply
-        return reply
-
-
 class MultiplexedStream(ABC, Generic[Response]):
     """A streaming call that carries many requests; use it with ``async with``."""
 
@@ -113,6 +86,7 @@ class MultiplexedStream(ABC, Generic[Response]):
         self._places = asyncio.Semaphore(max_in_flight)
         self._pending: dict[int, PendingRequest[Response]] = {}
         self._outbox: asyncio.Queue[int | None] = asyncio.Queue()  # None = nothing more comes; bounded by _places
+        self._due = DueTimer(self._pending)
         self._next_id = 1
         self._failure: SamplerdError | None = ConnectionLostError("the stream is not open; use it with `async with`")
         self._call: Any = None
@@ -178,17 +152,26 @@ class MultiplexedStream(ABC, Generic[Response]):
 
     async def _attempt(self, request: Encodable, left_s: float | None) -> list[Response]:
         """Send a request once and return all replies to it."""
+        due_s = math.inf
+        if left_s is not None:
+            due_s = asyncio.get_running_loop().time() + left_s
+        if self._places.locked():
+            try:
+                async with asyncio.timeout(left_s):
+                    await self._places.acquire()
+            except TimeoutError:
+                raise DeadlineError(TIME_IS_OVER) from None
+        else:
+            await self._places.acquire()  # which does not wait
+        pending = self._begin(request, due_s)
         replies: list[Response] = []
         try:
-            async with asyncio.timeout(left_s):
-                pending = await self._submit(request)
-                try:
-                    while not replies or not self._is_last(replies[-1]):
-                        replies.append(await pending.take())
-                finally:
-                    pending.is_abandoned = True
-        except TimeoutError:
-            raise DeadlineError("the time given to the request is over") from None
+            while not replies or not self._is_last(replies[-1]):
+                while not pending.has_replies():
+                    await pending.next_put()
+                replies.append(pending.pop())
+        finally:
+            pending.is_abandoned = True
         return replies
 
     def _default_timeout(self, timeout_s: float | None) -> float | None:
@@ -218,12 +201,19 @@ class MultiplexedStream(ABC, Generic[Response]):
     async def _submit(self, request: Encodable) -> PendingRequest[Response]:
         """Queue a request, after waiting until fewer than `max_in_flight` are unanswered."""
         await self._places.acquire()
+        return self._begin(request)
+
+    def _begin(self, request: Encodable, due_s: float = math.inf) -> PendingRequest[Response]:
+        """Queue a request that has a place; it fails if it is not answered when it is due."""
         if self._failure is not None:
             self._places.release()
             raise _copy(self._failure)
         request_id = self._next_id
         self._next_id += 1
-        pending = self._pending[request_id] = PendingRequest[Response](request.encode(request_id))
+        # `PendingRequest[Response](...)` would take ten times as long.
+        pending: PendingRequest[Response] = PendingRequest(request.encode(request_id), due_s)
+        self._pending[request_id] = pending
+        self._due.watch(due_s)
         self._outbox.put_nowait(request_id)
         return pending
 
@@ -275,6 +265,7 @@ class MultiplexedStream(ABC, Generic[Response]):
 
     def _fail(self, failure: SamplerdError) -> None:
         self._failure = failure
+        self._due.cancel()
         for request_id, pending in tuple(self._pending.items()):
             pending.put(_copy(failure))
             self._settle(request_id)

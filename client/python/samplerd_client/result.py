@@ -148,19 +148,19 @@ def assemble(chunks: Sequence[pb.SampleResponse], template: RequestTemplate) -> 
 
     """
     parts = sorted(chunks, key=lambda part: part.chunk) if len(chunks) > 1 else chunks
-    if [part.chunk for part in parts] != list(range(len(parts))):
+    if (len(parts) > 1 or parts[0].chunk) and [part.chunk for part in parts] != list(range(len(parts))):
         raise InternalError(f"the reply came in chunks {[part.chunk for part in parts]}")
     first, width = parts[0], template.num_samples
-    outputs = template.message.outputs
     try:
         if template.is_plain and len(parts) == 1:
             return SampleResult(
                 samples=samples_of(first).reshape(-1, width),
                 seed=first.seed,
                 rng=first.rng,
-                row_errors=tuple(map(row_error, first.row_errors)),
+                row_errors=tuple(map(row_error, first.row_errors)) if first.row_errors else (),
                 timing=timing_of(first.timing),
             )
+        outputs = template.message.outputs
         top_n, named = outputs.top_n, len(outputs.logprob_ids)
         return SampleResult(
             samples=_join(map(samples_of, parts), width),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Unpack
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_client.draft import VerifyOptions, VerifyResult, build_draft, decode_verdict
 from samplerd_client.errors import DeadlineError
-from samplerd_client.multiplex import MultiplexedStream, PendingRequest
+from samplerd_client.multiplex import MultiplexedStream
 from samplerd_client.request import build
 from samplerd_client.result import SampleChunk, SampleResult, assemble, decode_chunk
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from samplerd_client.arrays import ArrayLike
     from samplerd_client.options import SampleOptions
     from samplerd_client.params import Ids
+    from samplerd_client.pending_request import PendingRequest
 
 __all__ = ["SampleStream", "VerifyStream"]
 
