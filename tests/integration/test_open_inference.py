@@ -359,9 +359,9 @@ async def test_it_waits_its_turn_and_is_late_by_its_own_timeout(serve):
         assert len(ids(await first) + ids(await second)) == 2
 
 
-async def test_memory_of_cuda_devices_is_never_registered(inference):
+async def test_memory_of_cuda_devices_is_not_registered_where_it_is_off(inference):
     register = oip.CudaSharedMemoryRegisterRequest(name="mine", raw_handle=b"1", byte_size=1)
-    await refused(inference.CudaSharedMemoryRegister(register), CODE.UNIMPLEMENTED, "CUDA")
+    await refused(inference.CudaSharedMemoryRegister(register), CODE.UNIMPLEMENTED, "--cuda-shared-memory")
     await inference.CudaSharedMemoryUnregister(oip.CudaSharedMemoryUnregisterRequest())
     await inference.CudaSharedMemoryUnregister(oip.CudaSharedMemoryUnregisterRequest(name="mine"))
     assert not (await inference.CudaSharedMemoryStatus(oip.CudaSharedMemoryStatusRequest())).regions

@@ -30,11 +30,17 @@ SIGNATURES = {
     "cuEventRecord": 2,
     "cuEventSynchronize": 1,
     "cuFuncSetAttribute": 3,
+    "cuIpcCloseMemHandle": 1,
+    "cuIpcGetMemHandle": 1,
+    "cuIpcOpenMemHandle": 2,
     "cuLaunchKernel": 11,
     "cuMemAlloc": 1,
     "cuMemFree": 1,
     "cuMemFreeHost": 1,
+    "cuMemGetAddressRange": 1,
     "cuMemHostAlloc": 2,
+    "cuMemcpyDtoDAsync": 4,
+    "cuMemcpyDtoHAsync": 4,
     "cuMemcpyHtoDAsync": 4,
     "cuModuleGetFunction": 2,
     "cuModuleLoadData": 1,
@@ -50,12 +56,38 @@ class Result(enum.IntEnum):
     CUDA_SUCCESS = 0
     CUDA_ERROR_INVALID_VALUE = 1
     CUDA_ERROR_OUT_OF_MEMORY = 2
+    CUDA_ERROR_INVALID_CONTEXT = 201
+    CUDA_ERROR_MAP_FAILED = 205
+    CUDA_ERROR_INVALID_HANDLE = 400
+    CUDA_ERROR_NOT_FOUND = 500
     CUDA_ERROR_ILLEGAL_ADDRESS = 700
     CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES = 701
 
 
+class MemHandle:
+    """The double of `CUipcMemHandle`, whose bytes lie where `getPtr` says."""
+
+    def __init__(self) -> None:
+        self._bytes = ctypes.create_string_buffer(64)
+
+    def getPtr(self) -> int:  # noqa: N802  # the name that the bindings give it
+        return ctypes.addressof(self._bytes)
+
+    @property
+    def content(self) -> bytes:
+        return self._bytes.raw
+
+
+class Exports:
+    """What the processes that share a device have exported: each is a `CudaDriver`."""
+
+    def __init__(self) -> None:
+        self.by_handle: dict[bytes, tuple[CudaDriver, int, int]] = {}
+        """The owner, the address and the size of memory, by the bytes of its handle."""
+
+
 class CudaDriver:
-    """The double of a machine with some cards, all alike."""
+    """The double of a machine with some cards, all alike, as one of its processes sees it."""
 
     CU_MEMHOSTALLOC_PORTABLE, CU_MEMHOSTALLOC_DEVICEMAP = 1, 2
     CUstream_flags = SimpleNamespace(CU_STREAM_NON_BLOCKING=1)
@@ -63,9 +95,11 @@ class CudaDriver:
     CUdevice_attribute = SimpleNamespace(
         CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR="major", CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR="minor"
     )
+    CUipcMemHandle = MemHandle
+    CUipcMem_flags = SimpleNamespace(CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS=1)
     CUfunction_attribute = SimpleNamespace(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES="shared")
 
-    def __init__(self, capability: int = 90, cards: int = 1) -> None:
+    def __init__(self, capability: int = 90, cards: int = 1, exports: Exports | None = None) -> None:
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
         self.launches: list[tuple[str, list[int]]] = []
         """The function of each launch, and the arguments that its pointers lead to."""
@@ -76,6 +110,10 @@ class CudaDriver:
         self._capability = capability
         self._cards = cards
         self._memory: dict[int, np.ndarray] = {}
+        self._exports = exports or Exports()
+        self._sizes: dict[int, int] = {}
+        """The size of each allocation, of this process or mapped from another, by its address."""
+        self.open_regions: list[int] = []
         self._handles = 0
 
     def __getattr__(self, name: str) -> Any:
@@ -91,6 +129,10 @@ class CudaDriver:
             if failure is not None:
                 return (failure, None)
             value = None if answer is None else answer(*arguments)
+            if isinstance(value, Result):
+                return (value, *[None] * (2 if name == "cuMemGetAddressRange" else 1))
+            if isinstance(value, tuple):
+                return (Result.CUDA_SUCCESS, *value)
             return (Result.CUDA_SUCCESS,) if value is None else (Result.CUDA_SUCCESS, value)
 
         function.__name__ = name
@@ -107,7 +149,46 @@ class CudaDriver:
         own = np.full(size + 256, 0xFF, np.uint8)
         address = -(-own.ctypes.data // 256) * 256
         self._memory[address] = own
+        self._sizes[address] = size
         return address
+
+    def answer_mem_free(self, address: int) -> None:
+        del self._sizes[address]
+        exported = self._exports.by_handle
+        for handle in [handle for handle, (owner, own, _) in exported.items() if (owner, own) == (self, address)]:
+            del exported[handle]
+
+    def answer_mem_get_address_range(self, address: int) -> tuple[int, int] | Result:
+        for begin, size in self._sizes.items():
+            if begin <= address < begin + size:
+                return begin, size
+        return Result.CUDA_ERROR_NOT_FOUND
+
+    def answer_ipc_get_mem_handle(self, address: int) -> MemHandle:
+        own = MemHandle()
+        content = f"memory {id(self)} {address}".encode().ljust(64, b"\0")
+        ctypes.memmove(own.getPtr(), content, 64)
+        self._exports.by_handle[content] = self, address, self._sizes[address]
+        return own
+
+    def answer_ipc_open_mem_handle(self, handle: MemHandle, flags: int) -> int | Result:
+        if flags != 1:
+            return Result.CUDA_ERROR_INVALID_VALUE
+        if handle.content not in self._exports.by_handle:
+            return Result.CUDA_ERROR_INVALID_HANDLE
+        owner, address, size = self._exports.by_handle[handle.content]
+        if owner is self:
+            return Result.CUDA_ERROR_INVALID_CONTEXT
+        self.open_regions.append(address)
+        self._sizes[address] = size
+        return address
+
+    def answer_ipc_close_mem_handle(self, address: int) -> Result | None:
+        if address not in self.open_regions:
+            return Result.CUDA_ERROR_INVALID_VALUE
+        self.open_regions.remove(address)
+        del self._sizes[address]
+        return None
 
     def answer_device_get_count(self) -> int:
         return self._cards

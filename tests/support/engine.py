@@ -110,6 +110,7 @@ class StubEngine:
         self.event_loop_draw_limit_s = event_loop_draw_limit_s
         self.device_numbers: dict[str, Callable[[], float]] = {}
         self.note_rows = None
+        self.regions = None
         self._thread = DeviceThread(sampler)
 
     def warm_up(self, _spare: Path | None = None) -> float:

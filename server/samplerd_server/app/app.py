@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 
 from samplerd import __version__
 from samplerd_server.app.core import LocalCore, facts_of
+from samplerd_server.app.decoding import make_decoder
 from samplerd_server.app.exporting import Exporting
 from samplerd_server.app.gauges import watch_front
 from samplerd_server.app.remote_core import RemoteCore
-from samplerd_server.app.stores import make_regions, make_store
+from samplerd_server.app.stores import make_cuda_regions, make_regions, make_store
 from samplerd_server.config import WORKER
 from samplerd_server.core.errors import UnavailableError
 from samplerd_server.distributions.expiry_timer import ExpiryTimer
@@ -29,8 +30,7 @@ from samplerd_server.process.log import close_background, event
 from samplerd_server.process.probes import Probes
 from samplerd_server.process.tracing import make_tracing
 from samplerd_server.process.watchdog import STALLED, Watchdog
-from samplerd_server.transport.codec.compiled import compiled_scan, compiled_varints, forgo_compiler
-from samplerd_server.transport.codec.decode import Decoder
+from samplerd_server.transport.codec.compiled import compiled_varints, forgo_compiler
 from samplerd_server.transport.doors.link import Link
 from samplerd_server.transport.envoy.intake import Intake
 from samplerd_server.transport.grpcio.certificates import Certificates
@@ -126,10 +126,11 @@ class App:
             log_refusal=self.observer.log_refusal,
         )
         regions = make_regions(config, self.metrics, engine.arena if isinstance(engine, Link) else None)
+        cuda_regions = make_cuda_regions(config, self.metrics, None if isinstance(engine, Link) else engine)
         if is_door:
             forgo_compiler()
         compiled_varints()  # replies are encoded with it
-        decoder = Decoder(limits=config.limits, capabilities=facts.capabilities, scan=compiled_scan(), regions=regions)
+        decoder = make_decoder(config, facts, regions=regions, cuda_regions=cuda_regions)
         builder, note = (None, None) if isinstance(engine, Link) else (engine.cdf_index_builder, engine.note_rows)
         self.store = make_store(config, builder=builder, decoder=decoder, metrics=self.metrics, note=note)
         self._watchdog = Watchdog(
@@ -149,7 +150,7 @@ class App:
             submitter=submitter,
             streams=streams,
             distributions=distributions,
-            info=describe(config, facts, RPCS),
+            info=describe(config, facts, RPCS, has_cuda_memory=cuda_regions.is_on),
             loop=loop,
             # Whether there is room for all is known to the engine, not to its doors.
             most_joint_rows=0 if is_door else min(config.batching.max_rows, config.admission.queue_rows),
@@ -158,7 +159,7 @@ class App:
             decoder=decoder,
             submitter=submitter,
             streams=streams,
-            regions=regions,
+            cuda_regions=cuda_regions,
             metrics=self.metrics,
             drawn=self.core.drawn,
         )
@@ -192,6 +193,7 @@ class App:
             facts,
             intake=self.intake,
             regions=regions,
+            cuda_regions=cuda_regions,
             replies=self.replies,
             store=self.store,
             server=self.server,

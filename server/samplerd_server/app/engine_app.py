@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 from samplerd import __version__
 from samplerd_server.app.app import RPCS
 from samplerd_server.app.core import LocalCore, facts_of
+from samplerd_server.app.decoding import make_decoder
 from samplerd_server.app.exporting import Exporting
 from samplerd_server.app.gauges import watch_process, watch_store
-from samplerd_server.app.stores import make_regions, make_store
+from samplerd_server.app.stores import make_cuda_regions, make_regions, make_store
 from samplerd_server.core.errors import UnavailableError
 from samplerd_server.distributions.by_file import FileStore
 from samplerd_server.distributions.expiry_timer import ExpiryTimer
@@ -31,8 +32,7 @@ from samplerd_server.process.memory import tune_memory
 from samplerd_server.process.probes import Probes
 from samplerd_server.process.tracing import make_tracing
 from samplerd_server.process.watchdog import STALLED, Watchdog
-from samplerd_server.transport.codec.compiled import compiled_scan, compiled_varints
-from samplerd_server.transport.codec.decode import Decoder
+from samplerd_server.transport.codec.compiled import compiled_varints
 from samplerd_server.transport.doors.desk import Desk
 from samplerd_server.transport.rpc.access import refusals_of
 from samplerd_server.transport.rpc.submitter import Submitter
@@ -68,12 +68,8 @@ class EngineApp:
         self._tracing = make_tracing(config, __version__, facts.device)
         self.core = core = LocalCore(config, engine, loop, metrics=self.metrics, tracing=self._tracing)
         compiled_varints()  # replies are encoded with it
-        decoder = Decoder(
-            limits=config.limits,
-            capabilities=facts.capabilities,
-            scan=compiled_scan(),
-            regions=make_regions(config, self.metrics),
-        )
+        regions, cuda_regions = make_regions(config, self.metrics), make_cuda_regions(config, self.metrics, None)
+        decoder = make_decoder(config, facts, regions=regions, cuda_regions=cuda_regions)
         self.store = make_store(
             config,
             builder=engine.cdf_index_builder,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from samplerd_server.transport.http.server import HttpServer
     from samplerd_server.transport.rpc.observer import RpcObserver
     from samplerd_server.transport.rpc.reply_bytes import ReplyBytes
+    from samplerd_server.transport.shared_memory.cuda_regions import CudaRegions
     from samplerd_server.transport.shared_memory.reader import SharedMemoryReader
 
 __all__ = ["watch_core", "watch_front", "watch_process", "watch_store", "worker_label"]
@@ -42,6 +43,7 @@ def watch_front(
     *,
     intake: Intake,
     regions: SharedMemoryReader | None,
+    cuda_regions: CudaRegions,
     replies: ReplyBytes,
     store: Store,
     server: GrpcServer,
@@ -61,6 +63,7 @@ def watch_front(
         metrics.certificate_expiry_timestamp_seconds.watch(lambda: expiry.timestamp)
     metrics.incoming_bytes.watch(lambda: intake.bytes)
     metrics.reply_bytes.watch(lambda: replies.bytes)
+    metrics.cuda_shared_memory_regions.watch(lambda: cuda_regions.count)
     metrics.shared_memory_idle_bytes.watch(lambda: 0 if regions is None else regions.idle_bytes)
     watch_store(metrics, config, store)
     watch_process(metrics, config)

@@ -13,6 +13,7 @@ from samplerd_server.distributions.folder import FolderStore
 from samplerd_server.distributions.segment import SegmentDecoder
 from samplerd_server.distributions.store import MemoryStore
 from samplerd_server.transport.codec.by_distribution import decode_fixed_params
+from samplerd_server.transport.shared_memory.cuda_regions import CudaRegions
 from samplerd_server.transport.shared_memory.reader import SharedMemoryReader
 
 if TYPE_CHECKING:
@@ -20,13 +21,14 @@ if TYPE_CHECKING:
 
     from samplerd_server.config import ServerConfig
     from samplerd_server.distributions.store import Store
+    from samplerd_server.engine.engine import Engine
     from samplerd_server.metrics.metrics import Metrics
     from samplerd_server.sampling.cdf_index.builder import CdfIndexBuilder
     from samplerd_server.sampling.sampler import NoteRows
     from samplerd_server.transport.codec.decode import Decoder
     from samplerd_server.transport.shared_memory.reader import Buffers
 
-__all__ = ["make_regions", "make_store", "steady_time"]
+__all__ = ["make_cuda_regions", "make_regions", "make_store", "steady_time"]
 
 _EPOCH_S = time.time() - time.monotonic()
 
@@ -85,3 +87,18 @@ def make_regions(config: ServerConfig, metrics: Metrics, buffers: Buffers | None
     # The limit of a message: copying the rows then blocks the event loop no longer than receiving them would.
     limit = config.transport.max_message_bytes
     return SharedMemoryReader(prefix, max_bytes=limit, metrics=metrics, buffers=buffers) if prefix else None
+
+
+def make_cuda_regions(config: ServerConfig, metrics: Metrics, engine: Engine | None) -> CudaRegions:
+    """Make what registers memory of CUDA devices; engine: None = it is behind a door, or has doors."""
+    why_off, memory = "", None if engine is None else engine.regions
+    if not config.transport.cuda_shared_memory:
+        why_off = "is off on this server; --cuda-shared-memory turns it on"
+    elif engine is None:
+        why_off = "is not served with --doors: a door has no card; use --workers, or one process"
+    elif memory is None:
+        why_off = f"works only on a CUDA device with --kernel cuda; this server draws on {engine.device.name} by "
+        why_off += engine.sampler.name
+    return CudaRegions(
+        None if why_off else memory, why_off=why_off, max_bytes=config.transport.max_message_bytes, metrics=metrics
+    )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from samplerd_server.batching.cost_model import CostModel
 from samplerd_server.batching.policy import REASONS, Close, DeviceState, decide, is_slice_next
 from samplerd_server.batching.ticket_batch import TicketBatch, failures, form_batches
-from samplerd_server.core.errors import DeadlineError, InternalError
+from samplerd_server.core.errors import DeadlineError, InternalError, SamplerdError
 from samplerd_server.core.result import Timing
 from samplerd_server.sampling.cdf_index.batch import IndexedBatch
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from samplerd_server.batching.slicer import Slicer
     from samplerd_server.batching.ticket import Ticket
     from samplerd_server.config import BatchingConfig
-    from samplerd_server.core.errors import SamplerdError
     from samplerd_server.engine.device_thread import DeviceBatch, Outcome
     from samplerd_server.metrics.metrics import Metrics
 
@@ -285,6 +284,8 @@ class Batcher:
         for ticket, answer in zip(tickets, answers, strict=True):
             if ticket.reply.done():
                 gone += ticket.requests
+            elif isinstance(answer, SamplerdError):
+                ticket.fail(answer)
             else:
                 ticket.reply.set_result(answer)
         self._metrics.cancelled.add(gone, "computed")

@@ -15,7 +15,7 @@ from samplerd_server.batching.cost_model import NOMINAL_RATE
 from samplerd_server.batching.sliced import has_many_draws
 from samplerd_server.batching.slices import LongRequests, SliceClock
 from samplerd_server.batching.ticket_batch import TicketBatch, failures
-from samplerd_server.core.errors import DeadlineError, InternalError
+from samplerd_server.core.errors import DeadlineError, InternalError, SamplerdError
 from samplerd_server.core.result import Timing
 from samplerd_server.sampling.cdf_index.batch import IndexedBatch
 
@@ -175,5 +175,7 @@ class Slicer:
         (answer,) = TicketBatch([ticket]).unpack(results, [timing])
         if ticket.is_cancelled:
             self._metrics.cancelled.add(1, "computed")
+        elif isinstance(answer, SamplerdError):
+            ticket.fail(answer)
         else:
             ticket.reply.set_result(answer)

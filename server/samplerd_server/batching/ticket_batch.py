@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from samplerd_server.batching.lost_rows import fail_lost
 from samplerd_server.batching.pack import pack, unpack
 from samplerd_server.batching.pack_indexed import pack_indexed
 from samplerd_server.batching.row_errors import describe
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from samplerd_server.batching.ticket import Ticket
+    from samplerd_server.core.errors import SamplerdError
     from samplerd_server.core.result import SampleResult, Timing
     from samplerd_server.sampling.cdf_index.batch import IndexedBatch
     from samplerd_server.sampling.rows import DraftVerdict
@@ -47,10 +49,10 @@ class TicketBatch:
 
     def unpack(
         self, results: RowResults | tuple[DraftVerdict, ...], timings: Sequence[Timing]
-    ) -> Sequence[SampleResult | VerifyResult]:
-        """Give the result of each ticket, in order."""
+    ) -> Sequence[SampleResult | VerifyResult | SamplerdError]:
+        """Give the result of each ticket, in order, or its error."""
         if isinstance(results, RowResults):
-            return unpack(self._requests, results, timings)
+            return fail_lost(self._requests, results, unpack(self._requests, results, timings))
         return [
             _verify_result(request, verdict, timing)
             for request, verdict, timing in zip(self._drafts, results, timings, strict=True)
@@ -122,7 +124,7 @@ def failures(results: RowResults | tuple[DraftVerdict, ...]) -> Iterator[tuple[R
     if isinstance(results, RowResults):
         if not np.count_nonzero(results.status):
             return
-        for reason, count in enumerate(np.bincount(results.status).tolist()):
+        for reason, count in enumerate(np.bincount(results.status[results.status > 0]).tolist()):
             if reason and count:
                 yield RowErrorReason(reason), count
     else:

@@ -135,6 +135,15 @@ class TransportConfig:
             value="PREFIX",
         ),
     )
+    cuda_shared_memory: bool = setting(
+        False,  # noqa: FBT003  # the default of a switch
+        Setting(
+            flag="cuda-shared-memory",
+            help="clients on this host may register memory of the CUDA device that draws, by its CUDA IPC handle, and "
+            "requests may name rows there; tried over a double of CUDA's driver, and on no card yet",
+            parse=switch,
+        ),
+    )
     drain_delay_s: float = setting(
         0.0,
         Setting(

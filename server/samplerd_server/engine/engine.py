@@ -53,6 +53,8 @@ class Engine:
         early = self.sampler if isinstance(self.sampler, EarlySampler) else None
         self.note_rows = None if early is None else early.note_rows
         """Is told of the rows of distributions; None = none of them are kept on a card."""
+        self.regions = None if early is None else early.regions
+        """Memory of other processes on the card; None = there is no card whose memory they can share."""
         self.device_numbers = {} if early is None else early.numbers
         """What can be read of a card, each by the attribute of its metric."""
         self._thread = DeviceThread(self.sampler)

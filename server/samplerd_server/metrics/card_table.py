@@ -47,6 +47,9 @@ class CardTable:
     device_kept_bytes: Gauge = _metric(
         Gauge, "Bytes of rows of uploaded distributions that stay on the GPU once they were drawn from."
     )
+    device_waiting_bytes: Gauge = _metric(
+        Gauge, "Bytes of rows that were copied out of other processes' memory on the GPU and wait to be drawn."
+    )
     device_locked_bytes: Gauge = _metric(
         Gauge, "Bytes of page-locked memory of the host that batches hold on their way."
     )

@@ -80,6 +80,14 @@ READ_CODE = Label(
         "unavailable": "the server has no file descriptor or memory left",
     },
 )
+CUDA_CODE = Label(
+    "code",
+    {
+        "invalid_argument": "the region was registered again meanwhile, and is smaller",
+        "not_found": "the region was unregistered meanwhile",
+        "unavailable": "the card could not copy",
+    },
+)
 EVENT = Label(
     "event",
     {
@@ -102,7 +110,7 @@ SOURCE = Label(
         "logits": "rows of the message",
         "probabilities": "rows of the message that are weights",
         "candidates": "the likeliest ids alone",
-        "shared_memory": "rows in shared memory",
+        "shared_memory": "rows in shared memory, of the host or of a CUDA device",
         "distribution": "an uploaded distribution",
     },
 )

@@ -13,10 +13,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from samplerd_server.metrics import labels
-from samplerd_server.metrics.card_table import CardTable
 from samplerd_server.metrics.definition import Label, Merge, OldName, definitions_of, metric
 from samplerd_server.metrics.instruments import Counter, Gauge, Histogram, Info
 from samplerd_server.metrics.process_table import PROCESS
+from samplerd_server.metrics.shared_memory_table import SharedMemoryTable
 from samplerd_server.metrics.supervisor_table import SupervisorTable
 from samplerd_server.metrics.worker_metric import worker_metric
 
@@ -24,12 +24,11 @@ __all__ = ["BY_NAME", "PROCESS", "ServerTable", "SupervisorTable"]
 
 _GAUGES = "app/gauges.py"
 _BATCHER, _OBSERVER, _STORE = "batching/batcher.py", "transport/rpc/observer.py", "distributions/store.py"
-_READER = "transport/shared_memory/reader.py"
 _SUBMITTER, _WORKLOAD = "transport/rpc/queue_entry.py", "transport/rpc/workload.py"
 
 
 @dataclass(init=False, eq=False, repr=False, slots=True)
-class ServerTable(CardTable):
+class ServerTable(SharedMemoryTable):
     """What every server counts, a worker too."""
 
     requests: Counter = metric(
@@ -93,14 +92,6 @@ class ServerTable(CardTable):
         set_by=_BATCHER,
         formerly=(OldName("samplerd_cancelled", {"stage": "expired"}),),
     )
-    shared_memory_bytes: Counter = metric(Counter, "Bytes of rows copied out of shared memory.", set_by=_READER)
-    shared_memory_errors: Counter = metric(
-        Counter,
-        "Failed reads of shared memory, by status code.",
-        unit="reads",
-        labels=(labels.READ_CODE,),
-        set_by=_READER,
-    )
     distribution_events: Counter = metric(
         Counter, "What happened to uploaded distributions.", unit="events", labels=(labels.EVENT,), set_by=_STORE
     )
@@ -145,12 +136,6 @@ class ServerTable(CardTable):
         "Seconds a request waits in the queue, from its arrival until its batch is formed.",
         buckets=labels.SECONDS,
         set_by=_BATCHER,
-    )
-    shared_memory_read_seconds: Histogram = metric(
-        Histogram,
-        "Seconds taken to open a region of shared memory and to copy rows out of it.",
-        buckets=labels.SECONDS,
-        set_by=_READER,
     )
     compute_seconds: Histogram = metric(
         Histogram, "Seconds a batch spends in the sampler.", buckets=labels.SECONDS, set_by=_BATCHER
@@ -244,9 +229,6 @@ class ServerTable(CardTable):
     )
     distribution_bytes: Gauge = metric(
         Gauge, "Bytes held by uploaded distributions. Workers share them.", merge=Merge.MAX, set_by=_STORE
-    )
-    shared_memory_idle_bytes: Gauge = metric(
-        Gauge, "Bytes of free buffers kept for the next rows from shared memory.", set_by=_READER
     )
     certificate_expiry_timestamp_seconds: Gauge = metric(
         Gauge,

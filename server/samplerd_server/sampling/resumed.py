@@ -22,7 +22,7 @@ class ResumedDraw:
 
     def __init__(self, batch: RowBatch) -> None:
         self.batch = batch
-        """The row alone."""
+        """The row alone. A sampler may set another whose numbers it can read."""
         self.draws = 0
         """About how many draws the next slice makes. Set before each; a sampler lowers it if it makes fewer."""
         self.state: object = None

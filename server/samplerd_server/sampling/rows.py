@@ -30,6 +30,7 @@ __all__ = [
     "COLD",
     "COLD_DEFAULT",
     "HOT",
+    "LOST_ROW",
     "NO_LISTS",
     "ROW",
     "DraftBatch",
@@ -83,6 +84,8 @@ COLD = struct.Struct("@" + "".join(_STRUCT_CODE[code] for _, code, _ in _COLD_FI
 `LIST_FIELDS`."""
 COLD_DEFAULT = COLD.pack(*(default if code == "f8" else int(default) for _, code, default in _COLD_FIELDS))
 """The cold part of a row whose parameters are plain."""
+LOST_ROW = -1
+"""The status of a row that lay on a card that was lost, and nowhere else: its request fails, and can be sent again."""
 NO_LISTS = tuple(int(own.default) for own in LIST_FIELDS)
 """The values of `LIST_FIELDS` in a row without lists."""
 
@@ -129,7 +132,7 @@ class RowResults:
     samples: NDArray[np.int32]
     """int32[samples], at each row's `sample_at`; -1 for failed rows."""
     status: NDArray[np.int32]
-    """int32[B]: enums.RowErrorReason, 0 = drawn."""
+    """int32[B]: enums.RowErrorReason, 0 = drawn; or `LOST_ROW`."""
     detail: NDArray[np.int64]
     """int64[B]: for NAN, POSITIVE_INFINITY and NEGATIVE_WEIGHT the first id in error, or -1 - id where the guidance row
     is in error; for NOTHING_TO_DRAW the Step that left nothing; for TOO_FEW_TO_DRAW the number of categories with

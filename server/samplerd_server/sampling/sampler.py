@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from samplerd_server.core.rows import DenseRows
+    from samplerd_server.sampling.cuda.regions import CardRegions
     from samplerd_server.sampling.resumed import ResumedDraft, ResumedDraw
     from samplerd_server.sampling.rows import DraftBatch, DraftVerdict, RowBatch, RowResults
 
@@ -99,6 +100,11 @@ class EarlySampler(Protocol):
     @property
     def numbers(self) -> Mapping[str, Callable[[], float]]:
         """What can be read of its device, each by the attribute of its metric. May be read from any thread."""
+        ...
+
+    @property
+    def regions(self) -> CardRegions:
+        """Memory of other processes on its device."""
         ...
 
     def begin(self, batch: RowBatch) -> Callable[[], RowResults]:

@@ -32,7 +32,7 @@ def settled_count():
 
 
 def await_count(expected):
-    """Wait until so many threads are left that belong to no pool: the system forgets one a moment after it has ended."""
+    """Wait until so many threads are left that belong to no pool: the system forgets one soon after it has ended."""
     end = time.monotonic() + 30
     while lasting_threads(PID) != expected:
         assert time.monotonic() < end, threads_of(PID)

@@ -180,6 +180,7 @@ def _refusals() -> dict[str, tuple[Any, Any]]:
     request = example(seed=1)
     reply = sample_reply(request)
     shared = pb.SharedMemory(key="k", byte_size=16, rows=1, vocab_size=4)
+    on_card = pb.CudaSharedMemory(region="r", byte_size=16, rows=1, vocab_size=4)
     failed = pb.SampleResponse(rng=reply.rng, final=True)
     failed.error.message = "queue full"
     return {
@@ -193,6 +194,8 @@ def _refusals() -> dict[str, tuple[Any, Any]]:
         "chunk: ": (request, _with(reply, chunk=1)),
         "shared_memory: the numbers are not in": (pb.SampleRequest(shared_memory=shared, seed=1), reply),
         "guidance.shared_memory: ": (example(seed=1, guidance=pb.Guidance(shared_memory=shared)), reply),
+        "cuda_shared_memory: the numbers": (pb.SampleRequest(cuda_shared_memory=on_card, seed=1), reply),
+        "guidance.cuda_shared_memory: ": (example(seed=1, guidance=pb.Guidance(cuda_shared_memory=on_card)), reply),
         "distribution: the rows of 'd' are not": (pb.SampleRequest(distribution="d", seed=1), reply),
         "request: params.temperature: ": (example(seed=1, params=pb.SamplingParams(temperature=-1)), reply),
     }

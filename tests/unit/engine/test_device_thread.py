@@ -202,6 +202,7 @@ class EarlySampler(Sampler):
         self.may_end = threading.Semaphore(0)
 
     numbers: ClassVar = {}
+    regions = None
 
     def note_rows(self, memory, rows):
         pass

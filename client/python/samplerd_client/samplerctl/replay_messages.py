@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["join", "pair", "read", "read_saved", "self_contained"]
 
+_ELSEWHERE = frozenset({"shared_memory", "cuda_shared_memory"})
+"""Sources whose numbers are in no message."""
+
 _Message = TypeVar("_Message", bound=Message)
 
 _DRAFT_FIELDS = {"draftIds", "draft_ids", "target", "accepted"}
@@ -196,9 +199,12 @@ def self_contained(
         whole.seed = reply.seed
     elif reply.seed != request.seed:
         raise InputError(f"seed: the reply has {reply.seed}, where the request says {request.seed}")
-    for path, message in (("shared_memory", request), ("guidance.shared_memory", request.guidance)):
-        if message.HasField("shared_memory"):
-            raise InputError(f"{path}: the numbers are not in the request, which cannot be replayed: send a tensor")
+    for prefix, message in (("", request), ("guidance.", request.guidance)):
+        source = message.WhichOneof("source")
+        if source in _ELSEWHERE:
+            raise InputError(
+                f"{prefix}{source}: the numbers are not in the request, which cannot be replayed: send a tensor"
+            )
     if not request.HasField("distribution"):
         return whole
     if upload is None:
@@ -212,8 +218,8 @@ def self_contained(
 def _with_rows(request: pb.SampleRequest, upload: pb.CreateDistributionRequest) -> pb.SampleRequest:
     if upload.name not in {"", request.distribution}:
         raise InputError(f"distribution: the request names {request.distribution!r}, and the upload {upload.name!r}")
-    if upload.HasField("shared_memory"):
-        raise InputError("upload.shared_memory: the numbers are not in the upload, which cannot be replayed")
+    if (source := upload.WhichOneof("source")) in _ELSEWHERE:
+        raise InputError(f"upload.{source}: the numbers are not in the upload, which cannot be replayed")
     if upload.HasField("params") and (request.HasField("params") or request.row_params):
         raise InputError("params: the upload fixes the parameters, and a request for it carries none")
     if upload.HasField("values"):

@@ -8,8 +8,13 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left, insort
+from typing import TYPE_CHECKING
 
 from samplerd_server.sampling.cuda.card import OutOfCardMemoryError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["SLOT", "Arena"]
 
@@ -23,6 +28,7 @@ class Arena:
     def __init__(self, address: int, size: int) -> None:
         """Make it free; address and size, in bytes, are multiples of `SLOT`."""
         assert address % SLOT == size % SLOT == 0, "an arena does not begin or end with a slot. This is a bug."
+        self.address = address
         self.size = size
         self._free = [(address, address + size)] if size else []
         """The gaps, ascending: first address, and the one behind the last."""
@@ -47,6 +53,15 @@ class Arena:
                     self.used_bytes += whole
                     return begin
         raise OutOfCardMemoryError(f"no {whole} bytes are left of {self.size}")
+
+    def has(self, address: int) -> bool:
+        """Tell whether an address lies in it."""
+        return self.address <= address < self.address + self.size
+
+    def holds(self, addresses: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Tell which of some addresses lie in it: bool[N]."""
+        own: NDArray[np.bool_] = (addresses >= self.address) & (addresses < self.address + self.size)
+        return own
 
     def give_back(self, address: int) -> None:
         """Give memory back, by the address that `take` returned."""

@@ -60,6 +60,10 @@ class BatchMemory:
         """Take memory for a row that will stay on the card; 0 = it will not, and is copied like others."""
         return self._use(self._residents.keep(address, size))
 
+    def has(self, address: int) -> bool:
+        """Tell whether an address lies in device memory already."""
+        return self._device.has(address)
+
     def _use(self, own: Resident | None) -> int:
         if own is None:
             return 0

@@ -2,14 +2,16 @@
 
 Two implementations: `cuda_card.CudaCard`, kernels compiled ahead of time and launched through CUDA's driver, and
 `late_card.LateCard`, Triton's interpreter behind a double of a card that runs work late. Rule 1: nothing here waits but
-`wait`. Rule 2: work of one stream runs in order; kernels see copies only behind a `fence`. Rule 3: page-locked memory
-has one address, for the host and for kernels. Rule 4: any thread may call; work is enqueued by one thread at a time.
+`wait`, `fetch`, `store` and `close_region`. Rule 2: work of one stream runs in order; kernels see copies only behind a
+`fence`. Rule 3: page-locked memory has one address, for the host and for kernels. Rule 4: any thread may call; kernels
+are enqueued by one thread at a time, while others enqueue copies.
 
 ::
 
     CardError                     every failure of a card, which no request causes
     ├── OutOfCardMemoryError      no room for a batch: a smaller one may have it
     ├── LaunchError               a copy or a launch was refused; the card goes on
+    ├── RegionError               memory of another process could not be opened; the card goes on
     └── CardLostError             the context is lost with all its memory: only a new process has another
 """
 
@@ -25,7 +27,16 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike
 
-__all__ = ["Buffer", "Card", "CardError", "CardLostError", "Counts", "LaunchError", "OutOfCardMemoryError"]
+__all__ = [
+    "Buffer",
+    "Card",
+    "CardError",
+    "CardLostError",
+    "Counts",
+    "LaunchError",
+    "OutOfCardMemoryError",
+    "RegionError",
+]
 
 
 class CardError(Exception):
@@ -38,6 +49,10 @@ class OutOfCardMemoryError(CardError):
 
 class LaunchError(CardError):
     """The card refused a copy or a launch."""
+
+
+class RegionError(CardError):
+    """Memory of another process could not be opened, or its size is not known."""
 
 
 class CardLostError(CardError):
@@ -92,6 +107,11 @@ class Card(Protocol):
         ...
 
     @property
+    def index(self) -> int:
+        """The number of the device, as the driver counts in this process."""
+        ...
+
+    @property
     def overhead_ns(self) -> int:
         """The price of rows, in nanoseconds (`price.py`), below which the CPU draws a batch sooner; 0 = never."""
         ...
@@ -130,6 +150,49 @@ class Card(Protocol):
 
     def copy(self, to: int, own: int, size: int) -> None:
         """Enqueue a copy from page-locked memory, which stays as it is until then, to device memory."""
+        ...
+
+    def copy_within(self, to: int, own: int, size: int) -> None:
+        """Enqueue a copy from device memory, of this process or an open region, to device memory."""
+        ...
+
+    def fetch(self, to: int, own: int, size: int) -> None:
+        """Copy device memory to any memory of the host, after the copies that were enqueued before, and wait for it.
+
+        Raises:
+            CardError: it could not be copied.
+
+        """
+        ...
+
+    def store(self, to: int, own: int, size: int) -> None:
+        """Copy any memory of the host to device memory, after the copies that were enqueued before, and wait for it.
+
+        Raises:
+            CardError: it could not be copied.
+
+        """
+        ...
+
+    def open_region(self, handle: bytes) -> tuple[int, int]:
+        """Open device memory that another process has exported, by the 64 bytes of its handle.
+
+        Returns:
+            Its address here, and its size in bytes.
+
+        Raises:
+            RegionError: it cannot be opened. Whatever the handle, the card goes on.
+
+        """
+        ...
+
+    def close_region(self, address: int) -> None:
+        """Close such memory once the copies that were enqueued before have run.
+
+        Raises:
+            CardError: that failed.
+
+        """
         ...
 
     def fence(self) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from samplerd_server.core.errors import DeviceError
 from samplerd_server.sampling.cuda.card import CardLostError, Counts, LaunchError, OutOfCardMemoryError
+from samplerd_server.sampling.cuda.handles import close_handle, open_handle
 from samplerd_server.sampling.cuda.sensors import open_sensors
 
 if TYPE_CHECKING:
@@ -137,6 +138,11 @@ class CudaCard:
         return _ROW_OVERHEAD_NS
 
     @property
+    def index(self) -> int:
+        """Its number, as the driver counts in this process."""
+        return self._index
+
+    @property
     def total_bytes(self) -> int:
         """The memory of the card."""
         return int(call(self._driver.cuDeviceTotalMem, call(self._driver.cuDeviceGet, self._index)))
@@ -183,6 +189,41 @@ class CudaCard:
         call(self._driver.cuMemcpyHtoDAsync, to, own, size, self._copies)
         self.counts.copies += 1
         self.counts.copied_bytes += size
+
+    def copy_within(self, to: int, own: int, size: int) -> None:
+        """Enqueue a copy from device memory to device memory, in the order of the other copies."""
+        self._enter()
+        call(self._driver.cuMemcpyDtoDAsync, to, own, size, self._copies)
+
+    def fetch(self, to: int, own: int, size: int) -> None:
+        """Copy device memory to memory of the host, and wait."""
+        self._enter()
+        call(self._driver.cuMemcpyDtoHAsync, to, own, size, self._copies)
+        self._finish_copies()
+
+    def store(self, to: int, own: int, size: int) -> None:
+        """Copy memory of the host to device memory, and wait."""
+        self._enter()
+        call(self._driver.cuMemcpyHtoDAsync, to, own, size, self._copies)
+        self._finish_copies()
+
+    def _finish_copies(self) -> None:
+        event = self._record(self._copies)
+        call(self._driver.cuEventSynchronize, event)
+        call(self._driver.cuEventDestroy, event)
+
+    def open_region(self, handle: bytes) -> tuple[int, int]:
+        """Open memory of another process."""
+        self._enter()
+        return open_handle(self._driver, handle)
+
+    def close_region(self, address: int) -> None:
+        """Close it, once all copies have run."""
+        self._enter()
+        try:
+            self._finish_copies()
+        finally:
+            close_handle(self._driver, address)
 
     def fence(self) -> None:
         """Let kernels wait for the copies so far."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections import deque
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +20,11 @@ import torch
 from samplerd_server.sampling.cuda.arena import SLOT
 from samplerd_server.sampling.cuda.card import CardError, CardLostError, Counts
 from samplerd_server.sampling.cuda.interpreter import launch, make_exact
+from samplerd_server.sampling.cuda.late_regions import LateRegions
 from samplerd_server.sampling.decode import read_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -49,6 +51,8 @@ class LateCard:
         self._done = self._ran = 0
         """Copies, and kernels and fences, that have run."""
         self._running = threading.Lock()
+        self._enqueueing = threading.Lock()
+        self._regions = LateRegions()
         self._loss: CardLostError | None = None
 
     @property
@@ -65,6 +69,11 @@ class LateCard:
     def sensors(self) -> Mapping[str, Callable[[], float]]:
         """It has none."""
         return {}
+
+    @property
+    def index(self) -> int:
+        """There is one."""
+        return 0
 
     @property
     def overhead_ns(self) -> int:
@@ -107,10 +116,67 @@ class LateCard:
     def copy(self, to: int, own: int, size: int) -> None:
         """Enqueue a copy."""
         self._fail("copy")
-        self._copies.append(partial(ctypes.memmove, to, own, size))
-        self._copied += 1
+        self._enqueue_copy(partial(ctypes.memmove, to, own, size))
         self.counts.copies += 1
         self.counts.copied_bytes += size
+
+    def _enqueue_copy(self, copy: Callable[[], object]) -> None:
+        with self._enqueueing:  # two threads enqueue copies
+            self._copies.append(copy)
+            self._copied += 1
+
+    def copy_within(self, to: int, own: int, size: int) -> None:
+        """Enqueue a copy from what stands for device memory, of this process or of another."""
+        self._fail("copy_within")
+        region = self._regions.find(own)
+
+        def copy() -> None:
+            self._regions.check(region)
+            ctypes.memmove(to, own, size)
+
+        self._enqueue_copy(copy)
+
+    def fetch(self, to: int, own: int, size: int) -> None:
+        """Run the copies so far, and copy."""
+        self._fail("fetch")
+        self._finish_copies()
+        with self._losing():
+            self._regions.check(self._regions.find(own))
+        ctypes.memmove(to, own, size)
+
+    def store(self, to: int, own: int, size: int) -> None:
+        """Run the copies so far, and copy."""
+        self._fail("store")
+        self._finish_copies()
+        with self._losing():
+            self._regions.check(self._regions.find(to))
+        ctypes.memmove(to, own, size)
+
+    def open_region(self, handle: bytes) -> tuple[int, int]:
+        """Map the file that stands for memory of another process."""
+        self._fail("open_region")
+        return self._regions.open(handle)
+
+    def close_region(self, address: int) -> None:
+        """Run the copies so far, and close it."""
+        self._fail("close_region")
+        try:
+            self._finish_copies()
+        finally:
+            self._regions.close(address)
+
+    def _finish_copies(self) -> None:
+        with self._running, self._losing():
+            self._run_copies(self._copied)
+
+    @contextmanager
+    def _losing(self) -> Iterator[None]:
+        """Note that work has lost the card."""
+        try:
+            yield
+        except CardLostError as error:
+            self._loss = error
+            raise
 
     def fence(self) -> None:
         """Let kernels from now on see the copies so far."""
@@ -138,7 +204,7 @@ class LateCard:
         """Run all work before a mark."""
         self.counts.waits += 1
         self._fail("wait")
-        with self._running:
+        with self._running, self._losing():
             while self._ran < mark:
                 self._ran += 1
                 self._work.popleft()()

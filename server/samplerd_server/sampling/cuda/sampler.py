@@ -3,8 +3,8 @@
 Both give the same bits, so that nobody can tell which of them did it. Rule 1: `begin` waits for nothing; the card
 may have several batches, and `begin` and what ends a batch may be called by two threads. Rule 2: whatever a card cannot
 take is drawn by the CPU: rows for which it has no memory, even alone, a batch it refuses, and once its context is lost
-everything. Rule 3: a batch that the CPU draws in less time than the host
-takes to tell the card of it stays on the CPU.
+everything. Rule 3: a batch that the CPU draws in less time than the host takes to tell the card of it stays on the CPU,
+but for rows that lie on the card already.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ from samplerd_server.sampling.cuda.arena import SLOT, Arena
 from samplerd_server.sampling.cuda.assignments import DraftAssignment, RowAssignment
 from samplerd_server.sampling.cuda.batch_memory import BatchMemory
 from samplerd_server.sampling.cuda.card import CardError, CardLostError, LaunchError, OutOfCardMemoryError
+from samplerd_server.sampling.cuda.copied_rows import CopiedRows
+from samplerd_server.sampling.cuda.cpu import CpuSampler
 from samplerd_server.sampling.cuda.flight import Flight
+from samplerd_server.sampling.cuda.regions import CardRegions
 from samplerd_server.sampling.cuda.residents import Residents
 from samplerd_server.sampling.cuda.scope import is_drawn
-from samplerd_server.sampling.kernels import NumbaSampler
 from samplerd_server.sampling.rows import DraftBatch, DraftSequence, new_results
 
 if TYPE_CHECKING:
@@ -43,6 +45,8 @@ __all__ = ["CudaSampler"]
 _LOG = logging.getLogger("samplerd.cuda")
 _RESIDENT_SHARE = 2
 """The part of device memory that rows of distributions may take: a half."""
+_COPIED_SHARE = 4
+"""The part that rows out of other processes' memory may take while they wait: a quarter, and another is left."""
 
 
 class CudaSampler:
@@ -61,13 +65,16 @@ class CudaSampler:
         self.card = card
         self._threads = threads
         self._sizes = (device_bytes // SLOT * SLOT, locked_bytes // SLOT * SLOT)
-        self._others = NumbaSampler(threads)
+        self.copied = CopiedRows(card)
+        self._others = CpuSampler(threads, self.copied)
         self._cpu = threading.Lock()
         self._flights: list[Flight] = []
         self._in_flight = threading.Lock()
         self._loss: CardLostError | None = None
         self.device, self.locked = Arena(0, 0), Arena(0, 0)
         self.residents = Residents()
+        self.regions = CardRegions(card, self.copied)
+        """Memory of other processes on the card."""
 
     @property
     def name(self) -> str:
@@ -97,6 +104,7 @@ class CudaSampler:
             "device_memory_limit_bytes": lambda: self.device.size,
             "device_memory_bytes": lambda: self.device.used_bytes,
             "device_kept_bytes": lambda: self.residents.used_bytes,
+            "device_waiting_bytes": lambda: self.copied.used_bytes,
             "device_locked_bytes": lambda: self.locked.used_bytes,
             "device_batches": lambda: self.in_flight,
             "device_copies": lambda: counts.copies,
@@ -123,6 +131,7 @@ class CudaSampler:
                 for allocate, size in zip((self.card.allocate, self.card.allocate_locked), self._sizes, strict=True)
             )
             self.residents.start(self.device, self._sizes[0] // _RESIDENT_SHARE)
+            self.copied.start(self.device, self._sizes[0] // _COPIED_SHARE)
         except CardError as error:
             raise DeviceError(f"the card cannot be used: {error}; --device-memory is {self._sizes[0]} bytes") from None
 
@@ -189,9 +198,11 @@ class CudaSampler:
 
     def _choose(self, batch: RowBatch) -> NDArray[np.bool_]:
         """Tell which rows the card draws: bool[B]."""
-        if not self._is_worth(batch.work, len(batch)):
+        if self._loss is not None:
             return np.zeros(len(batch), bool)
         own = is_drawn(batch.rows)
+        if not self._is_worth(batch.work, len(batch)):
+            own &= self.copied.find(batch.rows)
         if self.card.most_draws:
             own &= batch.rows["num_samples"] <= self.card.most_draws
         return own
@@ -214,7 +225,7 @@ class CudaSampler:
         try:
             flight.begin()
         except OutOfCardMemoryError:
-            if self._land_first() or self.residents.evict_unused():  # its memory may be enough
+            if self._land_first() or self.copied.free_unused() or self.residents.evict_unused():  # it may be enough
                 return self._launch(assignment)
             if len(assignment) == 1:
                 return [], [assignment]
@@ -284,5 +295,6 @@ class CudaSampler:
         """Wait for the card, and free its memory."""
         while self._land_first():
             pass
+        self.regions.close_all()
         self._others.close()
         self.card.close()

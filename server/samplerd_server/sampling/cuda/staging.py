@@ -2,7 +2,8 @@
 
 Rule 1: one copy to the device for a batch, whatever its rows: they are laid side by side in page-locked memory first.
 Rule 2: what several rows share is copied once. Rule 3: rows of uploaded distributions are copied where they stay, each
-by itself, when they are first drawn from, and never again while they are kept (`residents.py`).
+by itself, when they are first drawn from, and never again while they are kept (`residents.py`). Rule 4: rows that lie
+in device memory already are drawn from there, behind a fence (`copied_rows.py`).
 """
 
 from __future__ import annotations
@@ -82,11 +83,13 @@ def _copy(pairs: list[tuple[int, int]], memory: BatchMemory, card: Card) -> list
     new = []
     for pair in pairs:
         if pair not in placed:
-            placed[pair] = own = memory.use(*pair) if pair[1] else 0
-            if pair[1] and not own:
+            address, size = pair
+            placed[pair] = own = address if memory.has(address) else memory.use(address, size) if size else 0
+            if size and not own:
                 new.append(pair)
     if new:
         _copy_new(new, placed, memory, card)
+    card.fence()  # in any case: a cancelled request may have left a copy to memory that is free again
     return [placed[pair] for pair in pairs]
 
 
@@ -113,7 +116,6 @@ def _copy_new(new: list[tuple[int, int]], placed: dict[tuple[int, int], int], me
             ctypes.memmove(end, *pair)
             placed[pair], end = device + end - first, end + _whole(pair)
         card.copy(device, first, total)
-    card.fence()
 
 
 def _whole(pair: tuple[int, int]) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.core.buffers import address_of
-from samplerd_server.core.errors import InvalidRequestError, NotImplementedFieldError
+from samplerd_server.core.errors import NotImplementedFieldError
 from samplerd_server.core.outputs import NO_OUTPUTS, Outputs
 from samplerd_server.core.rows import DenseRows
 from samplerd_server.transport.codec.check_request import (
@@ -21,12 +21,17 @@ from samplerd_server.transport.codec.check_request import (
     decode_row_seeds,
     decode_seed,
 )
-from samplerd_server.transport.codec.decode_guidance import check_guidance, decode_guidance, decode_guidance_bytes
+from samplerd_server.transport.codec.decode_guidance import (
+    check_guidance,
+    decode_guidance,
+    decode_guidance_bytes,
+    load_both,
+)
 from samplerd_server.transport.codec.decode_ids import ParamsContext
 from samplerd_server.transport.codec.decode_outputs import decode_outputs
 from samplerd_server.transport.codec.decode_params import decode_params
 from samplerd_server.transport.codec.decode_rows import check_tensor, decode_rows
-from samplerd_server.transport.codec.decode_shared_memory import decode_shared_memory
+from samplerd_server.transport.codec.decode_shared_memory import decode_cuda_memory, decode_shared_memory
 from samplerd_server.transport.codec.fresh_seed import fresh_seed
 from samplerd_server.transport.codec.known_requests import KnownRequests
 from samplerd_server.transport.codec.parse import parse
@@ -40,6 +45,7 @@ if TYPE_CHECKING:
     from samplerd_server.core.rows import CandidateRows, StoredRows
     from samplerd_server.transport.codec.decode_guidance import GuidanceRows
     from samplerd_server.transport.codec.scanned import Scanned
+    from samplerd_server.transport.shared_memory.cuda_regions import CudaRegions
     from samplerd_server.transport.shared_memory.reader import SharedMemoryReader
 
 __all__ = ["Decoder"]
@@ -63,6 +69,8 @@ class Decoder:
     """The compiled scan (`codec.scan`), or None where numba is not installed."""
     regions: SharedMemoryReader | None = None
     """Reads rows from shared memory; None = it is turned off."""
+    cuda_regions: CudaRegions | None = None
+    """The registered memory of CUDA devices; None = as where it is turned off."""
     by_distribution: Callable[[pb.SampleRequest], SampleRequest] | None = None
     """Decodes requests that name a distribution; None = no distributions are served."""
     known: KnownRequests = field(default_factory=KnownRequests)
@@ -124,11 +132,20 @@ class Decoder:
         return rows, None
 
     def _decode_shared(
-        self, memory: pb.SharedMemory, path: str = "shared_memory"
+        self, memory: pb.SharedMemory | pb.CudaSharedMemory, path: str = "shared_memory"
     ) -> tuple[DenseRows, Callable[[], None]]:
+        if isinstance(memory, pb.CudaSharedMemory):
+            return self._decode_cuda(memory, path)
         if self.regions is None:
             raise NotImplementedFieldError(path, "is off on this server; --shared-memory-prefix turns it on")
         return decode_shared_memory(memory, self.limits, self.regions, path)
+
+    def _decode_cuda(
+        self, memory: pb.CudaSharedMemory, path: str, *, is_device: bool = True
+    ) -> tuple[DenseRows, Callable[[], None]]:
+        if self.cuda_regions is None:
+            raise NotImplementedFieldError(path, "is off on this server; --cuda-shared-memory turns it on")
+        return decode_cuda_memory(memory, self.limits, self.cuda_regions, path, is_device=is_device)
 
     def _decode_scanned(
         self, data: bytes, found: Scanned, source: DenseRows, load: Callable[[], None] | None
@@ -207,6 +224,10 @@ class Decoder:
         """
         if message.HasField("shared_memory"):
             return self._decode_shared(message.shared_memory)
+        if message.HasField("cuda_shared_memory"):
+            # An upload is kept on the host.
+            is_device = isinstance(message, pb.SampleRequest)
+            return self._decode_cuda(message.cuda_shared_memory, "cuda_shared_memory", is_device=is_device)
         return decode_rows(message, self.limits, self.capabilities), None
 
     def decode_with(
@@ -233,7 +254,8 @@ class Decoder:
         params = decode_row_params(message, source.rows, context)
         if guidance is not None:
             check_guidance(guidance.rows, source, params)
-            load = self._load_both(source.size_bytes, load, guidance)
+            regions = self.regions or self.cuda_regions
+            load = load_both(source.size_bytes, load, guidance, 0 if regions is None else regions.max_bytes)
         outputs = NO_OUTPUTS
         if message.HasField("outputs"):
             outputs = self._cached_outputs(message.outputs.SerializeToString(), source.vocab_size)
@@ -248,26 +270,6 @@ class Decoder:
             load=load,
             guidance=None if guidance is None else guidance.rows,
         )
-
-    def _load_both(
-        self, size_bytes: int, load: Callable[[], None] | None, guidance: GuidanceRows
-    ) -> Callable[[], None] | None:
-        """Join what copies `size_bytes` of rows and what copies guidance rows out of shared memory."""
-        load_guidance = guidance.load
-        if load is None or load_guidance is None or self.regions is None:
-            return load or load_guidance
-        both, limit = size_bytes + guidance.rows.size_bytes, self.regions.max_bytes
-        if both > limit:
-            raise InvalidRequestError(
-                "guidance.shared_memory.byte_size",
-                f"{both} bytes with those of the rows are more than the limit of {limit} for one request",
-            )
-
-        def load_both() -> None:
-            load()
-            load_guidance()
-
-        return load_both
 
 
 def _without_rows(data: bytes, found: Scanned) -> bytes:

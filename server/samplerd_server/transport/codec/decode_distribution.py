@@ -34,8 +34,15 @@ _MAX_TTL_S = 315_576_000
 _MAX_PAGE, _USUAL_PAGE = 1000, 100
 _WORTH_LOCATING = 16 << 10
 """Bytes of a message from which on finding its tensor takes less time than copying it."""
-_OTHER_SOURCES = range(5, 7)
+_OTHER_SOURCES = range(5, 8)
 """Numbers of the fields that are sources beside the tensor."""
+_FIELDS = {
+    "tensor": "tensor.data",
+    "values": "values",
+    "shared_memory": "shared_memory",
+    "cuda_shared_memory": "cuda_shared_memory",
+}
+"""The field that holds the numbers of each source."""
 _KINDS = {InputKind.LOGITS: pb.INPUT_KIND_LOGITS, InputKind.PROBABILITIES: pb.INPUT_KIND_PROBABILITIES}
 
 
@@ -69,7 +76,7 @@ def decode_new(data: bytes, decoder: Decoder, *, now: float, default_ttl_s: floa
     ttl_s = _decode_ttl(message, default_ttl_s)
     source = "tensor" if tensor is not None else message.WhichOneof("source")
     if source is None:
-        raise InvalidRequestError("source", "no rows were sent; one of tensor, values, shared_memory is needed")
+        raise InvalidRequestError("source", f"no rows were sent; one of {', '.join(_FIELDS)} is needed")
     rows, load = decoder.decode_source(message) if tensor is None else (_check(tensor, numbers, decoder.limits), None)
     assert isinstance(rows, DenseRows), "an upload of candidates. This is a bug."
     request = check_request(
@@ -92,7 +99,7 @@ def decode_new(data: bytes, decoder: Decoder, *, now: float, default_ttl_s: floa
             created=now,
         ),
         request=request,
-        field={"tensor": "tensor.data", "values": "values", "shared_memory": "shared_memory"}[source],
+        field=_FIELDS[source],
     )
 
 

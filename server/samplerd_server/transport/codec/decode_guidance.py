@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.core.buffers import address_of
@@ -20,10 +20,14 @@ if TYPE_CHECKING:
     from samplerd_server.core.params import SamplingParams
     from samplerd_server.core.rows import CandidateRows, StoredRows
 
-__all__ = ["GuidanceRows", "check_guidance", "decode_guidance", "decode_guidance_bytes"]
+__all__ = ["GuidanceRows", "check_guidance", "decode_guidance", "decode_guidance_bytes", "load_both"]
 
-_OTHER_SOURCES = range(12, 16)
+_OTHER_SOURCES = range(12, 18)
 """Numbers of the fields that are sources beside the tensor."""
+_SOURCES = "tensor", "values", "shared_memory", "cuda_shared_memory"
+_DecodeShared: TypeAlias = (
+    "Callable[[pb.SharedMemory | pb.CudaSharedMemory, str], tuple[DenseRows, Callable[[], None]]]"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +37,14 @@ class GuidanceRows:
     rows: DenseRows
     load: Callable[[], None] | None
     """Copies their numbers out of shared memory once the request is admitted; None = they are in memory already."""
+    field: str = "shared_memory"
+    """The field of `Guidance` that names them, where they are in shared memory."""
 
 
 def decode_guidance(
     message: pb.Guidance,
     limits: LimitsConfig,
-    decode_shared: Callable[[pb.SharedMemory, str], tuple[DenseRows, Callable[[], None]]],
+    decode_shared: _DecodeShared,
 ) -> GuidanceRows:
     """Find the rows of a message; `decode_shared` takes those that are in shared memory, and the path of their field.
 
@@ -53,8 +59,10 @@ def decode_guidance(
         return GuidanceRows(decode_tensor(message.tensor, limits, "guidance.tensor"), None)
     if source == "shared_memory":
         return GuidanceRows(*decode_shared(message.shared_memory, "guidance.shared_memory"))
+    if source == "cuda_shared_memory":
+        return GuidanceRows(*decode_shared(message.cuda_shared_memory, f"guidance.{source}"), source)
     if source is None:
-        raise InvalidRequestError("guidance", "no rows were sent; one of tensor, values, shared_memory is needed")
+        raise InvalidRequestError("guidance", f"no rows were sent; one of {', '.join(_SOURCES)} is needed")
     return GuidanceRows(decode_values(message.values, limits, "guidance.values"), None)
 
 
@@ -63,7 +71,7 @@ def decode_guidance_bytes(
     begin: int,
     end: int,
     limits: LimitsConfig,
-    decode_shared: Callable[[pb.SharedMemory, str], tuple[DenseRows, Callable[[], None]]],
+    decode_shared: _DecodeShared,
 ) -> GuidanceRows:
     """Find the rows of an encoded message at bytes [begin, end) of a request; those of a tensor stay where they are.
 
@@ -102,3 +110,29 @@ def check_guidance(
         )
     if all(own.guidance_scale == 1.0 for own in params):
         raise InvalidRequestError("guidance", "no row uses it: every guidance_scale is 1")
+
+
+def load_both(
+    size_bytes: int, load: Callable[[], None] | None, guidance: GuidanceRows, limit: int
+) -> Callable[[], None] | None:
+    """Join what copies `size_bytes` of rows and what copies guidance rows out of shared memory.
+
+    Raises:
+        InvalidRequestError: both are in shared memory, and together they have more bytes than the limit.
+
+    """
+    load_guidance = guidance.load
+    if load is None or load_guidance is None:
+        return load or load_guidance
+    both = size_bytes + guidance.rows.size_bytes
+    if both > limit:
+        raise InvalidRequestError(
+            f"guidance.{guidance.field}.byte_size",
+            f"{both} bytes with those of the rows are more than the limit of {limit} for one request",
+        )
+
+    def load_all() -> None:
+        load()
+        load_guidance()
+
+    return load_all

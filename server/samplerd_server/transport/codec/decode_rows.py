@@ -19,7 +19,7 @@ __all__ = ["check_shape", "check_tensor", "decode_dtype", "decode_rows", "decode
 
 _DTYPES = {0: Dtype.F32} | {int(dtype): dtype for dtype in Dtype}
 _ITEMSIZES = {dtype: dtype.itemsize for dtype in Dtype}
-_SOURCES = "tensor, values, candidates, distribution, shared_memory"
+_SOURCES = "tensor, values, candidates, distribution, shared_memory, cuda_shared_memory"
 
 
 def decode_rows(

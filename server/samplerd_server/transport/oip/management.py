@@ -15,17 +15,16 @@ from samplerd_server.transport.oip.contract import INFERENCE
 from samplerd_server.transport.oip.echo import shown
 from samplerd_server.transport.oip.model import MODEL, VERSION, check_model
 from samplerd_server.transport.oip.registry import Place
+from samplerd_server.transport.shared_memory.cuda_regions import CudaRegion
 
 if TYPE_CHECKING:
-    from samplerd_server.transport.oip.registry import SharedMemoryRegistry
+    from samplerd_server.transport.oip.regions import Regions
     from samplerd_server.transport.rpc.call import Call
     from samplerd_server.transport.rpc.submitter import Submitter
 
 __all__ = ["ManagementService"]
 
 _LOG = logging.getLogger("samplerd")
-_OFF = "is off on this server; --shared-memory-prefix turns it on"
-_NO_CUDA = "is not implemented: samplerd reads no memory of CUDA devices; system shared memory is served"
 _ONE_MODEL = f"failed to load or unload: samplerd has one model, {MODEL}, which is there from start to end"
 _SEVERITIES = {"log_info": logging.INFO, "log_warning": logging.WARNING, "log_error": logging.ERROR}
 
@@ -33,7 +32,7 @@ _SEVERITIES = {"log_info": logging.INFO, "log_warning": logging.WARNING, "log_er
 class ManagementService:
     """Answers them."""
 
-    def __init__(self, *, submitter: Submitter, regions: SharedMemoryRegistry | None) -> None:
+    def __init__(self, *, submitter: Submitter, regions: Regions) -> None:
         self._submitter = submitter
         self._regions = regions
 
@@ -45,10 +44,10 @@ class ManagementService:
     ) -> oip.SystemSharedMemoryStatusResponse:
         """List the regions of shared memory that are registered; there are none where shared memory is off."""
         reply = oip.SystemSharedMemoryStatusResponse()
-        if self._regions is None:
+        if self._regions.system is None:
             _check_unnamed(request.name)
             return reply
-        for name, place in self._regions.status(request.name).items():
+        for name, place in self._regions.system.status(request.name).items():
             entry = reply.regions[name]
             entry.name, entry.key, entry.offset, entry.byte_size = name, *place
         return reply
@@ -60,9 +59,7 @@ class ManagementService:
         self, request: oip.SystemSharedMemoryRegisterRequest, call: Call
     ) -> oip.SystemSharedMemoryRegisterResponse:
         """Give a region of shared memory a name."""
-        if self._regions is None:
-            raise NotImplementedFieldError(call.rpc, _OFF)
-        self._regions.register(request.name, Place(request.key, request.offset, request.byte_size))
+        self._regions.register(request.name, Place(request.key, request.offset, request.byte_size), call.rpc)
         return oip.SystemSharedMemoryRegisterResponse()
 
     @INFERENCE.unary(
@@ -74,34 +71,40 @@ class ManagementService:
         self, request: oip.SystemSharedMemoryUnregisterRequest, _call: Call
     ) -> oip.SystemSharedMemoryUnregisterResponse:
         """Forget the name of a region of shared memory, or all names."""
-        if self._regions is not None:
-            self._regions.unregister(request.name)
+        if self._regions.system is not None:
+            self._regions.system.unregister(request.name)
         return oip.SystemSharedMemoryUnregisterResponse()
 
     @INFERENCE.unary("CudaSharedMemoryStatus", oip.CudaSharedMemoryStatusRequest, oip.CudaSharedMemoryStatusResponse)
     async def cuda_shared_memory_status(
         self, request: oip.CudaSharedMemoryStatusRequest, _call: Call
     ) -> oip.CudaSharedMemoryStatusResponse:
-        """List the regions of CUDA devices that are registered: there are never any."""
-        _check_unnamed(request.name)
-        return oip.CudaSharedMemoryStatusResponse()
+        """List the regions of CUDA devices that are registered; there are none where they are off."""
+        reply = oip.CudaSharedMemoryStatusResponse()
+        for name, region in self._regions.cuda.status(request.name).items():
+            entry = reply.regions[name]
+            entry.name, entry.device_id, entry.byte_size = name, region.device_id, region.byte_size
+        return reply
 
     @INFERENCE.unary(
         "CudaSharedMemoryRegister", oip.CudaSharedMemoryRegisterRequest, oip.CudaSharedMemoryRegisterResponse
     )
     async def cuda_shared_memory_register(
-        self, _request: oip.CudaSharedMemoryRegisterRequest, call: Call
+        self, request: oip.CudaSharedMemoryRegisterRequest, call: Call
     ) -> oip.CudaSharedMemoryRegisterResponse:
-        """Refuse to register memory of a CUDA device."""
-        raise NotImplementedFieldError(call.rpc, _NO_CUDA)
+        """Open memory of a CUDA device, and give it a name."""
+        region = CudaRegion(request.raw_handle, request.device_id, request.byte_size)
+        await self._regions.register_cuda(request.name, region, call.rpc)
+        return oip.CudaSharedMemoryRegisterResponse()
 
     @INFERENCE.unary(
         "CudaSharedMemoryUnregister", oip.CudaSharedMemoryUnregisterRequest, oip.CudaSharedMemoryUnregisterResponse
     )
     async def cuda_shared_memory_unregister(
-        self, _request: oip.CudaSharedMemoryUnregisterRequest, _call: Call
+        self, request: oip.CudaSharedMemoryUnregisterRequest, _call: Call
     ) -> oip.CudaSharedMemoryUnregisterResponse:
-        """Answer that nothing is registered any more, which is always so."""
+        """Close memory of a CUDA device, or all that is registered. Its owner may free it once this is answered."""
+        await self._regions.cuda.unregister(request.name)
         return oip.CudaSharedMemoryUnregisterResponse()
 
     @INFERENCE.unary("RepositoryIndex", oip.RepositoryIndexRequest, oip.RepositoryIndexResponse)

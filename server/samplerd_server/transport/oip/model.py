@@ -66,11 +66,13 @@ def check_model(name: str, version: str) -> None:
         )
 
 
-def server_metadata(*, has_shared_memory: bool) -> oip.ServerMetadataResponse:
+def server_metadata(*, has_shared_memory: bool, has_cuda_memory: bool) -> oip.ServerMetadataResponse:
     """Describe the server, and the extensions of the protocol that it serves."""
     extensions = ["model_configuration", "statistics", "binary_tensor_data", "parameters", "schedule_policy"]
     if has_shared_memory:
         extensions.append("system_shared_memory")
+    if has_cuda_memory:
+        extensions.append("cuda_shared_memory")
     return oip.ServerMetadataResponse(name=_PLATFORM, version=__version__, extensions=extensions)
 
 

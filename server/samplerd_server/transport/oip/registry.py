@@ -65,6 +65,10 @@ class SharedMemoryRegistry:
             raise RegistryFullError(f"{_MAX_REGIONS} regions are registered, which is the most there can be")
         self._places[name] = place
 
+    def has(self, name: str) -> bool:
+        """Tell whether a region has this name."""
+        return name in self._places
+
     def unregister(self, name: str) -> None:
         """Unregister one region, or all of them for an empty name. In the protocol a missing one is no error."""
         if name:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from samplerd_server.core.result import RowError, SampleResult
-    from samplerd_server.transport.oip.registry import SharedMemoryRegistry
+    from samplerd_server.transport.oip.regions import Regions
     from samplerd_server.transport.oip.translate import Inference
 
 __all__ = ["reply_to"]
@@ -24,7 +24,7 @@ _STORED = {"samples": "<i4", "logprobs": "<f4"}
 
 
 def reply_to(
-    inference: Inference, result: SampleResult, regions: SharedMemoryRegistry | None, *, is_final: bool = False
+    inference: Inference, result: SampleResult, regions: Regions, *, is_final: bool = False
 ) -> oip.ModelInferResponse:
     """Answer a request: the outputs that were asked for, in that order, all as raw contents.
 
@@ -49,8 +49,7 @@ def reply_to(
         data = _values(output.name, result).astype(_STORED[output.name], copy=False).tobytes()
         tensor = reply.outputs.add(name=output.name, datatype=OUTPUTS[output.name], shape=shape)
         if output.place is not None:
-            assert regions is not None, "a place without regions. This is a bug."
-            regions.regions.write(output.place.key, output.place.offset, output.place.byte_size, data, output.name)
+            regions.write(output.place, data, output.name)
             tensor.parameters["shared_memory_byte_size"].int64_param = len(data)
             data = b""  # an empty entry keeps the order of the others
         reply.raw_output_contents.append(data)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from samplerd_server.core.drawn import Drawn
     from samplerd_server.metrics.metrics import Metrics
     from samplerd_server.transport.codec.decode import Decoder
-    from samplerd_server.transport.oip.registry import SharedMemoryRegistry
+    from samplerd_server.transport.oip.regions import Regions
     from samplerd_server.transport.oip.translate import Inference
     from samplerd_server.transport.rpc.call import Call
     from samplerd_server.transport.rpc.stream_messages import Encoded
@@ -43,7 +43,7 @@ class InferenceService:
         decoder: Decoder,
         submitter: Submitter,
         streams: Streams,
-        regions: SharedMemoryRegistry | None,
+        regions: Regions,
         max_rows: int,
         metrics: Metrics,
         drawn: Callable[[], Awaitable[Drawn]],
@@ -93,7 +93,9 @@ class InferenceService:
     @INFERENCE.unary("ServerMetadata", oip.ServerMetadataRequest, oip.ServerMetadataResponse)
     async def server_metadata(self, _request: oip.ServerMetadataRequest, _call: Call) -> oip.ServerMetadataResponse:
         """Describe the server."""
-        return server_metadata(has_shared_memory=self._regions is not None)
+        return server_metadata(
+            has_shared_memory=self._regions.system is not None, has_cuda_memory=self._regions.cuda.is_on
+        )
 
     @INFERENCE.unary("ModelMetadata", oip.ModelMetadataRequest, oip.ModelMetadataResponse)
     async def model_metadata(self, request: oip.ModelMetadataRequest, _call: Call) -> oip.ModelMetadataResponse:
@@ -123,7 +125,7 @@ def _deadline(inference: Inference, arrival: float, deadline: float) -> float:
 class _StreamMessages:
     """The messages of ModelStreamInfer. Their ids are texts, so each request is given a number for `Stream`."""
 
-    def __init__(self, translator: Translator, regions: SharedMemoryRegistry | None) -> None:
+    def __init__(self, translator: Translator, regions: Regions) -> None:
         self._translator = translator
         self._regions = regions
         self._numbers = count(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from samplerd_server.transport.oip.management import ManagementService
+from samplerd_server.transport.oip.regions import Regions
 from samplerd_server.transport.oip.registry import SharedMemoryRegistry
 from samplerd_server.transport.oip.service import InferenceService
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from samplerd_server.transport.codec.decode import Decoder
     from samplerd_server.transport.rpc.streams import Streams
     from samplerd_server.transport.rpc.submitter import Submitter
-    from samplerd_server.transport.shared_memory.reader import SharedMemoryReader
+    from samplerd_server.transport.shared_memory.cuda_regions import CudaRegions
 
 __all__ = ["OPEN_INFERENCE", "open_inference"]
 
@@ -29,12 +30,12 @@ def open_inference(
     decoder: Decoder,
     submitter: Submitter,
     streams: Streams,
-    regions: SharedMemoryReader | None,
+    cuda_regions: CudaRegions,
     metrics: Metrics,
     drawn: Callable[[], Awaitable[Drawn]],
 ) -> tuple[InferenceService, ManagementService]:
     """Build them; `drawn` gives what was drawn since the start."""
-    registry = None if regions is None else SharedMemoryRegistry(regions)
+    registry = Regions(None if decoder.regions is None else SharedMemoryRegistry(decoder.regions), cuda_regions)
     inference = InferenceService(
         decoder=decoder,
         submitter=submitter,

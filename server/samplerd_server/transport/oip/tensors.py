@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from samplerd.oip import grpc_service_pb2 as oip
-    from samplerd_server.transport.oip.registry import Place, SharedMemoryRegistry
+    from samplerd_server.transport.oip.regions import AnyPlace, Regions
 
 __all__ = ["Input", "place_of", "read_inputs", "value_of"]
 
@@ -55,7 +55,7 @@ class Input:
     shape: tuple[int, ...]
     data: bytes
     """Its numbers, row-major and little-endian; empty where they are in shared memory."""
-    place: Place | None = None
+    place: AnyPlace | None = None
     """Where in shared memory its numbers are; None = they are in `data`."""
 
     def numbers(self) -> NDArray[np.generic]:
@@ -74,7 +74,7 @@ class Input:
         return np.frombuffer(self.data, _TYPES[self.datatype][0])
 
 
-def read_inputs(request: oip.ModelInferRequest, regions: SharedMemoryRegistry | None) -> dict[str, Input]:
+def read_inputs(request: oip.ModelInferRequest, regions: Regions) -> dict[str, Input]:
     """Find the numbers of every input.
 
     Raises:
@@ -138,9 +138,7 @@ def _typed(tensor: oip.ModelInferRequest.InferInputTensor) -> bytes:
     return values.astype(dtype).tobytes()
 
 
-def place_of(
-    parameters: Mapping[str, oip.InferParameter], name: str, regions: SharedMemoryRegistry | None
-) -> Place | None:
+def place_of(parameters: Mapping[str, oip.InferParameter], name: str, regions: Regions) -> AnyPlace | None:
     """Find where in shared memory a tensor lies; None if it is in the message.
 
     Raises:
@@ -158,8 +156,6 @@ def place_of(
     if unknown:
         raise NotImplementedFieldError(f"{name}.parameters: {shown(unknown[0])}")
     path = f"{name}.parameters.shared_memory_region"
-    if regions is None:
-        raise NotImplementedFieldError(path, "is off on this server; --shared-memory-prefix turns it on")
     region, size, offset = (own.get(key) for key in _PLACE)
     if not isinstance(region, str) or not isinstance(size, int):
         raise InvalidRequestError(path, "a region wants its name, a string, and shared_memory_byte_size, an integer")

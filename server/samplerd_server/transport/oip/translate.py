@@ -13,11 +13,12 @@ from samplerd_server.core.entity import entity
 from samplerd_server.core.errors import InvalidRequestError
 from samplerd_server.transport.codec.decode_guidance import GuidanceRows
 from samplerd_server.transport.codec.decode_rows import check_shape, check_tensor
-from samplerd_server.transport.codec.decode_shared_memory import decode_shared_memory
+from samplerd_server.transport.codec.decode_shared_memory import decode_cuda_memory, decode_shared_memory
 from samplerd_server.transport.codec.fresh_seed import fresh_seed
 from samplerd_server.transport.oip.echo import shown, shown_shape
 from samplerd_server.transport.oip.model import DTYPES, INPUTS, MODEL, OUTPUTS, ROWS, check_model
 from samplerd_server.transport.oip.parameters import set_parameter, set_tensor, timeout_of
+from samplerd_server.transport.oip.regions import CudaPlace
 from samplerd_server.transport.oip.tensors import place_of, read_inputs, value_of
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from samplerd_server.core.request import SampleRequest
     from samplerd_server.core.rows import DenseRows
     from samplerd_server.transport.codec.decode import Decoder
-    from samplerd_server.transport.oip.registry import Place, SharedMemoryRegistry
+    from samplerd_server.transport.oip.regions import AnyPlace, Regions
     from samplerd_server.transport.oip.tensors import Input
 
 __all__ = ["Inference", "Output", "Translator"]
@@ -41,7 +42,7 @@ class Output:
     """An output tensor that is asked for."""
 
     name: str
-    place: Place | None
+    place: AnyPlace | None
     """Where in shared memory to write it; None = into the reply."""
 
 
@@ -67,8 +68,8 @@ class Translator:
     """Translates requests within the limits and capabilities of this server."""
 
     decoder: Decoder
-    regions: SharedMemoryRegistry | None
-    """The registered regions of shared memory; None = it is turned off."""
+    regions: Regions
+    """The registered regions of shared memory."""
 
     def translate(self, request: oip.ModelInferRequest, number: int = 0) -> Inference:
         """Translate and check one request.
@@ -137,9 +138,12 @@ class Translator:
         if tensor.place is None:
             source = check_tensor(dtype, rows, vocab_size, tensor.data, self.decoder.limits, tensor.name)
             return source, None
-        assert self.regions is not None, "a place without regions. This is a bug."
+        if isinstance(tensor.place, CudaPlace):
+            cuda = pb.CudaSharedMemory(dtype=dtype, rows=rows, vocab_size=vocab_size, **tensor.place._asdict())
+            return decode_cuda_memory(cuda, self.decoder.limits, self.regions.cuda, tensor.name)
+        assert self.regions.system is not None, "a place without regions. This is a bug."
         memory = pb.SharedMemory(dtype=dtype, rows=rows, vocab_size=vocab_size, **tensor.place._asdict())
-        return decode_shared_memory(memory, self.decoder.limits, self.regions.regions, tensor.name)
+        return decode_shared_memory(memory, self.decoder.limits, self.regions.system.regions, tensor.name)
 
     def _outputs(self, request: oip.ModelInferRequest) -> tuple[Output, ...]:
         """Read which outputs are asked for: all of them, unless the request names some."""

@@ -21,14 +21,25 @@ _FIELDS = ("SampleRequest.distribution",)
 """Optional fields that work with every sampler."""
 
 
-def _optional(config: ServerConfig) -> frozenset[str]:
+def _optional(config: ServerConfig, *, has_cuda_memory: bool) -> frozenset[str]:
     """Name the optional fields that work because a setting turns them on."""
-    shared_memory = ("SampleRequest.shared_memory", "CreateDistributionRequest.shared_memory")
-    return frozenset(shared_memory if config.transport.shared_memory_prefix else ())
+    are_on = {"shared_memory": bool(config.transport.shared_memory_prefix), "cuda_shared_memory": has_cuda_memory}
+    messages = ("SampleRequest", "CreateDistributionRequest")
+    return frozenset(f"{message}.{field}" for field, is_on in are_on.items() if is_on for message in messages)
 
 
-def describe(config: ServerConfig, facts: EngineFacts, rpcs: Iterable[Rpc]) -> pb.GetServerInfoResponse:
-    """Describe this server, its capabilities and its limits; `rpcs` are those that it serves."""
+def describe(
+    config: ServerConfig, facts: EngineFacts, rpcs: Iterable[Rpc], *, has_cuda_memory: bool = False
+) -> pb.GetServerInfoResponse:
+    """Describe this server, its capabilities and its limits.
+
+    Args:
+        config: its settings.
+        facts: what draws.
+        rpcs: those that it serves.
+        has_cuda_memory: whether clients can register memory of the card.
+
+    """
     info = pb.GetServerInfoResponse(
         version=__version__,
         device=facts.device,
@@ -54,7 +65,7 @@ def describe(config: ServerConfig, facts: EngineFacts, rpcs: Iterable[Rpc]) -> p
         capabilities=[
             *(rpc.capability for rpc in rpcs if rpc.capability),
             *_FIELDS,
-            *sorted(facts.capabilities | _optional(config)),
+            *sorted(facts.capabilities | _optional(config, has_cuda_memory=has_cuda_memory)),
         ],
         torch_version=facts.torch_version,
         threads=facts.threads,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import threading
 from types import SimpleNamespace
@@ -14,8 +15,9 @@ from samplerd_server.core.enums import LogprobKind
 from samplerd_server.core.errors import DeviceError
 from samplerd_server.sampling.cuda.archive import CompiledKernel
 from samplerd_server.sampling.cuda.build import KERNELS
-from samplerd_server.sampling.cuda.card import Buffer, CardLostError, LaunchError, OutOfCardMemoryError
+from samplerd_server.sampling.cuda.card import Buffer, CardLostError, LaunchError, OutOfCardMemoryError, RegionError
 from samplerd_server.sampling.cuda.cuda_card import CudaCard, read_capability
+from samplerd_server.sampling.cuda.handles import HANDLE_BYTES
 from samplerd_server.sampling.cuda.sampler import CudaSampler
 from samplerd_server.sampling.rows import DraftBatch, DraftSequence
 from tests.support.cuda_driver import SIGNATURES, CudaDriver, Result
@@ -163,11 +165,94 @@ def test_the_double_is_like_the_driver() -> None:
         said = (getattr(driver, name).__doc__ or "").split("\n")[0]
         inside = said[said.index("(") + 1 : said.rindex(")")]
         assert len([own for own in inside.split(",") if own.strip()]) == count, said
-    for kind in ("CUstream_flags", "CUevent_flags", "CUdevice_attribute", "CUfunction_attribute"):
+    kinds = ("CUstream_flags", "CUevent_flags", "CUdevice_attribute", "CUfunction_attribute", "CUipcMem_flags")
+    for kind in kinds:
         for name in vars(getattr(CudaDriver, kind)):
             assert hasattr(getattr(driver, kind), name)
     for own in Result:
         assert int(getattr(driver.CUresult, own.name)) == own
+    assert int(driver.CUipcMem_flags.CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS) == 1
+    handle = driver.CUipcMemHandle()
+    ctypes.memmove(handle.getPtr(), bytes(range(64)), HANDLE_BYTES)
+    assert ctypes.string_at(handle.getPtr(), HANDLE_BYTES) == bytes(range(64)), "a handle is filled through its pointer"
+
+
+@pytest.fixture
+def exported(driver) -> tuple[int, bytes]:
+    """Memory of another process on the same device: its address and its handle."""
+    client = CudaDriver(exports=driver._exports)
+    _, address = client.cuMemAlloc(4096)
+    _, handle = client.cuIpcGetMemHandle(address)
+    return address, handle.content
+
+
+def test_memory_of_another_process_is_opened_copied_from_and_closed(driver, card, exported) -> None:
+    address, handle = exported
+    assert card.open_region(handle) == (address, 4096)
+    before = len(driver.calls)
+    card.copy(0x100, 0x200, 64)
+    card.copy_within(0x1000, address + 3, 64)
+    card.fetch(0x2000, address, 32)
+    card.store(address, 0x2000, 32)
+    card.close_region(address)
+    calls = driver.calls[before:]
+    [within] = [arguments for name, arguments in calls if name == "cuMemcpyDtoDAsync"]
+    [to, _] = [arguments for name, arguments in calls if name == "cuMemcpyHtoDAsync"]
+    assert within == (0x1000, address + 3, 64, to[3]), "in the stream of the other copies"
+    [back] = [arguments for name, arguments in calls if name == "cuMemcpyDtoHAsync"]
+    assert back == (0x2000, address, 32, to[3])
+    order = [name for name, _ in calls if name in {"cuEventRecord", "cuEventSynchronize", "cuIpcCloseMemHandle"}]
+    assert order == ["cuEventRecord", "cuEventSynchronize"] * 3 + ["cuIpcCloseMemHandle"], "it waits for copies"
+    assert {arguments[1] for name, arguments in calls if name == "cuEventRecord"} == {to[3]}
+    assert driver.open_regions == []
+    assert (card.counts.copies, card.counts.copied_bytes, card.counts.waits) == (1, 64, 0)
+
+
+@pytest.mark.parametrize(
+    "result",
+    [Result.CUDA_ERROR_MAP_FAILED, Result.CUDA_ERROR_INVALID_HANDLE, Result.CUDA_ERROR_ILLEGAL_ADDRESS],
+)
+def test_no_handle_counts_as_the_loss_of_the_card(driver, card, exported, result) -> None:
+    driver.failures["cuIpcOpenMemHandle"] = result
+    with pytest.raises(RegionError, match=f"^cuIpcOpenMemHandle answered {result.name}$"):
+        card.open_region(exported[1])
+    with pytest.raises(RegionError, match="CUDA_ERROR_INVALID_HANDLE"):
+        card.open_region(bytes(64))
+
+
+def test_a_process_does_not_open_its_own_memory(driver, card) -> None:
+    _, handle = driver.cuIpcGetMemHandle(card.allocate(512))
+    with pytest.raises(RegionError, match="INVALID_CONTEXT; a process cannot open its own handles"):
+        card.open_region(handle.content)
+
+
+def test_memory_of_unknown_size_is_closed_again(driver, card, exported) -> None:
+    driver.failures["cuMemGetAddressRange"] = Result.CUDA_ERROR_NOT_FOUND
+    with pytest.raises(RegionError, match="cuMemGetAddressRange answered CUDA_ERROR_NOT_FOUND, and no size"):
+        card.open_region(exported[1])
+    assert driver.open_regions == []
+
+
+def test_a_region_is_closed_even_where_the_card_is_lost(driver, card, exported) -> None:
+    address, handle = exported
+    card.open_region(handle)
+    driver.failures["cuEventSynchronize"] = Result.CUDA_ERROR_ILLEGAL_ADDRESS
+    with pytest.raises(CardLostError):
+        card.close_region(address)
+    assert driver.open_regions == []
+    with pytest.raises(RegionError, match="cuIpcCloseMemHandle answered CUDA_ERROR_INVALID_VALUE"):
+        card.close_region(address)
+
+
+@pytest.mark.parametrize("name", ["cuMemcpyDtoDAsync", "cuMemcpyDtoHAsync"])
+def test_copies_that_fail_are_failures_of_their_kind(driver, card, name) -> None:
+    copy = card.copy_within if name == "cuMemcpyDtoDAsync" else card.fetch
+    driver.failures[name] = Result.CUDA_ERROR_INVALID_VALUE
+    with pytest.raises(LaunchError, match=name):
+        copy(0x100, 0x200, 64)
+    driver.failures[name] = Result.CUDA_ERROR_ILLEGAL_ADDRESS
+    with pytest.raises(CardLostError, match=name):
+        copy(0x100, 0x200, 64)
 
 
 def test_every_kernel_of_a_batch_is_launched_with_the_arguments_that_it_was_compiled_for() -> None:

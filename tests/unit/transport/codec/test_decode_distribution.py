@@ -99,7 +99,7 @@ def test_what_is_no_message_is_refused(length):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("", "source: no rows were sent; one of tensor, values, shared_memory is needed"),
+        ("", "source: no rows were sent; one of tensor, values, shared_memory, cuda_shared_memory is needed"),
         ("values", "values.row: no rows were sent"),
         ("shared_memory", "shared_memory is off on this server"),
     ],

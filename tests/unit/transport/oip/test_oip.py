@@ -14,13 +14,16 @@ from samplerd.oip import grpc_service_pb2 as oip
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.config import LimitsConfig
 from samplerd_server.core.errors import AlreadyExistsError, InvalidRequestError, NotFoundError, SamplerdError
+from samplerd_server.metrics.metrics import Metrics
 from samplerd_server.sampling import parameters as table
 from samplerd_server.sampling.parameters import ParamKind
 from samplerd_server.transport.codec.decode import Decoder
 from samplerd_server.transport.oip.parameters import PARAMETERS, set_parameter
+from samplerd_server.transport.oip.regions import Regions
 from samplerd_server.transport.oip.registry import Place, RegistryFullError, SharedMemoryRegistry
 from samplerd_server.transport.oip.tensors import read_inputs
 from samplerd_server.transport.oip.translate import Translator
+from samplerd_server.transport.shared_memory.cuda_regions import CudaRegions
 
 
 def test_a_parameter_that_is_no_number_is_refused_by_its_name():
@@ -131,7 +134,8 @@ def long_requests() -> list[oip.ModelInferRequest]:
 @pytest.mark.parametrize("number", range(13))
 def test_what_a_client_sent_is_shown_within_bounds(number):
     registry = SharedMemoryRegistry(Keys())  # type: ignore[arg-type]
-    translator = Translator(decoder=Decoder(limits=LimitsConfig(), capabilities=frozenset()), regions=registry)
+    regions = Regions(registry, CudaRegions(None, why_off="is off", max_bytes=1 << 20, metrics=Metrics()))
+    translator = Translator(decoder=Decoder(limits=LimitsConfig(), capabilities=frozenset()), regions=regions)
     with pytest.raises(SamplerdError) as told:
         translator.translate(long_requests()[number])
     assert len(str(told.value)) < 1_000

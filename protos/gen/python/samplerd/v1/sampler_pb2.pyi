@@ -581,6 +581,61 @@ class SharedMemory(_message.Message):
 Global___SharedMemory: _TypeAlias = SharedMemory  # noqa: Y015
 
 @_typing.final
+class CudaSharedMemory(_message.Message):
+    """Rows in memory of a CUDA device that a client on the server's host has registered, so that rows which are already on
+    the card do not leave it. Off unless the server was started with --cuda-shared-memory and draws on a card with kernels
+    of its own: UNIMPLEMENTED then, and GetServerInfoResponse.capabilities does not name it.
+
+    A region is registered by the RPC CudaSharedMemoryRegister of the Open Inference Protocol, inference.
+    GRPCInferenceService, which takes its name, its handle as cudaIpcGetMemHandle gives it, its device and its size. The
+    client must hold the memory until it has unregistered it: what happens if it is freed earlier is undefined, as CUDA
+    says.
+
+    The server copies the rows once, on the card, when it admits the request; the copy waits for no stream of the client,
+    so the rows must be complete before the request is sent. The client may write to them again once the reply has come.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REGION_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    BYTE_SIZE_FIELD_NUMBER: _builtins.int
+    DTYPE_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    VOCAB_SIZE_FIELD_NUMBER: _builtins.int
+    region: _builtins.str
+    """Name under which the region was registered. NOT_FOUND when there is none."""
+    offset: _builtins.int
+    """Offset of the rows' first byte within the region. Any: rows need not be aligned."""
+    byte_size: _builtins.int
+    """Size of the rows in bytes: exactly rows x vocab_size x (bytes of dtype), and at most limits.max_message_bytes; any
+    other number is INVALID_ARGUMENT, and so is a range that is not wholly within the region.
+    """
+    dtype: Global___Dtype.ValueType
+    """How the numbers are stored. Default: DTYPE_F32."""
+    rows: _builtins.int
+    """How many rows. 0 means 1."""
+    vocab_size: _builtins.int
+    """Numbers in each row, V. At least 1."""
+    def __init__(
+        self,
+        *,
+        region: _builtins.str = ...,
+        offset: _builtins.int = ...,
+        byte_size: _builtins.int = ...,
+        dtype: Global___Dtype.ValueType = ...,
+        rows: _builtins.int = ...,
+        vocab_size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["byte_size", b"byte_size", "dtype", b"dtype", "offset", b"offset", "region", b"region", "rows", b"rows", "vocab_size", b"vocab_size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CudaSharedMemory: _TypeAlias = CudaSharedMemory  # noqa: Y015
+
+@_typing.final
 class Guidance(_message.Message):
     """Second rows, of which each guides a row of the request: the logits of the same model without the prompt, or with a
     negative prompt.
@@ -590,6 +645,7 @@ class Guidance(_message.Message):
 
     VALUES_FIELD_NUMBER: _builtins.int
     SHARED_MEMORY_FIELD_NUMBER: _builtins.int
+    CUDA_SHARED_MEMORY_FIELD_NUMBER: _builtins.int
     TENSOR_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def values(self) -> Global___Values:
@@ -602,6 +658,10 @@ class Guidance(_message.Message):
         """
 
     @_builtins.property
+    def cuda_shared_memory(self) -> Global___CudaSharedMemory:
+        """Rows in registered memory of a CUDA device, within the same limit."""
+
+    @_builtins.property
     def tensor(self) -> Global___Tensor:
         """Rows as raw bytes."""
 
@@ -610,13 +670,14 @@ class Guidance(_message.Message):
         *,
         values: Global___Values | None = ...,
         shared_memory: Global___SharedMemory | None = ...,
+        cuda_shared_memory: Global___CudaSharedMemory | None = ...,
         tensor: Global___Tensor | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["shared_memory", b"shared_memory", "source", b"source", "tensor", b"tensor", "values", b"values"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cuda_shared_memory", b"cuda_shared_memory", "shared_memory", b"shared_memory", "source", b"source", "tensor", b"tensor", "values", b"values"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["shared_memory", b"shared_memory", "source", b"source", "tensor", b"tensor", "values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cuda_shared_memory", b"cuda_shared_memory", "shared_memory", b"shared_memory", "source", b"source", "tensor", b"tensor", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["values", "shared_memory", "tensor"]  # noqa: Y015
+    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["values", "shared_memory", "cuda_shared_memory", "tensor"]  # noqa: Y015
     _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_source) -> _WhichOneofReturnType_source | None: ...
 
@@ -1105,6 +1166,7 @@ class SampleRequest(_message.Message):
     CANDIDATES_FIELD_NUMBER: _builtins.int
     DISTRIBUTION_FIELD_NUMBER: _builtins.int
     SHARED_MEMORY_FIELD_NUMBER: _builtins.int
+    CUDA_SHARED_MEMORY_FIELD_NUMBER: _builtins.int
     TENSOR_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Chosen by the client and echoed in the reply; on a stream, what matches replies to requests."""
@@ -1170,6 +1232,10 @@ class SampleRequest(_message.Message):
         """Rows in shared memory of the server's host."""
 
     @_builtins.property
+    def cuda_shared_memory(self) -> Global___CudaSharedMemory:
+        """Rows in registered memory of a CUDA device."""
+
+    @_builtins.property
     def tensor(self) -> Global___Tensor:
         """Rows as raw bytes. The highest number, so that encoders write the bulk last."""
 
@@ -1192,15 +1258,16 @@ class SampleRequest(_message.Message):
         candidates: Global___Candidates | None = ...,
         distribution: _builtins.str = ...,
         shared_memory: Global___SharedMemory | None = ...,
+        cuda_shared_memory: Global___CudaSharedMemory | None = ...,
         tensor: Global___Tensor | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "candidates", b"candidates", "distribution", b"distribution", "guidance", b"guidance", "outputs", b"outputs", "params", b"params", "seed", b"seed", "shared_memory", b"shared_memory", "source", b"source", "tensor", b"tensor", "values", b"values"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "candidates", b"candidates", "cuda_shared_memory", b"cuda_shared_memory", "distribution", b"distribution", "guidance", b"guidance", "outputs", b"outputs", "params", b"params", "seed", b"seed", "shared_memory", b"shared_memory", "source", b"source", "tensor", b"tensor", "values", b"values"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "candidates", b"candidates", "distribution", b"distribution", "draw_offset", b"draw_offset", "guidance", b"guidance", "id", b"id", "kind", b"kind", "num_samples", b"num_samples", "outputs", b"outputs", "params", b"params", "priority", b"priority", "replacement", b"replacement", "row_params", b"row_params", "row_seeds", b"row_seeds", "seed", b"seed", "shared_memory", b"shared_memory", "source", b"source", "tensor", b"tensor", "values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_seed", b"_seed", "candidates", b"candidates", "cuda_shared_memory", b"cuda_shared_memory", "distribution", b"distribution", "draw_offset", b"draw_offset", "guidance", b"guidance", "id", b"id", "kind", b"kind", "num_samples", b"num_samples", "outputs", b"outputs", "params", b"params", "priority", b"priority", "replacement", b"replacement", "row_params", b"row_params", "row_seeds", b"row_seeds", "seed", b"seed", "shared_memory", b"shared_memory", "source", b"source", "tensor", b"tensor", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
-    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["values", "candidates", "distribution", "shared_memory", "tensor"]  # noqa: Y015
+    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["values", "candidates", "distribution", "shared_memory", "cuda_shared_memory", "tensor"]  # noqa: Y015
     _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
@@ -1539,6 +1606,7 @@ class CreateDistributionRequest(_message.Message):
     PARAMS_FIELD_NUMBER: _builtins.int
     VALUES_FIELD_NUMBER: _builtins.int
     SHARED_MEMORY_FIELD_NUMBER: _builtins.int
+    CUDA_SHARED_MEMORY_FIELD_NUMBER: _builtins.int
     TENSOR_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name: 1 to 128 of the characters A-Z a-z 0-9 . _ -; empty lets the server choose one."""
@@ -1563,6 +1631,10 @@ class CreateDistributionRequest(_message.Message):
         """Rows in shared memory, copied once."""
 
     @_builtins.property
+    def cuda_shared_memory(self) -> Global___CudaSharedMemory:
+        """Rows in registered memory of a CUDA device, copied once, to the host."""
+
+    @_builtins.property
     def tensor(self) -> Global___Tensor:
         """Rows as raw bytes."""
 
@@ -1575,13 +1647,14 @@ class CreateDistributionRequest(_message.Message):
         params: Global___SamplingParams | None = ...,
         values: Global___Values | None = ...,
         shared_memory: Global___SharedMemory | None = ...,
+        cuda_shared_memory: Global___CudaSharedMemory | None = ...,
         tensor: Global___Tensor | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["params", b"params", "shared_memory", b"shared_memory", "source", b"source", "tensor", b"tensor", "ttl", b"ttl", "values", b"values"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cuda_shared_memory", b"cuda_shared_memory", "params", b"params", "shared_memory", b"shared_memory", "source", b"source", "tensor", b"tensor", "ttl", b"ttl", "values", b"values"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "name", b"name", "params", b"params", "shared_memory", b"shared_memory", "source", b"source", "tensor", b"tensor", "ttl", b"ttl", "values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cuda_shared_memory", b"cuda_shared_memory", "kind", b"kind", "name", b"name", "params", b"params", "shared_memory", b"shared_memory", "source", b"source", "tensor", b"tensor", "ttl", b"ttl", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["values", "shared_memory", "tensor"]  # noqa: Y015
+    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["values", "shared_memory", "cuda_shared_memory", "tensor"]  # noqa: Y015
     _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_source) -> _WhichOneofReturnType_source | None: ...
 
