@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ import urllib.request
 import pytest
 
 from tests.support.daemon import KERNEL, Daemon
+from tests.support.doors import engine_of
+from tests.support.processes import children
 
 STARTS = pytest.mark.parametrize(
     "flags",
@@ -91,3 +94,34 @@ def test_a_port_that_is_taken_is_told_at_once(transport):
         ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 2
     assert f"cannot listen on {daemon.metrics_address} for /metrics" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "why"),
+    [
+        (("--doors", "1"), "the engine has not answered"),
+        (("--workers", "2", "--stall-limit", "0"), "no worker has answered"),
+    ],
+    ids=["engine", "workers"],
+)
+def test_not_ready_while_what_draws_hangs(flags, why):
+    """A stopped process stands for one that hangs."""
+    with Daemon("--threads", "1", *flags) as daemon:
+        stopped = [engine_of(daemon)] if "engine" in why else children(daemon.process.pid)
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            assert why in until(daemon, 503)
+        finally:
+            for pid in stopped:
+                os.kill(pid, signal.SIGCONT)
+        until(daemon, 200)
+
+
+def until(daemon: Daemon, status: int) -> str:
+    """Wait for a status; give what is said with it."""
+    end = time.monotonic() + 60
+    while (answer := ask(daemon.metrics_address, "/readyz"))[0] != status:
+        assert time.monotonic() < end, answer
+        time.sleep(0.05)
+    return answer[1]

@@ -7,6 +7,7 @@ import asyncio
 import io
 import os
 import signal
+import socket
 import sys
 from dataclasses import fields
 from types import SimpleNamespace
@@ -486,3 +487,21 @@ def test_a_description_is_wrapped_and_an_epilog_is_not(
     with pytest.raises(SystemExit):
         main(["--help"])
     assert "\n  samplerctl replay request.json reply.json\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", [["info"], ["distribution", "list"], ["distribution", "show", "a"]])
+def test_a_question_waits_for_seconds_and_a_draw_for_longer(command: list[str]) -> None:
+    assert parse(*command).timeout == 5.0
+    assert parse(*command, "--timeout", "60").timeout == 60.0
+    assert parse("sample", "--logits", "1,2").timeout == 30.0
+
+
+async def test_info_gives_up_on_a_server_that_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """It accepts connections, as the system does for a frozen process."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        server = f"127.0.0.1:{silent.getsockname()[1]}"
+        code = await asyncio.wait_for(asyncio.to_thread(main, ["info", "--server", server, "--timeout", "0.5"]), 15)
+    assert code != 0
+    assert server in capsys.readouterr().err

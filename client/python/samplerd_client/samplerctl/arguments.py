@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from samplerd import __version__
 from samplerd_client.command_line.completion import SHELLS
 from samplerd_client.command_line.parser import LineParser, leaves_of
-from samplerd_client.samplerctl.connection_flags import add_connection_flags
+from samplerd_client.samplerctl.connection_flags import QUESTION_S, add_connection_flags
 from samplerd_client.samplerctl.flag_values import integers, kinds, positive, seconds, seed, targets
 from samplerd_client.samplerctl.replay_flags import add_replay
 from samplerd_client.samplerctl.sampling_flags import add_sampling_flags
@@ -52,7 +52,7 @@ def build_parser() -> LineParser:
     info = commands.add_parser(
         "info", usage="samplerctl info [flags]", help="show the server's version, device, capabilities and limits"
     )
-    add_connection_flags(info)
+    add_connection_flags(info, QUESTION_S)
     info.add_argument("--json", action="store_true", help="print one JSON object")
     add_top(commands)
     _add_bench(commands)
@@ -225,8 +225,10 @@ def _add_distribution(commands: Any) -> None:
         action.add_argument("name", metavar="NAME")
     for action in (create, listing, show):
         action.add_argument("--json", action="store_true", help="print one JSON object per line")
-    for action in (create, draw, listing, show, delete):
+    for action in (create, draw):
         add_connection_flags(action)
+    for action in (listing, show, delete):
+        add_connection_flags(action, QUESTION_S)
 
 
 def _add_bench(commands: Any) -> None:

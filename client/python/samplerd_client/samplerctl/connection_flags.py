@@ -10,11 +10,15 @@ from samplerd_client.samplerctl.flag_values import positive, seconds, targets
 if TYPE_CHECKING:
     import argparse
 
-__all__ = ["add_connection_flags"]
+__all__ = ["QUESTION_S", "add_connection_flags"]
+
+_CALL_S = 30.0
+QUESTION_S = 5.0
+"""Timeout of calls that neither send rows nor draw: a server that works answers them in milliseconds."""
 
 
-def add_connection_flags(parser: argparse.ArgumentParser) -> None:
-    """Offer the flags of a connection."""
+def add_connection_flags(parser: argparse.ArgumentParser, timeout_s: float = _CALL_S) -> None:
+    """Offer the flags of a connection; `timeout_s` is the default timeout of a call."""
     group = parser.add_argument_group("connection")
     group.add_argument(
         "--server",
@@ -35,7 +39,11 @@ def add_connection_flags(parser: argparse.ArgumentParser) -> None:
         help="connections to each server, on which calls take turns (1)",
     )
     group.add_argument(
-        "--timeout", type=seconds, default=30.0, metavar="SECONDS", help="timeout of a call (default 30)"
+        "--timeout",
+        type=seconds,
+        default=timeout_s,
+        metavar="SECONDS",
+        help=f"timeout of a call (default {_CALL_S:g}, or {QUESTION_S:g} where nothing is uploaded or drawn)",
     )
     group.add_argument(
         "--tls", action="store_true", help="encrypt the connection; SAMPLERD_TOKEN holds the token, if one is needed"

@@ -38,6 +38,7 @@ class WorkerProcess:
         """Why it could not start, as it reported."""
         self.answers = 0
         """Pings that it has answered."""
+        self._pings = 0
         self.is_clean = False
         """Whether it has stopped, and every request in flight finished within the grace."""
         self.serves: dict[str, Any] = {}
@@ -52,6 +53,11 @@ class WorkerProcess:
         """Process id."""
         assert self._process is not None, "the worker was not started. This is a bug."
         return self._process.pid
+
+    @property
+    def unanswered(self) -> int:
+        """Pings that it has not answered."""
+        return self._pings - self.answers
 
     @property
     def served_s(self) -> float:
@@ -98,6 +104,7 @@ class WorkerProcess:
 
     def ping(self) -> None:
         """Ask it for an answer, which `answers` counts."""
+        self._pings += 1
         self._tell(b"ping\n")
 
     def _tell(self, message: bytes) -> None:
