@@ -19,7 +19,7 @@ from samplerd_server.config import DOOR, ENGINE, WORKER, WorkerConfig
 from samplerd_server.config.handoff import write_handoff
 from samplerd_server.process.log import event
 from samplerd_server.process.watchdog import Progress, StallDetector
-from samplerd_server.process.workers.process import WorkerProcess
+from samplerd_server.process.workers.process import SILENT_S, WorkerProcess, tick_of
 from samplerd_server.process.workers.restarts import Backoff
 
 if TYPE_CHECKING:
@@ -34,10 +34,6 @@ __all__ = ["WorkerPool", "WorkersError", "roles_of"]
 _LOG = logging.getLogger("samplerd")
 _TRIES = 3
 """Starts in a row of which each may end before it serves: one or two failures can be chance."""
-_MOST_TICK_S = 1.0
-"""Longest time between two pings of a worker."""
-_SILENT_S = 3.0
-"""Time without an answer to a ping after which a worker is not ready."""
 _OWN_S = 5.0
 """Time beyond --stall-limit in which a worker's own watchdog may end it, which answers its callers first."""
 _EXPECTED = 2
@@ -119,26 +115,18 @@ class WorkerPool:
         """Say why no request is answered; empty = a worker serves. On any thread."""
         if self._draining.is_set():
             return "draining"
-        if any(map(self._is_silent, self._behind)):
-            return f"the engine has not answered for {_SILENT_S:g} s"
+        limit_s = self._config.engine.stall_limit_s
+        if any(_serves(slot) and slot.process.is_silent(limit_s) for slot in self._behind):
+            return f"the engine has not answered for {SILENT_S:g} s"
         why = "" if self._has_started else "; kernels that no cache holds are compiled first, which takes minutes"
         if not all(_serves(slot) for slot in self._behind):
             return f"the engine does not serve{why}"
         serving = [slot for slot in self._fronts if _serves(slot)]
-        if serving and all(map(self._is_silent, serving)):
-            return f"no {serving[0].role} has answered for {_SILENT_S:g} s"
+        if serving and all(slot.process.is_silent(limit_s) for slot in serving):
+            return f"no {serving[0].role} has answered for {SILENT_S:g} s"
         if serving:
             return ""
         return f"none of {len(self._fronts)} {self._fronts[0].role}s serves{why}"
-
-    @property
-    def _tick_s(self) -> float:
-        """Seconds between two pings of a worker."""
-        return min(_MOST_TICK_S, self._config.engine.stall_limit_s / 8 or _MOST_TICK_S)
-
-    def _is_silent(self, slot: _Slot) -> bool:
-        """Whether what serves has left pings unanswered: counted, so that no clock that jumps looks like silence."""
-        return _serves(slot) and slot.process.unanswered > max(1.0, _SILENT_S / self._tick_s)
 
     async def watch(self) -> None:
         """Wait for a slot's task to fail, which is a bug: its exception is raised here."""
@@ -223,7 +211,8 @@ class WorkerPool:
 
     async def _watch_process(self, process: WorkerProcess) -> None:
         """Wait for the end of a process, and kill one that serves and hangs: its own watchdog may hang with it."""
-        limit_s, tick_s = self._config.engine.stall_limit_s, self._tick_s
+        limit_s = self._config.engine.stall_limit_s
+        tick_s = tick_of(limit_s)
         detector = StallDetector(round((limit_s + _OWN_S) / tick_s)) if limit_s else None
         while not await _any(process.has_ended, timeout_s=tick_s):
             if not process.is_serving.is_set():

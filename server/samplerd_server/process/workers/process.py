@@ -18,9 +18,18 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["WorkerProcess"]
+__all__ = ["SILENT_S", "WorkerProcess", "tick_of"]
 
 _LOG = logging.getLogger("samplerd")
+_MOST_TICK_S = 1.0
+"""Longest time between two pings of a worker."""
+SILENT_S = 3.0
+"""Time without an answer to a ping after which a worker is not ready."""
+
+
+def tick_of(stall_limit_s: float) -> float:
+    """Give the seconds between two pings of a worker; 0 = nothing watches for stalls."""
+    return min(_MOST_TICK_S, stall_limit_s / 8 or _MOST_TICK_S)
 
 
 class WorkerProcess:
@@ -54,10 +63,9 @@ class WorkerProcess:
         assert self._process is not None, "the worker was not started. This is a bug."
         return self._process.pid
 
-    @property
-    def unanswered(self) -> int:
-        """Pings that it has not answered."""
-        return self._pings - self.answers
+    def is_silent(self, stall_limit_s: float) -> bool:
+        """Whether pings of `SILENT_S` have no answer: counted, so that no clock that jumps looks like silence."""
+        return self._pings - self.answers > max(1.0, SILENT_S / tick_of(stall_limit_s))
 
     @property
     def served_s(self) -> float:
