@@ -21,7 +21,7 @@ from grpc._cython import cygrpc
 from grpc.aio import _server
 
 from samplerd_server.core.errors import OverloadedError, UnavailableError
-from samplerd_server.transport.grpcio import batches, main_loop
+from samplerd_server.transport.grpcio import batches
 from samplerd_server.transport.rpc.call import peer_of
 from samplerd_server.transport.rpc.observer import abort
 
@@ -67,7 +67,6 @@ def make_server(
 
     """
     batches.install()
-    main_loop.install()
     acceptor = Acceptor(asyncio.get_running_loop(), None, [], (), tuple(options), None)
     acceptor.lines, acceptor.resets, acceptor.refused, acceptor.most_open = lines, resets, refused, most_open
     return cast("grpc.aio.Server", _Server(acceptor)), acceptor
