@@ -49,10 +49,12 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
         class Loop(uvloop.Loop):
             """uvloop's loop."""
 
-            def add_reader(self, fileobj: Any, callback: Callable[..., object], *arguments: Any) -> None:
-                if type(fileobj) is socket.socket and _is_grpcio(callback):
-                    fileobj.__class__ = WakeUps
-                super().add_reader(fileobj, callback, *arguments)
+            def add_reader(  # type: ignore[override]  # as uvloop declares it
+                self, fd: Any, callback: Callable[..., Any], *args: Any
+            ) -> None:
+                if type(fd) is socket.socket and _is_grpcio(callback):
+                    fd.__class__ = WakeUps
+                super().add_reader(fd, callback, *args)
 
         loop = Loop()
     loop.set_default_executor(helpers())
