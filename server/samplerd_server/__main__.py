@@ -96,10 +96,8 @@ def _run(config: ServerConfig) -> int:
         main = serve_envoy(config)
     else:
         main = _serve(config)
-    from samplerd_server.process.event_loop import new_event_loop  # noqa: PLC0415
-
     try:
-        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        with asyncio.Runner(loop_factory=_new_loop) as runner:
             runner.run(main)
     except expected as error:
         if config.worker is None:
@@ -147,6 +145,21 @@ def _starting(config: ServerConfig, *, are_held: bool = False) -> StartingServer
     from samplerd_server.transport.grpcio.starting import StartingServer  # noqa: PLC0415
 
     return StartingServer(config.transport.listen, Certificates(config.security), are_held=are_held)
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    """Make uvloop's event loop, which serves one and a half times as many empty calls per second, or asyncio's own."""
+    from samplerd_server.core.named_thread import helpers  # noqa: PLC0415  # as above
+    from samplerd_server.process.wake_ups import reading_wake_ups_at_once  # noqa: PLC0415
+
+    try:
+        import uvloop  # noqa: PLC0415  # optional
+    except ImportError:
+        loop = asyncio.new_event_loop()
+    else:
+        loop = reading_wake_ups_at_once(uvloop.Loop)()
+    loop.set_default_executor(helpers())
+    return loop
 
 
 def _fail(error: Exception) -> int:

@@ -1,4 +1,4 @@
-"""The event loop of this process: uvloop's, which takes all wake-ups of grpcio in one turn.
+"""An event loop that takes all wake-ups of grpcio in one turn.
 
 grpcio has a thread that waits for the events of all calls, and writes a byte to a socket for each. The loop reads one
 byte a turn, and handles all events that are there: of ten events that come together, nine turns have nothing to do but
@@ -6,21 +6,19 @@ to read a byte, with two calls of the system each. Here a turn reads all bytes.
 
 That loses no event: each was put in line before its byte was written, so that whoever reads the byte finds it, or it
 has been handled already. What is looked at here is how grpcio waits (`completion_queue.pyx.pxi`), which a later version
-may do in another way: the loop is then uvloop's.
+may do in another way: the loop is then as it was.
 """
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from typing import TYPE_CHECKING, Any
 
-from samplerd_server.core.named_thread import helpers
-
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
-__all__ = ["WakeUps", "new_event_loop"]
+__all__ = ["WakeUps", "reading_wake_ups_at_once"]
 
 _AT_ONCE = 1 << 16
 """Bytes that are read in one go; a socket holds far fewer of grpcio's, each of which is a packet of its own."""
@@ -38,27 +36,18 @@ class WakeUps(socket.socket):
         return super().recv(_AT_ONCE, flags)
 
 
-def new_event_loop() -> asyncio.AbstractEventLoop:
-    """Make uvloop's loop, which serves one and a half times as many empty calls per second, or asyncio's own."""
-    try:
-        import uvloop  # noqa: PLC0415  # optional
-    except ImportError:
-        loop = asyncio.new_event_loop()
-    else:
+def reading_wake_ups_at_once(kind: Any) -> Callable[[], asyncio.AbstractEventLoop]:
+    """Give a class of event loops like this one, which reads all of grpcio's bytes in one go."""
 
-        class Loop(uvloop.Loop):
-            """uvloop's loop."""
+    class Loop(kind):  # type: ignore[misc]  # whatever class of loops this is
+        """That loop."""
 
-            def add_reader(  # type: ignore[override]  # as uvloop declares it
-                self, fd: Any, callback: Callable[..., Any], *args: Any
-            ) -> None:
-                if type(fd) is socket.socket and _is_grpcio(callback):
-                    fd.__class__ = WakeUps
-                super().add_reader(fd, callback, *args)
+        def add_reader(self, fd: Any, callback: Callable[..., Any], *args: Any) -> None:
+            if type(fd) is socket.socket and _is_grpcio(callback):
+                fd.__class__ = WakeUps
+            super().add_reader(fd, callback, *args)
 
-        loop = Loop()
-    loop.set_default_executor(helpers())
-    return loop
+    return Loop
 
 
 def _is_grpcio(callback: Any) -> bool:

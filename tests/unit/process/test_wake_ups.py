@@ -9,10 +9,10 @@ from functools import partial
 import grpc
 import pytest
 
-from samplerd_server.process import event_loop
-from samplerd_server.process.event_loop import WakeUps, new_event_loop
+from samplerd_server.process import wake_ups
+from samplerd_server.process.wake_ups import WakeUps, reading_wake_ups_at_once
 
-pytest.importorskip("uvloop")
+uvloop = pytest.importorskip("uvloop")
 PATH = "/test/Echo"
 
 
@@ -31,11 +31,10 @@ class Other(PollerCompletionQueue):
     """Somebody else."""
 
 
-@pytest.fixture
-def loop():
-    own = new_event_loop()
+@pytest.fixture(params=[uvloop.Loop, asyncio.SelectorEventLoop])
+def loop(request):
+    own = reading_wake_ups_at_once(request.param)()
     yield own
-    own.run_until_complete(own.shutdown_default_executor())
     own.close()
 
 
@@ -60,15 +59,15 @@ def test_the_bytes_of_grpcio_are_read_at_once_and_others_one_by_one(loop, kind, 
 
 
 def test_grpcio_waits_in_the_way_that_is_known_here(loop, monkeypatch):
-    """A later grpcio for which this fails needs another `event_loop`, or none."""
+    """A later grpcio for which this fails needs another `wake_ups`, or none."""
     known: list[bool] = []
-    is_grpcio = event_loop._is_grpcio
+    is_grpcio = wake_ups._is_grpcio
 
     def note(callback: object) -> bool:
         known.append(is_grpcio(callback))
         return known[-1]
 
-    monkeypatch.setattr(event_loop, "_is_grpcio", note)
+    monkeypatch.setattr(wake_ups, "_is_grpcio", note)
     reads: list[int] = []
     recv = WakeUps.recv
 
