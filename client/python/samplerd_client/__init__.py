@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from samplerd_client.info import Health, Limits, ServerInfo
     from samplerd_client.metadata import call_metadata
     from samplerd_client.options import SampleOptions
-    from samplerd_client.params import Candidates, SharedMemory
+    from samplerd_client.params import Candidates, CudaSharedMemory, SharedMemory
     from samplerd_client.result import SampleChunk, SampleResult, Timing
     from samplerd_client.retry import RetryPolicy
     from samplerd_client.sampling_params import Dry, SamplingParams
@@ -57,6 +57,7 @@ __all__ = [
     "Candidates",
     "Coalescing",
     "ConnectionLostError",
+    "CudaSharedMemory",
     "DeadlineError",
     "Distribution",
     "Dry",
@@ -129,7 +130,7 @@ _NAMES_BY_MODULE = {
     "metadata": ("call_metadata",),
     "info": ("Health", "Limits", "ServerInfo"),
     "options": ("SampleOptions",),
-    "params": ("Candidates", "SharedMemory"),
+    "params": ("Candidates", "CudaSharedMemory", "SharedMemory"),
     "result": ("SampleChunk", "SampleResult", "Timing"),
     "retry": ("RetryPolicy",),
     "sampling_params": ("Dry", "SamplingParams"),

@@ -14,6 +14,7 @@ from google.protobuf import duration_pb2
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_client.arrays import ArrayLike, as_rows
 from samplerd_client.errors import ConnectionLostError, DeadlineError, NotImplementedFieldError, SamplerdError
+from samplerd_client.params import put_shared
 from samplerd_client.request import build
 from samplerd_client.result import SampleChunk, decode_chunk
 from samplerd_client.retry import RetryPolicy, with_retries
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
     from samplerd_client.options import SampleOptions
-    from samplerd_client.params import SamplingParams, SharedMemory
+    from samplerd_client.params import CudaSharedMemory, SamplingParams, SharedMemory
     from samplerd_client.retry import Deadline, RetryBudget
     from samplerd_client.shared_memory import Slot
 
@@ -95,7 +96,7 @@ class DistributionCalls:
         probabilities: bool = False,
         ttl_s: float | None = None,
         params: SamplingParams | None = None,
-        shared_memory: SharedMemory | Slot | None = None,
+        shared_memory: SharedMemory | CudaSharedMemory | Slot | None = None,
         dtype: str | None = None,
         timeout_s: float | None = None,
     ) -> Distribution:
@@ -127,7 +128,7 @@ class DistributionCalls:
         if params is not None:
             request.params.CopyFrom(params.to_proto())
         if shared_memory is not None:
-            request.shared_memory.CopyFrom(shared_memory.to_proto())
+            put_shared(request, shared_memory)
         rows = None if logits is None else as_rows(logits, dtype)
         body = with_tensor(request.SerializeToString(), rows, pb.CreateDistributionRequest.TENSOR_FIELD_NUMBER)
         decode = pb.CreateDistributionResponse.FromString

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from samplerd_client.arrays import ArrayLike
-    from samplerd_client.params import Candidates, Ids, LogprobKind, SamplingParams, SharedMemory
+    from samplerd_client.params import Candidates, CudaSharedMemory, Ids, LogprobKind, SamplingParams, SharedMemory
     from samplerd_client.shared_memory import Slot
 
 __all__ = ["SampleOptions", "SamplingFields"]
@@ -41,9 +41,9 @@ class SampleOptions(SamplingFields, total=False):
     """Name of an uploaded distribution to draw from, in place of rows."""
     values: Sequence[Sequence[float]] | None
     """Rows sent as lists of numbers, in place of raw bytes: slower, and easier to read in a trace."""
-    shared_memory: SharedMemory | Slot | None
+    shared_memory: SharedMemory | CudaSharedMemory | Slot | None
     """Rows in shared memory on the server's host, in place of rows in the message."""
-    guidance: ArrayLike | SharedMemory | Slot | None
+    guidance: ArrayLike | SharedMemory | CudaSharedMemory | Slot | None
     """Second rows for classifier-free guidance, each of which guides one row whose `guidance_scale` is not 1: in the
     shape of the rows, as an array or in shared memory."""
     logprobs: Sequence[LogprobKind] | LogprobKind

@@ -25,6 +25,7 @@ __all__ = [
     "DTYPES",
     "FIELD_NAMES",
     "Candidates",
+    "CudaSharedMemory",
     "Dry",
     "Ids",
     "LogprobKind",
@@ -34,6 +35,7 @@ __all__ = [
     "integers",
     "kind_number",
     "params_message",
+    "put_shared",
 ]
 
 LogprobKind: TypeAlias = Literal["raw", "scaled", "processed"]
@@ -152,3 +154,50 @@ class SharedMemory:
             rows=self.rows,
             vocab_size=self.vocab_size,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CudaSharedMemory:
+    """Rows in memory of a CUDA device that is registered with the server, by the Open Inference Protocol's RPC.
+
+    They must be complete before the call, and stay as they are until the reply.
+    """
+
+    region: str
+    """Name under which the memory is registered."""
+    rows: int
+    vocab_size: int
+    offset: int = 0
+    """Where the rows begin in the region, in bytes."""
+    dtype: Literal["f32", "f16", "bf16", "f64"] = "f32"
+
+    def to_proto(self) -> pb.CudaSharedMemory:
+        """Return the message."""
+        itemsize = {"f32": 4, "f64": 8}.get(self.dtype, 2)
+        return pb.CudaSharedMemory(
+            region=self.region,
+            offset=self.offset,
+            byte_size=self.rows * self.vocab_size * itemsize,
+            dtype=DTYPES[self.dtype],
+            rows=self.rows,
+            vocab_size=self.vocab_size,
+        )
+
+
+def put_shared(message: pb.SampleRequest | pb.Guidance | pb.CreateDistributionRequest, memory: Any) -> None:
+    """Set the source of a message to rows in shared memory, of the host or of a CUDA device.
+
+    Raises:
+        TypeError: it is no such rows.
+
+    """
+    if not hasattr(memory, "to_proto"):
+        raise TypeError(
+            f"shared_memory: expected SharedMemory, a Slot or CudaSharedMemory, got {type(memory).__name__}; send a "
+            "tensor on a device by .cpu(), as the first argument, or register its memory and name it"
+        )
+    own = memory.to_proto()
+    if isinstance(own, pb.CudaSharedMemory):
+        message.cuda_shared_memory.CopyFrom(own)
+    else:
+        message.shared_memory.CopyFrom(own)

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_client.arrays import ArrayLike, Rows, as_rows
 from samplerd_client.options import SampleOptions
-from samplerd_client.params import FIELD_NAMES, integers, kind_number, params_message
+from samplerd_client.params import FIELD_NAMES, integers, kind_number, params_message, put_shared
 from samplerd_client.wire import length_delimited, with_guidance, with_tensor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from samplerd_client.params import Ids, LogprobKind, SamplingParams, SharedMemory
+    from samplerd_client.params import CudaSharedMemory, Ids, LogprobKind, SamplingParams, SharedMemory
     from samplerd_client.shared_memory import Slot
 
 __all__ = ["EncodedParts", "PreparedRequest", "RequestTemplate", "build", "set_params", "set_scalars"]
@@ -90,9 +90,9 @@ class PreparedRequest(NamedTuple):
     """None: the server draws one."""
     rows: Rows | None
     """Dense rows."""
-    memory: SharedMemory | Slot | None = None
+    memory: SharedMemory | CudaSharedMemory | Slot | None = None
     """Dense rows in shared memory. A slot stays in use as long as this refers to it."""
-    guidance: Rows | SharedMemory | Slot | None = None
+    guidance: Rows | SharedMemory | CudaSharedMemory | Slot | None = None
     """Guidance rows, here or in shared memory."""
 
     def encode(self, request_id: int = 0) -> bytes:
@@ -103,11 +103,11 @@ class PreparedRequest(NamedTuple):
         if self.seed is not None:
             message.seed = self.seed
         if self.memory is not None:
-            message.shared_memory.CopyFrom(self.memory.to_proto())
+            put_shared(message, self.memory)
         if isinstance(self.guidance, Rows):
             return with_guidance(message.SerializeToString(), self.guidance, self.rows)
         if self.guidance is not None:
-            message.guidance.shared_memory.CopyFrom(self.guidance.to_proto())
+            put_shared(message.guidance, self.guidance)
         return with_tensor(message.SerializeToString(), self.rows)
 
 
@@ -124,18 +124,18 @@ def build(logits: ArrayLike | None, options: SampleOptions) -> PreparedRequest:
 
     """
     template = _template(cast("dict[str, Any]", options))
-    memory: SharedMemory | Slot | None = options.get("shared_memory")
+    memory: SharedMemory | CudaSharedMemory | Slot | None = options.get("shared_memory")
     if template.has_source + (logits is not None) + (memory is not None) != 1:
         raise ValueError(_ONCE)
     rows = None if logits is None else as_rows(logits, options.get("dtype"))
     return PreparedRequest(template, _seed(options.get("seed")), rows, memory, _guidance(options))
 
 
-def _guidance(options: SampleOptions) -> Rows | SharedMemory | Slot | None:
+def _guidance(options: SampleOptions) -> Rows | SharedMemory | CudaSharedMemory | Slot | None:
     """Return the guidance rows; TypeError or ValueError for what is no array of numbers."""
     given: Any = options.get("guidance")
     if given is None or hasattr(given, "to_proto"):
-        return cast("SharedMemory | Slot | None", given)
+        return cast("SharedMemory | CudaSharedMemory | Slot | None", given)
     try:
         return as_rows(given, options.get("dtype"))
     except (TypeError, ValueError) as error:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from samplerd_client.draft import VerifyOptions, VerifyResult
     from samplerd_client.info import Health, ServerInfo
     from samplerd_client.options import SampleOptions
-    from samplerd_client.params import Ids, SamplingParams, SharedMemory
+    from samplerd_client.params import CudaSharedMemory, Ids, SamplingParams, SharedMemory
     from samplerd_client.result import SampleChunk, SampleResult
     from samplerd_client.retry import RetryPolicy
     from samplerd_client.shared_memory import Slot
@@ -238,7 +238,7 @@ class SyncSamplerClient:
         probabilities: bool = False,
         ttl_s: float | None = None,
         params: SamplingParams | None = None,
-        shared_memory: SharedMemory | Slot | None = None,
+        shared_memory: SharedMemory | CudaSharedMemory | Slot | None = None,
         dtype: str | None = None,
         timeout_s: float | None = None,
     ) -> Distribution:
