@@ -300,7 +300,7 @@ ABUSES: dict[str, Abuse] = {
     "resets": Abuse(resets, grows=512 * MIB),
     "oversize_metadata": Abuse(oversize_metadata, grows=256 * MIB),
     "half_open": Abuse(half_open, grows=128 * MIB),
-    # The replies that `--reply-bytes` lets wait by default. Results that are being drawn, and are then refused, leave holes
+    # The replies that `--reply-bytes` lets wait by default. Results that are drawn, and are then refused, leave holes
     # between them that the allocator keeps: 70 MiB were seen where all else took 975 MiB.
     "slow_readers": Abuse(slow_readers, grows=(1024 + 64) * MIB),
     "half_messages": Abuse(half_messages, grows=1024 * MIB),
