@@ -1,4 +1,4 @@
-"""Links lead somewhere, and every make target that is named exists."""
+"""Links lead somewhere, every make target that is named exists, and the changelog says nothing twice."""
 
 from __future__ import annotations
 
@@ -55,3 +55,9 @@ def test_files_that_a_page_names_exist(page: Path) -> None:
 def test_files_that_a_comment_of_the_server_names_exist(page: Path) -> None:
     named = set(re.findall(r"(?<![\w/.{-])((?:[a-z_]+/)+[\w-]+\.(?:py|md|proto))\b", page.read_text(encoding="utf-8")))
     assert not missing(named, page)
+
+
+def test_the_changelog_says_no_line_twice_within_a_release() -> None:
+    for release in re.split(r"^## ", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.MULTILINE):
+        lines = [line for line in release.splitlines() if len(line) > 60]
+        assert sorted(lines) == sorted(set(lines))
