@@ -8,10 +8,13 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 from samplerd.oip import grpc_service_pb2 as oip
 from samplerd.oip import grpc_service_pb2_grpc as oip_grpc
 from samplerd.v1 import sampler_pb2 as pb
+from samplerd_client import SamplerClient
+from samplerd_client.cuda_driver import load_driver
 from tests.support.daemon import Daemon
 from tests.support.requests import tensor
 from tests.support.served import WAIT_S, connect, stub
@@ -61,3 +64,24 @@ async def test_draws_are_those_of_the_wire_and_the_card_goes_on(held) -> None:
             assert daemon.metrics()['samplerd_device_copied_bytes_total{device="cuda:0"}'] == before
             assert without_times(await service.Sample(ask(tensor=tensor(ROWS)), timeout=WAIT_S)) == want
         assert daemon.metrics()['samplerd_device_lost{device="cuda:0"}'] == 0
+
+
+async def test_the_client_takes_tensors_that_are_on_the_card() -> None:
+    with Daemon("--device", "cuda", "--kernel", "cuda", "--cuda-shared-memory") as daemon:
+        async with SamplerClient(daemon.address) as client:
+            counter = 'samplerd_device_copied_bytes_total{device="cuda:0"}'
+            for dtype in (torch.float32, torch.float16, torch.bfloat16):
+                rows = torch.from_numpy(ROWS).to(dtype)
+                want = await client.sample(rows, seed=5, num_samples=2, top_p=0.9)
+                before = daemon.metrics()[counter]
+                stream = torch.cuda.Stream()
+                with torch.cuda.stream(stream):
+                    on_card = rows.cuda(non_blocking=True)
+                    got = await client.sample(on_card, seed=5, num_samples=2, top_p=0.9)
+                assert np.array_equal(got.samples, want.samples)
+                assert daemon.metrics()[counter] == before
+            base, _ = load_driver().allocation(on_card.data_ptr())
+            assert load_driver().handle(base) == load_driver().handle(base)
+        metrics = daemon.metrics()
+        assert metrics["samplerd_cuda_shared_memory_regions"] == 0
+        assert metrics['samplerd_device_lost{device="cuda:0"}'] == 0

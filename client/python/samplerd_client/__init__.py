@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from samplerd_client.channel import TlsConfig
     from samplerd_client.client import SamplerClient
     from samplerd_client.coalesce import Coalescing
+    from samplerd_client.cuda_driver import CudaMemoryError
     from samplerd_client.distributions import Distribution
     from samplerd_client.draft import VerifyOptions, VerifyResult
     from samplerd_client.errors import (
@@ -57,6 +58,7 @@ __all__ = [
     "Candidates",
     "Coalescing",
     "ConnectionLostError",
+    "CudaMemoryError",
     "CudaSharedMemory",
     "DeadlineError",
     "Distribution",
@@ -106,6 +108,7 @@ _NAMES_BY_MODULE = {
     "channel": ("TlsConfig",),
     "client": ("SamplerClient",),
     "coalesce": ("Coalescing",),
+    "cuda_driver": ("CudaMemoryError",),
     "distributions": ("Distribution",),
     "draft": ("VerifyOptions", "VerifyResult"),
     "errors": (

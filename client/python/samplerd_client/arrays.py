@@ -40,7 +40,8 @@ class SupportsDlpack(Protocol):
 
 
 ArrayLike: TypeAlias = "np.typing.ArrayLike | SupportsDlpack"
-"""What `sample` takes: 1-D = one row, 2-D = rows; numpy arrays, lists, buffers, tensors in host memory.
+"""What `sample` takes: 1-D = one row, 2-D = rows; numpy arrays, lists, buffers, tensors in host memory, and torch's
+on a CUDA device too (`device_rows`).
 
 Whatever has ``__dlpack__`` is a tensor: torch's, JAX's, TensorFlow's, pyarrow's arrays, onnxruntime's OrtValue, ...
 """

@@ -38,6 +38,16 @@ class ChannelPool:
         return joint_target(self._config.target)
 
     @property
+    def why_no_regions(self) -> str:
+        """Why no memory can be registered with the server: a region is one server's; empty = it can."""
+        if self._config.connections == 1 and not self._config.is_balanced:
+            return ""
+        return (
+            "a tensor on a CUDA device is registered with one server, so the client needs one target, no "
+            "balance=True, and connections=1; or send the tensor by .cpu()"
+        )
+
+    @property
     def is_open(self) -> bool:
         """Whether there are channels."""
         return bool(self._channels)

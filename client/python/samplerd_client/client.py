@@ -15,9 +15,12 @@ from samplerd.v1 import sampler_pb2 as pb
 from samplerd_client.channel import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_PING_TIMEOUT_S, ChannelConfig, TlsConfig
 from samplerd_client.channel_pool import ChannelPool
 from samplerd_client.coalesce import Coalescer, Coalescing
+from samplerd_client.cuda_regions import CudaRegions
+from samplerd_client.device_calls import call_with_names, has_device_rows
 from samplerd_client.distributions import DistributionCalls
 from samplerd_client.draft import VerifyOptions, VerifyResult, build_draft, decode_verdict
-from samplerd_client.errors import ConnectionLostError, SamplerdError
+from samplerd_client.errors import ConnectionLostError
+from samplerd_client.joint_call import sample_together
 from samplerd_client.request import build
 from samplerd_client.result import SampleResult, assemble
 from samplerd_client.retry import Deadline, RetryBudget, RetryPolicy, SystemClock, with_retries
@@ -100,6 +103,7 @@ class SamplerClient(DistributionCalls, ServerQueries):
         self._budget = RetryBudget(self._policy)
         self._clock = SystemClock()
         self._pool = ChannelPool(config)
+        self._cuda_regions = CudaRegions(self._call, why_not=self._pool.why_no_regions)
         self._coalescing = Coalescing() if coalesce is True else coalesce or None
         self._coalescer: Coalescer | None = None
         self._streams: set[MultiplexedStream[Any]] = set()
@@ -122,6 +126,12 @@ class SamplerClient(DistributionCalls, ServerQueries):
 
     async def aclose(self) -> None:
         """Close the streams and the channel; calls in flight fail with ConnectionLostError."""
+        try:
+            await self._cuda_regions.aclose()
+        finally:
+            await self._close_channels()
+
+    async def _close_channels(self) -> None:
         channels = self._pool.detach()
         coalescer, self._coalescer = self._coalescer, None
         for stream in tuple(self._streams):
@@ -146,7 +156,8 @@ class SamplerClient(DistributionCalls, ServerQueries):
 
         Args:
             logits: [V] (one row) or [B, V]: a numpy array, a list, a buffer, or a tensor of any library that speaks
-                DLPack. None when `candidates`, `distribution`, `values` or `shared_memory` says what to draw from.
+                DLPack; or torch's on a CUDA device, which a server with ``--cuda-shared-memory`` reads where it lies.
+                None when `candidates`, `distribution`, `values` or `shared_memory` says what to draw from.
             timeout_s: seconds for this call with its retries. None = the client's.
             options: every field of `SamplingParams` (temperature, top_k, top_p, ...), and those of `SampleOptions`:
                 num_samples, replacement, seed, logprobs, ...
@@ -158,8 +169,11 @@ class SamplerClient(DistributionCalls, ServerQueries):
         Raises:
             SamplerdError: the call as a whole failed; see `errors` for the tree.
             TypeError, ValueError: the arguments make no request.
+            CudaMemoryError: the memory of a tensor on a CUDA device cannot be shared.
 
         """
+        if has_device_rows(logits, options):
+            return await call_with_names(self.sample, self._cuda_regions, logits, options, self._deadline(timeout_s))
         prepared = build(logits, options)
         coalescer = self._coalescer
         key = None if coalescer is None else coalescer.key(prepared)
@@ -172,38 +186,15 @@ class SamplerClient(DistributionCalls, ServerQueries):
                 distribution=options.get("distribution"),
             )
             return assemble([response], prepared.template)
-        deadline = self._deadline(timeout_s)
-        failed: SamplerdError | None = None
-        # The first attempt, which is the last of nearly all calls, without the coroutines that a second one needs.
-        try:
-            result = await coalescer.sample(key, prepared, deadline.remaining_s())
-        except SamplerdError as error:
-            failed = error
-        else:
-            if result is not None:
-                self._budget.deposit()
-                return result
-        is_alone = failed is None
-
-        async def attempt(left_s: float | None) -> SampleResult:
-            nonlocal is_alone
-            if not is_alone:
-                result = await coalescer.sample(key, prepared, left_s)
-                if result is not None:
-                    return result
-                is_alone, left_s = True, deadline.remaining_s()
-            return assemble([await self._send(prepared.encode(), left_s)], prepared.template)
-
-        try:
-            return await with_retries(
-                attempt, policy=self._policy, budget=self._budget, deadline=deadline, failed=failed
-            )
-        finally:
-            del failed  # it holds this frame, which would hold it
+        deadline, budget = self._deadline(timeout_s), self._budget
+        return await sample_together(
+            coalescer, key, prepared, self._send, policy=self._policy, budget=budget, deadline=deadline
+        )
 
     def stream(self, *, max_in_flight: int = 256) -> SampleStream:
         """Return a stream of requests, for ``async with``; with `max_in_flight` requests unanswered, `sample` waits."""
-        return SampleStream(**self._stream_parts("SampleStream", pb.SampleResponse.FromString, max_in_flight))
+        parts = self._stream_parts("SampleStream", pb.SampleResponse.FromString, max_in_flight)
+        return SampleStream(cuda_regions=self._cuda_regions, **parts)
 
     async def verify_draft(
         self,

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TypeAlias, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, Unpack, cast
 
 import grpc
 from google.protobuf import duration_pb2
 
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_client.arrays import ArrayLike, as_rows
+from samplerd_client.device_calls import call_with_names
+from samplerd_client.device_rows import is_on_device
 from samplerd_client.errors import ConnectionLostError, DeadlineError, NotImplementedFieldError, SamplerdError
 from samplerd_client.params import put_shared
 from samplerd_client.request import build
@@ -24,6 +27,7 @@ from samplerd_client.wire import with_tensor
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
+    from samplerd_client.cuda_regions import CudaRegions
     from samplerd_client.options import SampleOptions
     from samplerd_client.params import CudaSharedMemory, SamplingParams, SharedMemory
     from samplerd_client.retry import Deadline, RetryBudget
@@ -103,7 +107,7 @@ class DistributionCalls:
         """Upload rows, to be sampled with ``sample(distribution=name)``.
 
         Args:
-            logits: [V] or [B, V], as for `sample`; None with shared_memory.
+            logits: [V] or [B, V], as for `sample`, on a CUDA device too; None with shared_memory.
             name: 1 to 128 of ``A-Z a-z 0-9 . _ -``; empty lets the server choose.
             probabilities: the numbers are weights, not logits.
             ttl_s: idle time in seconds after which it is freed; None = the server's default.
@@ -115,8 +119,16 @@ class DistributionCalls:
         Raises:
             AlreadyExistsError: the name is taken.
             OverloadedError: the server has no memory left for distributions.
+            CudaMemoryError: the memory of a tensor on a CUDA device cannot be shared.
 
         """
+        if is_on_device(logits):
+            fields: dict[str, Any] = {"probabilities": probabilities, "ttl_s": ttl_s, "params": params}
+            create = functools.partial(self.create_distribution, name=name, **fields)
+            given = {"dtype": dtype, "shared_memory": shared_memory}
+            return await call_with_names(
+                create, self._cuda_regions, logits, cast("SampleOptions", given), self._deadline(timeout_s)
+            )
         if (logits is None) == (shared_memory is None):
             raise ValueError("give the rows exactly once: as the first argument, or as shared_memory")
         request = pb.CreateDistributionRequest(name=name)
@@ -239,6 +251,8 @@ class DistributionCalls:
     """The client's retry policy."""
     _budget: RetryBudget
     """The retries that are left to the client."""
+    _cuda_regions: CudaRegions
+    """The device memory that the client has registered."""
 
     def _deadline(self, timeout_s: float | None) -> Deadline:
         """Return the end of a call that begins now; the client does."""

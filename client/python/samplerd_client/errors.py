@@ -17,7 +17,8 @@
     ├── PermissionDeniedError        PERMISSION_DENIED    no retry   the credentials do not allow this
     └── InternalError                INTERNAL and others  no retry   a bug in the server, or an inconsistent reply
 
-Mistakes that the client itself can detect (an unknown keyword, a 3-D array) raise TypeError or ValueError instead.
+Mistakes that the client itself can detect (an unknown keyword, a 3-D array) raise TypeError or ValueError instead, and
+memory of a CUDA device that cannot be shared raises `cuda_driver.CudaMemoryError`.
 """
 
 from __future__ import annotations

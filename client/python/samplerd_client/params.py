@@ -193,8 +193,8 @@ def put_shared(message: pb.SampleRequest | pb.Guidance | pb.CreateDistributionRe
     """
     if not hasattr(memory, "to_proto"):
         raise TypeError(
-            f"shared_memory: expected SharedMemory, a Slot or CudaSharedMemory, got {type(memory).__name__}; send a "
-            "tensor on a device by .cpu(), as the first argument, or register its memory and name it"
+            f"shared_memory: expected SharedMemory, a Slot or CudaSharedMemory, got {type(memory).__name__}; give a "
+            "tensor on a CUDA device as the first argument, or as the guidance"
         )
     own = memory.to_proto()
     if isinstance(own, pb.CudaSharedMemory):

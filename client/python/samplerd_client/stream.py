@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Unpack
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, Unpack
 
 from samplerd.v1 import sampler_pb2 as pb
+from samplerd_client.device_calls import call_with_names, chunks_with_names, has_device_rows
 from samplerd_client.draft import VerifyOptions, VerifyResult, build_draft, decode_verdict
 from samplerd_client.errors import DeadlineError
 from samplerd_client.multiplex import MultiplexedStream
 from samplerd_client.request import build
 from samplerd_client.result import SampleChunk, SampleResult, assemble, decode_chunk
+from samplerd_client.retry import Deadline
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator
 
     from samplerd_client.arrays import ArrayLike
+    from samplerd_client.cuda_regions import CudaRegions
     from samplerd_client.options import SampleOptions
     from samplerd_client.params import Ids
     from samplerd_client.pending_request import PendingRequest
@@ -32,6 +36,10 @@ class SampleStream(MultiplexedStream[pb.SampleResponse]):
             results = await asyncio.gather(*(stream.sample(row, seed=1) for row in rows))
     """
 
+    def __init__(self, *, cuda_regions: CudaRegions, **parts: Any) -> None:
+        super().__init__(**parts)
+        self._cuda_regions = cuda_regions
+
     async def sample(
         self, logits: ArrayLike | None = None, *, timeout_s: float | None = None, **options: Unpack[SampleOptions]
     ) -> SampleResult:
@@ -41,6 +49,8 @@ class SampleStream(MultiplexedStream[pb.SampleResponse]):
             ConnectionLostError: the stream broke before the reply came.
 
         """
+        if has_device_rows(logits, options):
+            return await call_with_names(self.sample, self._cuda_regions, logits, options, self._time(timeout_s))
         prepared = build(logits, options)
         return assemble(await self._exchange(prepared, timeout_s), prepared.template)
 
@@ -59,6 +69,23 @@ class SampleStream(MultiplexedStream[pb.SampleResponse]):
             options: as for `sample`.
 
         """
+        if has_device_rows(logits, options):
+            deadline = self._time(timeout_s)
+            source = chunks_with_names(
+                self._chunks, self._cuda_regions, logits, options, deadline=deadline, timeout_s=timeout_s
+            )
+        else:
+            source = self._chunks(logits, timeout_s=timeout_s, **options)
+        async with aclosing(source) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    def _time(self, timeout_s: float | None) -> Deadline:
+        return Deadline.after(self._default_timeout(timeout_s), self._clock)
+
+    async def _chunks(
+        self, logits: ArrayLike | None, *, timeout_s: float | None, **options: Unpack[SampleOptions]
+    ) -> AsyncGenerator[SampleChunk, None]:
         prepared = build(logits, options)
         wait_s = self._default_timeout(timeout_s)
         pending: PendingRequest[pb.SampleResponse] | None = None

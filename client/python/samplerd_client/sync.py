@@ -1,6 +1,7 @@
 """The synchronous client: every method runs that of the asyncio client, on an event loop in a thread of its own.
 
-Rule 1: no logic here; every method passes its arguments on.
+Rule 1: no logic here; every method passes its arguments on. Tensors on a CUDA device are captured on the caller's
+thread, whose current stream writes them.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack
 
 from samplerd_client.channel import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_PING_TIMEOUT_S, TlsConfig
 from samplerd_client.client import DEFAULT_TIMEOUT_S, SamplerClient
+from samplerd_client.device_rows import capture
 from samplerd_client.loop_thread import Runner
 from samplerd_client.multiplex import MultiplexedStream
 from samplerd_client.process_fork import is_forked
@@ -75,19 +77,22 @@ class SyncSampleStream(_SyncStream[SampleStream]):
         self, logits: ArrayLike | None = None, *, timeout_s: float | None = None, **options: Unpack[SampleOptions]
     ) -> SampleResult:
         """As `SampleStream.sample`."""
-        return self._runner.run(self._stream.sample(logits, timeout_s=timeout_s, **options))
+        logits, given = capture(logits, options)
+        return self._runner.run(self._stream.sample(logits, timeout_s=timeout_s, **given))
 
     def submit(
         self, logits: ArrayLike | None = None, *, timeout_s: float | None = None, **options: Unpack[SampleOptions]
     ) -> Future[SampleResult]:
         """As `sample`, but return a future at once: how one thread keeps many requests in flight."""
-        return self._runner.submit(self._stream.sample(logits, timeout_s=timeout_s, **options))
+        logits, given = capture(logits, options)
+        return self._runner.submit(self._stream.sample(logits, timeout_s=timeout_s, **given))
 
     def sample_chunks(
         self, logits: ArrayLike | None = None, *, timeout_s: float | None = None, **options: Unpack[SampleOptions]
     ) -> Iterator[SampleChunk]:
         """As `SampleStream.sample_chunks`."""
-        return _each(self._runner, self._stream.sample_chunks(logits, timeout_s=timeout_s, **options))
+        logits, given = capture(logits, options)
+        return _each(self._runner, self._stream.sample_chunks(logits, timeout_s=timeout_s, **given))
 
 
 class SyncVerifyStream(_SyncStream[VerifyStream]):
@@ -190,13 +195,15 @@ class SyncSamplerClient:
         self, logits: ArrayLike | None = None, *, timeout_s: float | None = None, **options: Unpack[SampleOptions]
     ) -> SampleResult:
         """As `SamplerClient.sample`."""
-        return self._runner.run(self._client.sample(logits, timeout_s=timeout_s, **options))
+        logits, given = capture(logits, options)
+        return self._runner.run(self._client.sample(logits, timeout_s=timeout_s, **given))
 
     def submit(
         self, logits: ArrayLike | None = None, *, timeout_s: float | None = None, **options: Unpack[SampleOptions]
     ) -> Future[SampleResult]:
         """As `sample`, but return a future at once: how one thread has many calls travel together."""
-        return self._runner.submit(self._client.sample(logits, timeout_s=timeout_s, **options))
+        logits, given = capture(logits, options)
+        return self._runner.submit(self._client.sample(logits, timeout_s=timeout_s, **given))
 
     def stream(self, *, max_in_flight: int = 256) -> SyncSampleStream:
         """As `SamplerClient.stream`, to be entered with ``with``."""
@@ -243,6 +250,7 @@ class SyncSamplerClient:
         timeout_s: float | None = None,
     ) -> Distribution:
         """As `SamplerClient.create_distribution`."""
+        logits, _ = capture(logits, {"dtype": dtype})
         call = self._client.create_distribution(
             logits,
             name=name,
