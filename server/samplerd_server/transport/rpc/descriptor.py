@@ -73,6 +73,8 @@ class Rpc:
     """Serves one call, if it is a stream both ways."""
     is_health: bool = False
     """Whether it tells probes how the server is: they need no token."""
+    is_frequent: bool = False
+    """Whether it is called so often that a transport should spare each call what it can."""
 
     @property
     def labels(self) -> RpcLabels:
@@ -109,7 +111,7 @@ class RpcService:
         return declare
 
     def unary_bytes(
-        self, name: str, request: type[Message], response: type[Message]
+        self, name: str, request: type[Message], response: type[Message], *, is_frequent: bool = False
     ) -> Callable[
         [Callable[[_Owner, bytes, Call], Coroutine[Any, Any, bytes]]],
         Callable[[_Owner, bytes, Call], Coroutine[Any, Any, bytes]],
@@ -119,7 +121,8 @@ class RpcService:
         def declare(
             handler: Callable[[_Owner, bytes, Call], Coroutine[Any, Any, bytes]],
         ) -> Callable[[_Owner, bytes, Call], Coroutine[Any, Any, bytes]]:
-            return self._mark(handler, self._describe(name, Kind.UNARY, request, response, answer=handler))
+            rpc = self._describe(name, Kind.UNARY, request, response, answer=handler, is_frequent=is_frequent)
+            return self._mark(handler, rpc)
 
         return declare
 
@@ -158,6 +161,7 @@ class RpcService:
         replies: Replies | None = None,
         stream: Callable[[Any, Call], Coroutine[Any, Any, None]] | None = None,
         is_health: bool = False,
+        is_frequent: bool = False,
     ) -> Rpc:
         return Rpc(
             service=self.contract.full_name,
@@ -171,6 +175,7 @@ class RpcService:
             replies=replies,
             stream=stream,
             is_health=is_health,
+            is_frequent=is_frequent,
         )
 
     @staticmethod

@@ -164,3 +164,58 @@ async def test_once_closed_no_call_begins_and_all_can_be_given_up(calls):
     assert sorted(turn.call for turn in calls.lines.clear()) == ["other", "polite", "polite"]
     assert calls.lines.waiting == 0
     wanted.cancel()
+
+
+async def test_calls_that_begin_by_themselves_need_nobody_who_takes_them(calls):
+    begun = []
+    for name in ("first", "second"):
+        calls.lines.add("one", name, calls.now, begun.append)
+    assert [turn.call for turn in begun] == ["first", "second"]
+    for turn in begun:
+        turn.give_back()
+    calls.end()
+
+
+async def test_a_call_that_waits_for_a_taker_keeps_its_place_before_one_that_begins_by_itself(calls):
+    begun = []
+    calls.send("one")
+    calls.lines.add("one", "another", calls.now, begun.append)
+    assert (calls.lines.waiting, begun) == (2, [])
+    assert calls.take() == ["one"]
+    assert [turn.call for turn in begun] == ["another"]
+    begun[0].give_back()
+    calls.end()
+
+
+async def test_calls_that_begin_by_themselves_take_turns(calls):
+    begun = []
+    calls.lines.add("polite", "polite", calls.now, begun.append)
+    begun.pop().give_back()
+    for _ in range(PLACES + 2):
+        calls.lines.add("greedy", "greedy", calls.now, begun.append)
+    assert (len(begun), calls.lines.waiting) == (PLACES, 2)
+    calls.lines.add("polite", "polite", calls.now, begun.append)
+    assert begun[-1].call == "polite"
+    while begun:
+        begun.pop().give_back()
+    calls.end()
+
+
+async def test_any_number_of_calls_begins_and_ends_one_within_the_other(calls):
+    ended = []
+
+    def begin(turn):
+        turn.give_back()
+        ended.append(turn.call)
+
+    first = []
+    calls.lines.add("polite", "polite", calls.now, begin)
+    for _ in range(PLACES):
+        calls.lines.add("greedy", "greedy", calls.now, first.append)
+    for number in range(5_000):
+        calls.lines.add("greedy", number, calls.now, begin)
+    assert ended == ["polite"]
+    first.pop().give_back()
+    assert ended == ["polite", *range(5_000)]
+    first.pop().give_back()
+    calls.end()
