@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from samplerd_server.config.environment import interpret_kernels
 from samplerd_server.sampling.kernels import linked
 
 # Other work on the machine must not make an example look slow.
@@ -48,6 +49,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="run a test that may start processes or threads once more if it fails, and list it: it may be disturbed",
     )
     parser.addoption("--doors", default="0", help="doors of the server that most tests of integration/ share; 0 = none")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let triton interpret in this process, which is decided when the first module of any test imports it."""
+    if not config.getoption("--gpu"):
+        interpret_kernels()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

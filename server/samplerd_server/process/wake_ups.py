@@ -43,7 +43,8 @@ def reading_wake_ups_at_once(kind: Any) -> Callable[[], asyncio.AbstractEventLoo
         """That loop."""
 
         def add_reader(self, fd: Any, callback: Callable[..., Any], *args: Any) -> None:
-            if type(fd) is socket.socket and _is_grpcio(callback):
+            # It is one socket for all loops of a process: another may have changed its class.
+            if type(fd) in (socket.socket, WakeUps) and _is_grpcio(callback):
                 fd.__class__ = WakeUps
             super().add_reader(fd, callback, *args)
 
