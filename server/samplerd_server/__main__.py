@@ -150,14 +150,13 @@ def _starting(config: ServerConfig, *, are_held: bool = False) -> StartingServer
 def _new_loop() -> asyncio.AbstractEventLoop:
     """Make uvloop's event loop, which serves one and a half times as many empty calls per second, or asyncio's own."""
     from samplerd_server.core.named_thread import helpers  # noqa: PLC0415  # as above
-    from samplerd_server.process.wake_ups import reading_wake_ups_at_once  # noqa: PLC0415
 
     try:
         import uvloop  # noqa: PLC0415  # optional
     except ImportError:
         loop = asyncio.new_event_loop()
     else:
-        loop = reading_wake_ups_at_once(uvloop.Loop)()
+        loop = uvloop.new_event_loop()
     loop.set_default_executor(helpers())
     return loop
 

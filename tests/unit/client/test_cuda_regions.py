@@ -20,7 +20,10 @@ from tests.support.cuda_tensor import card, freed
 __all__ = ["card"]
 
 ROWS = np.ones((2, 100), np.float32)
-SOON = Deadline.after(30.0, SystemClock())
+
+
+def soon() -> Deadline:
+    return Deadline.after(30.0, SystemClock())
 
 
 class Server:
@@ -61,7 +64,7 @@ async def regions(server):
 
 
 async def use(regions: CudaRegions, tensor) -> str:
-    region = await regions.acquire(capture_rows(tensor, None), SOON)
+    region = await regions.acquire(capture_rows(tensor, None), soon())
     regions.release(region)
     return region.name
 
@@ -112,7 +115,7 @@ async def test_the_storage_lives_as_long_as_the_region(card, server) -> None:
 
 async def test_what_was_used_longest_ago_makes_room_and_what_is_in_use_stays(card, server, regions) -> None:
     tensors = [card.tensor(ROWS) for _ in range(4)]
-    held = await regions.acquire(capture_rows(tensors[0], None), SOON)
+    held = await regions.acquire(capture_rows(tensors[0], None), soon())
     names = [await use(regions, own) for own in tensors[1:]]
     await settle(lambda: len(server.regions) == 2)
     assert set(server.regions) == {held.name, names[-1]}
@@ -133,9 +136,9 @@ async def test_other_memory_at_the_same_address_is_another_region(card, server, 
 
 async def test_a_retired_region_ends_with_its_last_request(card, server, regions) -> None:
     tensor = card.tensor(ROWS)
-    old = await regions.acquire(capture_rows(tensor, None), SOON)
+    old = await regions.acquire(capture_rows(tensor, None), soon())
     regions.retire(old)
-    new = await regions.acquire(capture_rows(tensor, None), SOON)
+    new = await regions.acquire(capture_rows(tensor, None), soon())
     await asyncio.sleep(0.02)
     assert set(server.regions) == {old.name, new.name}
     regions.release(old)
@@ -170,12 +173,12 @@ async def test_a_call_waits_no_longer_than_it_may(card, server, regions) -> None
 async def test_closing_unregisters_what_is_in_use_and_gives_up_in_time(card, server, monkeypatch) -> None:
     monkeypatch.setattr("samplerd_client.cuda_regions._CLOSE_S", 0.05)
     regions = CudaRegions(server.call)
-    held = await regions.acquire(capture_rows(card.tensor(ROWS), None), SOON)
+    held = await regions.acquire(capture_rows(card.tensor(ROWS), None), soon())
     await regions.aclose()
     assert not server.regions
     regions.release(held)
     server.gate.clear()
-    waiting = asyncio.create_task(regions.acquire(capture_rows(card.tensor(ROWS), None), SOON))
+    waiting = asyncio.create_task(regions.acquire(capture_rows(card.tensor(ROWS), None), soon()))
     await asyncio.sleep(0.01)
     await regions.aclose()
     server.gate.set()
