@@ -16,13 +16,15 @@ import logging
 from asyncio import CancelledError
 from functools import partial
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from grpc._cython import cygrpc
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable, Callable, Coroutine, Iterator
+
+    from samplerd_server.transport.grpcio.eager_tasks import EagerTask
 
 __all__ = ["Operation", "Waiter", "begin", "execute_batch", "install"]
 
@@ -101,24 +103,12 @@ class Operation:
         return iter(_ONCE)
 
 
-class Task(Protocol):
-    """What waits for a batch: `eager_tasks.EagerTask`."""
-
-    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Self:
-        """Run a coroutine until it waits."""
-        ...
-
-    def wake(self) -> None:
-        """Go on: what is waited for has ended."""
-        ...
-
-
 class Waiter:
     """What the batches of an eager task wait through, one at a time: the event loop and the future of grpcio's."""
 
     __slots__ = ("_child", "_error", "_loop", "_task", "_thread")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, task: Task, child: Task | None = None) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, task: EagerTask, child: EagerTask | None = None) -> None:
         """Take the loop of this thread, the task that waits, and the one that runs what the task makes a task of."""
         self._loop = loop
         self._thread = get_ident()
@@ -151,7 +141,7 @@ class Waiter:
         """Give what is told of the batch's end."""
         return self
 
-    def create_task(self, coroutine: Coroutine[Any, Any, Any], *, name: str) -> Task:
+    def create_task(self, coroutine: Coroutine[Any, Any, Any], *, name: str) -> EagerTask:
         """Run a coroutine as the task that was made for it."""
         del name
         assert self._child is not None, "grpcio makes a task that nobody knows of. This is a bug."
