@@ -61,7 +61,7 @@ class TransportConfig:
         8,
         Setting(
             flag="grpcio-acceptors",
-            help="number of grpcio servers that share each TCP port",
+            help="number of grpcio servers that share each TCP port; each begins one call at a time",
             parse=integer(1, 64),
         ),
     )

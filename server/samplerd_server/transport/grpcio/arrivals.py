@@ -1,10 +1,9 @@
 """How long calls wait inside grpcio before their handlers begin.
 
-grpcio hands calls to Python in the order in which they came, those of a registered method in a line of their own. Its
-own count of the calls that it has taken in (channelz) is sampled on a thread, so that a busy event loop delays no
-sample. The n-th call that is handed over is, but for some places, the n-th that was taken in: it came when the count
-passed n, which two samples enclose. A call that came after the last sample has waited for as long as the recent ones on
-average: by Little's law the number that waits divided by their rate.
+grpcio hands calls to Python in the order in which they came. Its own count of the calls that it has taken in (channelz)
+is sampled on a thread, so that a busy event loop delays no sample. The n-th call that is handed over is the n-th that
+was taken in: it came when the count passed n, which two samples enclose. A call that came after the last sample has
+waited for as long as the recent ones on average: by Little's law the number that waits divided by their rate.
 
 Rule 1: the thread samples, and the event loop alone reads and counts. Rule 2: a sample costs some 0.15 ms, so there are
 few of them: waits far longer than `_SAMPLE_S` are exact to it, and shorter ones are right on average.
