@@ -42,26 +42,6 @@ async def test_a_server_reads_streams_message_by_message_where_grpcio_is_another
     assert "streams are slow" in record.getMessage()
 
 
-async def test_a_server_handles_calls_in_tasks_where_grpcio_is_another(monkeypatch, caplog):
-    monkeypatch.setitem(sys.modules, "samplerd_server.transport.grpcio.direct_calls", None)
-    with caplog.at_level(logging.WARNING, "samplerd.transport"):
-        async with Served() as served:
-            served.sampler.open()
-            asked = [pb.SampleRequest(tensor=tensor(one_hot(1, 100, number))) for number in range(20)]
-            replies = await asyncio.gather(*map(served.stub.Sample, asked))
-            assert [list(reply.samples) for reply in replies] == [[number] for number in range(20)]
-            assert await served.stop()
-    [record] = caplog.records
-    assert "small calls take longer" in record.getMessage()
-
-
-async def test_this_grpcio_is_known(caplog):
-    with caplog.at_level(logging.WARNING, "samplerd.transport"):
-        async with Served() as served:
-            assert all(own.is_used and own.begins_directly for own in served.app.server._acceptors)
-    assert not caplog.records
-
-
 async def test_a_stream_takes_what_is_there_in_one_go(monkeypatch):
     written: list[int] = []
     write_many = StreamContext.write_many

@@ -2,8 +2,7 @@
 
 grpc.aio asks for one call at a time, and for the next once its main loop has seen the last, which takes some turns of
 the event loop; all others wait inside grpcio in the order in which they came. Here several requests for calls are open
-at once, what they bring waits in `Lines`, and the main loop gets from there whose turn it is. Calls of methods that are
-called often begin without the main loop (`direct_calls`).
+at once, what they bring waits in `Lines`, and the main loop gets from there whose turn it is.
 
 Rule 1: what is overridden and called here are names of grpcio's own, which a later version may change: this module then
 cannot be imported, or `is_used` tells that grpcio's main loop takes no calls from here, and servers do without it.
@@ -15,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from grpc import StatusCode
@@ -34,7 +32,6 @@ if TYPE_CHECKING:
 
     from samplerd_server.core.errors import SamplerdError
     from samplerd_server.transport.grpcio.arrivals import Arrivals
-    from samplerd_server.transport.grpcio.direct_calls import DirectCalls
     from samplerd_server.transport.grpcio.lines import Lines, Turn
     from samplerd_server.transport.grpcio.resets import Resets
     from samplerd_server.transport.rpc.arrival import Arrival
@@ -111,46 +108,21 @@ class Acceptor(cygrpc.AioServer):  # type: ignore[misc]  # the types leave it ou
     def __init__(self, *arguments: object) -> None:
         super().__init__(*arguments)
         self._wanted: asyncio.Future[Any] | None = None
-        self._direct: dict[bytes, DirectCalls] = {}
-        self._begins_directly: set[bytes] = set()
-
-    @property
-    def begins_directly(self) -> bool:
-        """Whether calls of methods begin without grpcio's main loop."""
-        return bool(self._begins_directly)
-
-    def begin_directly(self, calls: DirectCalls) -> None:
-        """Begin the calls of a method without grpcio's main loop; before the server starts."""
-        self._direct[calls.path.encode()] = calls
-        # Nobody asks for this handler, unless the main loop takes calls of the method.
-        self.add_registered_method_handlers({calls.path: None})
 
     def _make_request_call_future(self, method: bytes | None) -> asyncio.Future[Any]:
-        """Give grpcio's main loop the future of the next call; of a registered method it gets none."""
-        wanted = asyncio.get_running_loop().create_future()
-        if method is not None:
-            self._begins_directly.add(method)
-            self._open_requests(method)
-            return wanted
-        self._wanted = wanted
+        """Give grpcio's main loop the future of the next call."""
+        assert method is None, "a registered method. This is a bug."
+        wanted = self._wanted = asyncio.get_running_loop().create_future()
         if not self.is_used:
             self.is_used = True
             self.arrivals.handed, self.arrivals.ended = deque(), self._ended
-            self._open_requests(None)
+            for _ in range(_REQUESTS):
+                _run(self._request_call(), self._came)
         assert self.arrivals.handed is not None, "arrivals were changed. This is a bug."
         self.lines.ask(wanted, self.arrivals.handed)
         return wanted
 
-    def _open_requests(self, method: bytes | None) -> None:
-        for _ in range(_REQUESTS):
-            self._request(method)
-
-    def _request(self, method: bytes | None) -> None:
-        """Ask grpcio for a call: of a registered method, or of any other."""
-        request = self._request_call() if method is None else self._request_registered_call(method)
-        _run(request, partial(self._came, method))
-
-    def _came(self, method: bytes | None, call: object, error: Exception | None) -> None:
+    def _came(self, call: object, error: Exception | None) -> None:
         """Let the call wait for its turn that has come, and ask for another."""
         if error is not None and not (self.is_running() and isinstance(error, _RequestCallError)):
             # The main loop ends, as it does when its own request for a call fails.
@@ -158,7 +130,7 @@ class Acceptor(cygrpc.AioServer):  # type: ignore[misc]  # the types leave it ou
                 self._wanted.set_exception(error)
             return
         if self.is_running():
-            self._request(method)
+            _run(self._request_call(), self._came)
         if error is not None:
             return
         came = self.arrivals.take()
@@ -169,7 +141,7 @@ class Acceptor(cygrpc.AioServer):  # type: ignore[misc]  # the types leave it ou
             self.refused(refusal, peer)
             self.refuse(call, refusal)
         else:
-            self.lines.add(peer, call, came, None if method is None else self._direct[method].begin)
+            self.lines.add(peer, call, came)
 
     def _refusal(self, peer: str) -> SamplerdError | None:
         """Say why a call that has come may not wait; None = it may.

@@ -17,7 +17,7 @@ import time
 from collections import deque
 from functools import partial
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 from grpc._cython import cygrpc
@@ -107,17 +107,14 @@ class Arrivals(grpc.GenericRpcHandler):
 
     def service(self, details: grpc.HandlerCallDetails) -> None:
         """Take note of the call that begins now."""
-        task = asyncio.current_task()
-        assert task is not None, "grpcio without a task. This is a bug."
-        self.begin(details, None if self.handed is None else self.handed.popleft(), task)
-
-    def begin(self, details: grpc.HandlerCallDetails, turn: Turn | None, task: Any) -> None:
-        """Take note of a call that begins now, and of its end once its task has ended."""
+        turn = None if self.handed is None else self.handed.popleft()
         arrival = Arrival(self.take() if turn is None else turn.came, _id_of(details), turn)
         if turn is not None:
             arrival.connection = str(turn.connection)
         ARRIVED.set(arrival)
         self._calls.add(arrival)
+        task = asyncio.current_task()
+        assert task is not None, "grpcio without a task. This is a bug."
         task.add_done_callback(partial(self._ended, arrival, turn))
 
     def _ended(self, arrival: Arrival, turn: Turn | None, _task: object) -> None:

@@ -13,7 +13,6 @@ cannot be imported. Rule 2: a batch needs no task of its own, and no more turns 
 from __future__ import annotations
 
 import logging
-from asyncio import CancelledError
 from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Self
@@ -24,9 +23,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable, Callable, Coroutine, Iterator
 
-    from samplerd_server.transport.grpcio.eager_tasks import EagerTask
-
-__all__ = ["Operation", "Waiter", "begin", "execute_batch", "install"]
+__all__ = ["Operation", "begin", "execute_batch", "install"]
 
 _LOG = logging.getLogger("samplerd.transport")
 begin: Callable[..., Coroutine[Any, Any, None]] = cygrpc.execute_batch
@@ -103,87 +100,15 @@ class Operation:
         return iter(_ONCE)
 
 
-class Waiter:
-    """What the batches of an eager task wait through, one at a time: the event loop and the future of grpcio's."""
-
-    __slots__ = ("_child", "_error", "_loop", "_task", "_thread")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, task: EagerTask, child: EagerTask | None = None) -> None:
-        """Take the loop of this thread, the task that waits, and the one that runs what the task makes a task of."""
-        self._loop = loop
-        self._thread = get_ident()
-        self._task = task
-        self._child = child
-        self._error: BaseException | None = None
-
-    async def execute(self, call: object, operations: tuple[object, ...]) -> None:
-        """Run a batch to its end.
-
-        Raises:
-            ExecuteBatchError: of grpcio: the batch failed, as when the client has gone.
-            CancelledError: the task was cancelled meanwhile.
-
-        """
-        self._error = None
-        await begin(call, operations, self)
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
-
-    def cancel(self) -> bool:
-        """Have the task raise CancelledError once the batch has ended."""
-        self._error = CancelledError()
-        return True
-
-    # What grpcio asks of an event loop.
-
-    def create_future(self) -> Self:
-        """Give what is told of the batch's end."""
-        return self
-
-    def create_task(self, coroutine: Coroutine[Any, Any, Any], *, name: str) -> EagerTask:
-        """Run a coroutine as the task that was made for it."""
-        del name
-        assert self._child is not None, "grpcio makes a task that nobody knows of. This is a bug."
-        return self._child.run(coroutine)
-
-    def call_soon_threadsafe(self, callback: Callable[..., None], *arguments: object) -> None:
-        """Call something now: grpcio does this on the event loop, unless others of the process use it too."""
-        if get_ident() == self._thread:
-            callback(*arguments)
-        else:
-            self._loop.call_soon_threadsafe(callback, *arguments)
-
-    # What it asks of a future.
-
-    def cancelled(self) -> bool:
-        """Whether nobody waits, which never is so."""
-        return False
-
-    def set_result(self, _result: object) -> None:
-        """Wake the task."""
-        self._task.wake()
-
-    def set_exception(self, error: BaseException) -> None:
-        """Wake the task, which fails once grpcio's coroutine has freed what it holds."""
-        self._error = error
-        self._task.wake()
-
-    def __await__(self) -> Iterator[Self]:
-        """Have the task wait once."""
-        return iter((self,))
-
-
 def execute_batch(
-    call: object, operations: tuple[object, ...], loop: asyncio.AbstractEventLoop | Operation | Waiter
+    call: object, operations: tuple[object, ...], loop: asyncio.AbstractEventLoop | Operation
 ) -> Awaitable[None]:
     """Begin a batch, as grpcio's function of this name does; returns what waits for its end.
 
     Args:
         call: grpcio's call.
         operations: of grpcio, which are run together.
-        loop: the running event loop; an operation, which runs what is returned to its end by itself; or the waiter of
-            a task that does so.
+        loop: the running event loop, or an operation, which runs what is returned to its end by itself.
 
     Raises:
         ExecuteBatchError: of grpcio, where the result is awaited: the batch failed, as when the client has gone.
@@ -191,8 +116,6 @@ def execute_batch(
     """
     if type(loop) is Operation or type(operations[0]) is _ReceiveClose:  # the latter cannot fail
         return begin(call, operations, loop)
-    if type(loop) is Waiter:
-        return loop.execute(call, operations)
     waiter: asyncio.Future[None] = loop.create_future()  # type: ignore[assignment]  # an event loop's
     operation = Operation(loop, partial(_settle, waiter))  # type: ignore[arg-type]  # an event loop
     operation.run(begin(call, operations, operation))

@@ -31,15 +31,11 @@ _SHARED_S = 1.0
 class Turn:
     """One call."""
 
-    __slots__ = ("_line", "_lines", "begin", "call", "came")
+    __slots__ = ("_line", "_lines", "call", "came")
 
-    def __init__(
-        self, lines: Lines, line: _Line, call: object, came: float, begin: Callable[[Turn], None] | None
-    ) -> None:
+    def __init__(self, lines: Lines, line: _Line, call: object, came: float) -> None:
         self._lines = lines
         self._line = line
-        self.begin = begin
-        """What begins it; None = whoever asks for calls."""
         self.call = call
         """What the transport knows it by."""
         self.came = came
@@ -81,7 +77,6 @@ class Lines:
         """The line that has more calls which have begun than all others together; more than one cannot have them."""
         self._takers: deque[tuple[asyncio.Future[Any], deque[Turn]]] = deque()
         self._is_closed = False
-        self._is_serving = False
         self.waiting = 0
         """Calls that wait for their turn."""
         self._begun = 0
@@ -92,18 +87,10 @@ class Lines:
         """Until when the server counts as shared; 0 = it has never been."""
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, connection: Hashable, call: object, came: float, begin: Callable[[Turn], None] | None = None) -> None:
-        """Let a call wait for its turn, which may be now.
-
-        Args:
-            connection: whose call it is.
-            call: what the transport knows it by.
-            came: when it came, in seconds on the monotonic clock.
-            begin: begins it when it is its turn; None = it is handed to whoever asks for calls.
-
-        """
+    def add(self, connection: Hashable, call: object, came: float) -> None:
+        """Let a call wait for its turn, which may be now; `came` is when it came, on the monotonic clock."""
         line = self._line(connection)
-        line.waiting.append(Turn(self, line, call, came, begin))
+        line.waiting.append(Turn(self, line, call, came))
         self.waiting += 1
         self._offer(line)
         if line.waiting and self._timer is None:
@@ -178,38 +165,23 @@ class Lines:
             self._held = line
 
     def _serve(self) -> None:
-        """Let calls begin whose turn it is.
-
-        A call may give its place back while it begins: the next one begins here all the same, not within the other.
-        """
-        if self._is_serving:
-            return
-        self._is_serving = True
-        try:
-            while self._ready and not self._is_closed:
-                while self._takers and self._takers[0][0].done():  # it has stopped
-                    self._takers.popleft()
-                line = next(iter(self._ready))
-                if not self._takers and line.waiting and line.waiting[0].begin is None:
-                    break  # somebody asks within a few turns of the event loop
-                del self._ready[line]
-                if line.waiting and self._has_place(line):
-                    self._begin(line)
-                self._queue(line)
-        finally:
-            self._is_serving = False
+        while self._ready and self._takers and not self._is_closed:
+            if self._takers[0][0].done():  # it has stopped
+                self._takers.popleft()
+                continue
+            line, _ = self._ready.popitem(last=False)
+            if line.waiting and self._has_place(line):
+                self._begin(line)
+            self._queue(line)
 
     def _begin(self, line: _Line) -> None:
+        wanted, handed = self._takers.popleft()
         turn = line.waiting.popleft()
         self.waiting -= 1
         line.begun[turn] = self._clock()
         self._begun += 1
-        if turn.begin is not None:
-            turn.begin(turn)
-        else:
-            wanted, handed = self._takers.popleft()
-            handed.append(turn)
-            wanted.set_result(turn.call)
+        handed.append(turn)
+        wanted.set_result(turn.call)
         if self._held is not None:
             held, self._held = self._held, None
             self._queue(held)

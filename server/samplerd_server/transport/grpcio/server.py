@@ -105,10 +105,6 @@ class GrpcServer:
             _LOG.warning(
                 "this version of grpcio reads and writes in a way that samplerd does not know: streams are slow"
             )
-        elif not all(own.begins_directly for own in self._acceptors):
-            _LOG.warning(
-                "this version of grpcio handles calls in a way that samplerd does not know: small calls take longer"
-            )
         self._sampler.start(self._arrivals)
         self._handlers.health.set_serving(is_serving=True)
         if self._starting is not None:
@@ -142,7 +138,6 @@ class GrpcServer:
         self._arrivals.append(arrivals)
         if own is not None:
             own.arrivals = arrivals
-            _begin_directly(own, self._handlers.frequent, self._generic, arrivals)
             self._acceptors.append(own)
         server.add_generic_rpc_handlers((arrivals,))
         server.add_generic_rpc_handlers(self._generic if own is not None else self._handlers.generic)
@@ -244,18 +239,6 @@ def _with_streams(handlers: Sequence[grpc.GenericRpcHandler]) -> Sequence[grpc.G
     except (AttributeError, ImportError):  # this grpcio has not what it needs
         return handlers
     return tuple(map(StreamHandlers, handlers))
-
-
-def _begin_directly(
-    acceptor: Acceptor, paths: Sequence[str], handlers: Sequence[grpc.GenericRpcHandler], arrivals: Arrivals
-) -> None:
-    """Let calls of these methods begin without grpcio's main loop, unless this grpcio cannot do that."""
-    try:
-        from samplerd_server.transport.grpcio.direct_calls import DirectCalls  # noqa: PLC0415  # it may not be known
-    except (AttributeError, ImportError):  # this grpcio has not what it needs
-        return
-    for path in paths:
-        acceptor.begin_directly(DirectCalls(path, handlers, arrivals))
 
 
 def _lifetimes(config: TransportConfig) -> list[tuple[str, int]]:

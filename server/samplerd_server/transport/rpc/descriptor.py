@@ -73,8 +73,6 @@ class Rpc:
     """Serves one call, if it is a stream both ways."""
     is_health: bool = False
     """Whether it tells probes how the server is: they need no token."""
-    is_frequent: bool = False
-    """Whether it is called so often that a transport should spare each call what it can."""
 
     @property
     def labels(self) -> RpcLabels:
@@ -111,7 +109,7 @@ class RpcService:
         return declare
 
     def unary_bytes(
-        self, name: str, request: type[Message], response: type[Message], *, is_frequent: bool = False
+        self, name: str, request: type[Message], response: type[Message]
     ) -> Callable[
         [Callable[[_Owner, bytes, Call], Coroutine[Any, Any, bytes]]],
         Callable[[_Owner, bytes, Call], Coroutine[Any, Any, bytes]],
@@ -121,8 +119,7 @@ class RpcService:
         def declare(
             handler: Callable[[_Owner, bytes, Call], Coroutine[Any, Any, bytes]],
         ) -> Callable[[_Owner, bytes, Call], Coroutine[Any, Any, bytes]]:
-            rpc = self._describe(name, Kind.UNARY, request, response, answer=handler, is_frequent=is_frequent)
-            return self._mark(handler, rpc)
+            return self._mark(handler, self._describe(name, Kind.UNARY, request, response, answer=handler))
 
         return declare
 
@@ -161,7 +158,6 @@ class RpcService:
         replies: Replies | None = None,
         stream: Callable[[Any, Call], Coroutine[Any, Any, None]] | None = None,
         is_health: bool = False,
-        is_frequent: bool = False,
     ) -> Rpc:
         return Rpc(
             service=self.contract.full_name,
@@ -175,7 +171,6 @@ class RpcService:
             replies=replies,
             stream=stream,
             is_health=is_health,
-            is_frequent=is_frequent,
         )
 
     @staticmethod

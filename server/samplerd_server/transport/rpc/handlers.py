@@ -39,8 +39,6 @@ class Handlers:
         own = bind((service, *others), observer)
         rpcs = rpcs_of(*map(type, (service, *others)))
         probes = frozenset(f"/{rpc.service}/{rpc.name}" for rpc in rpcs if rpc.is_health)
-        self.frequent = tuple(f"/{rpc.service}/{rpc.name}" for rpc in rpcs if rpc.is_frequent)
-        """The paths of the methods that are called most often."""
         self.generic: list[grpc.GenericRpcHandler] = [
             access.guard(handler, observer, probes) for handler in own.values()
         ]

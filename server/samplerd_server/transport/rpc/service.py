@@ -65,7 +65,7 @@ class SamplerService:
         self._info = info
         self._loop = loop
 
-    @SAMPLER.unary_bytes("Sample", pb.SampleRequest, pb.SampleResponse, is_frequent=True)
+    @SAMPLER.unary_bytes("Sample", pb.SampleRequest, pb.SampleResponse)
     async def sample(self, data: bytes, call: Call) -> bytes:
         """Draw from the rows of one request."""
         request = self.decoder.decode_bytes(data)
@@ -114,7 +114,7 @@ class SamplerService:
             for chunk in messages:
                 yield chunk
 
-    @SAMPLER.unary_bytes("VerifyDraft", pb.VerifyDraftRequest, pb.VerifyDraftResponse, is_frequent=True)
+    @SAMPLER.unary_bytes("VerifyDraft", pb.VerifyDraftRequest, pb.VerifyDraftResponse)
     async def verify_draft(self, data: bytes, call: Call) -> bytes:
         """Verify one draft."""
         request = self._draft_decoder.decode_bytes(data)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from contextvars import ContextVar
 
 import grpc
 import pytest
@@ -14,7 +13,6 @@ from samplerd_server.transport.grpcio import lines as module
 from samplerd_server.transport.grpcio import resets as resets_module
 from samplerd_server.transport.grpcio.acceptor import make_server
 from samplerd_server.transport.grpcio.arrivals import Arrivals, server_ids
-from samplerd_server.transport.grpcio.direct_calls import DirectCalls
 from samplerd_server.transport.grpcio.lines import Lines
 from samplerd_server.transport.grpcio.resets import Resets
 from samplerd_server.transport.rpc.arrival import note_begin
@@ -23,26 +21,11 @@ CALLS = 20
 PLACES = module._PLACES
 
 
-OTHERS: ContextVar[str] = ContextVar("OTHERS")
-"""Set in the context of a call that has begun."""
-PATH = "/any/Call"
-
-
 class Answering(grpc.GenericRpcHandler):
     """Answers every method once its message has come."""
 
-    def __init__(self):
-        self.begun = []
-        """What each call that began saw of another's context."""
-        self.tasks = []
-        """The tasks in which handlers ran."""
-
     def service(self, _details):
-        self.begun.append(OTHERS.get(""))
-        OTHERS.set("another")
-
         async def answer(request, _context):
-            self.tasks.append(asyncio.current_task())
             note_begin()
             return request
 
@@ -52,7 +35,7 @@ class Answering(grpc.GenericRpcHandler):
 class Served:
     """A server, a polite client that calls once, and a greedy one whose messages do not come."""
 
-    async def start(self, address, *, is_direct):
+    async def start(self, address):
         self.lines = Lines(asyncio.get_running_loop(), lambda: 100.0)
         others = server_ids()
         self.now = 100.0
@@ -61,10 +44,7 @@ class Served:
         self.server, self.acceptor = make_server((), self.lines, resets, lambda *told: self.refused.append(told), 1_000)
         [number] = server_ids() - others
         self.arrivals = self.acceptor.arrivals = Arrivals(number)
-        self.handler = Answering()
-        self.server.add_generic_rpc_handlers((self.arrivals, self.handler))
-        if is_direct:
-            self.acceptor.begin_directly(DirectCalls(PATH, (self.handler,), self.arrivals))
+        self.server.add_generic_rpc_handlers((self.arrivals, Answering()))
         port = self.server.add_insecure_port(address)
         await self.server.start()
         self.address = address if address.startswith("unix") else f"127.0.0.1:{port}"
@@ -76,8 +56,8 @@ class Served:
         metadata = [("x-samplerd-client", name)]
         self.calls = {
             **getattr(self, "calls", {}),
-            name: lambda: channel.unary_unary(PATH).future(b"x", metadata=metadata, wait_for_ready=True),
-            f"half {name}": lambda: channel.stream_unary(PATH).future(self.never(), metadata=metadata),
+            name: lambda: channel.unary_unary("/any/Call").future(b"x", metadata=metadata, wait_for_ready=True),
+            f"half {name}": lambda: channel.stream_unary("/any/Call").future(self.never(), metadata=metadata),
         }
         return channel
 
@@ -105,13 +85,11 @@ class Served:
         await self.server.stop(0)
 
 
-@pytest.fixture(params=["tcp", "unix", "tcp direct", "unix direct"])
+@pytest.fixture(params=["tcp", "unix"])
 async def served(request, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_STALE_S", 3600.0)
     own = Served()
-    kind, *direct = request.param.split()
-    await own.start("127.0.0.1:0" if kind == "tcp" else f"unix:{tmp_path / 'socket'}", is_direct=bool(direct))
-    own.is_direct = bool(direct)
+    await own.start("127.0.0.1:0" if request.param == "tcp" else f"unix:{tmp_path / 'socket'}")
     yield own
     await own.stop()
     own.lines.clear()
@@ -119,26 +97,6 @@ async def served(request, tmp_path, monkeypatch):
 
 async def test_grpcio_takes_its_calls_from_the_lines(served):
     assert served.acceptor.is_used
-    assert served.acceptor.begins_directly == served.is_direct
-
-
-async def test_direct_calls_have_no_task(served):
-    assert await asyncio.to_thread(served.calls["polite"]().result, 30) == b"x"
-    [task] = served.handler.tasks
-    assert (task is None) == served.is_direct
-
-
-async def test_a_call_that_begins_as_another_ends_sees_nothing_of_its_context(served):
-    for call in await served.crowd():
-        call.cancel()
-    await served.until(lambda: served.arrivals.unread == CALLS)
-    assert served.handler.begun == [""] * (CALLS + 1)
-
-
-async def test_another_method_of_a_server_with_direct_calls_is_answered(served):
-    call = served.channels[0].unary_unary("/any/Other").future(b"y", wait_for_ready=True)
-    assert await asyncio.to_thread(call.result, 30) == b"y"
-    assert await asyncio.to_thread(served.calls["polite"]().result, 30) == b"x"
 
 
 async def test_a_polite_call_begins_while_those_of_a_greedy_client_wait(served):
@@ -177,7 +135,7 @@ async def test_a_server_with_waiting_calls_stops(served):
     await asyncio.wait_for(stopping, 25)
 
 
-@pytest.mark.parametrize("served", ["tcp", "tcp direct"], indirect=True)
+@pytest.mark.parametrize("served", ["tcp"], indirect=True)
 async def test_a_connection_that_resets_its_calls_is_refused_for_the_rest_of_a_second(served, monkeypatch):
     monkeypatch.setattr(resets_module, "_MOST", CALLS)
     calls = await served.crowd()
@@ -195,7 +153,7 @@ async def test_a_connection_that_resets_its_calls_is_refused_for_the_rest_of_a_s
     assert await asyncio.to_thread(served.calls["greedy"]().result, 30) == b"x"
 
 
-@pytest.mark.parametrize("served", ["tcp", "tcp direct"], indirect=True)
+@pytest.mark.parametrize("served", ["tcp"], indirect=True)
 async def test_a_connection_has_no_more_calls_waiting_than_it_may_have_open_twice(served):
     served.acceptor.most_open = CALLS // 4
     assert await asyncio.to_thread(served.calls["polite"]().result, 30) == b"x"
@@ -210,9 +168,8 @@ async def test_a_connection_has_no_more_calls_waiting_than_it_may_have_open_twic
 
 async def test_all_connections_together_have_a_bound_of_calls_that_wait(served, monkeypatch):
     monkeypatch.setattr(acceptor_module, "_MOST_WAITING", CALLS - PLACES)
-    calls = await served.crowd()  # a call that nobody holds is cancelled
+    await served.crowd()
     refused = served.calls["polite"]()
     assert await asyncio.to_thread(refused.exception, 30)
     assert refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert [error.reason for error, _ in served.refused] == ["waiting_calls"]
-    assert not any(call.done() for call in calls)
