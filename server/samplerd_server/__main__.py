@@ -18,6 +18,7 @@ from samplerd_server.config.sources import render
 from samplerd_server.process.extras import complaint_of_missing_packages, without_missing_traces
 from samplerd_server.process.lifecycle import Lifecycle, leave, tell
 from samplerd_server.process.log import set_up
+from samplerd_server.process.memory import share_one_heap
 from samplerd_server.process.scheduling import let_others_finish
 from samplerd_server.process.standard_streams import open_standard_streams
 
@@ -45,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     configuration, an address in use, or packages that are not installed.
     """
     open_standard_streams()
+    share_one_heap()
     try:
         command = parse(argv)
     except ConfigError as error:

@@ -5,15 +5,31 @@ from __future__ import annotations
 import ctypes
 import gc
 
-__all__ = ["keep_freed_memory", "tune_memory"]
+__all__ = ["keep_freed_memory", "share_one_heap", "tune_memory"]
 
 _M_TRIM_THRESHOLD = -1  # malloc.h
 _M_MMAP_THRESHOLD = -3
+_M_ARENA_MAX = -8
 _KEPT_BYTES = 256 << 20
 """How much free memory at the end of the heap stays with the process."""
 _MAPPED_FROM_BYTES = (_KEPT_BYTES, 32 << 20)
 """From which size on a block is mapped alone, and given back when it is freed; the second for an older glibc, which
 allows no more."""
+
+
+def share_one_heap() -> bool:
+    """Let all threads that start from now on allocate from one heap, with glibc. Call it first of all.
+
+    By itself, glibc gives threads heaps of their own, up to eight for each core. grpcio's threads come and go with the
+    load; what one has allocated another one frees, so each heap keeps holes that the others cannot use, and the process
+    grew by 2.5 % over a million requests though what was in use did not. Small blocks come from a cache of each thread,
+    which needs no lock; threads that draw allocate nothing.
+
+    Returns:
+        Whether the C library took the setting.
+
+    """
+    return _set(_M_ARENA_MAX, 1)
 
 
 def tune_memory() -> None:
@@ -40,9 +56,13 @@ def keep_freed_memory() -> bool:
         Whether the C library took the settings.
 
     """
+    is_set = any(_set(_M_MMAP_THRESHOLD, size) for size in _MAPPED_FROM_BYTES)
+    return is_set and _set(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+
+
+def _set(option: int, value: int) -> bool:
+    """Give the C library an option of its allocator; returns whether it took it."""
     try:
-        mallopt = ctypes.CDLL(None).mallopt
+        return bool(ctypes.CDLL(None).mallopt(option, value))
     except (AttributeError, OSError):  # not glibc
         return False
-    is_set = any(mallopt(_M_MMAP_THRESHOLD, size) for size in _MAPPED_FROM_BYTES)
-    return bool(is_set and mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES))

@@ -43,3 +43,38 @@ def faults(how: str, size: int, count: int) -> int:
 @pytest.mark.parametrize(("size", "count"), [(1 << 19, 16), (63 << 20, 1)], ids=["rows", "the largest messages"])
 def test_freed_memory_is_not_faulted_in_again(size, count):
     assert faults("keep", size, count) < 200 < 10_000 < faults("default", size, count)
+
+
+THREADS = """
+import ctypes, sys, threading
+from samplerd_server.process.memory import share_one_heap
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype = libc.fdopen.restype = ctypes.c_void_p
+libc.malloc.argtypes = [ctypes.c_size_t]
+libc.malloc_info.argtypes = [ctypes.c_int, ctypes.c_void_p]
+
+if sys.argv[1] == "one":
+    assert share_one_heap()
+all_run = threading.Barrier(4)
+
+def allocate():
+    all_run.wait()
+    libc.malloc(100_000)
+    all_run.wait()
+
+threads = [threading.Thread(target=allocate) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+libc.malloc_info(0, libc.fdopen(1, b"w"))
+libc.fflush(None)
+"""
+
+
+@pytest.mark.parametrize(("how", "heaps"), [("one", 1), ("default", 5)])
+def test_threads_share_one_heap(how, heaps):
+    command = [sys.executable, "-c", THREADS, how]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert run.stdout.count("<heap nr=") == heaps
