@@ -19,7 +19,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.transport.grpcio.server import GrpcServer
 from tests.support.daemon import Daemon
-from tests.support.http2 import GOAWAY, Connection
+from tests.support.http2 import ANSWERS, GOAWAY, Connection
 from tests.support.requests import one_hot, tensor
 from tests.support.served import WAIT_S, Served, connect, failure, stub
 from tests.support.valve import Valve
@@ -167,6 +167,23 @@ async def test_what_comes_as_grpcio_stops_is_refused_behind_its_goodbye(monkeypa
         assert await asyncio.wait_for(stopping, WAIT_S)
         assert served.metrics.shed.value("draining") == 3
         assert served.sampler.batches == []
+
+
+async def test_a_call_that_crosses_the_goodbye_is_not_read(monkeypatch):
+    # grpcio ends every call that it reads once it has stopped as CANCELLED.
+    monkeypatch.setattr("samplerd_server.transport.grpcio.server._LEAVE_S", 0.5)
+    body = ask(1).SerializeToString()
+    async with Served() as served:
+        await served.round_trip()
+        with await asyncio.to_thread(Connection, served.address) as client:
+            stopping = served.stop()
+            await asyncio.to_thread(client.wait_for, GOAWAY)
+            stream = await asyncio.to_thread(client.start)
+            await asyncio.to_thread(client.send, stream, struct.pack(">BI", 0, len(body)) + body, end=True)
+            kinds = await asyncio.to_thread(client.frames, stream)
+        assert GOAWAY in kinds
+        assert not ANSWERS & set(kinds)
+        assert await asyncio.wait_for(stopping, WAIT_S)
 
 
 async def test_callers_that_ask_again_at_once_are_refused_until_they_are_told_to_go(monkeypatch):

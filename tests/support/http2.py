@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import socket
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import h2.connection
 import h2.events
 import h2.exceptions
 from h2.settings import SettingCodes
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 WAIT_S = 30.0
 GOAWAY = 7
 _DATA, _HEADERS, _RST_STREAM = 0, 1, 3
+ANSWERS = {_HEADERS, _RST_STREAM}
+"""Types of the frames that answer a call."""
 _END_STREAM = 1
 HEADERS = {
     ":method": "POST",
@@ -146,6 +153,11 @@ class Connection:
                     break
         return kinds
 
+    def wait_for(self, kind: int) -> None:
+        """Wait until a frame of a type has come, and read none; of a connection never read."""
+        while kind not in _kinds(self._socket.recv(1 << 16, socket.MSG_PEEK)):
+            time.sleep(0.01)
+
     def call(self, body: bytes, *extra: tuple[str, str], **changed: str | None) -> Reply:
         """Send a whole request and wait for its reply."""
         stream = self.start(*extra, **changed)
@@ -160,3 +172,10 @@ class Connection:
     def reset(self, stream: int) -> None:
         self._h2.reset_stream(stream)
         self._flush()
+
+
+def _kinds(data: bytes) -> Iterator[int]:
+    """Give the types of all frames that have begun."""
+    while len(data) >= 9:
+        yield data[3]
+        data = data[9 + int.from_bytes(data[:3]) :]

@@ -104,6 +104,8 @@ class Acceptor(cygrpc.AioServer):  # type: ignore[misc]  # the types leave it ou
     """Is told of every call that it takes over."""
     is_used = False
     """Whether grpcio's main loop takes its calls from here."""
+    refusing = 0
+    """Calls whose refusals have not been sent."""
 
     def __init__(self, *arguments: object) -> None:
         super().__init__(*arguments)
@@ -182,7 +184,11 @@ class Acceptor(cygrpc.AioServer):  # type: ignore[misc]  # the types leave it ou
         """Answer a call that will never begin."""
         self.arrivals.dropped += 1
         context = _Context(call, None, None, asyncio.get_running_loop())
-        _run(abort(context, error), lambda *_: None)
+        self.refusing += 1
+        _run(abort(context, error), self._refused)
+
+    def _refused(self, *_: object) -> None:
+        self.refusing -= 1
 
     def refuse_all(self, turns: Sequence[Turn]) -> None:
         """Answer calls that will never begin, since the server stops."""

@@ -12,6 +12,7 @@ from samplerd_server.transport.grpcio.arrivals import Arrivals, ArrivalSampler, 
 from samplerd_server.transport.grpcio.lines import Lines
 from samplerd_server.transport.grpcio.listen import PINGS, bind_port, check_free
 from samplerd_server.transport.grpcio.resets import Resets
+from samplerd_server.transport.grpcio.sockets import end_connections, read_again, silence_new, stop_reading
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,12 +34,16 @@ _QUIET_TURNS = 4
 FINISH_FIRST_S = 2.0
 """Seconds in which calls may finish before clients are told to go. What three refusals let a client wait is longer."""
 _POLL_S = 0.01
-"""Seconds between two looks at whether the last replies have been sent."""
+"""Seconds between two looks at whether the last calls have come, or the last replies have been sent."""
+_TRIES = 100
+"""Most such looks before the server stops all the same."""
 _PING_TIMEOUT_MS = 20_000
 """Milliseconds in which a ping must be answered."""
 _MAX_PENDING_CALLS = 1 << 14
 """Most calls of one acceptor that wait for the event loop; grpcio refuses further ones. They are the calls of sixteen
 connections at the default `max_concurrent_streams`, or a flood of calls that are cancelled as soon as they begin."""
+_LEAVE_S = 1.0
+"""Seconds in which clients may read what was sent to them, and leave."""
 _KILL_AFTER_S = 1.0
 """Seconds in which calls that were cancelled at the end of the drain grace may end."""
 
@@ -187,12 +192,21 @@ class GrpcServer:
         finishing = asyncio.create_task(self._finish())
         await asyncio.wait({finishing}, timeout=min(FINISH_FIRST_S, grace / 2))
         await self._hold_calls()
+        # Calls that run still need what their clients send: windows, cancellations and pings.
+        is_last = finishing.done()
+        if is_last:
+            stop_reading(self.addresses)
+            await self._take_over()
+        else:
+            read_again(self.addresses)
         left = max(0.0, end - asyncio.get_running_loop().time())
         stopping = [asyncio.ensure_future(server.stop(left)) for server in self._servers]
         while any(own.is_running() for own in self._acceptors):  # noqa: ASYNC110  # a turn or two
             await asyncio.sleep(0)
         for own in self._acceptors[:1]:
             own.refuse_all(self._lines.clear())
+        if is_last:
+            await self._say_goodbye()
         done, _ = await asyncio.wait({finishing}, timeout=left)
         self._sampler.stop()
         # What is left are calls beyond the grace, and messages that never came whole, which nobody waits for.
@@ -202,6 +216,14 @@ class GrpcServer:
         for task in late:
             task.cancel()
         return bool(done)
+
+    async def _say_goodbye(self) -> None:
+        """End the connections that clients do not close, once the last refusals are written."""
+        for _ in range(_TRIES):
+            if not any(own.refusing for own in self._acceptors):
+                break
+            await asyncio.sleep(_POLL_S)
+        await end_connections(self.addresses, _LEAVE_S)
 
     async def _finish(self) -> None:
         """Wait for the handlers, end the streams that only their clients would end, and wait for the last replies."""
@@ -220,9 +242,19 @@ class GrpcServer:
         are refused, which is once grpcio has told them to go.
         """
         self._lines.close()
+        # Those that grpcio has not accepted yet are found among the others afterwards.
+        silence_new(self.addresses)
         for _ in range(_QUIET_TURNS):
             came = self._came
             await asyncio.sleep(_QUIET_S)
+            if self._came == came and not self._sampler.waiting:
+                return
+
+    async def _take_over(self) -> None:
+        """Wait until grpcio has handed over all calls that it has read; others it would end as CANCELLED."""
+        for _ in range(_TRIES):
+            came = self._came
+            await asyncio.sleep(_POLL_S)
             if self._came == came and not self._sampler.waiting:
                 return
 
