@@ -107,8 +107,18 @@ class Lines:
         self._serve()
 
     def close(self) -> None:
-        """Let no call begin any more: those that wait, and those that come, wait until `clear` gives them up."""
+        """Let no call begin: those that wait, and those that come, wait for `open`, or until `clear` gives them up."""
         self._is_closed = True
+
+    def open(self) -> None:
+        """Let calls begin again."""
+        self._is_closed = False
+        self._serve()
+
+    @property
+    def reading(self) -> int:
+        """Calls that have begun and whose messages have not come, of all connections."""
+        return self._begun
 
     def clear(self) -> list[Turn]:
         """Give up the calls that wait; returns them."""

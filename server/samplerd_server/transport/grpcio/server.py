@@ -10,7 +10,8 @@ import grpc
 
 from samplerd_server.transport.grpcio.arrivals import Arrivals, ArrivalSampler, server_ids
 from samplerd_server.transport.grpcio.lines import Lines
-from samplerd_server.transport.grpcio.listen import PINGS, bind_port, check_free
+from samplerd_server.transport.grpcio.listen import bind_port, check_free
+from samplerd_server.transport.grpcio.options import server_options
 from samplerd_server.transport.grpcio.resets import Resets
 from samplerd_server.transport.grpcio.sockets import end_connections, read_again, silence_new, stop_reading
 
@@ -35,13 +36,10 @@ FINISH_FIRST_S = 2.0
 """Seconds in which calls may finish before clients are told to go. What three refusals let a client wait is longer."""
 _POLL_S = 0.01
 """Seconds between two looks at whether the last calls have come, or the last replies have been sent."""
+_LAST_TRIES = 5
+"""Most such looks for calls whose messages are coming."""
 _TRIES = 100
 """Most such looks before the server stops all the same."""
-_PING_TIMEOUT_MS = 20_000
-"""Milliseconds in which a ping must be answered."""
-_MAX_PENDING_CALLS = 1 << 14
-"""Most calls of one acceptor that wait for the event loop; grpcio refuses further ones. They are the calls of sixteen
-connections at the default `max_concurrent_streams`, or a flood of calls that are cancelled as soon as they begin."""
 _LEAVE_S = 1.0
 """Seconds in which clients may read what was sent to them, and leave."""
 _KILL_AFTER_S = 1.0
@@ -117,27 +115,8 @@ class GrpcServer:
 
     def _new_server(self) -> grpc.aio.Server:
         others = server_ids()
-        server, own = self._make_server(
-            (
-                *_lifetimes(self._config),
-                ("grpc.max_receive_message_length", self._config.max_message_bytes),
-                ("grpc.max_send_message_length", -1),
-                ("grpc.max_concurrent_streams", self._config.max_concurrent_streams),
-                # The servers of this process share a port, and so do workers. `check_free` or the supervisor makes
-                # sure that no other program shares it.
-                ("grpc.so_reuseport", int(self._shares_port or self._config.grpcio_acceptors > 1)),
-                *PINGS,
-                ("grpc.server_handshake_timeout_ms", 10_000),
-                # A stream counts against the bound until its reply is sent, as clients count it. By default it counts
-                # until grpcio has freed it, so that a client which keeps to the bound is refused (RST_STREAM).
-                ("grpc.http.overload_protection", 0),
-                # By default calls that wait for the event loop are refused at random from 1,000 on, as CANCELLED.
-                ("grpc.server.max_pending_requests", _MAX_PENDING_CALLS),
-                ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING_CALLS),
-                # grpcio counts the calls that it takes in.
-                ("grpc.enable_channelz", 1),
-            )
-        )
+        shares_port = self._shares_port or self._config.grpcio_acceptors > 1
+        server, own = self._make_server(server_options(self._config, shares_port=shares_port))
         [number] = server_ids() - others
         arrivals = Arrivals(number)
         self._arrivals.append(arrivals)
@@ -186,11 +165,18 @@ class GrpcServer:
         """
         if not self._servers:
             return True
-        self._handlers.drain()
         grace = self._config.drain_grace_s
         end = asyncio.get_running_loop().time() + grace
+        # A call that waits for the goodbye is refused once, and then goes elsewhere. So what comes waits, unless what
+        # is in flight takes longer.
+        self._lines.close()
+        await self._begin_last()
+        self._handlers.drain()
         finishing = asyncio.create_task(self._finish())
-        await asyncio.wait({finishing}, timeout=min(FINISH_FIRST_S, grace / 2))
+        await asyncio.wait({finishing}, timeout=min(_QUIET_S, grace / 2))
+        if not finishing.done():
+            self._lines.open()
+            await asyncio.wait({finishing}, timeout=min(FINISH_FIRST_S, grace / 2))
         await self._hold_calls()
         # Calls that run still need what their clients send: windows, cancellations and pings.
         is_last = finishing.done()
@@ -224,6 +210,13 @@ class GrpcServer:
                 break
             await asyncio.sleep(_POLL_S)
         await end_connections(self.addresses, _LEAVE_S)
+
+    async def _begin_last(self) -> None:
+        """Let the handlers of calls begin that are being read, if their messages come soon."""
+        for _ in range(_LAST_TRIES):
+            if not self._lines.reading:
+                return
+            await asyncio.sleep(_POLL_S)
 
     async def _finish(self) -> None:
         """Wait for the handlers, end the streams that only their clients would end, and wait for the last replies."""
@@ -271,22 +264,3 @@ def _with_streams(handlers: Sequence[grpc.GenericRpcHandler]) -> Sequence[grpc.G
     except (AttributeError, ImportError):  # this grpcio has not what it needs
         return handlers
     return tuple(map(StreamHandlers, handlers))
-
-
-def _lifetimes(config: TransportConfig) -> list[tuple[str, int]]:
-    """Give the options for the idle time, age and keepalive of connections."""
-    options: list[tuple[str, int]] = []
-    if config.max_connection_idle_s:
-        options.append(("grpc.max_connection_idle_ms", _ms(config.max_connection_idle_s)))
-    if config.max_connection_age_s:
-        options.append(("grpc.max_connection_age_ms", _ms(config.max_connection_age_s)))
-    if config.keepalive_s:
-        options.append(("grpc.keepalive_time_ms", _ms(config.keepalive_s)))
-        options.append(("grpc.keepalive_timeout_ms", _PING_TIMEOUT_MS))
-        # A ping that is not answered has a time of its own, which is a minute by default, and it is this that counts.
-        options.append(("grpc.http2.ping_timeout_ms", _PING_TIMEOUT_MS))
-    return options
-
-
-def _ms(seconds: float) -> int:
-    return max(1, round(seconds * 1e3))

@@ -150,6 +150,19 @@ async def test_what_waits_can_be_given_up(calls):
     calls.end()
 
 
+async def test_once_opened_again_calls_begin_where_they_stood(calls):
+    wanted = asyncio.get_running_loop().create_future()
+    calls.lines.ask(wanted, calls.handed)
+    calls.lines.close()
+    calls.send("polite", 2)
+    assert not wanted.done()
+    assert calls.lines.reading == 0
+    calls.lines.open()
+    assert wanted.result() == "polite"
+    assert calls.lines.reading == 1
+    assert calls.lines.waiting == 1
+
+
 async def test_once_closed_no_call_begins_and_all_can_be_given_up(calls):
     calls.send("polite")
     assert calls.take(2) == ["polite"]
