@@ -4,9 +4,9 @@ Phase one runs one server: every RPC of both contracts and of health, Connect, g
 over HTTP, cancellations, deadlines, bad requests and new connections (`soak_traffic`, `soak_web`). After the first
 third, its memory must not grow by more than 1 % from one half of the rest to the other, by their medians: what
 allocators keep settles at some height. When its clients have gone it has as many tasks, threads, descriptors and
-segments of shared memory as before they came (`soak_leaks`). Phase two runs two workers, of which one is killed or
-told to end every ten seconds; calls that it held end as UNAVAILABLE or CANCELLED, and no answer is wrong. Neither
-leaves anything in /dev/shm.
+segments of shared memory as before they came, and its pools of threads are back within their bounds (`soak_leaks`).
+Phase two runs two workers, of which one is killed or told to end every ten seconds; calls that it held end as
+UNAVAILABLE or CANCELLED, and no answer is wrong. Neither leaves anything in /dev/shm.
 """
 
 from __future__ import annotations
@@ -30,10 +30,12 @@ from benchmarks.report import machine, write_json
 from benchmarks.scrape import read_metrics
 from benchmarks.servers import ServerProcess, free_ports
 from benchmarks.soak_leaks import (
+    BEYOND_POOLS,
     descriptors,
     lasting_threads,
     own_bytes,
     segments_of,
+    settled,
     threads_beyond_pools,
     threads_of,
 )
@@ -51,8 +53,8 @@ _MOST_GROWTH = 0.01
 _SETTLE_S = 4.0
 _LOOKS = 90
 """Looks at the server's memory in a whole run."""
-_SETTLE_TRIES, _START_TRIES = 30, 180
-"""Seconds: grpcio ends a thread beyond its bound that had no work for 20 s, and looks after at most 3 s more."""
+_START_TRIES = 180
+"""Seconds."""
 _KILL_EVERY_S = 10.0
 _HELD = ("samplerd_incoming_bytes", "samplerd_reply_bytes", "samplerd_transport_waiting_calls")
 """Gauges that are 0 when nobody calls, as are those of the queue."""
@@ -74,21 +76,11 @@ class _Watched:
         return {
             # Threads first: one of them answers when the metrics are asked for.
             "threads": sum(map(lasting_threads, pids)),
-            "threads_beyond_pools": sum(map(threads_beyond_pools, pids)),
+            BEYOND_POOLS: sum(map(threads_beyond_pools, pids)),
             "tasks": int(read_metrics(self.metrics).total("samplerd_worker_tasks")),
             "descriptors": sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in pids),
             "segments": len(segments_of(self.server)),
         }
-
-
-async def _settled(own: _Watched, before: dict[str, int]) -> dict[str, int]:
-    """Count what may have leaked, once it is no more than before: connections take a moment to be closed."""
-    for _ in range(_SETTLE_TRIES):
-        now = own.count()
-        if all(number <= before[name] for name, number in now.items()):
-            break
-        await asyncio.sleep(1)
-    return now
 
 
 def _server(transport: str, workers: int) -> _Watched:
@@ -123,14 +115,16 @@ async def _one_server(soak: Soak, transport: str, seconds: float) -> dict[str, A
         await upload(soak.cases, f"127.0.0.1:{server.port}")
         await traffic(soak, server.port, own.web_port, seconds / 3)
         await asyncio.sleep(_SETTLE_S)
-        before, files = own.count() | {"threads_beyond_pools": 0}, descriptors(server)
+        before, files = own.count() | {BEYOND_POOLS: 0}, descriptors(server)
         warm = _calls(soak)
         memory: list[int] = []
         looking = asyncio.ensure_future(_look_at_memory(server, memory, seconds / _LOOKS))
         await traffic(soak, server.port, own.web_port, seconds * 2 / 3)
         looking.cancel()
         await asyncio.sleep(_SETTLE_S)
-        after = await _settled(own, before)
+        ended = time.monotonic()
+        after = await settled(own.count, before, asyncio.sleep)
+        settled_s = time.monotonic() - ended
         values = read_metrics(own.metrics)
         requests = values.total("samplerd_requests_total")
         calls = _calls(soak) - warm
@@ -154,6 +148,7 @@ async def _one_server(soak: Soak, transport: str, seconds: float) -> dict[str, A
         "anonymous_bytes": memory,
         "growth": growth,
         "after": after,
+        "settled_s": round(settled_s, 1),
         "threads": dict(threads),
     }
 

@@ -16,15 +16,38 @@ from typing import TYPE_CHECKING
 from samplerd_server.core.named_thread import MOST_HELPERS
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
     from benchmarks.servers import ServerProcess
 
-__all__ = ["descriptors", "lasting_threads", "own_bytes", "segments_of", "threads_beyond_pools", "threads_of"]
+__all__ = [
+    "BEYOND_POOLS",
+    "descriptors",
+    "lasting_threads",
+    "own_bytes",
+    "segments_of",
+    "settled",
+    "threads_beyond_pools",
+    "threads_of",
+]
+
+BEYOND_POOLS = "threads_beyond_pools"
+"""What threads that pools have beyond their bounds are counted as."""
 
 _SHARED = Path("/dev/shm")  # noqa: S108  # only looked at
 _MOST_OF_POOL = {"helper": MOST_HELPERS, "log": 1, "event_engine": min(max(os.cpu_count() or 1, 4), 16)}
 """Threads that each pool may keep in a process, by their name: `named_thread.py`, `background_log.py`, and
-`reserve_threads` in `posix_engine.h` of grpcio 1.85.1, whose `work_stealing_thread_pool.cc` adds one when all are busy,
-and ends it when it has been idle for 20 s."""
+`reserve_threads` in `posix_engine.h` of grpcio 1.85.1. That pool may have more for a while; see `_POOL_LOOKS`."""
+_LOOKS = 30
+"""Seconds that connections may take to be closed, and tasks to end."""
+_POOL_LOOKS = 900
+"""Seconds that pools may take to be back within their bounds.
+
+grpcio's event engine starts one thread more whenever it finds all of them busy, once a second at the most and without
+a bound on their number. A thread beyond `reserve_threads` ends once it has been given nothing for 20 s and has then
+waited in vain for up to 3 s (`work_stealing_thread_pool.cc`). On an idle server that takes a while: about once a second
+the loop of timers passes through the pool (`timer_manager.cc`), and whichever thread gets it begins its 20 s anew.
+"""
 
 
 def own_bytes(server: ServerProcess) -> int:
@@ -63,6 +86,28 @@ def threads_beyond_pools(pid: int) -> int:
     """Count the threads of a process that its pools have beyond their bounds."""
     found = threads_of(pid)
     return sum(max(0, found[name] - most) for name, most in _MOST_OF_POOL.items())
+
+
+async def settled(
+    count: Callable[[], Mapping[str, int]], before: Mapping[str, int], pause: Callable[[float], Awaitable[object]]
+) -> dict[str, int]:
+    """Count what may have leaked, once it is no more than before; last of all, and for longest, wait for the pools.
+
+    Args:
+        count: counts it now.
+        before: what it may be.
+        pause: lets so many seconds pass.
+
+    """
+    found: dict[str, int] = {}
+    for names, looks in ([name for name in before if name != BEYOND_POOLS], _LOOKS), ([BEYOND_POOLS], _POOL_LOOKS):
+        for _ in range(looks):
+            now = count()
+            if all(now[name] <= before[name] for name in names):
+                break
+            await pause(1)
+        found |= {name: now[name] for name in names}
+    return found
 
 
 def descriptors(server: ServerProcess) -> set[str]:

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from benchmarks import soak_leaks
-from benchmarks.soak_leaks import lasting_threads, threads_beyond_pools, threads_of
+from benchmarks.soak_leaks import BEYOND_POOLS, lasting_threads, settled, threads_beyond_pools, threads_of
 from samplerd_server.core.named_thread import MOST_HELPERS, NamedThread, helpers, named_pool
 
 PID = os.getpid()
@@ -109,3 +109,39 @@ def test_a_thread_with_the_name_of_a_pool_s_thread_is_none_of_the_pool(gate):
         assert lasting_threads(PID) == before + 1
         gate.set()
     thread.join()
+
+
+BEFORE = {"threads": 9, "descriptors": 29, BEYOND_POOLS: 0}
+
+
+async def counted_once_settled(**ends_after_s):
+    """Settle a server that has one more of each of these than before, for so many seconds; tell how long that took."""
+    now = 0.0
+
+    async def pass_time(seconds):
+        nonlocal now
+        now += seconds
+
+    def count():
+        return {name: number + (now < ends_after_s.get(name, 0)) for name, number in BEFORE.items()}
+
+    return await settled(count, BEFORE, pass_time), now
+
+
+@pytest.mark.parametrize(
+    ("ends_after_s", "took_s"),
+    [({}, 0), ({"descriptors": 20}, 20), ({BEYOND_POOLS: 400}, 400), ({"threads": 10, BEYOND_POOLS: 300}, 300)],
+)
+async def test_what_ends_in_time_is_no_leak(ends_after_s, took_s):
+    assert await counted_once_settled(**ends_after_s) == (BEFORE, took_s)
+
+
+@pytest.mark.parametrize("name", BEFORE)
+async def test_what_never_ends_is_a_leak(name):
+    found, _ = await counted_once_settled(**{name: float("inf")})
+    assert found == {**BEFORE, name: BEFORE[name] + 1}
+
+
+async def test_what_belongs_to_no_pool_has_no_more_time_for_the_sake_of_pools():
+    found, _ = await counted_once_settled(descriptors=60, **{BEYOND_POOLS: 400})
+    assert found == {**BEFORE, "descriptors": BEFORE["descriptors"] + 1}
