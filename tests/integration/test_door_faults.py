@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from samplerd.v1 import sampler_pb2 as pb
 from tests.integration.test_worker_faults import TRANSPORTS, Load, worker_folder
@@ -21,6 +22,8 @@ from tests.support.served import WAIT_S, connect, details, failure, status_of, s
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 CODE = grpc.StatusCode
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 ENDED = {CODE.UNAVAILABLE, CODE.CANCELLED, CODE.UNKNOWN, CODE.INTERNAL}
 """How calls fail whose server has gone."""
 WORK = pb.SampleRequest(id=1, tensor=tensor([[0.0, 1.0]]), num_samples=1 << 22, seed=1)
@@ -133,6 +136,27 @@ async def test_a_supervisor_that_is_killed_leaves_nobody(transport):
     assert await asyncio.to_thread(watched.wait, WAIT_S) == []
     assert await asyncio.to_thread(daemon.wait) == -signal.SIGKILL
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_an_engine_that_hangs_makes_every_door_not_serving_until_it_answers_again(transport):
+    """Long before the stall limit, after which it is killed: as `/readyz` does."""
+    with started("--transport", transport, "--stall-limit", "600s") as daemon:
+        async with connect(daemon.address) as channel:
+            health = health_pb2_grpc.HealthStub(channel)
+            watching = health.Watch(health_pb2.HealthCheckRequest())
+            assert (await watching.read()).status == SERVING
+            engine = engine_of(daemon)
+            os.kill(engine, signal.SIGSTOP)
+            try:
+                assert (await asyncio.wait_for(watching.read(), WAIT_S)).status == NOT_SERVING
+                assert (await health.Check(health_pb2.HealthCheckRequest())).status == NOT_SERVING
+            finally:
+                os.kill(engine, signal.SIGCONT)
+            assert (await asyncio.wait_for(watching.read(), WAIT_S)).status == SERVING
+            reply = await stub(channel).Sample(pb.SampleRequest(tensor=tensor([[1.0]])), timeout=WAIT_S)
+            assert list(reply.samples) == [0]
+            watching.cancel()
 
 
 async def test_an_engine_that_is_asked_to_end_is_replaced_and_doors_say_so_meanwhile():

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from samplerd_server.process.heartbeat import Heartbeat
 from samplerd_server.process.watchdog import Progress
+from samplerd_server.transport.doors.pulse import Pulse
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -27,6 +28,7 @@ class RemoteCore:
     def __init__(self, link: Link, loop: AbstractEventLoop) -> None:
         self.entry = link
         self._heartbeat = Heartbeat(loop)
+        self._pulse = Pulse(link)
 
     def make_uploads(self, store: Store, decoder: Decoder, submitter: Submitter) -> CreatesDistributions:  # noqa: ARG002
         """Give what takes uploads: the engine, which checks and keeps them."""
@@ -42,12 +44,14 @@ class RemoteCore:
         return await self.entry.drawn()
 
     async def start(self) -> None:
-        """Begin to beat."""
+        """Begin to beat, and to feel the engine's pulse."""
         self._heartbeat.start()
+        self._pulse.start()
 
     def begin_stop(self) -> None:
         """Beat no more."""
         self._heartbeat.stop()
+        self._pulse.stop()
 
     async def stop(self) -> bool:
         """Close the link; the device is the engine's to stop."""

@@ -73,7 +73,8 @@ class Link:
         """Requests that the engine has not answered, and what their replies call when they are cancelled."""
         self._questions = Questions(loop)
         self._outbox: list[Message] = []
-        self._on_engine: _Watches | None = None
+        self.tell: _Watches = lambda *, is_there: None  # noqa: ARG005  # nobody watches yet
+        """Takes note that the engine has ended or is silent, or answers again."""
         self._metrics: Metrics | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._welcome: asyncio.Future[EngineFacts] | None = None
@@ -86,7 +87,7 @@ class Link:
 
     def watch(self, on_engine: _Watches, metrics: Metrics) -> None:
         """Tell `on_engine` whenever the engine has ended or is there again, and count what is refused."""
-        self._on_engine, self._metrics = on_engine, metrics
+        self.tell, self._metrics = on_engine, metrics
 
     async def connect(self) -> None:
         """Connect to the engine, which may take until it is there."""
@@ -119,9 +120,9 @@ class Link:
         if channel.is_lost:
             raise ConnectionResetError("the engine has ended")
         self._channel, self.facts = channel, facts
-        if self._on_engine is not None:
+        if self._metrics is not None:
             event(_LOG, logging.INFO, "the engine is there again")
-            self._on_engine(is_there=True)
+            self.tell(is_there=True)
 
     def close(self) -> None:
         """End the link."""
@@ -285,8 +286,7 @@ class Link:
         if self._is_closed:
             return
         event(_LOG, logging.WARNING, "the engine has ended; requests are refused until it is there again")
-        if self._on_engine is not None:
-            self._on_engine(is_there=False)
+        self.tell(is_there=False)
         self._connecting = self._loop.create_task(self.connect(), name="samplerd-engine-link")
 
 
