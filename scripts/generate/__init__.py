@@ -56,6 +56,7 @@ FILES: dict[str, Callable[[], str]] = {
     "docs/what_goes_wrong.md": hard_cases.page,
     "docs/tracing.md": figures.tracing_page,
     "docs/workers.md": figures.workers_page,
+    "docs/engines.md": figures.engines_page,
     "package.json": npm_package.package_json,
     "server/samplerd_server/transport/page/assets/parameters.json": page_assets.parameters,
     "server/samplerd_server/transport/page/assets/rows.json": page_assets.rows,

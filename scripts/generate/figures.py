@@ -21,6 +21,7 @@ __all__ = [
     "batching_page",
     "deployment_page",
     "disagreements",
+    "engines_page",
     "first_start_page",
     "origin_of",
     "performance_page",
@@ -56,6 +57,11 @@ def deployment_page() -> str:
 def workers_page() -> str:
     """Give docs/workers.md as text, its generated table renewed."""
     return replace_sections("docs/workers.md", **{"measured scrapes": stored_table("scrapes")})
+
+
+def engines_page() -> str:
+    """Give docs/engines.md as text, its generated table renewed."""
+    return replace_sections("docs/engines.md", **{"measured engines": stored_table("engines")})
 
 
 def security_page() -> str:
