@@ -4,9 +4,9 @@ Phase one runs one server: every RPC of both contracts and of health, Connect, g
 over HTTP, cancellations, deadlines, bad requests and new connections (`soak_traffic`, `soak_web`). After the first
 third, its memory must not grow by more than 1 % from one half of the rest to the other, by their medians: what
 allocators keep settles at some height. When its clients have gone it has as many tasks, threads, descriptors and
-segments of shared memory as before they came, and its pools of threads are back within their bounds (`soak_leaks`).
-Phase two runs two workers, of which one is killed or told to end every ten seconds; calls that it held end as
-UNAVAILABLE or CANCELLED, and no answer is wrong. Neither leaves anything in /dev/shm.
+segments of shared memory as before they came, and no pool has threads beyond its bound that look for no work
+(`soak_leaks`). Phase two runs two workers, of which one is killed or told to end every ten seconds; calls that it held
+end as UNAVAILABLE or CANCELLED, and no answer is wrong. Neither leaves anything in /dev/shm.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import sys
 import time
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ from benchmarks.soak_leaks import (
     descriptors,
     lasting_threads,
     own_bytes,
+    rests_of,
     segments_of,
     settled,
     threads_beyond_pools,
@@ -44,7 +46,7 @@ from samplerd.v1 import sampler_pb2 as pb
 from samplerd.v1 import sampler_pb2_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 __all__ = ["main"]
 
@@ -70,13 +72,13 @@ class _Watched:
     metrics: str
     """Address of its metrics."""
 
-    def count(self) -> dict[str, int]:
-        """Count what a leak would leave behind."""
+    def count(self, rests: Mapping[int, int] | None = None) -> dict[str, int]:
+        """Count what a leak would leave behind; `rests` as `threads_beyond_pools` takes them."""
         pids = self.server.pids()
         return {
             # Threads first: one of them answers when the metrics are asked for.
             "threads": sum(map(lasting_threads, pids)),
-            BEYOND_POOLS: sum(map(threads_beyond_pools, pids)),
+            BEYOND_POOLS: sum(threads_beyond_pools(pid, rests) for pid in pids),
             "tasks": int(read_metrics(self.metrics).total("samplerd_worker_tasks")),
             "descriptors": sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in pids),
             "segments": len(segments_of(self.server)),
@@ -122,9 +124,7 @@ async def _one_server(soak: Soak, transport: str, seconds: float) -> dict[str, A
         await traffic(soak, server.port, own.web_port, seconds * 2 / 3)
         looking.cancel()
         await asyncio.sleep(_SETTLE_S)
-        ended = time.monotonic()
-        after = await settled(own.count, before, asyncio.sleep)
-        settled_s = time.monotonic() - ended
+        after = await settled(partial(own.count, rests_of(server.pids())), before, asyncio.sleep)
         values = read_metrics(own.metrics)
         requests = values.total("samplerd_requests_total")
         calls = _calls(soak) - warm
@@ -148,7 +148,6 @@ async def _one_server(soak: Soak, transport: str, seconds: float) -> dict[str, A
         "anonymous_bytes": memory,
         "growth": growth,
         "after": after,
-        "settled_s": round(settled_s, 1),
         "threads": dict(threads),
     }
 
