@@ -122,7 +122,7 @@ def batch_of(case: str, rows: int, width: int) -> list[SampleRequest]:
 def main() -> None:
     """Count for all cases, and store."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=64, help="rows of a batch (64)")
+    parser.add_argument("--rows", type=int, default=8, help="rows of a batch (8)")
     parser.add_argument("--width", type=int, default=32_768, help="numbers of a row (32,768)")
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results", help="the folder of the result")
     own = parser.parse_args()
