@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samplerd_server.distributions.files import needs_descriptors
+from samplerd_server.distributions.files import needs_folder
 from samplerd_server.distributions.folder import GONE, FolderStore
 from samplerd_server.distributions.store import not_found
 
@@ -30,7 +30,7 @@ class FileStore(FolderStore):
         self._nameless: dict[int, StoredRows] = {}
         """Rows by inode number that a door draws from although their name is gone; emptied with the expired ones."""
 
-    @needs_descriptors
+    @needs_folder
     def find_file(self, name: str, file: int) -> StoredRows:
         """Give the rows in a file that another process maps, which has or had this name; not counted as a use.
 

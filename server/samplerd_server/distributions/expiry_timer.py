@@ -39,5 +39,5 @@ class ExpiryTimer:
 
     def _free_expired(self) -> None:
         self._timer = self._loop.call_later(self._period_s, self._free_expired)
-        with suppress(UnavailableError):  # no file descriptor is left: the next time will do
+        with suppress(UnavailableError):  # no file descriptor, or no folder: the next time will do
             self._store.free_expired()

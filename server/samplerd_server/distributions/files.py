@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["USED_UP", "map_file", "needs_descriptors", "unlink_unlocked"]
+__all__ = ["USED_UP", "map_file", "needs_folder", "unlink_unlocked"]
 
 USED_UP = frozenset({errno.EMFILE, errno.ENFILE})
 """Errors of a process, or a system, that has no file descriptor left."""
@@ -28,15 +28,18 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
-def needs_descriptors(method: Callable[_P, _T]) -> Callable[_P, _T]:
-    """Let a method raise UnavailableError where no file descriptor is left: its caller can try again."""
+def needs_folder(method: Callable[_P, _T]) -> Callable[_P, _T]:
+    """Let a method raise UnavailableError where its caller can try again, here or at another server.
+
+    No file descriptor is left, or the folder is gone: workers that drain remove it once their supervisor was killed.
+    """
 
     @wraps(method)
     def wrapped(*arguments: _P.args, **options: _P.kwargs) -> _T:
         try:
             return method(*arguments, **options)
         except OSError as error:
-            if error.errno in USED_UP:
+            if error.errno in USED_UP or isinstance(error, FileNotFoundError):
                 raise UnavailableError(f"distributions cannot be looked up now: {error.strerror}") from error
             raise
 

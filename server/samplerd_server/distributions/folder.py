@@ -26,7 +26,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from samplerd_server.core.errors import FullError
-from samplerd_server.distributions.files import USED_UP, map_file, needs_descriptors, unlink_unlocked
+from samplerd_server.distributions.files import USED_UP, map_file, needs_folder, unlink_unlocked
 from samplerd_server.distributions.segment import open_segment
 from samplerd_server.distributions.store import check_limits, not_found, taken
 
@@ -96,7 +96,7 @@ class FolderStore:
                 size += entry.stat().st_size
         return size
 
-    @needs_descriptors
+    @needs_folder
     def check(self, name: str, size_bytes: int) -> None:
         """Raise the error that `allocate` or `publish` would raise now; see `Store`."""
         self.free_expired()
@@ -107,7 +107,7 @@ class FolderStore:
     def _check_room(self, size_bytes: int) -> None:
         check_limits(self.count, self.size_bytes, size_bytes, max_count=self._max_count, max_bytes=self._max_bytes)
 
-    @needs_descriptors
+    @needs_folder
     def allocate(self, size_bytes: int) -> NDArray[np.uint8]:
         """Allocate memory; see `Store`."""
         path = self._folder / (_MAKING + secrets.token_hex(8))
@@ -136,7 +136,7 @@ class FolderStore:
         if path is not None:
             path.unlink(missing_ok=True)
 
-    @needs_descriptors
+    @needs_folder
     def publish(self, memory: NDArray[np.uint8]) -> tuple[Segment, float]:
         """Store a distribution under its name; see `Store`."""
         segment = open_segment(memory, self._segment_decoder)
@@ -154,7 +154,7 @@ class FolderStore:
         self._events.add(1, "created")
         return segment, now + segment.description.ttl_s
 
-    @needs_descriptors
+    @needs_folder
     def find(self, name: str) -> StoredRows:
         """Give rows to draw from; see `Store`."""
         mapped, _ = self._look_up(name)
@@ -164,13 +164,13 @@ class FolderStore:
         self._events.add(1, "used")
         return mapped.segment.rows
 
-    @needs_descriptors
+    @needs_folder
     def describe(self, name: str) -> tuple[Segment, float]:
         """Give a distribution and when it expires; see `Store`."""
         mapped, used = self._look_up(name)
         return mapped.segment, used + mapped.segment.description.ttl_s
 
-    @needs_descriptors
+    @needs_folder
     def delete(self, name: str) -> None:
         """Delete a distribution; see `Store`."""
         with self._lock():
@@ -180,13 +180,13 @@ class FolderStore:
         self._events.add(1, "deleted")
         self._collect()
 
-    @needs_descriptors
+    @needs_folder
     def names(self) -> list[str]:
         """List all names, ascending."""
         self.free_expired()
         return sorted(self._names())
 
-    @needs_descriptors
+    @needs_folder
     def free_expired(self) -> None:
         """Delete the expired distributions, and unmap those that other processes have deleted."""
         names = set(self._names())

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gc
 import math
+import shutil
 
 import numpy as np
 import pytest
 
 from samplerd_server.core.enums import Dtype
-from samplerd_server.core.errors import AlreadyExistsError, Code, FullError, NotFoundError
+from samplerd_server.core.errors import AlreadyExistsError, Code, FullError, NotFoundError, UnavailableError
 from samplerd_server.core.rows import DenseRows
 from samplerd_server.distributions.folder import FolderStore
 from samplerd_server.distributions.segment import size_of, write_segment
@@ -233,3 +234,23 @@ def test_parameters_are_counted_and_decoded_once(clock, events):
     assert segment.description.params == b"x" * 10_000
     decoded.append(store.find("words").params)
     assert decoded == ["params"]
+
+
+def test_a_worker_whose_folder_went_with_its_supervisor_sends_callers_elsewhere(clock, events, tmp_path):
+    folder = tmp_path / "distributions"
+    folder.mkdir()
+    store = FolderStore(
+        folder, max_count=3, max_bytes=10 * SIZE, clock=clock, events=events, segment_decoder=segment_decoder()
+    )
+    create(store)
+    shutil.rmtree(folder)
+
+    for call in (
+        lambda: store.check("more", SIZE),
+        lambda: store.allocate(SIZE),
+        lambda: store.delete("words"),
+        store.names,
+        store.free_expired,
+    ):
+        with pytest.raises(UnavailableError, match="cannot be looked up now"):
+            call()
