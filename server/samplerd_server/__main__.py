@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -58,11 +59,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             check_security(config.security)
         except ConfigError as error:
             return _fail(error)
-        sys.stderr.writelines(f"samplerd: {warning}\n" for warning in warnings)
+        _complain(*warnings)
         sys.stdout.write(render(config))
         return 0
     if (complaint := complaint_of_missing_packages(is_traced=bool(config.tracing.endpoint))) is not None:
-        sys.stderr.write(f"samplerd: {complaint}\n")
+        _complain(complaint)
         return 2
     set_up(config.log, config.worker)
     for warning in warnings:
@@ -164,8 +165,13 @@ def _new_loop() -> asyncio.AbstractEventLoop:
 
 
 def _fail(error: Exception) -> int:
-    sys.stderr.write(f"samplerd: {error}\n")
+    _complain(error)
     return _exit_code(error)
+
+
+def _complain(*lines: object) -> None:
+    with suppress(OSError):  # the disk is full: the exit code still tells whoever starts the server
+        sys.stderr.writelines(f"samplerd: {line}\n" for line in lines)
 
 
 def _exit_code(error: Exception) -> int:

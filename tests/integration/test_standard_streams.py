@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -49,3 +50,23 @@ def test_it_serves_without_standard_streams(transport, streams):
         process.send_signal(signal.SIGTERM)
         code = process.wait(60)
     assert code in {0, 120} if "full" in streams else code == 0  # Python's own, for a last flush that fails
+
+
+@pytest.mark.parametrize(
+    "flags", [["--token-file", "/absent"], ["--listen", "nowhere"]], ids=["found in a file", "found in a flag"]
+)
+def test_an_unusable_setting_has_its_exit_code_though_the_disk_for_the_log_is_full(flags):
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "samplerd_server", *flags, "--metrics-listen", "127.0.0.1:0"]
+        assert subprocess.run(command, stderr=full, timeout=START_S, check=False).returncode == 2
+
+
+def test_a_taken_port_has_its_exit_code_though_the_disk_for_the_log_is_full():
+    with socket.socket() as taken, Path("/dev/full").open("w") as full:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        command = [
+            *(sys.executable, "-m", "samplerd_server", "--listen", f"127.0.0.1:{taken.getsockname()[1]}"),
+            *("--metrics-listen", "127.0.0.1:0"),
+        ]
+        assert subprocess.run(command, stderr=full, timeout=START_S, check=False).returncode == 2
