@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
@@ -29,6 +30,7 @@ from tests.support.linked import linked_kernels, linked_path, with_linked_kernel
 from tests.support.samplers import EVERYTHING, draw, encode, make_sampler, params, request, sequence_lists, sparse
 
 ROWS = (np.random.default_rng(3).normal(size=(3, 1500)) * 3).round(3)
+VERIFICATION = "samplerd_server.sampling.kernels.verify.verify_rows"
 HISTORY = np.tile(np.arange(40, dtype=np.int32), 8)
 VARIED: tuple[dict[str, Any], ...] = (
     {"temperature": 0.7},
@@ -180,6 +182,10 @@ def another_processor(about: dict[str, Any]) -> None:
     about["processor"][1] ^= 1
 
 
+def without_verification(about: dict[str, Any]) -> None:
+    about["kernels"] = [own for own in about["kernels"] if own["name"] != VERIFICATION]
+
+
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
@@ -190,8 +196,9 @@ def another_processor(about: dict[str, Any]) -> None:
         (lambda content: rewrite(content, lambda about: about.update(key="0" * 64)), "not what was saved"),
         (lambda content: rewrite(content, another_processor), "of another processor"),
         (lambda content: rewrite(content, lambda about: about["kernels"][0].update(entry="absent")), "absent"),
+        (lambda content: rewrite(content, without_verification), f"it lacks {VERIFICATION}"),
     ],
-    ids=["truncated", "empty", "a bit", "magic", "other sources", "other processor", "no such kernel"],
+    ids=["truncated", "empty", "a bit", "magic", "other sources", "other processor", "no such kernel", "one too few"],
 )
 def test_a_file_that_is_not_what_was_saved_here_is_not_used(
     damage: Callable[[bytes], bytes], told: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -205,9 +212,67 @@ def test_a_file_that_is_not_what_was_saved_here_is_not_used(
 
 def test_what_is_no_shared_object_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / linked_path().name
-    linked_file.write(path, b"not of ELF", {"kernels": [], "processor": []})
+    kernels = [{"name": name} for name in linked_file.kernel_names()]
+    linked_file.write(path, b"not of ELF", {"kernels": kernels, "processor": []})
     assert linked._load(path) is None
     assert "linked kernels are not used" in caplog.text
+    assert "it lacks" not in caplog.text
+
+
+def test_the_sources_name_every_kernel() -> None:
+    linked_kernels()
+    assert linked_file.kernel_names() == {
+        f"{own.py_func.__module__}.{own.py_func.__qualname__}"
+        for own in ENTRY_POINTS
+        if own.py_func.__module__.startswith("samplerd_server.")
+    }
+
+
+START = """
+import logging, sys
+from pathlib import Path
+logging.basicConfig(level="WARNING", format="%(message)s")
+from samplerd_server.sampling.kernels import linked, linked_file
+path = Path(sys.argv[1])
+linked.paths = lambda: iter([path])
+from samplerd_server.config import EngineConfig
+from samplerd_server.engine.engine import Engine
+engine = Engine(EngineConfig(device="cpu", threads=1))
+print("used" if linked.is_used() else "not used")
+from samplerd_server.transport.codec.compiled import compiled_scan, compiled_varints
+engine.warm_up()
+compiled_scan(), compiled_varints()
+engine.link_kernels()
+print("whole" if linked_file.read(path) is not None else "damaged")
+"""
+
+
+def test_a_start_that_finds_a_kernel_missing_compiles_and_links_again(tmp_path: Path) -> None:
+    path = tmp_path / linked_path().name
+    path.write_bytes(rewrite(linked_path().read_bytes(), without_verification))
+    command = [sys.executable, "-c", START, str(path)]
+    first, second = (subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(2))
+    assert first.stdout.split("\n") == ["not used", "whole", ""]
+    assert f"linked kernels are not used: {path}: it lacks {VERIFICATION}" in first.stderr
+    assert (second.stdout.split("\n"), second.stderr) == (["used", "whole", ""], "")
+
+
+def test_a_process_that_has_not_imported_every_kernel_links_nothing(tmp_path: Path) -> None:
+    path = tmp_path / linked_path().name
+    own = """
+import sys
+from pathlib import Path
+from samplerd_server.sampling.kernels import linked
+linked.paths = lambda: iter([Path(sys.argv[1])])  # with nothing there yet
+from samplerd_server.sampling.kernels.linking import save_linked
+from samplerd_server.transport.codec.varints import varints
+import numpy as np
+varints(np.zeros(1, np.int32))
+print(save_linked())
+"""
+    done = subprocess.run([sys.executable, "-c", own, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+    assert not path.exists()
 
 
 def test_an_absent_file_is_not_worth_a_word(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,7 +2,8 @@
 
 It is a shared object, followed by a description in JSON, the description's length, a checksum of all before, and a
 magic line. Its name and description hold a digest of the sources, the versions and the processor. Rule 1: no state of
-the disk stops a start; a file that is absent, unreadable or damaged is not used.
+the disk stops a start; a file that is absent, unreadable or damaged, or that lacks a kernel, is not used. Rule 2: which
+kernels there are is read in the sources, since a process that uses a file imports none of them before.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import logging
 import os
 import platform
+import re
 import shutil
 import struct
 import sys
@@ -26,7 +28,7 @@ from samplerd_server.config.environment import compiler_is_configured, kernel_fo
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["can_link", "has_room", "paths", "read", "report", "write"]
+__all__ = ["can_link", "has_room", "kernel_names", "paths", "read", "report", "write"]
 
 _LOG = logging.getLogger("samplerd.kernels")
 _MAGIC = b"samplerd linked kernels 1\n"
@@ -38,6 +40,8 @@ _ROOM_BYTES = 64 << 20
 _ROOT = Path(__file__).parents[2]
 _SOURCES = ("core/*.py", "sampling/**/*.py", "transport/codec/scan.py", "transport/codec/varints.py")
 """What a kernel may be made of."""
+_ENTRY_POINT = re.compile(rb"^@(?:short_)?kernel\ndef (\w+)\(", re.MULTILINE)
+"""How each kernel begins, where it is defined."""
 
 
 def can_link() -> bool:
@@ -53,8 +57,13 @@ def paths() -> Iterator[Path]:
             yield folder / f"linked-{key[:16]}.{sys.implementation.cache_tag}.so"
 
 
+def kernel_names() -> frozenset[str]:
+    """Give the module and name of every kernel that a file must have."""
+    return _of_sources()[1]
+
+
 def read(path: Path) -> dict[str, Any] | None:
-    """Read the description in a file; None if the file is absent, or not what was saved."""
+    """Read the description in a file; None if the file is absent, not what was saved, or lacks a kernel."""
     try:
         content = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
@@ -68,9 +77,16 @@ def read(path: Path) -> dict[str, Any] | None:
         if magic == _MAGIC and hashlib.sha256(body).digest() == checksum:
             about: dict[str, Any] = json.loads(body[len(body) - length :])
             if about["key"] == _key():
-                return about
+                return about if _is_whole(path, about) else None
     report(path, "it is not what was saved")
     return None
+
+
+def _is_whole(path: Path, about: dict[str, Any]) -> bool:
+    missing = sorted(kernel_names() - {own["name"] for own in about["kernels"]})
+    if missing:
+        report(path, f"it lacks {', '.join(missing)}")
+    return not missing
 
 
 def has_room(folder: Path) -> bool:
@@ -114,17 +130,28 @@ def report(path: Path, cause: str) -> None:
 @cache
 def _key() -> str | None:
     """Compute what the file depends on; None where kernels cannot be linked, or are compiled in a way of their own."""
-    sources = sorted({path for pattern in _SOURCES for path in _ROOT.glob(pattern)})
-    if not can_link() or compiler_is_configured() or not sources:
+    sources, names = _of_sources()
+    if not can_link() or compiler_is_configured() or not names:
         return None
     try:
         versions = [version(name) for name in ("numba", "llvmlite", "numpy")]
     except PackageNotFoundError:
         return None
     digest = hashlib.sha256(repr((sys.version_info[:2], versions, _about_processor())).encode())
-    for path in sources:
-        digest.update(f"{path.relative_to(_ROOT)}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+    digest.update(sources)
     return digest.hexdigest()
+
+
+@cache
+def _of_sources() -> tuple[bytes, frozenset[str]]:
+    """Read the sources; returns a digest of each by its name, and the names of the kernels that they define."""
+    digests, names = b"", set()
+    for path in sorted({path for pattern in _SOURCES for path in _ROOT.glob(pattern)}):
+        content, own = path.read_bytes(), path.relative_to(_ROOT)
+        digests += f"{own}\0".encode() + hashlib.sha256(content).digest()
+        module = ".".join((_ROOT.name, *own.with_suffix("").parts))
+        names |= {f"{module}.{name.decode()}" for name in _ENTRY_POINT.findall(content)}
+    return digests, frozenset(names)
 
 
 def _about_processor() -> list[str]:
