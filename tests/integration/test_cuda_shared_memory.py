@@ -25,9 +25,9 @@ ROWS = np.random.default_rng(11).normal(0, 3, (3, 300)).astype(np.float32)
 FLAGS = ("--device", "interpret", "--device-memory", "8MiB", "--cuda-shared-memory")
 
 
-@pytest.fixture(scope="module")
-def daemon():
-    with Daemon(*FLAGS) as own:
+@pytest.fixture(scope="module", params=["grpcio", "envoy"])
+def daemon(request):
+    with Daemon(*FLAGS, "--transport", request.param) as own:
         yield own
 
 

@@ -10,6 +10,7 @@ from samplerd_server.config.certificate import CertificateExpiry
 from samplerd_server.core.request import RNG
 from samplerd_server.core.thread_clock import ThreadClock
 from samplerd_server.process.log import dropped_lines
+from samplerd_server.transport.shared_memory.cuda_regions import MAX_REGIONS
 
 if TYPE_CHECKING:
     from samplerd_server.batching.batcher import Batcher
@@ -63,10 +64,18 @@ def watch_front(
         metrics.certificate_expiry_timestamp_seconds.watch(lambda: expiry.timestamp)
     metrics.incoming_bytes.watch(lambda: intake.bytes)
     metrics.reply_bytes.watch(lambda: replies.bytes)
-    metrics.cuda_shared_memory_regions.watch(lambda: cuda_regions.count)
+    watch_cuda_regions(metrics, cuda_regions)
     metrics.shared_memory_idle_bytes.watch(lambda: 0 if regions is None else regions.idle_bytes)
     watch_store(metrics, config, store)
     watch_process(metrics, config)
+
+
+def watch_cuda_regions(metrics: Metrics, regions: CudaRegions) -> None:
+    """Connect the gauges of registered memory of CUDA devices."""
+    metrics.cuda_shared_memory_regions.watch(lambda: regions.count)
+    metrics.cuda_shared_memory_limit_regions.watch(lambda: MAX_REGIONS if regions.is_on else 0)
+    metrics.cuda_shared_memory_open_bytes.watch(lambda: regions.open_bytes)
+    metrics.cuda_shared_memory_limit_bytes.watch(lambda: regions.bounds.open_bytes if regions.is_on else 0)
 
 
 def watch_store(metrics: Metrics, config: ServerConfig, store: Store) -> None:

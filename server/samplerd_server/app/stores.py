@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from samplerd_server.distributions.folder import FolderStore
 from samplerd_server.distributions.segment import SegmentDecoder
 from samplerd_server.distributions.store import MemoryStore
 from samplerd_server.transport.codec.by_distribution import decode_fixed_params
-from samplerd_server.transport.shared_memory.cuda_regions import CudaRegions
+from samplerd_server.transport.shared_memory.cuda_regions import CudaRegions, RegionBounds
 from samplerd_server.transport.shared_memory.reader import SharedMemoryReader
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["make_cuda_regions", "make_regions", "make_store", "steady_time"]
 
+_LOG = logging.getLogger("samplerd")
 _EPOCH_S = time.time() - time.monotonic()
 
 
@@ -95,10 +97,25 @@ def make_cuda_regions(config: ServerConfig, metrics: Metrics, engine: Engine | N
     if not config.transport.cuda_shared_memory:
         why_off = "is off on this server; --cuda-shared-memory turns it on"
     elif engine is None:
-        why_off = "is not served with --doors: a door has no card; use --workers, or one process"
+        why_off = "is not served with --doors: a door has no card; use one process"
+    elif config.worker is not None:
+        why_off = "is not served with --workers: each worker would know only what was registered over its own "
+        why_off += "connections; use one process, which is what one card wants"
     elif memory is None:
         why_off = f"works only on a CUDA device with --kernel cuda; this server draws on {engine.device.name} by "
         why_off += engine.sampler.name
-    return CudaRegions(
-        None if why_off else memory, why_off=why_off, max_bytes=config.transport.max_message_bytes, metrics=metrics
+    _warn_of_none(config, why_off)
+    bounds = RegionBounds(
+        config.transport.max_message_bytes,
+        config.transport.cuda_shared_memory_bytes,
+        config.transport.cuda_shared_memory_idle_s,
     )
+    return CudaRegions(None if why_off else memory, why_off=why_off, bounds=bounds, metrics=metrics)
+
+
+def _warn_of_none(config: ServerConfig, why_off: str) -> None:
+    """Warn at the start, in one process only, that the setting has no effect."""
+    worker = config.worker
+    is_first = worker is None or (worker.index == 0 and worker.role != ENGINE)
+    if config.transport.cuda_shared_memory and why_off and is_first:
+        _LOG.warning("--cuda-shared-memory %s", why_off)

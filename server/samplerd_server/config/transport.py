@@ -144,6 +144,28 @@ class TransportConfig:
             parse=switch,
         ),
     )
+    cuda_shared_memory_bytes: int = setting(
+        16 << 30,
+        Setting(
+            flag="cuda-shared-memory-bytes",
+            help="most bytes of all allocations of a CUDA device that clients have registered at the same time; each "
+            "counts once, and as a whole",
+            parse=bounded_bytes(1 << 10, 1 << 50),
+            show=format_bytes,
+            value="SIZE",
+        ),
+    )
+    cuda_shared_memory_idle_s: float = setting(
+        3600.0,
+        Setting(
+            flag="cuda-shared-memory-idle",
+            help="time after which registered memory of a CUDA device that no request has named is unregistered, as "
+            "its owner may be dead; 0 = never",
+            parse=bounded_duration(1e6),
+            show=format_duration,
+            value="TIME",
+        ),
+    )
     drain_delay_s: float = setting(
         0.0,
         Setting(

@@ -49,3 +49,21 @@ class SharedMemoryTable(CardTable):
     cuda_shared_memory_regions: Gauge = metric(
         Gauge, "Regions of memory of a CUDA device that are registered.", unit="regions", set_by=_CUDA_REGIONS
     )
+    cuda_shared_memory_limit_regions: Gauge = metric(
+        Gauge,
+        "Most regions that may be registered at the same time; 0 = none can be.",
+        unit="regions",
+        set_by=_CUDA_REGIONS,
+    )
+    cuda_shared_memory_open_bytes: Gauge = metric(
+        Gauge, "Bytes of the allocations that registered regions lie in, each counted once.", set_by=_CUDA_REGIONS
+    )
+    cuda_shared_memory_limit_bytes: Gauge = metric(
+        Gauge, "Limit of samplerd_cuda_shared_memory_open_bytes; 0 = no region can be registered.", set_by=_CUDA_REGIONS
+    )
+    cuda_shared_memory_expired: Counter = metric(
+        Counter,
+        "Regions unregistered because no request had named them for long.",
+        unit="regions",
+        set_by=_CUDA_REGIONS,
+    )

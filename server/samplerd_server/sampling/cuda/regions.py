@@ -54,6 +54,12 @@ class CardRegions:
         """The number of the device, as this process counts."""
         return self._card.index
 
+    @property
+    def open_bytes(self) -> int:
+        """How many bytes the regions that are open have, as the driver tells, each counted once."""
+        with self._changing:
+            return sum(own.size for own in self._by_handle.values())
+
     def open(self, handle: bytes, byte_size: int) -> int:
         """Open a region of at least so many bytes; returns its address.
 

@@ -3,13 +3,15 @@
 Rule 1: rows are copied once, on the card, into memory of the server when their request is admitted, for the reason of
 docs/design/0006-shared-memory-is-copied-once.md: nothing of a client changes under a kernel. Rule 2: an unregistered
 region is closed once the copies out of it have run, so a request that was admitted keeps its rows, and one that was not
-finds no region. Rule 3: how many there can be is bounded, and a handle that has two names is opened once. Opening and
-closing take long and are done by a thread; everything else runs on the event loop.
+finds no region. Rule 3: how many there can be is bounded, and so are their bytes; a handle that has two names is
+opened once, and counts once. Rule 4: a region that nobody names for long is unregistered: its owner may be dead.
+Opening and closing take long and are done by a thread; everything else runs on the event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -23,14 +25,17 @@ from samplerd_server.core.errors import (
     SamplerdError,
     cut,
 )
+from samplerd_server.core.units import format_bytes, format_duration
+from samplerd_server.transport.shared_memory.idle_regions import IdleRegions
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Mapping
 
     from samplerd_server.metrics.metrics import Metrics
 
-__all__ = ["CudaRegion", "CudaRegions", "DeviceMemory", "RegionsFullError"]
+__all__ = ["MAX_REGIONS", "CudaRegion", "CudaRegions", "DeviceMemory", "RegionBounds", "RegionsFullError"]
 
+_LOG = logging.getLogger("samplerd")
 MAX_REGIONS = 1024
 """Names that may be registered at the same time, as for regions of the host."""
 _MAX_NAME = 255
@@ -48,6 +53,11 @@ class DeviceMemory(Protocol):
     @property
     def index(self) -> int:
         """The number of the device, as this process counts."""
+        ...
+
+    @property
+    def open_bytes(self) -> int:
+        """How many bytes the regions that are open have, each counted once."""
         ...
 
     def open(self, handle: bytes, byte_size: int) -> int:
@@ -85,16 +95,28 @@ class CudaRegion(NamedTuple):
     """Where it lies for this process; 0 = it is not open yet."""
 
 
+class RegionBounds(NamedTuple):
+    """What bounds regions."""
+
+    request_bytes: int
+    """Most bytes that one request may name, as many as a message may have."""
+    open_bytes: int
+    """Most bytes of all regions that are open at the same time."""
+    idle_s: float
+    """Seconds without use after which a region is unregistered; 0 = never."""
+
+
 class CudaRegions:
     """The regions that are registered."""
 
-    def __init__(self, memory: DeviceMemory | None, *, why_off: str, max_bytes: int, metrics: Metrics) -> None:
+    def __init__(self, memory: DeviceMemory | None, *, why_off: str, bounds: RegionBounds, metrics: Metrics) -> None:
         """Prepare it; memory: None = the server registers none, and `why_off` says why."""
         self._memory = memory
         self.why_off = why_off
-        self.max_bytes = max_bytes
-        """Most bytes that one request may name, as many as a message may have."""
+        self.bounds = bounds
+        self.max_bytes = bounds.request_bytes
         self._metrics = metrics
+        self._idle = IdleRegions(bounds.idle_s, self._give_up)
         self._regions: dict[str, CudaRegion] = {}
         self._changing = asyncio.Lock()
         self._changes: set[asyncio.Task[None]] = set()
@@ -108,6 +130,11 @@ class CudaRegions:
     def count(self) -> int:
         """How many are registered."""
         return len(self._regions)
+
+    @property
+    def open_bytes(self) -> int:
+        """How many bytes of clients are open, each counted once."""
+        return 0 if self._memory is None else self._memory.open_bytes
 
     def _check_on(self, path: str) -> DeviceMemory:
         if self._memory is None:
@@ -133,19 +160,26 @@ class CudaRegions:
             )
         if region.byte_size < 1:
             raise InvalidRequestError("byte_size", "must be at least 1")
-        await self._run(self._open(memory, name, region))
+        await asyncio.shield(self._run(self._open(memory, name, region)))
 
     async def unregister(self, name: str) -> None:
         """Unregister one region, or all of them for an empty name. In the protocol a missing one is no error."""
         if self._memory is not None:
-            await self._run(self._close(self._memory, name))
+            await asyncio.shield(self._run(self._close(self._memory, name)))
 
-    async def _run(self, change: Coroutine[Any, Any, None]) -> None:
+    def _run(self, change: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Open or close to the end, even where the caller has gone meanwhile: no region stays open without a name."""
         task = asyncio.get_running_loop().create_task(change)
         self._changes.add(task)
         task.add_done_callback(self._changes.discard)
-        await asyncio.shield(task)
+        return task
+
+    def _give_up(self, name: str) -> None:
+        """Unregister a region that nobody has named for long."""
+        assert self._memory is not None, "a region that is not open. This is a bug."
+        self._metrics.cuda_shared_memory_expired.add(1)
+        _LOG.info("a region of CUDA memory is unregistered, since no request has named it for long: %s", cut(name))
+        self._run(self._close(self._memory, name, self._regions.get(name)))
 
     async def _open(self, memory: DeviceMemory, name: str, region: CudaRegion) -> None:
         async with self._changing:
@@ -154,12 +188,21 @@ class CudaRegions:
             if len(self._regions) >= MAX_REGIONS:
                 raise RegionsFullError(f"{MAX_REGIONS} regions are registered, which is the most there can be")
             address = await asyncio.to_thread(memory.open, region.handle, region.byte_size)
+            if memory.open_bytes > self.bounds.open_bytes:
+                await asyncio.to_thread(memory.close, region.handle)
+                limit = format_bytes(self.bounds.open_bytes)
+                raise RegionsFullError(f"with it, more than {limit} of regions were open (--cuda-shared-memory-bytes)")
             self._regions[name] = region._replace(address=address)
+            self._idle.use(name)
 
-    async def _close(self, memory: DeviceMemory, name: str) -> None:
+    async def _close(self, memory: DeviceMemory, name: str, only: CudaRegion | None = None) -> None:
+        """Close one region, if it is still `only`, or all of them for an empty name."""
         async with self._changing:
+            if only is not None and self._regions.get(name) is not only:
+                return
             for own in [name] if name else list(self._regions):
                 region = self._regions.pop(own, None)
+                self._idle.forget(own)
                 if region is not None:
                     await asyncio.to_thread(memory.close, region.handle)
 
@@ -179,7 +222,11 @@ class CudaRegions:
     def _find(self, name: str, path: str) -> CudaRegion:
         region = self._regions.get(name)
         if region is None:
-            raise NotFoundError(f"{path}: no region of CUDA memory {cut(repr(name[:_MAX_NAME]))} is registered")
+            why = f", or no more: --cuda-shared-memory-idle {format_duration(self.bounds.idle_s)}"
+            raise NotFoundError(
+                f"{path}: no region of CUDA memory {cut(repr(name[:_MAX_NAME]))} is registered"
+                + (why if self.bounds.idle_s else "")
+            )
         return region
 
     def check(self, name: str, offset: int, byte_size: int, path: str) -> None:
@@ -193,6 +240,7 @@ class CudaRegions:
         """
         self._check_on(path)
         whole = self._find(name, f"{path}.region").byte_size
+        self._idle.use(name)
         if offset < 0 or offset > whole:
             raise InvalidRequestError(f"{path}.offset", f"{offset} is not within the region, {whole} bytes")
         if byte_size < 0 or offset + byte_size > whole:

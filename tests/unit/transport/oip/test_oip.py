@@ -23,7 +23,7 @@ from samplerd_server.transport.oip.regions import Regions
 from samplerd_server.transport.oip.registry import Place, RegistryFullError, SharedMemoryRegistry
 from samplerd_server.transport.oip.tensors import read_inputs
 from samplerd_server.transport.oip.translate import Translator
-from samplerd_server.transport.shared_memory.cuda_regions import CudaRegions
+from samplerd_server.transport.shared_memory.cuda_regions import CudaRegions, RegionBounds
 
 
 def test_a_parameter_that_is_no_number_is_refused_by_its_name():
@@ -134,7 +134,9 @@ def long_requests() -> list[oip.ModelInferRequest]:
 @pytest.mark.parametrize("number", range(13))
 def test_what_a_client_sent_is_shown_within_bounds(number):
     registry = SharedMemoryRegistry(Keys())  # type: ignore[arg-type]
-    regions = Regions(registry, CudaRegions(None, why_off="is off", max_bytes=1 << 20, metrics=Metrics()))
+    regions = Regions(
+        registry, CudaRegions(None, why_off="is off", bounds=RegionBounds(1 << 20, 1, 0.0), metrics=Metrics())
+    )
     translator = Translator(decoder=Decoder(limits=LimitsConfig(), capabilities=frozenset()), regions=regions)
     with pytest.raises(SamplerdError) as told:
         translator.translate(long_requests()[number])

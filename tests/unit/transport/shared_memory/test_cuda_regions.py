@@ -23,9 +23,16 @@ from samplerd_server.transport.codec.decode import Decoder
 from samplerd_server.transport.codec.decode_distribution import decode_new
 from samplerd_server.transport.oip.regions import CudaPlace, Regions
 from samplerd_server.transport.oip.registry import Place, SharedMemoryRegistry
-from samplerd_server.transport.shared_memory.cuda_regions import MAX_REGIONS, CudaRegion, CudaRegions, RegionsFullError
+from samplerd_server.transport.shared_memory.cuda_regions import (
+    MAX_REGIONS,
+    CudaRegion,
+    CudaRegions,
+    RegionBounds,
+    RegionsFullError,
+)
 
 SIZE, MAX_BYTES = 4096, 2048
+BOUNDS = RegionBounds(MAX_BYTES, 2 * SIZE, 0.0)
 HANDLE = b"h" * 64
 CONTENT = bytes(range(256)) * (SIZE // 256)
 
@@ -34,6 +41,11 @@ class Memory:
     """What the engine offers; a region is memory of this process."""
 
     index = 1
+
+    @property
+    def open_bytes(self) -> int:
+        handles = [handle for _, handle in self.calls]
+        return SIZE * sum(self.calls.count(("open", own)) > self.calls.count(("close", own)) for own in {*handles})
 
     def __init__(self) -> None:
         self.content = ctypes.create_string_buffer(CONTENT, SIZE)
@@ -82,7 +94,7 @@ def metrics() -> Metrics:
 
 @pytest.fixture
 async def regions(memory, metrics) -> CudaRegions:
-    own = CudaRegions(memory, why_off="", max_bytes=MAX_BYTES, metrics=metrics)
+    own = CudaRegions(memory, why_off="", bounds=BOUNDS, metrics=metrics)
     await own.register("mine", CudaRegion(HANDLE, 1, SIZE), "rpc")
     return own
 
@@ -180,7 +192,7 @@ async def test_the_last_byte_may_be_named(regions) -> None:
 
 @pytest.mark.parametrize("is_made", [True, False])
 async def test_where_it_is_off_every_field_says_so(metrics, is_made) -> None:
-    off = CudaRegions(None, why_off="is off; --cuda-shared-memory", max_bytes=1, metrics=metrics) if is_made else None
+    off = CudaRegions(None, why_off="is off; --cuda-shared-memory", bounds=BOUNDS, metrics=metrics) if is_made else None
     with pytest.raises(NotImplementedFieldError, match=r"^cuda_shared_memory.*--cuda-shared-memory"):
         decoder(off).decode(pb.SampleRequest(cuda_shared_memory=rows()))
     message = pb.SampleRequest(tensor=pb.Tensor(vocab_size=10, data=bytes(40)))
@@ -222,6 +234,46 @@ async def test_names_are_bounded_and_taken_once(regions, memory) -> None:
     await regions.unregister("")
     assert regions.count == 0
     assert memory.calls.count(("close", HANDLE)) == MAX_REGIONS
+
+
+async def test_bytes_are_bounded_and_an_allocation_counts_once(regions, memory) -> None:
+    await regions.register("again", CudaRegion(HANDLE, 1, SIZE), "rpc")
+    await regions.register("second", CudaRegion(b"2" * 64, 1, 8), "rpc")
+    assert regions.open_bytes == BOUNDS.open_bytes == 2 * SIZE
+    with pytest.raises(RegionsFullError, match=r"8KiB of regions .*--cuda-shared-memory-bytes"):
+        await regions.register("third", CudaRegion(b"3" * 64, 1, 8), "rpc")
+    assert not regions.has("third")
+    assert memory.calls[-2:] == [("open", b"3" * 64), ("close", b"3" * 64)]
+    await regions.unregister("second")
+    await regions.register("third", CudaRegion(b"3" * 64, 1, 8), "rpc")
+
+
+async def test_what_nobody_names_for_long_is_unregistered(memory, metrics) -> None:
+    regions = CudaRegions(memory, why_off="", bounds=BOUNDS._replace(idle_s=0.01), metrics=metrics)
+    await regions.register("dead", CudaRegion(HANDLE, 1, SIZE), "rpc")
+    async with asyncio.timeout(30):
+        while regions.open_bytes:  # noqa: ASYNC110  # a thread closes it, and nothing tells of it
+            await asyncio.sleep(0.001)
+    assert regions.count == 0
+    assert memory.calls == [("open", HANDLE), ("close", HANDLE)]
+    assert metrics.cuda_shared_memory_expired.value() == 1
+    with pytest.raises(NotFoundError, match=r"'dead' is registered, or no more: --cuda-shared-memory-idle 10ms"):
+        decoder(regions).decode(pb.SampleRequest(cuda_shared_memory=rows(region="dead")))
+
+
+async def test_a_region_that_took_the_name_meanwhile_stays(regions, memory) -> None:
+    memory.gate.clear()
+    await regions._changing.acquire()
+    leaving = asyncio.create_task(regions.unregister("mine"))
+    coming = asyncio.create_task(regions.register("mine", CudaRegion(b"n" * 64, 1, SIZE), "rpc"))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    regions._give_up("mine")  # of the one before
+    regions._changing.release()
+    memory.gate.set()
+    await asyncio.gather(leaving, coming, *regions._changes)
+    assert memory.calls[1:] == [("close", HANDLE), ("open", b"n" * 64)]
+    assert regions.has("mine")
 
 
 async def test_an_unregistered_region_is_found_by_nobody(regions, memory, metrics) -> None:
