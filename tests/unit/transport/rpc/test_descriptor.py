@@ -86,6 +86,8 @@ async def test_limits_stand_beside_what_they_limit(app):
         "samplerd_batch_limit_rows": own.batching.max_rows,
         "samplerd_distribution_limit": own.distributions.max_count,
         "samplerd_distribution_limit_bytes": own.distributions.max_bytes,
+        "samplerd_cuda_shared_memory_limit_regions": 0,  # none can be registered here
+        "samplerd_cuda_shared_memory_limit_bytes": 0,
     }
 
 
