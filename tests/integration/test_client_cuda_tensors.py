@@ -6,6 +6,7 @@ import asyncio
 import gc
 import threading
 from contextlib import aclosing
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,8 +18,11 @@ from samplerd_client import (
     NotImplementedFieldError,
     SamplerClient,
     SamplerdError,
+    SamplingParams,
     SyncSamplerClient,
 )
+from samplerd_client.device_rows import is_on_device
+from samplerd_client.integrations.rows import RowSampler, _as_they_lie, row_seeds
 from tests.support.cuda_tensor import card, freed
 from tests.support.daemon import Daemon
 
@@ -103,6 +107,8 @@ async def test_distributions(client, card) -> None:
     try:
         drawn = await client.sample(distribution="tensors", seed=5, num_samples=3)
         assert np.array_equal(drawn.samples, (await client.sample(ROWS, seed=5, num_samples=3)).samples)
+        parts = [own async for own in client.draw_chunks(distribution="tensors", seed=5, num_samples=3)]
+        assert np.array_equal(np.concatenate([own.samples for own in parts]), drawn.samples.ravel())
     finally:
         await client.delete_distribution("tensors")
 
@@ -163,11 +169,56 @@ async def test_another_thing_that_is_not_found_is_no_region(client, card) -> Non
 
 async def test_memory_without_a_handle_and_drafts_say_what_to_do(client, card) -> None:
     tensor = card.tensor(ROWS)
-    with pytest.raises(TypeError, match=r"tensor\.cpu\(\)"):
-        await client.verify_draft(tensor, [1, 2])
+    for target, draft, name in ((tensor, None, "target"), (ROWS, card.tensor(np.exp(ROWS[:2])), "draft")):
+        with pytest.raises(TypeError, match=rf"^{name}: .*host memory alone; send {name}\.cpu\(\)"):
+            await client.verify_draft(target, [1, 2], draft)
+        async with client.verify_stream() as stream:
+            with pytest.raises(TypeError, match=rf"^{name}: .*send {name}\.cpu\(\)"):
+                await stream.verify(target, [1, 2], draft)
+    assert (await client.verify_draft(ROWS, [1, 2], seed=1)).samples.size
     card.failure = "expandable_segments:False"
     with pytest.raises(CudaMemoryError, match="expandable_segments:False"):
         await client.sample(tensor)
+
+
+STEP = {"seeds": row_seeds(3, len(ROWS)), "step": 4}
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float16, torch.bfloat16])
+def test_an_engines_loop_leaves_rows_on_the_device(daemon, card, kind) -> None:
+    rows = torch.from_numpy(ROWS).to(kind)
+    params = SamplingParams(temperature=0.9, top_p=0.9)
+    with RowSampler(daemon.address) as sampler:
+        want = sampler.draw(rows, params, **STEP)
+    with RowSampler(daemon.address, cuda_shared_memory=True) as sampler:
+        tensor = card.tensor(rows)
+        before = daemon.metrics()
+        assert sampler.draw(tensor, params, **STEP).tolist() == want.tolist()
+        sampler._limits = replace(sampler._connect(), max_rows_per_request=2)
+        assert sampler.draw(tensor, params, **STEP).tolist() == want.tolist()
+        after = daemon.metrics()
+        name = "samplerd_cuda_shared_memory_bytes_total"
+        assert after[name] - before[name] == 2 * rows.nbytes
+        name = 'samplerd_device_copied_bytes_total{device="interpret"}'
+        assert after[name] == before[name]
+        assert sampler.draw(rows, params, **STEP).tolist() == want.tolist()  # rows on the host go as ever
+    with RowSampler(daemon.address) as sampler:  # unless it is told, what is on the device is copied
+        assert sampler.draw(card.tensor(rows), params, **STEP).tolist() == want.tolist()
+
+
+def test_what_the_server_cannot_read_where_it_lies_is_copied_on_the_device(card) -> None:
+    rows = torch.from_numpy(ROWS)
+    for given, kind in (
+        (card.tensor(rows.double()), torch.float32),
+        (card.tensor(rows.half())[:, 100:200], torch.float16),
+        (card.tensor(rows.T.contiguous()).T.requires_grad_(), torch.float32),
+    ):
+        sent = _as_they_lie(given)
+        assert is_on_device(sent)
+        assert (sent.dtype, sent.is_contiguous(), sent.requires_grad) == (kind, True, False)
+        assert torch.equal(sent, given.to(kind))
+    whole = card.tensor(rows)
+    assert _as_they_lie(whole).data_ptr() == whole.data_ptr()
 
 
 async def test_with_several_servers_or_connections_it_says_so(daemon, card) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_client.arrays import ArrayLike, Rows, as_rows
+from samplerd_client.device_rows import is_on_device
 from samplerd_client.errors import InternalError, RowError
 from samplerd_client.options import SamplingFields
 from samplerd_client.params import Ids, SamplingParams, integers
@@ -107,7 +108,7 @@ def build_draft(target: ArrayLike, draft_ids: Ids, draft: ArrayLike | None, opti
         options: the keywords of `verify_draft`.
 
     Raises:
-        TypeError: an unknown keyword, or something that is no array of numbers.
+        TypeError: an unknown keyword, something that is no array of numbers, or a tensor that is not on the host.
         ValueError: a number that its field cannot hold, arguments that exclude others.
 
     """
@@ -123,8 +124,19 @@ def build_draft(target: ArrayLike, draft_ids: Ids, draft: ArrayLike | None, opti
     _extend(message.parents, "parents", options.get("parents"))
     dtype = options.get("dtype")
     return PreparedDraft(
-        message=message, target=as_rows(target, dtype), draft=None if draft is None else as_rows(draft, dtype)
+        message=message,
+        target=_on_host("target", target, dtype),
+        draft=None if draft is None else _on_host("draft", draft, dtype),
     )
+
+
+def _on_host(name: str, rows: ArrayLike, dtype: str | None) -> Rows:
+    """Return rows in host memory, the only ones that a draft's request has a place for."""
+    if is_on_device(rows):
+        raise TypeError(
+            f"{name}: a tensor on a CUDA device, and drafts are verified from host memory alone; send {name}.cpu()"
+        )
+    return as_rows(rows, dtype)
 
 
 def _extend(field: MutableSequence[int], name: str, values: Ids | None) -> None:

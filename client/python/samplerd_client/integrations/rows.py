@@ -1,7 +1,8 @@
 """Draws one token from each row of a step of decoding, with the rows in shared memory where the server can read them.
 
 Letters: B rows, V numbers in a row. Rule 1: a row's token depends on the row, its parameters, its seed and the step
-alone, so it does not matter how rows are spread over requests. Rule 2: rows are copied once, into the region.
+alone, so it does not matter how rows are spread over requests. Rule 2: rows are copied once, into the region; those on
+a CUDA device that the server draws on are not copied here at all.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from samplerd_client.device_rows import is_on_device
 from samplerd_client.errors import RowsFailedError
 from samplerd_client.philox import philox4x32
 from samplerd_client.sampling_params import SamplingParams
@@ -36,6 +38,8 @@ _NUMBER_BYTES = 4
 """Rows are float32: an engine's logits are, and bfloat16 and float16 become float32 without loss."""
 _ENVELOPE_BYTES = 1 << 16
 """Of a message's limit, kept free for everything but the rows; what does not fit is refused by the server."""
+_DEVICE_DTYPES = frozenset({"torch.float32", "torch.float16", "torch.bfloat16"})
+"""No larger than float32, which pieces are measured by, and with the same draws."""
 _SEEDS_OF_ROWS = 0x726F7773
 """The last word of the counter: no purpose of the contract's noise, so that no draw shares numbers with a seed."""
 
@@ -84,13 +88,22 @@ class RowSampler:
         server: its address, as for `SyncSamplerClient`; or a client that is open, which stays open.
         shared_memory_prefix: what the server was started with as ``--shared-memory-prefix``. None sends the rows in the
             requests, for a server on another host.
+        cuda_shared_memory: the server is on this host, draws on the device that the rows are on, and was started with
+            ``--cuda-shared-memory``: it reads rows on a CUDA device where they lie. False copies them to the host.
 
     """
 
-    def __init__(self, server: str | SyncSamplerClient, *, shared_memory_prefix: str | None = None) -> None:
+    def __init__(
+        self,
+        server: str | SyncSamplerClient,
+        *,
+        shared_memory_prefix: str | None = None,
+        cuda_shared_memory: bool = False,
+    ) -> None:
         self._is_own = isinstance(server, str)
         self._client = SyncSamplerClient(server) if isinstance(server, str) else server
         self._prefix = shared_memory_prefix
+        self._reads_device = cuda_shared_memory
         self._limits: Limits | None = None
         self._region: SharedMemoryRegion | None = None
         self._slots = 0
@@ -122,7 +135,8 @@ class RowSampler:
         """Draw one token from each row; returns int32[B].
 
         Args:
-            rows: logits [B, V]: a tensor of torch on any device, or what `numpy.asarray` takes. They become float32.
+            rows: logits [B, V]: a tensor of torch on any device, or what `numpy.asarray` takes. They become float32;
+                float16 and bfloat16 on a CUDA device stay as they are where the server reads them there.
             params: of all rows, or of each row, B of them.
             seeds: of each row, B numbers in [0, 2^64).
             step: index of the draw, from 0; the same seed and step draw alike again.
@@ -130,6 +144,7 @@ class RowSampler:
         Raises:
             ValueError: the shape is not [B, V], params or seeds are not B, or one row is more than a request may hold.
             RowsFailedError: a row cannot be drawn from; its number is that in `rows`.
+            CudaMemoryError: the memory of rows on a CUDA device cannot be shared.
             SamplerdError: the call failed.
 
         """
@@ -148,6 +163,9 @@ class RowSampler:
                     options["params"] = params
                 else:
                     options["row_params"] = list(each[piece])
+                if self._reads_device and is_on_device(rows):
+                    futures.append(self._client.submit(_as_they_lie(rows[piece]), **options))
+                    continue
                 if self._prefix is None:
                     futures.append(self._client.submit(_as_float32(rows[piece]), **options))
                     continue
@@ -218,7 +236,15 @@ def _shape(rows: Any) -> tuple[int, int]:
 
 
 def _is_torch(rows: Any) -> bool:
-    return type(rows).__module__.partition(".")[0] == "torch"
+    return any(own.__module__.partition(".")[0] == "torch" for own in type(rows).__mro__)
+
+
+def _as_they_lie(rows: Any) -> Any:
+    """Return rows on a CUDA device as the server can read them there; what it cannot is copied, on the device."""
+    rows = rows.detach().resolve_neg()
+    if str(rows.dtype) not in _DEVICE_DTYPES:
+        rows = rows.float()
+    return rows.contiguous()
 
 
 def _copy(rows: Any, target: NDArray[Any]) -> None:

@@ -55,11 +55,21 @@ class TransformersSampler:
         server: its address, as for `SyncSamplerClient`; or a client that is open, which stays open.
         shared_memory_prefix: what the server was started with as ``--shared-memory-prefix``. None sends the rows in the
             requests, for a server on another host.
+        cuda_shared_memory: the model is on the CUDA device that the server draws on, with ``--cuda-shared-memory``: the
+            rows stay there. False copies them to the host.
 
     """
 
-    def __init__(self, server: str | SyncSamplerClient, *, shared_memory_prefix: str | None = None) -> None:
-        self._rows = RowSampler(server, shared_memory_prefix=shared_memory_prefix)
+    def __init__(
+        self,
+        server: str | SyncSamplerClient,
+        *,
+        shared_memory_prefix: str | None = None,
+        cuda_shared_memory: bool = False,
+    ) -> None:
+        self._rows = RowSampler(
+            server, shared_memory_prefix=shared_memory_prefix, cuda_shared_memory=cuda_shared_memory
+        )
 
     def __enter__(self) -> Self:
         self._rows.__enter__()

@@ -45,6 +45,17 @@ def test_what_is_not_supported_is_refused_by_name(arguments: dict[str, Any], nam
         sampler.generate(Model(), torch.zeros((1, 2), dtype=torch.long), seed=1, **arguments)
 
 
+def test_where_the_rows_are_read_is_up_to_the_sampler_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[dict[str, Any]] = []
+    monkeypatch.setattr(transformers, "RowSampler", lambda server, **options: given.append(options))
+    TransformersSampler("127.0.0.1:1")
+    TransformersSampler("127.0.0.1:1", shared_memory_prefix="logits-", cuda_shared_memory=True)
+    assert given == [
+        {"shared_memory_prefix": None, "cuda_shared_memory": False},
+        {"shared_memory_prefix": "logits-", "cuda_shared_memory": True},
+    ]
+
+
 def test_seeds_are_as_many_as_rows() -> None:
     sampler = TransformersSampler("127.0.0.1:1")
     with pytest.raises(ValueError, match=r"^seed: 2 rows are generated, got 1 seeds"):
