@@ -30,6 +30,12 @@ def is_ready(port: int) -> bool:
         return False
 
 
+def counts_lost_lines(port: int) -> bool:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as reply:
+        lines = reply.read().decode().splitlines()
+    return any(float(line.split()[1]) > 0 for line in lines if line.startswith("samplerd_dropped_log_lines_total "))
+
+
 @pytest.mark.parametrize("streams", ["<&- >&- 2>&-", "</dev/null >/dev/full 2>/dev/full"], ids=["closed", "full"])
 @pytest.mark.parametrize("transport", ["grpcio", "envoy"])
 def test_it_serves_without_standard_streams(transport, streams):
@@ -46,6 +52,9 @@ def test_it_serves_without_standard_streams(transport, streams):
             assert process.poll() is None, "samplerd ended"
             assert time.monotonic() < give_up, "samplerd did not start"
             time.sleep(0.1)  # leaves the processor to the server
+        while "full" in streams and not counts_lost_lines(port):
+            assert time.monotonic() < give_up, "what a full disk did not take is not counted"
+            time.sleep(0.1)
     finally:
         process.send_signal(signal.SIGTERM)
         code = process.wait(60)

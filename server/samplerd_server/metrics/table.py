@@ -261,7 +261,7 @@ class ServerTable(SharedMemoryTable):
     )
     dropped_log_lines: Counter = metric(
         Counter,
-        "Lines of the log that were left out: standard error was not read fast enough.",
+        "Lines of the log that were left out: standard error was not read fast enough, or its disk was full.",
         unit="lines",
         set_by=_GAUGES,
     )

@@ -44,6 +44,8 @@ class BackgroundLog:
         self.dropped = 0
         """Lines that were dropped since the start."""
         self._told = 0
+        self.lost = 0
+        """Lines that could not be written, as on a full disk. Counted by the thread alone."""
 
     def put(self, name: str, level: int, message: str, values: dict[str, object]) -> None:
         """Have a line written, or count it as dropped. From one thread at a time: the event loop's."""
@@ -105,4 +107,5 @@ class BackgroundLog:
             except BlockingIOError:  # whoever started the process shares the file and has made it so
                 time.sleep(_RETRY_S)
             except OSError:
-                return  # the reader has gone
+                self.lost += data.count(b"\n")
+                return  # the reader has gone, or the disk is full

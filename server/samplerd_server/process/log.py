@@ -59,8 +59,8 @@ def close_background() -> None:
 
 
 def dropped_lines() -> int:
-    """Count the lines that nobody read fast enough."""
-    return 0 if _background is None else _background.dropped
+    """Count the lines that nobody read fast enough, and those that could not be written."""
+    return 0 if _background is None else _background.dropped + _background.lost
 
 
 def set_up(config: LogConfig, worker: WorkerConfig | None = None) -> None:
@@ -106,6 +106,14 @@ class _Handler(logging.StreamHandler[Any]):
             super().emit(record)
         elif _background is not None:
             _background.dropped += 1
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # the name of logging
+        """Count a line that could not be written; there is nowhere to say why."""
+        if isinstance(sys.exc_info()[1], OSError):
+            if _background is not None:
+                _background.dropped += 1
+        else:
+            super().handleError(record)
 
     def _has_room(self) -> bool:
         try:
