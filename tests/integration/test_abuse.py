@@ -17,7 +17,7 @@ from benchmarks.servers import SamplerServer
 from samplerd_server.config import ServerConfig, TransportConfig
 from samplerd_server.transport.envoy.bootstrap import envoy_config
 from samplerd_server.transport.grpcio import server as server_module
-from samplerd_server.transport.grpcio.server import _lifetimes
+from samplerd_server.transport.grpcio.options import _lifetimes
 from tests.support.served import Served
 
 MIB = 1 << 20
