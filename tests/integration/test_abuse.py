@@ -16,7 +16,7 @@ from benchmarks.scrape import read_metrics
 from benchmarks.servers import SamplerServer
 from samplerd_server.config import ServerConfig, TransportConfig
 from samplerd_server.transport.envoy.bootstrap import envoy_config
-from samplerd_server.transport.grpcio import server as server_module
+from samplerd_server.transport.grpcio import options as options_module
 from samplerd_server.transport.grpcio.options import _lifetimes
 from tests.support.served import Served
 
@@ -123,7 +123,7 @@ def test_a_peer_that_vanishes_is_asked_after_and_given_twenty_seconds(tmp_path):
 
 async def test_a_peer_that_vanishes_is_cut_by_grpcio_in_that_time(monkeypatch):
     """Long before the minute that gRPC gives a ping by itself."""
-    monkeypatch.setattr(server_module, "_PING_TIMEOUT_MS", 500)
+    monkeypatch.setattr(options_module, "_PING_TIMEOUT_MS", 500)
     async with Served(transport={"keepalive_s": 1.0}) as served:
         with Hostile(int(served.address.rpartition(":")[2])) as peer:
             peer.greet()
