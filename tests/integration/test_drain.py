@@ -19,7 +19,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from samplerd.v1 import sampler_pb2 as pb
 from samplerd_server.transport.grpcio.server import GrpcServer
 from tests.support.daemon import Daemon
-from tests.support.http2 import ANSWERS, GOAWAY, Connection
+from tests.support.http2 import ANSWERS, DATA, GOAWAY, HEADERS_FRAME, Connection
 from tests.support.requests import one_hot, tensor
 from tests.support.served import WAIT_S, Served, connect, failure, stub
 from tests.support.valve import Valve
@@ -186,6 +186,37 @@ async def test_a_call_that_crosses_the_goodbye_is_not_read(monkeypatch):
         assert await asyncio.wait_for(stopping, WAIT_S)
 
 
+async def test_nor_is_it_while_a_call_of_another_connection_is_still_answered(monkeypatch):
+    # What a connection sends whose call runs is read on: here it opens the window that the rest of the reply waits for.
+    monkeypatch.setattr("samplerd_server.transport.grpcio.server.FINISH_FIRST_S", 0.1)
+    monkeypatch.setattr("samplerd_server.transport.grpcio.server._LEAVE_S", 0.5)
+    large = ask(2, num_samples=20_000, seed=1)
+    large.outputs.raw_samples = True
+    framed = [struct.pack(">BI", 0, len(body)) + body for body in map(bytes, (large.SerializeToString(), b""))]
+    async with Served() as served:
+        served.sampler.open()
+        await served.round_trip()
+        with (
+            await asyncio.to_thread(Connection, served.address, 1 << 14) as busy,
+            await asyncio.to_thread(Connection, served.address) as client,
+        ):
+            running = await asyncio.to_thread(busy.start)
+            await asyncio.to_thread(busy.send, running, framed[0], end=True)
+            await served.until(lambda: served.sampler.batches)
+            stopping = served.stop()
+            await asyncio.to_thread(client.wait_for, GOAWAY)
+            stream = await asyncio.to_thread(client.start)
+            await asyncio.to_thread(client.send, stream, framed[1], end=True)
+            # To the end of the connection.
+            assert not ANSWERS & set(await asyncio.to_thread(client.frames, stream))
+            assert not stopping.done()
+            await asyncio.to_thread(busy.let, running, 1 << 20)
+            kinds = await asyncio.to_thread(busy.frames, running)
+            assert DATA in kinds[kinds.index(GOAWAY) :]
+            assert kinds[-1] == HEADERS_FRAME
+        assert await asyncio.wait_for(stopping, WAIT_S)
+
+
 async def test_callers_that_ask_again_at_once_are_refused_until_they_are_told_to_go(monkeypatch):
     monkeypatch.setattr("samplerd_server.transport.grpcio.server._QUIET_S", 1.0)  # however busy the machine is
     codes = Counter()
@@ -305,6 +336,34 @@ async def test_a_reply_that_its_client_reads_slowly_is_finished(transport):
             await asyncio.to_thread(daemon.process.wait, 1.5)
         valve.open()
         assert len((await asyncio.wait_for(call, WAIT_S)).raw_samples) == 4 << 20
+        assert await asyncio.to_thread(daemon.wait) == 0
+        daemon.__exit__()
+    assert daemon.wait_event("stopped")["finished_in_grace"] is True
+
+
+async def test_nor_is_one_lost_that_the_server_has_written_whole():
+    # It fits into the buffers of the system, so that to the transport the call is over. What the client sends meanwhile
+    # must not make the system discard it.
+    daemon = await asyncio.to_thread(Daemon("--drain-grace", "10m").__enter__)
+    async with Valve(daemon.address) as valve, connect(valve.address) as channel:
+        await stub(channel).Sample(ask(1))
+        valve.close()
+        work = pb.SampleRequest(id=2, tensor=tensor([[0.0, 1.0]]), num_samples=1 << 18, seed=1)
+        work.outputs.raw_samples = True
+        call = stub(channel).Sample(work)
+        async with asyncio.timeout(WAIT_S):
+            while (await asyncio.to_thread(daemon.metrics))['samplerd_requests_total{code="OK",rpc="Sample"}'] < 2:
+                pass
+        daemon.process.send_signal(signal.SIGTERM)
+        await asyncio.to_thread(daemon.wait_event, "draining")
+        # For longer than clients have that have been sent everything; the server may end meanwhile.
+        others = []
+        for _ in range(400):
+            others.append(stub(channel).Sample(ask(3)))
+            await asyncio.sleep(0.01)
+        valve.open()
+        assert len((await asyncio.wait_for(call, WAIT_S)).raw_samples) == 1 << 20
+        assert {(await failure(other)).code() for other in others} == {CODE.UNAVAILABLE}
         assert await asyncio.to_thread(daemon.wait) == 0
         daemon.__exit__()
     assert daemon.wait_event("stopped")["finished_in_grace"] is True

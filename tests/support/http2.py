@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 WAIT_S = 30.0
 GOAWAY = 7
-_DATA, _HEADERS, _RST_STREAM = 0, 1, 3
-ANSWERS = {_HEADERS, _RST_STREAM}
+DATA, HEADERS_FRAME, _RST_STREAM = 0, 1, 3
+ANSWERS = {HEADERS_FRAME, _RST_STREAM}
 """Types of the frames that answer a call."""
 _END_STREAM = 1
 HEADERS = {
@@ -148,7 +148,7 @@ class Connection:
             while head := file.read(9):
                 kinds.append(head[3])
                 file.read(int.from_bytes(head[:3]))
-                ends = head[3] == _RST_STREAM or (head[3] in (_DATA, _HEADERS) and head[4] & _END_STREAM)
+                ends = head[3] == _RST_STREAM or (head[3] in (DATA, HEADERS_FRAME) and head[4] & _END_STREAM)
                 if ends and int.from_bytes(head[5:]) == stream:
                     break
         return kinds

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from samplerd_server.transport.grpcio.acceptor import Acceptor
     from samplerd_server.transport.grpcio.certificates import Certificates
     from samplerd_server.transport.grpcio.starting import StartingServer
+    from samplerd_server.transport.rpc.arrival import Arrival
     from samplerd_server.transport.rpc.handlers import Handlers
     from samplerd_server.transport.rpc.observer import RpcObserver
 
@@ -42,6 +43,8 @@ _TRIES = 100
 """Most such looks before the server stops all the same."""
 _LEAVE_S = 1.0
 """Seconds in which clients may read what was sent to them, and leave."""
+_DELIVER_S = 10.0
+"""Seconds, of the drain grace, in which the systems of clients may take what was sent to them."""
 _KILL_AFTER_S = 1.0
 """Seconds in which calls that were cancelled at the end of the drain grace may end."""
 
@@ -172,28 +175,27 @@ class GrpcServer:
         self._lines.close()
         await self._begin_last()
         self._handlers.drain()
+        begun = self._answering
         finishing = asyncio.create_task(self._finish())
         await asyncio.wait({finishing}, timeout=min(_QUIET_S, grace / 2))
         if not finishing.done():
             self._lines.open()
             await asyncio.wait({finishing}, timeout=min(FINISH_FIRST_S, grace / 2))
+        # They need what their clients send: windows, pings and cancellations. Calls that began since are refused.
+        running = set() if finishing.done() else {call.connection for call in begun if not call.has_ended}
         await self._hold_calls()
-        # Calls that run still need what their clients send: windows, cancellations and pings.
-        is_last = finishing.done()
-        if is_last:
-            stop_reading(self.addresses)
-            await self._take_over()
-        else:
-            read_again(self.addresses)
+        stop_reading(self.addresses)
+        await self._take_over()
         left = max(0.0, end - asyncio.get_running_loop().time())
         stopping = [asyncio.ensure_future(server.stop(left)) for server in self._servers]
         while any(own.is_running() for own in self._acceptors):  # noqa: ASYNC110  # a turn or two
             await asyncio.sleep(0)
         for own in self._acceptors[:1]:
             own.refuse_all(self._lines.clear())
-        if is_last:
-            await self._say_goodbye()
+        read_again(self.addresses, running)
+        goodbye = asyncio.create_task(self._say_goodbye(running, min(left, _DELIVER_S)))
         done, _ = await asyncio.wait({finishing}, timeout=left)
+        await goodbye
         self._sampler.stop()
         # What is left are calls beyond the grace, and messages that never came whole, which nobody waits for.
         late = {task for task in (finishing, *stopping) if not task.done()}
@@ -203,13 +205,19 @@ class GrpcServer:
             task.cancel()
         return bool(done)
 
-    async def _say_goodbye(self) -> None:
-        """End the connections that clients do not close, once the last refusals are written."""
+    async def _say_goodbye(self, running: set[str], deliver_s: float) -> None:
+        """End the connections that clients do not close, once the last refusals are written.
+
+        Args:
+            running: peers whose calls still run; "" = some that the transport has not asked for.
+            deliver_s: in which what was written has to arrive.
+
+        """
         for _ in range(_TRIES):
             if not any(own.refusing for own in self._acceptors):
                 break
             await asyncio.sleep(_POLL_S)
-        await end_connections(self.addresses, _LEAVE_S)
+        await end_connections(self.addresses, _LEAVE_S, deliver_s, running)
 
     async def _begin_last(self) -> None:
         """Let the handlers of calls begin that are being read, if their messages come soon."""
@@ -223,7 +231,7 @@ class GrpcServer:
         await self._observer.wait_idle()
         self._handlers.close()
         # What begins later is refused, however much of it there is.
-        answering = [call for own in self._arrivals for call in own.answering]
+        answering = self._answering
         # Polled, so that no call pays for an event.
         while not all(call.has_ended for call in answering):  # noqa: ASYNC110
             await asyncio.sleep(_POLL_S)
@@ -250,6 +258,11 @@ class GrpcServer:
             await asyncio.sleep(_POLL_S)
             if self._came == came and not self._sampler.waiting:
                 return
+
+    @property
+    def _answering(self) -> list[Arrival]:
+        """The calls that are being answered."""
+        return [call for own in self._arrivals for call in own.answering]
 
     @property
     def _came(self) -> int:
