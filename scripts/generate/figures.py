@@ -230,15 +230,26 @@ def _overload() -> str:
 
 
 def _abuse() -> str:
-    """Give what each kind of abuse took of a server, by transport."""
+    """Give what each kind of abuse may take of a server, and what it took, by transport."""
     results = {transport: stored_result(f"trust/abuse_{transport}") for transport in ("grpcio", "envoy")}
     names = [name for name in results["grpcio"]["abuses"] if name != "end"]
     rows = []
     for name in names:
         found = [result["abuses"][name] for result in results.values()]
-        grown = [f"{own['grown_bytes'] / (1 << 20):,.0f}" for own in found]
-        rows.append([name.replace("_", " "), *grown, *(f"{own['slowest_polite_s']:.2f}" for own in found)])
-    header = [f"{what}, {transport}" for what in ("MiB more", "slowest polite call in s") for transport in results]
+        [bounds] = {(own["most_grown_bytes"], own["most_polite_s"]) for own in found}
+        rows.append(
+            [
+                name.replace("_", " "),
+                f"{bounds[0] / (1 << 20):,.0f}",
+                *(f"{own['grown_bytes'] / (1 << 20):,.0f}" for own in found),
+                f"{bounds[1]:.2f}",
+                *(f"{own['slowest_polite_s']:.2f}" for own in found),
+            ]
+        )
+    header = [
+        *("bound in MiB", *(f"MiB more, {transport}" for transport in results)),
+        *("bound in s", *(f"slowest polite call in s, {transport}" for transport in results)),
+    ]
     origins = []
     for transport, result in results.items():
         about = f" Load average {result['machine']['load_average_1m']:.0f}: {result['note']}." if result["note"] else ""
