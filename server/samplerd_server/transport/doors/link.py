@@ -64,7 +64,8 @@ class Link:
         self._path = path
         self.arena = arena
         self._loop = loop
-        self._channel: Channel | None = None
+        self.channel: Channel | None = None
+        """The way to the engine; None = it is not there."""
         self._writer = RequestWriter(arena)
         self._numbers = itertools.count()
         self._unsent: list[tuple[Ticket, str, bool]] = []
@@ -119,7 +120,7 @@ class Link:
         facts = await self._welcome
         if channel.is_lost:
             raise ConnectionResetError("the engine has ended")
-        self._channel, self.facts = channel, facts
+        self.channel, self.facts = channel, facts
         if self._metrics is not None:
             event(_LOG, logging.INFO, "the engine is there again")
             self.tell(is_there=True)
@@ -129,8 +130,8 @@ class Link:
         self._is_closed = True
         if self._connecting is not None:
             self._connecting.cancel()
-        if self._channel is not None:
-            self._channel.close()
+        if self.channel is not None:
+            self.channel.close()
 
     def take(self, ticket: Ticket, identity: str, *, is_admitted: bool = False) -> None:
         """Send a ticket to the engine at the end of this turn; see `Entry`. It is admitted or refused there.
@@ -177,10 +178,10 @@ class Link:
         except UnavailableError:
             self._count("draining")
             raise
-        if self._channel is None:
+        if self.channel is None:
             self._count("engine_gone")
             raise _gone()
-        return self._channel
+        return self.channel
 
     def _count(self, reason: str) -> None:
         if self._metrics is not None:
@@ -228,9 +229,9 @@ class Link:
             self._cancel(number)
 
     def _cancel(self, number: int) -> None:
-        if self._channel is not None:
+        if self.channel is not None:
             self._outbox.append((kinds.CANCEL, number))
-            self._channel.wake()
+            self.channel.wake()
 
     def _receive(self, messages: list[Message]) -> None:
         for message in messages:
@@ -275,7 +276,7 @@ class Link:
 
     def _lose(self) -> None:
         """Take note that the engine has ended, and look for the next one."""
-        was_there, self._channel = self._channel is not None, None
+        was_there, self.channel = self.channel is not None, None
         self._outbox.clear()
         if self._welcome is not None and not self._welcome.done():
             self._welcome.set_exception(ConnectionResetError("the engine has ended"))

@@ -46,6 +46,8 @@ class Pulse:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(_EVERY_S)
+            if self._link.channel is None:  # asked all the same, it would be counted as a refused request
+                continue
             asked = asyncio.ensure_future(self._link.drawn())
             try:
                 await self._await_answer(asked)
